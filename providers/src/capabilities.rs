@@ -1,0 +1,43 @@
+//! What a connection can do, stated as data and checked before any request is made.
+
+use serde::Serialize;
+
+/// How the audio reaches the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Intake {
+    /// The adapter uploads the bytes.
+    Upload,
+    /// The provider downloads the bytes from the gateway's signed link, so that must be reachable for it.
+    Url,
+}
+
+/// Whether a note can answer an earlier message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplySupport {
+    /// There is no such thing; a `reply_to` is dropped with a warning.
+    None,
+    /// By the provider's own message id.
+    MessageId,
+}
+
+/// A connection's abilities. One value per connection, since an account's settings may narrow them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// The audio profile used unless the connection's `profile` names another.
+    pub default_profile: &'static str,
+    /// Where the provider can convert by itself: the profile of what it takes for that. `None`: it cannot.
+    pub provider_converts: Option<&'static str>,
+    pub intake: Intake,
+    /// Largest file that the provider takes, in bytes.
+    pub max_bytes: u64,
+    pub reply: ReplySupport,
+    /// Whether a text can accompany the note.
+    pub caption: bool,
+    /// Whether repeating a dispatch with the same note can never show it twice. Where this is `false`, an
+    /// unknown outcome is never repeated unless the tenant asked for it.
+    pub idempotent_send: bool,
+    /// The kinds of recipient that the provider understands, in the words of the HTTP guide.
+    pub recipients: &'static [&'static str],
+}

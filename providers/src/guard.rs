@@ -1,0 +1,269 @@
+//! Requests to URLs that somebody else chose: audio URLs and web hooks of bots, upload URLs in a provider's answer.
+//!
+//! Such a URL must not reach what only this machine can reach. Two checks are needed, because an HTTP client
+//! resolves names but dials literal addresses as they are: [`AddressRules::check`] judges the URL's text, and the
+//! resolver inside [`GuardedClient`] judges every address a name resolves to, at the moment it is dialled, so a
+//! name that answers differently the second time gains nothing.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use reqwest::{
+    Method, RequestBuilder,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect,
+};
+use url::{Host, Url};
+
+/// Special-purpose ranges that are never public (IANA IPv4 registry,
+/// <https://www.iana.org/assignments/iana-ipv4-special-registry/>).
+const SPECIAL_V4: &[(Ipv4Addr, u8)] = &[
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10), // carrier-grade NAT
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16), // link local, cloud metadata
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 88, 99, 0), 24), // 6to4 relay
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4), // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4), // reserved and broadcast
+];
+
+/// Only 2000::/3 is handed out as global unicast; inside it these are special (IANA IPv6 registry,
+/// <https://www.iana.org/assignments/iana-ipv6-special-registry/>).
+const SPECIAL_V6: &[(Ipv6Addr, u8)] = &[
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo included
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
+];
+
+/// Why a URL is refused before anything is sent to it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Forbidden {
+    #[error("only https URLs are allowed")]
+    Scheme,
+    #[error("the URL carries a user name or password; use headers instead")]
+    Credentials,
+    #[error("the URL names no host")]
+    NoHost,
+    #[error("the host is not on the public internet")]
+    Address,
+}
+
+/// `fetch.allow_http` and `fetch.allow_networks`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressRules {
+    pub allow_http: bool,
+    /// The only exceptions from "public addresses only".
+    pub allow_networks: Vec<IpNet>,
+}
+
+impl AddressRules {
+    /// Judges scheme, credentials and a literal address; names are judged when they are resolved.
+    ///
+    /// # Errors
+    /// [`Forbidden`] says which rule the URL breaks.
+    pub fn check(&self, url: &Url) -> Result<(), Forbidden> {
+        match url.scheme() {
+            "https" => {}
+            "http" if self.allow_http => {}
+            _ => return Err(Forbidden::Scheme),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Forbidden::Credentials);
+        }
+        // The url crate has already turned 2130706433, 0x7f.1 and their like into addresses.
+        let address = match url.host().ok_or(Forbidden::NoHost)? {
+            Host::Domain(_) => return Ok(()),
+            Host::Ipv4(address) => IpAddr::V4(address),
+            Host::Ipv6(address) => IpAddr::V6(address),
+        };
+        if self.allows(address) { Ok(()) } else { Err(Forbidden::Address) }
+    }
+
+    /// Whether `address` may be dialled: public, or in one of `allow_networks`.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = embedded_v4(address).map_or(address, IpAddr::V4);
+        self.allow_networks.iter().any(|network| network.contains(&address)) || is_public(address)
+    }
+}
+
+/// The IPv4 address inside a mapped (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`) or 6to4 (`2002::/16`) address:
+/// that is where such a packet ends up.
+fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let join = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match (a, b) {
+        (0, 0) if (c, d, e, f) == (0, 0, 0, 0xffff) => Some(join(g, h)),
+        (0x64, 0xff9b) if (c, d, e, f) == (0, 0, 0, 0) => Some(join(g, h)),
+        (0x2002, high) => Some(join(high, c)),
+        _ => None,
+    }
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !SPECIAL_V4.iter().any(|(network, length)| {
+            let mask = u32::MAX << (32 - u32::from(*length));
+            u32::from(v4) & mask == u32::from(*network)
+        }),
+        IpAddr::V6(v6) => {
+            v6.segments()[0] & 0xe000 == 0x2000
+                && !SPECIAL_V6.iter().any(|(network, length)| {
+                    let mask = u128::MAX << (128 - u32::from(*length));
+                    u128::from(v6) & mask == u128::from(*network)
+                })
+        }
+    }
+}
+
+/// An HTTP client that dials only what [`AddressRules`] allow. It follows no redirect, so that whoever follows one
+/// checks it first; it uses no proxy from the environment, since a proxy would do the dialling.
+#[derive(Clone, Debug)]
+pub struct GuardedClient {
+    http: reqwest::Client,
+    rules: Arc<AddressRules>,
+}
+
+impl GuardedClient {
+    /// # Errors
+    /// Where the TLS set-up of this machine is unusable.
+    pub fn new(rules: AddressRules, connect_timeout: Duration) -> Result<Self, reqwest::Error> {
+        let rules = Arc::new(rules);
+        let http = reqwest::Client::builder()
+            .dns_resolver(Arc::new(GuardedResolver { rules: rules.clone() }))
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(connect_timeout)
+            .no_proxy()
+            .build()?;
+        Ok(Self { http, rules })
+    }
+
+    /// A request to `url`, unless the rules forbid it.
+    ///
+    /// # Errors
+    /// [`Forbidden`] for what can be judged by the URL's text.
+    pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Forbidden> {
+        self.rules.check(&url)?;
+        Ok(self.http.request(method, url))
+    }
+
+    /// Whether a request failed because its host resolved to forbidden addresses only.
+    pub fn refused_by_address(error: &reqwest::Error) -> bool {
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            if error.is::<Forbidden>() {
+                return true;
+            }
+            source = error.source();
+        }
+        false
+    }
+}
+
+#[derive(Debug)]
+struct GuardedResolver {
+    rules: Arc<AddressRules>,
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let rules = self.rules.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<SocketAddr> = found.filter(|address| rules.allows(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(Box::new(Forbidden::Address) as Box<dyn std::error::Error + Send + Sync>);
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str) -> Result<(), Forbidden> {
+        AddressRules::default().check(&url.parse().expect("a URL"))
+    }
+
+    #[test]
+    fn every_spelling_of_a_private_address_is_refused() {
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "169.254.169.254",
+            "172.31.255.255",
+            "192.168.1.1",
+            "198.19.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[64:ff9b::7f00:1]",
+            "[2002:7f00:1::]",
+            "[fe80::1]",
+            "[fc00::1]",
+            "[fd12::1]",
+            "[ff02::1]",
+            "[2001:db8::1]",
+            "[2001::1]",
+            "[::127.0.0.1]",
+        ] {
+            assert_eq!(check(&format!("https://{host}/a.mp3")), Err(Forbidden::Address), "{host}");
+        }
+    }
+
+    #[test]
+    fn public_https_is_allowed_and_nothing_else() {
+        assert_eq!(check("https://93.184.215.14/a.mp3"), Ok(()));
+        assert_eq!(check("https://[2606:2800:220:1::1]/a.mp3"), Ok(()));
+        assert_eq!(check("https://example.com/a.mp3"), Ok(()));
+        assert_eq!(check("http://example.com/a.mp3"), Err(Forbidden::Scheme));
+        assert_eq!(check("file:///etc/passwd"), Err(Forbidden::Scheme));
+        assert_eq!(check("https://user:pw@example.com/"), Err(Forbidden::Credentials));
+    }
+
+    #[test]
+    fn allow_networks_are_exceptions_for_mapped_forms_too() {
+        let rules = AddressRules {
+            allow_http: true,
+            allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],
+        };
+        for url in ["http://127.0.0.1:9/a", "http://[::ffff:127.0.0.1]/a"] {
+            assert_eq!(rules.check(&url.parse().expect("a URL")), Ok(()), "{url}");
+        }
+        assert_eq!(rules.check(&"http://10.0.0.1/".parse().expect("a URL")), Err(Forbidden::Address));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_a_private_address_is_not_dialled() {
+        let rules = AddressRules { allow_http: true, allow_networks: vec![] };
+        let client = GuardedClient::new(rules, Duration::from_secs(5)).expect("a client");
+        let url: Url = "http://localhost:9/".parse().expect("a URL");
+        let error =
+            client.request(Method::GET, url).expect("judged by name").send().await.expect_err("refused");
+        assert!(GuardedClient::refused_by_address(&error));
+    }
+}

@@ -1,0 +1,42 @@
+//! The provider port and every adapter behind it.
+//!
+//! This crate knows how to speak to messaging providers and nothing else: it cannot see the gateway's HTTP
+//! server, its database, ffmpeg or the configuration loader, because it does not depend on them.
+//!
+//! * [`Provider`] is the port: `prepare` (repeatable) and `dispatch` (the one visible request).
+//! * [`Capabilities`] states as data what a connection can do.
+//! * [`SendError`] names what happened; [`SendErrorKind::disposition`] is the one place that decides what the
+//!   queue does about it.
+//! * [`PROVIDERS`] lists every adapter. Adding one is a file and two lines here; `README.md` walks through it.
+
+mod audio;
+mod capabilities;
+mod error;
+pub mod guard;
+mod note;
+mod provider;
+mod recipient;
+mod settings;
+pub mod wire;
+
+mod linq;
+mod wawp;
+
+pub use audio::{AudioFacts, Codec, Container};
+pub use capabilities::{Capabilities, Intake, ReplySupport};
+pub use error::{Disposition, SendError, SendErrorKind, Upstream};
+pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};
+pub use provider::{Context, Descriptor, Prepared, Provider};
+pub use recipient::{JidServer, Recipient, RecipientError};
+pub use settings::{ConfigError, Settings};
+
+/// Every adapter there is, in the order in which documentation lists them.
+pub static PROVIDERS: &[&Descriptor] = &[
+    // &linq::DESCRIPTOR,
+    // &wawp::DESCRIPTOR,
+];
+
+/// The adapter that `provider = "NAME"` in the configuration means.
+pub fn find(name: &str) -> Option<&'static Descriptor> {
+    PROVIDERS.iter().find(|descriptor| descriptor.name == name).copied()
+}

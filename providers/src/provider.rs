@@ -1,0 +1,83 @@
+//! The port: what every adapter implements.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{
+    Accepted, Capabilities, ConfigError, Form, Memory, OutboundNote, Recipient, RecipientError, SendError,
+    Settings, guard::GuardedClient,
+};
+
+/// One account of a tenant at a provider.
+///
+/// An adapter makes one attempt and names what happened. It never sleeps, retries, transcodes or stores: the
+/// queue does all of that.
+#[async_trait]
+pub trait Provider: Debug + Send + Sync {
+    fn capabilities(&self) -> &Capabilities;
+
+    /// The canonical form of a recipient on this connection: equal for every spelling of the same one. Lanes
+    /// and caches are keyed by it.
+    ///
+    /// # Errors
+    /// Where this provider has no such kind of recipient.
+    fn recipient_key(&self, to: &Recipient) -> Result<String, RecipientError>;
+
+    /// Everything that may be repeated freely: look-ups, uploads, building the request. Nothing that the
+    /// recipient could see.
+    ///
+    /// # Errors
+    /// [`SendError`]; whatever its kind, the recipient has seen nothing.
+    async fn prepare(
+        &self,
+        cx: &Context,
+        note: &OutboundNote,
+        memory: &mut Memory,
+    ) -> Result<Prepared, SendError>;
+
+    /// Makes the one request that shows the note to its recipient, once.
+    ///
+    /// # Errors
+    /// [`SendError`]. After the request may have left, only an answer that proves the provider did not take
+    /// the note may be anything else than [`crate::SendErrorKind::OutcomeUnknown`].
+    async fn dispatch(
+        &self,
+        cx: &Context,
+        note: &OutboundNote,
+        prepared: Prepared,
+        memory: &mut Memory,
+    ) -> Result<Accepted, SendError>;
+}
+
+/// What an adapter is given for one attempt instead of making it itself.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// For the operator's `base_url`: pooled, follows no redirect, retries nothing.
+    pub http: reqwest::Client,
+    /// For every URL that somebody else chose (an upload URL in an answer).
+    pub guarded: GuardedClient,
+    pub now: Timestamp,
+    /// Time limit of each single request (the connection's `timeout`).
+    pub timeout: Duration,
+}
+
+/// A note made ready. `request` is the one that makes it visible.
+#[derive(Debug)]
+pub struct Prepared {
+    /// How the recipient is expected to see it.
+    pub form: Form,
+    pub request: reqwest::Request,
+}
+
+/// Everything the gateway knows about an adapter before building one.
+#[derive(Debug)]
+pub struct Descriptor {
+    /// The value of `provider` in the configuration.
+    pub name: &'static str,
+    /// Settings that suffice to build it, as TOML-like JSON: used by tests and documentation.
+    pub example: &'static str,
+    /// Builds one connection. `base_url` has the real provider as its default.
+    pub build: fn(Settings) -> Result<Arc<dyn Provider>, ConfigError>,
+}

@@ -1,0 +1,210 @@
+//! The grammar of `to`.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// A recipient as a bot writes it, understood but not yet tied to a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Recipient {
+    /// E.164: `+` and 7 to 15 digits. Possible is enough; whether it exists is the provider's to say.
+    Phone(String),
+    /// Lower case.
+    Email(String),
+    /// A WhatsApp address.
+    Jid { user: String, server: JidServer },
+    /// A provider's own id of a chat: `linq:UUID`.
+    Native { provider: String, id: String },
+}
+
+/// The part of a WhatsApp address behind its `@`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JidServer {
+    /// `@c.us`: a person, by phone number.
+    User,
+    /// `@s.whatsapp.net`: the same person, in the spelling of linked devices.
+    LinkedUser,
+    Group,
+    Newsletter,
+    /// `@lid`: a person whose number is hidden.
+    Hidden,
+}
+
+impl JidServer {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::User, "c.us"),
+        (Self::LinkedUser, "s.whatsapp.net"),
+        (Self::Group, "g.us"),
+        (Self::Newsletter, "newsletter"),
+        (Self::Hidden, "lid"),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(server, _)| *server == self).map_or("c.us", |(_, name)| name)
+    }
+}
+
+/// Why a recipient is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecipientError {
+    /// Fits no form of the grammar.
+    #[error("{0}")]
+    Invalid(String),
+    /// Well-formed, but not for this connection.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+const FORMS: &str = "write it as +15551234567, as an e-mail address, as a WhatsApp id \
+    (...@c.us, @g.us, @newsletter, @lid), as alias:NAME, or as PROVIDER:ID";
+
+/// Longest `to` that is looked at, in bytes.
+const MAX_LEN: usize = 320;
+
+impl Recipient {
+    /// Reads everything but `alias:NAME`, which only the tenant's configuration can resolve. `native` says
+    /// which prefixes are providers.
+    ///
+    /// # Errors
+    /// [`RecipientError::Invalid`] where `text` fits no form.
+    pub fn parse(text: &str, native: impl Fn(&str) -> bool) -> Result<Self, RecipientError> {
+        let invalid = |why: &str| RecipientError::Invalid(format!("{why}; {FORMS}"));
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(invalid("the recipient is empty"));
+        }
+        if text.len() > MAX_LEN || text.chars().any(char::is_control) {
+            return Err(invalid("the recipient is too long or has control characters"));
+        }
+        if text.starts_with('+') {
+            return phone(text).ok_or_else(|| invalid("a phone number has + and 7 to 15 digits"));
+        }
+        if let Ok(id) = Uuid::try_parse(text)
+            && text.len() == 36
+        {
+            return Ok(Self::Native { provider: "linq".to_owned(), id: id.to_string() });
+        }
+        if let Some((user, server)) = text.rsplit_once('@')
+            && let Some((server, _)) = JidServer::ALL.into_iter().find(|(_, name)| *name == server)
+        {
+            return jid(user, server).ok_or_else(|| invalid("the part before the @ is no WhatsApp id"));
+        }
+        if let Some((provider, id)) = text.split_once(':')
+            && native(provider)
+        {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
+            if id.is_empty() || !id.chars().all(plain) {
+                return Err(invalid("the id after the provider's name is empty or has characters no id has"));
+            }
+            return Ok(Self::Native { provider: provider.to_owned(), id: id.to_owned() });
+        }
+        if text.contains('@') {
+            return email(text).ok_or_else(|| invalid("this is no e-mail address"));
+        }
+        Err(invalid("this fits no form of recipient"))
+    }
+}
+
+fn phone(text: &str) -> Option<Recipient> {
+    let digits: String = text[1..].chars().filter(|c| !matches!(c, ' ' | '-' | '(' | ')')).collect();
+    let possible = (7..=15).contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_digit())
+        && !digits.starts_with('0'); // no country code starts with 0 (ITU-T E.164 annex D)
+    possible.then(|| Recipient::Phone(format!("+{digits}")))
+}
+
+fn jid(user: &str, server: JidServer) -> Option<Recipient> {
+    // Old group ids are PHONE-TIMESTAMP; all others are digits alone.
+    let fits = |c: char| c.is_ascii_digit() || (server == JidServer::Group && c == '-');
+    let sound = (5..=40).contains(&user.len()) && user.chars().all(fits);
+    sound.then(|| Recipient::Jid { user: user.to_owned(), server })
+}
+
+fn email(text: &str) -> Option<Recipient> {
+    let (local, domain) = text.rsplit_once('@')?;
+    let local_ok = (1..=64).contains(&local.len())
+        && local.chars().all(|c| c.is_ascii_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c));
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let domain_ok = domain.contains('.') && domain.len() <= 253 && domain.split('.').all(label_ok);
+    (local_ok && domain_ok).then(|| Recipient::Email(text.to_lowercase()))
+}
+
+impl fmt::Display for Recipient {
+    /// The spelling that [`Recipient::parse`] reads back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Phone(text) | Self::Email(text) => f.write_str(text),
+            Self::Jid { user, server } => write!(f, "{user}@{}", server.as_str()),
+            Self::Native { provider, id } => write!(f, "{provider}:{id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Recipient, RecipientError> {
+        Recipient::parse(text, |name| name == "linq")
+    }
+
+    #[test]
+    fn every_form_is_read_and_printed_canonically() {
+        for (text, printed) in [
+            ("+15551234567", "+15551234567"),
+            ("+1 (555) 123-4567", "+15551234567"),
+            ("Ann.Lee@Example.COM", "ann.lee@example.com"),
+            ("15551234567@c.us", "15551234567@c.us"),
+            ("15551234567@s.whatsapp.net", "15551234567@s.whatsapp.net"),
+            ("120363000000000000@g.us", "120363000000000000@g.us"),
+            ("4915112345678-1546300800@g.us", "4915112345678-1546300800@g.us"),
+            ("120363000000000000@newsletter", "120363000000000000@newsletter"),
+            ("123456789012345@lid", "123456789012345@lid"),
+            ("linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd", "linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd"),
+            ("F19EE7B8-8533-4C5C-83EC-4EF8D6D1DDBD", "linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd"),
+        ] {
+            assert_eq!(parse(text).map(|r| r.to_string()), Ok(printed.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_fits_no_form_is_invalid() {
+        for text in [
+            "",
+            " ",
+            "+",
+            "+123456",
+            "+1234567890123456",
+            "+0123456789",
+            "+1555abc4567",
+            "15551234567",
+            "bob",
+            "@c.us",
+            "abc@c.us",
+            "a@b",
+            "a b@example.com",
+            "linq:",
+            "linq:a b",
+            "nobody:17",
+            "a@-x.com",
+            "+1555\n1234567",
+        ] {
+            assert!(matches!(parse(text), Err(RecipientError::Invalid(_))), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn parsing_never_panics_and_printing_round_trips(text in ".{0,60}") {
+            if let Ok(recipient) = parse(&text) {
+                proptest::prop_assert_eq!(parse(&recipient.to_string()), Ok(recipient));
+            }
+        }
+    }
+}

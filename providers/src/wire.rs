@@ -1,0 +1,168 @@
+//! HTTP the way every adapter needs it: bounded answers, honest transport errors, `Retry-After`, no secrets.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+use reqwest::{Request, RequestBuilder, StatusCode, header::HeaderMap};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::{Context, SendError, SendErrorKind};
+
+/// Longest answer that is read, in bytes. Providers answer with a few KiB; the rest is somebody's mistake.
+pub const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Longest quotation of a provider's words, in characters.
+const MAX_QUOTE: usize = 300;
+
+/// A complete answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON; `Null` where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// No connection came about (refused, DNS, TLS): nothing left this machine.
+    NotSent,
+    /// The request may have arrived: reset, time-out, or an answer that broke off.
+    Lost,
+}
+
+impl NoAnswer {
+    /// The error for a request that may be repeated freely.
+    pub fn in_prepare(self) -> SendError {
+        let detail = match self {
+            Self::NotSent => "the provider could not be reached; it is tried again",
+            Self::Lost => "the provider did not answer in time; it is tried again",
+        };
+        SendError::new(SendErrorKind::Unavailable, detail)
+    }
+
+    /// The error for the one request that must not be repeated blindly.
+    pub fn in_dispatch(self) -> SendError {
+        match self {
+            Self::NotSent => self.in_prepare(),
+            Self::Lost => SendError::new(
+                SendErrorKind::OutcomeUnknown,
+                "the provider did not answer after the note was handed over, so it may or may not arrive",
+            ),
+        }
+    }
+}
+
+/// Sends `request` once and reads its whole answer, at most [`MAX_ANSWER`] bytes, within the context's time limit.
+///
+/// # Errors
+/// [`NoAnswer`]; an answer of any status is no error here.
+pub async fn call(cx: &Context, request: Request) -> Result<Answer, NoAnswer> {
+    within(cx.timeout, cx.http.execute(request)).await
+}
+
+/// [`call`] for a request to a URL that the provider chose (an upload URL): dialled under the address rules.
+///
+/// # Errors
+/// [`NoAnswer`]; an answer of any status is no error here.
+pub async fn call_guarded(cx: &Context, request: RequestBuilder) -> Result<Answer, NoAnswer> {
+    within(cx.timeout, request.send()).await
+}
+
+async fn within(
+    limit: Duration,
+    sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
+) -> Result<Answer, NoAnswer> {
+    tokio::time::timeout(limit, async { read_answer(sent.await.map_err(|error| no_answer(&error))?).await })
+        .await
+        .unwrap_or(Err(NoAnswer::Lost))
+}
+
+async fn read_answer(mut response: reqwest::Response) -> Result<Answer, NoAnswer> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| NoAnswer::Lost)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(NoAnswer::Lost);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, headers, body: body.freeze() })
+}
+
+/// Only a failed connect proves that nothing was sent.
+pub fn no_answer(error: &reqwest::Error) -> NoAnswer {
+    if error.is_connect() || error.is_builder() { NoAnswer::NotSent } else { NoAnswer::Lost }
+}
+
+/// `Retry-After` as RFC 9110 section 10.2.3 has it: seconds (fractions are seen in the wild) or an HTTP date.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok().map(bounded);
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let wait = date.duration_since(now);
+    Some(Duration::try_from(wait).map_or(Duration::ZERO, bounded))
+}
+
+/// A provider that asks for more than a day is asked again after a day.
+fn bounded(wait: Duration) -> Duration {
+    wait.min(Duration::from_secs(24 * 60 * 60))
+}
+
+/// A provider's own words, shortened, without control characters and without any of `secrets`: providers do
+/// echo credentials in their error messages.
+pub fn quote(text: &str, secrets: &[&SecretString]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets.iter().map(|secret| secret.expose_secret()).filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret, "[removed]");
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", value.parse().expect("a header value"));
+        headers
+    }
+
+    #[test]
+    fn retry_after_reads_seconds_fractions_and_dates() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let read = |text: &str| retry_after(&header(text), now);
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(read("Thu, 01 Jan 2026 00:01:00 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(read("Wed, 31 Dec 2025 23:59:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("1e300"), None);
+        assert_eq!(read("999999999"), Some(Duration::from_secs(86_400)));
+        for nonsense in ["soon", "-1", "NaN", ""] {
+            assert_eq!(read(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_quotation_never_contains_a_secret() {
+        let token = SecretString::from("tok-123");
+        assert_eq!(quote("bad token tok-123\n!", &[&token]), "bad token [removed] !");
+        assert_eq!(quote(&"x".repeat(1000), &[]).len(), MAX_QUOTE);
+    }
+}
