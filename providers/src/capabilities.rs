@@ -1,9 +1,11 @@
 //! What a connection can do, stated as data and checked before any request is made.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::{SendError, SendErrorKind};
 
 /// How the audio reaches the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Intake {
     /// The adapter uploads the bytes.
@@ -40,4 +42,19 @@ pub struct Capabilities {
     pub idempotent_send: bool,
     /// The kinds of recipient that the provider understands, in the words of the HTTP guide.
     pub recipients: &'static [&'static str],
+}
+
+impl Capabilities {
+    /// Judges a file's size before anything is sent.
+    ///
+    /// # Errors
+    /// [`SendErrorKind::MediaTooLarge`]
+    pub fn check_size(&self, size_bytes: u64) -> Result<(), SendError> {
+        if size_bytes <= self.max_bytes {
+            return Ok(());
+        }
+        let detail =
+            format!("the audio has {size_bytes} bytes; this connection takes {} at most", self.max_bytes);
+        Err(SendError::new(SendErrorKind::MediaTooLarge, detail).at("upload"))
+    }
 }

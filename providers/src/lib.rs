@@ -7,7 +7,13 @@
 //! * [`Capabilities`] states as data what a connection can do.
 //! * [`SendError`] names what happened; [`SendErrorKind::disposition`] is the one place that decides what the
 //!   queue does about it.
-//! * [`PROVIDERS`] lists every adapter. Adding one is a file and two lines here; `README.md` walks through it.
+//! * [`PROVIDERS`] lists every adapter.
+//!
+#![doc = include_str!("../README.md")]
+#![expect(
+    clippy::result_large_err,
+    reason = "an attempt is a network call; moving 144 bytes is nothing to it"
+)]
 
 mod audio;
 mod capabilities;
@@ -28,13 +34,10 @@ pub use error::{Disposition, SendError, SendErrorKind, Upstream};
 pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};
 pub use provider::{Context, Descriptor, Prepared, Provider};
 pub use recipient::{JidServer, Recipient, RecipientError};
-pub use settings::{ConfigError, Settings};
+pub use settings::{BaseUrl, ConfigError, Settings};
 
 /// Every adapter there is, in the order in which documentation lists them.
-pub static PROVIDERS: &[&Descriptor] = &[
-    // &linq::DESCRIPTOR,
-    // &wawp::DESCRIPTOR,
-];
+pub static PROVIDERS: &[&Descriptor] = &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR];
 
 /// The adapter that `provider = "NAME"` in the configuration means.
 pub fn find(name: &str) -> Option<&'static Descriptor> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
@@ -70,6 +71,13 @@ impl OutboundAudio {
     /// Reads the whole file; its size is bounded by [`crate::Capabilities::max_bytes`].
     pub async fn read(&self) -> std::io::Result<Bytes> {
         tokio::fs::read(&self.path).await.map(Bytes::from)
+    }
+
+    /// What must be removed from a provider's words, because it gives access: the link, and the long parts of its
+    /// path, which survive when only a part or an escaped spelling of the link is repeated.
+    pub(crate) fn link_secrets(&self) -> Vec<SecretString> {
+        let long = self.link.path().split('/').filter(|part| part.len() >= 16);
+        std::iter::once(self.link.as_str()).chain(long).map(SecretString::from).collect()
     }
 }
 

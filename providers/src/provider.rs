@@ -76,7 +76,8 @@ pub struct Prepared {
 pub struct Descriptor {
     /// The value of `provider` in the configuration.
     pub name: &'static str,
-    /// Settings that suffice to build it, as TOML-like JSON: used by tests and documentation.
+    /// The required settings and no other, as a JSON object: used by tests and documentation. Values that are
+    /// secret contain the word `secret`, so that the suite can look for them where they must not appear.
     pub example: &'static str,
     /// Builds one connection. `base_url` has the real provider as its default.
     pub build: fn(Settings) -> Result<Arc<dyn Provider>, ConfigError>,

@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use url::{Origin, Url};
 
 /// The keys of `[tenants.T.connections.C]` that belong to the adapter; secrets already resolved.
 pub struct Settings(Map<String, Value>);
@@ -32,7 +33,7 @@ impl std::fmt::Debug for Settings {
 
 /// serde quotes the offending value (`invalid type: string "hunter2", expected ...`); a setting may be a secret.
 fn without_values(message: &str) -> String {
-    for lead in ["invalid type: ", "invalid value: "] {
+    for lead in ["invalid type: ", "invalid value: ", "unknown variant "] {
         if let Some(rest) = message.strip_prefix(lead) {
             let expected = rest.rsplit_once(", expected ").map_or("another value", |(_, expected)| expected);
             return format!("expected {expected}");
@@ -53,5 +54,89 @@ pub struct ConfigError {
 impl ConfigError {
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into() }
+    }
+}
+
+/// Where a provider's API is rooted: the `base_url` that every adapter has. It comes from the operator, so it is
+/// trusted: plain http and private addresses are fine.
+#[derive(Clone, Debug)]
+pub struct BaseUrl(Url);
+
+impl BaseUrl {
+    /// The URL of a path below the base. Each segment is escaped, so an id can never lead elsewhere.
+    pub fn join(&self, segments: &[&str]) -> Url {
+        let mut url = self.0.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    pub fn origin(&self) -> Origin {
+        self.0.origin()
+    }
+}
+
+impl TryFrom<String> for BaseUrl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let url = Url::parse(&text).map_err(|_| "expected a URL like https://api.example.com")?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("expected an http or https URL");
+        }
+        // Both would end up in places where the rest of the URL is shown.
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            return Err("expected a URL without user name, password and query");
+        }
+        Ok(Self(url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[test]
+    fn a_base_url_takes_a_path_with_and_without_trailing_slash() {
+        for base in ["https://api.example.com/partner", "https://api.example.com/partner/"] {
+            let url = BaseUrl::try_from(base.to_owned()).expect("a base URL").join(&["v3", "a/b"]);
+            assert_eq!(url.as_str(), "https://api.example.com/partner/v3/a%2Fb");
+        }
+    }
+
+    #[test]
+    fn a_base_url_is_plain_http_or_https() {
+        for base in
+            ["api.example.com", "ftp://api.example.com", "https://u:p@example.com", "https://e.com/?k=v"]
+        {
+            assert!(BaseUrl::try_from(base.to_owned()).is_err(), "{base}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_key_and_never_the_value() {
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Choice {
+            One,
+        }
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its errors are looked at")]
+        struct Config {
+            number: u8,
+            choice: Choice,
+        }
+        for (key, map) in [
+            ("number", serde_json::json!({"number": "hunter2", "choice": "one"})),
+            ("choice", serde_json::json!({"number": 1, "choice": "hunter2"})),
+        ] {
+            let Value::Object(map) = map else { unreachable!("an object") };
+            let error = Settings::new(map).parse::<Config>().expect_err("a wrong value");
+            assert_eq!(error.key, key);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 }

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use reqwest::{Request, RequestBuilder, StatusCode, header::HeaderMap};
+use reqwest::{
+    Method, Request, RequestBuilder, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use url::Url;
 
-use crate::{Context, SendError, SendErrorKind};
+use crate::{Context, SendError, SendErrorKind, guard::GuardedClient};
 
 /// Longest answer that is read, in bytes. Providers answer with a few KiB; the rest is somebody's mistake.
 pub const MAX_ANSWER: usize = 1024 * 1024;
@@ -40,6 +44,8 @@ impl Answer {
 pub enum NoAnswer {
     /// No connection came about (refused, DNS, TLS): nothing left this machine.
     NotSent,
+    /// The host resolved to addresses that the rules forbid (only by [`call_guarded`]): nothing left this machine.
+    Forbidden,
     /// The request may have arrived: reset, time-out, or an answer that broke off.
     Lost,
 }
@@ -47,23 +53,41 @@ pub enum NoAnswer {
 impl NoAnswer {
     /// The error for a request that may be repeated freely.
     pub fn in_prepare(self) -> SendError {
-        let detail = match self {
-            Self::NotSent => "the provider could not be reached; it is tried again",
-            Self::Lost => "the provider did not answer in time; it is tried again",
+        let (kind, detail) = match self {
+            Self::NotSent => {
+                (SendErrorKind::Unavailable, "the provider could not be reached; it is tried again")
+            }
+            Self::Forbidden => {
+                (SendErrorKind::Misconfigured, "the provider named a host that is not on the public internet")
+            }
+            Self::Lost => {
+                (SendErrorKind::Unavailable, "the provider did not answer in time; it is tried again")
+            }
         };
-        SendError::new(SendErrorKind::Unavailable, detail)
+        SendError::new(kind, detail)
     }
 
     /// The error for the one request that must not be repeated blindly.
     pub fn in_dispatch(self) -> SendError {
         match self {
-            Self::NotSent => self.in_prepare(),
+            Self::NotSent | Self::Forbidden => self.in_prepare(),
             Self::Lost => SendError::new(
                 SendErrorKind::OutcomeUnknown,
                 "the provider did not answer after the note was handed over, so it may or may not arrive",
             ),
         }
     }
+}
+
+/// A request with a JSON body, or without any.
+pub fn json_request(method: Method, url: Url, body: Option<&Value>) -> Request {
+    let mut request = Request::new(method, url);
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(body) = body {
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(body.to_string().into());
+    }
+    request
 }
 
 /// Sends `request` once and reads its whole answer, at most [`MAX_ANSWER`] bytes, within the context's time limit.
@@ -105,18 +129,29 @@ async fn read_answer(mut response: reqwest::Response) -> Result<Answer, NoAnswer
 
 /// Only a failed connect proves that nothing was sent.
 pub fn no_answer(error: &reqwest::Error) -> NoAnswer {
-    if error.is_connect() || error.is_builder() { NoAnswer::NotSent } else { NoAnswer::Lost }
+    if GuardedClient::refused_by_address(error) {
+        NoAnswer::Forbidden
+    } else if error.is_connect() || error.is_builder() {
+        NoAnswer::NotSent
+    } else {
+        NoAnswer::Lost
+    }
 }
 
 /// `Retry-After` as RFC 9110 section 10.2.3 has it: seconds (fractions are seen in the wild) or an HTTP date.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok().map(bounded);
+    if let Ok(seconds) = text.parse() {
+        return wait_of_seconds(seconds);
     }
     let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     let wait = date.duration_since(now);
     Some(Duration::try_from(wait).map_or(Duration::ZERO, bounded))
+}
+
+/// A wait that a provider gives as a number of seconds.
+pub fn wait_of_seconds(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().map(bounded)
 }
 
 /// A provider that asks for more than a day is asked again after a day.
@@ -132,6 +167,15 @@ pub fn quote(text: &str, secrets: &[&SecretString]) -> String {
         text = text.replace(secret, "[removed]");
     }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTE).collect()
+}
+
+/// A provider's error code or trace id, fit for logs: `None` for whatever could be a sentence, a phone number or a
+/// secret.
+pub fn identifier(text: &str, secrets: &[&SecretString]) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let short = (1..=64).contains(&text.len()) && text.chars().all(plain);
+    let number = (7..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    (short && !number && quote(text, secrets) == text).then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -164,5 +208,16 @@ mod tests {
         let token = SecretString::from("tok-123");
         assert_eq!(quote("bad token tok-123\n!", &[&token]), "bad token [removed] !");
         assert_eq!(quote(&"x".repeat(1000), &[]).len(), MAX_QUOTE);
+    }
+
+    #[test]
+    fn an_identifier_is_no_sentence_number_or_secret() {
+        let token = SecretString::from("tok-123");
+        for text in ["invalid_session", "2001", "4bf92f3577b34da6a3ce929d0e0e4736"] {
+            assert_eq!(identifier(text, &[&token]).as_deref(), Some(text));
+        }
+        for text in ["", "no such chat", "15550001111", "tok-123", "15550001111@c.us", &"x".repeat(65)] {
+            assert_eq!(identifier(text, &[&token]), None, "{text}");
+        }
     }
 }

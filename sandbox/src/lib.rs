@@ -1,1 +1,110 @@
+//! Emulators of the messaging providers' HTTP APIs, with an inbox page, a ledger and scripted faults.
+//!
+//! Used by `voicegate sandbox`, `voicegate demo` and the tests. The crate shares no code with the gateway or its
+//! adapters, so that a mistake there cannot hide behind the same mistake here.
+//!
+//! One port serves everything:
+//!
+//! | path | what |
+//! |---|---|
+//! | `/linq/v3/…`, `/linq/uploads/…`, `/linq/files/…` | Linq Partner API v3, its presigned uploads, its CDN ([`linq`]) |
+//! | `/wawp/v2/…` | Wawp ([`wawp`]) |
+//! | `/`, `/sandbox/…` | the inbox page and the control API ([`control`]) |
 
+mod audio;
+mod control;
+mod faults;
+mod fetch;
+mod ledger;
+mod linq;
+mod server;
+mod state;
+mod wawp;
+
+use std::sync::Arc;
+
+use axum::Router;
+use bytes::Bytes;
+use uuid::Uuid;
+
+pub use audio::AudioInfo;
+pub use faults::{Fault, FaultAction, Operation, Provider};
+pub use ledger::{LedgerEntry, RequestLog};
+pub use linq::{NewChat, Service};
+
+use state::Inner;
+
+/// The credentials that the emulators accept. The defaults are public on purpose: nothing real answers to them.
+#[derive(Clone, Debug)]
+pub struct SandboxOptions {
+    pub linq_token: String,
+    /// The one line (sender number) of the emulated Linq account.
+    pub linq_from: String,
+    pub wawp_instance_id: String,
+    pub wawp_access_token: String,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            linq_token: "sandbox-linq-token".into(),
+            linq_from: "+12052535597".into(),
+            wawp_instance_id: "SANDBOX00001".into(),
+            wawp_access_token: "sandbox-wawp-token".into(),
+        }
+    }
+}
+
+/// One sandbox: its state is shared by all clones.
+#[derive(Clone)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+impl Sandbox {
+    /// Two Linq chats exist from the start: `+15551234567` (iMessage) and `+15550001111` (RCS).
+    pub fn new(options: SandboxOptions) -> Self {
+        Self { inner: Arc::new(Inner::new(options)) }
+    }
+
+    /// The routes without a server. Faults that close the connection need [`Sandbox::serve`]: axum's own server
+    /// has no way to hang up instead of answering.
+    pub fn router(&self) -> Router {
+        server::router(self)
+    }
+
+    /// Serves until the future is dropped; then every open connection is cut.
+    pub async fn serve(self, listener: tokio::net::TcpListener) {
+        server::serve(self, listener).await;
+    }
+
+    /// Everything that reached a phone, in order.
+    pub fn ledger(&self) -> Vec<LedgerEntry> {
+        self.inner.lock().ledger.iter().cloned().collect()
+    }
+
+    /// Every request that hit an emulator, in order of arrival, logged before it is read, stalled or judged.
+    pub fn requests(&self) -> Vec<RequestLog> {
+        self.inner.lock().requests.iter().cloned().collect()
+    }
+
+    /// Scripts a fault. Faults are tried in the order in which they were added; one request meets at most one.
+    pub fn add_fault(&self, fault: Fault) {
+        self.inner.lock().faults.push(fault);
+    }
+
+    /// Forgets the ledger, requests, faults, uploads and idempotency keys; chats stay.
+    pub fn clear(&self) {
+        self.inner.clear();
+    }
+
+    /// Adds a Linq chat, as if its people had written to our line before.
+    pub fn add_chat(&self, chat: NewChat) -> Uuid {
+        linq::add_chat(&self.inner, chat)
+    }
+
+    /// The bytes that a ledger entry is about.
+    pub fn audio(&self, entry_id: &Uuid) -> Option<Bytes> {
+        self.inner.lock().audio.get(entry_id).cloned()
+    }
+}

@@ -1,0 +1,308 @@
+//! Linq Partner API v3: voice memos over iMessage (RCS and SMS show them as plain audio).
+//!
+//! * API: <https://docs.linqapp.com/>, OpenAPI: <https://cdn.linqapp.com/openapi/linq-api-v3.yaml>
+//! * Voice memos: <https://docs.linqapp.com/guides/messaging/voice-memos/>. Their size limit is 10 MB; 100 MB is the
+//!   limit of attachments in general, and no page says that a memo may use it.
+//!
+//! Quirks:
+//! * A memo goes to a chat, never to a number, and cannot be the first message of a chat: `chats` finds the chat.
+//! * The memo request has no idempotency key, unlike `POST /v3/messages`.
+//! * `audio/wav` is what the voice memo page says and what `POST /v3/attachments` refuses: `uploads` translates.
+//! * The line and the service belong to the chat, so `from` only narrows the search for it.
+
+mod chats;
+mod errors;
+mod uploads;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use reqwest::{
+    Method, Request,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+use self::errors::{Refusal, Step};
+use crate::{
+    Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Intake, Memory, OutboundNote,
+    Prepared, Provider, Recipient, RecipientError, ReplySupport, SendError, SendErrorKind, Settings,
+    Upstream,
+    wire::{self, Answer},
+};
+
+pub(crate) static DESCRIPTOR: Descriptor =
+    Descriptor { name: "linq", example: r#"{"token": "secret-linq-token"}"#, build };
+
+/// The error text for 413/5001 and <https://docs.linqapp.com/guides/resources/faq/> say 10 MB; whether that means
+/// MiB is not said, so the smaller one holds.
+const MAX_BYTES: u64 = 10_000_000;
+
+/// <https://docs.linqapp.com/guides/messaging/sending-messages/>
+const MAX_TEXT: usize = 10_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default = "production")]
+    base_url: String,
+    token: SecretString,
+    /// One of the account's lines, to find chats of that line only.
+    from: Option<String>,
+    #[serde(default = "upload")]
+    intake: Intake,
+    #[serde(default)]
+    open_chat: OpenChat,
+    opening_text: Option<String>,
+    webhook_secret: Option<SecretString>,
+}
+
+/// What to do about a recipient with whom there is no chat yet.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OpenChat {
+    #[default]
+    Never,
+    /// Send `opening_text` first.
+    Text,
+}
+
+fn production() -> String {
+    "https://api.linqapp.com/api/partner".to_owned()
+}
+
+fn upload() -> Intake {
+    Intake::Upload
+}
+
+struct Linq {
+    api: BaseUrl,
+    token: SecretString,
+    authorization: HeaderValue,
+    webhook_secret: Option<SecretString>,
+    from: Option<String>,
+    /// Present where a chat may be opened with it.
+    opening_text: Option<String>,
+    capabilities: Capabilities,
+}
+
+impl fmt::Debug for Linq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Linq").field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
+    let config: Config = settings.parse()?;
+    let capabilities = Capabilities {
+        default_profile: "linq-1",
+        provider_converts: None,
+        intake: config.intake,
+        max_bytes: MAX_BYTES,
+        reply: ReplySupport::None,
+        caption: false,
+        idempotent_send: false,
+        recipients: &["phone", "email", "linq"],
+    };
+    Ok(Arc::new(Linq {
+        api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
+        authorization: authorization(&config.token)?,
+        token: config.token,
+        webhook_secret: config.webhook_secret,
+        from: config.from.map(|text| line(&text)).transpose()?,
+        opening_text: opening_text(&config.open_chat, config.opening_text)?,
+        capabilities,
+    }))
+}
+
+fn authorization(token: &SecretString) -> Result<HeaderValue, ConfigError> {
+    let token = token.expose_secret();
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .ok()
+        .filter(|_| !token.is_empty())
+        .ok_or_else(|| ConfigError::new("token", "expected a token without spaces and line breaks"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn line(text: &str) -> Result<String, ConfigError> {
+    match Recipient::parse(text, |_| false) {
+        Ok(Recipient::Phone(number)) => Ok(number),
+        _ => Err(ConfigError::new("from", "expected a phone number like +15551234567")),
+    }
+}
+
+fn opening_text(open_chat: &OpenChat, text: Option<String>) -> Result<Option<String>, ConfigError> {
+    match (open_chat, text) {
+        (OpenChat::Never, _) => Ok(None),
+        (OpenChat::Text, Some(text)) if (1..=MAX_TEXT).contains(&text.chars().count()) => Ok(Some(text)),
+        (OpenChat::Text, _) => Err(ConfigError::new(
+            "opening_text",
+            format!("open_chat = \"text\" needs an opening_text of 1 to {MAX_TEXT} characters"),
+        )),
+    }
+}
+
+#[async_trait]
+impl Provider for Linq {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn recipient_key(&self, to: &Recipient) -> Result<String, RecipientError> {
+        let unsupported = |why: &str| {
+            let works = "this connection reaches phone numbers, e-mail addresses and linq:UUID";
+            Err(RecipientError::Unsupported(format!("{why}; {works}")))
+        };
+        match to {
+            Recipient::Phone(number) => Ok(number.clone()),
+            Recipient::Email(address) => Ok(address.to_lowercase()),
+            Recipient::Native { provider, id } if provider == DESCRIPTOR.name => Uuid::try_parse(id)
+                .map(|id| id.to_string())
+                .or_else(|_| unsupported("the id behind linq: is no UUID")),
+            Recipient::Native { .. } => unsupported("this is the id of a chat at another provider"),
+            Recipient::Jid { .. } => unsupported("a WhatsApp id means nothing here"),
+        }
+    }
+
+    async fn prepare(
+        &self,
+        cx: &Context,
+        note: &OutboundNote,
+        memory: &mut Memory,
+    ) -> Result<Prepared, SendError> {
+        self.capabilities.check_size(note.audio.facts.size_bytes)?;
+        let content_type = uploads::content_type(note.audio.facts.container)?;
+        let chat = self.chat_for(cx, note, memory).await?;
+        let form = chat.form();
+        if !note.degrade.allows(form) {
+            return Err(SendError::new(
+                SendErrorKind::FormUnavailable,
+                "this recipient would see an audio attachment instead of a voice note; \
+                 allow that with degrade = [\"audio\"]",
+            ));
+        }
+        let audio = match self.capabilities.intake {
+            Intake::Upload => {
+                json!({"attachment_id": self.attachment_for(cx, note, content_type, memory).await?})
+            }
+            Intake::Url => json!({"voice_memo_url": note.audio.link.as_str()}),
+        };
+        let url = self.api.join(&["v3", "chats", &chat.chat_id, "voicememo"]);
+        Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)) })
+    }
+
+    async fn dispatch(
+        &self,
+        cx: &Context,
+        note: &OutboundNote,
+        prepared: Prepared,
+        memory: &mut Memory,
+    ) -> Result<Accepted, SendError> {
+        let answer = wire::call(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
+        if answer.status.is_success() {
+            return self.accepted(&answer);
+        }
+        let refusal = self.refusal(cx, note, &answer);
+        Err(match refusal.code() {
+            // https://docs.linqapp.com/error/codes/2xxx/2001/ and 2013: the chat was deleted, or the line left it.
+            Some(2001 | 2013) => chats::gone(refusal, note, memory),
+            // https://docs.linqapp.com/error/codes/2xxx/2003/
+            Some(2003) => uploads::lost(refusal, memory),
+            _ => refusal.into_error(Step::Dispatch),
+        })
+    }
+}
+
+impl Linq {
+    fn request(&self, method: Method, url: Url, body: Option<&Value>) -> Request {
+        let mut request = wire::json_request(method, url, body);
+        request.headers_mut().insert(AUTHORIZATION, self.authorization.clone());
+        request
+    }
+
+    /// Makes a call that may be repeated freely.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        cx: &Context,
+        note: &OutboundNote,
+        request: Request,
+    ) -> Result<T, SendError> {
+        let answer = wire::call(cx, request).await.map_err(wire::NoAnswer::in_prepare)?;
+        if !answer.status.is_success() {
+            return Err(self.refusal(cx, note, &answer).into_error(Step::Prepare));
+        }
+        serde_json::from_slice(&answer.body).map_err(|_| {
+            let detail = "the provider's answer could not be understood; it is tried again";
+            SendError::new(SendErrorKind::Unavailable, detail).from_upstream(self.not_understood(&answer))
+        })
+    }
+
+    fn refusal(&self, cx: &Context, note: &OutboundNote, answer: &Answer) -> Refusal {
+        let link = note.audio.link_secrets();
+        let secrets: Vec<_> = link.iter().chain([&self.token]).chain(&self.webhook_secret).collect();
+        Refusal::read(answer, cx.now, &secrets)
+    }
+
+    fn accepted(&self, answer: &Answer) -> Result<Accepted, SendError> {
+        #[derive(Deserialize)]
+        struct Body {
+            voice_memo: VoiceMemo,
+        }
+        #[derive(Deserialize)]
+        struct VoiceMemo {
+            id: String,
+            service: Option<String>,
+        }
+        match serde_json::from_slice::<Body>(&answer.body) {
+            Ok(Body { voice_memo }) if !voice_memo.id.is_empty() => Ok(Accepted {
+                message_id: voice_memo.id,
+                form: voice_memo.service.as_deref().and_then(chats::form_over),
+                trace: errors::trace(answer, &[&self.token]),
+            }),
+            _ => Err(SendError::new(
+                SendErrorKind::Unexpected,
+                "the provider took the note but its answer could not be understood, so it may or may not arrive",
+            )
+            .from_upstream(self.not_understood(answer))),
+        }
+    }
+
+    fn not_understood(&self, answer: &Answer) -> Upstream {
+        let trace = errors::trace(answer, &[&self.token]);
+        Upstream { status: Some(answer.status.as_u16()), trace, ..Upstream::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused_key(settings: &Value) -> Option<String> {
+        let mut map = serde_json::Map::from_iter([("token".to_owned(), json!("secret"))]);
+        map.extend(settings.as_object().cloned().unwrap_or_default());
+        build(Settings::new(map)).err().map(|error| error.key)
+    }
+
+    #[test]
+    fn settings_that_depend_on_each_other_are_checked_together() {
+        for (settings, key) in [
+            (json!({"from": "+1 (205) 253-5597"}), None),
+            (json!({"from": "2052535597"}), Some("from")),
+            (json!({"intake": "url"}), None),
+            (json!({"intake": "both"}), Some("intake")),
+            (json!({"open_chat": "text"}), Some("opening_text")),
+            (json!({"open_chat": "text", "opening_text": ""}), Some("opening_text")),
+            (json!({"open_chat": "text", "opening_text": "é".repeat(MAX_TEXT)}), None),
+            (json!({"open_chat": "text", "opening_text": "é".repeat(MAX_TEXT + 1)}), Some("opening_text")),
+            (json!({"opening_text": "Kept while chats are not opened."}), None),
+            (json!({"token": "two\nlines"}), Some("token")),
+        ] {
+            assert_eq!(refused_key(&settings).as_deref(), key, "{settings:.80}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The suite that every adapter passes. It goes by `PROVIDERS` and by the files in `fixtures/`, so that a new
+//! adapter is tested by being registered; `README.md` says what to bring.
+
+mod checks;
+mod fixture;
+mod run;
+mod stub;
+
+use libtest_mimic::{Arguments, Trial};
+use voicegate_providers::{Descriptor, PROVIDERS};
+
+use crate::{
+    checks::{At, Outcome},
+    fixture::Fixture,
+    run::Gone,
+};
+
+/// Ends that every provider has, so every adapter shows how it reads them.
+const OWED: &[&str] = &["ok", "unauthorized", "rejected", "rate_limited", "outcome_unknown", "unexpected"];
+
+fn main() {
+    let trials = PROVIDERS.iter().flat_map(|descriptor| trials(descriptor)).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn trials(descriptor: &'static Descriptor) -> Vec<Trial> {
+    let name = |test: &str| format!("{}::{test}", descriptor.name);
+    let fixtures = fixture::load_all(descriptor.name);
+    let have: Vec<String> = fixtures.iter().map(|fixture| fixture.name.clone()).collect();
+    let mut trials = vec![
+        Trial::test(name("settings"), || checks::settings(descriptor)),
+        Trial::test(name("capabilities"), || checks::capabilities(descriptor)),
+        Trial::test(name("fixtures"), move || owed(descriptor, &have)),
+    ];
+    trials.extend(fixtures.iter().cloned().map(|fixture| {
+        let test = name(&format!("send::{}", fixture.name));
+        Trial::test(test, move || wait(checks::send(descriptor, &fixture)))
+    }));
+    let Some(ok) = fixtures.into_iter().find(|fixture| fixture.name == "ok") else { return trials };
+    trials.extend(generated(descriptor, &ok));
+    trials
+}
+
+fn owed(descriptor: &Descriptor, have: &[String]) -> Outcome {
+    let has = |kind: &&&str| have.iter().any(|name| name.split('.').next() == Some(**kind));
+    let missing: Vec<&str> = OWED.iter().filter(|kind| !has(kind)).copied().collect();
+    checks::ensure(missing.is_empty() && have.iter().any(|name| name == "ok"), || {
+        format!("fixtures/{}/send/ has no .http file for: {}", descriptor.name, missing.join(", "))
+    })
+}
+
+/// Everything that follows from `send/ok.http` alone.
+fn generated(descriptor: &'static Descriptor, ok: &Fixture) -> Vec<Trial> {
+    let name = |test: String| format!("{}::{test}", descriptor.name);
+    let mut trials = Vec::new();
+    for (place, exchange) in ok.script.iter().enumerate() {
+        let last = place + 1 == ok.script.len();
+        let at = if last { At::Dispatch } else { At::Prepare(place) };
+        let step =
+            if last { "dispatch".to_owned() } else { format!("prepare_{}_{}", place + 1, exchange.method) };
+        for (fault, answer, kinds) in checks::faults() {
+            let ok = ok.clone();
+            trials.push(Trial::test(name(format!("fault::{step}::{fault}")), move || {
+                wait(checks::fault(descriptor, &ok, at, answer, kinds))
+            }));
+        }
+        for status in ["400 Bad Request", "500 Internal Server Error", "200 OK"] {
+            let ok = ok.clone();
+            trials.push(Trial::test(name(format!("echo::{step}::{}", &status[..3])), move || {
+                wait(checks::echo(descriptor, &ok, at, status))
+            }));
+        }
+    }
+    for (test, gone) in [("prepare", Gone::BeforePrepare), ("dispatch", Gone::BeforeDispatch)] {
+        let ok = ok.clone();
+        trials.push(Trial::test(name(format!("refused::{test}")), move || {
+            wait(checks::refused_connection(descriptor, &ok, gone))
+        }));
+    }
+    let (large, strict) = (ok.clone(), ok.clone());
+    trials.push(Trial::test(name("too_large".into()), move || wait(checks::too_large(descriptor, &large))));
+    trials.push(Trial::test(name("strict_degrade".into()), move || {
+        wait(checks::strict_degrade(descriptor, &strict))
+    }));
+    trials
+}
+
+fn wait(check: impl Future<Output = Outcome>) -> Outcome {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(check)
+}

@@ -1,0 +1,175 @@
+//! One attempt of an adapter against the stub.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+use voicegate_providers::{
+    Accepted, AudioFacts, Codec, Container, Context, Descriptor, Form, Memory, OutboundAudio, OutboundNote,
+    Prepared, Provider, Recipient, SendError, Settings, find,
+    guard::{AddressRules, GuardedClient},
+};
+
+use crate::{
+    fixture::{self, Fixture, NOTE_ID},
+    stub::{Recorded, Stub},
+};
+
+/// Long enough for a loopback on a busy machine, short enough to wait for where the stub stalls.
+pub const SHORT: Duration = Duration::from_millis(400);
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// The part of the link that grants access.
+const LINK: &str = "https://gateway.example/m/secret-link-token/";
+
+/// What came of an attempt, and what the provider saw of it.
+pub struct Attempt {
+    pub result: Result<Accepted, SendError>,
+    /// What `prepare` announced; `None` where it failed.
+    pub form: Option<Form>,
+    /// Method and path of the request that shows the note.
+    pub dispatched: Option<(String, String)>,
+    pub memory: Memory,
+    pub requests: Vec<Recorded>,
+    pub problems: Vec<String>,
+    pub endless_bytes: usize,
+    pub secrets: BTreeSet<String>,
+    pub note: OutboundNote,
+}
+
+pub fn example(descriptor: &Descriptor) -> Map<String, Value> {
+    serde_json::from_str(descriptor.example).expect("an example in JSON")
+}
+
+pub fn build(descriptor: &Descriptor, settings: Map<String, Value>) -> Arc<dyn Provider> {
+    (descriptor.build)(Settings::new(settings)).expect("settings that suffice")
+}
+
+/// Every value that must stay hidden.
+pub fn secrets(settings: &Map<String, Value>) -> BTreeSet<String> {
+    let values = settings.values().filter_map(Value::as_str).filter(|value| value.contains("secret"));
+    values.chain(["secret-link-token"]).map(str::to_owned).collect()
+}
+
+pub fn context(timeout: Duration, allow_loopback: bool) -> Context {
+    let http = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .build()
+        .expect("a client");
+    let rules = AddressRules {
+        allow_http: allow_loopback,
+        allow_networks: if allow_loopback { vec!["127.0.0.0/8".parse().expect("a network")] } else { vec![] },
+    };
+    let guarded = GuardedClient::new(rules, Duration::from_secs(5)).expect("a client");
+    Context { http, guarded, now: "2026-01-01T00:00:00Z".parse().expect("a time"), timeout }
+}
+
+pub fn recipient(text: &str) -> Recipient {
+    Recipient::parse(text, |name| find(name).is_some()).expect("a recipient")
+}
+
+pub fn note(provider: &dyn Provider, fixture: &Fixture) -> OutboundNote {
+    let whatsapp = provider.capabilities().default_profile.starts_with("whatsapp");
+    let usual = if whatsapp { Container::Ogg } else { Container::Mp4 };
+    let container = if fixture.convert { Container::Mp3 } else { fixture.container.unwrap_or(usual) };
+    let bytes = fixture::audio();
+    let facts = AudioFacts {
+        container,
+        codec: Codec::new(codec(container)),
+        mime_type: mime_type(container).to_owned(),
+        duration_ms: 2000,
+        size_bytes: bytes.len() as u64,
+        sample_rate: 48_000,
+        channels: 1,
+        sha256: fixture::sha256(&bytes),
+    };
+    let filename = format!("voice.{}", facts.extension());
+    OutboundNote {
+        id: NOTE_ID.to_owned(),
+        to: recipient(&fixture.to),
+        audio: OutboundAudio {
+            facts,
+            path: fixture::audio_path(),
+            link: format!("{LINK}{filename}").parse().expect("a URL"),
+            filename,
+        },
+        provider_converts: fixture.convert,
+        reply_to: fixture.reply_to.clone(),
+        text: None,
+        degrade: fixture.degrade.clone(),
+    }
+}
+
+fn codec(container: Container) -> &'static str {
+    match container {
+        Container::Mp3 => "mp3",
+        Container::Ogg | Container::Webm | Container::Matroska => "opus",
+        Container::Flac => "flac",
+        Container::Amr => "amr_nb",
+        Container::Wav | Container::Aiff | Container::Pcm => "pcm_s16le",
+        Container::Mp4 | Container::Adts | Container::Caf => "aac",
+    }
+}
+
+fn mime_type(container: Container) -> &'static str {
+    match container {
+        Container::Mp3 => "audio/mpeg",
+        Container::Ogg => "audio/ogg; codecs=opus",
+        Container::Wav => "audio/wav",
+        Container::Mp4 => "audio/mp4",
+        _ => "application/octet-stream",
+    }
+}
+
+/// When the provider goes away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    Never,
+    BeforePrepare,
+    BeforeDispatch,
+}
+
+pub async fn attempt(descriptor: &Descriptor, fixture: &Fixture, timeout: Duration, gone: Gone) -> Attempt {
+    let mut stub = Stub::start(fixture.script.clone()).await;
+    let mut settings = example(descriptor);
+    settings.insert("base_url".to_owned(), stub.base_url().into());
+    settings.extend(fixture.settings.clone());
+    let secrets = secrets(&settings);
+    let provider = build(descriptor, settings);
+    let (cx, note) = (context(timeout, fixture.allow_loopback), note(&*provider, fixture));
+    let mut memory = fixture.memory.clone();
+    if gone == Gone::BeforePrepare {
+        stub.stop().await;
+    }
+    let prepared = provider.prepare(&cx, &note, &mut memory).await;
+    if gone == Gone::BeforeDispatch {
+        stub.stop().await;
+    }
+    let form = prepared.as_ref().ok().map(|prepared| prepared.form);
+    let dispatched = prepared.as_ref().ok().map(dispatch_line);
+    let early = count(&stub.requests(), dispatched.as_ref());
+    let result = match prepared {
+        Ok(prepared) => provider.dispatch(&cx, &note, prepared, &mut memory).await,
+        Err(error) => Err(error),
+    };
+    let requests = stub.requests();
+    let mut problems = stub.problems();
+    if early > 0 || count(&requests, dispatched.as_ref()) > 1 {
+        problems.push("the request that shows the note was made early or more than once".to_owned());
+    }
+    let endless_bytes = stub.endless_bytes();
+    Attempt { result, form, dispatched, memory, requests, problems, endless_bytes, secrets, note }
+}
+
+fn dispatch_line(prepared: &Prepared) -> (String, String) {
+    let path = prepared.request.url().path().trim_start_matches("/base").to_owned();
+    (prepared.request.method().to_string(), path)
+}
+
+fn count(requests: &[Recorded], line: Option<&(String, String)>) -> usize {
+    let is = |request: &&Recorded| {
+        line.is_some_and(|(method, path)| request.method == *method && request.target == *path)
+    };
+    requests.iter().filter(is).count()
+}

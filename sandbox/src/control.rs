@@ -1,0 +1,160 @@
+//! The inbox page and the control API under `/sandbox`.
+
+use axum::extract::{Path, State};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RANGE};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use uuid::Uuid;
+
+use crate::linq::NewChat;
+use crate::state::Event;
+use crate::{Fault, Sandbox};
+
+const PAGE: &str = include_str!("page.html");
+/// Everything is in the page itself; nothing it shows can load or run anything.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                           connect-src 'self'; media-src 'self' blob:; img-src data:; base-uri 'none'; form-action 'none'";
+
+pub(crate) fn router(sandbox: &Sandbox) -> Router {
+    Router::new()
+        .route("/", get(async || ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE))))
+        .route("/sandbox/ledger", get(ledger))
+        .route("/sandbox/ledger/{id}/audio", get(audio))
+        .route("/sandbox/requests", get(requests))
+        .route("/sandbox/faults", get(faults).post(add_faults).delete(drop_faults))
+        .route("/sandbox/chats", get(chats).post(add_chat))
+        .route("/sandbox/clear", post(clear))
+        .route("/sandbox/events", get(events))
+        .with_state(sandbox.clone())
+}
+
+async fn ledger(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({ "items": sandbox.ledger() }))
+}
+
+async fn requests(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({ "items": sandbox.requests() }))
+}
+
+async fn faults(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({ "items": sandbox.inner.lock().faults }))
+}
+
+async fn chats(State(sandbox): State<Sandbox>) -> Json<Value> {
+    let state = sandbox.inner.lock();
+    let chats: Vec<Value> = state.chats.iter().map(|chat| chat.summary()).collect();
+    Json(json!({ "items": chats }))
+}
+
+/// A body that cannot be read is told so in words: these requests are typed by hand.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, Json<Value>)> {
+    serde_json::from_slice(body).map_err(|error| refused(error.to_string()))
+}
+
+fn refused(why: String) -> (StatusCode, Json<Value>) {
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": why })))
+}
+
+async fn add_faults(
+    State(sandbox): State<Sandbox>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), (StatusCode, Json<Value>)> {
+    // One or several. Decided by hand: an untagged enum would hide which field is wrong.
+    let faults: Vec<Fault> =
+        if body.trim_ascii_start().starts_with(b"[") { parse(&body)? } else { vec![parse(&body)?] };
+    for fault in faults {
+        sandbox.add_fault(fault);
+    }
+    Ok((StatusCode::CREATED, Json(json!({ "items": sandbox.inner.lock().faults }))))
+}
+
+async fn drop_faults(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.inner.lock().faults.clear();
+    StatusCode::NO_CONTENT
+}
+
+async fn add_chat(
+    State(sandbox): State<Sandbox>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), (StatusCode, Json<Value>)> {
+    let chat: NewChat = parse(&body)?;
+    if chat.handles.is_empty() {
+        return Err(refused("a chat needs at least one handle".into()));
+    }
+    Ok((StatusCode::CREATED, Json(json!({ "id": sandbox.add_chat(chat) }))))
+}
+
+async fn clear(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.clear();
+    StatusCode::NO_CONTENT
+}
+
+/// `entry` (a ledger entry), `cleared`, `reload` (events were lost: read the ledger again).
+async fn events(
+    State(sandbox): State<Sandbox>,
+) -> Sse<impl Stream<Item = Result<sse::Event, std::convert::Infallible>>> {
+    let receiver = sandbox.inner.events.subscribe();
+    let events = stream::unfold(receiver, async |mut receiver| {
+        let event = match receiver.recv().await {
+            Ok(Event::Entry(entry)) => {
+                let data = serde_json::to_string(&entry).unwrap_or_default();
+                sse::Event::default().event("entry").data(data)
+            }
+            Ok(Event::Cleared) => sse::Event::default().event("cleared").data("{}"),
+            Err(RecvError::Lagged(_)) => sse::Event::default().event("reload").data("{}"),
+            Err(RecvError::Closed) => return None,
+        };
+        Some((Ok(event), receiver))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+async fn audio(State(sandbox): State<Sandbox>, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
+    let Some(bytes) = sandbox.audio(&id) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let kind = {
+        let state = sandbox.inner.lock();
+        let entry = state.ledger.iter().find(|entry| entry.id == id);
+        entry.and_then(|entry| entry.audio.as_ref()).map(|audio| audio.kind).unwrap_or_default()
+    };
+    // The bytes come from whoever sends; the browser must not find a page in them.
+    let common = [
+        (CONTENT_TYPE, kind.playback_mime()),
+        (ACCEPT_RANGES, "bytes"),
+        (HeaderName::from_static("x-content-type-options"), "nosniff"),
+    ];
+    let wanted = headers.get(RANGE).and_then(|value| value.to_str().ok());
+    match wanted.and_then(|text| range(text, bytes.len())) {
+        None => (common, bytes).into_response(),
+        Some(Err(())) => {
+            let size = format!("bytes */{}", bytes.len());
+            (StatusCode::RANGE_NOT_SATISFIABLE, [(CONTENT_RANGE, size)]).into_response()
+        }
+        Some(Ok((start, end))) => {
+            let position = format!("bytes {start}-{}/{}", end - 1, bytes.len());
+            (StatusCode::PARTIAL_CONTENT, common, [(CONTENT_RANGE, position)], bytes.slice(start..end))
+                .into_response()
+        }
+    }
+}
+
+/// One range, RFC 9110 section 14. `None`: ignore the header; `Err`: nothing to give.
+fn range(text: &str, size: usize) -> Option<Result<(usize, usize), ()>> {
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let (start, end) = match (first.is_empty(), last.is_empty()) {
+        (true, true) => return None,
+        (true, false) => (size.saturating_sub(last.parse().ok()?), size),
+        (false, true) => (first.parse().ok()?, size),
+        (false, false) => (first.parse().ok()?, last.parse::<usize>().ok()?.checked_add(1)?.min(size)),
+    };
+    Some(if start < end { Ok((start, end)) } else { Err(()) })
+}

@@ -1,0 +1,327 @@
+//! Scripted faults, and the gate through which every request to an emulator passes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ledger::{RequestLog, redact, redact_query};
+use crate::server::hang_up;
+use crate::{Sandbox, linq, state, wawp};
+
+/// The largest body that any emulated endpoint may take (Linq uploads: 100 MiB), with room to see what exceeds it.
+const MAX_BODY: usize = 101 * 1024 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    Linq,
+    Wawp,
+}
+
+impl Provider {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linq => "linq",
+            Self::Wawp => "wawp",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    #[default]
+    Any,
+    /// Linq `POST /v3/chats/{id}/voicememo`.
+    Voicememo,
+    /// Linq `/v3/attachments…`.
+    Attachments,
+    /// Linq's presigned PUT.
+    Upload,
+    /// Linq `/v3/chats`, `/v3/chats/{id}`.
+    Chats,
+    /// Linq `/v3/messages` and `/v3/chats/{id}/messages`.
+    Messages,
+    /// Wawp `/v2/send/voice`.
+    Voice,
+    /// Everything else that an emulator answers.
+    Other,
+}
+
+impl Operation {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Voicememo => "voicememo",
+            Self::Attachments => "attachments",
+            Self::Upload => "upload",
+            Self::Chats => "chats",
+            Self::Messages => "messages",
+            Self::Voice => "voice",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What goes wrong, where, and how often.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    pub provider: Provider,
+    #[serde(default)]
+    pub operation: Operation,
+    /// Only requests whose path contains this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(default = "once")]
+    pub times: u32,
+    pub action: FaultAction,
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl Fault {
+    /// The next matching request, once.
+    pub fn new(provider: Provider, operation: Operation, action: FaultAction) -> Self {
+        Self { provider, operation, path: None, times: 1, action }
+    }
+
+    pub fn times(self, times: u32) -> Self {
+        Self { times, ..self }
+    }
+
+    fn matches(&self, provider: Provider, operation: Operation, path: &str) -> bool {
+        self.times > 0
+            && self.provider == provider
+            && (self.operation == Operation::Any || self.operation == operation)
+            && self.path.as_deref().is_none_or(|part| path.contains(part))
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum FaultAction {
+    /// This answer instead of processing. Without `body`: the provider's error envelope for that status.
+    Status {
+        status: u16,
+        #[serde(default)]
+        body: Option<Value>,
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
+        /// Seconds.
+        #[serde(default)]
+        retry_after: Option<u64>,
+    },
+    /// 429 as the provider words it.
+    RateLimit { retry_after: u64 },
+    /// Linq 404/2007: the attachment is still being processed.
+    NotReady,
+    /// Read the request, process nothing, answer nothing; after `ms` hang up, without `ms` never.
+    Stall {
+        #[serde(default)]
+        ms: Option<u64>,
+    },
+    /// Read the request, process nothing, hang up.
+    ResetBefore,
+    /// Process it fully, then hang up without an answer. To the caller it looks exactly like `reset_before`.
+    ResetAfter,
+    /// Process it fully, then as `stall`.
+    StallAfter {
+        #[serde(default)]
+        ms: Option<u64>,
+    },
+    /// Process it fully, then answer 200 with a body that means nothing.
+    Garbage,
+    /// Wait, then process and answer as usual.
+    Slow { ms: u64 },
+}
+
+/// Names the emulated operation; `None` for the page and the control API, which are never disturbed.
+fn classify(method: &Method, path: &str) -> Option<(Provider, Operation)> {
+    if path.starts_with("/wawp/") {
+        let operation = if path == "/wawp/v2/send/voice" { Operation::Voice } else { Operation::Other };
+        return Some((Provider::Wawp, operation));
+    }
+    let path = path.strip_prefix("/linq/")?;
+    let parts: Vec<&str> = path.split('/').collect();
+    let operation = match parts.as_slice() {
+        ["uploads", ..] => Operation::Upload,
+        ["v3", "chats", _, "voicememo"] if method == Method::POST => Operation::Voicememo,
+        ["v3", "chats", _, "messages"] | ["v3", "messages", ..] => Operation::Messages,
+        ["v3", "chats"] | ["v3", "chats", _] => Operation::Chats,
+        ["v3", "attachments", ..] => Operation::Attachments,
+        _ => Operation::Other,
+    };
+    Some((Provider::Linq, operation))
+}
+
+/// Logs the request the moment its head is in, meets it with a fault if one is scripted, and completes the log.
+pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let Some((provider, operation)) = classify(request.method(), &path) else {
+        return next.run(request).await;
+    };
+    let (number, fault) = arrive(&sandbox, provider, operation, &request);
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        // The caller went away in the middle, or sent more than anyone takes.
+        return hang_up();
+    };
+    log_body(&sandbox, number, &parts.headers, &body);
+
+    let response = match fault {
+        Some(action) => meet(action, provider, next, Request::from_parts(parts, body.into())).await,
+        None => process(None, next, Request::from_parts(parts, body.into())).await,
+    };
+    let Some(response) = response else { return hang_up() };
+    let response = match provider {
+        Provider::Linq => linq::finish(response, &path),
+        Provider::Wawp => response,
+    };
+    if let Some(log) = sandbox.inner.lock().request_mut(number) {
+        log.status = Some(response.status().as_u16());
+    }
+    response
+}
+
+/// `None`: hang up.
+async fn meet(fault: FaultAction, provider: Provider, next: Next, request: Request) -> Option<Response> {
+    match fault {
+        FaultAction::Status { status, body, headers, retry_after } => {
+            Some(scripted(provider, status, body, headers, retry_after))
+        }
+        FaultAction::RateLimit { retry_after } => {
+            Some(scripted(provider, 429, None, BTreeMap::new(), Some(retry_after)))
+        }
+        FaultAction::NotReady => Some(linq::not_ready()),
+        FaultAction::Stall { ms } => stall(ms).await,
+        FaultAction::ResetBefore => None,
+        FaultAction::ResetAfter => {
+            process(None, next, request).await;
+            None
+        }
+        FaultAction::StallAfter { ms } => {
+            process(None, next, request).await;
+            stall(ms).await
+        }
+        FaultAction::Garbage => {
+            process(None, next, request).await;
+            Some(
+                (StatusCode::OK, "<!doctype html>\0 this is not the answer you are looking for")
+                    .into_response(),
+            )
+        }
+        FaultAction::Slow { ms } => process(Some(Duration::from_millis(ms)), next, request).await,
+    }
+}
+
+/// In a task of its own: a real server goes on with a request that it has read, whether or not the caller still
+/// waits. hyper would otherwise drop the handler with the connection and nothing would be committed.
+async fn process(delay: Option<Duration>, next: Next, request: Request) -> Option<Response> {
+    let work = async move {
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        next.run(request).await
+    };
+    tokio::spawn(work).await.ok()
+}
+
+async fn stall(ms: Option<u64>) -> Option<Response> {
+    match ms {
+        Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        None => std::future::pending().await,
+    }
+    None
+}
+
+fn arrive(
+    sandbox: &Sandbox,
+    provider: Provider,
+    operation: Operation,
+    request: &Request,
+) -> (u64, Option<FaultAction>) {
+    let path = request.uri().path();
+    let secrets = sandbox.secrets();
+    let log = RequestLog {
+        n: 0,
+        provider: provider.name(),
+        operation: operation.name(),
+        method: request.method().to_string(),
+        path: path.to_owned(),
+        query: request.uri().query().map(|query| redact_query(query, &secrets)),
+        at: state::now(),
+        status: None,
+        body: Value::Null,
+        body_bytes: None,
+        headers: request.headers().keys().map(|name| name.as_str().to_owned()).collect(),
+    };
+    let mut state = sandbox.inner.lock();
+    let number = state.log_request(log);
+    let index = state.faults.iter().position(|fault| fault.matches(provider, operation, path));
+    let action = index.map(|index| {
+        let fault = &mut state.faults[index];
+        fault.times -= 1;
+        let action = fault.action.clone();
+        if fault.times == 0 {
+            state.faults.remove(index);
+        }
+        action
+    });
+    (number, action)
+}
+
+fn log_body(sandbox: &Sandbox, number: u64, headers: &HeaderMap, body: &Bytes) {
+    let is_json = headers
+        .get("content-type")
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/json"));
+    let json: Value = is_json.then(|| serde_json::from_slice(body).ok()).flatten().unwrap_or(Value::Null);
+    let json = redact(&json, &sandbox.secrets());
+    if let Some(log) = sandbox.inner.lock().request_mut(number) {
+        log.body = json;
+        log.body_bytes = Some(body.len());
+    }
+}
+
+fn scripted(
+    provider: Provider,
+    status: u16,
+    body: Option<Value>,
+    headers: BTreeMap<String, String>,
+    retry_after: Option<u64>,
+) -> Response {
+    let mut response = match (body, provider) {
+        (Some(Value::String(text)), _) => text.into_response(),
+        (Some(body), _) => axum::Json(body).into_response(),
+        (None, Provider::Linq) => linq::scripted(status, retry_after),
+        (None, Provider::Wawp) => wawp::scripted(status),
+    };
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+impl Sandbox {
+    pub(crate) fn secrets(&self) -> [&str; 2] {
+        [&self.inner.options.linq_token, &self.inner.options.wawp_access_token]
+    }
+}

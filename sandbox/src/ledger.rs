@@ -1,0 +1,115 @@
+//! What arrived, in a form that tests can compare and people can read; and what may not be written down.
+
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::audio::AudioInfo;
+
+/// One message on the recipient's phone.
+#[derive(Clone, Debug, Serialize)]
+pub struct LedgerEntry {
+    pub id: Uuid,
+    /// `linq` or `wawp`.
+    pub provider: &'static str,
+    pub at: String,
+    /// Linq chat id, or WhatsApp JID.
+    pub conversation: String,
+    /// Handles of the people who see it.
+    pub to: Vec<String>,
+    /// The id that the provider gave to the message.
+    pub message_id: String,
+    /// How the phone shows it: `voice`, `audio`, `text`; `refused` for a request so wrong that it is worth seeing
+    /// on the page although nothing was delivered.
+    pub form: &'static str,
+    /// Linq: what the chat runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<&'static str>,
+    /// The request that caused it, in words.
+    pub via: String,
+    pub filename: Option<String>,
+    /// As declared by the sender.
+    pub mime_type: Option<String>,
+    pub size_bytes: usize,
+    pub sha256: Option<String>,
+    pub audio: Option<AudioInfo>,
+    pub text: Option<String>,
+    /// What a recipient would notice, in plain words. Empty is good.
+    pub problems: Vec<String>,
+    pub reply_to: Option<String>,
+    /// Wawp: whether the provider was asked to transcode.
+    pub convert: Option<bool>,
+    /// The request's JSON, secrets removed.
+    pub request: Value,
+}
+
+/// One request that hit an emulator.
+#[derive(Clone, Debug, Serialize)]
+pub struct RequestLog {
+    pub n: u64,
+    pub provider: &'static str,
+    pub operation: &'static str,
+    pub method: String,
+    pub path: String,
+    /// Query string, secrets removed.
+    pub query: Option<String>,
+    pub at: String,
+    /// `null` while it is under way, and for good when the connection was closed without an answer.
+    pub status: Option<u16>,
+    /// JSON body, secrets removed; `null` for none, for other bodies and while the body is being read.
+    pub body: Value,
+    /// Size of the body, once read.
+    pub body_bytes: Option<usize>,
+    /// Names only, lower case, in order.
+    pub headers: Vec<String>,
+}
+
+const REMOVED: &str = "[removed]";
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    ["token", "secret", "signature", "password", "authorization", "api_key", "apikey"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// Removes values under secret names, the emulators' own credentials wherever they stand, and the query of every
+/// link (a presigned link's query is a credential).
+pub(crate) fn redact(value: &Value, known: &[&str]) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, value)| match value {
+                // Strings only, so that a wrong type stays visible in the log.
+                Value::String(_) if is_secret_name(name) => (name.clone(), Value::from(REMOVED)),
+                value => (name.clone(), redact(value, known)),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(|item| redact(item, known)).collect(),
+        Value::String(text) => Value::from(redact_text(text, known)),
+        other => other.clone(),
+    }
+}
+
+fn redact_text(text: &str, known: &[&str]) -> String {
+    let mut text = text.to_owned();
+    for secret in known.iter().filter(|secret| !secret.is_empty()) {
+        text = text.replace(secret, REMOVED);
+    }
+    if text.starts_with("http")
+        && let Ok(mut url) = url::Url::parse(&text)
+        && url.query().is_some()
+    {
+        url.set_query(Some("removed"));
+        return url.into();
+    }
+    text
+}
+
+pub(crate) fn redact_query(query: &str, known: &[&str]) -> String {
+    let pairs = url::form_urlencoded::parse(query.as_bytes()).map(|(name, value)| {
+        let value = if is_secret_name(&name) { REMOVED.into() } else { redact_text(&value, known) };
+        (name.into_owned(), value)
+    });
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}

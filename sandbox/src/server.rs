@@ -1,0 +1,83 @@
+//! The router, and an accept loop of our own.
+//!
+//! axum's services cannot fail, so `axum::serve` always answers. A provider that dies in the middle does not: a
+//! response that carries [`HangUp`] becomes a service error here, upon which hyper closes the connection without
+//! a byte.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Request, StatusCode};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use crate::{Sandbox, control, faults, linq, wawp};
+
+/// Marks a response that must never be sent: close the connection instead.
+#[derive(Clone)]
+struct HangUp;
+
+pub(crate) fn hang_up() -> Response {
+    let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    response.extensions_mut().insert(HangUp);
+    response
+}
+
+pub(crate) fn router(sandbox: &Sandbox) -> Router {
+    Router::new()
+        .nest("/linq", linq::router(sandbox))
+        .nest("/wawp", wawp::router(sandbox))
+        .merge(control::router(sandbox))
+        .layer(from_fn_with_state(sandbox.clone(), faults::guard))
+        // `faults::guard` reads the bodies, with bounds of its own.
+        .layer(DefaultBodyLimit::disable())
+}
+
+pub(crate) async fn serve(sandbox: Sandbox, listener: TcpListener) {
+    let router = router(&sandbox);
+    // Owned by this future, so that dropping it cuts the connections too.
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of file descriptors, mostly: wait for some to come back rather than spin.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let router = router.clone();
+        let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+            answer(router.clone(), request.map(Body::new))
+        });
+        connections.spawn(async move {
+            let builder = Builder::new(TokioExecutor::new());
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "connection closed");
+            }
+        });
+    }
+}
+
+async fn answer(router: Router, request: Request<Body>) -> Result<Response, std::io::Error> {
+    let response = match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => {
+            let never: Infallible = never;
+            match never {}
+        }
+    };
+    if response.extensions().get::<HangUp>().is_some() {
+        return Err(std::io::Error::other("scripted: hang up without an answer"));
+    }
+    Ok(response)
+}

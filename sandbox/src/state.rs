@@ -1,0 +1,134 @@
+//! What the emulators remember, and the bounds on it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::SandboxOptions;
+use crate::faults::Fault;
+use crate::fetch::Fetcher;
+use crate::ledger::{LedgerEntry, RequestLog};
+use crate::linq::{Attachment, Chat, default_chats};
+
+/// A sandbox left running for days must not eat the machine; tests stay far below these.
+const LEDGER_MAX: usize = 100_000;
+const REQUESTS_MAX: usize = 200_000;
+const AUDIO_MAX_BYTES: usize = 512 * 1024 * 1024;
+
+pub(crate) struct Inner {
+    pub options: SandboxOptions,
+    pub fetcher: Fetcher,
+    /// Signs upload links; made anew for each run, so links of an earlier run are refused.
+    pub upload_key: String,
+    pub events: broadcast::Sender<Event>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Event {
+    Entry(Box<LedgerEntry>),
+    Cleared,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub ledger: VecDeque<LedgerEntry>,
+    pub audio: HashMap<Uuid, Bytes>,
+    audio_order: VecDeque<Uuid>,
+    audio_bytes: usize,
+    pub requests: VecDeque<RequestLog>,
+    next_request: u64,
+    pub faults: Vec<Fault>,
+    pub chats: Vec<Chat>,
+    pub attachments: HashMap<Uuid, Attachment>,
+    /// Linq idempotency key to the answer first given for it.
+    pub answers: HashMap<String, Value>,
+}
+
+impl Inner {
+    pub fn new(options: SandboxOptions) -> Self {
+        let state = State { chats: default_chats(&options.linq_from), ..State::default() };
+        Self {
+            options,
+            fetcher: Fetcher::default(),
+            upload_key: Uuid::new_v4().simple().to_string(),
+            events: broadcast::channel(256).0,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The state is plain data that no panic leaves half changed in a harmful way, so a poisoned lock is usable.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits: from here on the note "was delivered", whatever the caller gets to hear.
+    pub fn deliver(&self, entry: LedgerEntry, audio: Option<Bytes>) {
+        let mut state = self.lock();
+        if let Some(bytes) = audio {
+            state.keep_audio(entry.id, bytes);
+        }
+        if state.ledger.len() == LEDGER_MAX {
+            state.ledger.pop_front();
+        }
+        state.ledger.push_back(entry.clone());
+        // Sent under the lock, so that a page that reads the ledger and then the events misses nothing.
+        // No listener is not an error.
+        let _ = self.events.send(Event::Entry(Box::new(entry)));
+    }
+
+    pub fn clear(&self) {
+        let mut state = self.lock();
+        let chats = std::mem::take(&mut state.chats);
+        // Request numbers go on, so that an answer still under way cannot be booked on a later request.
+        let next_request = state.next_request;
+        *state = State { chats, next_request, ..State::default() };
+        let _ = self.events.send(Event::Cleared);
+    }
+}
+
+impl State {
+    fn keep_audio(&mut self, id: Uuid, bytes: Bytes) {
+        self.audio_bytes += bytes.len();
+        self.audio.insert(id, bytes);
+        self.audio_order.push_back(id);
+        while self.audio_bytes > AUDIO_MAX_BYTES {
+            let Some(oldest) = self.audio_order.pop_front() else { break };
+            if let Some(bytes) = self.audio.remove(&oldest) {
+                self.audio_bytes -= bytes.len();
+            }
+        }
+    }
+
+    pub fn log_request(&mut self, mut request: RequestLog) -> u64 {
+        let number = self.next_request;
+        request.n = number;
+        self.next_request += 1;
+        if self.requests.len() == REQUESTS_MAX {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(request);
+        number
+    }
+
+    /// The logged request with this number, unless it was cleared or pushed out meanwhile.
+    pub fn request_mut(&mut self, number: u64) -> Option<&mut RequestLog> {
+        let first = self.requests.front()?.n;
+        let index = usize::try_from(number.checked_sub(first)?).ok()?;
+        self.requests.get_mut(index)
+    }
+}
+
+/// RFC 3339 UTC with milliseconds.
+pub(crate) fn stamp(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+pub(crate) fn now() -> String {
+    stamp(Timestamp::now())
+}

@@ -1,0 +1,384 @@
+//! Wawp, `POST /v2/send/voice`: <https://api.wawp.net/en/docs/v2/send/voice>.
+
+use std::time::Duration;
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use url::Url;
+use uuid::Uuid;
+
+use crate::audio::{self, AudioInfo, Kind, is_clean_opus};
+use crate::fetch::{FetchError, Fetched, is_loopback};
+use crate::ledger::{LedgerEntry, redact, redact_query};
+use crate::{Sandbox, state};
+
+/// Nothing is documented; WhatsApp itself takes 16 MB of audio.
+const MAX_BYTES: usize = 20 * 1024 * 1024;
+const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
+const VOICE_MIME: &str = "audio/ogg; codecs=opus";
+/// The emulated phone's own number.
+const ME: &str = "12025550100@c.us";
+
+pub(crate) fn router(sandbox: &Sandbox) -> Router {
+    Router::new()
+        .route("/v2/send/voice", post(send_voice))
+        .route("/v2/session/info", post(session_info))
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_post)
+        .with_state(sandbox.clone())
+}
+
+/// `{"code", "message", "status", "error"}`
+#[derive(Debug)]
+struct WawpError {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+impl WawpError {
+    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, "bad_request", message)
+    }
+}
+
+impl IntoResponse for WawpError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = json!({
+            "code": self.code,
+            "message": self.message,
+            "status": self.status,
+            "error": status.canonical_reason().unwrap_or("Error"),
+        });
+        (status, Json(body)).into_response()
+    }
+}
+
+async fn unknown() -> WawpError {
+    WawpError::new(404, "rest_no_route", "No route was found matching the URL and request method.")
+}
+
+/// The real one takes GET as well, with everything in the query; its own documents advise against it.
+async fn not_post() -> WawpError {
+    WawpError::new(405, "method_not_allowed", "Use POST with a JSON body: a query ends up in logs.")
+}
+
+pub(crate) fn scripted(status: u16) -> Response {
+    let (code, message) = match status {
+        401 => ("invalid_token", "Invalid access_token"),
+        403 => ("quota_reached", "Message quota reached"),
+        404 => ("invalid_session", "Instance not found"),
+        429 => ("too_many_requests", "Too many requests"),
+        500.. => ("wawp_upstream_error", "The WhatsApp engine did not answer"),
+        _ => ("bad_request", "Bad request"),
+    };
+    WawpError::new(status, code, message).into_response()
+}
+
+/// The JSON object of a request whose credentials are right.
+fn authenticate(
+    sandbox: &Sandbox,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Map<String, Value>, WawpError> {
+    let options = &sandbox.inner.options;
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_json = header("content-type")
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
+    // A form-encoded body is not looked into, so its token is not seen either.
+    let parsed = if is_json { serde_json::from_slice(body).ok() } else { None };
+    if is_json && !matches!(parsed, Some(Value::Object(_))) {
+        return Err(WawpError::bad("The request body is not a JSON object"));
+    }
+    let Some(Value::Object(map)) = parsed else {
+        return Err(WawpError::new(401, "missing_token", "Missing access_token"));
+    };
+    let text = |name: &str| map.get(name).and_then(Value::as_str);
+    match text("access_token").or(header("access-token")) {
+        None => return Err(WawpError::new(401, "missing_token", "Missing access_token")),
+        Some(token) if token != options.wawp_access_token => {
+            return Err(WawpError::new(401, "invalid_token", "Invalid access_token"));
+        }
+        Some(_) => {}
+    }
+    match text("instance_id") {
+        None => Err(WawpError::bad("Missing parameter(s): instance_id")),
+        Some(id) if id != options.wawp_instance_id => {
+            Err(WawpError::new(404, "invalid_session", "Instance not found or deleted"))
+        }
+        Some(_) => Ok(map),
+    }
+}
+
+async fn session_info(
+    State(sandbox): State<Sandbox>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, WawpError> {
+    authenticate(&sandbox, &headers, &body)?;
+    Ok(Json(json!({
+        "name": sandbox.inner.options.wawp_instance_id,
+        "status": "WORKING",
+        "me": { "id": ME, "pushName": "Sandbox" },
+    })))
+}
+
+/// The fields of a valid request.
+struct Voice {
+    chat_id: String,
+    url: Url,
+    filename: String,
+    mime_type: String,
+    convert: bool,
+    reply_to: Option<String>,
+}
+
+async fn send_voice(
+    State(sandbox): State<Sandbox>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, WawpError> {
+    if let Some(query) = query.filter(|query| query.contains("access_token") || query.contains("instance_id"))
+    {
+        report_leak(&sandbox, &query);
+        return Err(WawpError::bad(
+            "voicegate sandbox: credentials in the URL end up in every log on the way. Send them in the JSON body.",
+        ));
+    }
+    let request = authenticate(&sandbox, &headers, &body)?;
+    let voice = read(&request)?;
+    let fetched = sandbox.inner.fetcher.get(&voice.url, MAX_BYTES, FETCH_TIMEOUT).await;
+    let fetched = fetched.map_err(|error| {
+        let why = match error {
+            FetchError::TooLarge => "the file is larger than 20 MB".to_owned(),
+            FetchError::Failed(why) => why,
+        };
+        WawpError::new(500, "wawp_upstream_error", format!("Could not download file[url]: {why}"))
+    })?;
+    let info = audio::describe(&fetched.bytes);
+    if voice.convert && matches!(info.kind, Kind::Unknown) {
+        return Err(WawpError::new(400, "bad_format", "The file could not be converted to a voice note"));
+    }
+
+    let raw = format!("3EB0{}", &Uuid::new_v4().simple().to_string()[..18].to_uppercase());
+    let message = message(&voice, &raw);
+    let entry = LedgerEntry {
+        id: Uuid::new_v4(),
+        provider: "wawp",
+        at: state::now(),
+        conversation: voice.chat_id.clone(),
+        to: vec![voice.chat_id.clone()],
+        message_id: message["id"]["_serialized"].as_str().unwrap_or_default().to_owned(),
+        form: "voice",
+        service: None,
+        via: "POST /v2/send/voice with a link that Wawp fetched".into(),
+        filename: Some(voice.filename.clone()),
+        mime_type: Some(voice.mime_type.clone()),
+        size_bytes: fetched.bytes.len(),
+        sha256: Some(hex::encode(Sha256::digest(&fetched.bytes))),
+        problems: problems(&voice, &fetched, &info),
+        audio: Some(info),
+        text: None,
+        reply_to: voice.reply_to,
+        convert: Some(voice.convert),
+        request: redact(&Value::Object(request), &sandbox.secrets()),
+    };
+    sandbox.inner.deliver(entry, Some(fetched.bytes));
+    Ok(Json(message))
+}
+
+/// Nothing was delivered, but somebody should see it on the page.
+fn report_leak(sandbox: &Sandbox, query: &str) {
+    let entry = LedgerEntry {
+        id: Uuid::new_v4(),
+        provider: "wawp",
+        at: state::now(),
+        conversation: String::new(),
+        to: Vec::new(),
+        message_id: String::new(),
+        form: "refused",
+        service: None,
+        via: "POST /v2/send/voice, refused".into(),
+        filename: None,
+        mime_type: None,
+        size_bytes: 0,
+        sha256: None,
+        audio: None,
+        text: None,
+        problems: vec![
+            "The access token was sent in the URL, where every proxy and log on the way keeps it. Treat it as leaked."
+                .into(),
+        ],
+        reply_to: None,
+        convert: None,
+        request: json!({ "query": redact_query(query, &sandbox.secrets()) }),
+    };
+    sandbox.inner.deliver(entry, None);
+}
+
+fn read(request: &Map<String, Value>) -> Result<Voice, WawpError> {
+    // Both spellings are in use: flat `"file[url]"` in the documents, nested in the vendor's own MCP server.
+    let field = |name: &str| match request.get("file") {
+        Some(file) => file.get(name),
+        None => request.get(&format!("file[{name}]")),
+    };
+    let text = |name: &str, value: Option<&Value>| match value {
+        None | Some(Value::Null) => Err(WawpError::bad(format!("Missing parameter(s): {name}"))),
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+        Some(_) => Err(WawpError::bad(format!("{name} must be a string"))),
+    };
+    let chat_id = text("chatId", request.get("chatId"))?;
+    if !is_jid(&chat_id) {
+        return Err(WawpError::bad("chatId must be a WhatsApp id: DIGITS@c.us, @g.us, @newsletter or @lid"));
+    }
+    let url = text("file[url]", field("url"))?;
+    let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.ok_or_else(|| WawpError::bad("file[url] must be a publicly accessible HTTPS URL"))?;
+    let convert = match request.get("convert") {
+        None | Some(Value::Null) => return Err(WawpError::bad("Missing parameter(s): convert")),
+        Some(Value::Bool(convert)) => *convert,
+        Some(_) => return Err(WawpError::bad("convert must be a boolean")),
+    };
+    let reply_to = match request.get("reply_to") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(_) => return Err(WawpError::bad("reply_to must be a string")),
+    };
+    let filename = text("file[filename]", field("filename"))?;
+    let mime_type = text("file[mimetype]", field("mimetype"))?;
+    Ok(Voice { chat_id, url, filename, mime_type, convert, reply_to })
+}
+
+fn is_jid(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.rsplit_once('@') {
+        Some((user, "c.us")) => digits(user) && (7..=15).contains(&user.len()),
+        // Old groups are called after their founder and the second of their founding.
+        Some((user, "g.us")) => match user.split_once('-') {
+            Some((founder, second)) => digits(founder) && digits(second),
+            None => digits(user),
+        },
+        Some((user, "newsletter" | "lid")) => digits(user),
+        _ => false,
+    }
+}
+
+/// `{true|false}_{chat}_{raw}` with a fourth part in groups.
+fn is_message_id(text: &str) -> bool {
+    let mut parts = text.split('_');
+    matches!(parts.next(), Some("true" | "false"))
+        && parts.next().is_some_and(is_jid)
+        && parts.next().is_some_and(|raw| !raw.is_empty())
+}
+
+/// What the recipient's phone would make of it. Wawp itself passes these on without a word.
+fn problems(voice: &Voice, fetched: &Fetched, info: &AudioInfo) -> Vec<String> {
+    let mut problems = Vec::new();
+    if voice.convert {
+        // <https://api.wawp.net/en/docs/v2/send/voice> names these three.
+        let named = matches!(info.kind, Kind::Mp3 | Kind::Adts | Kind::Mp4 | Kind::Wav);
+        if !named && !is_clean_opus(info) {
+            let short = info.short();
+            problems.push(format!("Wawp promises to convert MP3, AAC and WAV; this is {short}."));
+        }
+        if info.kind != Kind::Ogg {
+            problems.extend(info.faults.clone());
+        }
+    } else {
+        if info.kind != Kind::Ogg || info.codec.as_deref() != Some("opus") {
+            problems.push(format!(
+                "These bytes are {}, not Ogg/Opus, and nobody was asked to convert them: phones show a dead bubble \
+                 that says the audio is unavailable.",
+                info.short()
+            ));
+        }
+        problems.extend(info.faults.clone());
+        if voice.mime_type != VOICE_MIME {
+            problems.push(format!(
+                "The MIME type is \"{}\"; WhatsApp takes a voice note only as \"{VOICE_MIME}\".",
+                voice.mime_type
+            ));
+        }
+    }
+    let essence = |mime: &str| mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if let Some(served) = &fetched.content_type
+        && essence(served) != essence(&voice.mime_type)
+    {
+        problems
+            .push(format!("The link serves \"{served}\" while the request says \"{}\".", voice.mime_type));
+    }
+    if voice.url.scheme() != "https" && !is_loopback(&voice.url) {
+        problems.push("The link is plain http: the real Wawp asks for public HTTPS.".into());
+    }
+    if voice.reply_to.as_deref().is_some_and(|id| !is_message_id(id)) {
+        problems.push("reply_to is no WhatsApp message id (false_CHAT_ID): the quote would be lost.".into());
+    }
+    problems
+}
+
+/// The shape of whatsapp-web.js, which Wawp hands through. Empty lists are `{}` there, as in the vendor's sample.
+fn message(voice: &Voice, raw: &str) -> Value {
+    let chat = &voice.chat_id;
+    let id = json!({
+        "fromMe": true,
+        "remote": chat,
+        "id": raw,
+        "_serialized": format!("true_{chat}_{raw}"),
+    });
+    let wid = |jid: &str| {
+        let (user, server) = jid.rsplit_once('@').unwrap_or((jid, ""));
+        json!({ "server": server, "user": user, "_serialized": jid })
+    };
+    let seconds = jiff::Timestamp::now().as_second();
+    json!({
+        "_data": {
+            "id": id,
+            "viewed": false,
+            "type": "ptt",
+            "t": seconds,
+            "from": wid(ME),
+            "to": wid(chat),
+            "ack": 0,
+            "isNewMsg": true,
+            "mimetype": VOICE_MIME,
+            "mentionedJidList": {},
+            "labels": {},
+            "links": {},
+        },
+        "mediaKey": hex::encode(Sha256::digest(raw)),
+        "id": id,
+        "ack": 0,
+        "hasMedia": true,
+        "body": "",
+        "type": "ptt",
+        "timestamp": seconds,
+        "from": ME,
+        "to": chat,
+        "deviceType": "android",
+        "isForwarded": false,
+        "forwardingScore": 0,
+        "isStatus": false,
+        "isStarred": false,
+        "fromMe": true,
+        "hasQuotedMsg": voice.reply_to.is_some(),
+        "hasReaction": false,
+        "vCards": {},
+        "mentionedIds": {},
+        "groupMentions": {},
+        "isGif": false,
+        "links": {},
+    })
+}

@@ -1,0 +1,211 @@
+//! The engine: a bounded pool in front of ffmpeg, and a scratch folder of its own.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::{NamedTempFile, TempDir};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::{AudioError, AudioErrorKind};
+use super::ffmpeg::{Limits, RunError, locate};
+use super::plan::{Convert, Work, plan, refused};
+use super::probe::not_run;
+use super::profile::{PROFILES, Profile};
+use super::render::{Render, make};
+use super::source::{Hints, Probed};
+use super::{probe, render};
+
+/// Jobs that may wait for a worker, for each worker.
+const WAITING_PER_WORKER: usize = 64;
+
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// `None`: beside our executable, else on `PATH`.
+    pub ffmpeg: Option<PathBuf>,
+    /// How many ffmpeg run at once; 0 is one per core.
+    pub workers: usize,
+    pub max_duration: Duration,
+    /// Of one run of ffmpeg.
+    pub timeout: Duration,
+    /// Bytes of one made file.
+    pub max_output: u64,
+    /// A folder for working files; created, readable by us alone, and swept of what crashed processes left.
+    pub scratch: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: EngineOptions,
+    workers: Arc<Semaphore>,
+    /// Workers and those who wait for one.
+    places: Arc<Semaphore>,
+    run_folder: TempDir,
+    /// Locked as long as we live, which tells others that the folder is in use.
+    _in_use: File,
+}
+
+impl Engine {
+    /// Makes the scratch folder ready. A missing ffmpeg is told by [`Engine::self_test`].
+    pub fn new(options: EngineOptions) -> Result<Self, AudioError> {
+        let workers = match options.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let (run_folder, in_use) = prepare(&options.scratch).map_err(|error| {
+            tracing::error!(%error, "the scratch folder of the audio engine cannot be used");
+            AudioError::probe(AudioErrorKind::Internal, format!("the scratch folder cannot be used: {error}"))
+        })?;
+        let shared = Shared {
+            workers: Arc::new(Semaphore::new(workers)),
+            places: Arc::new(Semaphore::new(workers.saturating_mul(1 + WAITING_PER_WORKER))),
+            options,
+            run_folder,
+            _in_use: in_use,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Reads the source: what it is, how long, and its waveform. One run of ffmpeg.
+    pub async fn probe(&self, file: &Path, hints: &Hints) -> Result<Probed, AudioError> {
+        let _place = self.place("probe").await?;
+        let options = &self.shared.options;
+        let ffmpeg = locate(options.ffmpeg.as_deref()).ok_or_else(|| not_run(&RunError::Missing, "probe"))?;
+        let bench =
+            probe::Bench { ffmpeg: &ffmpeg, timeout: options.timeout, max_duration: options.max_duration };
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        probe::probe(&bench, &file, hints).await
+    }
+
+    /// Makes what the profile asks for with the least work, and verifies it.
+    pub async fn render(
+        &self,
+        source: &Path,
+        probed: &Probed,
+        profile: &'static Profile,
+        convert: Convert,
+    ) -> Result<Render, AudioError> {
+        let candidates = plan(probed, profile, convert)?;
+        if candidates.first() == Some(&Work::None) {
+            return Ok(Render::Untouched);
+        }
+        let _place = self.place("encode").await?;
+        let options = &self.shared.options;
+        let ffmpeg = locate(options.ffmpeg.as_deref());
+        let bench = render::Bench {
+            ffmpeg: ffmpeg.as_deref(),
+            scratch: self.shared.run_folder.path(),
+            limits: Limits { timeout: options.timeout, max_output: options.max_output },
+            max_duration: options.max_duration,
+        };
+        let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
+        let mut outcome = Err(refused(profile));
+        for work in candidates {
+            outcome = make(&bench, &source, probed, profile, work).await;
+            match &outcome {
+                // Kept packets that do not hold are no failure of ours; encoding comes next, if it may.
+                Err(error) if work == Work::Remuxed && error.kind == AudioErrorKind::Internal => {
+                    tracing::debug!(profile = profile.name, %error, "the packets could not be kept");
+                    if convert == Convert::Never {
+                        outcome = Err(refused(profile));
+                    }
+                }
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    /// Encodes a tone for every profile and verifies it; `Err` is the reason, for people.
+    pub async fn self_test(&self) -> Result<(), String> {
+        let tone = self.tone().map_err(|error| format!("no working file could be written: {error}"))?;
+        let probed = self.probe(tone.path(), &Hints::default()).await.map_err(|error| error.detail)?;
+        for profile in PROFILES {
+            self.render(tone.path(), &probed, profile, Convert::Always)
+                .await
+                .map_err(|error| format!("{}: {}", profile.name, error.detail))?;
+        }
+        Ok(())
+    }
+
+    /// Half a second of 440 Hz as WAV.
+    fn tone(&self) -> io::Result<NamedTempFile> {
+        const RATE: u32 = 16_000;
+        let samples = (0..RATE / 2).map(|index| {
+            let phase = f64::from(index) * 440.0 * std::f64::consts::TAU / f64::from(RATE);
+            (phase.sin() * 8_000.0) as i16
+        });
+        let data: Vec<u8> = samples.flat_map(i16::to_le_bytes).collect();
+        let mut wav = Vec::with_capacity(44 + data.len());
+        wav.extend_from_slice(b"RIFF");
+        wav.extend_from_slice(&(36 + RATE).to_le_bytes());
+        wav.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+        wav.extend_from_slice(&RATE.to_le_bytes());
+        wav.extend_from_slice(&(RATE * 2).to_le_bytes());
+        wav.extend_from_slice(b"\x02\0\x10\0data");
+        wav.extend_from_slice(&RATE.to_le_bytes());
+        wav.extend_from_slice(&data);
+        let file = tempfile::Builder::new().prefix("tone-").tempfile_in(self.shared.run_folder.path())?;
+        fs::write(file.path(), wav)?;
+        Ok(file)
+    }
+
+    /// A worker, waited for if there is room to wait. Dropped with the job, also when the caller goes away.
+    async fn place(
+        &self,
+        stage: &'static str,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), AudioError> {
+        let overloaded = || AudioError {
+            kind: AudioErrorKind::Overloaded,
+            detail: "too much audio is waiting to be converted; try again shortly".to_owned(),
+            stage,
+        };
+        let place = self.shared.places.clone().try_acquire_owned().map_err(|_| overloaded())?;
+        let worker = self.shared.workers.clone().acquire_owned().await.map_err(|_| overloaded())?;
+        Ok((worker, place))
+    }
+}
+
+/// Makes the scratch folder, removes what dead processes left in it, and takes a folder of our own inside.
+///
+/// Several processes may share the folder: each holds a lock on a file in its own one, and the lock ends with the
+/// process, however it ends.
+fn prepare(scratch: &Path) -> io::Result<(TempDir, File)> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(scratch)?;
+    let scratch = scratch.canonicalize()?;
+    // One at a time, so that nobody sweeps a folder whose owner is about to lock it.
+    let turn = File::create(scratch.join("lock"))?;
+    turn.lock()?;
+    for entry in fs::read_dir(&scratch)? {
+        let path = entry?.path();
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-"));
+        if !ours {
+            continue;
+        }
+        let abandoned = match File::open(path.join("lock")) {
+            Ok(lock) => lock.try_lock().is_ok(),
+            Err(_) => true,
+        };
+        if abandoned && let Err(error) = fs::remove_dir_all(&path) {
+            tracing::warn!(%error, "an old scratch folder could not be removed");
+        }
+    }
+    let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&scratch)?;
+    let in_use = File::create(folder.path().join("lock"))?;
+    in_use.lock()?;
+    Ok((folder, in_use))
+}

@@ -1,0 +1,210 @@
+//! Runs ffmpeg as if its input were hostile: a process group of its own, limits on time, output and files, an
+//! empty environment, and nothing of it left behind whatever happens to the caller.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use ffmpeg_sidecar::command::FfmpegCommand;
+use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// What is kept of the log. A damaged file can make ffmpeg complain without end; the rest is read and dropped.
+const LOG_KEPT: usize = 256 << 10;
+/// Variables a dynamically linked ffmpeg may need to start.
+const KEPT_ENVIRONMENT: &[&str] =
+    &["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT"];
+#[cfg(target_os = "linux")]
+const MAX_OPEN_FILES: u64 = 64;
+#[cfg(target_os = "linux")]
+const MAX_MEMORY: u64 = 2 << 30;
+
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub timeout: Duration,
+    /// Bytes of one output file, or of standard output.
+    pub max_output: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum RunError {
+    Missing,
+    Timeout,
+    /// More came out than `max_output`.
+    TooMuch,
+    Io(io::Error),
+}
+
+impl From<io::Error> for RunError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Missing } else { Self::Io(error) }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub success: bool,
+    pub log: Vec<u8>,
+}
+
+/// The ffmpeg to run: the configured one, else one beside our executable, else the one on `PATH`.
+pub(super) fn locate(configured: Option<&Path>) -> Option<PathBuf> {
+    let name = match configured {
+        Some(path) if path.components().count() > 1 => return path.is_file().then(|| path.to_owned()),
+        Some(name) => name.as_os_str(),
+        None => match ffmpeg_sidecar::paths::sidecar_path() {
+            Ok(beside) if beside.is_file() => return Some(beside),
+            _ => OsStr::new("ffmpeg"),
+        },
+    };
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
+}
+
+/// `file:` and an absolute path: never read as an option, another protocol or a pattern.
+pub(super) fn file_url(path: &Path) -> OsString {
+    let mut url = OsString::from("file:");
+    url.push(path);
+    url
+}
+
+/// An ffmpeg that reads one file of ours as what we found it to be.
+///
+/// Only the file protocol is allowed, so a playlist inside a known container reaches neither the network nor
+/// another file; the demuxer is named, so nothing else is guessed from the bytes.
+pub(super) fn reading(binary: &Path, input: &Path, demuxer: &[String], limit: Duration) -> FfmpegCommand {
+    let mut command = FfmpegCommand::new_with_path(binary);
+    command.args([
+        "-nostdin",
+        "-hide_banner",
+        "-nostats",
+        "-protocol_whitelist",
+        "file,pipe",
+        "-threads",
+        "1",
+    ]);
+    command.args(demuxer).duration(format!("{:.3}", limit.as_secs_f64())).input(file_url(input));
+    command.args(["-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"]);
+    command.args(["-threads", "1"]);
+    command
+}
+
+/// Silence where a stream leaves holes, and a downmix that keeps the level.
+///
+/// `async`: AMR drops its silence frames and would come out short. `rematrix_maxval`: without it two equal
+/// channels of a float codec come out 3 dB louder, and clip.
+pub(super) const FILTERS: &str = "aresample=async=1:rematrix_maxval=1.0";
+
+/// Runs the command to its end; `each` gets standard output as it comes.
+pub(super) async fn run(
+    command: FfmpegCommand,
+    limits: &Limits,
+    mut each: impl FnMut(&[u8]),
+) -> Result<Finished, RunError> {
+    let mut group = Group::spawn(Command::from(command))?;
+    #[cfg(target_os = "linux")]
+    restrict(group.child.id(), limits);
+    let stdout = group.child.stdout().take();
+    let stderr = group.child.stderr().take();
+
+    let work = async {
+        let output = async {
+            let Some(mut stdout) = stdout else { return Ok::<(), RunError>(()) };
+            let mut left = limits.max_output;
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let count = stdout.read(&mut buffer).await?;
+                if count == 0 {
+                    return Ok(());
+                }
+                left = left.checked_sub(count as u64).ok_or(RunError::TooMuch)?;
+                each(&buffer[..count]);
+            }
+        };
+        let (output, log) = tokio::join!(output, drain(stderr));
+        output?;
+        let status = group.child.wait().await?;
+        Ok(Finished { success: status.success(), log })
+    };
+    let outcome = tokio::time::timeout(limits.timeout, work).await.unwrap_or(Err(RunError::Timeout));
+    match outcome {
+        Ok(_) => group.running = false,
+        Err(_) => group.kill().await,
+    }
+    outcome
+}
+
+async fn drain(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut stream) = stream else { return kept };
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        let room = LOG_KEPT.saturating_sub(kept.len()).min(count);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+    kept
+}
+
+/// The child and whatever it may have started. process-wrap's kill-on-drop reaches only the leader, so this kills
+/// the group when the caller goes away.
+struct Group {
+    child: Box<dyn ChildWrapper>,
+    running: bool,
+}
+
+impl Group {
+    fn spawn(mut command: Command) -> io::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
+        for name in KEPT_ENVIRONMENT {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        let mut command = CommandWrap::from(tokio::process::Command::from(command));
+        command.wrap(KillOnDrop).wrap(ProcessGroup::leader());
+        Ok(Self { child: command.spawn()?, running: true })
+    }
+
+    /// Kills the group and waits for its end, so that no zombie stays.
+    async fn kill(&mut self) {
+        let killed = self.child.start_kill().is_ok();
+        if killed && self.child.wait().await.is_ok() {
+            self.running = false;
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.running
+            && let Err(error) = self.child.start_kill()
+        {
+            tracing::debug!(%error, "an ffmpeg was already gone when it should be killed");
+        }
+    }
+}
+
+/// Limits that hold even if we are too busy to enforce them. The instant between start and this call is harmless:
+/// the limits count from the start.
+#[cfg(target_os = "linux")]
+fn restrict(pid: Option<u32>, limits: &Limits) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+    let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else { return };
+    let wanted = [
+        (Resource::Cpu, limits.timeout.as_secs() + 1),
+        (Resource::Fsize, limits.max_output),
+        (Resource::Nofile, MAX_OPEN_FILES),
+        (Resource::As, MAX_MEMORY),
+        (Resource::Core, 0),
+    ];
+    for (resource, limit) in wanted {
+        let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+        // A child that has already ended cannot be limited, and need not be.
+        if let Err(error) = prlimit(Some(pid), resource, limit) {
+            tracing::debug!(?resource, %error, "a limit on ffmpeg was not set");
+        }
+    }
+}

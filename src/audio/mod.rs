@@ -1,0 +1,33 @@
+//! The audio engine: reads what a bot sent, and makes of it what a target shows as a voice note.
+//!
+//! [`Engine::probe`] finds out what the bytes are, [`plan()`] what has to be done for a [`Profile`], and
+//! [`Engine::render`] does it and proves the result. ffmpeg decodes and encodes, behind [`ffmpeg`]; containers are
+//! read and written in Rust.
+
+mod engine;
+mod error;
+mod examine;
+mod ffmpeg;
+mod iff;
+mod log;
+mod mp4;
+mod mpeg;
+mod ogg_opus;
+mod opus;
+mod plan;
+mod probe;
+mod profile;
+mod render;
+mod sniff;
+mod source;
+mod verify;
+mod waveform;
+mod webm;
+
+pub use engine::{Engine, EngineOptions};
+pub use error::{AudioError, AudioErrorKind};
+pub use opus::{Bandwidth, OpusDetail};
+pub use plan::{Convert, Work, plan};
+pub use profile::{PROFILES, Profile, profile};
+pub use render::Render;
+pub use source::{Hints, PcmEncoding, PcmFormat, Probed, SourceDetail};

@@ -1,0 +1,276 @@
+//! A strict reader of Ogg files with one Opus stream (RFC 3533 and RFC 7845), and their writer.
+//!
+//! Strict, because it proves what we send: a player forgives a missing end flag or a wrong granule, a phone's
+//! voice-note bubble may not. What this reader refuses is still decoded by ffmpeg, only never passed on as it is.
+
+use std::io::{self, Read, Write};
+
+use ogg::{PacketWriteEndInfo, PacketWriter};
+
+use super::opus::{OpusDetail, OpusHead, OpusTags, Packet};
+
+/// Any serial will do for a file with one stream; a fixed one makes equal input give equal bytes.
+const SERIAL: u32 = 0x766f_6963;
+/// No comment header needs more (cover art included), and no audio packet comes near it.
+const LONGEST_PACKET: usize = 1 << 20;
+/// The granule of a page on which no packet ends.
+const NO_GRANULE: u64 = u64::MAX;
+
+/// What is wrong with a container, in its own terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Damage(pub &'static str);
+
+impl From<io::Error> for Damage {
+    fn from(_: io::Error) -> Self {
+        Damage("the file ends in the middle of a page")
+    }
+}
+
+struct Page {
+    continued: bool,
+    first: bool,
+    last: bool,
+    granule: u64,
+    serial: u32,
+    sequence: u32,
+    lacing: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// The next page, or `None` at the end of the file.
+fn next_page(reader: &mut impl Read) -> Result<Option<Page>, Damage> {
+    let mut header = [0_u8; 27];
+    let mut filled = 0;
+    while filled < header.len() {
+        match reader.read(&mut header[filled..])? {
+            0 if filled == 0 => return Ok(None),
+            0 => return Err(Damage("the file ends in the middle of a page")),
+            count => filled += count,
+        }
+    }
+    if !header.starts_with(b"OggS\0") {
+        return Err(Damage("there are bytes between the pages"));
+    }
+    let mut lacing = vec![0; usize::from(header[26])];
+    reader.read_exact(&mut lacing)?;
+    let mut body = vec![0; lacing.iter().map(|&length| usize::from(length)).sum()];
+    reader.read_exact(&mut body)?;
+
+    let [.., c0, c1, c2, c3, _] = header;
+    let stated = u32::from_le_bytes([c0, c1, c2, c3]);
+    header[22..26].fill(0);
+    if stated != checksum(&[&header, &lacing, &body]) {
+        return Err(Damage("the checksum of a page is wrong"));
+    }
+    let [_, _, _, _, _, flags, g0, g1, g2, g3, g4, g5, g6, g7, s0, s1, s2, s3, n0, n1, n2, n3, ..] = header;
+    Ok(Some(Page {
+        continued: flags & 1 != 0,
+        first: flags & 2 != 0,
+        last: flags & 4 != 0,
+        granule: u64::from_le_bytes([g0, g1, g2, g3, g4, g5, g6, g7]),
+        serial: u32::from_le_bytes([s0, s1, s2, s3]),
+        sequence: u32::from_le_bytes([n0, n1, n2, n3]),
+        lacing,
+        body,
+    }))
+}
+
+/// CRC-32 as Ogg uses it: polynomial 0x04c11db7, no reflection, no inversion.
+fn checksum(parts: &[&[u8]]) -> u32 {
+    parts.iter().flat_map(|part| part.iter()).fold(0, |crc: u32, &byte| {
+        let index = (crc >> 24) ^ u32::from(byte);
+        (crc << 8) ^ CRC_TABLE[index as usize]
+    })
+}
+
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0_u32; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut value = (index as u32) << 24;
+        let mut bit = 0;
+        while bit < 8 {
+            value = if value & 0x8000_0000 != 0 { (value << 1) ^ 0x04c1_1db7 } else { value << 1 };
+            bit += 1;
+        }
+        table[index] = value;
+        index += 1;
+    }
+    table
+};
+
+/// An audio packet with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub data: Vec<u8>,
+    /// Samples at 48 kHz up to the end of this packet, pre-skip included; the last one carries the end trim.
+    pub granule: u64,
+    /// A page ends with this packet.
+    pub ends_page: bool,
+}
+
+/// Reads a whole file and hands every audio packet to `each`.
+pub(super) fn read(
+    reader: &mut impl Read,
+    each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
+) -> Result<OpusDetail, Damage> {
+    let first = next_page(reader)?.ok_or(Damage("the file is empty"))?;
+    if !first.first || first.last || first.continued || first.lacing.len() != 1 || first.sequence != 0 {
+        return Err(Damage("the first page is not that of an Opus stream"));
+    }
+    let head = OpusHead::parse(&first.body).ok_or(Damage("the file does not begin with an Opus header"))?;
+
+    let mut stream = Stream { serial: first.serial, next_sequence: 1, partial: Vec::new(), open: false };
+    let mut tags = None;
+    while tags.is_none() {
+        let page = next_page(reader)?.ok_or(Damage("the comment header is missing"))?;
+        let packets = stream.packets(&page)?;
+        match packets.as_slice() {
+            [] => {}
+            [packet] if !stream.open && !page.last => {
+                tags = Some(OpusTags::parse(packet).ok_or(Damage("the comment header is malformed"))?);
+            }
+            _ => return Err(Damage("the comment header does not have pages of its own")),
+        }
+    }
+
+    let mut detail = OpusDetail::new(&head, tags);
+    // Samples up to the last whole packet; unknown until the first granule shows where the stream starts.
+    let mut position: Option<u64> = None;
+    let mut start = 0;
+    let mut ended = None;
+    while let Some(page) = next_page(reader)? {
+        if ended.is_some() {
+            return Err(Damage("there are pages after the end of the stream"));
+        }
+        let packets = stream.packets(&page)?;
+        let mut lengths = Vec::with_capacity(packets.len());
+        for packet in &packets {
+            let facts = Packet::parse(packet).ok_or(Damage("an audio packet is malformed"))?;
+            detail.add(&facts);
+            lengths.push(u64::from(facts.samples()));
+        }
+        let sum: u64 = lengths.iter().sum();
+        if page.granule == NO_GRANULE {
+            if !packets.is_empty() || page.last {
+                return Err(Damage("a page lacks its granule"));
+            }
+            continue;
+        }
+        if packets.is_empty() && !page.last {
+            return Err(Damage("a page without a finished packet has a granule"));
+        }
+        // A recording may start anywhere; only a page that also ends the stream may be shorter than its packets.
+        let before = match position {
+            Some(position) => position,
+            None => {
+                start = if page.last { 0 } else { page.granule.checked_sub(sum).ok_or(EARLY_GRANULE)? };
+                start
+            }
+        };
+        let after = before.checked_add(sum).ok_or(EARLY_GRANULE)?;
+        if page.granule > after || page.granule < before || (!page.last && page.granule != after) {
+            return Err(Damage("a granule does not fit its packets"));
+        }
+        position = Some(after);
+        let mut granule = before;
+        let count = packets.len();
+        for (index, (data, length)) in packets.into_iter().zip(lengths).enumerate() {
+            granule += length;
+            let last_here = index + 1 == count;
+            let granule = if last_here && page.last { page.granule } else { granule };
+            each(Placed { data, granule, ends_page: last_here && !stream.open })?;
+        }
+        if page.last {
+            ended = Some(page.granule);
+        }
+    }
+    let end = ended.ok_or(Damage("the end of the stream is missing"))?;
+    if stream.open {
+        return Err(Damage("the last packet is incomplete"));
+    }
+    detail.samples = end
+        .checked_sub(start)
+        .and_then(|length| length.checked_sub(u64::from(head.pre_skip)))
+        .ok_or(Damage("the stream is shorter than its pre-skip"))?;
+    if detail.packets == 0 {
+        return Err(Damage("there is no audio packet"));
+    }
+    Ok(detail)
+}
+
+const EARLY_GRANULE: Damage = Damage("the first granule is too small");
+
+/// Joins the segments of pages into packets.
+struct Stream {
+    serial: u32,
+    next_sequence: u32,
+    partial: Vec<u8>,
+    /// The last page ended in the middle of a packet.
+    open: bool,
+}
+
+impl Stream {
+    /// The packets that end on this page.
+    fn packets(&mut self, page: &Page) -> Result<Vec<Vec<u8>>, Damage> {
+        if page.serial != self.serial || page.first {
+            return Err(Damage("there is more than one stream"));
+        }
+        if page.sequence != self.next_sequence {
+            return Err(Damage("a page is missing"));
+        }
+        self.next_sequence = self.next_sequence.wrapping_add(1);
+        if page.continued != self.open {
+            return Err(Damage("a packet is incomplete"));
+        }
+        let mut packets = Vec::new();
+        let mut body = page.body.as_slice();
+        for &length in &page.lacing {
+            let (segment, rest) =
+                body.split_at_checked(usize::from(length)).ok_or(Damage("a page is shorter than it says"))?;
+            body = rest;
+            if self.partial.len() + segment.len() > LONGEST_PACKET {
+                return Err(Damage("a packet is too long"));
+            }
+            self.partial.extend_from_slice(segment);
+            self.open = length == 255;
+            if !self.open {
+                packets.push(std::mem::take(&mut self.partial));
+            }
+        }
+        Ok(packets)
+    }
+}
+
+/// Writes an Opus stream: the headers at once, then packet by packet.
+pub(super) struct Writer<W: Write> {
+    pages: PacketWriter<'static, W>,
+    /// Held back, because the last packet ends the stream.
+    pending: Option<Placed>,
+}
+
+impl<W: Write> Writer<W> {
+    pub fn new(output: W, head: &OpusHead, vendor: &str) -> io::Result<Self> {
+        let mut pages = PacketWriter::new(output);
+        pages.write_packet(head.to_bytes(), SERIAL, PacketWriteEndInfo::EndPage, 0)?;
+        pages.write_packet(OpusTags::bare(vendor), SERIAL, PacketWriteEndInfo::EndPage, 0)?;
+        Ok(Self { pages, pending: None })
+    }
+
+    pub fn push(&mut self, packet: Placed) -> io::Result<()> {
+        if let Some(Placed { data, granule, ends_page }) = self.pending.replace(packet) {
+            let end = if ends_page { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
+            self.pages.write_packet(data, SERIAL, end, granule)?;
+        }
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> io::Result<W> {
+        if let Some(Placed { data, granule, .. }) = self.pending.take() {
+            self.pages.write_packet(data, SERIAL, PacketWriteEndInfo::EndStream, granule)?;
+        }
+        let mut output = self.pages.into_inner();
+        output.flush()?;
+        Ok(output)
+    }
+}

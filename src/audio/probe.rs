@@ -1,0 +1,224 @@
+//! Reads a source: what it is, how long, and its waveform.
+
+use std::path::Path;
+use std::time::Duration;
+
+use voicegate_providers::{AudioFacts, Codec, Container};
+
+use super::error::{AudioError, AudioErrorKind};
+use super::examine::{Examined, examine};
+use super::ffmpeg::{self, Finished, Limits, RunError};
+use super::log::InputLog;
+use super::source::{Hints, PcmFormat, Probed, mime_type};
+use super::waveform::Waveform;
+
+/// Rate at which sources are measured: one decode for length and waveform, at little cost.
+const MEASURE_RATE: u64 = 8_000;
+const MOST_CHANNELS: u16 = 8;
+
+/// What the engine lends to one probe.
+pub(super) struct Bench<'a> {
+    pub ffmpeg: &'a Path,
+    pub timeout: Duration,
+    pub max_duration: Duration,
+}
+
+pub(super) async fn probe(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Probed, AudioError> {
+    let (path, asked) = (file.to_owned(), hints.clone());
+    let examined = tokio::task::spawn_blocking(move || examine(&path, &asked)).await.map_err(|error| {
+        tracing::error!(%error, "reading a source failed");
+        AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
+    })??;
+    if let Some(format) = examined.detail.format {
+        let rate =
+            format.encoding.bytes_per_sample() * u64::from(format.channels) * u64::from(format.sample_rate);
+        refuse_longer(bench, examined.size_bytes * 1000 / rate)?;
+    }
+    let (log, waveform) = decode(bench, file, &examined).await?;
+    assemble(bench, examined, log, &waveform)
+}
+
+async fn decode(
+    bench: &Bench<'_>,
+    file: &Path,
+    examined: &Examined,
+) -> Result<(InputLog, Waveform), AudioError> {
+    // One second more than allowed, to see that it is too long; three hours of silence cost no more.
+    let longest = bench.max_duration + Duration::from_secs(1);
+    let demuxer = demuxer(examined.container, examined.detail.format);
+    let mut command = ffmpeg::reading(bench.ffmpeg, file, &demuxer, longest);
+    command.args(["-af", ffmpeg::FILTERS, "-ac", "1", "-ar", &MEASURE_RATE.to_string(), "-c:a", "pcm_s16le"]);
+    command.format("s16le").pipe_stdout();
+
+    let mut waveform = Waveform::new();
+    let mut odd = None;
+    let limits = Limits {
+        timeout: bench.timeout,
+        // Two bytes a sample, and room for what a resampler flushes.
+        max_output: (longest.as_secs() + 2) * MEASURE_RATE * 2,
+    };
+    let finished = ffmpeg::run(command, &limits, |bytes| {
+        let mut bytes = bytes.iter().copied();
+        while let Some(low) = odd.take().or_else(|| bytes.next()) {
+            match bytes.next() {
+                Some(high) => waveform.push(i16::from_le_bytes([low, high])),
+                None => {
+                    odd = Some(low);
+                    break;
+                }
+            }
+        }
+    })
+    .await;
+    match finished {
+        Ok(Finished { success, log }) => {
+            let log = InputLog::read(&log);
+            judge(&log, success, &waveform)?;
+            Ok((log, waveform))
+        }
+        Err(RunError::TooMuch) => Err(too_long(bench)),
+        Err(RunError::Timeout) => Err(AudioError::probe(
+            AudioErrorKind::Unreadable,
+            format!("this audio could not be read within {} s", bench.timeout.as_secs()),
+        )),
+        Err(error) => Err(not_run(&error, "probe")),
+    }
+}
+
+/// ffmpeg itself could not be run.
+pub(super) fn not_run(error: &RunError, stage: &'static str) -> AudioError {
+    let detail = match error {
+        RunError::Missing => MISSING,
+        RunError::Io(error) => {
+            tracing::error!(%error, stage, "ffmpeg could not be run");
+            "ffmpeg could not be run"
+        }
+        RunError::Timeout | RunError::TooMuch => "ffmpeg did not keep to its limits",
+    };
+    AudioError { kind: AudioErrorKind::Internal, detail: detail.to_owned(), stage }
+}
+
+const MISSING: &str = "ffmpeg was not found; install it or set audio.ffmpeg";
+
+/// What a run says about the source, whatever else it printed.
+fn judge(log: &InputLog, success: bool, waveform: &Waveform) -> Result<(), AudioError> {
+    let unsupported = |detail: String| Err(AudioError::probe(AudioErrorKind::Unsupported, detail));
+    let Some(audio) = &log.audio else {
+        if log.other_streams > 0 {
+            return unsupported("there is no sound in this file (no audio stream)".to_owned());
+        }
+        return Err(AudioError::probe(
+            AudioErrorKind::Unreadable,
+            "nothing could be read from this file; it may be damaged or cut off",
+        ));
+    };
+    if log.no_decoder || audio.codec == "none" || audio.codec == "unknown" {
+        return unsupported(format!("the codec of this audio ({}) cannot be decoded here", audio.codec));
+    }
+    if audio.channels.is_some_and(|channels| channels > MOST_CHANNELS) {
+        return unsupported(format!("more than {MOST_CHANNELS} channels are not supported"));
+    }
+    if waveform.samples() == 0 || audio.sample_rate == 0 || audio.channels == Some(0) || !success {
+        return Err(AudioError::probe(
+            AudioErrorKind::Unreadable,
+            "no sound could be decoded from this file; it is empty, damaged or cut off",
+        ));
+    }
+    Ok(())
+}
+
+fn assemble(
+    bench: &Bench<'_>,
+    examined: Examined,
+    log: InputLog,
+    waveform: &Waveform,
+) -> Result<Probed, AudioError> {
+    let Examined { container, size_bytes, sha256, mut detail, stated_ms } = examined;
+    let duration_ms = (waveform.samples() * 1000 + MEASURE_RATE / 2) / MEASURE_RATE;
+    refuse_longer(bench, duration_ms)?;
+    // These say in advance how long they are; a video's length is not that of its sound, so MP4 asks its track.
+    let declared_ms = match container {
+        Container::Mp4 => stated_ms,
+        Container::Caf | Container::Flac => log.declared_ms,
+        _ => None,
+    };
+    if let Some(declared_ms) = declared_ms.filter(|&declared| is_short(duration_ms, declared)) {
+        return Err(AudioError::probe(
+            AudioErrorKind::Unreadable,
+            format!(
+                "the file says {} s, {} s decode: was the upload cut off?",
+                seconds(declared_ms),
+                seconds(duration_ms)
+            ),
+        ));
+    }
+    let Some(audio) = log.audio else {
+        return Err(AudioError::probe(AudioErrorKind::Unreadable, "there is no audio stream"));
+    };
+    detail.other_streams = log.other_streams;
+    let mut sample_rate = audio.sample_rate;
+    let mut channels = audio.channels.unwrap_or(MOST_CHANNELS);
+    if audio.codec != "opus" {
+        detail.opus = None;
+    }
+    if let Some(opus) = &detail.opus {
+        (sample_rate, channels) = (opus.sane_rate(), u16::from(opus.channels));
+    } else if container == Container::Ogg && audio.codec == "opus" {
+        detail.intact = false;
+    }
+    let facts = AudioFacts {
+        container,
+        mime_type: mime_type(container, &audio.codec).to_owned(),
+        codec: Codec(audio.codec),
+        duration_ms,
+        size_bytes,
+        sample_rate,
+        channels,
+        sha256,
+    };
+    Ok(Probed { facts, waveform: waveform.bars(), detail })
+}
+
+/// Clearly shorter than declared; encoder padding and rounding are not.
+fn is_short(decoded_ms: u64, declared_ms: u64) -> bool {
+    let missing = declared_ms.saturating_sub(decoded_ms);
+    missing > 300 && missing > declared_ms / 20
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{:.1}", milliseconds as f64 / 1000.0)
+}
+
+fn refuse_longer(bench: &Bench<'_>, duration_ms: u64) -> Result<(), AudioError> {
+    if u128::from(duration_ms) > bench.max_duration.as_millis() { Err(too_long(bench)) } else { Ok(()) }
+}
+
+fn too_long(bench: &Bench<'_>) -> AudioError {
+    AudioError::probe(
+        AudioErrorKind::TooLong,
+        format!("this audio is longer than the {} s that are allowed", bench.max_duration.as_secs()),
+    )
+}
+
+/// Input options that name the demuxer, so that ffmpeg guesses nothing.
+pub(super) fn demuxer(container: Container, format: Option<PcmFormat>) -> Vec<String> {
+    let name = match container {
+        Container::Mp3 => "mp3",
+        Container::Mp4 => "mov",
+        Container::Adts => "aac",
+        Container::Ogg => "ogg",
+        Container::Webm | Container::Matroska => "matroska",
+        Container::Wav => "wav",
+        Container::Aiff => "aiff",
+        Container::Caf => "caf",
+        Container::Flac => "flac",
+        Container::Amr => "amr",
+        Container::Pcm => format.map_or("s16le", |format| format.encoding.demuxer()),
+    };
+    let mut options = vec!["-f".to_owned(), name.to_owned()];
+    if let Some(format) = format.filter(|_| container == Container::Pcm) {
+        options.extend(["-ar".to_owned(), format.sample_rate.to_string()]);
+        options.extend(["-ac".to_owned(), format.channels.to_string()]);
+    }
+    options
+}

@@ -1,0 +1,227 @@
+//! Makes what a profile produces: wraps the packets anew, or encodes.
+
+use std::io::{self, BufReader, BufWriter};
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+use voicegate_providers::{AudioFacts, Container};
+
+use super::error::{AudioError, AudioErrorKind};
+use super::ffmpeg::{self, Limits, RunError};
+use super::ogg_opus::{self, Damage, Writer};
+use super::opus::OpusHead;
+use super::plan::Work;
+use super::probe::{demuxer, not_run};
+use super::profile::{Profile, Recipe, VENDOR, Wrapper};
+use super::source::Probed;
+use super::verify::verify;
+use super::webm;
+
+/// What a render came to.
+#[derive(Debug)]
+pub enum Render {
+    /// The source itself is what the target accepts.
+    Untouched,
+    Made {
+        file: NamedTempFile,
+        facts: AudioFacts,
+        work: Work,
+        /// What was verified on the result.
+        checks: Vec<&'static str>,
+    },
+}
+
+/// What the engine lends to one render.
+pub(super) struct Bench<'a> {
+    pub ffmpeg: Option<&'a Path>,
+    pub scratch: &'a Path,
+    pub limits: Limits,
+    pub max_duration: Duration,
+}
+
+/// One candidate of the plan, made and proven.
+pub(super) async fn make(
+    bench: &Bench<'_>,
+    source: &Path,
+    probed: &Probed,
+    profile: &'static Profile,
+    work: Work,
+) -> Result<Render, AudioError> {
+    let (file, container) = match (work, profile.wrapper, profile.recipe) {
+        (Work::None, ..) => return Ok(Render::Untouched),
+        (Work::Remuxed, Wrapper::Ogg { input_rate }, _) => {
+            (rewrap(bench, source, probed.facts.container, input_rate).await?, Container::Ogg)
+        }
+        (Work::Remuxed, Wrapper::M4a, _) => {
+            (run(bench, source, probed, &["-c:a", "copy"], "ipod").await?, Container::Mp4)
+        }
+        (Work::Transcoded, _, recipe) => encode(bench, source, probed, recipe).await?,
+    };
+    let path = file.path().to_owned();
+    let facts = probed.facts.clone();
+    let encoded = work == Work::Transcoded;
+    let proven = blocking(move || Ok(verify(&path, container, &facts, profile, encoded))).await?;
+    match proven {
+        Ok(proven) => Ok(Render::Made { file, facts: proven.facts, work, checks: proven.checks }),
+        Err(reason) => {
+            let size = file.as_file().metadata().map_or(0, |metadata| metadata.len());
+            let most = profile.max_bytes.unwrap_or(u64::MAX).min(bench.limits.max_output);
+            // ffmpeg stops quietly a little before its limit, and what it wrote is then too short.
+            if encoded && size >= most - most / 50 {
+                return Err(AudioError::encode(
+                    AudioErrorKind::TooLarge,
+                    format!("even re-encoded, this audio is larger than the {most} bytes that fit"),
+                ));
+            }
+            tracing::warn!(profile = profile.name, ?work, %reason, "a made file did not prove right");
+            Err(AudioError::encode(
+                AudioErrorKind::Internal,
+                format!("what was made for {} did not prove right: it {reason}", profile.name),
+            ))
+        }
+    }
+}
+
+async fn encode(
+    bench: &Bench<'_>,
+    source: &Path,
+    probed: &Probed,
+    recipe: Recipe,
+) -> Result<(NamedTempFile, Container), AudioError> {
+    let rate = recipe.sample_rate(probed.facts.sample_rate).to_string();
+    let mut options = vec!["-af", ffmpeg::FILTERS, "-ac", "1", "-ar", &rate];
+    match recipe {
+        Recipe::Aac { kbit } => {
+            let bits = format!("{kbit}k");
+            options.extend(["-c:a", "aac", "-profile:a", "aac_low", "-b:a", &bits]);
+            Ok((run(bench, source, probed, &options, "ipod").await?, Container::Mp4))
+        }
+        Recipe::Mp3 { kbit } => {
+            let bits = format!("{kbit}k");
+            options.extend(["-c:a", "libmp3lame", "-b:a", &bits, "-id3v2_version", "0"]);
+            Ok((run(bench, source, probed, &options, "mp3").await?, Container::Mp3))
+        }
+        Recipe::Opus { sample_rate, kbit } => {
+            let bits = format!("{kbit}k");
+            options.extend(["-c:a", "libopus", "-b:a", &bits, "-vbr", "on", "-application", "voip"]);
+            options.extend(["-frame_duration", "20", "-compression_level", "10"]);
+            let encoded = run(bench, source, probed, &options, "ogg").await?;
+            // ffmpeg names itself in the headers; a recorder would not.
+            let file = rewrap(bench, encoded.path(), Container::Ogg, Some(sample_rate)).await?;
+            Ok((file, Container::Ogg))
+        }
+    }
+}
+
+async fn run(
+    bench: &Bench<'_>,
+    source: &Path,
+    probed: &Probed,
+    options: &[&str],
+    muxer: &str,
+) -> Result<NamedTempFile, AudioError> {
+    let binary = bench.ffmpeg.ok_or_else(|| not_run(&RunError::Missing, "encode"))?;
+    let output = scratch_file(bench.scratch)?;
+    let demuxer = demuxer(probed.facts.container, probed.detail.format);
+    let longest = bench.max_duration + Duration::from_secs(1);
+    let mut command = ffmpeg::reading(binary, source, &demuxer, longest);
+    // Bit-exact: no version of ffmpeg inside, and equal sources give equal bytes.
+    command.args(options).args(["-fflags", "+bitexact", "-flags:a", "+bitexact"]);
+    if muxer == "ipod" {
+        command.args(["-movflags", "+faststart"]);
+    }
+    command.args(["-fs", &bench.limits.max_output.to_string()]);
+    command.overwrite().format(muxer).output(ffmpeg::file_url(output.path()));
+
+    match ffmpeg::run(command, &bench.limits, |_| {}).await {
+        Ok(finished) if finished.success => Ok(output),
+        Ok(finished) => {
+            let log = String::from_utf8_lossy(&finished.log);
+            let missing = log.lines().any(|line| line.contains("Unknown encoder"));
+            let size = output.as_file().metadata().map_or(0, |metadata| metadata.len());
+            Err(match (missing, size >= bench.limits.max_output) {
+                (true, _) => AudioError::encode(
+                    AudioErrorKind::Internal,
+                    "this ffmpeg lacks an encoder; it needs libopus, aac and libmp3lame",
+                ),
+                (_, true) => AudioError::encode(AudioErrorKind::TooLarge, "the result would be too large"),
+                _ => AudioError::encode(AudioErrorKind::Internal, "ffmpeg failed to make the file"),
+            })
+        }
+        Err(RunError::Timeout) => Err(AudioError::encode(
+            AudioErrorKind::Overloaded,
+            format!("making the file took longer than {} s", bench.limits.timeout.as_secs()),
+        )),
+        Err(error) => Err(not_run(&error, "encode")),
+    }
+}
+
+fn scratch_file(folder: &Path) -> Result<NamedTempFile, AudioError> {
+    tempfile::Builder::new().prefix("render-").tempfile_in(folder).map_err(|error| {
+        tracing::error!(%error, "no scratch file could be made");
+        AudioError::encode(AudioErrorKind::Internal, "there is no room for working files")
+    })
+}
+
+/// Keeps the packets and their granules, writes the headers anew.
+async fn rewrap(
+    bench: &Bench<'_>,
+    source: &Path,
+    container: Container,
+    input_rate: Option<u32>,
+) -> Result<NamedTempFile, AudioError> {
+    let output = scratch_file(bench.scratch)?;
+    let (source, target) = (source.to_owned(), output.path().to_owned());
+    blocking(move || Ok(rewrap_file(&source, &target, container, input_rate)))
+        .await?
+        .map_err(|Damage(reason)| {
+            AudioError::encode(AudioErrorKind::Internal, format!("the packets could not be kept: {reason}"))
+        })
+        .map(|()| output)
+}
+
+const UNWRITTEN: Damage = Damage("the new file could not be written");
+
+fn rewrap_file(
+    source: &Path,
+    target: &Path,
+    container: Container,
+    input_rate: Option<u32>,
+) -> Result<(), Damage> {
+    let unread = |_: io::Error| Damage("the source could not be read");
+    if container == Container::Ogg {
+        let open = || std::fs::File::open(source).map(BufReader::new).map_err(unread);
+        let head = ogg_opus::read(&mut open()?, &mut |_| Ok(()))?.head();
+        let mut writer = writer(target, head, input_rate)?;
+        ogg_opus::read(&mut open()?, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
+        writer.finish().map_err(|_| UNWRITTEN)?;
+    } else {
+        let bytes = std::fs::read(source).map_err(unread)?;
+        let head = webm::read(&bytes, &mut |_| Ok(()))?.head();
+        let mut writer = writer(target, head, input_rate)?;
+        webm::read(&bytes, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
+        writer.finish().map_err(|_| UNWRITTEN)?;
+    }
+    Ok(())
+}
+
+fn writer(
+    target: &Path,
+    head: OpusHead,
+    input_rate: Option<u32>,
+) -> Result<Writer<BufWriter<std::fs::File>>, Damage> {
+    let head = OpusHead { input_rate: input_rate.unwrap_or(head.input_rate), ..head };
+    let file = std::fs::File::create(target).map_err(|_| UNWRITTEN)?;
+    Writer::new(BufWriter::new(file), &head, VENDOR).map_err(|_| UNWRITTEN)
+}
+
+/// Runs file work on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AudioError> + Send + 'static,
+) -> Result<T, AudioError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a step of the audio engine failed");
+        AudioError::encode(AudioErrorKind::Internal, "a step of the audio engine failed")
+    })?
+}

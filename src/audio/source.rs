@@ -1,0 +1,142 @@
+//! What a caller may tell us about a source, and what we find out about it.
+
+use serde::{Deserialize, Serialize};
+use voicegate_providers::{AudioFacts, Container};
+
+use super::opus::OpusDetail;
+
+/// What the caller says about the bytes. The bytes decide; only headerless samples need `format`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hints {
+    pub filename: Option<String>,
+    pub mime_type: Option<String>,
+    pub format: Option<PcmFormat>,
+}
+
+/// The format of headerless samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "DeclaredFormat")]
+pub struct PcmFormat {
+    pub encoding: PcmEncoding,
+    pub sample_rate: u32,
+    pub channels: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PcmEncoding {
+    S16le,
+    S16be,
+    S24le,
+    S32le,
+    F32le,
+    U8,
+    Mulaw,
+    Alaw,
+}
+
+impl PcmEncoding {
+    /// ffmpeg's name of the raw demuxer.
+    pub fn demuxer(self) -> &'static str {
+        match self {
+            Self::S16le => "s16le",
+            Self::S16be => "s16be",
+            Self::S24le => "s24le",
+            Self::S32le => "s32le",
+            Self::F32le => "f32le",
+            Self::U8 => "u8",
+            Self::Mulaw => "mulaw",
+            Self::Alaw => "alaw",
+        }
+    }
+
+    pub fn bytes_per_sample(self) -> u64 {
+        match self {
+            Self::U8 | Self::Mulaw | Self::Alaw => 1,
+            Self::S16le | Self::S16be => 2,
+            Self::S24le => 3,
+            Self::S32le | Self::F32le => 4,
+        }
+    }
+}
+
+/// As it arrives; `PcmFormat` exists only within its bounds.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeclaredFormat {
+    encoding: PcmEncoding,
+    sample_rate: u32,
+    channels: u16,
+}
+
+impl TryFrom<DeclaredFormat> for PcmFormat {
+    type Error = String;
+
+    fn try_from(declared: DeclaredFormat) -> Result<Self, String> {
+        let DeclaredFormat { encoding, sample_rate, channels } = declared;
+        PcmFormat { encoding, sample_rate, channels }.checked()
+    }
+}
+
+impl PcmFormat {
+    /// The format itself if it is within what the engine reads.
+    pub fn checked(self) -> Result<Self, String> {
+        if !(4_000..=192_000).contains(&self.sample_rate) {
+            return Err(format!("sample_rate must be from 4000 to 192000, not {}", self.sample_rate));
+        }
+        if !(1..=8).contains(&self.channels) {
+            return Err(format!("channels must be from 1 to 8, not {}", self.channels));
+        }
+        Ok(self)
+    }
+}
+
+/// A source that was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probed {
+    pub facts: AudioFacts,
+    /// 64 values from 0 to 100, for the bars of a voice bubble.
+    pub waveform: Vec<u8>,
+    pub detail: SourceDetail,
+}
+
+/// What planning needs beyond the facts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceDetail {
+    /// The four characters that name the container's flavour: `RIFF`, `M4A `, `qt  `, `AIFC`, ...
+    pub flavour: String,
+    /// The container's own structure was checked and nothing is amiss. What is not intact is never passed on.
+    pub intact: bool,
+    /// Streams besides the first audio stream; cover pictures do not count.
+    pub other_streams: u32,
+    pub format: Option<PcmFormat>,
+    /// For Ogg and Matroska with one Opus stream that could be read to its end.
+    pub opus: Option<OpusDetail>,
+    /// For MP4: the index (`moov`) comes before the audio, so that playing can start early.
+    pub moov_first: Option<bool>,
+    /// For AAC in MP4: the MPEG-4 audio object type (2 is LC, 5 and 29 are HE).
+    pub aac_object: Option<u8>,
+}
+
+/// The exact media type of a container with a codec.
+pub(super) fn mime_type(container: Container, codec: &str) -> &'static str {
+    match (container, codec) {
+        (Container::Mp3, _) => "audio/mpeg",
+        (Container::Mp4, _) => "audio/mp4",
+        (Container::Adts, _) => "audio/aac",
+        (Container::Ogg, "opus") => "audio/ogg; codecs=opus",
+        (Container::Ogg, "vorbis") => "audio/ogg; codecs=vorbis",
+        (Container::Ogg, "flac") => "audio/ogg; codecs=flac",
+        (Container::Ogg, _) => "audio/ogg",
+        (Container::Webm, _) => "audio/webm",
+        (Container::Matroska, _) => "audio/x-matroska",
+        (Container::Wav, _) => "audio/wav",
+        (Container::Aiff, _) => "audio/aiff",
+        (Container::Caf, _) => "audio/x-caf",
+        (Container::Flac, _) => "audio/flac",
+        (Container::Amr, "amr_wb") => "audio/amr-wb",
+        (Container::Amr, _) => "audio/amr",
+        (Container::Pcm, _) => "audio/pcm",
+    }
+}

@@ -1,0 +1,61 @@
+//! The bars of a voice bubble, from samples as they come.
+
+/// How many bars the API has.
+const BARS: usize = 64;
+/// Memory stays constant: at this many slices, neighbours are joined.
+const SLICES: usize = 16_384;
+
+/// Sums up |sample| over slices of equal length.
+#[derive(Debug)]
+pub(super) struct Waveform {
+    slices: Vec<u64>,
+    /// Samples in a full slice.
+    width: u64,
+    /// Samples in the last slice, which is still being filled.
+    filled: u64,
+    samples: u64,
+}
+
+impl Waveform {
+    pub fn new() -> Self {
+        Self { slices: Vec::new(), width: 1, filled: 0, samples: 0 }
+    }
+
+    pub fn push(&mut self, sample: i16) {
+        if self.slices.is_empty() || self.filled == self.width {
+            if self.slices.len() == SLICES {
+                self.slices = self.slices.chunks(2).map(|pair| pair.iter().sum()).collect();
+                self.width *= 2;
+            }
+            self.slices.push(0);
+            self.filled = 0;
+        }
+        if let Some(slice) = self.slices.last_mut() {
+            *slice += u64::from(sample.unsigned_abs());
+        }
+        self.filled += 1;
+        self.samples += 1;
+    }
+
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// 64 values from 0 to 100: mean of |sample| in each bar, the loudest bar being 100, as Baileys draws them.
+    /// <https://github.com/WhiskeySockets/Baileys/blob/master/src/Utils/messages-media.ts>
+    pub fn bars(&self) -> Vec<u8> {
+        let count = self.slices.len();
+        let means: Vec<u64> = (0..BARS)
+            .map(|bar| {
+                let slices = &self.slices[bar * count / BARS..(bar + 1) * count / BARS];
+                // In thousandths, so that a quiet recording still has steps.
+                slices.iter().sum::<u64>() * 1000 / (slices.len().max(1) as u64 * self.width)
+            })
+            .collect();
+        let loudest = means.iter().copied().max().unwrap_or(0);
+        means
+            .iter()
+            .map(|&mean| u8::try_from((mean * 100).checked_div(loudest).unwrap_or(0)).unwrap_or(100))
+            .collect()
+    }
+}

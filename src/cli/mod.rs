@@ -1,0 +1,101 @@
+//! The commands.
+
+mod check;
+mod demo;
+mod keys;
+mod sandbox;
+mod send;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{config::Layers, gateway::as_mistakes};
+
+/// Real voice notes for chatbots, through the messaging provider of each tenant's choice.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Check the configuration and what the gateway needs on this machine, and say what to mend.
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// API keys.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Send an audio file through a running gateway.
+    Send(send::SendArgs),
+    /// Serve emulators of the providers, with an inbox page, for trying things out without any account.
+    Sandbox(sandbox::SandboxArgs),
+    /// Run gateway and sandbox together and send a sample voice note through both.
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make a new API key and print it once, with the line for the configuration.
+    New,
+}
+
+#[derive(clap::Args)]
+struct ConfigArgs {
+    /// The configuration file; without it ./config.toml, when present.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn layers(self) -> Layers {
+        Layers::of_file(self.config)
+    }
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error)),
+    };
+    let result = runtime.block_on(run(args.command));
+    // A stalled read of a closed pipe must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve { config } => serve::run(config.layers()).await,
+        Command::Check { config } => check::run(&config.layers()).await,
+        Command::Keys { command: KeysCommand::New } => Ok(keys::new()),
+        Command::Send(args) => send::run(args).await,
+        Command::Sandbox(args) => sandbox::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    match as_mistakes(error) {
+        Some(mistakes) => eprintln!("voicegate: the configuration cannot be used:\n{mistakes}"),
+        None => eprintln!("voicegate: {error:#}"),
+    }
+    ExitCode::FAILURE
+}

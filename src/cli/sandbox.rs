@@ -1,0 +1,48 @@
+//! `voicegate sandbox`
+
+use std::{net::SocketAddr, process::ExitCode};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use voicegate_sandbox::{Sandbox, SandboxOptions};
+
+#[derive(clap::Args)]
+pub struct SandboxArgs {
+    /// Where to listen; port 0 takes any free one.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+}
+
+pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
+    crate::telemetry::init();
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("{} cannot be listened on", args.listen))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let options = SandboxOptions::default();
+    println!("inbox    {url}/");
+    println!("\nConnections for a tenant's configuration:\n\n{}", connections(&url, &options));
+    tokio::select! {
+        () = Sandbox::new(options).serve(listener) => {}
+        stopped = tokio::signal::ctrl_c() => stopped?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Two connections to the sandbox at `url`, as the body of a tenant's `connections`.
+pub fn connections(url: &str, options: &SandboxOptions) -> String {
+    format!(
+        r#"[tenants.demo.connections.imessage]
+provider = "linq"
+base_url = "{url}/linq"
+token = "{}"
+
+[tenants.demo.connections.whatsapp]
+provider = "wawp"
+base_url = "{url}/wawp"
+instance_id = "{}"
+access_token = "{}"
+"#,
+        options.linq_token, options.wawp_instance_id, options.wawp_access_token
+    )
+}

@@ -1,0 +1,331 @@
+//! Configuration: layers in, one validated [`Config`] and the [`Tenants`] out, or every mistake by its key.
+
+mod tenants;
+mod values;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use config::{Environment, File, FileFormat};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+use voicegate_providers::guard::AddressRules;
+
+pub use tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key};
+pub use values::{Rate, Size, Span24};
+
+use tenants::RawTenant;
+
+/// The documented default file, which is also the lowest layer.
+const DEFAULTS: &str = include_str!("../../config.toml");
+
+/// Everything but the tenants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub storage: Storage,
+    pub audio: Audio,
+    pub fetch: Fetch,
+    pub delivery: Delivery,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub public_url: Url,
+    pub max_body: Size,
+    pub max_json_body: Size,
+    pub header_timeout: Span24,
+    pub body_timeout: Span24,
+    pub link_ttl: Span24,
+    pub shutdown_grace: Span24,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    pub database: String,
+    pub media: String,
+    pub retention: Span24,
+    pub notes_retention: Span24,
+    pub media_retention: Span24,
+}
+
+impl Storage {
+    /// The database's file. Checked by [`load`].
+    pub fn database_path(&self) -> PathBuf {
+        PathBuf::from(self.database.strip_prefix("sqlite://").unwrap_or(&self.database))
+    }
+
+    pub fn media_path(&self) -> PathBuf {
+        PathBuf::from(&self.media)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audio {
+    pub ffmpeg: String,
+    pub workers: usize,
+    pub max_bytes: Size,
+    pub max_duration: Span24,
+    pub timeout: Span24,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    pub allow_http: bool,
+    pub allow_networks: Vec<IpNet>,
+    pub timeout: Span24,
+}
+
+impl Fetch {
+    pub fn rules(&self) -> AddressRules {
+        AddressRules { allow_http: self.allow_http, allow_networks: self.allow_networks.clone() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    pub max_queue: u64,
+    pub max_queue_per_tenant: u64,
+    pub expires_in: Span24,
+    pub unknown_grace: Span24,
+    pub learned_ttl: Span24,
+}
+
+/// The layers as written, before anything is resolved.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    server: Server,
+    storage: Storage,
+    audio: Audio,
+    fetch: Fetch,
+    delivery: Delivery,
+    #[serde(default)]
+    tenants: BTreeMap<String, RawTenant>,
+}
+
+/// Every mistake found, each with the exact key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Where the layers come from. Also what a reload reads again.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// `--config`; without it `./config.toml`, when present.
+    pub file: Option<PathBuf>,
+    /// Leaves out `./config.toml`: the embedded defaults alone, plus `inline`.
+    pub only_defaults: bool,
+    /// A layer above the file, as TOML.
+    pub inline: Option<String>,
+}
+
+impl Layers {
+    pub fn of_file(file: Option<PathBuf>) -> Self {
+        Self { file, ..Self::default() }
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        let default = Path::new("config.toml");
+        match &self.file {
+            Some(file) => Some(file.clone()),
+            None => (!self.only_defaults && default.is_file()).then(|| default.to_owned()),
+        }
+    }
+}
+
+/// Reads all layers and checks every value.
+///
+/// # Errors
+/// [`Mistakes`]: every one that could be found, each with the key and what was expected.
+pub fn load(layers: &Layers) -> Result<(Config, Tenants), Mistakes> {
+    let raw = read(layers).map_err(|mistake| Mistakes(vec![mistake]))?;
+    let mut mistakes = Vec::new();
+    check_sections(&raw, &mut mistakes);
+    let env = |name: &str| std::env::var(name).ok();
+    let tenants = Tenants::build(raw.tenants, &raw.server.public_url, &env, &mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(Mistakes(mistakes));
+    }
+    let Raw { server, storage, audio, fetch, delivery, .. } = raw;
+    Ok((Config { server, storage, audio, fetch, delivery }, tenants))
+}
+
+fn read(layers: &Layers) -> Result<Raw, String> {
+    let mut builder = config::Config::builder().add_source(File::from_str(&defaults(), FileFormat::Toml));
+    if let Some(file) = layers.file() {
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| format!("{}: the file cannot be read: {}", file.display(), error.kind()))?;
+        // Parsed here once more than needed: this parser's message has line and column.
+        if let Err(error) = text.parse::<toml::Table>() {
+            return Err(format!("{}: {error}", file.display()));
+        }
+        builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+    }
+    if let Some(inline) = &layers.inline {
+        builder = builder.add_source(File::from_str(inline, FileFormat::Toml));
+    }
+    let environment =
+        Environment::with_prefix("VOICEGATE").prefix_separator("__").separator("__").try_parsing(true);
+    let merged = builder.add_source(environment).build().map_err(|error| error.to_string())?;
+    let merged: Value = merged.try_deserialize().map_err(|error| error.to_string())?;
+    serde_path_to_error::deserialize(merged).map_err(|error| {
+        let path = error.path().to_string();
+        format!("{path}: {}", error.into_inner())
+    })
+}
+
+/// The default file without its tenants: no tenant exists unless the operator wrote it.
+fn defaults() -> String {
+    let mut table: toml::Table = DEFAULTS.parse().unwrap_or_default();
+    table.remove("tenants");
+    table.to_string()
+}
+
+fn check_sections(raw: &Raw, mistakes: &mut Vec<String>) {
+    let mut expect = |sound: bool, mistake: &str| {
+        if !sound {
+            mistakes.push(mistake.to_owned());
+        }
+    };
+    let url = &raw.server.public_url;
+    expect(
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.query().is_none()
+            && url.fragment().is_none(),
+        "server.public_url: expected an http or https URL without a query, such as \"https://voice.example\"",
+    );
+    let database = &raw.storage.database;
+    expect(
+        database.strip_prefix("sqlite://").is_some_and(|path| !path.is_empty() && !path.contains('?')),
+        "storage.database: expected \"sqlite://PATH\"; other databases are not supported by this version",
+    );
+    expect(
+        !raw.storage.media.is_empty() && !raw.storage.media.contains("://"),
+        "storage.media: expected a folder; other media stores are not supported by this version",
+    );
+    for (key, span) in [
+        ("server.header_timeout", raw.server.header_timeout),
+        ("server.body_timeout", raw.server.body_timeout),
+        ("server.link_ttl", raw.server.link_ttl),
+        ("audio.max_duration", raw.audio.max_duration),
+        ("audio.timeout", raw.audio.timeout),
+        ("fetch.timeout", raw.fetch.timeout),
+        ("delivery.expires_in", raw.delivery.expires_in),
+    ] {
+        expect(span.0 >= Duration::from_millis(1), &format!("{key}: expected a duration above zero"));
+    }
+    for (key, size) in [
+        ("server.max_body", raw.server.max_body),
+        ("server.max_json_body", raw.server.max_json_body),
+        ("audio.max_bytes", raw.audio.max_bytes),
+    ] {
+        expect(size.0 > 0, &format!("{key}: expected a size above zero"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_inline(inline: &str) -> Result<(Config, Tenants), Mistakes> {
+        load(&Layers { only_defaults: true, inline: Some(inline.to_owned()), ..Layers::default() })
+    }
+
+    const TENANT: &str = r#"
+        [tenants.a]
+        api_keys = ["key-a"]
+        route = ["imessage"]
+        [tenants.a.connections.imessage]
+        provider = "linq"
+        token = "t"
+    "#;
+
+    #[test]
+    fn the_built_in_layer_has_no_tenant() {
+        let (config, tenants) = load_inline("").expect("the defaults are sound");
+        assert_eq!(config.server.listen.port(), 8080);
+        assert_eq!(tenants.iter().count(), 0);
+    }
+
+    #[test]
+    fn every_mistake_names_its_key() {
+        for (inline, key) in [
+            ("[server]\nlisten = \"nowhere\"", "server.listen"),
+            ("[server]\nlisten_on = 1", "listen_on"),
+            ("[audio]\nmax_duration = \"soon\"", "audio.max_duration"),
+            ("[delivery]\nmax_queue = \"many\"", "delivery.max_queue"),
+            ("[fetch]\nallow_networks = [\"10.0.0.0/99\"]", "fetch.allow_networks[0]"),
+            ("[storage]\ndatabase = \"mysql://x\"", "storage.database"),
+            ("[servr]\nlisten = 1", "servr"),
+            (&TENANT.replace("token = \"t\"", ""), "tenants.a.connections.imessage"),
+            (&TENANT.replace("token", "tokn"), "tenants.a.connections.imessage"),
+            (
+                &TENANT.replace("token = \"t\"", "token = { env = \"NOT_SET_ANYWHERE\" }"),
+                "tenants.a.connections.imessage.token",
+            ),
+            (&TENANT.replace("\"linq\"", "\"pigeon\""), "tenants.a.connections.imessage.provider"),
+            (&TENANT.replace("[\"imessage\"]", "[\"imessage\", \"fax\"]"), "tenants.a.route[1]"),
+            (&TENANT.replace("[\"key-a\"]", "[]"), "tenants.a.api_keys"),
+            (
+                &TENANT.replace("\"t\"", "\"t\"\nprofile = \"linq-9\""),
+                "tenants.a.connections.imessage.profile",
+            ),
+            (
+                &TENANT.replace("\"t\"", "\"t\"\nconcurrency = 0"),
+                "tenants.a.connections.imessage.concurrency",
+            ),
+            (
+                &TENANT.replace("\"t\"", "\"t\"\ndegrade = [\"smoke\"]"),
+                "tenants.a.connections.imessage.degrade[0]",
+            ),
+        ] {
+            let mistakes = load_inline(inline).expect_err(inline).to_string();
+            assert!(mistakes.contains(key), "expected {key} in: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn two_tenants_cannot_share_a_key() {
+        let both = format!("{TENANT}{}", TENANT.replace("tenants.a", "tenants.b"));
+        let mistakes = load_inline(&both).expect_err("refused").to_string();
+        assert!(mistakes.contains("tenants.b.api_keys[0]"), "{mistakes}");
+        assert!(!mistakes.contains("key-a"), "{mistakes}");
+    }
+
+    #[test]
+    fn the_documented_file_is_whole() {
+        // Every commented-out key of the sample is accepted when it is switched on.
+        let sample: String = DEFAULTS
+            .lines()
+            .map(|line| {
+                let line =
+                    line.strip_prefix("# ").filter(|l| l.contains(" = ") && !l.contains(':')).unwrap_or(line);
+                line.replace("{ env = \"", "\"").replace("\" }", "\"")
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        let sample = sample.replace("http://127.0.0.1:8080", "https://voice.example");
+        let (_, tenants) = load_inline(&sample).expect("the sample is sound");
+        assert_eq!(tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>(), ["demo"]);
+    }
+}

@@ -1,0 +1,134 @@
+//! The kinds of value that a configuration has: durations, sizes, secrets.
+
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Map, Value};
+
+/// "30s", "10m", "1h", "7d". Days have 24 hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span24(pub Duration);
+
+impl Span24 {
+    /// # Errors
+    /// Says what a duration looks like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is no duration; write it like \"30s\", \"10m\", \"1h\" or \"7d\"");
+        let span: Span = text.parse().map_err(|_| wrong())?;
+        let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+        Duration::try_from(length).map(Self).map_err(|_| wrong())
+    }
+}
+
+impl<'de> Deserialize<'de> for Span24 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Ok(text) = String::deserialize(deserializer) else {
+            return Err(de::Error::custom("expected a duration such as \"30s\", \"10m\", \"1h\" or \"7d\""));
+        };
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+/// "25 MiB", or a number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = "expected a size such as \"25 MiB\" or a number of bytes";
+        match Value::deserialize(deserializer)? {
+            Value::Number(number) => number.as_u64().map(Self).ok_or_else(|| de::Error::custom(wrong)),
+            Value::String(text) => text
+                .parse::<bytesize::ByteSize>()
+                .map(|size| Self(size.as_u64()))
+                .map_err(|_| de::Error::custom(wrong)),
+            _ => Err(de::Error::custom(wrong)),
+        }
+    }
+}
+
+/// "30/60s": so many in so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub count: u32,
+    pub per: Duration,
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let rate = text.split_once('/').and_then(|(count, per)| {
+            let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+            let per = Span24::parse(per.trim()).ok().filter(|per| !per.0.is_zero())?;
+            Some(Self { count, per: per.0 })
+        });
+        rate.ok_or_else(|| de::Error::custom("expected a rate such as \"30/60s\""))
+    }
+}
+
+/// Reads one secret: a literal, `{ env = "NAME" }` or `{ file = "PATH" }`.
+///
+/// # Errors
+/// Says what is missing; never the secret.
+pub fn secret(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let found = match value {
+        Value::String(literal) => literal.clone(),
+        Value::Object(map) => from_elsewhere(map, env)?,
+        _ => return Err("expected a string, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
+    };
+    if found.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(found) }
+}
+
+fn from_elsewhere(map: &Map<String, Value>, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut entries = map.iter();
+    match (entries.next(), entries.next()) {
+        (Some((key, Value::String(name))), None) if key == "env" => {
+            env(name).ok_or_else(|| format!("the environment variable {name} is not set"))
+        }
+        (Some((key, Value::String(path))), None) if key == "file" => std::fs::read_to_string(path)
+            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+            .map_err(|error| format!("the file {path} cannot be read: {}", error.kind())),
+        _ => Err("expected exactly one of { env = \"NAME\" } and { file = \"PATH\" }".to_owned()),
+    }
+}
+
+/// Whether `value` has the shape of a secret kept elsewhere.
+pub fn is_reference(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| map.contains_key("env") || map.contains_key("file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_sizes_and_rates_are_read() {
+        let duration = |text: &str| Span24::parse(text).map(|span| span.0.as_secs());
+        assert_eq!(duration("30s"), Ok(30));
+        assert_eq!(duration("1h"), Ok(3600));
+        assert_eq!(duration("1h 30m"), Ok(5400));
+        assert_eq!(duration("30d"), Ok(2_592_000));
+        for wrong in ["", "soon", "-5s", "10"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        let size = |value: Value| serde_json::from_value::<Size>(value).map(|size| size.0).ok();
+        assert_eq!(size("25 MiB".into()), Some(25 * 1024 * 1024));
+        assert_eq!(size(1000.into()), Some(1000));
+        assert_eq!(size("much".into()), None);
+        let rate = |text: &str| serde_json::from_value::<Rate>(text.into()).ok();
+        assert_eq!(rate("30/60s"), Some(Rate { count: 30, per: Duration::from_secs(60) }));
+        assert_eq!(rate("0/60s"), None);
+        assert_eq!(rate("30"), None);
+    }
+
+    #[test]
+    fn a_secret_comes_from_three_places() {
+        let env = |name: &str| (name == "TOKEN").then(|| "from-env".to_owned());
+        assert_eq!(secret(&"literal".into(), &env), Ok("literal".to_owned()));
+        assert_eq!(secret(&serde_json::json!({ "env": "TOKEN" }), &env), Ok("from-env".to_owned()));
+        assert!(secret(&serde_json::json!({ "env": "OTHER" }), &env).is_err_and(|e| e.contains("OTHER")));
+        assert!(secret(&serde_json::json!({ "env": "TOKEN", "file": "x" }), &env).is_err());
+        assert!(secret(&"".into(), &env).is_err());
+    }
+}

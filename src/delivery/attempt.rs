@@ -1,0 +1,279 @@
+//! One try: source, probe, render, `prepare`, commit `sending`, `dispatch`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use voicegate_providers::{Accepted, Context, Memory, OutboundAudio, OutboundNote};
+
+use super::{
+    accept::parse_recipient,
+    outcome::{self, Failure, Policy, Span},
+};
+use crate::{
+    audio::{self, Convert, Probed, Profile, Render, Work},
+    config::{Connection, OnUnknown},
+    gateway::{Gateway, Live},
+    media::{FetchRequest, Which},
+    note::{ConvertChoice, Note, SentAudio, Source, Status},
+    problem::Problem,
+    store::{Change, Claim, Learned, Step, StoreError},
+};
+
+/// Why a try ends without its outcome being recorded by this process.
+enum Abandoned {
+    /// Somebody else holds the lease now, and with it the note.
+    Store(StoreError),
+    Failed(Box<Failure>),
+}
+
+fn failed(failure: impl Into<Failure>) -> Abandoned {
+    Abandoned::Failed(Box::new(failure.into()))
+}
+
+impl From<StoreError> for Abandoned {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Makes one try at a leased note and records its end.
+pub async fn run(gateway: &Gateway, mut claim: Claim) {
+    let live = gateway.live();
+    let started = gateway.clock.now();
+    let stop = claim.note.current().clone();
+    let lane = claim.note.lane();
+    let tenant = live.tenants.get(&claim.note.tenant).cloned();
+    let connection = tenant.as_ref().and_then(|tenant| tenant.connections.get(&stop.connection));
+    let mut memory = Memory { recipient: claim.learned.clone(), note: claim.note.memory.clone() };
+
+    let end = if claim.interrupted {
+        Err(Failure::interrupted())
+    } else if started >= claim.note.expires_at {
+        let step = outcome::expire(&mut claim.note, started);
+        return record(gateway, &claim, step, Learned::Keep).await;
+    } else if let Some(connection) = connection {
+        match try_once(gateway, &live, connection, &mut claim, &mut memory).await {
+            Ok(accepted) => Ok(accepted),
+            Err(Abandoned::Failed(failure)) => Err(*failure),
+            Err(Abandoned::Store(error)) => {
+                // The lease runs out by itself, and whoever takes it goes on from what is stored.
+                tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
+                return;
+            }
+        }
+    } else {
+        let detail = "the connection of this note is no longer configured; it is tried again";
+        Err(Failure::for_now(Problem::new("unknown_connection", detail).stage("dispatch")))
+    };
+
+    claim.note.memory = memory.note.take();
+    let policy = Policy::new(
+        connection.map_or(OnUnknown::Hold, |connection| connection.on_unknown),
+        connection.is_some_and(|connection| connection.provider.capabilities().idempotent_send),
+        live.config.delivery.unknown_grace.0,
+    );
+    log_end(&claim.note, &stop.connection, &end);
+    let span = Span { started, ended: gateway.clock.now(), jitter: rand::random() };
+    let step = outcome::settle(&mut claim.note, end, span, policy);
+    let learned = match memory.recipient {
+        now if now == claim.learned => Learned::Keep,
+        None => Learned::Forget { lane },
+        Some(value) => {
+            Learned::Set { lane, value, expires_at: span.ended + live.config.delivery.learned_ttl.0 }
+        }
+    };
+    record(gateway, &claim, step, learned).await;
+}
+
+async fn record(gateway: &Gateway, claim: &Claim, step: Step, learned: Learned) {
+    let change = Change { note: &claim.note, learned, step };
+    match gateway.store.write(claim, &change).await {
+        Ok(()) => gateway.changed(claim.note.id),
+        Err(error) => {
+            tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
+        }
+    }
+}
+
+/// One line per try, where it is handled; with no number, key or body in it.
+fn log_end(note: &Note, connection: &str, end: &Result<Accepted, Failure>) {
+    match end {
+        Ok(accepted) => tracing::info!(
+            note.id = %note.id, tenant = note.tenant, connection, trace = accepted.trace,
+            "note {} was accepted by the provider", note.id
+        ),
+        Err(failure) => tracing::warn!(
+            note.id = %note.id, tenant = note.tenant, connection,
+            code = failure.problem.code, stage = failure.problem.stage, upstream = ?failure.problem.provider,
+            then = ?failure.disposition, "note {} was not accepted: {}", note.id, failure.problem.detail
+        ),
+    }
+}
+
+async fn try_once(
+    gateway: &Gateway,
+    live: &Live,
+    connection: &Connection,
+    claim: &mut Claim,
+    memory: &mut Memory,
+) -> Result<Accepted, Abandoned> {
+    let limit = live.prepare_limit(connection);
+    let overdue = || {
+        let detail =
+            format!("getting the note ready took longer than {} s; it is tried again", limit.as_secs());
+        Failure::for_now(Problem::new("provider_unavailable", detail).stage("upload"))
+    };
+    let cx = Context {
+        http: gateway.http.clone(),
+        guarded: live.fetcher.client().clone(),
+        now: gateway.clock.now(),
+        timeout: connection.timeout,
+    };
+    let (note, prepared) = tokio::time::timeout(limit, async {
+        let note = get_ready(gateway, live, connection, claim).await?;
+        let prepared = connection.provider.prepare(&cx, &note, memory).await.map_err(failed)?;
+        Ok::<_, Abandoned>((note, prepared))
+    })
+    .await
+    .map_err(|_| failed(overdue()))??;
+
+    claim.note.status = Status::Sending;
+    claim.note.form = Some(prepared.form);
+    claim.note.memory = memory.note.clone();
+    progress(gateway, claim, Step::Dispatching).await?;
+    connection.provider.dispatch(&cx, &note, prepared, memory).await.map_err(failed)
+}
+
+/// Commits what is known so far.
+async fn progress(gateway: &Gateway, claim: &mut Claim, step: Step) -> Result<(), StoreError> {
+    claim.note.next_attempt_at = None;
+    claim.note.updated_at = gateway.clock.now();
+    let change = Change { note: &claim.note, learned: Learned::Keep, step };
+    gateway.store.write(claim, &change).await?;
+    gateway.changed(claim.note.id);
+    Ok(())
+}
+
+/// Brings the audio into the form that the connection sends.
+async fn get_ready(
+    gateway: &Gateway,
+    live: &Live,
+    connection: &Connection,
+    claim: &mut Claim,
+) -> Result<OutboundNote, Abandoned> {
+    let choice = claim.note.convert.or(connection.convert).unwrap_or_default();
+    let capabilities = connection.provider.capabilities();
+    let handed_over = capabilities.provider_converts.filter(|_| choice == ConvertChoice::Provider);
+    let profile = handed_over.and_then(audio::profile).unwrap_or(connection.profile);
+
+    let probed = source(gateway, live, claim).await?;
+    let made = claim.note.sent.as_ref().is_some_and(|sent| sent.profile == profile.name);
+    if !made {
+        render(gateway, claim, &probed, profile, choice).await?;
+    }
+    let note = &claim.note;
+    let sent = note.sent.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
+    if sent.facts.size_bytes > capabilities.max_bytes {
+        let detail =
+            format!("the provider takes at most {} bytes; send a shorter note", capabilities.max_bytes);
+        return Err(failed(Failure::stop(Problem::new("audio_too_large", detail).stage("encode"))));
+    }
+    let which = if sent.work == Work::None { Which::Source } else { Which::Sent };
+    let filename = format!("voice.{}", sent.facts.extension());
+    let server = &live.config.server;
+    let link = gateway.links.make(
+        &server.public_url,
+        note.id,
+        which,
+        &filename,
+        gateway.clock.now(),
+        server.link_ttl.0,
+    );
+    let to = parse_recipient(&note.current().to)
+        .map_err(|error| failed(Failure::stop(Problem::new("recipient_unsupported", error.to_string()))))?;
+    Ok(OutboundNote {
+        id: note.id.to_string(),
+        to,
+        audio: OutboundAudio {
+            facts: sent.facts.clone(),
+            filename,
+            path: gateway.media.path(note.id, which),
+            link,
+        },
+        provider_converts: handed_over.is_some(),
+        reply_to: note.reply_to.clone(),
+        text: note.text.clone(),
+        degrade: connection.degrade.clone(),
+    })
+}
+
+/// The source and what it is; downloads and probes it where that has not happened yet.
+async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<Probed, Abandoned> {
+    if let Source::Url { url, headers } = claim.note.source.clone() {
+        mark_processing(gateway, claim).await?;
+        download(gateway, live, claim, &url, &headers).await?;
+    }
+    if let Some(probed) = &claim.note.probed {
+        return Ok(probed.clone());
+    }
+    let path = gateway.media.path(claim.note.id, Which::Source);
+    let probed = gateway.engine.probe(&path, &claim.note.hints).await.map_err(failed)?;
+    claim.note.probed = Some(probed.clone());
+    progress(gateway, claim, Step::Progress).await?;
+    Ok(probed)
+}
+
+async fn download(
+    gateway: &Gateway,
+    live: &Live,
+    claim: &mut Claim,
+    url: &str,
+    headers: &BTreeMap<String, String>,
+) -> Result<(), Abandoned> {
+    let mut file = gateway.media.incoming_file().map_err(failed)?;
+    let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
+    live.fetcher.fetch(&request, &mut file).await.map_err(failed)?;
+    gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
+    // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
+    claim.note.source = Source::Stored;
+    Ok(())
+}
+
+async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
+    if claim.note.status == Status::Processing {
+        return Ok(());
+    }
+    claim.note.status = Status::Processing;
+    progress(gateway, claim, Step::Progress).await
+}
+
+async fn render(
+    gateway: &Gateway,
+    claim: &mut Claim,
+    probed: &Probed,
+    profile: &'static Profile,
+    choice: ConvertChoice,
+) -> Result<(), Abandoned> {
+    let convert = match choice {
+        ConvertChoice::Auto | ConvertChoice::Provider => Convert::Auto,
+        ConvertChoice::Always => Convert::Always,
+        ConvertChoice::Never => Convert::Never,
+    };
+    mark_processing(gateway, claim).await?;
+    let source = gateway.media.path(claim.note.id, Which::Source);
+    let (facts, work) =
+        match gateway.engine.render(&source, probed, profile, convert).await.map_err(failed)? {
+            Render::Untouched => (probed.facts.clone(), Work::None),
+            Render::Made { file, facts, work, .. } => {
+                gateway.media.keep(file, claim.note.id, Which::Sent).await.map_err(failed)?;
+                (facts, work)
+            }
+        };
+    claim.note.sent = Some(SentAudio { facts, profile: profile.name.to_owned(), work });
+    Ok(())
+}
+
+/// The longest that a try may take before `dispatch`: each of its steps at its own limit.
+pub fn prepare_limit(fetch: Duration, ffmpeg: Duration, request: Duration) -> Duration {
+    // Probe, encode and a second encode after a failed remux; look-up, upload request and upload.
+    fetch + 3 * ffmpeg + 3 * request
+}

@@ -1,0 +1,12 @@
+//! From an accepted request to its end: [`accept`] makes it durable, [`worker`] leases what is due, [`attempt`]
+//! makes one try, [`outcome`] says what its end means, [`backoff`] when the next one follows.
+
+pub mod accept;
+mod attempt;
+mod backoff;
+pub mod outcome;
+mod worker;
+
+pub use accept::{AudioInput, Receipt, VoiceRequest};
+pub use attempt::prepare_limit as attempt_limit;
+pub use worker::Worker;

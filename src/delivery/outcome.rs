@@ -1,0 +1,178 @@
+//! What an attempt's end means for its note: pure, so that every rule can be tested without a clock or a network.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use voicegate_providers::{Accepted, Disposition, SendError};
+
+use super::backoff;
+use crate::{
+    audio::{AudioError, AudioErrorKind},
+    config::OnUnknown,
+    media::FetchError,
+    note::{Attempt, Note, Outcome, Status},
+    problem::Problem,
+    store::Step,
+};
+
+/// How an attempt failed, whichever part of it did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub problem: Problem,
+    pub disposition: Disposition,
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    pub fn stop(problem: Problem) -> Self {
+        Self { problem, disposition: Disposition::Stop, retry_after: None }
+    }
+
+    pub fn for_now(problem: Problem) -> Self {
+        Self { problem, disposition: Disposition::Retry, retry_after: None }
+    }
+
+    /// The gateway itself died while the visible request was under way.
+    pub fn interrupted() -> Self {
+        let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";
+        let problem = Problem::new("provider_unavailable", detail).stage("dispatch");
+        Self { problem, disposition: Disposition::Hold, retry_after: None }
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        Self {
+            problem: Problem::from(&error),
+            disposition: error.kind.disposition(),
+            retry_after: error.retry_after,
+        }
+    }
+}
+
+impl From<AudioError> for Failure {
+    fn from(error: AudioError) -> Self {
+        let passing = matches!(error.kind, AudioErrorKind::Overloaded | AudioErrorKind::Internal);
+        let problem = Problem::from(error);
+        if passing { Self::for_now(problem) } else { Self::stop(problem) }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Final(problem) => Self::stop(problem),
+            FetchError::ForNow(problem) => Self::for_now(problem),
+            FetchError::Disk(error) => Self::for_now(Problem::from(error)),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::for_now(Problem::from(error))
+    }
+}
+
+/// What the connection's settings say about the end of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Repeating is harmless or wanted.
+    pub may_repeat: bool,
+    pub unknown_grace: Duration,
+}
+
+impl Policy {
+    pub fn new(on_unknown: OnUnknown, idempotent_send: bool, unknown_grace: Duration) -> Self {
+        Self { may_repeat: idempotent_send || on_unknown == OnUnknown::Resend, unknown_grace }
+    }
+}
+
+/// When the attempt took place.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub started: Timestamp,
+    pub ended: Timestamp,
+    /// Uniform in 0..1.
+    pub jitter: f64,
+}
+
+/// Records the attempt on its note, moves the note to its next status, and says what becomes of the delivery.
+pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, span: Span, policy: Policy) -> Step {
+    let connection = note.current().connection.clone();
+    let n = note.attempts.last().map_or(1, |last| last.n + 1);
+    let (outcome, trace, error, step) = match end {
+        Ok(accepted) => {
+            let trace = accepted.trace.clone();
+            (Outcome::Accepted, trace, None, accept(note, accepted, span.ended))
+        }
+        Err(failure) => {
+            let trace = failure.problem.provider.as_ref().and_then(|upstream| upstream.trace.clone());
+            let (outcome, step) = fail(note, &failure, n, span, policy);
+            (outcome, trace, Some(failure.problem), step)
+        }
+    };
+    let took_ms = span.ended.duration_since(span.started).as_millis().max(0).try_into().unwrap_or(u64::MAX);
+    note.attempts.push(Attempt { n, connection, outcome, at: span.started, took_ms, trace, error });
+    note.updated_at = span.ended;
+    step
+}
+
+fn accept(note: &mut Note, accepted: Accepted, now: Timestamp) -> Step {
+    note.status = Status::Accepted;
+    note.accepted_at = Some(now);
+    note.provider_message_id = Some(accepted.message_id);
+    note.form = accepted.form.or(note.form);
+    (note.next_attempt_at, note.error) = (None, None);
+    Step::Done
+}
+
+fn fail(note: &mut Note, failure: &Failure, n: u32, span: Span, policy: Policy) -> (Outcome, Step) {
+    let retry = |note: &mut Note, at: Timestamp, pause: Option<Timestamp>| {
+        // A note is looked at once more when it expires, so that its end is on time.
+        let at = at.min(note.expires_at);
+        note.status = Status::Queued;
+        note.next_attempt_at = Some(at);
+        Step::Retry { at, pause_connection_until: pause }
+    };
+    let later = span.ended + backoff::wait(n, failure.retry_after, span.jitter);
+    match failure.disposition {
+        Disposition::NextConnection if note.next_stop() => (Outcome::Refused, retry(note, span.ended, None)),
+        Disposition::Stop | Disposition::NextConnection => {
+            (Outcome::Refused, end(note, Status::Failed, &failure.problem))
+        }
+        Disposition::Retry => (Outcome::Deferred, retry(note, later, None)),
+        Disposition::SlowDown => (Outcome::Deferred, retry(note, later, Some(later))),
+        Disposition::Hold if policy.may_repeat => (Outcome::Unknown, retry(note, later, None)),
+        Disposition::Hold => {
+            end(note, Status::Unknown, &failure.problem);
+            (Outcome::Unknown, Step::Hold { until: span.ended + policy.unknown_grace })
+        }
+    }
+}
+
+/// The note waited longer than it may.
+pub fn expire(note: &mut Note, now: Timestamp) -> Step {
+    let last = note.attempts.last().and_then(|attempt| attempt.error.clone());
+    let problem = last.unwrap_or_else(|| {
+        Problem::new("provider_unavailable", "the note could not be sent before it expired").stage("dispatch")
+    });
+    note.updated_at = now;
+    end(note, Status::Expired, &problem)
+}
+
+fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
+    // Clients repeat a request that was answered with 5xx, and this note is stored: its failure never is one.
+    let problem = if problem.status < 500 {
+        problem.clone()
+    } else {
+        Problem::new(
+            "provider_unavailable",
+            "the gateway itself could not get the note ready before it expired",
+        )
+    };
+    note.status = status;
+    note.next_attempt_at = None;
+    note.error = Some(problem.of_note(note.id));
+    Step::Done
+}

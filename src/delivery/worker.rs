@@ -1,0 +1,114 @@
+//! The worker: leases what is due, runs tries side by side, and sleeps until something can be due again.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::attempt;
+use crate::{gateway::Gateway, store::ClaimRequest};
+
+/// Tries in flight in this process. Most of their time they wait for a provider.
+const IN_FLIGHT: usize = 64;
+
+/// With another process on the same database, news can come without a wake-up.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often old audio and notes are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Worker {
+    gateway: Arc<Gateway>,
+    tries: TaskTracker,
+}
+
+impl Worker {
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway, tries: TaskTracker::new() }
+    }
+
+    /// Works until `stop`, then lets what is in flight finish for at most `server.shutdown_grace`.
+    pub async fn run(self, stop: CancellationToken) {
+        let housekeeping = tokio::spawn(housekeeping(self.gateway.clone(), stop.clone()));
+        while !stop.is_cancelled() {
+            let claimed = self.claim().await;
+            if claimed == 0 {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = self.news() => {}
+                }
+            }
+        }
+        self.tries.close();
+        let grace = self.gateway.live().config.server.shutdown_grace.0;
+        if tokio::time::timeout(grace, self.tries.wait()).await.is_err() {
+            tracing::warn!(
+                in_flight = self.tries.len(),
+                "stopping with tries in flight; they go on at the next start"
+            );
+        }
+        housekeeping.abort();
+    }
+
+    /// Leases as much as there is room for and starts it; how much that was.
+    async fn claim(&self) -> usize {
+        let live = self.gateway.live();
+        let now = self.gateway.clock.now();
+        let request = ClaimRequest {
+            now,
+            lease_until: now + live.lease(),
+            limit: IN_FLIGHT.saturating_sub(self.tries.len()),
+            concurrency: &|connection| live.concurrency(connection),
+        };
+        if request.limit == 0 {
+            return 0;
+        }
+        let claims = match self.gateway.store.claim(&request).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                tracing::error!(%error, "the queue cannot be read");
+                return 0;
+            }
+        };
+        let count = claims.len();
+        for claim in claims {
+            let gateway = self.gateway.clone();
+            self.tries.spawn(async move {
+                attempt::run(&gateway, claim).await;
+                // The lane's next note and the connection's next place are free now.
+                gateway.wake_worker();
+            });
+        }
+        count
+    }
+
+    /// Waits for anything after which `claim` may find more.
+    async fn news(&self) {
+        let now = self.gateway.clock.now();
+        let due = self.gateway.store.next_due(now).await.ok().flatten();
+        let due = async {
+            match due {
+                Some(at) => self.gateway.clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.gateway.woken() => {}
+            () = due => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+async fn housekeeping(gateway: Arc<Gateway>, stop: CancellationToken) {
+    loop {
+        if let Err(error) = gateway.remove_what_is_old().await {
+            tracing::error!(%error, "old audio and notes could not be removed");
+        }
+        let next = gateway.clock.now() + HOUSEKEEPING;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = gateway.clock.sleep_until(next) => {}
+        }
+    }
+}

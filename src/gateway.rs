@@ -1,0 +1,249 @@
+//! Builds everything from the configuration and holds it together while it runs.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::{
+    audio::{Engine, EngineOptions},
+    clock::Clock,
+    config::{self, Config, Connection, Layers, Mistakes, Tenants},
+    delivery::attempt_limit,
+    media::{Fetcher, Links, MediaStore},
+    note::NoteId,
+    store::{SqliteStore, Store, StoreError},
+};
+
+/// A provider whose name resolves but does not answer is found out after this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Below what servers and load balancers commonly allow: a request on a connection that the other side is just
+/// closing ends as an unknown outcome.
+const IDLE_CONNECTION: Duration = Duration::from_secs(15);
+
+/// Notes whose old audio is removed at once.
+const SWEEP: u32 = 500;
+
+/// What a reload replaces, as one.
+#[derive(Debug)]
+pub struct Live {
+    pub config: Config,
+    pub tenants: Tenants,
+    pub fetcher: Fetcher,
+}
+
+impl Live {
+    fn new(config: Config, tenants: Tenants) -> anyhow::Result<Self> {
+        let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
+        Ok(Self { config, tenants, fetcher })
+    }
+
+    /// The longest that a try may take before its visible request.
+    pub fn prepare_limit(&self, connection: &Connection) -> Duration {
+        attempt_limit(self.config.fetch.timeout.0, self.config.audio.timeout.0, connection.timeout)
+    }
+
+    /// A lease outlives any try that was started under it.
+    pub fn lease(&self) -> Duration {
+        let connections = self.tenants.iter().flat_map(|tenant| tenant.connections.values());
+        let longest = connections.map(|connection| self.prepare_limit(connection) + connection.timeout).max();
+        longest.unwrap_or_default() + Duration::from_secs(60)
+    }
+
+    /// How many notes of `TENANT/CONNECTION` may be in flight.
+    pub fn concurrency(&self, key: &str) -> usize {
+        let connection = key
+            .split_once('/')
+            .and_then(|(tenant, connection)| self.tenants.get(tenant)?.connections.get(connection));
+        // A connection that is gone keeps one place, so that its notes come up and can say so.
+        connection.map_or(1, |connection| connection.concurrency)
+    }
+}
+
+#[derive(Debug)]
+pub struct Gateway {
+    pub clock: Arc<dyn Clock>,
+    pub store: Arc<dyn Store>,
+    pub media: MediaStore,
+    pub engine: Engine,
+    pub links: Links,
+    /// For every provider; adapters are given it, they never make one.
+    pub http: reqwest::Client,
+    layers: Layers,
+    live: ArcSwap<Live>,
+    work: Notify,
+    changes: broadcast::Sender<NoteId>,
+    /// `None` until the self-test of the audio engine has ended.
+    audio_test: watch::Sender<Option<Result<(), String>>>,
+}
+
+impl Gateway {
+    /// Opens database and media folder, and takes up what an earlier process left.
+    ///
+    /// # Errors
+    /// What the operator has to change.
+    pub async fn open(layers: Layers, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<Self>> {
+        let (config, tenants) = config::load(&layers)?;
+        for key in &tenants.without_effect {
+            tracing::warn!(key, "{key} is checked but has no effect in this version");
+        }
+        let store = SqliteStore::open(&config.storage.database_path()).await?;
+        let interrupted = store.end_all_leases(clock.now()).await?;
+        if interrupted > 0 {
+            tracing::warn!(interrupted, "taking up {interrupted} deliveries that an earlier process left");
+        }
+        let links = Links::new(store.secret("links", rand::random()).await?);
+        let media = MediaStore::open(&config.storage.media_path())
+            .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
+        let engine = Engine::new(engine_options(&config)).context("audio")?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .user_agent(concat!("voicegate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("setting up TLS")?;
+        Ok(Arc::new(Self {
+            clock,
+            store: Arc::new(store),
+            media,
+            engine,
+            links,
+            http,
+            layers,
+            live: ArcSwap::from_pointee(Live::new(config, tenants)?),
+            work: Notify::new(),
+            changes: broadcast::channel(1024).0,
+            audio_test: watch::channel(None).0,
+        }))
+    }
+
+    /// The configuration as it is now. Hold it for one request or one try, not longer.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Reads the configuration again and puts it in force.
+    ///
+    /// # Errors
+    /// The mistakes; then everything stays as it was.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let (mut config, tenants) = config::load(&self.layers)?;
+        let old = self.live();
+        for (section, changed) in [
+            ("server", config.server != old.config.server),
+            ("storage", config.storage != old.config.storage),
+            ("audio", config.audio != old.config.audio),
+        ] {
+            if changed {
+                tracing::warn!(section, "the change in [{section}] takes effect at the next start");
+            }
+        }
+        config.server = old.config.server.clone();
+        config.storage = old.config.storage.clone();
+        config.audio = old.config.audio.clone();
+        self.live.store(Arc::new(Live::new(config, tenants)?));
+        self.wake_worker();
+        tracing::info!("the configuration was reloaded");
+        Ok(())
+    }
+
+    /// Encodes a tone with every profile, once, so that a broken ffmpeg is found before a note needs it.
+    pub async fn test_audio(&self) {
+        let result = self.engine.self_test().await;
+        match &result {
+            Ok(()) => tracing::info!("the audio engine works"),
+            Err(reason) => tracing::error!(reason, "the audio engine does not work: {reason}"),
+        }
+        self.audio_test.send_replace(Some(result));
+    }
+
+    /// Waits for the end of [`Self::test_audio`].
+    pub async fn audio_tested(&self) -> Result<(), String> {
+        let mut test = self.audio_test.subscribe();
+        let ended = test.wait_for(Option::is_some).await;
+        ended.map_or(Ok(()), |result| result.clone().unwrap_or(Ok(())))
+    }
+
+    /// Whether requests can be served: one entry each for database, media store, ffmpeg and disk.
+    pub async fn readiness(&self) -> (bool, Value) {
+        let entry = |result: Result<(), String>| match result {
+            Ok(()) => (true, json!({ "status": "ok" })),
+            Err(reason) => (false, json!({ "status": "failed", "reason": reason })),
+        };
+        let database = entry(self.store.ping().await.map_err(|error| error.to_string()));
+        let root = std::fs::read_dir(self.media.notes()).map(drop).map_err(|error| error.kind().to_string());
+        let media = entry(root);
+        let disk = entry(self.media.check().await.map_err(|error| error.kind().to_string()));
+        let tested = self.audio_test.borrow().clone();
+        let ffmpeg = entry(tested.unwrap_or_else(|| Err("the self-test is still running".to_owned())));
+        let ready = database.0 && media.0 && disk.0 && ffmpeg.0;
+        let checks = json!({ "database": database.1, "media": media.1, "ffmpeg": ffmpeg.1, "disk": disk.1 });
+        (ready, json!({ "status": if ready { "ok" } else { "failed" }, "checks": checks }))
+    }
+
+    pub fn wake_worker(&self) {
+        self.work.notify_one();
+    }
+
+    pub async fn woken(&self) {
+        self.work.notified().await;
+    }
+
+    /// Tells whoever waits for this note that it has changed.
+    pub fn changed(&self, note: NoteId) {
+        // An error means that nobody waits.
+        let _ = self.changes.send(note);
+    }
+
+    pub fn changes(&self) -> broadcast::Receiver<NoteId> {
+        self.changes.subscribe()
+    }
+
+    /// Removes audio and notes that were kept long enough, counted from the end of the note.
+    ///
+    /// # Errors
+    /// Where the database does not answer; a file that resists is logged and tried again later.
+    pub async fn remove_what_is_old(&self) -> Result<(), StoreError> {
+        let storage = self.live().config.storage.clone();
+        let now = self.clock.now();
+        for note in self.store.notes_with_old_audio(before(now, storage.retention.0), SWEEP).await? {
+            match self.media.remove(note).await {
+                Ok(()) => self.store.audio_removed(note).await?,
+                Err(error) => {
+                    tracing::error!(note.id = %note, %error, "the audio of {note} could not be removed")
+                }
+            }
+        }
+        self.store.forget(before(now, storage.notes_retention.0), now).await?;
+        Ok(())
+    }
+}
+
+fn before(now: Timestamp, span: Duration) -> Timestamp {
+    now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// What `[audio]` says, with a folder in the media store for scratch files.
+pub fn engine_options(config: &Config) -> EngineOptions {
+    let audio = &config.audio;
+    EngineOptions {
+        ffmpeg: (audio.ffmpeg != "auto").then(|| PathBuf::from(&audio.ffmpeg)),
+        workers: audio.workers,
+        max_duration: audio.max_duration.0,
+        timeout: audio.timeout.0,
+        // The most that any profile makes of the longest source is far below the largest source.
+        max_output: audio.max_bytes.0,
+        scratch: config.storage.media_path().join("scratch"),
+    }
+}
+
+/// Only [`Mistakes`] are the operator's; they are shown as they are.
+pub fn as_mistakes(error: &anyhow::Error) -> Option<&Mistakes> {
+    error.downcast_ref()
+}

@@ -1,0 +1,97 @@
+//! Audio out: to its owner, and to providers by signed link. Ranges, conditions and HEAD are tower-http's.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Path, Query, Request, State},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use mime::Mime;
+use serde::Deserialize;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+use super::{auth::Caller, notes::find};
+use crate::{
+    audio::Work,
+    delivery::accept::stored,
+    gateway::Gateway,
+    media::{LinkError, Which},
+    note::Note,
+    problem::Problem,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// `1`: the original instead of what was sent.
+    source: Option<String>,
+}
+
+/// `GET /voice/{id}/audio`: as sent, or the original with `?source=1`.
+pub async fn of_note(
+    State(gateway): State<Arc<Gateway>>,
+    Caller(tenant): Caller,
+    Path(id): Path<String>,
+    choice: Result<Query<Choice>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Query(choice) = choice
+        .map_err(|error| Problem::invalid("source", format!("{}; write ?source=1", error.body_text())))?;
+    let original = match choice.source.as_deref() {
+        None | Some("0" | "false") => false,
+        Some("1" | "true") => true,
+        Some(_) => return Err(Problem::invalid("source", "write ?source=1 for the original")),
+    };
+    let note = find(&gateway, &tenant, &id).await?;
+    let which = if original { Which::Source } else { as_sent(&note) };
+    file(&gateway, &note, which, request).await
+}
+
+/// `GET|HEAD /m/{token}/{filename}`. The name is for the provider's eyes; the token alone decides.
+pub async fn by_link(
+    State(gateway): State<Arc<Gateway>>,
+    Path((token, _filename)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (id, which) = gateway.links.open(&token, gateway.clock.now()).map_err(|error| match error {
+        LinkError::Forged => Problem::new("not_found", "there is no such link"),
+        LinkError::Expired => Problem::new("media_expired", "this link has expired"),
+    })?;
+    let note = gateway.store.note(id).await.map_err(stored)?;
+    let note =
+        note.ok_or_else(|| Problem::new("media_expired", "the audio behind this link is no longer kept"))?;
+    file(&gateway, &note, which, request).await
+}
+
+fn as_sent(note: &Note) -> Which {
+    match &note.sent {
+        Some(sent) if sent.work == Work::None => Which::Source,
+        _ => Which::Sent,
+    }
+}
+
+async fn file(gateway: &Gateway, note: &Note, which: Which, request: Request) -> Result<Response, Problem> {
+    if note.audio_expired {
+        return Err(
+            Problem::new("media_expired", "the audio was removed after storage.retention").of_note(note.id)
+        );
+    }
+    let sent = note.sent.as_ref().map(|sent| &sent.facts);
+    let facts = if which == Which::Sent { sent } else { note.probed.as_ref().map(|probed| &probed.facts) };
+    let path = gateway.media.path(note.id, which);
+    let Some(facts) = facts.filter(|_| path.is_file()) else {
+        let detail = "there is no such audio yet; read the note's status and try again when it is accepted";
+        return Err(Problem::new("not_found", detail).of_note(note.id));
+    };
+    let mime: Mime = facts.mime_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
+    let served: Result<_, Infallible> = ServeFile::new_with_mime(path, &mime).oneshot(request).await;
+    let mut response = served.into_response().map(Body::new);
+    let name = format!("inline; filename=\"voice.{}\"", facts.extension());
+    if let Ok(value) = HeaderValue::from_str(&name) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}

@@ -1,0 +1,192 @@
+//! Downloading `audio.url`, which somebody else chose: guarded, bounded, and honest about what went wrong.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use reqwest::{
+    Method, Response, StatusCode,
+    header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
+};
+use tempfile::NamedTempFile;
+use tokio::io::AsyncWriteExt;
+use url::Url;
+use voicegate_providers::guard::{AddressRules, GuardedClient};
+
+use crate::problem::Problem;
+
+/// A chain of redirects longer than this is refused.
+const MAX_REDIRECTS: usize = 5;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    client: GuardedClient,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+pub struct FetchRequest<'a> {
+    pub url: &'a str,
+    /// The caller's; sent to the first host only.
+    pub headers: &'a BTreeMap<String, String>,
+    pub max_bytes: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Fetching again would end the same way.
+    #[error("{0}")]
+    Final(Problem),
+    /// Later it may work.
+    #[error("{0}")]
+    ForNow(Problem),
+    #[error("the download cannot be stored: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl Fetcher {
+    /// # Errors
+    /// Where the TLS set-up of this machine is unusable.
+    pub fn new(rules: AddressRules, timeout: Duration) -> Result<Self, reqwest::Error> {
+        Ok(Self { client: GuardedClient::new(rules, CONNECT_TIMEOUT.min(timeout))?, timeout })
+    }
+
+    /// The client for other URLs that somebody else chose.
+    pub fn client(&self) -> &GuardedClient {
+        &self.client
+    }
+
+    /// Judges what can be judged without sending anything.
+    ///
+    /// # Errors
+    /// A problem with the field `audio.url`.
+    pub fn check(&self, url: &str) -> Result<(), Problem> {
+        let parsed: Url =
+            url.parse().map_err(|_| Problem::invalid("audio.url", "this is no absolute URL"))?;
+        self.client.request(Method::GET, parsed).map(drop).map_err(|why| forbidden(&why.to_string()))
+    }
+
+    /// Downloads into `file`.
+    ///
+    /// # Errors
+    /// [`FetchError`], with the upstream's status where there is one.
+    pub async fn fetch(
+        &self,
+        request: &FetchRequest<'_>,
+        file: &mut NamedTempFile,
+    ) -> Result<(), FetchError> {
+        tokio::time::timeout(self.timeout, self.download(request, file)).await.unwrap_or_else(|_| {
+            let seconds = self.timeout.as_secs();
+            Err(FetchError::ForNow(unreachable(format!("the download took longer than {seconds} s"))))
+        })
+    }
+
+    async fn download(&self, request: &FetchRequest<'_>, file: &mut NamedTempFile) -> Result<(), FetchError> {
+        let response = self.follow(request).await?;
+        let too_large = || {
+            let detail =
+                format!("the file behind the URL is larger than the limit of {} bytes", request.max_bytes);
+            FetchError::Final(Problem::new("audio_too_large", detail).stage("fetch"))
+        };
+        if response.content_length().is_some_and(|length| length > request.max_bytes) {
+            return Err(too_large());
+        }
+        let mut out = tokio::fs::File::from_std(file.reopen()?);
+        let mut size = 0_u64;
+        let mut response = response;
+        while let Some(chunk) = response.chunk().await.map_err(|error| no_answer(&error))? {
+            size += chunk.len() as u64;
+            if size > request.max_bytes {
+                return Err(too_large());
+            }
+            out.write_all(&chunk).await?;
+        }
+        out.flush().await?;
+        Ok(())
+    }
+
+    /// Follows redirects by hand, so that each hop is judged by the address rules like the first.
+    async fn follow(&self, request: &FetchRequest<'_>) -> Result<Response, FetchError> {
+        let mut url: Url = request
+            .url
+            .parse()
+            .map_err(|_| FetchError::Final(Problem::invalid("audio.url", "this is no absolute URL")))?;
+        let first_host = origin(&url);
+        for _ in 0..=MAX_REDIRECTS {
+            let mut builder = self
+                .client
+                .request(Method::GET, url.clone())
+                .map_err(|why| FetchError::Final(forbidden(&why.to_string())))?
+                .header(USER_AGENT, concat!("voicegate/", env!("CARGO_PKG_VERSION")))
+                .header(ACCEPT, "audio/*, */*;q=0.5");
+            if origin(&url) == first_host {
+                builder = builder.headers(secret_headers(request.headers));
+            }
+            let response = builder.send().await.map_err(|error| no_answer(&error))?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            match target.and_then(|target| url.join(target).ok()) {
+                Some(next) if status.is_redirection() => url = next,
+                _ => return Err(bad_status(status)),
+            }
+        }
+        Err(FetchError::Final(unreachable(format!("the URL redirects more than {MAX_REDIRECTS} times"))))
+    }
+}
+
+fn origin(url: &Url) -> (String, Option<String>, Option<u16>) {
+    (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default())
+}
+
+/// Names and values were checked when the note was accepted.
+fn secret_headers(headers: &BTreeMap<String, String>) -> HeaderMap {
+    headers
+        .iter()
+        .filter_map(|(name, value)| {
+            let mut value = HeaderValue::from_str(value).ok()?;
+            value.set_sensitive(true);
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
+        })
+        .collect()
+}
+
+fn forbidden(why: &str) -> Problem {
+    Problem::new("source_forbidden", format!("{why}; use a public https URL, or send the audio itself"))
+        .stage("fetch")
+        .field("audio.url")
+}
+
+fn unreachable(detail: impl Into<String>) -> Problem {
+    Problem::new("source_unreachable", detail).stage("fetch").field("audio.url")
+}
+
+fn bad_status(status: StatusCode) -> FetchError {
+    let detail = format!("the server behind the URL answered {status}");
+    // The ways in which a server says "not now".
+    let passing = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        );
+    if passing {
+        FetchError::ForNow(unreachable(format!("{detail}; it is tried again")))
+    } else {
+        FetchError::Final(unreachable(format!("{detail}; check that the URL works without a login")))
+    }
+}
+
+/// reqwest's own text would name the URL, which may carry a token.
+fn no_answer(error: &reqwest::Error) -> FetchError {
+    if GuardedClient::refused_by_address(error) {
+        return FetchError::Final(forbidden("the host is not on the public internet"));
+    }
+    let why = if error.is_connect() {
+        "no connection to the server behind the URL came about"
+    } else {
+        "the download broke off"
+    };
+    FetchError::ForNow(unreachable(format!("{why}; it is tried again")))
+}

@@ -1,0 +1,300 @@
+//! The voice note: one audio to one recipient, from the request to its end.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+use voicegate_providers::{AudioFacts, Form};
+
+use crate::{
+    audio::{Hints, Probed, Work},
+    clock::rfc3339_millis,
+    problem::Problem,
+};
+
+/// `vn_` and a UUIDv7: sorts by time, and is the idempotency key wherever a provider takes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NoteId(pub Uuid);
+
+impl NoteId {
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for NoteId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for NoteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vn_{}", self.0)
+    }
+}
+
+impl FromStr for NoteId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let uuid = text.strip_prefix("vn_").ok_or(())?;
+        let id = Self(Uuid::try_parse(uuid).map_err(|_| ())?);
+        // One spelling only, so that an id can be compared as text anywhere.
+        if id.to_string() == text { Ok(id) } else { Err(()) }
+    }
+}
+
+impl Serialize for NoteId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NoteId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|()| serde::de::Error::custom("not the id of a voice note"))
+    }
+}
+
+/// Where a note is. Receipts only raise the rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Waiting for its first or next attempt.
+    Queued,
+    /// Being fetched, converted or prepared.
+    Processing,
+    /// The one visible request is under way.
+    Sending,
+    /// The provider took responsibility.
+    Accepted,
+    Sent,
+    Delivered,
+    Read,
+    Played,
+    Failed,
+    Expired,
+    Canceled,
+    /// The provider may or may not have it.
+    Unknown,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Processing => "processing",
+            Self::Sending => "sending",
+            Self::Accepted => "accepted",
+            Self::Sent => "sent",
+            Self::Delivered => "delivered",
+            Self::Read => "read",
+            Self::Played => "played",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Canceled => "canceled",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The provider has it, as far as is known.
+    pub fn is_accepted(self) -> bool {
+        matches!(self, Self::Accepted | Self::Sent | Self::Delivered | Self::Read | Self::Played)
+    }
+
+    /// Ended without success.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Expired | Self::Canceled)
+    }
+
+    /// No attempt will follow.
+    pub fn is_ended(self) -> bool {
+        self.is_accepted() || self.is_failure() || self == Self::Unknown
+    }
+}
+
+/// One connection that the note may go through, and the recipient as written for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    pub connection: String,
+    pub provider: String,
+    pub to: String,
+    /// The adapter's canonical key of the recipient.
+    pub recipient_key: String,
+}
+
+/// Where the audio comes from.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The bytes came with the request and are in the media store.
+    Stored,
+    /// To be downloaded by the worker. `headers` are the caller's secrets and are dropped after the download.
+    Url { url: String, headers: BTreeMap<String, String> },
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stored => "Stored",
+            Self::Url { .. } => "Url",
+        })
+    }
+}
+
+/// What the caller wants done with the audio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConvertChoice {
+    /// Transcode only where the target requires it.
+    #[default]
+    Auto,
+    Always,
+    /// Untouched or remuxed, else refused.
+    Never,
+    /// Let the provider convert where it can.
+    Provider,
+}
+
+/// Which audio was made for the provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SentAudio {
+    #[serde(flatten)]
+    pub facts: AudioFacts,
+    pub profile: String,
+    pub work: Work,
+}
+
+/// Something that was left out or done differently, without being an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    pub code: String,
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Accepted,
+    /// For good.
+    Refused,
+    /// For now.
+    Deferred,
+    Unknown,
+}
+
+/// One try at a provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub n: u32,
+    pub connection: String,
+    pub outcome: Outcome,
+    #[serde(with = "rfc3339_millis")]
+    pub at: Timestamp,
+    pub took_ms: u64,
+    pub trace: Option<String>,
+    pub error: Option<Problem>,
+}
+
+/// Everything about a note, as stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    pub id: NoteId,
+    pub tenant: String,
+    pub status: Status,
+    /// As the caller wrote it, in its canonical spelling (`alias:NAME` stays an alias).
+    pub to: String,
+    /// Never empty; `route[stop]` is the connection in use.
+    pub route: Vec<Stop>,
+    pub stop: usize,
+
+    pub source: Source,
+    pub hints: Hints,
+    pub convert: Option<ConvertChoice>,
+    pub reply_to: Option<String>,
+    pub text: Option<String>,
+    pub metadata: Map<String, Value>,
+    #[serde(with = "rfc3339_millis")]
+    pub expires_at: Timestamp,
+
+    pub probed: Option<Probed>,
+    pub sent: Option<SentAudio>,
+    pub form: Option<Form>,
+    pub provider_message_id: Option<String>,
+    /// What the adapter wants back at the note's next attempt.
+    pub memory: Option<Value>,
+    pub attempts: Vec<Attempt>,
+    pub warnings: Vec<Warning>,
+    pub error: Option<Problem>,
+    #[serde(with = "rfc3339_millis::option")]
+    pub next_attempt_at: Option<Timestamp>,
+    #[serde(with = "rfc3339_millis")]
+    pub created_at: Timestamp,
+    #[serde(with = "rfc3339_millis")]
+    pub updated_at: Timestamp,
+    #[serde(with = "rfc3339_millis::option")]
+    pub accepted_at: Option<Timestamp>,
+    /// The audio was removed after `storage.retention`.
+    #[serde(default)]
+    pub audio_expired: bool,
+}
+
+impl Note {
+    pub fn current(&self) -> &Stop {
+        // `route` is never empty and `stop` only moves inside it.
+        &self.route[self.stop.min(self.route.len() - 1)]
+    }
+
+    /// Notes in one lane go out one after the other, in order.
+    pub fn lane(&self) -> String {
+        let stop = self.current();
+        format!("{}\u{1f}{}\u{1f}{}", self.tenant, stop.connection, stop.recipient_key)
+    }
+
+    /// Moves to the next connection of the route; `false` where there is none.
+    pub fn next_stop(&mut self) -> bool {
+        let more = self.stop + 1 < self.route.len();
+        if more {
+            self.stop += 1;
+            // What was made and learned belongs to the connection that was left.
+            (self.sent, self.form, self.memory) = (None, None, None);
+        }
+        more
+    }
+
+    /// The note as the API shows it.
+    pub fn view(&self) -> Value {
+        let time = |at: &Option<Timestamp>| at.map(rfc3339_millis::text);
+        let source = self.probed.as_ref().map(|probed| &probed.facts);
+        let waveform = self.probed.as_ref().map(|probed| &probed.waveform);
+        serde_json::json!({
+            "id": self.id,
+            "status": self.status,
+            "to": self.to,
+            "via": self.current().connection,
+            "provider": self.current().provider,
+            "provider_message_id": self.provider_message_id,
+            "reply_to": self.reply_to,
+            "resend_of": null,
+            "form": self.form,
+            "audio": { "source": source, "sent": self.sent, "waveform": waveform },
+            "attempts": self.attempts,
+            "warnings": self.warnings,
+            "stalled": false,
+            "next_attempt_at": time(&self.next_attempt_at),
+            "error": self.error,
+            "metadata": self.metadata,
+            "created_at": rfc3339_millis::text(self.created_at),
+            "updated_at": rfc3339_millis::text(self.updated_at),
+            "accepted_at": time(&self.accepted_at),
+            "sent_at": null,
+            "delivered_at": null,
+            "read_at": null,
+            "played_at": null,
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! Problems (RFC 9457): the one form in which the gateway says that something is wrong.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use voicegate_providers::{SendError, Upstream};
+
+use crate::audio::AudioError;
+
+/// `code` is stable and decides the HTTP status; `detail` says what to do. Never a stack, a path, a secret or a
+/// URL with a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    pub code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `request`, `fetch`, `probe`, `encode`, `upload`, `dispatch` or `receipt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Upstream>,
+}
+
+/// Every code there is: its status and its title.
+const CODES: &[(&str, u16, &str)] = &[
+    ("invalid_request", 400, "The request is not valid"),
+    ("recipient_invalid", 400, "The recipient fits no known form"),
+    ("unauthorized", 401, "The API key is missing or wrong"),
+    ("not_found", 404, "There is no such thing here"),
+    ("method_not_allowed", 405, "This path does not take that method"),
+    ("idempotency_key_reused", 409, "The idempotency key belongs to another request"),
+    ("media_expired", 410, "The audio is no longer kept"),
+    ("audio_too_large", 413, "The audio is too large"),
+    ("unsupported_media_type", 415, "The request body has a type that is not read here"),
+    ("audio_unreadable", 422, "The audio cannot be read"),
+    ("audio_unsupported", 422, "The audio is of a kind that cannot be handled"),
+    ("audio_too_long", 422, "The audio is too long"),
+    ("audio_format_required", 422, "Headerless audio needs its format declared"),
+    ("source_unreachable", 422, "The audio could not be downloaded"),
+    ("source_forbidden", 422, "The audio URL is not allowed"),
+    ("recipient_unsupported", 422, "The recipient cannot be reached over this connection"),
+    ("unknown_connection", 422, "There is no such connection or route"),
+    ("convert_refused", 422, "The audio would have to be converted"),
+    ("reply_unsupported", 422, "Replies are not possible over this connection"),
+    ("provider_rejected", 424, "The provider refused the note"),
+    ("provider_unauthorized", 424, "The provider does not accept this account's request"),
+    ("provider_unavailable", 424, "The provider could not be reached"),
+    ("rate_limited", 429, "Too many requests"),
+    ("internal", 500, "Something went wrong inside the gateway"),
+    ("overloaded", 503, "The gateway is at its limit"),
+    ("storage_full", 507, "The gateway's storage is full"),
+];
+
+impl Problem {
+    /// A problem by its code. A code outside the table is a mistake of ours and comes out as `internal`.
+    pub fn new(code: &str, detail: impl Into<String>) -> Self {
+        let known = CODES.iter().find(|(known, ..)| *known == code);
+        let (code, status, title) =
+            *known.unwrap_or(&("internal", 500, "Something went wrong inside the gateway"));
+        Self {
+            kind: format!("urn:voicegate:problem:{code}"),
+            title: title.to_owned(),
+            status,
+            detail: detail.into(),
+            code: code.to_owned(),
+            id: None,
+            stage: None,
+            field: None,
+            retry_after: None,
+            provider: None,
+        }
+    }
+
+    /// A mistake in the request, in one of its fields.
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new("invalid_request", detail).field(field).stage("request")
+    }
+
+    pub fn internal() -> Self {
+        Self::new("internal", "this is the gateway's fault, not yours; its log says more. Try again later")
+    }
+
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        let mut problem = Self::new("overloaded", detail);
+        problem.retry_after = Some(5);
+        problem
+    }
+
+    #[must_use]
+    pub fn stage(mut self, stage: &str) -> Self {
+        self.stage = Some(stage.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    #[must_use]
+    pub fn of_note(mut self, id: impl std::fmt::Display) -> Self {
+        self.id = Some(id.to_string());
+        self
+    }
+
+    pub fn http_status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<AudioError> for Problem {
+    fn from(error: AudioError) -> Self {
+        let problem = Self::new(error.kind.code(), error.detail).stage(error.stage);
+        if problem.code == "overloaded" { Self { retry_after: Some(5), ..problem } } else { problem }
+    }
+}
+
+impl From<&SendError> for Problem {
+    fn from(error: &SendError) -> Self {
+        let mut problem = Self::new(error.kind.code(), error.detail.clone()).stage(error.stage);
+        problem.retry_after = error.retry_after.map(|wait| wait.as_secs());
+        problem.provider.clone_from(&error.upstream);
+        problem
+    }
+}
+
+/// A full disk is the operator's to mend and has a code of its own; everything else of the kind is internal.
+impl From<std::io::Error> for Problem {
+    fn from(error: std::io::Error) -> Self {
+        if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+            return Self::new(
+                "storage_full",
+                "the gateway's disk is full; try again when its operator made room",
+            );
+        }
+        tracing::error!(%error, "an operation on a file failed");
+        Self::internal()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use voicegate_providers::SendErrorKind;
+
+    #[test]
+    fn every_code_that_an_adapter_can_cause_is_known() {
+        use SendErrorKind::*;
+        for kind in [
+            InvalidRecipient,
+            NotReachable,
+            FormUnavailable,
+            OptedOut,
+            MediaRejected,
+            MediaTooLarge,
+            Rejected,
+            Unauthorized,
+            Misconfigured,
+            RateLimited,
+            NotReady,
+            Unavailable,
+            OutcomeUnknown,
+            Unexpected,
+        ] {
+            assert_eq!(Problem::new(kind.code(), "").code, kind.code(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_problem_of_a_stored_note_is_never_a_5xx() {
+        for (code, status, _) in
+            CODES.iter().filter(|(code, ..)| !matches!(*code, "internal" | "overloaded" | "storage_full"))
+        {
+            assert!(*status < 500, "{code}");
+        }
+    }
+}

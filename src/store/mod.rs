@@ -1,0 +1,176 @@
+//! What must survive: notes, the queue of their deliveries, idempotency keys, and what adapters learned.
+//!
+//! [`Store`] holds no rules. It makes changes atomic and fenced; `delivery` decides what the changes are. Every
+//! implementation passes the one contract suite in `tests/store`.
+
+mod sqlite;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::note::{Note, NoteId};
+
+pub use sqlite::SqliteStore;
+
+#[async_trait]
+pub trait Store: Debug + Send + Sync {
+    /// Makes a note durable together with its delivery and its claim on the idempotency key, in one transaction.
+    /// When this returns, the commit is on disk.
+    async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError>;
+
+    /// Who holds an idempotency key at `now`, if anyone.
+    async fn idempotency(
+        &self,
+        tenant: &str,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<KeyHolder>, StoreError>;
+
+    async fn note(&self, id: NoteId) -> Result<Option<Note>, StoreError>;
+
+    /// Leases deliveries that are due, oldest first: of each lane only the head, of each connection no more than
+    /// it has room for, of a paused connection none. Also takes over leases that ran out, and notes that waited
+    /// longer than they may. Lets go of lanes whose unknown head was held long enough.
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError>;
+
+    /// Changes a note whose delivery is leased, in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`] where the lease went to somebody else; then nothing was changed.
+    async fn write(&self, claim: &Claim, change: &Change<'_>) -> Result<(), StoreError>;
+
+    /// When `claim` may find something that it does not find at `now`.
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Ends every lease at once. Only for a database that one process alone uses, at its start: whoever held
+    /// them is dead.
+    async fn end_all_leases(&self, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// The secret of this name, made from `fresh` where there is none yet.
+    async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError>;
+
+    /// Notes that ended before `before` and still have audio.
+    async fn notes_with_old_audio(&self, before: Timestamp, limit: u32) -> Result<Vec<NoteId>, StoreError>;
+
+    /// Records that a note's audio was removed.
+    async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError>;
+
+    /// Removes notes that ended before `before`, old idempotency keys and what was learned too long ago.
+    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// Deliveries not yet done.
+    async fn queue_depth(&self) -> Result<u64, StoreError>;
+
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else has taken over; nothing was changed.
+    #[error("the lease on this delivery was lost")]
+    LeaseLost,
+    #[error("the database's disk is full")]
+    Full,
+    #[error("database: {0}")]
+    Database(#[source] sqlx::Error),
+    #[error("the database holds a document that cannot be read: {0}")]
+    Corrupt(#[from] serde_json::Error),
+    #[error("{0}")]
+    Open(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct NewNote {
+    pub note: Note,
+    pub idempotency: Option<KeyClaim>,
+    pub max_queue: u64,
+    pub max_queue_per_tenant: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct KeyClaim {
+    pub key: String,
+    pub fingerprint: String,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyHolder {
+    pub fingerprint: String,
+    pub note: NoteId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    Created,
+    /// The idempotency key is taken; nothing was stored.
+    KeyTaken(KeyHolder),
+    /// A bound on the queue is reached; nothing was stored.
+    QueueFull,
+}
+
+pub struct ClaimRequest<'a> {
+    pub now: Timestamp,
+    pub lease_until: Timestamp,
+    pub limit: usize,
+    /// How many deliveries of a connection (`TENANT/CONNECTION`) may be leased at the same time.
+    pub concurrency: &'a (dyn Fn(&str) -> usize + Send + Sync),
+}
+
+/// A leased delivery.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub delivery: i64,
+    /// Grows with every lease; a write with an old one is refused.
+    pub fence: i64,
+    /// The lease ran out while the visible request was under way: the outcome is unknown.
+    pub interrupted: bool,
+    pub note: Note,
+    /// What the adapter learned about the recipient and wanted back.
+    pub learned: Option<Value>,
+}
+
+/// A change to a leased note.
+#[derive(Debug)]
+pub struct Change<'a> {
+    pub note: &'a Note,
+    pub learned: Learned,
+    pub step: Step,
+}
+
+/// What becomes of what the adapter knows about the recipient. `Set` and `Forget` concern `lane`, that of the
+/// attempt, even where the note moves on to another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Learned {
+    Keep,
+    Forget { lane: String },
+    Set { lane: String, value: Value, expires_at: Timestamp },
+}
+
+/// What becomes of the delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on.
+    Progress,
+    /// The visible request is about to be made.
+    Dispatching,
+    /// Back into the queue, in the lane of the note as it is now.
+    Retry {
+        at: Timestamp,
+        pause_connection_until: Option<Timestamp>,
+    },
+    /// The lane stays blocked until then, and nothing more is tried.
+    Hold {
+        until: Timestamp,
+    },
+    Done,
+}
+
+/// `TENANT/CONNECTION`.
+pub fn connection_key(tenant: &str, connection: &str) -> String {
+    format!("{tenant}/{connection}")
+}

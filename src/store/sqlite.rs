@@ -1,0 +1,475 @@
+//! The embedded store. One process per file; one connection writes, a few read.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::Path,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::Value;
+use sqlx::{
+    Row, Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+
+use super::{
+    Acceptance, Change, Claim, ClaimRequest, KeyHolder, Learned, NewNote, Step, Store, StoreError,
+    connection_key,
+};
+use crate::note::{Note, NoteId};
+
+const READERS: u32 = 4;
+
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// A pool of one: writers queue here, where waiting is fair, instead of inside SQLite, where it is not.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// Held for as long as this process lives.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens or creates the database and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] says what to do.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An accepted note survives a power cut: WAL commits are flushed only with FULL.
+            // https://www.sqlite.org/pragma.html#pragma_synchronous
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5))
+            .foreign_keys(true);
+        let open =
+            |error: sqlx::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
+        let writer =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
+        sqlx::migrate!("src/store/migrations/sqlite").run(&writer).await.map_err(|error| {
+            StoreError::Open(format!("storage.database cannot be brought up to date: {error}"))
+        })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.read_only(true).create_if_missing(false))
+            .await
+            .map_err(open)?;
+        Ok(Self { writer, readers, _lock: lock })
+    }
+
+    /// Takes the write lock at once: a transaction that reads first and writes later fails with "busy" the moment
+    /// somebody else wrote in between, whatever the time-out. <https://www.sqlite.org/lang_transaction.html>
+    async fn begin(&self) -> Result<Transaction<'_, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+/// Two gateways on one SQLite file would end each other's leases.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let open = |error: &std::io::Error| {
+        StoreError::Open(format!("storage.database: {} cannot be created: {}", path.display(), error.kind()))
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|error| open(&error))?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(name).map_err(|e| open(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Open(format!(
+            "storage.database: {} is in use by another voicegate; stop it, or give this one another database",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(open(&error)),
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLITE_FULL, https://www.sqlite.org/rescode.html#full
+        let full = error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "13");
+        if full { Self::Full } else { Self::Database(error) }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
+        let note = &new.note;
+        let mut tx = self.begin().await?;
+        if let Some(claim) = &new.idempotency {
+            if let Some(holder) = key_holder(&mut tx, &note.tenant, &claim.key, note.created_at).await? {
+                return Ok(Acceptance::KeyTaken(holder));
+            }
+            sqlx::query(
+                "INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
+                 VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(&note.tenant)
+            .bind(&claim.key)
+            .bind(&claim.fingerprint)
+            .bind(note.id.to_string())
+            .bind(claim.expires_at.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        }
+        let (total, of_tenant): (i64, i64) =
+            sqlx::query_as("SELECT COUNT(*), COUNT(*) FILTER (WHERE tenant = $1) FROM deliveries")
+                .bind(&note.tenant)
+                .fetch_one(&mut *tx)
+                .await?;
+        if total.unsigned_abs() >= new.max_queue || of_tenant.unsigned_abs() >= new.max_queue_per_tenant {
+            return Ok(Acceptance::QueueFull);
+        }
+        sqlx::query("INSERT INTO notes (id, tenant, status, created_at, doc) VALUES ($1, $2, $3, $4, $5)")
+            .bind(note.id.to_string())
+            .bind(&note.tenant)
+            .bind(note.status.as_str())
+            .bind(note.created_at.as_millisecond())
+            .bind(serde_json::to_string(note)?)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(
+            "INSERT INTO deliveries (note_id, tenant, connection, lane, state, due_at, expires_at)
+             VALUES ($1, $2, $3, $4, 'queued', $5, $6)",
+        )
+        .bind(note.id.to_string())
+        .bind(&note.tenant)
+        .bind(connection_key(&note.tenant, &note.current().connection))
+        .bind(note.lane())
+        .bind(note.created_at.as_millisecond())
+        .bind(note.expires_at.as_millisecond())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(Acceptance::Created)
+    }
+
+    async fn idempotency(
+        &self,
+        tenant: &str,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<KeyHolder>, StoreError> {
+        let mut tx = self.readers.begin().await?;
+        key_holder(&mut tx, tenant, key, now).await
+    }
+
+    async fn note(&self, id: NoteId) -> Result<Option<Note>, StoreError> {
+        let doc: Option<String> = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
+        let now = request.now.as_millisecond();
+        let mut tx = self.begin().await?;
+        sqlx::query("DELETE FROM deliveries WHERE state = 'held' AND due_at <= $1")
+            .bind(now)
+            .execute(&mut *tx)
+            .await?;
+
+        let leased: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT connection, COUNT(*) FROM deliveries
+             WHERE state IN ('leased', 'sending') AND lease_until > $1 GROUP BY connection",
+        )
+        .bind(now)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut room = Room { concurrency: request.concurrency, leased: leased.into_iter().collect() };
+        let rows = sqlx::query(CANDIDATES)
+            .bind(now)
+            .bind(serde_json::to_string(&room.full())?)
+            .bind(i64::try_from(request.limit).unwrap_or(i64::MAX))
+            .fetch_all(&mut *tx)
+            .await?;
+
+        let mut claims = Vec::new();
+        for row in rows {
+            let (connection, state): (String, String) = (row.try_get("connection")?, row.try_get("state")?);
+            if state == "queued" && !room.take(&connection) {
+                continue;
+            }
+            let claim = lease(&mut tx, &row, &state, request.lease_until).await?;
+            claims.push(claim);
+        }
+        tx.commit().await?;
+        Ok(claims)
+    }
+
+    async fn write(&self, claim: &Claim, change: &Change<'_>) -> Result<(), StoreError> {
+        let note = change.note;
+        let mut tx = self.begin().await?;
+        let held = match change.step {
+            Step::Done => {
+                sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
+                    .bind(claim.delivery)
+                    .bind(claim.fence)
+                    .execute(&mut *tx)
+                    .await?
+            }
+            Step::Progress | Step::Dispatching => {
+                let state = if change.step == Step::Dispatching { "sending" } else { "leased" };
+                sqlx::query(
+                    "UPDATE deliveries SET state = $3 WHERE id = $1 AND fence = $2 AND state = 'leased'",
+                )
+                .bind(claim.delivery)
+                .bind(claim.fence)
+                .bind(state)
+                .execute(&mut *tx)
+                .await?
+            }
+            Step::Retry { at: due, .. } | Step::Hold { until: due } => {
+                let state = if matches!(change.step, Step::Hold { .. }) { "held" } else { "queued" };
+                sqlx::query(
+                    "UPDATE deliveries SET state = $3, due_at = $4, connection = $5, lane = $6, lease_until = NULL
+                     WHERE id = $1 AND fence = $2",
+                )
+                .bind(claim.delivery)
+                .bind(claim.fence)
+                .bind(state)
+                .bind(due.as_millisecond())
+                .bind(connection_key(&note.tenant, &note.current().connection))
+                .bind(note.lane())
+                .execute(&mut *tx)
+                .await?
+            }
+        };
+        if held.rows_affected() == 0 {
+            return Err(StoreError::LeaseLost);
+        }
+        save(&mut tx, note, matches!(change.step, Step::Done | Step::Hold { .. })).await?;
+        learn(&mut tx, &change.learned).await?;
+        if let Step::Retry { pause_connection_until: Some(until), .. } = change.step {
+            // The connection of the attempt; a note that moves on never pauses the one it left.
+            sqlx::query(
+                "INSERT INTO connections (connection, paused_until) VALUES ($1, $2)
+                 ON CONFLICT (connection) DO UPDATE SET paused_until = MAX(paused_until, excluded.paused_until)",
+            )
+            .bind(connection_key(&note.tenant, &note.current().connection))
+            .bind(until.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let at: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(at) FROM (
+                SELECT MIN(due_at) AS at FROM deliveries WHERE state = 'queued' AND due_at > $1
+                UNION ALL SELECT MIN(due_at) FROM deliveries WHERE state = 'held' AND due_at > $1
+                UNION ALL SELECT MIN(expires_at) FROM deliveries WHERE state = 'queued' AND expires_at > $1
+                UNION ALL SELECT MIN(lease_until) FROM deliveries WHERE lease_until > $1
+                UNION ALL SELECT MIN(paused_until) FROM connections WHERE paused_until > $1)",
+        )
+        .bind(now.as_millisecond())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(at.and_then(|at| Timestamp::from_millisecond(at).ok()))
+    }
+
+    async fn end_all_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let done = sqlx::query("UPDATE deliveries SET lease_until = $1 WHERE lease_until > $1")
+            .bind(now.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query("INSERT OR IGNORE INTO secrets (name, value) VALUES ($1, $2)")
+            .bind(name)
+            .bind(fresh.as_slice())
+            .execute(&mut *tx)
+            .await?;
+        let kept: Vec<u8> = sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1")
+            .bind(name)
+            .fetch_one(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        kept.try_into()
+            .map_err(|_| StoreError::Open(format!("the stored secret \"{name}\" has the wrong length")))
+    }
+
+    async fn notes_with_old_audio(&self, before: Timestamp, limit: u32) -> Result<Vec<NoteId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM notes WHERE ended_at <= $1 AND has_audio = 1 ORDER BY ended_at LIMIT $2",
+        )
+        .bind(before.as_millisecond())
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "UPDATE notes SET has_audio = 0, doc = json_set(doc, '$.audio_expired', json('true')) WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        // A note is kept while it has audio, so that no file is ever left without its note.
+        let notes = sqlx::query("DELETE FROM notes WHERE ended_at <= $1 AND has_audio = 0")
+            .bind(before.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        for sql in [
+            "DELETE FROM idempotency WHERE expires_at <= $1",
+            "DELETE FROM learned WHERE expires_at <= $1",
+            "DELETE FROM connections WHERE paused_until <= $1",
+        ] {
+            sqlx::query(sql).bind(now.as_millisecond()).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(notes.rows_affected())
+    }
+
+    async fn queue_depth(&self) -> Result<u64, StoreError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM deliveries").fetch_one(&self.readers).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+}
+
+/// What may be leased at $1, leaving out queued deliveries of the connections in $2 (a JSON list).
+const CANDIDATES: &str = "
+    SELECT d.id, d.state, d.fence, d.connection, n.doc, l.value AS learned
+    FROM deliveries d
+    JOIN notes n ON n.id = d.note_id
+    LEFT JOIN learned l ON l.lane = d.lane AND l.expires_at > $1
+    WHERE (d.state = 'queued' AND d.due_at <= $1
+           AND d.connection NOT IN (SELECT value FROM json_each($2))
+           AND NOT EXISTS (SELECT 1 FROM connections c WHERE c.connection = d.connection AND c.paused_until > $1)
+           -- only the head of a lane
+           AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.lane = d.lane AND e.id < d.id))
+       OR (d.state = 'queued' AND d.expires_at <= $1)
+       OR (d.state IN ('leased', 'sending') AND d.lease_until <= $1)
+    ORDER BY d.due_at, d.id LIMIT $3";
+
+/// How many more deliveries each connection may have in flight.
+struct Room<'a> {
+    concurrency: &'a (dyn Fn(&str) -> usize + Send + Sync),
+    leased: std::collections::HashMap<String, i64>,
+}
+
+impl Room<'_> {
+    fn has(&self, connection: &str) -> bool {
+        let leased = self.leased.get(connection).copied().unwrap_or_default();
+        usize::try_from(leased).unwrap_or_default() < (self.concurrency)(connection)
+    }
+
+    fn full(&self) -> Vec<&String> {
+        self.leased.keys().filter(|connection| !self.has(connection)).collect()
+    }
+
+    fn take(&mut self, connection: &str) -> bool {
+        let room = self.has(connection);
+        if room {
+            *self.leased.entry(connection.to_owned()).or_default() += 1;
+        }
+        room
+    }
+}
+
+async fn lease(
+    tx: &mut Transaction<'_, Sqlite>,
+    row: &SqliteRow,
+    state: &str,
+    until: Timestamp,
+) -> Result<Claim, StoreError> {
+    let (delivery, fence): (i64, i64) = (row.try_get("id")?, row.try_get("fence")?);
+    let (doc, learned): (String, Option<String>) = (row.try_get("doc")?, row.try_get("learned")?);
+    let interrupted = state == "sending";
+    sqlx::query("UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1 WHERE id = $1")
+        .bind(delivery)
+        .bind(if interrupted { "sending" } else { "leased" })
+        .bind(until.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(Claim {
+        delivery,
+        fence: fence + 1,
+        interrupted,
+        note: serde_json::from_str(&doc)?,
+        learned: learned.map(|text| serde_json::from_str::<Value>(&text)).transpose()?,
+    })
+}
+
+async fn save(tx: &mut Transaction<'_, Sqlite>, note: &Note, ended: bool) -> Result<(), StoreError> {
+    sqlx::query("UPDATE notes SET status = $2, ended_at = $3, doc = $4 WHERE id = $1")
+        .bind(note.id.to_string())
+        .bind(note.status.as_str())
+        .bind(ended.then(|| note.updated_at.as_millisecond()))
+        .bind(serde_json::to_string(note)?)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn learn(tx: &mut Transaction<'_, Sqlite>, learned: &Learned) -> Result<(), StoreError> {
+    match learned {
+        Learned::Keep => {}
+        Learned::Forget { lane } => {
+            sqlx::query("DELETE FROM learned WHERE lane = $1").bind(lane).execute(&mut **tx).await?;
+        }
+        Learned::Set { lane, value, expires_at } => {
+            sqlx::query("INSERT OR REPLACE INTO learned (lane, value, expires_at) VALUES ($1, $2, $3)")
+                .bind(lane)
+                .bind(serde_json::to_string(value)?)
+                .bind(expires_at.as_millisecond())
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+async fn key_holder(
+    tx: &mut Transaction<'_, Sqlite>,
+    tenant: &str,
+    key: &str,
+    now: Timestamp,
+) -> Result<Option<KeyHolder>, StoreError> {
+    let found: Option<(String, String)> = sqlx::query_as(
+        "SELECT fingerprint, note_id FROM idempotency WHERE tenant = $1 AND key = $2 AND expires_at > $3",
+    )
+    .bind(tenant)
+    .bind(key)
+    .bind(now.as_millisecond())
+    .fetch_optional(&mut **tx)
+    .await?;
+    found
+        .map(|(fingerprint, note)| {
+            let note =
+                note.parse().map_err(|()| StoreError::Open("a stored note id is malformed".to_owned()))?;
+            Ok(KeyHolder { fingerprint, note })
+        })
+        .transpose()
+}
