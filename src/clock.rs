@@ -18,6 +18,7 @@ pub trait Clock: Debug + Send + Sync {
 pub struct SystemClock;
 
 #[async_trait]
+#[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         to_millis(Timestamp::now())

@@ -60,8 +60,8 @@ pub struct AudioFacts {
 }
 
 impl AudioFacts {
-    /// The file name extension that belongs to these bytes, without its dot. Providers guess types from names,
-    /// so the gateway names every file itself.
+    /// The file name extension that belongs to these bytes, without its dot. Providers guess types from
+    /// names, so the gateway names every file itself.
     pub fn extension(&self) -> &'static str {
         match self.container {
             Container::Mp3 => "mp3",

@@ -1,9 +1,10 @@
-//! Requests to URLs that somebody else chose: audio URLs and web hooks of bots, upload URLs in a provider's answer.
+//! Requests to URLs that somebody else chose: audio URLs and web hooks of bots, upload URLs in a provider's
+//! answer.
 //!
 //! Such a URL must not reach what only this machine can reach. Two checks are needed, because an HTTP client
-//! resolves names but dials literal addresses as they are: [`AddressRules::check`] judges the URL's text, and the
-//! resolver inside [`GuardedClient`] judges every address a name resolves to, at the moment it is dialled, so a
-//! name that answers differently the second time gains nothing.
+//! resolves names but dials literal addresses as they are: [`AddressRules::check`] judges the URL's text, and
+//! the resolver inside [`GuardedClient`] judges every address a name resolves to, at the moment it is
+//! dialled, so a name that answers differently the second time gains nothing.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -128,8 +129,8 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// An HTTP client that dials only what [`AddressRules`] allow. It follows no redirect, so that whoever follows one
-/// checks it first; it uses no proxy from the environment, since a proxy would do the dialling.
+/// An HTTP client that dials only what [`AddressRules`] allow. It follows no redirect, so that whoever
+/// follows one checks it first; it uses no proxy from the environment, since a proxy would do the dialling.
 #[derive(Clone, Debug)]
 pub struct GuardedClient {
     http: reqwest::Client,

@@ -10,10 +10,6 @@
 //! * [`PROVIDERS`] lists every adapter.
 //!
 #![doc = include_str!("../README.md")]
-#![expect(
-    clippy::result_large_err,
-    reason = "an attempt is a network call; moving 144 bytes is nothing to it"
-)]
 
 mod audio;
 mod capabilities;

@@ -73,8 +73,8 @@ impl OutboundAudio {
         tokio::fs::read(&self.path).await.map(Bytes::from)
     }
 
-    /// What must be removed from a provider's words, because it gives access: the link, and the long parts of its
-    /// path, which survive when only a part or an escaped spelling of the link is repeated.
+    /// What must be removed from a provider's words, because it gives access: the link, and the long parts of
+    /// its path, which survive when only a part or an escaped spelling of the link is repeated.
     pub(crate) fn link_secrets(&self) -> Vec<SecretString> {
         let long = self.link.path().split('/').filter(|part| part.len() >= 16);
         std::iter::once(self.link.as_str()).chain(long).map(SecretString::from).collect()

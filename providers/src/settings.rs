@@ -31,7 +31,8 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// serde quotes the offending value (`invalid type: string "hunter2", expected ...`); a setting may be a secret.
+/// serde quotes the offending value (`invalid type: string "hunter2", expected ...`); a setting may be a
+/// secret.
 fn without_values(message: &str) -> String {
     for lead in ["invalid type: ", "invalid value: ", "unknown variant "] {
         if let Some(rest) = message.strip_prefix(lead) {
@@ -57,8 +58,8 @@ impl ConfigError {
     }
 }
 
-/// Where a provider's API is rooted: the `base_url` that every adapter has. It comes from the operator, so it is
-/// trusted: plain http and private addresses are fine.
+/// Where a provider's API is rooted: the `base_url` that every adapter has. It comes from the operator, so it
+/// is trusted: plain http and private addresses are fine.
 #[derive(Clone, Debug)]
 pub struct BaseUrl(Url);
 

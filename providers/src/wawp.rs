@@ -2,13 +2,14 @@
 //!
 //! * Voice notes: <https://api.wawp.net/en/docs/v2/send/voice>, the older API:
 //!   <https://docs.wawp.net/send-voice-19594105e0>
-//! * No limit on size is published; 16 MB is what WhatsApp itself takes for audio. No rate limit is published either.
+//! * No limit on size and no rate limit are published. 16 MB is Meta's own limit for audio on WhatsApp:
+//!   <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages>
 //!
 //! Quirks:
-//! * The documented place for the credentials in a POST is its JSON body. Samples also put them into the query,
-//!   where every log on the way would keep them, so that is never done.
-//! * The documentation spells the file as flat keys, literally `"file[url]"`, while the vendor's own MCP server and
-//!   WordPress plugin send a nested `file` object: `file_fields` chooses.
+//! * The documented place for the credentials in a POST is its JSON body. Samples also put them into the
+//!   query, where every log on the way would keep them, so that is never done.
+//! * The documentation spells the file as flat keys, literally `"file[url]"`, while the vendor's own MCP
+//!   server and WordPress plugin send a nested `file` object: `file_fields` chooses.
 //! * `convert` is declared a boolean; samples with `"true"` are not followed.
 //! * A failure can come with status 200, and an answer can be JSON, XML or plain text.
 
@@ -112,8 +113,8 @@ impl Provider for Wawp {
     fn recipient_key(&self, to: &Recipient) -> Result<String, RecipientError> {
         match to {
             Recipient::Phone(number) => Ok(format!("{}@c.us", number.trim_start_matches('+'))),
-            // The linked-device spelling of a person is not to be sent to (https://github.com/devlikeapro/waha-docs,
-            // receive-messages/-chat-ids.md).
+            // The linked-device spelling of a person is not to be sent to
+            // (https://github.com/devlikeapro/waha-docs, receive-messages/-chat-ids.md).
             Recipient::Jid { user, server: JidServer::User | JidServer::LinkedUser } => {
                 Ok(format!("{user}@c.us"))
             }
@@ -174,8 +175,8 @@ impl Provider for Wawp {
     }
 }
 
-/// The id in every shape that was seen: the whatsapp-web.js message that the page shows (`id._serialized`, mirrored
-/// in `_data`), a bare string, and `message_id` of the older API.
+/// The id in every shape that was seen: the whatsapp-web.js message that the page shows (`id._serialized`,
+/// mirrored in `_data`), a bare string, and `message_id` of the older API.
 fn message_id(body: &Value) -> Option<String> {
     [&body["id"], &body["_data"]["id"], &body["message_id"]]
         .into_iter()
@@ -243,14 +244,14 @@ fn judge(status: Option<u16>, words: &str) -> (SendErrorKind, &'static str) {
     let says = |code: &str| words.contains(code);
     match status {
         Some(429) => (Kind::RateLimited, "the provider limits the rate of this account"),
-        // Wawp's word for a failure of the engine behind it, with whatever status: that may have sent the note.
         Some(500..=599 | 408) => (
             Kind::OutcomeUnknown,
             "the provider reported a fault after the note was handed over, so it may or may not arrive",
         ),
+        // Wawp's word for a fault of the engine behind it, with whatever status: that may have sent the note.
         _ if says("wawp_upstream_error") => (
             Kind::OutcomeUnknown,
-            "the provider lost touch with WhatsApp after the note was handed over, so it may or may not arrive",
+            "the provider lost touch with WhatsApp while sending the note, so it may or may not arrive",
         ),
         Some(401) => (Kind::Unauthorized, "the provider refused the access token; renew it"),
         _ if says("quota_reached") => (Kind::Misconfigured, "the account's message quota is used up"),

@@ -44,7 +44,8 @@ impl Answer {
 pub enum NoAnswer {
     /// No connection came about (refused, DNS, TLS): nothing left this machine.
     NotSent,
-    /// The host resolved to addresses that the rules forbid (only by [`call_guarded`]): nothing left this machine.
+    /// The host resolved to addresses that the rules forbid (only by [`call_guarded`]): nothing left this
+    /// machine.
     Forbidden,
     /// The request may have arrived: reset, time-out, or an answer that broke off.
     Lost,
@@ -90,7 +91,8 @@ pub fn json_request(method: Method, url: Url, body: Option<&Value>) -> Request {
     request
 }
 
-/// Sends `request` once and reads its whole answer, at most [`MAX_ANSWER`] bytes, within the context's time limit.
+/// Sends `request` once and reads its whole answer, at most [`MAX_ANSWER`] bytes, within the context's time
+/// limit.
 ///
 /// # Errors
 /// [`NoAnswer`]; an answer of any status is no error here.
@@ -169,8 +171,8 @@ pub fn quote(text: &str, secrets: &[&SecretString]) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_QUOTE).collect()
 }
 
-/// A provider's error code or trace id, fit for logs: `None` for whatever could be a sentence, a phone number or a
-/// secret.
+/// A provider's error code or trace id, fit for logs: `None` for whatever could be a sentence, a phone number
+/// or a secret.
 pub fn identifier(text: &str, secrets: &[&SecretString]) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let short = (1..=64).contains(&text.len()) && text.chars().all(plain);

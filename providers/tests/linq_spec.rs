@@ -1,5 +1,5 @@
-//! Holds what the Linq adapter sends, and what its fixtures answer, against Linq's own OpenAPI file. The file is not
-//! ours to publish: `PROVIDER_SPECS` names the folder that has it as `linq.openapi.yaml`
+//! Holds what the Linq adapter sends, and what its fixtures answer, against Linq's own OpenAPI file. The file
+//! is not ours to publish: `PROVIDER_SPECS` names the folder that has it as `linq.openapi.yaml`
 //! (<https://cdn.linqapp.com/openapi/linq-api-v3.yaml>). Without it there is nothing to compare with.
 
 #[path = "conformance/fixture.rs"]
@@ -131,7 +131,8 @@ fn request_errors(spec: &Spec, request: &Recorded) -> Vec<String> {
         (Value::Null, Err(_)) => {}
         (_, Err(_)) => errors.push("no JSON body".to_owned()),
         (schema, Ok(body)) => {
-            // Unknown fields are legal JSON Schema and would be ignored by Linq: a misspelt name must not pass.
+            // Unknown fields are legal JSON Schema and would be ignored by Linq: a misspelt name must not
+            // pass.
             let strict = json!({"allOf": [schema], "unevaluatedProperties": false});
             errors.extend(spec.errors(&strict, &body));
             // Overriding an opt-out is a decision that no gateway may take.

@@ -7,9 +7,9 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/linq/v3/…`, `/linq/uploads/…`, `/linq/files/…` | Linq Partner API v3, its presigned uploads, its CDN ([`linq`]) |
-//! | `/wawp/v2/…` | Wawp ([`wawp`]) |
-//! | `/`, `/sandbox/…` | the inbox page and the control API ([`control`]) |
+//! | `/linq/v3/…`, `/linq/uploads/…`, `/linq/files/…` | Linq Partner API v3, its presigned uploads, its CDN |
+//! | `/wawp/v2/…` | Wawp |
+//! | `/`, `/sandbox/…` | the inbox page and the control API |
 
 mod audio;
 mod control;

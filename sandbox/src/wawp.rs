@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{any, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -27,7 +27,7 @@ const ME: &str = "12025550100@c.us";
 
 pub(crate) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
-        .route("/v2/send/voice", post(send_voice))
+        .route("/v2/send/voice", any(send_voice))
         .route("/v2/session/info", post(session_info))
         .fallback(unknown)
         .method_not_allowed_fallback(not_post)
@@ -147,6 +147,7 @@ struct Voice {
 
 async fn send_voice(
     State(sandbox): State<Sandbox>,
+    method: Method,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
@@ -157,6 +158,9 @@ async fn send_voice(
         return Err(WawpError::bad(
             "voicegate sandbox: credentials in the URL end up in every log on the way. Send them in the JSON body.",
         ));
+    }
+    if method != Method::POST {
+        return Err(not_post().await);
     }
     let request = authenticate(&sandbox, &headers, &body)?;
     let voice = read(&request)?;
@@ -342,7 +346,7 @@ fn message(voice: &Voice, raw: &str) -> Value {
         let (user, server) = jid.rsplit_once('@').unwrap_or((jid, ""));
         json!({ "server": server, "user": user, "_serialized": jid })
     };
-    let seconds = jiff::Timestamp::now().as_second();
+    let seconds = state::clock().as_second();
     json!({
         "_data": {
             "id": id,

@@ -1,4 +1,5 @@
 //! What a client sees of scripted faults, and what the ledger keeps of them; and the control API.
+#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
 
 mod common;
 

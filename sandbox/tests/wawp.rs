@@ -1,4 +1,5 @@
 //! The Wawp emulator: lenient where the real one is, and loud about what phones would show.
+#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
 
 mod common;
 
@@ -102,8 +103,11 @@ async fn credentials_belong_into_the_json_body() {
     let response =
         server.client.post(leaked).json(&request("https://example.com/a.ogg")).send().await.unwrap();
     assert_eq!(response.status(), 400);
+    let by_get = format!("{url}?instance_id=SANDBOX00001&access_token=sandbox-wawp-token");
+    assert_eq!(server.client.get(by_get).send().await.unwrap().status(), 400);
+    assert_eq!(server.client.get(&url).send().await.unwrap().status(), 405);
     let ledger = server.sandbox.ledger();
-    assert_eq!(ledger[0].form, "refused");
+    assert_eq!((ledger.len(), ledger[0].form), (2, "refused"));
     assert!(ledger[0].problems[0].contains("Treat it as leaked"));
     let seen = serde_json::to_string(&(ledger, server.sandbox.requests())).unwrap();
     assert!(!seen.contains("sandbox-wawp-token"));

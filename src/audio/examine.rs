@@ -68,6 +68,16 @@ fn structure(
             let big_endian = container == Container::Aiff;
             detail.intact = iff::sizes_are_true(&mut reader, big_endian).map_err(io_failed)?;
         }
+        Container::Caf => {
+            if let Some((stated, present)) = iff::caf_shortfall(&mut reader).map_err(io_failed)? {
+                return Err(AudioError::probe(
+                    AudioErrorKind::Unreadable,
+                    format!(
+                        "the file says {stated} bytes of audio, {present} are there: was the upload cut off?"
+                    ),
+                ));
+            }
+        }
         Container::Mp4 => {
             let mp4 = Mp4::read(&mut reader).map_err(io_failed)?;
             if mp4.moov_first.is_none() && !mp4.fragmented {

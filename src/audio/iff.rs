@@ -1,4 +1,4 @@
-//! Whether WAV and AIFF state their true sizes. Text-to-speech services stream WAV and leave the sizes open;
+//! Whether WAV, AIFF and CAF state their true sizes. Text-to-speech services stream WAV and leave the sizes open;
 //! decoders cope, phones may not.
 
 use std::io::{self, Read, Seek, SeekFrom};
@@ -42,4 +42,27 @@ pub(super) fn sizes_are_true(reader: &mut (impl Read + Seek), big_endian: bool) 
         position += 8 + size + size % 2;
     }
     Ok(false)
+}
+
+/// For CAF: how many bytes of audio it says it has and how many are there, if that differs. A recorder that does not
+/// know yet writes -1. <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
+pub(super) fn caf_shortfall(reader: &mut (impl Read + Seek)) -> io::Result<Option<(u64, u64)>> {
+    let length = reader.seek(SeekFrom::End(0))?;
+    let mut position = 8;
+    for _ in 0..MOST_CHUNKS {
+        if length.saturating_sub(position) < 12 {
+            break;
+        }
+        reader.seek(SeekFrom::Start(position))?;
+        let mut header = [0; 12];
+        reader.read_exact(&mut header)?;
+        let [kind @ .., s0, s1, s2, s3, s4, s5, s6, s7] = header;
+        let Ok(size) = u64::try_from(i64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7])) else { break };
+        let present = length - position - 12;
+        if &kind == b"data" && size > present {
+            return Ok(Some((size, present)));
+        }
+        position = position.saturating_add(12).saturating_add(size);
+    }
+    Ok(None)
 }

@@ -20,6 +20,8 @@ mod profile;
 mod render;
 mod sniff;
 mod source;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod waveform;
 mod webm;

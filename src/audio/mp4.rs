@@ -4,6 +4,8 @@ use std::io::{Read, Seek, SeekFrom};
 
 /// The index of hours of audio takes a few megabytes.
 const LARGEST_INDEX: u64 = 32 << 20;
+/// Hours of fragments of a second have fewer boxes. A file of tiny ones would cost a disk access each.
+const MOST_BOXES: usize = 20_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mp4 {
@@ -42,9 +44,15 @@ impl Mp4 {
     pub fn read(reader: &mut (impl Read + Seek)) -> std::io::Result<Self> {
         let length = reader.seek(SeekFrom::End(0))?;
         let mut mp4 = Self::default();
-        let mut position = 0;
+        let mut position = 0_u64;
+        let mut count = 0;
         // Eight bytes hold a size and a type; fewer at the end are padding.
-        while position + 8 <= length {
+        while position.saturating_add(8) <= length {
+            count += 1;
+            if count > MOST_BOXES {
+                mp4.cut_off = true;
+                break;
+            }
             reader.seek(SeekFrom::Start(position))?;
             let mut header = [0_u8; 16];
             reader.read_exact(&mut header[..8])?;
@@ -52,7 +60,7 @@ impl Mp4 {
             let kind = [kind[0], kind[1], kind[2], kind[3]];
             let (header_length, size) = match u32::from_be_bytes([s0, s1, s2, s3]) {
                 0 => (8, length - position),
-                1 if position + 16 <= length => {
+                1 if length - position >= 16 => {
                     reader.read_exact(&mut header[8..])?;
                     let [.., l0, l1, l2, l3, l4, l5, l6, l7] = header;
                     (16, u64::from_be_bytes([l0, l1, l2, l3, l4, l5, l6, l7]))

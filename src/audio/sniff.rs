@@ -59,6 +59,8 @@ fn recognise(bytes: &[u8], tagged: bool) -> Option<Sniffed> {
             let is_webm = webm.windows(4).any(|window| window == b"webm");
             return found(if is_webm { Container::Webm } else { Container::Matroska }, b"");
         }
+        // Pictures use the same boxes.
+        (_, b"ftyp", b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1" | b"avif" | b"avis") => return None,
         (_, b"ftyp", brand) => return found(Container::Mp4, brand),
         // QuickTime files from before there was `ftyp`.
         (_, b"moov" | b"mdat" | b"wide", _) if at(0)[0] == 0 => return found(Container::Mp4, b"qt  "),
@@ -91,26 +93,8 @@ pub(super) fn refusal(head: &[u8], hints: &Hints) -> AudioError {
     if head.is_empty() {
         return unreadable("the audio is empty (0 bytes)");
     }
-    let start = String::from_utf8_lossy(&head[..head.len().min(512)]).trim_start().to_ascii_lowercase();
-    let start = start.trim_start_matches('\u{feff}').trim_start();
-    if start.starts_with("<!doctype html") || start.starts_with("<html") || start.starts_with("<head") {
-        return unreadable("this looks like a web page (HTML), not audio; was the URL a login page?");
-    }
-    if start.starts_with("#extm3u") || start.starts_with("ffconcat") || start.starts_with("[playlist]") {
-        return unreadable("this is a playlist, not audio; send the audio it points to");
-    }
-    if start.starts_with("v=0\r\n") || start.starts_with("v=0\n") {
-        return unreadable("this is a session description (SDP), not audio");
-    }
-    if start.starts_with("<?xml") || start.starts_with("<error") {
-        return unreadable(
-            "this looks like XML, not audio; is it an error message of the server it came from?",
-        );
-    }
-    if start.starts_with('{') || start.starts_with("[{") {
-        return unreadable(
-            "this looks like JSON, not audio; is it an error message of the service it came from?",
-        );
+    if let Some(looks_like) = text_kind(head) {
+        return unreadable(looks_like);
     }
     if declares_pcm(hints) {
         return AudioError::probe(
@@ -121,16 +105,62 @@ pub(super) fn refusal(head: &[u8], hints: &Hints) -> AudioError {
     if head.starts_with(b".snd") {
         return unsupported("Sun AU files are not supported; send WAV instead".to_owned());
     }
-    match infer::get(head) {
-        Some(kind) => match kind.matcher_type() {
-            infer::MatcherType::Audio | infer::MatcherType::Video => {
-                unsupported(format!("{} is not supported; send MP3, M4A, WAV, Ogg or WebM", kind.mime_type()))
-            }
-            _ => unreadable(&format!("this looks like {}, not audio", kind.mime_type())),
-        },
-        None => unreadable(
+    let Some(kind) = infer::get(head) else {
+        return unreadable(
             "these bytes are no audio format we know; if they are headerless samples, send `format`",
+        );
+    };
+    let name = kind.mime_type();
+    match kind.matcher_type() {
+        infer::MatcherType::Audio | infer::MatcherType::Video if READ_TYPES.contains(&name) => unreadable(
+            &format!("this begins like {name}, but the rest does not follow: it is damaged or cut off"),
         ),
+        infer::MatcherType::Audio | infer::MatcherType::Video => {
+            unsupported(format!("{name} is not supported; send MP3, M4A, WAV, Ogg or WebM"))
+        }
+        _ => unreadable(&format!("this looks like {name}, not audio")),
+    }
+}
+
+/// What infer calls the formats that we read: if it sees one and we do not, the file is broken.
+const READ_TYPES: &[&str] = &[
+    "audio/mpeg",
+    "audio/m4a",
+    "audio/aac",
+    "audio/ogg",
+    "audio/opus",
+    "audio/x-flac",
+    "audio/x-wav",
+    "audio/amr",
+    "audio/x-aiff",
+    "video/mp4",
+    "video/webm",
+    "video/x-matroska",
+    "video/quicktime",
+];
+
+/// Text that people send in place of audio, by how it begins.
+fn text_kind(head: &[u8]) -> Option<&'static str> {
+    let head = &head[..head.len().min(512)];
+    // Samples may begin with any byte, a brace or a bracket too; text has no control characters.
+    if head.iter().any(|&byte| byte < 0x20 && !byte.is_ascii_whitespace()) {
+        return None;
+    }
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let begins = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
+    if begins(&["<!doctype html", "<html", "<head", "<body"]) {
+        Some("this looks like a web page (HTML), not audio; was the URL a login page?")
+    } else if begins(&["#extm3u", "ffconcat", "[playlist]", "<asx"]) {
+        Some("this is a playlist, not audio; send the audio it points to")
+    } else if begins(&["v=0\r\n", "v=0\n"]) {
+        Some("this is a session description (SDP), not audio")
+    } else if begins(&["<?xml", "<error"]) {
+        Some("this looks like XML, not audio; is it an error message of the server it came from?")
+    } else if begins(&["{", "[{"]) {
+        Some("this looks like JSON, not audio; is it an error message of the service it came from?")
+    } else {
+        None
     }
 }
 

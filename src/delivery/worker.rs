@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::attempt;
@@ -31,11 +32,11 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let housekeeping = tokio::spawn(housekeeping(self.gateway.clone(), stop.clone()));
         while !stop.is_cancelled() {
-            let claimed = self.claim().await;
-            if claimed == 0 {
+            let now = self.gateway.clock.now();
+            if self.claim(now).await == 0 {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = self.news() => {}
+                    () = self.news_after(now) => {}
                 }
             }
         }
@@ -51,9 +52,8 @@ impl Worker {
     }
 
     /// Leases as much as there is room for and starts it; how much that was.
-    async fn claim(&self) -> usize {
+    async fn claim(&self, now: Timestamp) -> usize {
         let live = self.gateway.live();
-        let now = self.gateway.clock.now();
         let request = ClaimRequest {
             now,
             lease_until: now + live.lease(),
@@ -82,9 +82,8 @@ impl Worker {
         count
     }
 
-    /// Waits for anything after which `claim` may find more.
-    async fn news(&self) {
-        let now = self.gateway.clock.now();
+    /// Waits for anything after which `claim` may find more than it found at `now`.
+    async fn news_after(&self, now: Timestamp) {
         let due = self.gateway.store.next_due(now).await.ok().flatten();
         let due = async {
             match due {

@@ -41,8 +41,8 @@ impl KnownChat {
         self
     }
 
-    /// How the recipient will see a memo. A chat without a service has had no message yet; Linq tries iMessage
-    /// first there (<https://docs.linqapp.com/guides/messaging/protocol-selection/>).
+    /// How the recipient will see a memo. A chat without a service has had no message yet; Linq tries
+    /// iMessage first there (<https://docs.linqapp.com/guides/messaging/protocol-selection/>).
     pub fn form(&self) -> Form {
         self.service.as_deref().and_then(form_over).unwrap_or(Form::Voice)
     }
@@ -97,8 +97,8 @@ impl Chat {
         self.updated_at.as_ref()?.parse().ok()
     }
 
-    /// Whether the chat has `recipient` and nobody else at its other end. `to=` matches every chat that contains
-    /// the handle, groups included, and a voice note to the wrong people cannot be called back.
+    /// Whether the chat has `recipient` and nobody else at its other end. `to=` matches every chat that
+    /// contains the handle, groups included, and a voice note to the wrong people cannot be called back.
     fn is_direct_with(&self, recipient: &str, line: Option<&str>) -> bool {
         if self.is_group != Some(false) {
             return false;
@@ -163,8 +163,8 @@ impl Linq {
             chats: Vec<Chat>,
             next_cursor: Option<String>,
         }
-        // A chat is opened on a line of Linq's choice, so it may be on any line when it is looked for later: a
-        // search on one line alone would miss it and send the opening text again.
+        // A chat is opened on a line of Linq's choice, so it may be on any line when it is looked for later:
+        // a search on one line alone would miss it and send the opening text again.
         let line = self.from.as_deref().filter(|_| self.opening_text.is_none());
         let mut found: Option<Chat> = None;
         let mut cursor: Option<String> = None;
@@ -189,8 +189,8 @@ impl Linq {
         Ok(found)
     }
 
-    /// Sends the opening text, which creates the chat. Repeating it shows the text once: Linq answers a known key
-    /// with its first answer (<https://docs.linqapp.com/guides/messaging/sending-messages/>).
+    /// Sends the opening text, which creates the chat. Repeating it shows the text once: Linq answers a known
+    /// key with its first answer (<https://docs.linqapp.com/guides/messaging/sending-messages/>).
     async fn open_chat(
         &self,
         cx: &Context,
@@ -223,8 +223,9 @@ fn invalid(error: RecipientError) -> SendError {
 fn no_chat() -> SendError {
     SendError::new(
         SendErrorKind::NotReachable,
-        "there is no conversation with this recipient: the recipient must write first, or the connection must \
-         set open_chat = \"text\" with an opening_text, or an existing conversation must be addressed as linq:UUID",
+        "there is no conversation with this recipient: the recipient must write first, or the connection \
+         must set open_chat = \"text\" with an opening_text, or an existing conversation must be addressed \
+         as linq:UUID",
     )
 }
 

@@ -1,4 +1,5 @@
-//! What Linq's refusals mean. Both status and code count: 5001 is a failed upload with 500 and too much with 413.
+//! What Linq's refusals mean. Both status and code count: 5001 is a failed upload with 500 and too much with
+//! 413.
 //!
 //! Codes: <https://docs.linqapp.com/error/>; the page of each is `/error/codes/2xxx/2001/` and so on.
 
@@ -28,8 +29,8 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Reads `{"error": {"code", "message", "retry_after"}, "trace_id"}`, all of it optional: a proxy on the way
-    /// answers in its own words.
+    /// Reads `{"error": {"code", "message", "retry_after"}, "trace_id"}`, all of it optional: a proxy on the
+    /// way answers in its own words.
     pub fn read(answer: &Answer, now: Timestamp, secrets: &[&SecretString]) -> Self {
         let body = answer.json();
         let error = &body["error"];
@@ -87,7 +88,8 @@ fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static
         (413, ..) | (_, 5005, _) => (Kind::MediaTooLarge, "the provider says that the audio is too large"),
 
         (_, 1002, _) => (Kind::InvalidRecipient, "the provider says that this is no valid recipient"),
-        // The line may have left the chat, or the chat was deleted: https://docs.linqapp.com/error/codes/2xxx/2013/
+        // The line may have left the chat, or the chat was deleted:
+        // https://docs.linqapp.com/error/codes/2xxx/2013/
         (_, 2001 | 2013, _) => {
             (Kind::NotReachable, "the conversation does not exist, is closed, or belongs to another account")
         }
@@ -109,11 +111,9 @@ fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static
         (_, 2027, _) => (Kind::Unavailable, "the line may not send at the moment"),
         (_, 5004 | 5006 | 5007, _) => (Kind::MediaRejected, "the provider does not take this audio"),
 
-        // 5xx with these codes is Linq's own word that nothing was sent: its upload, download or signing failed, the
-        // line is offline, or a service it needs is down. https://docs.linqapp.com/error/codes/5xxx/5002/ and others.
-        (500..=599, ..) if step == Prepare => {
-            (Kind::Unavailable, "the provider has a fault; it is tried again")
-        }
+        (500.., _, Prepare) => (Kind::Unavailable, "the provider has a fault; it is tried again"),
+        // Linq's own word that nothing was sent: its upload, download or signing failed, the line is offline,
+        // or a service that it needs is down. https://docs.linqapp.com/error/codes/5xxx/5002/ and others.
         (500, 5001, _) | (_, 5002 | 5003, _) => {
             (Kind::Unavailable, "the provider could not load the audio; it is tried again")
         }
@@ -124,7 +124,7 @@ fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static
 
         // Everything else from 500 up may have happened after the memo was queued, and the request has no
         // idempotency key.
-        (500..=599 | 408, _, Dispatch) => (
+        (500.. | 408, _, Dispatch) => (
             Kind::OutcomeUnknown,
             "the provider reported a fault after the note was handed over, so it may or may not arrive",
         ),
@@ -142,7 +142,7 @@ fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static
         (400..=499, ..) => (Kind::Rejected, "the provider refused the note"),
         _ => (
             Kind::Unexpected,
-            "the provider's answer could not be understood, so the note may or may not arrive; check base_url",
+            "the provider's answer was not understood, so the note may or may not arrive; check base_url",
         ),
     }
 }

@@ -1,13 +1,15 @@
 //! Linq Partner API v3: voice memos over iMessage (RCS and SMS show them as plain audio).
 //!
 //! * API: <https://docs.linqapp.com/>, OpenAPI: <https://cdn.linqapp.com/openapi/linq-api-v3.yaml>
-//! * Voice memos: <https://docs.linqapp.com/guides/messaging/voice-memos/>. Their size limit is 10 MB; 100 MB is the
-//!   limit of attachments in general, and no page says that a memo may use it.
+//! * Voice memos: <https://docs.linqapp.com/guides/messaging/voice-memos/>. Their size limit is 10 MB; 100 MB
+//!   is the limit of attachments in general, and no page says that a memo may use it.
 //!
 //! Quirks:
-//! * A memo goes to a chat, never to a number, and cannot be the first message of a chat: `chats` finds the chat.
+//! * A memo goes to a chat, never to a number, and cannot be the first message of a chat: `chats` finds the
+//!   chat.
 //! * The memo request has no idempotency key, unlike `POST /v3/messages`.
-//! * `audio/wav` is what the voice memo page says and what `POST /v3/attachments` refuses: `uploads` translates.
+//! * `audio/wav` is what the voice memo page says and what `POST /v3/attachments` refuses: `uploads`
+//!   translates.
 //! * The line and the service belong to the chat, so `from` only narrows the search for it.
 
 mod chats;
@@ -38,8 +40,8 @@ use crate::{
 pub(crate) static DESCRIPTOR: Descriptor =
     Descriptor { name: "linq", example: r#"{"token": "secret-linq-token"}"#, build };
 
-/// The error text for 413/5001 and <https://docs.linqapp.com/guides/resources/faq/> say 10 MB; whether that means
-/// MiB is not said, so the smaller one holds.
+/// The error text for 413/5001 and <https://docs.linqapp.com/guides/resources/faq/> say 10 MB; whether that
+/// means MiB is not said, so the smaller one holds.
 const MAX_BYTES: u64 = 10_000_000;
 
 /// <https://docs.linqapp.com/guides/messaging/sending-messages/>
@@ -209,7 +211,8 @@ impl Provider for Linq {
         }
         let refusal = self.refusal(cx, note, &answer);
         Err(match refusal.code() {
-            // https://docs.linqapp.com/error/codes/2xxx/2001/ and 2013: the chat was deleted, or the line left it.
+            // https://docs.linqapp.com/error/codes/2xxx/2001/ and 2013: the chat was deleted, or the line
+            // left it.
             Some(2001 | 2013) => chats::gone(refusal, note, memory),
             // https://docs.linqapp.com/error/codes/2xxx/2003/
             Some(2003) => uploads::lost(refusal, memory),
@@ -266,7 +269,7 @@ impl Linq {
             }),
             _ => Err(SendError::new(
                 SendErrorKind::Unexpected,
-                "the provider took the note but its answer could not be understood, so it may or may not arrive",
+                "the provider took the note but its answer was not understood, so it may or may not arrive",
             )
             .from_upstream(self.not_understood(answer))),
         }

@@ -21,8 +21,9 @@ use crate::{
 
 const STAGE: &str = "upload";
 
-/// Linq's name for the type of a file. `POST /v3/attachments` takes this list and nothing else: `audio/x-wav` and
-/// not `audio/wav`, no parameters, no Ogg and no FLAC (schema `SupportedContentType` of the OpenAPI file).
+/// Linq's name for the type of a file. `POST /v3/attachments` takes this list and nothing else: `audio/x-wav`
+/// and not `audio/wav`, no parameters, no Ogg and no FLAC (schema `SupportedContentType` of the OpenAPI
+/// file).
 pub(super) fn content_type(container: Container) -> Result<&'static str, SendError> {
     Ok(match container {
         Container::Mp3 => "audio/mpeg",
@@ -128,8 +129,8 @@ impl Linq {
     }
 }
 
-/// The headers that the URL's signature covers, word for word. `Content-Length` is left to the HTTP client, which
-/// sets it from the body and would otherwise send it twice.
+/// The headers that the URL's signature covers, word for word. `Content-Length` is left to the HTTP client,
+/// which sets it from the body and would otherwise send it twice.
 fn signed_headers(ticket: &Ticket, size: usize) -> Result<HeaderMap, SendError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &ticket.required_headers {

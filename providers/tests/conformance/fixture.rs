@@ -13,10 +13,10 @@
 //! {"attachment_id": "..."}
 //! ```
 //!
-//! The file name up to its first dot is the expected end: `ok`, or the name of a `SendErrorKind`. A path without `?`
-//! leaves the query to the snapshot. `Content-Length` is added. In the whole file `{{size}}` and `{{sha256}}` stand
-//! for those of the audio; in answers `{{base}}` for the `base_url` in use and `{{elsewhere}}` for the same server
-//! by another name.
+//! The file name up to its first dot is the expected end: `ok`, or the name of a `SendErrorKind`. A path
+//! without `?` leaves the query to the snapshot. `Content-Length` is added. In the whole file `{{size}}` and
+//! `{{sha256}}` stand for those of the audio; in answers `{{base}}` for the `base_url` in use and
+//! `{{elsewhere}}` for the same server by another name.
 
 use std::{fs, path::PathBuf};
 

@@ -1,5 +1,5 @@
-//! A provider that says what it is told to: a TCP listener on loopback, so that it can also misbehave in ways in
-//! which an HTTP library would not.
+//! A provider that says what it is told to: a TCP listener on loopback, so that it can also misbehave in ways
+//! in which an HTTP library would not.
 
 use std::{
     io,

@@ -285,7 +285,7 @@ pub(super) fn aiff(bytes: &[u8], info: &mut AudioInfo) -> Option<()> {
 /// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
 pub(super) fn caf(bytes: &[u8], info: &mut AudioInfo) -> Option<()> {
     let mut at = 8;
-    let mut rate = 0;
+    let (mut rate, mut packet) = (0, (0, 0));
     while at < bytes.len() {
         let id = bytes.get(at..at + 4)?;
         let size = be64(bytes, at + 4)?;
@@ -299,11 +299,12 @@ pub(super) fn caf(bytes: &[u8], info: &mut AudioInfo) -> Option<()> {
                 other => String::from_utf8_lossy(other).trim().to_owned(),
             });
             info.channels = be32(bytes, body + 24).and_then(|channels| u8::try_from(channels).ok());
-            let (packet_bytes, packet_frames) = (be32(bytes, body + 16)?, be32(bytes, body + 20)?);
-            if packet_bytes > 0 && packet_frames > 0 {
-                let data = bytes.len().saturating_sub(body) as u64;
-                info.duration_ms = ms(data / u64::from(packet_bytes) * u64::from(packet_frames), rate);
-            }
+            packet = (u64::from(be32(bytes, body + 16)?), u64::from(be32(bytes, body + 20)?));
+        }
+        // Packets of one size need no table. The chunk starts with a 4-byte edit count.
+        if id == b"data" && packet.0 > 0 {
+            let there = bytes.len().saturating_sub(body) as u64;
+            info.duration_ms = ms(size.min(there).saturating_sub(4) / packet.0 * packet.1, rate);
         }
         if id == b"pakt" {
             info.duration_ms = ms(be64(bytes, body + 8)?, rate);

@@ -208,3 +208,26 @@ fn no_prefix_of_a_file_and_no_noise_is_a_panic() {
         }
     }
 }
+
+#[test]
+fn caf_and_amr_are_timed_by_their_packets() {
+    let mut caf = b"caff\0\x01\0\0desc\0\0\0\0\0\0\0\x20".to_vec();
+    caf.extend(8000_f64.to_be_bytes());
+    caf.extend(b"lpcm\0\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\x01\0\0\0\x10");
+    caf.extend(b"data");
+    caf.extend((4_u64 + 16_000).to_be_bytes());
+    caf.resize(caf.len() + 4 + 16_000, 0);
+    let info = describe(&caf);
+    assert_eq!((info.container, info.channels, info.sample_rate), ("caf", Some(1), Some(8000)));
+    assert_eq!((info.duration_ms, info.faults.len()), (Some(1000), 0));
+
+    // 12.2 kbit/s frames: a header of type 7 and 31 bytes.
+    let mut frame = vec![0x3c];
+    frame.resize(32, 0);
+    let mut amr = b"#!AMR\n".to_vec();
+    amr.extend(frame.repeat(50));
+    let info = describe(&amr);
+    assert_eq!((info.codec.as_deref(), info.duration_ms, info.faults.len()), (Some("amr_nb"), Some(1000), 0));
+    amr.pop();
+    assert_eq!(describe(&amr).faults.len(), 1);
+}

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{LinqError, object};
 use crate::Sandbox;
-use crate::state::stamp;
+use crate::state::{clock, stamp};
 
 const LINK_LIFE: SignedDuration = SignedDuration::from_mins(15);
 const MAX_SIZE: u64 = 104_857_600;
@@ -122,7 +122,7 @@ pub(super) async fn request_upload(
     let id = Uuid::new_v4();
     let base = base_url(&headers)?;
     let download_url = file_url(&base, id, &filename)?;
-    let now = Timestamp::now();
+    let now = clock();
     let expires = now + LINK_LIFE;
     let mut upload_url = base;
     upload_url.set_path(&format!("/linq/uploads/{id}"));
@@ -174,7 +174,7 @@ fn sign(sandbox: &Sandbox, id: Uuid, expires: i64) -> String {
 #[derive(Deserialize)]
 pub(super) struct Signed {
     #[serde(rename = "X-Sandbox-Expires")]
-    expires: Option<i64>,
+    expires: Option<String>,
     #[serde(rename = "X-Sandbox-Signature")]
     signature: Option<String>,
 }
@@ -210,12 +210,12 @@ pub(super) async fn upload(
     let Some(attachment) = attachment else {
         return mismatch("no such upload");
     };
-    let expected = sign(&sandbox, attachment.id, attachment.expires.as_second());
-    if signed.signature.as_ref() != Some(&expected) || signed.expires != Some(attachment.expires.as_second())
-    {
+    let expires = attachment.expires.as_second();
+    let expected = sign(&sandbox, attachment.id, expires);
+    if signed.signature != Some(expected) || signed.expires != Some(expires.to_string()) {
         return mismatch("signature or expiry was changed");
     }
-    if Timestamp::now() >= attachment.expires {
+    if clock() >= attachment.expires {
         return s3_error(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired");
     }
     let header = |name: &HeaderName| {

@@ -174,14 +174,7 @@ pub(super) async fn list(
     State(sandbox): State<Sandbox>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, LinqError> {
-    let limit = match query.limit.as_deref() {
-        None => 20,
-        Some(text) => text
-            .parse::<usize>()
-            .ok()
-            .filter(|limit| (1..=100).contains(limit))
-            .ok_or_else(|| LinqError::new(400, 1005, "limit must be between 1 and 100"))?,
-    };
+    let limit = page_size(query.limit.as_deref(), 20)?;
     let start = match query.cursor.as_deref() {
         None => 0,
         Some(text) => {
@@ -211,6 +204,13 @@ pub(super) async fn list(
     let next_cursor = (end < matching.len()).then(|| end.to_string());
     let chats: Vec<_> = matching.iter().skip(start).take(limit).map(|chat| chat.json()).collect();
     Ok(Json(json!({ "chats": chats, "next_cursor": next_cursor })))
+}
+
+/// The `limit` of a listing. Taken as text, so that a bad one gets the vendor's envelope too.
+pub(super) fn page_size(limit: Option<&str>, default: usize) -> Result<usize, LinqError> {
+    let Some(text) = limit else { return Ok(default) };
+    let size = text.parse().ok().filter(|size| (1..=100).contains(size));
+    size.ok_or_else(|| LinqError::new(400, 1005, "limit must be between 1 and 100"))
 }
 
 pub(super) async fn get_one(

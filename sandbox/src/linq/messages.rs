@@ -116,7 +116,7 @@ pub(super) async fn send_to_chat(
 
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
-    limit: Option<usize>,
+    limit: Option<String>,
 }
 
 /// `GET /v3/chats/{chatId}/messages`, newest first: how a caller finds out what became of a lost answer.
@@ -126,20 +126,16 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, LinqError> {
     let chat = chats::find(&sandbox, &chat_id)?;
-    let limit = query.limit.unwrap_or(50);
-    if !(1..=100).contains(&limit) {
-        return Err(LinqError::new(400, 1005, "limit must be between 1 and 100"));
-    }
+    let limit = chats::page_size(query.limit.as_deref(), 50)?;
     let messages: Vec<&Value> = chat.messages.iter().rev().take(limit).collect();
     Ok(Json(json!({ "messages": messages, "next_cursor": null })))
 }
 
-/// The answer first given for this key; else does the work and keeps its answer. Under one lock of its own kind:
-/// `work` is synchronous, and two requests with one key meet in the map's entry below.
+/// The answer first given for this key; else does the work and keeps its answer.
 fn once(sandbox: &Sandbox, key: Option<&str>, status: StatusCode, work: impl FnOnce() -> Value) -> Answer {
     let Some(key) = key else { return Ok((status, Json(work()))) };
-    // `work` takes the state's lock itself, so the key is claimed first; whoever comes second while the first is
-    // at work hears what the vendor says of concurrent creation.
+    // `work` takes the state's lock itself, so the key is claimed before. Whoever comes while the first is at work
+    // hears what the vendor says of concurrent creation.
     {
         let mut state = sandbox.inner.lock();
         match state.answers.get(key) {

@@ -1,0 +1,109 @@
+//! What must be refused, quickly and with a reason, and leave nothing behind.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ogg::{PacketWriteEndInfo, PacketWriter};
+use voicegate::audio::{AudioErrorKind, Hints, PcmFormat};
+
+use crate::tools::{Bench, children, fixture, table};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_source_is_refused_with_its_code() {
+    let bench = Bench::new();
+    for case in table().refused {
+        let hints = Hints { filename: Some(case.file.clone()), ..Hints::default() };
+        let error = bench.engine.probe(&fixture(&case.file), &hints).await.expect_err(&case.file);
+        assert!(case.code.split('|').any(|code| code == error.code()), "{}: {error:?}", case.file);
+        assert!(error.detail.contains(&case.says), "{}: {error:?}", case.file);
+        assert_eq!(error.stage, "probe", "{}", case.file);
+        let paths = [env!("CARGO_MANIFEST_DIR"), bench.scratch.path().to_str().unwrap()];
+        assert!(!paths.iter().any(|path| error.detail.contains(path)), "{error:?}");
+    }
+    assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
+    assert_eq!(children(), Vec::<u32>::new());
+}
+
+/// A media type alone says headerless samples as well as a name does; bytes with a header outrank both.
+#[tokio::test(flavor = "multi_thread")]
+async fn headerless_samples_need_a_format() {
+    let bench = Bench::new();
+    let raw = fixture("speech.s16le");
+    for mime_type in ["audio/l16; rate=16000", "audio/pcm", "AUDIO/RAW", "audio/basic"] {
+        let hints = Hints { mime_type: Some(mime_type.to_owned()), ..Hints::default() };
+        let error = bench.engine.probe(&raw, &hints).await.unwrap_err();
+        assert_eq!(error.kind, AudioErrorKind::FormatRequired, "{mime_type}");
+    }
+    let format: PcmFormat =
+        serde_json::from_str(r#"{"encoding":"s16le","sample_rate":48000,"channels":2}"#).unwrap();
+    let probed = bench.probe("speech-24k.mp3", Some(format)).await;
+    assert_eq!((probed.facts.codec.0.as_str(), probed.detail.format), ("mp3", None));
+    for bad in [
+        r#"{"encoding":"s16le","sample_rate":0,"channels":1}"#,
+        r#"{"encoding":"s16le","sample_rate":16000,"channels":9}"#,
+        r#"{"encoding":"s8","sample_rate":16000,"channels":1}"#,
+        r#"{"encoding":"s16le","sample_rate":16000,"channels":1,"rate":1}"#,
+    ] {
+        assert!(serde_json::from_str::<PcmFormat>(bad).is_err(), "{bad}");
+    }
+}
+
+/// Three hours in less than 300 kB: Opus packets of 120 ms without content, which decode to silence.
+fn hours_of_silence() -> Vec<u8> {
+    let mut pages = PacketWriter::new(Vec::new());
+    let head = b"OpusHead\x01\x01\x38\x01\x80\xbb\0\0\0\0\0".to_vec();
+    pages.write_packet(head, 1, PacketWriteEndInfo::EndPage, 0).unwrap();
+    let tags = b"OpusTags\0\0\0\0\0\0\0\0".to_vec();
+    pages.write_packet(tags, 1, PacketWriteEndInfo::EndPage, 0).unwrap();
+    let packets = 3 * 3600 * 1000 / 120;
+    for index in 1..=packets {
+        let end =
+            if index == packets { PacketWriteEndInfo::EndStream } else { PacketWriteEndInfo::NormalPacket };
+        // 60 ms narrowband frames, code 3, two of them, of no length.
+        pages.write_packet(vec![0x1b, 2], 1, end, index * 5760).unwrap();
+    }
+    pages.into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_of_silence_cost_little() {
+    let bench = Bench::with(|options| options.max_duration = Duration::from_secs(60));
+    let path = bench.scratch.path().join("silence.ogg");
+    let bytes = hours_of_silence();
+    assert!(bytes.len() < 300_000);
+    std::fs::write(&path, bytes).unwrap();
+    let started = Instant::now();
+    let error = bench.engine.probe(&path, &Hints::default()).await.unwrap_err();
+    assert_eq!(error.kind, AudioErrorKind::TooLong, "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_has_a_flat_waveform() {
+    let bench = Bench::new();
+    let path = bench.scratch.path().join("silence.pcm");
+    std::fs::write(&path, vec![0; 32_000]).unwrap();
+    let format = serde_json::from_str(r#"{"encoding":"s16le","sample_rate":16000,"channels":1}"#).unwrap();
+    let hints = Hints { format: Some(format), ..Hints::default() };
+    let probed = bench.engine.probe(&path, &hints).await.unwrap();
+    assert_eq!((probed.facts.duration_ms, probed.waveform), (1000, vec![0; 64]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_ffmpeg_is_named() {
+    let bench = Bench::with(|options| options.ffmpeg = Some("/nonexistent/ffmpeg".into()));
+    let reason = bench.engine.self_test().await.unwrap_err();
+    assert_eq!(reason, "ffmpeg was not found; install it or set audio.ffmpeg");
+}
+
+/// A result that would be too large is refused, not cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_bounded() {
+    let bench = Bench::with(|options| options.max_output = 4_000);
+    let probed = bench.probe("speech.wav", None).await;
+    let target = voicegate::audio::profile("mp3-1").unwrap();
+    let always = voicegate::audio::Convert::Always;
+    let error = bench.engine.render(&fixture("speech.wav"), &probed, target, always).await.unwrap_err();
+    assert_eq!(error.kind, AudioErrorKind::TooLarge, "{error:?}");
+    assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
+}

@@ -1,0 +1,7 @@
+//! Drives the audio engine over the fixtures and judges its results with other tools: `ffprobe`, `opusinfo`, and
+//! ffmpeg's own decoders. The tables are in `tests/fixtures/audio/matrix.toml`.
+
+mod hostile;
+mod load;
+mod matrix;
+mod tools;

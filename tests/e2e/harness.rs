@@ -1,0 +1,239 @@
+//! A whole gateway in one process: real router, database, ffmpeg and sandbox; only the clock is moved by hand.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use voicegate::{
+    clock::{Clock, TestClock},
+    config::Layers,
+    delivery::Worker,
+    gateway::Gateway,
+};
+use voicegate_sandbox::{LedgerEntry, Sandbox, SandboxOptions};
+
+pub const KEY: &str = "vg_test_key_of_tenant_a";
+pub const OTHER_KEY: &str = "vg_test_key_of_tenant_b";
+pub const PHONE: &str = "+15551234567";
+
+/// Nothing here takes this long; it turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct World {
+    pub sandbox: Sandbox,
+    pub clock: Arc<TestClock>,
+    pub gateway: Arc<Gateway>,
+    pub url: String,
+    pub folder: tempfile::TempDir,
+    pub http: reqwest::Client,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(|config| config).await
+    }
+
+    /// Starts with the default configuration as changed by `edit`.
+    pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sandbox = Sandbox::new(SandboxOptions::default());
+        let (sandbox_listener, sandbox_url) = listen().await;
+        let (listener, url) = listen().await;
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, edit(configuration(folder.path(), &url, &sandbox_url))).expect("written");
+
+        // A clock that starts at the real time: the sandbox has its own, and links and uploads expire.
+        #[expect(clippy::disallowed_methods, reason = "the emulators live in real time")]
+        let clock = Arc::new(TestClock::new(jiff::Timestamp::now()));
+        let gateway = Gateway::open(Layers::of_file(Some(file)), clock.clone()).await.expect("a gateway");
+        let stop = CancellationToken::new();
+        let tasks = vec![
+            tokio::spawn(sandbox.clone().serve(sandbox_listener)),
+            tokio::spawn(voicegate::http::serve(gateway.clone(), listener, stop.clone())),
+            tokio::spawn(Worker::new(gateway.clone()).run(stop.clone())),
+        ];
+        let http = reqwest::Client::new();
+        Self { sandbox, clock, gateway, url, folder, http, stop, tasks }
+    }
+
+    /// Changes the configuration file and reloads it.
+    pub fn reconfigure(&self, edit: impl FnOnce(String) -> String) -> anyhow::Result<()> {
+        let file = self.folder.path().join("config.toml");
+        let text = std::fs::read_to_string(&file).expect("the configuration");
+        std::fs::write(&file, edit(text)).expect("written");
+        self.gateway.reload()
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.http.get(format!("{}{path}", self.url)).bearer_auth(KEY)
+    }
+
+    pub fn post_json(&self, body: &Value) -> RequestBuilder {
+        self.http.post(format!("{}/voice", self.url)).bearer_auth(KEY).json(body)
+    }
+
+    /// A raw body; `query` without its question mark.
+    pub fn post_raw(&self, query: &str, audio: Vec<u8>) -> RequestBuilder {
+        self.http
+            .post(format!("{}/voice?{query}", self.url))
+            .bearer_auth(KEY)
+            .header("content-type", "application/octet-stream")
+            .body(audio)
+    }
+
+    /// Sends audio to the usual recipient and expects a 202; the note's id.
+    pub async fn accept(&self, query: &str, audio: Vec<u8>) -> String {
+        let response =
+            self.post_raw(&format!("to=%2B15551234567&{query}"), audio).send().await.expect("an answer");
+        let (status, body) = read(response).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        body["id"].as_str().expect("an id").to_owned()
+    }
+
+    pub async fn note(&self, id: &str) -> Value {
+        let (status, body) = read(self.get(&format!("/voice/{id}")).send().await.expect("an answer")).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    }
+
+    /// Waits until the note is as wanted. Woken by changes, not by time.
+    pub async fn until(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut changes = self.gateway.changes();
+        let waiting = async {
+            loop {
+                let note = self.note(id).await;
+                if wanted(&note) {
+                    return note;
+                }
+                let _ = changes.recv().await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(note) => note,
+            Err(_) => panic!("waited in vain; the note is {:#}", self.note(id).await),
+        }
+    }
+
+    pub async fn until_status(&self, id: &str, status: &str) -> Value {
+        self.until(id, |note| note["status"] == status).await
+    }
+
+    /// Waits until `made` attempts were made and moves time to the next one.
+    pub async fn to_next_attempt(&self, id: &str, made: usize) {
+        let note = self.until(id, |note| attempts(note) == made && note["status"] == "queued").await;
+        let at: jiff::Timestamp = note["next_attempt_at"].as_str().expect("a time").parse().expect("a time");
+        let wait = at.duration_since(self.clock.now());
+        self.clock.advance(Duration::try_from(wait).unwrap_or_default());
+    }
+
+    /// What arrived at one provider, refused requests left out.
+    pub fn delivered(&self, provider: &str) -> Vec<LedgerEntry> {
+        let entries = self.sandbox.ledger().into_iter();
+        entries.filter(|entry| entry.provider == provider && entry.form != "refused").collect()
+    }
+
+    /// How often an emulator saw the request that makes a note visible.
+    pub fn dispatches(&self) -> usize {
+        let requests = self.sandbox.requests().into_iter();
+        requests.filter(|request| matches!(request.operation, "voicememo" | "voice")).count()
+    }
+
+    /// Files on their way in or in the making.
+    pub fn stray_files(&self) -> Vec<PathBuf> {
+        let media = self.folder.path().join("media");
+        let mut folders = vec![media.join("incoming"), media.join("scratch")];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name() != "lock" {
+                    files.push(entry.path());
+                }
+            }
+        }
+        files
+    }
+
+    /// Stops everything as SIGTERM would.
+    pub async fn stop(mut self) -> tempfile::TempDir {
+        self.stop.cancel();
+        for task in self.tasks.drain(1..) {
+            task.await.expect("stopped in order");
+        }
+        self.tasks[0].abort();
+        self.folder
+    }
+}
+
+/// How many attempts a note shows.
+pub fn attempts(note: &Value) -> usize {
+    note["attempts"].as_array().map_or(0, Vec::len)
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    (listener, url)
+}
+
+pub fn configuration(folder: &Path, url: &str, sandbox: &str) -> String {
+    let folder = folder.display();
+    format!(
+        r#"
+[server]
+public_url = "{url}"
+[storage]
+database = "sqlite://{folder}/voicegate.db"
+media = "{folder}/media"
+[fetch]
+allow_http = true
+allow_networks = ["127.0.0.0/8"]
+
+[tenants.a]
+api_keys = ["{KEY}"]
+route = ["imessage"]
+routes.both = ["imessage", "whatsapp"]
+[tenants.a.aliases.family]
+imessage = "linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd"
+whatsapp = "120363000000000000@g.us"
+[tenants.a.connections.imessage]
+provider = "linq"
+base_url = "{sandbox}/linq"
+token = "sandbox-linq-token"
+[tenants.a.connections.whatsapp]
+provider = "wawp"
+base_url = "{sandbox}/wawp"
+instance_id = "SANDBOX00001"
+access_token = "sandbox-wawp-token"
+
+[tenants.b]
+api_keys = ["{OTHER_KEY}"]
+route = ["imessage"]
+[tenants.b.connections.imessage]
+provider = "linq"
+base_url = "{sandbox}/linq"
+token = "sandbox-linq-token"
+"#
+    )
+}
+
+pub fn fixture(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Status and JSON body.
+pub async fn read(response: Response) -> (StatusCode, Value) {
+    let status = response.status();
+    let body = response.json().await.unwrap_or(Value::Null);
+    (status, body)
+}

@@ -1,0 +1,81 @@
+//! Audio out: to its owner and, by signed link, to providers.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use voicegate::{media::Which, note::NoteId};
+
+use crate::harness::{World, fixture, read};
+
+#[tokio::test]
+async fn a_note_gives_back_what_was_sent_and_what_came() {
+    let world = World::start().await;
+    let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
+    world.until_status(&id, "accepted").await;
+    let sent = world.get(&format!("/voice/{id}/audio")).send().await.expect("an answer");
+    assert_eq!(sent.headers()["content-type"], "audio/ogg; codecs=opus");
+    let arrived = world.delivered("wawp");
+    assert_eq!(body(sent).await, world.sandbox.audio(&arrived[0].id).expect("audio"));
+    let source = world.get(&format!("/voice/{id}/audio?source=1")).send().await.expect("an answer");
+    assert_eq!(source.headers()["content-type"], "audio/mpeg");
+    assert_eq!(body(source).await, fixture("speech-24k.mp3"));
+}
+
+#[tokio::test]
+async fn links_answer_ranges_and_head_and_expire() {
+    let world = World::start().await;
+    let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
+    world.until_status(&id, "accepted").await;
+    let note: NoteId = id.parse().expect("an id");
+    let base = world.url.parse().expect("a URL");
+    let now = voicegate::clock::Clock::now(&*world.clock);
+    let link = world.gateway.links.make(&base, note, Which::Sent, "voice.ogg", now, Duration::from_secs(60));
+
+    let whole = world.http.get(link.clone()).send().await.expect("an answer");
+    assert_eq!(whole.headers()["accept-ranges"], "bytes");
+    let whole = body(whole).await;
+    let head = world.http.head(link.clone()).send().await.expect("an answer");
+    assert_eq!(head.headers()["content-length"], whole.len().to_string().as_str());
+    assert_eq!(head.headers()["content-type"], "audio/ogg; codecs=opus");
+    for (range, expected) in [("bytes=10-19", &whole[10..20]), ("bytes=-5", &whole[whole.len() - 5..])] {
+        let part = world.http.get(link.clone()).header("range", range).send().await.expect("an answer");
+        assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT, "{range}");
+        assert_eq!(body(part).await, expected, "{range}");
+    }
+    let beyond =
+        world.http.get(link.clone()).header("range", "bytes=99999999-").send().await.expect("an answer");
+    assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+
+    world.clock.advance(Duration::from_secs(61));
+    let (status, problem) = read(world.http.get(link).send().await.expect("an answer")).await;
+    assert_eq!((status, problem["code"].as_str()), (StatusCode::GONE, Some("media_expired")));
+}
+
+#[tokio::test]
+async fn audio_is_removed_after_its_retention_and_the_note_after_its_own() {
+    let world = World::start().await;
+    let id = world.accept("", fixture("speech-24k.mp3")).await;
+    world.until_status(&id, "accepted").await;
+    world.clock.advance(Duration::from_secs(24 * 3600 + 1));
+    world.gateway.remove_what_is_old().await.expect("removed");
+    let (status, problem) =
+        read(world.get(&format!("/voice/{id}/audio")).send().await.expect("an answer")).await;
+    assert_eq!((status, problem["code"].as_str()), (StatusCode::GONE, Some("media_expired")));
+    assert_eq!(world.note(&id).await["status"], "accepted");
+    let left = std::fs::read_dir(world.folder.path().join("media/notes")).expect("a folder").count();
+    assert_eq!(left, 0);
+    world.clock.advance(Duration::from_secs(30 * 24 * 3600));
+    world.gateway.remove_what_is_old().await.expect("removed");
+    assert_eq!(
+        world.get(&format!("/voice/{id}")).send().await.expect("an answer").status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+async fn body(mut response: reqwest::Response) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(chunk) = response.chunk().await.expect("a body") {
+        all.extend_from_slice(&chunk);
+    }
+    all
+}

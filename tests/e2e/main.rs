@@ -1,0 +1,9 @@
+//! Black-box tests: what a bot, an operator and a provider see.
+
+mod accept;
+mod audio;
+mod delivery;
+mod harness;
+mod hostile;
+mod links;
+mod tenants;
