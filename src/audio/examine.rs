@@ -9,7 +9,7 @@ use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
 use super::mp4::Mp4;
-use super::sniff::{refusal, sniff};
+use super::sniff::{refusal, sniff, text_kind};
 use super::source::{Hints, SourceDetail};
 use super::{iff, ogg_opus, webm};
 
@@ -35,7 +35,8 @@ pub(super) fn examine(path: &Path, hints: &Hints) -> Result<Examined, AudioError
             found.container,
             SourceDetail { flavour: found.flavour, intact: true, ..SourceDetail::default() },
         ),
-        (None, Some(format)) if !head.is_empty() => {
+        // A declared format does not turn an error page into sound.
+        (None, Some(format)) if !head.is_empty() && text_kind(&head).is_none() => {
             let format =
                 format.checked().map_err(|detail| AudioError::probe(AudioErrorKind::Unsupported, detail))?;
             let detail = SourceDetail { intact: true, format: Some(format), ..SourceDetail::default() };

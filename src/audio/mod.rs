@@ -1,7 +1,7 @@
 //! The audio engine: reads what a bot sent, and makes of it what a target shows as a voice note.
 //!
 //! [`Engine::probe`] finds out what the bytes are, [`plan()`] what has to be done for a [`Profile`], and
-//! [`Engine::render`] does it and proves the result. ffmpeg decodes and encodes, behind [`ffmpeg`]; containers are
+//! [`Engine::render`] does it and proves the result. ffmpeg decodes and encodes, as a child process; containers are
 //! read and written in Rust.
 
 mod engine;

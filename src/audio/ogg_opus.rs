@@ -103,7 +103,9 @@ const CRC_TABLE: [u32; 256] = {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Placed {
     pub data: Vec<u8>,
-    /// Samples at 48 kHz up to the end of this packet, pre-skip included; the last one carries the end trim.
+    /// Samples at 48 kHz from the start of the stream to the end of this packet, pre-skip included; the last one
+    /// carries the end trim. A stream may start its count anywhere (RFC 7845 section 4.1); here it starts at 0,
+    /// because some players take another start for silence.
     pub granule: u64,
     /// A page ends with this packet.
     pub ends_page: bool,
@@ -179,7 +181,7 @@ pub(super) fn read(
             granule += length;
             let last_here = index + 1 == count;
             let granule = if last_here && page.last { page.granule } else { granule };
-            each(Placed { data, granule, ends_page: last_here && !stream.open })?;
+            each(Placed { data, granule: granule - start, ends_page: last_here && !stream.open })?;
         }
         if page.last {
             ended = Some(page.granule);

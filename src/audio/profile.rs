@@ -12,6 +12,8 @@ pub struct Profile {
     pub name: &'static str,
     /// For people: what the target needs.
     pub needs: &'static str,
+    /// For people: what is made where encoding is needed.
+    pub produces: &'static str,
     /// Largest file the target takes.
     pub max_bytes: Option<u64>,
     /// Whether the target takes these bytes untouched.
@@ -57,6 +59,7 @@ pub static PROFILES: &[Profile] = &[
         name: "linq-1",
         needs: "MP3, AAC (ADTS or M4A), WAV or AIFF with linear PCM, AMR-NB, or Opus or AAC in CAF, \
                 with at most 2 channels, 48 kHz and 10,000,000 bytes",
+        produces: "M4A, AAC-LC, mono, 64 kbit/s, index first",
         max_bytes: Some(10_000_000),
         accepts: linq_accepts,
         remuxes: aac_fits,
@@ -67,6 +70,7 @@ pub static PROFILES: &[Profile] = &[
     Profile {
         name: "whatsapp-1",
         needs: "Ogg/Opus, mono, wideband (16 kHz), one 20 ms frame a packet, vendor `Recorder` and no comments",
+        produces: "Ogg/Opus, mono, 16 kHz, 24 kbit/s VBR, 20 ms frames",
         max_bytes: Some(16_000_000),
         accepts: recorder_accepts,
         remuxes: recorder_remuxes,
@@ -76,6 +80,7 @@ pub static PROFILES: &[Profile] = &[
     Profile {
         name: "whatsapp-3",
         needs: "Ogg/Opus, mono",
+        produces: "Ogg/Opus, mono, 48 kHz, 32 kbit/s VBR, 20 ms frames",
         max_bytes: Some(16_000_000),
         accepts: mono_opus_accepts,
         remuxes: mono_opus_remuxes,
@@ -86,6 +91,7 @@ pub static PROFILES: &[Profile] = &[
     Profile {
         name: "mp3-1",
         needs: "MP3, AAC (ADTS or M4A) or WAV with linear PCM, with at most 2 channels",
+        produces: "MP3, mono, 64 kbit/s",
         max_bytes: None,
         accepts: common_accepts,
         remuxes: aac_fits,

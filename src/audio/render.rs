@@ -138,6 +138,8 @@ async fn run(
         Ok(finished) if finished.success => Ok(output),
         Ok(finished) => {
             let log = String::from_utf8_lossy(&finished.log);
+            let said = log.lines().rfind(|line| line.contains("[error]") || line.contains("[fatal]"));
+            tracing::warn!(muxer, said = said.unwrap_or_default(), "ffmpeg failed to make a file");
             let missing = log.lines().any(|line| line.contains("Unknown encoder"));
             let size = output.as_file().metadata().map_or(0, |metadata| metadata.len());
             Err(match (missing, size >= bench.limits.max_output) {

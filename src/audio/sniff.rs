@@ -140,7 +140,7 @@ const READ_TYPES: &[&str] = &[
 ];
 
 /// Text that people send in place of audio, by how it begins.
-fn text_kind(head: &[u8]) -> Option<&'static str> {
+pub(super) fn text_kind(head: &[u8]) -> Option<&'static str> {
     let head = &head[..head.len().min(512)];
     // Samples may begin with any byte, a brace or a bracket too; text has no control characters.
     if head.iter().any(|&byte| byte < 0x20 && !byte.is_ascii_whitespace()) {

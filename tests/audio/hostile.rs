@@ -38,6 +38,9 @@ async fn headerless_samples_need_a_format() {
         serde_json::from_str(r#"{"encoding":"s16le","sample_rate":48000,"channels":2}"#).unwrap();
     let probed = bench.probe("speech-24k.mp3", Some(format)).await;
     assert_eq!((probed.facts.codec.0.as_str(), probed.detail.format), ("mp3", None));
+    let hints = Hints { format: Some(format), ..Hints::default() };
+    let error = bench.engine.probe(&fixture("page.mp3"), &hints).await.unwrap_err();
+    assert!(error.detail.contains("HTML"), "{error:?}");
     for bad in [
         r#"{"encoding":"s16le","sample_rate":0,"channels":1}"#,
         r#"{"encoding":"s16le","sample_rate":16000,"channels":9}"#,

@@ -4,4 +4,5 @@
 mod hostile;
 mod load;
 mod matrix;
+mod proof;
 mod tools;

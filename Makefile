@@ -1,0 +1,29 @@
+# Every target does its own set-up: what is installed already costs nothing.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint setup
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## run gateway and sandbox, send a voice note through each provider, stay (ARGS=--once to exit)
+	$(CARGO) run -- demo $(ARGS)
+
+test: ## run the whole suite (ARGS are for cargo nextest run)
+	@scripts/setup.sh --test
+	$(CARGO) test --workspace --doc --quiet
+	$(CARGO) nextest run --workspace $(ARGS)
+
+build: setup ## build target/debug/voicegate
+	$(CARGO) build
+
+lint: ## check formatting, clippy and the documentation; warnings are errors
+	@scripts/setup.sh --lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items
+
+setup: ## install what is missing: a C compiler, ffmpeg
+	@scripts/setup.sh

@@ -1,0 +1,123 @@
+#!/bin/sh
+# Installs what is missing on this machine. Silent, and done in a moment, when nothing is.
+#
+#   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
+#   scripts/setup.sh --test    also what the tests need: opusinfo, kill and cargo-nextest
+#   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
+set -eu
+
+for_tests= for_lint=
+for argument; do
+    case $argument in
+        --test) for_tests=1 ;;
+        --lint) for_lint=1 ;;
+        *) echo "usage: scripts/setup.sh [--test] [--lint]" >&2; exit 2 ;;
+    esac
+done
+
+say() { echo "setup: $*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# A compiler without the headers of its C library compiles nothing.
+has_compiler() { has cc && echo '#include <stdio.h>' | cc -fsyntax-only -x c - >/dev/null 2>&1; }
+
+# macOS has its certificates in the keychain. Elsewhere one of the usual bundles exists, or the caller names one.
+has_certificates() {
+    [ "$(uname -s)" = Darwin ] || [ -n "${SSL_CERT_FILE:-}" ] || [ -n "${SSL_CERT_DIR:-}" ] ||
+        [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ] ||
+        [ -s /etc/ssl/cert.pem ]
+}
+
+# The program: the shell's own `kill` is of no use to the tests.
+has_kill() { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; }
+
+apt= brew= what=
+# missing WHAT-IT-IS APT-PACKAGES BREW-PACKAGES
+missing() {
+    what="$what${what:+, }$1"
+    apt="$apt $2"
+    brew="$brew $3"
+}
+
+by_hand() {
+    say "$1"
+    say "install by hand, then run make again: $what"
+    [ "$(uname -s)" != Linux ] || say "Debian and Ubuntu, as root: apt-get update && apt-get install$apt"
+    exit 1
+}
+
+install_with_apt() {
+    sudo=
+    if [ "$(id -u)" -ne 0 ]; then
+        has sudo || by_hand "installing needs root, and there is no sudo here."
+        sudo=sudo
+    fi
+    say "missing: $what"
+    say "installing with ${sudo:+sudo }apt-get:$apt"
+    get() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null; }
+    # An index that is absent or old is fetched anew; a fresh one is not.
+    # shellcheck disable=SC2086 # a list of packages
+    if ! get --dry-run install --no-install-recommends $apt >/dev/null 2>&1 ||
+        ! get -y install --no-install-recommends $apt; then
+        say "fetching the list of packages first"
+        get update
+        get -y install --no-install-recommends $apt
+    fi
+}
+
+install_with_brew() {
+    say "missing: $what"
+    say "installing with brew:$brew"
+    # shellcheck disable=SC2086 # a list of packages
+    HOMEBREW_NO_AUTO_UPDATE="${HOMEBREW_NO_AUTO_UPDATE-1}" brew install --quiet $brew </dev/null
+}
+
+if ! has cargo; then
+    say "Rust is missing. See https://rustup.rs, then open a new shell and run make again."
+    exit 1
+fi
+
+if ! has_compiler; then
+    if [ "$(uname -s)" = Darwin ]; then
+        say "a C compiler is missing. Run: xcode-select --install, then run make again."
+        exit 1
+    fi
+    missing "a C compiler" "gcc libc6-dev" ""
+fi
+has_certificates || missing "CA certificates" "ca-certificates" ""
+has ffmpeg || missing "ffmpeg" "ffmpeg" "ffmpeg"
+if [ -n "$for_tests" ]; then
+    # ffprobe belongs to ffmpeg everywhere but where somebody put a single binary on the PATH.
+    has ffprobe || ! has ffmpeg || missing "ffprobe" "ffmpeg" "ffmpeg"
+    has opusinfo || missing "opusinfo" "opus-tools" "opus-tools"
+    has_kill || missing "kill" "procps" ""
+fi
+
+if [ -n "$what" ]; then
+    if has apt-get; then
+        install_with_apt
+    elif has brew; then
+        install_with_brew
+    else
+        by_hand "there is neither apt-get nor brew here."
+    fi
+fi
+
+if [ -n "$for_tests" ] && ! cargo nextest --version >/dev/null 2>&1; then
+    say "missing: cargo-nextest"
+    say "building it with cargo install, once; this takes some minutes"
+    cargo install cargo-nextest --locked
+fi
+
+if [ -n "$for_lint" ]; then
+    for component in rustfmt clippy; do
+        name=${component#rust}
+        cargo "$name" --version >/dev/null 2>&1 && continue
+        if ! has rustup; then
+            say "cargo $name is missing; install it the way Rust was installed here, then run make again."
+            exit 1
+        fi
+        say "adding to the Rust toolchain: $component"
+        rustup component add "$component"
+    done
+fi

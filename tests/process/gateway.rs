@@ -1,0 +1,193 @@
+//! A `voicegate serve` of its own, with the sandbox in this process.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use voicegate_sandbox::{Sandbox, SandboxOptions};
+
+pub const KEY: &str = "vg_test_key";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Process {
+    pub sandbox: Sandbox,
+    pub sandbox_url: String,
+    pub url: String,
+    pub folder: tempfile::TempDir,
+    pub http: reqwest::Client,
+    child: Option<Child>,
+}
+
+impl Process {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sandbox = Sandbox::new(SandboxOptions::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let sandbox_url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(sandbox.clone().serve(listener));
+        // Free now; nobody else on this machine takes a port that was just given out.
+        let port =
+            TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
+        let url = format!("http://127.0.0.1:{port}");
+        std::fs::write(folder.path().join("config.toml"), configuration(folder.path(), port, &sandbox_url))
+            .expect("written");
+        let http = reqwest::Client::new();
+        let mut process = Self { sandbox, sandbox_url, url, folder, http, child: None };
+        process.launch().await;
+        process
+    }
+
+    /// Starts the executable and waits until it is ready.
+    pub async fn launch(&mut self) {
+        let child = Command::new(env!("CARGO_BIN_EXE_voicegate"))
+            .arg("serve")
+            .arg("--config")
+            .arg(self.folder.path().join("config.toml"))
+            .current_dir(self.folder.path())
+            .env("RUST_LOG", "voicegate=info")
+            .stderr(std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the executable");
+        self.child = Some(child);
+        self.eventually("the gateway is ready", async || {
+            let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        self.folder.path().join("log")
+    }
+
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(signal).arg(self.pid().to_string()).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// SIGKILL: no handler, no flush, no goodbye.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("running");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+    }
+
+    /// Waits for the end; the exit code.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("running");
+        let waited = tokio::task::spawn_blocking(move || child.wait());
+        tokio::time::timeout(PATIENCE, waited)
+            .await
+            .expect("in time")
+            .expect("waited")
+            .expect("waited")
+            .code()
+    }
+
+    pub async fn send(&self, query: &str, audio: Vec<u8>) -> (u16, Value) {
+        let request = self
+            .http
+            .post(format!("{}/voice?to=%2B15551234567&{query}", self.url))
+            .bearer_auth(KEY)
+            .header("content-type", "audio/mpeg")
+            .body(audio);
+        let response = request.send().await.expect("an answer");
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    pub async fn accept(&self, query: &str) -> String {
+        let (status, note) = self.send(query, sample()).await;
+        assert_eq!(status, 202, "{note}");
+        note["id"].as_str().expect("an id").to_owned()
+    }
+
+    pub async fn note(&self, id: &str) -> Value {
+        let request = self.http.get(format!("{}/voice/{id}", self.url)).bearer_auth(KEY);
+        request.send().await.expect("an answer").json().await.expect("a note")
+    }
+
+    pub async fn until_status(&self, id: &str, status: &str) -> Value {
+        self.eventually(status, async || {
+            let note = self.note(id).await;
+            (note["status"] == status).then_some(note)
+        })
+        .await
+    }
+
+    /// Waits for a condition in another process, which cannot wake us.
+    pub async fn eventually<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+        let waiting = async {
+            loop {
+                if let Some(found) = condition().await {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain for: {what}\n{}", self.logged()),
+        }
+    }
+
+    /// How often an emulator saw the request that makes a note visible.
+    pub fn dispatches(&self) -> usize {
+        let requests = self.sandbox.requests().into_iter();
+        requests.filter(|request| matches!(request.operation, "voicememo" | "voice")).count()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub fn sample() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio/speech-24k.mp3");
+    std::fs::read(path).expect("the sample")
+}
+
+fn configuration(folder: &Path, port: u16, sandbox: &str) -> String {
+    let folder = folder.display();
+    format!(
+        r#"
+[server]
+listen = "127.0.0.1:{port}"
+public_url = "http://127.0.0.1:{port}"
+header_timeout = "1s"
+body_timeout = "1s"
+[storage]
+database = "sqlite://{folder}/voicegate.db"
+media = "{folder}/media"
+[tenants.a]
+api_keys = ["{KEY}"]
+route = ["imessage"]
+[tenants.a.connections.imessage]
+provider = "linq"
+base_url = "{sandbox}/linq"
+token = "sandbox-linq-token"
+[tenants.a.connections.whatsapp]
+provider = "wawp"
+base_url = "{sandbox}/wawp"
+instance_id = "SANDBOX00001"
+access_token = "sandbox-wawp-token"
+"#
+    )
+}

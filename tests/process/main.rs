@@ -1,0 +1,5 @@
+//! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
+
+mod gateway;
+mod kill;
+mod serve;

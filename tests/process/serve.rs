@@ -1,0 +1,105 @@
+//! What an operator does to a running gateway.
+
+use std::{process::Command, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::gateway::{KEY, Process, sample};
+
+#[tokio::test]
+async fn a_hang_up_signal_moves_the_tenant_to_the_other_provider() {
+    let process = Process::start().await;
+    let first = process.accept("").await;
+    assert_eq!(process.until_status(&first, "accepted").await["provider"], "linq");
+    let file = process.folder.path().join("config.toml");
+    let config = std::fs::read_to_string(&file).expect("the configuration");
+    std::fs::write(&file, config.replace("route = [\"imessage\"]", "route = [\"whatsapp\"]"))
+        .expect("written");
+    process.signal("-HUP");
+    process.eventually("the reload", async || process.logged().contains("was reloaded").then_some(())).await;
+    let second = process.accept("").await;
+    assert_eq!(process.until_status(&second, "accepted").await["provider"], "wawp");
+    let providers: Vec<_> = process.sandbox.ledger().into_iter().map(|entry| entry.provider).collect();
+    assert_eq!(providers, ["linq", "wawp"]);
+}
+
+#[tokio::test]
+async fn a_termination_signal_ends_it_in_order() {
+    let mut process = Process::start().await;
+    process.signal("-TERM");
+    assert_eq!(process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_idle_client_holds_nothing_for_ever() {
+    let process = Process::start().await;
+    let address = process.url.trim_start_matches("http://").to_owned();
+    for sent in ["", "POST /voice HTTP/1.1\r\nHost: x\r\n"] {
+        let mut stream = TcpStream::connect(&address).await.expect("a connection");
+        stream.write_all(sent.as_bytes()).await.expect("written");
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        ended.unwrap_or_else(|_| panic!("still open after {sent:?}")).ok();
+    }
+    // A body that stops coming.
+    let mut stream = TcpStream::connect(&address).await.expect("a connection");
+    let head = format!(
+        "POST /voice?to=%2B15551234567 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\
+         Content-Type: audio/mpeg\r\nContent-Length: 1000\r\n\r\nabc"
+    );
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+    ended.expect("ended").ok();
+    assert!(
+        String::from_utf8_lossy(&answer).contains("invalid_request"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[tokio::test]
+async fn the_log_has_no_secret_and_no_number() {
+    let process = Process::start().await;
+    for via in ["via=imessage", "via=whatsapp"] {
+        let id = process.accept(via).await;
+        process.until_status(&id, "accepted").await;
+    }
+    let (status, _) = process.send("via=imessage&to=x", sample()).await;
+    assert_eq!(status, 400);
+    let log = process.logged();
+    assert!(log.contains("accepted by the provider"), "{log}");
+    for secret in [KEY, "sandbox-linq-token", "sandbox-wawp-token", "15551234567", "/m/"] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_stops_the_start_with_its_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, "[server]\nlistn = \"127.0.0.1:0\"\n").expect("written");
+    for command in ["serve", "check"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_voicegate"))
+            .args([command, "--config"])
+            .arg(&file)
+            .output()
+            .expect("the executable");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains("listn"), "{error}");
+    }
+}
+
+#[test]
+fn keys_new_prints_a_key_and_the_line_for_the_configuration() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_voicegate")).args(["keys", "new"]).output().expect("the executable");
+    let key = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    let line = String::from_utf8(output.stderr).expect("text");
+    assert!(key.starts_with("vg_") && key.len() == 46, "{key}");
+    let hash = hex::encode(voicegate::config::hash_key(&key));
+    assert!(line.contains(&format!("api_keys = [\"sha256:{hash}\"]")), "{line}");
+}

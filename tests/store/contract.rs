@@ -1,0 +1,368 @@
+//! Each function is one clause, given a store that nobody has used.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::json;
+use voicegate::{
+    audio::Hints,
+    note::{Note, NoteId, Source, Status, Stop},
+    store::{
+        Acceptance, Change, Claim, ClaimRequest, KeyClaim, KeyHolder, Learned, NewNote, Step, Store,
+        StoreError,
+    },
+};
+
+type Any = Arc<dyn Store>;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+pub fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn after(seconds: u64) -> Timestamp {
+    start() + Duration::from_secs(seconds)
+}
+
+fn stop(connection: &str, recipient: &str) -> Stop {
+    Stop {
+        connection: connection.to_owned(),
+        provider: "linq".to_owned(),
+        to: recipient.to_owned(),
+        recipient_key: recipient.to_owned(),
+    }
+}
+
+pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp) -> NewNote {
+    let note = Note {
+        id: NoteId::new(),
+        tenant: tenant.to_owned(),
+        status: Status::Queued,
+        to: recipient.to_owned(),
+        route: vec![stop(connection, recipient), stop("next", recipient)],
+        stop: 0,
+        source: Source::Stored,
+        hints: Hints::default(),
+        convert: None,
+        reply_to: None,
+        text: Some("hello".to_owned()),
+        metadata: json!({ "a": 1 }).as_object().expect("an object").clone(),
+        expires_at: now + Duration::from_secs(86_400),
+        probed: None,
+        sent: None,
+        form: None,
+        provider_message_id: None,
+        memory: None,
+        attempts: Vec::new(),
+        warnings: Vec::new(),
+        error: None,
+        next_attempt_at: Some(now),
+        created_at: now,
+        updated_at: now,
+        accepted_at: None,
+        audio_expired: false,
+    };
+    NewNote { note, idempotency: None, max_queue: 1000, max_queue_per_tenant: 1000 }
+}
+
+async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
+    let new = new_note("t", connection, recipient, start());
+    assert_eq!(store.accept(&new).await.expect("accepted"), Acceptance::Created);
+    new.note.id
+}
+
+async fn claim_up_to(store: &Any, now: Timestamp, limit: usize, room: usize) -> Vec<Claim> {
+    let concurrency = |_: &str| room;
+    let request = ClaimRequest { now, lease_until: now + LEASE, limit, concurrency: &concurrency };
+    store.claim(&request).await.expect("claimed")
+}
+
+async fn claim(store: &Any, now: Timestamp) -> Vec<Claim> {
+    claim_up_to(store, now, 100, 100).await
+}
+
+fn ids(claims: &[Claim]) -> Vec<NoteId> {
+    claims.iter().map(|claim| claim.note.id).collect()
+}
+
+async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreError> {
+    store.write(claim, &Change { note: &claim.note, learned: Learned::Keep, step }).await
+}
+
+fn retry(at: Timestamp) -> Step {
+    Step::Retry { at, pause_connection_until: None }
+}
+
+pub async fn an_accepted_note_is_there_and_due(store: Any) {
+    let new = new_note("t", "c", "r", start());
+    assert_eq!(store.accept(&new).await.expect("accepted"), Acceptance::Created);
+    assert_eq!(store.note(new.note.id).await.expect("read").as_ref(), Some(&new.note));
+    assert_eq!(store.note(NoteId::new()).await.expect("read"), None);
+    assert_eq!(store.queue_depth().await.expect("a number"), 1);
+    let claims = claim(&store, start()).await;
+    assert_eq!(claims[0].note, new.note);
+    assert!(!claims[0].interrupted);
+    write(&store, &claims[0], Step::Done).await.expect("written");
+    assert_eq!(store.queue_depth().await.expect("a number"), 0);
+    store.ping().await.expect("alive");
+}
+
+pub async fn a_key_is_claimed_once_and_forgotten_in_time(store: Any) {
+    let with_key = |fingerprint: &str, now: Timestamp| {
+        let key = KeyClaim { key: "k".into(), fingerprint: fingerprint.into(), expires_at: now + LEASE };
+        NewNote { idempotency: Some(key), ..new_note("t", "c", "r", now) }
+    };
+    let first = with_key("f", start());
+    assert_eq!(store.accept(&first).await.expect("accepted"), Acceptance::Created);
+    let holder = KeyHolder { fingerprint: "f".into(), note: first.note.id };
+    let second = with_key("g", after(59));
+    assert_eq!(store.accept(&second).await.expect("answered"), Acceptance::KeyTaken(holder.clone()));
+    assert_eq!(store.note(second.note.id).await.expect("read"), None);
+    assert_eq!(store.idempotency("t", "k", after(59)).await.expect("read"), Some(holder));
+    assert_eq!(store.idempotency("other", "k", after(59)).await.expect("read"), None);
+    assert_eq!(store.idempotency("t", "k", after(60)).await.expect("read"), None);
+    let third = with_key("h", after(61));
+    assert_eq!(store.accept(&third).await.expect("accepted"), Acceptance::Created);
+}
+
+pub async fn simultaneous_requests_with_one_key_make_one_note(store: Any) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let key = KeyClaim { key: "k".into(), fingerprint: "f".into(), expires_at: after(60) };
+            let new = NewNote { idempotency: Some(key), ..new_note("t", "c", "r", start()) };
+            store.accept(&new).await.expect("answered")
+        });
+    }
+    let answers = tasks.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| **answer == Acceptance::Created).count(), 1);
+    assert_eq!(store.queue_depth().await.expect("a number"), 1);
+}
+
+pub async fn bounds_refuse_and_store_nothing(store: Any) {
+    let bounded = |tenant: &str, key: &str| NewNote {
+        idempotency: Some(KeyClaim { key: key.into(), fingerprint: "f".into(), expires_at: after(60) }),
+        max_queue: 3,
+        max_queue_per_tenant: 2,
+        ..new_note(tenant, "c", "r", start())
+    };
+    for (tenant, key, answer) in [
+        ("a", "1", Acceptance::Created),
+        ("a", "2", Acceptance::Created),
+        ("a", "3", Acceptance::QueueFull),
+        ("b", "1", Acceptance::Created),
+        ("b", "2", Acceptance::QueueFull),
+    ] {
+        assert_eq!(store.accept(&bounded(tenant, key)).await.expect("answered"), answer, "{tenant}{key}");
+    }
+    assert_eq!(
+        store.idempotency("a", "3", start()).await.expect("read"),
+        None,
+        "a refused note claims no key"
+    );
+}
+
+pub async fn only_the_head_of_a_lane_is_leased(store: Any) {
+    let first = accept(&store, "c", "r").await;
+    let second = accept(&store, "c", "r").await;
+    let elsewhere = accept(&store, "c", "s").await;
+    let other = accept(&store, "d", "r").await;
+    let claims = claim(&store, start()).await;
+    assert_eq!(ids(&claims), [first, elsewhere, other]);
+    assert_eq!(ids(&claim(&store, start()).await), []);
+    write(&store, &claims[0], Step::Done).await.expect("written");
+    assert_eq!(ids(&claim(&store, start()).await), [second]);
+}
+
+pub async fn a_connection_gets_no_more_than_it_has_room_for(store: Any) {
+    for recipient in ["1", "2", "3", "4"] {
+        accept(&store, "c", recipient).await;
+    }
+    let other = accept(&store, "d", "1").await;
+    let claims = claim_up_to(&store, start(), 100, 2).await;
+    assert_eq!((claims.len(), claims[2].note.id), (3, other));
+    assert_eq!(ids(&claim_up_to(&store, start(), 100, 2).await), []);
+    write(&store, &claims[0], Step::Done).await.expect("written");
+    assert_eq!(claim_up_to(&store, start(), 100, 2).await.len(), 1);
+    assert_eq!(claim_up_to(&store, start(), 1, 9).await.len(), 1, "the limit holds, too");
+}
+
+pub async fn a_lease_is_nobody_elses_until_it_runs_out(store: Any) {
+    let id = accept(&store, "c", "r").await;
+    let first = claim(&store, start()).await.remove(0);
+    assert_eq!(store.next_due(start()).await.expect("a time"), Some(after(60)));
+    assert_eq!(ids(&claim(&store, after(59)).await), []);
+    let second = claim(&store, after(60)).await.remove(0);
+    assert_eq!((second.note.id, second.interrupted), (id, false));
+    assert!(second.fence > first.fence);
+}
+
+pub async fn an_old_fence_changes_nothing(store: Any) {
+    let id = accept(&store, "c", "r").await;
+    let mut old = claim(&store, start()).await.remove(0);
+    let new = claim(&store, after(60)).await.remove(0);
+    old.note.status = Status::Failed;
+    let steps =
+        [Step::Progress, Step::Dispatching, retry(after(1)), Step::Hold { until: after(1) }, Step::Done];
+    for step in steps {
+        assert!(matches!(write(&store, &old, step).await, Err(StoreError::LeaseLost)), "{step:?}");
+    }
+    assert_eq!(store.note(id).await.expect("read").map(|note| note.status), Some(Status::Queued));
+    write(&store, &new, Step::Done).await.expect("written");
+    assert!(matches!(write(&store, &new, Step::Done).await, Err(StoreError::LeaseLost)), "done is done");
+}
+
+pub async fn a_lease_that_ends_while_sending_is_an_interruption(store: Any) {
+    let id = accept(&store, "c", "r").await;
+    let first = claim(&store, start()).await.remove(0);
+    write(&store, &first, Step::Progress).await.expect("written");
+    write(&store, &first, Step::Dispatching).await.expect("written");
+    assert!(
+        matches!(write(&store, &first, Step::Dispatching).await, Err(StoreError::LeaseLost)),
+        "a dispatch begins once"
+    );
+    let second = claim(&store, after(60)).await.remove(0);
+    assert_eq!((second.note.id, second.interrupted), (id, true));
+    // Whoever takes it over may die, too.
+    let third = claim(&store, after(120)).await.remove(0);
+    assert!(third.interrupted);
+    write(&store, &third, Step::Hold { until: after(150) }).await.expect("written");
+}
+
+pub async fn a_retry_waits_for_its_time_and_keeps_its_place(store: Any) {
+    let first = accept(&store, "c", "r").await;
+    let second = accept(&store, "c", "r").await;
+    let claimed = claim(&store, start()).await.remove(0);
+    write(&store, &claimed, retry(after(10))).await.expect("written");
+    assert_eq!(store.next_due(start()).await.expect("a time"), Some(after(10)));
+    assert_eq!(ids(&claim(&store, after(9)).await), [], "the second waits for the first");
+    let claimed = claim(&store, after(10)).await.remove(0);
+    assert_eq!(claimed.note.id, first);
+    write(&store, &claimed, Step::Done).await.expect("written");
+    assert_eq!(ids(&claim(&store, after(10)).await), [second]);
+}
+
+pub async fn a_paused_connection_waits_and_no_other(store: Any) {
+    let first = accept(&store, "c", "r").await;
+    let claimed = claim(&store, start()).await.remove(0);
+    let second = accept(&store, "c", "s").await;
+    let other = accept(&store, "d", "s").await;
+    let pause = Step::Retry { at: after(10), pause_connection_until: Some(after(20)) };
+    write(&store, &claimed, pause).await.expect("written");
+    assert_eq!(ids(&claim(&store, after(1)).await), [other]);
+    assert_eq!(ids(&claim(&store, after(19)).await), []);
+    let due: HashSet<_> = ids(&claim(&store, after(20)).await).into_iter().collect();
+    assert_eq!(due, HashSet::from([first, second]));
+}
+
+pub async fn a_held_lane_is_let_go_in_time(store: Any) {
+    let first = accept(&store, "c", "r").await;
+    let second = accept(&store, "c", "r").await;
+    let mut claimed = claim(&store, start()).await.remove(0);
+    claimed.note.status = Status::Unknown;
+    write(&store, &claimed, Step::Hold { until: after(30) }).await.expect("written");
+    assert_eq!(store.next_due(start()).await.expect("a time"), Some(after(30)));
+    assert_eq!(ids(&claim(&store, after(29)).await), []);
+    assert_eq!(ids(&claim(&store, after(30)).await), [second]);
+    assert_eq!(store.note(first).await.expect("read").map(|note| note.status), Some(Status::Unknown));
+}
+
+pub async fn an_expired_note_comes_up_although_its_lane_is_blocked(store: Any) {
+    accept(&store, "c", "r").await;
+    let mut short = new_note("t", "c", "r", start());
+    short.note.expires_at = after(10);
+    store.accept(&short).await.expect("accepted");
+    let first = claim(&store, start()).await.remove(0);
+    write(&store, &first, retry(after(40))).await.expect("written");
+    assert_eq!(store.next_due(start()).await.expect("a time"), Some(after(10)));
+    assert_eq!(ids(&claim(&store, after(10)).await), [short.note.id]);
+}
+
+pub async fn a_note_that_moves_on_is_in_its_new_lane(store: Any) {
+    let first = accept(&store, "c", "r").await;
+    let second = accept(&store, "c", "r").await;
+    let mut claimed = claim(&store, start()).await.remove(0);
+    assert!(claimed.note.next_stop());
+    write(&store, &claimed, retry(start())).await.expect("written");
+    let claims = claim(&store, start()).await;
+    assert_eq!(ids(&claims), [first, second], "the old lane is free, and the new one has its note");
+    assert_eq!(claims[0].note.current().connection, "next");
+}
+
+pub async fn what_was_learned_comes_back_until_it_is_old_or_dropped(store: Any) {
+    let learn = async |claim: &Claim, learned: Learned| {
+        store.write(claim, &Change { note: &claim.note, learned, step: Step::Done }).await.expect("written");
+    };
+    accept(&store, "c", "r").await;
+    let claimed = claim(&store, start()).await.remove(0);
+    assert_eq!(claimed.learned, None);
+    let lane = claimed.note.lane();
+    let set = Learned::Set { lane: lane.clone(), value: json!({ "chat": 1 }), expires_at: after(100) };
+    learn(&claimed, set).await;
+
+    accept(&store, "c", "r").await;
+    accept(&store, "c", "s").await;
+    let claims = claim(&store, after(99)).await;
+    assert_eq!(claims[0].learned, Some(json!({ "chat": 1 })));
+    assert_eq!(claims[1].learned, None, "another recipient");
+    learn(&claims[0], Learned::Keep).await;
+    accept(&store, "c", "r").await;
+    let claimed = claim(&store, after(100)).await.remove(0);
+    assert_eq!(claimed.learned, None, "too old");
+    learn(&claimed, Learned::Set { lane: lane.clone(), value: json!(2), expires_at: after(900) }).await;
+    accept(&store, "c", "r").await;
+    let claimed = claim(&store, after(101)).await.remove(0);
+    assert_eq!(claimed.learned, Some(json!(2)));
+    learn(&claimed, Learned::Forget { lane }).await;
+    accept(&store, "c", "r").await;
+    assert_eq!(claim(&store, after(102)).await[0].learned, None);
+}
+
+pub async fn old_audio_is_listed_and_old_notes_are_forgotten(store: Any) {
+    let old = accept(&store, "c", "r").await;
+    let live = accept(&store, "c", "s").await;
+    let claimed = claim(&store, start()).await.remove(0);
+    assert_eq!(claimed.note.id, old);
+    write(&store, &claimed, Step::Done).await.expect("written");
+    assert_eq!(store.notes_with_old_audio(after(1), 10).await.expect("read"), [old]);
+    assert_eq!(store.forget(after(1), after(1)).await.expect("done"), 0, "its audio is still there");
+    store.audio_removed(old).await.expect("recorded");
+    assert_eq!(store.notes_with_old_audio(after(1), 10).await.expect("read"), []);
+    assert!(store.note(old).await.expect("read").expect("kept").audio_expired);
+    assert_eq!(store.forget(after(1), after(1)).await.expect("done"), 1);
+    assert_eq!(store.note(old).await.expect("read"), None);
+    assert!(store.note(live).await.expect("read").is_some());
+}
+
+pub async fn a_secret_is_made_once(store: Any) {
+    assert_eq!(store.secret("links", [1; 32]).await.expect("a secret"), [1; 32]);
+    assert_eq!(store.secret("links", [2; 32]).await.expect("a secret"), [1; 32]);
+    assert_eq!(store.secret("other", [2; 32]).await.expect("a secret"), [2; 32]);
+}
+
+pub async fn ending_all_leases_frees_them(store: Any) {
+    let leased = accept(&store, "c", "r").await;
+    let sending = accept(&store, "c", "s").await;
+    let claims = claim(&store, start()).await;
+    write(&store, &claims[1], Step::Dispatching).await.expect("written");
+    assert_eq!(store.end_all_leases(after(1)).await.expect("done"), 2);
+    let mut claims = claim(&store, after(1)).await;
+    claims.sort_by_key(|claim| claim.interrupted);
+    assert_eq!((ids(&claims), claims[1].interrupted), (vec![leased, sending], true));
+}
+
+pub async fn concurrent_claims_never_share_a_delivery(store: Any) {
+    for recipient in 0..60 {
+        accept(&store, "c", &recipient.to_string()).await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move { ids(&claim_up_to(&store, start(), 10, 100).await) });
+    }
+    let claimed: Vec<_> = tasks.join_all().await.concat();
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!((claimed.len(), distinct.len()), (60, 60));
+}

@@ -1,0 +1,75 @@
+//! The contract of [`Store`], for every implementation there is.
+
+mod contract;
+
+use std::sync::Arc;
+
+use voicegate::store::{SqliteStore, Store};
+
+/// A store that nobody has used, and what keeps it alive.
+async fn sqlite() -> (Arc<dyn Store>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(&folder.path().join("nested/voicegate.db")).await.expect("a store");
+    (Arc::new(store), folder)
+}
+
+/// Runs each clause of the contract against a fresh store of each kind.
+macro_rules! contract {
+    ($($clause:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $clause() {
+                    let (store, _keep) = super::sqlite().await;
+                    super::contract::$clause(store).await;
+                }
+            )+
+        }
+    };
+}
+
+contract! {
+    an_accepted_note_is_there_and_due,
+    a_key_is_claimed_once_and_forgotten_in_time,
+    simultaneous_requests_with_one_key_make_one_note,
+    bounds_refuse_and_store_nothing,
+    only_the_head_of_a_lane_is_leased,
+    a_connection_gets_no_more_than_it_has_room_for,
+    a_lease_is_nobody_elses_until_it_runs_out,
+    an_old_fence_changes_nothing,
+    a_lease_that_ends_while_sending_is_an_interruption,
+    a_retry_waits_for_its_time_and_keeps_its_place,
+    a_paused_connection_waits_and_no_other,
+    a_held_lane_is_let_go_in_time,
+    an_expired_note_comes_up_although_its_lane_is_blocked,
+    a_note_that_moves_on_is_in_its_new_lane,
+    what_was_learned_comes_back_until_it_is_old_or_dropped,
+    old_audio_is_listed_and_old_notes_are_forgotten,
+    a_secret_is_made_once,
+    ending_all_leases_frees_them,
+    concurrent_claims_never_share_a_delivery,
+}
+
+#[tokio::test]
+async fn a_database_in_use_is_refused_and_one_that_was_closed_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("voicegate.db");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    let error = SqliteStore::open(&path).await.expect_err("in use").to_string();
+    assert!(error.contains("in use"), "{error}");
+    drop(store);
+    SqliteStore::open(&path).await.expect("free again");
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_reopen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("voicegate.db");
+    let new = contract::new_note("t", "c", "r", contract::start());
+    {
+        let store = SqliteStore::open(&path).await.expect("a store");
+        store.accept(&new).await.expect("accepted");
+    }
+    let store = SqliteStore::open(&path).await.expect("a store");
+    assert_eq!(store.note(new.note.id).await.expect("read"), Some(new.note));
+}
