@@ -39,3 +39,11 @@ pub static PROVIDERS: &[&Descriptor] = &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR];
 pub fn find(name: &str) -> Option<&'static Descriptor> {
     PROVIDERS.iter().find(|descriptor| descriptor.name == name).copied()
 }
+
+/// Reads a recipient; `PROVIDER:` may be any provider that there is.
+///
+/// # Errors
+/// [`RecipientError::Invalid`] where `text` fits no form.
+pub fn parse_recipient(text: &str) -> Result<Recipient, RecipientError> {
+    Recipient::parse(text, |name| find(name).is_some())
+}

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::{Host, Url};
-use voicegate_providers::{self as providers, Degrade, Intake, Provider, Settings};
+use voicegate_providers::{self as providers, Degrade, Intake, Provider, Settings, parse_recipient};
 
 use super::values::{Rate, Span24, is_reference, secret};
 use crate::{
@@ -212,11 +212,11 @@ impl Build<'_> {
             }
         }
         for (alias, targets) in &raw.aliases {
-            for connection in targets.keys().filter(|name| !known(name)) {
-                wrong.push((
-                    format!("{path}.aliases.{alias}.{connection}"),
-                    format!("there is no connection \"{connection}\""),
-                ));
+            for (connection, target) in targets {
+                let provider = connections.get(connection).map(|found| found.as_ref().map(|c| &c.provider));
+                if let Err(why) = alias_target(connection, target, provider) {
+                    wrong.push((format!("{path}.aliases.{alias}.{connection}"), why));
+                }
             }
         }
         for name in raw.routes.keys().filter(|name| known(name)) {
@@ -366,6 +366,19 @@ impl Build<'_> {
         }
         resolved
     }
+}
+
+/// `provider` is `None` where there is no such connection, `Some(None)` where that has mistakes of its own.
+fn alias_target(
+    connection: &str,
+    target: &str,
+    provider: Option<Option<&Arc<dyn Provider>>>,
+) -> Result<(), String> {
+    let provider = provider.ok_or_else(|| format!("there is no connection \"{connection}\""))?;
+    let recipient = parse_recipient(target).map_err(|error| error.to_string())?;
+    provider.map_or(Ok(()), |provider| {
+        provider.recipient_key(&recipient).map(drop).map_err(|error| error.to_string())
+    })
 }
 
 fn key_hash(text: &str) -> Result<[u8; 32], String> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
-use voicegate_providers::{self as providers, Recipient, RecipientError, ReplySupport};
+use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient};
 
 use crate::{
     audio::{self, Convert, Hints, Probed},
@@ -241,11 +241,6 @@ impl std::fmt::Display for Target<'_> {
             Self::Alias { name, .. } => write!(f, "alias:{name}"),
         }
     }
-}
-
-/// Reads a recipient; `PROVIDER:` may be any provider that there is.
-pub fn parse_recipient(text: &str) -> Result<Recipient, RecipientError> {
-    Recipient::parse(text, |name| providers::find(name).is_some())
 }
 
 /// The provider's id of the message being answered. Where the provider has no replies, or the id cannot be one of

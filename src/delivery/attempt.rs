@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use voicegate_providers::{Accepted, Context, Memory, OutboundAudio, OutboundNote};
+use voicegate_providers::{Accepted, Context, Memory, OutboundAudio, OutboundNote, parse_recipient};
 
-use super::{
-    accept::parse_recipient,
-    outcome::{self, Failure, Policy, Span},
-};
+use super::outcome::{self, Failure, Policy, Span};
 use crate::{
     audio::{self, Convert, Probed, Profile, Render, Work},
     config::{Connection, OnUnknown},

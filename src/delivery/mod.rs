@@ -1,5 +1,5 @@
-//! From an accepted request to its end: [`accept`] makes it durable, [`worker`] leases what is due, [`attempt`]
-//! makes one try, [`outcome`] says what its end means, [`backoff`] when the next one follows.
+//! From an accepted request to its end: [`accept`] makes it durable, `worker` leases what is due, `attempt` makes
+//! one try, [`outcome`] says what its end means, `backoff` when the next one follows.
 
 pub mod accept;
 mod attempt;

@@ -1,6 +1,6 @@
 //! Request bodies: read within bounds of size and time, and understood or refused by field.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use axum::body::{Body, BodyDataStream};
 use base64::{

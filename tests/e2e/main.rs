@@ -2,6 +2,7 @@
 
 mod accept;
 mod audio;
+mod convert;
 mod delivery;
 mod harness;
 mod hostile;

@@ -15,7 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Process {
     pub sandbox: Sandbox,
-    pub sandbox_url: String,
     pub url: String,
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
@@ -36,7 +35,7 @@ impl Process {
         std::fs::write(folder.path().join("config.toml"), configuration(folder.path(), port, &sandbox_url))
             .expect("written");
         let http = reqwest::Client::new();
-        let mut process = Self { sandbox, sandbox_url, url, folder, http, child: None };
+        let mut process = Self { sandbox, url, folder, http, child: None };
         process.launch().await;
         process
     }
