@@ -256,7 +256,12 @@ fn decode(base64: &str) -> Result<Vec<u8>, Problem> {
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let alphabet = if base64.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
-    GeneralPurpose::new(alphabet, LENIENT).decode(base64).map_err(|_| {
+    // Some encoders wrap their lines.
+    let mut base64 = Cow::Borrowed(base64);
+    if base64.contains(['\r', '\n']) {
+        base64 = base64.replace(['\r', '\n'], "").into();
+    }
+    GeneralPurpose::new(alphabet, LENIENT).decode(base64.as_bytes()).map_err(|_| {
         Problem::invalid("audio.data", "this is neither base64 nor a data URI with base64 in it")
     })
 }

@@ -37,8 +37,13 @@ async fn json_with_data_arrives_as_a_voice_note() {
 }
 
 #[tokio::test]
-async fn a_data_uri_is_read_too() {
+async fn a_data_uri_and_wrapped_base64_are_read_too() {
     let world = World::start().await;
+    let wrapped = BASE64_STANDARD.encode(fixture("speech-24k.mp3"));
+    let wrapped: Vec<_> = wrapped.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
+    let body = json!({ "to": PHONE, "audio": { "data": wrapped.join("\r\n") } });
+    let (status, note) = read(world.post_json(&body).send().await.expect("an answer")).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{note}");
     let data = format!("data:audio/mpeg;base64,{}", BASE64_STANDARD.encode(fixture("speech-24k.mp3")));
     let (status, note) = read(
         world.post_json(&json!({ "to": PHONE, "audio": { "data": data } })).send().await.expect("an answer"),
