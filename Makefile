@@ -2,6 +2,12 @@
 
 CARGO ?= cargo
 
+# Demo and tests talk to this machine only. A proxy that the environment names must not get in between.
+comma := ,
+spared := $(or $(NO_PROXY),$(no_proxy))
+export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
+export no_proxy := $(NO_PROXY)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test build lint setup
 

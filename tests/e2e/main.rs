@@ -4,6 +4,7 @@ mod accept;
 mod audio;
 mod convert;
 mod delivery;
+mod fetch;
 mod harness;
 mod hostile;
 mod links;
