@@ -225,6 +225,24 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Removes audio whose note never came to be: a process died after it had stored the bytes and before it had
+    /// committed the note. Younger than an hour, the request may still be under way.
+    ///
+    /// # Errors
+    /// Where database or disk does not answer.
+    pub async fn remove_orphans(&self) -> anyhow::Result<()> {
+        let old = before(self.clock.now(), Duration::from_secs(3600));
+        for id in self.media.list().await? {
+            if id.made_at().is_some_and(|made| made < old) && self.store.note(id).await?.is_none() {
+                tracing::info!(note.id = %id, "removing audio without a note");
+                self.media.remove(id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn before(now: Timestamp, span: Duration) -> Timestamp {
     now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH)
 }

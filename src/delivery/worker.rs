@@ -100,6 +100,9 @@ impl Worker {
 }
 
 async fn housekeeping(gateway: Arc<Gateway>, stop: CancellationToken) {
+    if let Err(error) = gateway.remove_orphans().await {
+        tracing::error!(%error, "audio without a note could not be removed");
+    }
     loop {
         if let Err(error) = gateway.remove_what_is_old().await {
             tracing::error!(%error, "old audio and notes could not be removed");

@@ -104,6 +104,22 @@ impl MediaStore {
         }
     }
 
+    /// The notes that have a folder here.
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn list(&self) -> io::Result<Vec<NoteId>> {
+        let notes = self.notes();
+        blocking(move || {
+            let mut ids = Vec::new();
+            for entry in std::fs::read_dir(notes)? {
+                ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<NoteId>().ok()));
+            }
+            Ok(ids)
+        })
+        .await
+    }
+
     /// Whether a file can be written right now.
     ///
     /// # Errors

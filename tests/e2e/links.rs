@@ -72,6 +72,22 @@ async fn audio_is_removed_after_its_retention_and_the_note_after_its_own() {
     );
 }
 
+#[tokio::test]
+async fn audio_whose_note_never_came_to_be_is_removed() {
+    let world = World::start().await;
+    let kept = world.accept("", fixture("speech-24k.mp3")).await;
+    world.until_status(&kept, "accepted").await;
+    let orphan = world.folder.path().join("media/notes").join(NoteId::new().to_string());
+    std::fs::create_dir(&orphan).expect("a folder");
+    std::fs::write(orphan.join("source"), "audio").expect("written");
+    world.gateway.remove_orphans().await.expect("looked");
+    assert!(orphan.exists(), "its request may be under way");
+    world.clock.advance(Duration::from_secs(3601));
+    world.gateway.remove_orphans().await.expect("looked");
+    assert!(!orphan.exists());
+    assert!(world.folder.path().join("media/notes").join(kept).exists());
+}
+
 async fn body(mut response: reqwest::Response) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(chunk) = response.chunk().await.expect("a body") {
