@@ -7,12 +7,12 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     audio::{Engine, EngineOptions},
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
-    delivery::attempt_limit,
     media::{Fetcher, Links, MediaStore},
     note::NoteId,
     store::{SqliteStore, Store, StoreError},
@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// closing ends as an unknown outcome.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 
-/// Notes whose old audio is removed at once.
+/// Notes whose old audio is looked up at once.
 const SWEEP: u32 = 500;
 
 /// What a reload replaces, as one.
@@ -34,24 +34,38 @@ pub struct Live {
     pub config: Config,
     pub tenants: Tenants,
     pub fetcher: Fetcher,
+    /// For every provider; adapters are given it, they never make one.
+    pub http: reqwest::Client,
 }
 
 impl Live {
     fn new(config: Config, tenants: Tenants) -> anyhow::Result<Self> {
         let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
-        Ok(Self { config, tenants, fetcher })
+        let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
+        let http = reqwest::Client::builder()
+            // Always before the time limit of a whole request: a connection that never came about proves that
+            // nothing was sent, a request that took too long proves nothing.
+            .connect_timeout(timeouts.min().map_or(CONNECT_TIMEOUT, |least| CONNECT_TIMEOUT.min(least / 2)))
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .user_agent(concat!("voicegate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("setting up TLS")?;
+        Ok(Self { config, tenants, fetcher, http })
     }
 
-    /// The longest that a try may take before its visible request.
+    /// The longest that a try may take before its visible request, each of its steps taking its own limit:
+    /// download; probe, remux and encode; look-up, upload request and upload.
     pub fn prepare_limit(&self, connection: &Connection) -> Duration {
-        attempt_limit(self.config.fetch.timeout.0, self.config.audio.timeout.0, connection.timeout)
+        self.config.fetch.timeout.0 + 3 * self.config.audio.timeout.0 + 3 * connection.timeout
     }
 
     /// A lease outlives any try that was started under it.
     pub fn lease(&self) -> Duration {
         let connections = self.tenants.iter().flat_map(|tenant| tenant.connections.values());
         let longest = connections.map(|connection| self.prepare_limit(connection) + connection.timeout).max();
-        longest.unwrap_or_default() + Duration::from_secs(60)
+        longest.unwrap_or_default() + Duration::from_secs(180)
     }
 
     /// How many notes of `TENANT/CONNECTION` may be in flight.
@@ -71,8 +85,8 @@ pub struct Gateway {
     pub media: MediaStore,
     pub engine: Engine,
     pub links: Links,
-    /// For every provider; adapters are given it, they never make one.
-    pub http: reqwest::Client,
+    /// Cancelled when the process is to end; nothing waits for anything from then on.
+    pub stop: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
     work: Notify,
@@ -87,7 +101,7 @@ impl Gateway {
     /// # Errors
     /// What the operator has to change.
     pub async fn open(layers: Layers, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<Self>> {
-        let (config, tenants) = config::load(&layers)?;
+        let (config, tenants) = config::load(&layers, None)?;
         for key in &tenants.without_effect {
             tracing::warn!(key, "{key} is checked but has no effect in this version");
         }
@@ -100,21 +114,13 @@ impl Gateway {
         let media = MediaStore::open(&config.storage.media_path())
             .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
         let engine = Engine::new(engine_options(&config)).context("audio")?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .user_agent(concat!("voicegate/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("setting up TLS")?;
         Ok(Arc::new(Self {
             clock,
             store: Arc::new(store),
             media,
             engine,
             links,
-            http,
+            stop: CancellationToken::new(),
             layers,
             live: ArcSwap::from_pointee(Live::new(config, tenants)?),
             work: Notify::new(),
@@ -133,8 +139,8 @@ impl Gateway {
     /// # Errors
     /// The mistakes; then everything stays as it was.
     pub fn reload(&self) -> anyhow::Result<()> {
-        let (mut config, tenants) = config::load(&self.layers)?;
         let old = self.live();
+        let (mut config, tenants) = config::load(&self.layers, Some(&old.config.server))?;
         for (section, changed) in [
             ("server", config.server != old.config.server),
             ("storage", config.storage != old.config.storage),
@@ -212,20 +218,28 @@ impl Gateway {
     pub async fn remove_what_is_old(&self) -> Result<(), StoreError> {
         let storage = self.live().config.storage.clone();
         let now = self.clock.now();
-        for note in self.store.notes_with_old_audio(before(now, storage.retention.0), SWEEP).await? {
-            match self.media.remove(note).await {
-                Ok(()) => self.store.audio_removed(note).await?,
-                Err(error) => {
-                    tracing::error!(note.id = %note, %error, "the audio of {note} could not be removed")
+        loop {
+            let notes = self.store.notes_with_old_audio(before(now, storage.retention.0), SWEEP).await?;
+            let mut removed = 0;
+            for &note in &notes {
+                match self.media.remove(note).await {
+                    Ok(()) => {
+                        self.store.audio_removed(note).await?;
+                        removed += 1;
+                    }
+                    Err(error) => {
+                        tracing::error!(note.id = %note, %error, "the audio of {note} could not be removed");
+                    }
                 }
+            }
+            if removed == 0 {
+                break;
             }
         }
         self.store.forget(before(now, storage.notes_retention.0), now).await?;
         Ok(())
     }
-}
 
-impl Gateway {
     /// Removes audio whose note never came to be: a process died after it had stored the bytes and before it had
     /// committed the note. Younger than an hour, the request may still be under way.
     ///
@@ -234,7 +248,7 @@ impl Gateway {
     pub async fn remove_orphans(&self) -> anyhow::Result<()> {
         let old = before(self.clock.now(), Duration::from_secs(3600));
         for id in self.media.list().await? {
-            if id.made_at().is_some_and(|made| made < old) && self.store.note(id).await?.is_none() {
+            if id.made_at().is_some_and(|made| made < old) && self.store.note(id, None).await?.is_none() {
                 tracing::info!(note.id = %id, "removing audio without a note");
                 self.media.remove(id).await?;
             }

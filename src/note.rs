@@ -143,6 +143,16 @@ pub enum Source {
     Url { url: String, headers: BTreeMap<String, String> },
 }
 
+impl Source {
+    /// Leaves of a URL only what tells one host's files apart: the rest may be a credential.
+    pub fn forget_secrets(&mut self) {
+        if let Self::Url { url, headers } = self {
+            headers.clear();
+            url.truncate(url.find(['?', '#']).unwrap_or(url.len()));
+        }
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

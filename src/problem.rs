@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use voicegate_providers::{SendError, Upstream};
 
-use crate::audio::AudioError;
+use crate::{audio::AudioError, store::StoreError};
 
 /// `code` is stable and decides the HTTP status; `detail` says what to do. Never a stack, a path, a secret or a
 /// URL with a token.
@@ -54,7 +54,7 @@ const CODES: &[(&str, u16, &str)] = &[
     ("reply_unsupported", 422, "Replies are not possible over this connection"),
     ("provider_rejected", 424, "The provider refused the note"),
     ("provider_unauthorized", 424, "The provider does not accept this account's request"),
-    ("provider_unavailable", 424, "The provider could not be reached"),
+    ("provider_unavailable", 424, "The provider gave no usable answer"),
     ("rate_limited", 429, "Too many requests"),
     ("internal", 500, "Something went wrong inside the gateway"),
     ("overloaded", 503, "The gateway is at its limit"),
@@ -134,6 +134,19 @@ impl From<&SendError> for Problem {
         problem
     }
 }
+
+/// A failing database is the gateway's fault; the log gets the reason.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Full) {
+            return Self::new("storage_full", STORAGE_FULL);
+        }
+        tracing::error!(%error, "the database failed");
+        Self::internal()
+    }
+}
+
+const STORAGE_FULL: &str = "the gateway's disk is full; try again when its operator made room";
 
 /// A full disk is the operator's to mend and has a code of its own; everything else of the kind is internal.
 impl From<std::io::Error> for Problem {

@@ -30,7 +30,7 @@ pub use error::{Disposition, SendError, SendErrorKind, Upstream};
 pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};
 pub use provider::{Context, Descriptor, Prepared, Provider};
 pub use recipient::{JidServer, Recipient, RecipientError};
-pub use settings::{BaseUrl, ConfigError, Settings};
+pub use settings::{BaseUrl, ConfigError, Settings, without_values};
 
 /// Every adapter there is, in the order in which documentation lists them.
 pub static PROVIDERS: &[&Descriptor] = &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR];

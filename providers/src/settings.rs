@@ -33,7 +33,7 @@ impl std::fmt::Debug for Settings {
 
 /// serde quotes the offending value (`invalid type: string "hunter2", expected ...`); a setting may be a
 /// secret.
-fn without_values(message: &str) -> String {
+pub fn without_values(message: &str) -> String {
     for lead in ["invalid type: ", "invalid value: ", "unknown variant "] {
         if let Some(rest) = message.strip_prefix(lead) {
             let expected = rest.rsplit_once(", expected ").map_or("another value", |(_, expected)| expected);

@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub async fn run(layers: &Layers) -> anyhow::Result<ExitCode> {
-    let (config, tenants) = config::load(layers)?;
+    let (config, tenants) = config::load(layers, None)?;
     println!("ok    configuration");
     for tenant in tenants.iter() {
         let connections: Vec<String> = tenant

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
@@ -50,8 +49,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     };
     let sandbox = tokio::spawn(Sandbox::new(options).serve(sandbox_listener));
     let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
-    let stop = CancellationToken::new();
-    let running = serve::start(&gateway, listener, &stop);
+    let running = serve::start(&gateway, listener);
 
     println!("gateway  {gateway_url}   with a tenant and a key made for this run");
     println!("sandbox  {sandbox_url}   stands in for Linq (iMessage) and Wawp (WhatsApp)\n");
@@ -75,7 +73,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         println!("\nCtrl-C stops the demo.");
         tokio::signal::ctrl_c().await?;
     }
-    stop.cancel();
+    gateway.stop.cancel();
     running.await;
     sandbox.abort();
     Ok(ExitCode::SUCCESS)

@@ -3,11 +3,11 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::SystemClock,
@@ -20,53 +20,80 @@ use crate::{
 pub async fn run(layers: Layers) -> anyhow::Result<ExitCode> {
     telemetry::init();
     // The address first: a port in use is the likeliest mistake, and no file has been touched yet.
-    let (config, _) = config::load(&layers)?;
+    let signals = Signals::new()?;
+    raise_open_files();
+    let (config, _) = config::load(&layers, None)?;
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("server.listen: {listen} cannot be listened on"))?;
     let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
-    let stop = CancellationToken::new();
-    let running = start(&gateway, listener, &stop);
+    let listen = listener.local_addr()?;
+    let running = start(&gateway, listener);
     tracing::info!(%listen, tenants = gateway.live().tenants.iter().count(), "listening on http://{listen}");
-    listen_to_signals(&gateway, &stop).await?;
+    tokio::pin!(running);
+    tokio::select! {
+        () = signals.until_stop(&gateway) => {}
+        // Neither server nor worker ends by itself: one of them panicked, and the other alone is no gateway.
+        () = &mut running => anyhow::bail!("an inner task ended unexpectedly; the log says why"),
+    }
     tracing::info!("stopping");
+    gateway.stop.cancel();
     running.await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts server, worker and the test of the audio engine; the future ends when all have stopped.
-pub fn start(
-    gateway: &Arc<Gateway>,
-    listener: TcpListener,
-    stop: &CancellationToken,
-) -> impl Future<Output = ()> + use<> {
-    let server = tokio::spawn(http::serve(gateway.clone(), listener, stop.clone()));
-    let worker = tokio::spawn(Worker::new(gateway.clone()).run(stop.clone()));
+/// Starts server, worker and the test of the audio engine. The future ends when all have stopped, or one has failed.
+pub fn start(gateway: &Arc<Gateway>, listener: TcpListener) -> impl Future<Output = ()> + use<> {
+    let server = tokio::spawn(http::serve(gateway.clone(), listener));
+    let worker = tokio::spawn(Worker::new(gateway.clone()).run());
     let tested = gateway.clone();
     tokio::spawn(async move { tested.test_audio().await });
     async move {
-        let _ = tokio::join!(server, worker); // a task that panicked has said so in the log
+        if let Err(error) = tokio::try_join!(server, worker) {
+            tracing::error!(%error, "an inner task failed");
+        }
     }
 }
 
-/// Returns at the first SIGTERM or SIGINT; SIGHUP reloads.
-async fn listen_to_signals(gateway: &Gateway, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                if let Err(error) = gateway.reload() {
-                    let why = as_mistakes(&error).map_or_else(|| format!("{error:#}"), ToString::to_string);
-                    tracing::error!("the configuration was not reloaded, the old one stays in force: {why}");
+/// Listened to before anything else is done: a signal that nobody listens to ends the process at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns at the first SIGTERM or SIGINT; SIGHUP reloads.
+    async fn until_stop(mut self, gateway: &Gateway) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    if let Err(error) = gateway.reload() {
+                        let why = as_mistakes(&error).map_or_else(|| format!("{error:#}"), ToString::to_string);
+                        tracing::error!("the configuration was not reloaded, the old one stays in force: {why}");
+                    }
                 }
             }
         }
     }
-    stop.cancel();
-    Ok(())
+}
+
+/// Each client and each try needs a few, and the usual soft limit of 1024 is from another century.
+fn raise_open_files() {
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limits) {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
 }

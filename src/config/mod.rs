@@ -16,12 +16,13 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
-use voicegate_providers::guard::AddressRules;
+use voicegate_providers::{guard::AddressRules, without_values};
 
 pub use tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key};
 pub use values::{Rate, Size, Span24};
 
 use tenants::RawTenant;
+use values::{list, plain};
 
 /// The documented default file, which is also the lowest layer.
 const DEFAULTS: &str = include_str!("../../config.toml");
@@ -74,6 +75,7 @@ impl Storage {
 #[serde(deny_unknown_fields)]
 pub struct Audio {
     pub ffmpeg: String,
+    #[serde(deserialize_with = "plain")]
     pub workers: usize,
     pub max_bytes: Size,
     pub max_duration: Span24,
@@ -83,7 +85,9 @@ pub struct Audio {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fetch {
+    #[serde(deserialize_with = "plain")]
     pub allow_http: bool,
+    #[serde(deserialize_with = "list")]
     pub allow_networks: Vec<IpNet>,
     pub timeout: Span24,
 }
@@ -97,7 +101,9 @@ impl Fetch {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
+    #[serde(deserialize_with = "plain")]
     pub max_queue: u64,
+    #[serde(deserialize_with = "plain")]
     pub max_queue_per_tenant: u64,
     pub expires_in: Span24,
     pub unknown_grace: Span24,
@@ -152,16 +158,17 @@ impl Layers {
     }
 }
 
-/// Reads all layers and checks every value.
+/// Reads all layers and checks every value. At a reload `in_force` is the `[server]` that stays.
 ///
 /// # Errors
 /// [`Mistakes`]: every one that could be found, each with the key and what was expected.
-pub fn load(layers: &Layers) -> Result<(Config, Tenants), Mistakes> {
+pub fn load(layers: &Layers, in_force: Option<&Server>) -> Result<(Config, Tenants), Mistakes> {
     let raw = read(layers).map_err(|mistake| Mistakes(vec![mistake]))?;
     let mut mistakes = Vec::new();
     check_sections(&raw, &mut mistakes);
     let env = |name: &str| std::env::var(name).ok();
-    let tenants = Tenants::build(raw.tenants, &raw.server.public_url, &env, &mut mistakes);
+    let public_url = &in_force.unwrap_or(&raw.server).public_url;
+    let tenants = Tenants::build(raw.tenants, public_url, &env, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }
@@ -176,21 +183,30 @@ fn read(layers: &Layers) -> Result<Raw, String> {
             .map_err(|error| format!("{}: the file cannot be read: {}", file.display(), error.kind()))?;
         // Parsed here once more than needed: this parser's message has line and column.
         if let Err(error) = text.parse::<toml::Table>() {
-            return Err(format!("{}: {error}", file.display()));
+            return Err(format!("{}:{}", file.display(), place_and_message(&text, &error)));
         }
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
     if let Some(inline) = &layers.inline {
         builder = builder.add_source(File::from_str(inline, FileFormat::Toml));
     }
-    let environment =
-        Environment::with_prefix("VOICEGATE").prefix_separator("__").separator("__").try_parsing(true);
+    // Everything in it is text; what should be a number is read as one where it is used.
+    let environment = Environment::with_prefix("VOICEGATE").prefix_separator("__").separator("__");
     let merged = builder.add_source(environment).build().map_err(|error| error.to_string())?;
     let merged: Value = merged.try_deserialize().map_err(|error| error.to_string())?;
     serde_path_to_error::deserialize(merged).map_err(|error| {
         let path = error.path().to_string();
-        format!("{path}: {}", error.into_inner())
+        format!("{path}: {}", without_values(&error.into_inner().to_string()))
     })
+}
+
+/// The parser's own text shows the line, and a line of this file may hold a secret.
+fn place_and_message(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text.as_bytes()[..start];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    format!("{line}:{column}: {}", error.message())
 }
 
 /// The default file without its tenants: no tenant exists unless the operator wrote it.
@@ -248,7 +264,7 @@ mod tests {
     use super::*;
 
     fn load_inline(inline: &str) -> Result<(Config, Tenants), Mistakes> {
-        load(&Layers { only_defaults: true, inline: Some(inline.to_owned()), ..Layers::default() })
+        load(&Layers { only_defaults: true, inline: Some(inline.to_owned()), ..Layers::default() }, None)
     }
 
     const TENANT: &str = r#"
@@ -274,7 +290,7 @@ mod tests {
             ("[server]\nlisten_on = 1", "listen_on"),
             ("[audio]\nmax_duration = \"soon\"", "audio.max_duration"),
             ("[delivery]\nmax_queue = \"many\"", "delivery.max_queue"),
-            ("[fetch]\nallow_networks = [\"10.0.0.0/99\"]", "fetch.allow_networks[0]"),
+            ("[fetch]\nallow_networks = [\"10.0.0.0/99\"]", "fetch.allow_networks: item 0"),
             ("[storage]\ndatabase = \"mysql://x\"", "storage.database"),
             ("[servr]\nlisten = 1", "servr"),
             (&TENANT.replace("token = \"t\"", ""), "tenants.a.connections.imessage"),
@@ -302,6 +318,22 @@ mod tests {
             let mistakes = load_inline(inline).expect_err(inline).to_string();
             assert!(mistakes.contains(key), "expected {key} in: {mistakes}");
         }
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_repeated() {
+        for inline in [
+            TENANT.replace("[\"key-a\"]", "\"S3CRET\""),
+            TENANT.replace("\"t\"", "\"t\"\nconcurrency = \"S3CRET\""),
+            TENANT.replace("\"t\"", "[\"S3CRET\"]"),
+            TENANT.replace("\"key-a\"", "\"sha256:S3CRET\""),
+        ] {
+            let mistakes = load_inline(&inline).expect_err(&inline).to_string();
+            assert!(!mistakes.contains("S3CRET"), "{mistakes}");
+        }
+        let error = "a = 1\ntoken = \"S3CRET\nb = 2".parse::<toml::Table>().expect_err("broken");
+        let text = place_and_message("a = 1\ntoken = \"S3CRET\nb = 2", &error);
+        assert!(text.starts_with("2:") && !text.contains("S3CRET"), "{text}");
     }
 
     #[test]

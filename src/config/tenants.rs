@@ -7,9 +7,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::{Host, Url};
-use voicegate_providers::{self as providers, Degrade, Intake, Provider, Settings, parse_recipient};
+use voicegate_providers::{
+    self as providers, Degrade, Form, Intake, Provider, Settings, parse_recipient, without_values,
+};
 
-use super::values::{Rate, Span24, is_reference, secret};
+use super::values::{Rate, Span24, is_reference, plain, secret};
 use crate::{
     audio::{self, Profile},
     note::ConvertChoice,
@@ -47,7 +49,7 @@ struct Common {
     convert: Option<ConvertChoice>,
     profile: Option<String>,
     rate: Option<Rate>,
-    #[serde(default = "default_concurrency")]
+    #[serde(default = "default_concurrency", deserialize_with = "plain")]
     concurrency: usize,
     #[serde(default = "default_timeout")]
     timeout: Span24,
@@ -279,7 +281,7 @@ impl Build<'_> {
             Err(error) => {
                 let key = error.path().to_string();
                 let key = if key == "." { String::new() } else { format!(".{key}") };
-                self.mistake(&format!("{path}{key}"), error.into_inner());
+                self.mistake(&format!("{path}{key}"), without_values(&error.into_inner().to_string()));
                 return None;
             }
         };
@@ -300,6 +302,9 @@ impl Build<'_> {
             if set {
                 self.without_effect.push(format!("{path}.{key}"));
             }
+        }
+        if common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text)) {
+            self.without_effect.push(format!("{path}.degrade: \"file\" and \"text\""));
         }
         for key in ["webhook_secret", "callback_token"].into_iter().filter(|key| own.contains_key(*key)) {
             self.without_effect.push(format!("{path}.{key}"));

@@ -1,10 +1,15 @@
 //! The kinds of value that a configuration has: durations, sizes, secrets.
 
-use std::time::Duration;
+use std::{any::type_name, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};
-use serde::{Deserialize, Deserializer, de};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
 use serde_json::{Map, Value};
+
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// "30s", "10m", "1h", "7d". Days have 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +22,9 @@ impl Span24 {
         let wrong = || format!("\"{text}\" is no duration; write it like \"30s\", \"10m\", \"1h\" or \"7d\"");
         let span: Span = text.parse().map_err(|_| wrong())?;
         let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-        Duration::try_from(length).map(Self).map_err(|_| wrong())
+        let length = Duration::try_from(length).map_err(|_| wrong())?;
+        // Added to any time of this century, it still gives a time.
+        if length > LONGEST { Err(format!("\"{text}\" is longer than ten years")) } else { Ok(Self(length)) }
     }
 }
 
@@ -67,6 +74,46 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
+/// Reads a number or a boolean that may have come as text, as everything does from the environment.
+///
+/// # Errors
+/// Says what was expected; never the value.
+pub fn plain<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: DeserializeOwned + FromStr,
+    D: Deserializer<'de>,
+{
+    let value = Value::deserialize(deserializer)?;
+    let read =
+        value.as_str().map_or_else(|| serde_json::from_value(value.clone()).ok(), |text| text.parse().ok());
+    read.ok_or_else(|| {
+        let kind = if type_name::<T>() == "bool" { "true or false" } else { "a whole number" };
+        de::Error::custom(format!("expected {kind}"))
+    })
+}
+
+/// A list, or its items separated by commas.
+///
+/// # Errors
+/// Says which item is wrong.
+pub fn list<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let items = match Value::deserialize(deserializer)? {
+        Value::String(text) => {
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect()
+        }
+        Value::Array(items) => items,
+        _ => return Err(de::Error::custom("expected a list")),
+    };
+    let read = |(index, item)| {
+        serde_json::from_value(item).map_err(|error| de::Error::custom(format!("item {index}: {error}")))
+    };
+    items.into_iter().enumerate().map(read).collect()
+}
+
 /// Reads one secret: a literal, `{ env = "NAME" }` or `{ file = "PATH" }`.
 ///
 /// # Errors
@@ -109,7 +156,7 @@ mod tests {
         assert_eq!(duration("1h"), Ok(3600));
         assert_eq!(duration("1h 30m"), Ok(5400));
         assert_eq!(duration("30d"), Ok(2_592_000));
-        for wrong in ["", "soon", "-5s", "10"] {
+        for wrong in ["", "soon", "-5s", "10", "5000000d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         let size = |value: Value| serde_json::from_value::<Size>(value).map(|size| size.0).ok();

@@ -73,16 +73,17 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     if serde_json::to_vec(&request.metadata).map_or(0, |text| text.len()) > MAX_METADATA {
         return Err(Problem::invalid("metadata", "at most 4 KiB as JSON"));
     }
-    let (to, route) = route(tenant, &request)?;
-    let first = &tenant.connections[&route[0].connection];
-    let fingerprint = fingerprint(&request, &to);
+    let target = Target::parse(&request.to)?;
+    // Before anything that depends on today's configuration: a repeated request has been judged already.
+    let fingerprint = fingerprint(&request, &target);
     if let Some(key) = &request.idempotency_key
-        && let Some(holder) =
-            gateway.store.idempotency(&tenant.name, key, gateway.clock.now()).await.map_err(stored)?
+        && let Some(holder) = gateway.store.idempotency(&tenant.name, key, gateway.clock.now()).await?
     {
         return replay(gateway, &holder, &fingerprint).await;
     }
-    let (reply_to, warnings) = reply(gateway, tenant, first, &request).await?;
+    let route = route(tenant, &target, &request)?;
+    let (reply_to, warnings) = reply(gateway, tenant, &route, &request).await?;
+    let first = &tenant.connections[&route[0].connection];
     let probed = examine(gateway, &live, first, &request).await?;
 
     let now = gateway.clock.now();
@@ -90,7 +91,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         id: NoteId::new(),
         tenant: tenant.name.clone(),
         status: Status::Queued,
-        to,
+        to: target.to_string(),
         route,
         stop: 0,
         source: match &request.audio {
@@ -134,7 +135,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     if !matches!(accepted, Ok(Acceptance::Created)) {
         gateway.media.remove(new.note.id).await?;
     }
-    match accepted.map_err(stored)? {
+    match accepted? {
         Acceptance::Created => {
             tracing::info!(note.id = %new.note.id, tenant = tenant.name, "note {} accepted", new.note.id);
             gateway.wake_worker();
@@ -146,31 +147,19 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     }
 }
 
-/// A failed write to the database is the gateway's fault; the log gets the reason.
-pub fn stored(error: StoreError) -> Problem {
-    if matches!(error, StoreError::Full) {
-        return Problem::new(
-            "storage_full",
-            "the gateway's disk is full; try again when its operator made room",
-        );
-    }
-    tracing::error!(%error, "the database failed");
-    Problem::internal()
-}
-
 async fn replay(gateway: &Gateway, holder: &KeyHolder, fingerprint: &str) -> Result<Receipt, Problem> {
     if holder.fingerprint != fingerprint {
         let detail =
             "this Idempotency-Key was used for a request with other fields or other audio; use a new key";
         return Err(Problem::new("idempotency_key_reused", detail).stage("request").of_note(holder.note));
     }
-    let note = gateway.store.note(holder.note).await.map_err(stored)?;
+    let note = gateway.store.note(holder.note, None).await?;
     let gone = || Problem::new("not_found", "the note of this Idempotency-Key is no longer kept");
     Ok(Receipt { note: note.ok_or_else(gone)?, replayed: true })
 }
 
-/// The recipient in its canonical spelling, and the connections of the route that can reach it, in order.
-fn route(tenant: &Tenant, request: &VoiceRequest) -> Result<(String, Vec<Stop>), Problem> {
+/// The connections of the route that can reach the recipient, in order.
+fn route(tenant: &Tenant, target: &Target, request: &VoiceRequest) -> Result<Vec<Stop>, Problem> {
     let unknown = |detail: String| Problem::new("unknown_connection", detail).stage("request").field("via");
     let names: Vec<&String> = match &request.via {
         None if tenant.route.is_empty() => {
@@ -183,11 +172,15 @@ fn route(tenant: &Tenant, request: &VoiceRequest) -> Result<(String, Vec<Stop>),
             _ => return Err(unknown("there is no connection or route of this name".to_owned())),
         },
     };
-    let target = Target::parse(tenant, &request.to)?;
+    if let Target::Alias(name) = target
+        && !tenant.aliases.contains_key(name)
+    {
+        return Err(invalid_recipient("there is no such alias"));
+    }
     let mut stops = Vec::new();
     let mut reasons = Vec::new();
     for connection in names.iter().filter_map(|name| tenant.connections.get(*name)) {
-        match target.on(connection) {
+        match target.on(tenant, connection) {
             Ok((recipient, recipient_key)) => stops.push(Stop {
                 connection: connection.name.clone(),
                 provider: connection.provider_name.to_owned(),
@@ -201,32 +194,36 @@ fn route(tenant: &Tenant, request: &VoiceRequest) -> Result<(String, Vec<Stop>),
         let detail = reasons.join("; ");
         return Err(Problem::new("recipient_unsupported", detail).stage("request").field("to"));
     }
-    Ok((target.to_string(), stops))
+    Ok(stops)
+}
+
+fn invalid_recipient(detail: impl Into<String>) -> Problem {
+    Problem::new("recipient_invalid", detail).stage("request").field("to")
 }
 
 /// `to`, before it is known over which connection.
-enum Target<'a> {
+enum Target {
     Recipient(Recipient),
-    Alias { name: String, targets: &'a BTreeMap<String, String> },
+    /// By the name behind `alias:`.
+    Alias(String),
 }
 
-impl<'a> Target<'a> {
-    fn parse(tenant: &'a Tenant, to: &str) -> Result<Self, Problem> {
-        let invalid = |detail: String| Problem::new("recipient_invalid", detail).stage("request").field("to");
+impl Target {
+    fn parse(to: &str) -> Result<Self, Problem> {
         if let Some(name) = to.trim().strip_prefix("alias:") {
-            let targets =
-                tenant.aliases.get(name).ok_or_else(|| invalid("there is no such alias".to_owned()))?;
-            return Ok(Self::Alias { name: name.to_owned(), targets });
+            return Ok(Self::Alias(name.to_owned()));
         }
-        parse_recipient(to).map(Self::Recipient).map_err(|error| invalid(error.to_string()))
+        parse_recipient(to).map(Self::Recipient).map_err(|error| invalid_recipient(error.to_string()))
     }
 
-    fn on(&self, connection: &Connection) -> Result<(Recipient, String), RecipientError> {
+    /// Whom it names on this connection, and that connection's key for them.
+    fn on(&self, tenant: &Tenant, connection: &Connection) -> Result<(Recipient, String), RecipientError> {
         let recipient = match self {
             Self::Recipient(recipient) => recipient.clone(),
-            Self::Alias { targets, .. } => {
+            Self::Alias(name) => {
                 let none = || RecipientError::Unsupported("the alias names nobody here".to_owned());
-                parse_recipient(targets.get(&connection.name).ok_or_else(none)?)?
+                let target = tenant.aliases.get(name).and_then(|targets| targets.get(&connection.name));
+                parse_recipient(target.ok_or_else(none)?)?
             }
         };
         let key = connection.provider.recipient_key(&recipient)?;
@@ -234,42 +231,66 @@ impl<'a> Target<'a> {
     }
 }
 
-impl std::fmt::Display for Target<'_> {
+impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Recipient(recipient) => recipient.fmt(f),
-            Self::Alias { name, .. } => write!(f, "alias:{name}"),
+            Self::Alias(name) => write!(f, "alias:{name}"),
         }
     }
 }
 
-/// The provider's id of the message being answered. Where the provider has no replies, or the id cannot be one of
-/// its own, the reply is dropped with a warning; `strict` makes that a refusal.
+/// What is kept of `reply_to`: nothing where no connection of the route can use it. The first one's trouble is a
+/// warning, and with `strict` a refusal.
 async fn reply(
     gateway: &Gateway,
     tenant: &Tenant,
-    connection: &Connection,
+    route: &[Stop],
     request: &VoiceRequest,
 ) -> Result<(Option<String>, Vec<Warning>), Problem> {
     let Some(reply_to) = &request.reply_to else { return Ok((None, Vec::new())) };
-    let why = if connection.provider.capabilities().reply == ReplySupport::None {
-        "replies are not possible over this connection; the note is sent as a message of its own"
-    } else if let Ok(id) = reply_to.parse::<NoteId>() {
-        let note = gateway.store.note(id).await.map_err(stored)?.filter(|note| note.tenant == tenant.name);
-        let note = note.ok_or_else(|| Problem::invalid("reply_to", "there is no such voice note"))?;
-        match note.provider_message_id {
-            Some(id) if note.route[note.stop].connection == connection.name => {
-                return Ok((Some(id), Vec::new()));
-            }
-            _ => "the note to reply to has no message at this connection; the note is sent on its own",
-        }
-    } else {
-        return Ok((Some(reply_to.clone()), Vec::new()));
-    };
-    if request.strict {
-        return Err(Problem::new("reply_unsupported", why).stage("request").field("reply_to"));
+    if let Ok(id) = reply_to.parse::<NoteId>()
+        && gateway.store.note(id, Some(&tenant.name)).await?.is_none()
+    {
+        return Err(Problem::invalid("reply_to", "there is no such voice note"));
     }
-    Ok((None, vec![Warning { code: "reply_unsupported".to_owned(), detail: why.to_owned() }]))
+    let mut usable = Vec::new();
+    for stop in route {
+        let connection = &tenant.connections[&stop.connection];
+        usable.push(native_reply(gateway, &tenant.name, connection, reply_to).await?);
+    }
+    let kept = usable.iter().any(Result::is_ok).then(|| reply_to.clone());
+    match usable.swap_remove(0) {
+        Ok(_) => Ok((kept, Vec::new())),
+        Err(why) if request.strict => {
+            Err(Problem::new("reply_unsupported", why).stage("request").field("reply_to"))
+        }
+        Err(why) => Ok((kept, vec![reply_dropped(why)])),
+    }
+}
+
+/// The provider's own id of the message that `reply_to` means, or why there is none on this connection.
+pub async fn native_reply(
+    gateway: &Gateway,
+    tenant: &str,
+    connection: &Connection,
+    reply_to: &str,
+) -> Result<Result<String, &'static str>, StoreError> {
+    if connection.provider.capabilities().reply == ReplySupport::None {
+        return Ok(Err("replies are not possible over this connection"));
+    }
+    let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(Ok(reply_to.to_owned())) };
+    let note = gateway.store.note(id, Some(tenant)).await?;
+    let message = note
+        .filter(|note| note.current().connection == connection.name)
+        .and_then(|note| note.provider_message_id);
+    Ok(message.ok_or("the note to reply to has no message at this connection"))
+}
+
+/// The note goes out all the same, as a message of its own.
+pub fn reply_dropped(why: &str) -> Warning {
+    let detail = format!("{why}, so the note is sent as a message of its own");
+    Warning { code: "reply_unsupported".to_owned(), detail }
 }
 
 /// Looks at the audio as far as that is possible inside the request: bytes are probed, a URL is judged by its text.
@@ -296,14 +317,15 @@ async fn examine(
 }
 
 /// What makes two requests the same: every field that changes what is sent, in canonical form, and the audio
-/// itself. Hints about the audio are left out, since the bytes decide.
-fn fingerprint(request: &VoiceRequest, to: &str) -> String {
+/// itself. Hints about the audio are left out, since the bytes decide; so are headers for a URL, since a bot may
+/// make a fresh token for each of its requests.
+fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
     let audio = match &request.audio {
-        AudioInput::Url { url, headers } => json!({ "url": url, "headers": headers }),
+        AudioInput::Url { url, .. } => json!({ "url": url }),
         AudioInput::File { sha256, .. } => json!({ "sha256": sha256 }),
     };
     let fields = json!([
-        to,
+        target.to_string(),
         request.via,
         request.convert,
         request.reply_to,

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use voicegate_providers::{Accepted, Context, Memory, OutboundAudio, OutboundNote, parse_recipient};
 
-use super::outcome::{self, Failure, Policy, Span};
+use super::accept::{native_reply, reply_dropped};
+use super::outcome::{self, Failure, Policy, Timing};
 use crate::{
     audio::{self, Convert, Probed, Profile, Render, Work},
     config::{Connection, OnUnknown},
@@ -15,10 +16,15 @@ use crate::{
     store::{Change, Claim, Learned, Step, StoreError},
 };
 
-/// Why a try ends without its outcome being recorded by this process.
+/// How often, and how far apart, the end of a try is written again when the database refuses it.
+const RECORD_RETRIES: u32 = 120;
+const RECORD_PAUSE: Duration = Duration::from_secs(1);
+
+/// What ends a try early.
 enum Abandoned {
-    /// Somebody else holds the lease now, and with it the note.
+    /// Its progress could not be committed: somebody else holds the lease, or the database is gone.
     Store(StoreError),
+    /// Anything else; recorded as the try's outcome.
     Failed(Box<Failure>),
 }
 
@@ -69,13 +75,13 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
         live.config.delivery.unknown_grace.0,
     );
     log_end(&claim.note, &stop.connection, &end);
-    let span = Span { started, ended: gateway.clock.now(), jitter: rand::random() };
-    let step = outcome::settle(&mut claim.note, end, span, policy);
+    let timing = Timing { started, ended: gateway.clock.now(), jitter: rand::random() };
+    let step = outcome::settle(&mut claim.note, end, timing, policy);
     let learned = match memory.recipient {
         now if now == claim.learned => Learned::Keep,
         None => Learned::Forget { lane },
         Some(value) => {
-            Learned::Set { lane, value, expires_at: span.ended + live.config.delivery.learned_ttl.0 }
+            Learned::Set { lane, value, expires_at: timing.ended + live.config.delivery.learned_ttl.0 }
         }
     };
     record(gateway, &claim, step, learned).await;
@@ -83,11 +89,22 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
 
 async fn record(gateway: &Gateway, claim: &Claim, step: Step, learned: Learned) {
     let change = Change { note: &claim.note, learned, step };
-    match gateway.store.write(claim, &change).await {
-        Ok(()) => gateway.changed(claim.note.id),
-        Err(error) => {
-            tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
+    // What a provider said is known nowhere else, so a database that is busy or full is asked again for as long as
+    // the lease lasts; after that somebody else has the note.
+    let mut patience = RECORD_RETRIES;
+    loop {
+        match gateway.store.write(claim, &change).await {
+            Ok(()) => return gateway.changed(claim.note.id),
+            Err(error) if patience == 0 || matches!(error, StoreError::LeaseLost) => {
+                tracing::error!(note.id = %claim.note.id, %error, "the end of a try of note {} is lost", claim.note.id);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded yet", claim.note.id);
+            }
         }
+        patience -= 1;
+        tokio::time::sleep(RECORD_PAUSE).await;
     }
 }
 
@@ -120,7 +137,7 @@ async fn try_once(
         Failure::for_now(Problem::new("provider_unavailable", detail).stage("upload"))
     };
     let cx = Context {
-        http: gateway.http.clone(),
+        http: live.http.clone(),
         guarded: live.fetcher.client().clone(),
         now: gateway.clock.now(),
         timeout: connection.timeout,
@@ -167,6 +184,7 @@ async fn get_ready(
     if !made {
         render(gateway, claim, &probed, profile, choice).await?;
     }
+    let reply_to = reply(gateway, connection, &mut claim.note).await?;
     let note = &claim.note;
     let sent = note.sent.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
     if sent.facts.size_bytes > capabilities.max_bytes {
@@ -197,10 +215,29 @@ async fn get_ready(
             link,
         },
         provider_converts: handed_over.is_some(),
-        reply_to: note.reply_to.clone(),
+        reply_to,
         text: note.text.clone(),
         degrade: connection.degrade.clone(),
     })
+}
+
+/// The provider's id of the message to reply to. Where this connection has none, the note says so once.
+async fn reply(
+    gateway: &Gateway,
+    connection: &Connection,
+    note: &mut Note,
+) -> Result<Option<String>, StoreError> {
+    let Some(reply_to) = &note.reply_to else { return Ok(None) };
+    match native_reply(gateway, &note.tenant, connection, reply_to).await? {
+        Ok(id) => Ok(Some(id)),
+        Err(why) => {
+            let warning = reply_dropped(why);
+            if !note.warnings.contains(&warning) {
+                note.warnings.push(warning);
+            }
+            Ok(None)
+        }
+    }
 }
 
 /// The source and what it is; downloads and probes it where that has not happened yet.
@@ -267,10 +304,4 @@ async fn render(
         };
     claim.note.sent = Some(SentAudio { facts, profile: profile.name.to_owned(), work });
     Ok(())
-}
-
-/// The longest that a try may take before `dispatch`: each of its steps at its own limit.
-pub fn prepare_limit(fetch: Duration, ffmpeg: Duration, request: Duration) -> Duration {
-    // Probe, encode and a second encode after a failed remux; look-up, upload request and upload.
-    fetch + 3 * ffmpeg + 3 * request
 }

@@ -8,5 +8,4 @@ pub mod outcome;
 mod worker;
 
 pub use accept::{AudioInput, Receipt, VoiceRequest};
-pub use attempt::prepare_limit as attempt_limit;
 pub use worker::Worker;

@@ -21,22 +21,28 @@ pub struct Failure {
     pub problem: Problem,
     pub disposition: Disposition,
     pub retry_after: Option<Duration>,
+    /// How many attempts of the note may end like this; `None`: as many as fit before it expires.
+    pub most: Option<u32>,
 }
+
+/// A bot's own server that does not answer is the bot's to mend: it is told within about a minute instead of a day,
+/// during which every later note to the same recipient would have to wait.
+const FETCH_ATTEMPTS: u32 = 5;
 
 impl Failure {
     pub fn stop(problem: Problem) -> Self {
-        Self { problem, disposition: Disposition::Stop, retry_after: None }
+        Self { problem, disposition: Disposition::Stop, retry_after: None, most: None }
     }
 
     pub fn for_now(problem: Problem) -> Self {
-        Self { problem, disposition: Disposition::Retry, retry_after: None }
+        Self { problem, disposition: Disposition::Retry, retry_after: None, most: None }
     }
 
     /// The gateway itself died while the visible request was under way.
     pub fn interrupted() -> Self {
         let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";
         let problem = Problem::new("provider_unavailable", detail).stage("dispatch");
-        Self { problem, disposition: Disposition::Hold, retry_after: None }
+        Self { problem, disposition: Disposition::Hold, retry_after: None, most: None }
     }
 }
 
@@ -46,6 +52,7 @@ impl From<SendError> for Failure {
             problem: Problem::from(&error),
             disposition: error.kind.disposition(),
             retry_after: error.retry_after,
+            most: None,
         }
     }
 }
@@ -62,7 +69,7 @@ impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Final(problem) => Self::stop(problem),
-            FetchError::ForNow(problem) => Self::for_now(problem),
+            FetchError::ForNow(problem) => Self { most: Some(FETCH_ATTEMPTS), ..Self::for_now(problem) },
             FetchError::Disk(error) => Self::for_now(Problem::from(error)),
         }
     }
@@ -88,9 +95,15 @@ impl Policy {
     }
 }
 
+/// Attempts that are kept with a note; later ones push out the oldest but the first.
+const MAX_ATTEMPTS: usize = 50;
+
+/// The longest that one answer can make a whole connection wait; its note may have to wait longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
 /// When the attempt took place.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub struct Timing {
     pub started: Timestamp,
     pub ended: Timestamp,
     /// Uniform in 0..1.
@@ -98,23 +111,29 @@ pub struct Span {
 }
 
 /// Records the attempt on its note, moves the note to its next status, and says what becomes of the delivery.
-pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, span: Span, policy: Policy) -> Step {
+pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, timing: Timing, policy: Policy) -> Step {
     let connection = note.current().connection.clone();
     let n = note.attempts.last().map_or(1, |last| last.n + 1);
     let (outcome, trace, error, step) = match end {
         Ok(accepted) => {
             let trace = accepted.trace.clone();
-            (Outcome::Accepted, trace, None, accept(note, accepted, span.ended))
+            (Outcome::Accepted, trace, None, accept(note, accepted, timing.ended))
         }
         Err(failure) => {
             let trace = failure.problem.provider.as_ref().and_then(|upstream| upstream.trace.clone());
-            let (outcome, step) = fail(note, &failure, n, span, policy);
+            let (outcome, step) = fail(note, &failure, n, timing, policy);
             (outcome, trace, Some(failure.problem), step)
         }
     };
-    let took_ms = span.ended.duration_since(span.started).as_millis().max(0).try_into().unwrap_or(u64::MAX);
-    note.attempts.push(Attempt { n, connection, outcome, at: span.started, took_ms, trace, error });
-    note.updated_at = span.ended;
+    let took_ms =
+        timing.ended.duration_since(timing.started).as_millis().max(0).try_into().unwrap_or(u64::MAX);
+    if note.attempts.len() == MAX_ATTEMPTS {
+        // The first stays: it says how it began. An unknown one is never forgotten.
+        let dull = note.attempts.iter().skip(1).position(|attempt| attempt.outcome == Outcome::Deferred);
+        note.attempts.remove(dull.map_or(1, |index| index + 1));
+    }
+    note.attempts.push(Attempt { n, connection, outcome, at: timing.started, took_ms, trace, error });
+    note.updated_at = timing.ended;
     step
 }
 
@@ -127,7 +146,7 @@ fn accept(note: &mut Note, accepted: Accepted, now: Timestamp) -> Step {
     Step::Done
 }
 
-fn fail(note: &mut Note, failure: &Failure, n: u32, span: Span, policy: Policy) -> (Outcome, Step) {
+fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Policy) -> (Outcome, Step) {
     let retry = |note: &mut Note, at: Timestamp, pause: Option<Timestamp>| {
         // A note is looked at once more when it expires, so that its end is on time.
         let at = at.min(note.expires_at);
@@ -135,18 +154,31 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, span: Span, policy: Policy) 
         note.next_attempt_at = Some(at);
         Step::Retry { at, pause_connection_until: pause }
     };
-    let later = span.ended + backoff::wait(n, failure.retry_after, span.jitter);
-    match failure.disposition {
-        Disposition::NextConnection if note.next_stop() => (Outcome::Refused, retry(note, span.ended, None)),
+    let later = timing.ended + backoff::wait(n, failure.retry_after, timing.jitter);
+    // Once the outcome of one try was unknown, the recipient may have the note. It is sent on no other connection,
+    // and nothing that follows can turn it into "was not sent".
+    let doubtful = note.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);
+    let disposition = match failure.disposition {
+        Disposition::Retry if failure.most.is_some_and(|most| n >= most) => Disposition::Stop,
+        other => other,
+    };
+    match disposition {
+        Disposition::NextConnection if !doubtful && note.next_stop() => {
+            (Outcome::Refused, retry(note, timing.ended, None))
+        }
         Disposition::Stop | Disposition::NextConnection => {
-            (Outcome::Refused, end(note, Status::Failed, &failure.problem))
+            let status = if doubtful { Status::Unknown } else { Status::Failed };
+            (Outcome::Refused, end(note, status, &failure.problem))
         }
         Disposition::Retry => (Outcome::Deferred, retry(note, later, None)),
-        Disposition::SlowDown => (Outcome::Deferred, retry(note, later, Some(later))),
+        Disposition::SlowDown => {
+            let pause = later.min(timing.ended + LONGEST_PAUSE);
+            (Outcome::Deferred, retry(note, later, Some(pause)))
+        }
         Disposition::Hold if policy.may_repeat => (Outcome::Unknown, retry(note, later, None)),
         Disposition::Hold => {
             end(note, Status::Unknown, &failure.problem);
-            (Outcome::Unknown, Step::Hold { until: span.ended + policy.unknown_grace })
+            (Outcome::Unknown, Step::Hold { until: timing.ended + policy.unknown_grace })
         }
     }
 }
@@ -158,7 +190,8 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
         Problem::new("provider_unavailable", "the note could not be sent before it expired").stage("dispatch")
     });
     note.updated_at = now;
-    end(note, Status::Expired, &problem)
+    let doubtful = note.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);
+    end(note, if doubtful { Status::Unknown } else { Status::Expired }, &problem)
 }
 
 fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
@@ -174,5 +207,9 @@ fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
     note.status = status;
     note.next_attempt_at = None;
     note.error = Some(problem.of_note(note.id));
+    note.source.forget_secrets();
     Step::Done
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::attempt;
 use crate::{gateway::Gateway, store::ClaimRequest};
@@ -17,6 +17,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How often old audio and notes are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
+/// Every how many rounds of it audio without a note is looked for.
+const ORPHANS: u64 = 60;
+
 #[derive(Debug)]
 pub struct Worker {
     gateway: Arc<Gateway>,
@@ -28,9 +31,10 @@ impl Worker {
         Self { gateway, tries: TaskTracker::new() }
     }
 
-    /// Works until `stop`, then lets what is in flight finish for at most `server.shutdown_grace`.
-    pub async fn run(self, stop: CancellationToken) {
-        let housekeeping = tokio::spawn(housekeeping(self.gateway.clone(), stop.clone()));
+    /// Works until the gateway stops, then lets what is in flight finish for at most `server.shutdown_grace`.
+    pub async fn run(self) {
+        let stop = self.gateway.stop.clone();
+        let housekeeping = tokio::spawn(housekeeping(self.gateway.clone()));
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
             if self.claim(now).await == 0 {
@@ -73,8 +77,12 @@ impl Worker {
         let count = claims.len();
         for claim in claims {
             let gateway = self.gateway.clone();
-            self.tries.spawn(async move {
-                attempt::run(&gateway, claim).await;
+            let running = self.tries.spawn(async move { attempt::run(&gateway, claim).await });
+            let gateway = self.gateway.clone();
+            tokio::spawn(async move {
+                if running.await.is_err() {
+                    tracing::error!("a try panicked; its note is taken up when its lease ends");
+                }
                 // The lane's next note and the connection's next place are free now.
                 gateway.wake_worker();
             });
@@ -99,17 +107,19 @@ impl Worker {
     }
 }
 
-async fn housekeeping(gateway: Arc<Gateway>, stop: CancellationToken) {
-    if let Err(error) = gateway.remove_orphans().await {
-        tracing::error!(%error, "audio without a note could not be removed");
-    }
-    loop {
+async fn housekeeping(gateway: Arc<Gateway>) {
+    for round in 0_u64.. {
+        if round % ORPHANS == 0
+            && let Err(error) = gateway.remove_orphans().await
+        {
+            tracing::error!(%error, "audio without a note could not be removed");
+        }
         if let Err(error) = gateway.remove_what_is_old().await {
             tracing::error!(%error, "old audio and notes could not be removed");
         }
         let next = gateway.clock.now() + HOUSEKEEPING;
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = gateway.stop.cancelled() => return,
             () = gateway.clock.sleep_until(next) => {}
         }
     }

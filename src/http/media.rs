@@ -4,7 +4,10 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -16,7 +19,6 @@ use tower_http::services::ServeFile;
 use super::{auth::Caller, notes::find};
 use crate::{
     audio::Work,
-    delivery::accept::stored,
     gateway::Gateway,
     media::{LinkError, Which},
     note::Note,
@@ -34,8 +36,8 @@ pub struct Choice {
 pub async fn of_note(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
-    Path(id): Path<String>,
-    choice: Result<Query<Choice>, axum::extract::rejection::QueryRejection>,
+    id: Result<Path<String>, PathRejection>,
+    choice: Result<Query<Choice>, QueryRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
     let Query(choice) = choice
@@ -45,7 +47,7 @@ pub async fn of_note(
         Some("1" | "true") => true,
         Some(_) => return Err(Problem::invalid("source", "write ?source=1 for the original")),
     };
-    let note = find(&gateway, &tenant, &id).await?;
+    let note = find(&gateway, &tenant, id).await?;
     let which = if original { Which::Source } else { as_sent(&note) };
     file(&gateway, &note, which, request).await
 }
@@ -53,14 +55,16 @@ pub async fn of_note(
 /// `GET|HEAD /m/{token}/{filename}`. The name is for the provider's eyes; the token alone decides.
 pub async fn by_link(
     State(gateway): State<Arc<Gateway>>,
-    Path((token, _filename)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let forged = || Problem::new("not_found", "there is no such link");
+    let Path((token, _filename)) = path.map_err(|_| forged())?;
     let (id, which) = gateway.links.open(&token, gateway.clock.now()).map_err(|error| match error {
-        LinkError::Forged => Problem::new("not_found", "there is no such link"),
+        LinkError::Forged => forged(),
         LinkError::Expired => Problem::new("media_expired", "this link has expired"),
     })?;
-    let note = gateway.store.note(id).await.map_err(stored)?;
+    let note = gateway.store.note(id, None).await?;
     let note =
         note.ok_or_else(|| Problem::new("media_expired", "the audio behind this link is no longer kept"))?;
     file(&gateway, &note, which, request).await

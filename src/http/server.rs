@@ -1,79 +1,87 @@
-//! The accept loop. axum's own has no time limit for headers; here an idle client holds nothing for ever.
+//! The accept loop. axum's own has no time limits; here neither an idle client nor one that reads nothing holds
+//! anything for ever. Plain HTTP/1.1: whatever ends TLS in front of the gateway speaks that.
 
 use std::{io, sync::Arc, time::Duration};
 
+use hyper::server::conn::http1::Builder;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_io_timeout::TimeoutStream;
 
 use super::router;
-use crate::gateway::Gateway;
+use crate::{config::Server, gateway::Gateway};
 
 /// Largest set of request headers, in bytes.
 const MAX_HEADERS: usize = 16 * 1024;
 
-/// Serves until `stop`, then lets requests in flight finish for at most `server.shutdown_grace`.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, stop: CancellationToken) {
-    let server = gateway.live().config.server.clone();
+/// Clients at the same time; further ones wait to be accepted. Half of the open files that a process commonly may
+/// have, since each request needs a file or two besides.
+const MAX_CLIENTS: usize = 8192;
+
+/// Serves until the gateway stops, then lets requests in flight finish for at most `server.shutdown_grace`.
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
+    let (stop, limits) = (gateway.stop.clone(), gateway.live().config.server.clone());
     let app = router(gateway);
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        // Also bounds how long a kept-alive connection may stay idle.
-        .header_read_timeout(server.header_timeout.0)
-        .max_buf_size(MAX_HEADERS.max(8192));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(MAX_HEADERS).unwrap_or(u32::MAX))
-        .keep_alive_interval(server.header_timeout.0)
-        .keep_alive_timeout(server.header_timeout.0);
-    let builder = Arc::new(builder);
     let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
-        let stream = tokio::select! {
+        let (stream, place) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            accepted = accept(&listener, &room) => match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     pause_after(&error).await;
                     continue;
                 }
             },
         };
-        serve_connection(stream, &app, &builder, &graceful, server.header_timeout.0);
+        serve_client(stream, place, &app, &graceful, &limits);
     }
     drop(listener);
-    if tokio::time::timeout(server.shutdown_grace.0, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits.shutdown_grace.0, graceful.shutdown()).await.is_err() {
         tracing::warn!("stopping with requests in flight");
     }
 }
 
-fn serve_connection(
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
+    let place = room.clone().acquire_owned().await.ok(); // an error would mean that the semaphore was closed
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+fn serve_client(
     stream: TcpStream,
+    place: Option<OwnedSemaphorePermit>,
     app: &axum::Router,
-    builder: &Arc<Builder<TokioExecutor>>,
     graceful: &GracefulShutdown,
-    first_bytes: Duration,
+    limits: &Server,
 ) {
-    let service = TowerToHyperService::new(app.clone());
-    let (builder, watcher) = (builder.clone(), graceful.watcher());
+    let _ = stream.set_nodelay(true); // a socket that refuses is about to fail anyway
+    let mut stream = TimeoutStream::new(stream);
+    // A client that does not read: nothing could be written for so long.
+    stream.set_write_timeout(Some(limits.body_timeout.0));
+    let connection = Builder::new()
+        .timer(TokioTimer::new())
+        // From the connection's or the last answer's end on, so it bounds an idle connection, too.
+        .header_read_timeout(limits.header_timeout.0)
+        .max_buf_size(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(app.clone()));
+    let connection = graceful.watch(connection);
     tokio::spawn(async move {
-        let _ = stream.set_nodelay(true); // a socket that refuses is about to fail anyway
-        // The protocol is told apart by the first bytes, before any of hyper's time limits begins.
-        let mut first = [0; 1];
-        if !matches!(tokio::time::timeout(first_bytes, stream.peek(&mut first)).await, Ok(Ok(1..))) {
-            return;
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended early");
         }
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(error, "a connection ended early");
-        }
+        drop(place);
     });
 }
 

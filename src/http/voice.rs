@@ -17,10 +17,7 @@ use super::{
 };
 use crate::{
     audio::Hints,
-    delivery::{
-        VoiceRequest,
-        accept::{accept, stored},
-    },
+    delivery::{VoiceRequest, accept::accept},
     gateway::Gateway,
     note::Note,
     problem::Problem,
@@ -42,10 +39,11 @@ pub async fn send(
     let receipt = accept(&gateway, &tenant, request).await?;
     let mut note = receipt.note;
     if let Some(wait) = wait {
-        let settled = settled(&gateway, &mut changes, &note);
-        if let Ok(latest) = tokio::time::timeout(wait, settled).await {
+        // A gateway that is to stop says at once how far the note is.
+        let settled = gateway.stop.run_until_cancelled(settled(&gateway, &mut changes, &note));
+        if let Ok(Some(latest)) = tokio::time::timeout(wait, settled).await {
             note = latest?;
-        } else if let Some(latest) = gateway.store.note(note.id).await.map_err(stored)? {
+        } else if let Some(latest) = gateway.store.note(note.id, None).await? {
             note = latest;
         }
     }
@@ -123,7 +121,7 @@ async fn settled(
             while changes.recv().await.is_ok_and(|id| id != note.id) {}
         })
         .await;
-        match gateway.store.note(note.id).await.map_err(stored)? {
+        match gateway.store.note(note.id, None).await? {
             Some(note) => latest = note,
             None => return Ok(latest),
         }

@@ -29,7 +29,8 @@ pub trait Store: Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<Option<KeyHolder>, StoreError>;
 
-    async fn note(&self, id: NoteId) -> Result<Option<Note>, StoreError>;
+    /// A note; with a tenant, only if it is that tenant's.
+    async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError>;
 
     /// Leases deliveries that are due, oldest first: of each lane only the head, of each connection no more than
     /// it has room for, of a paused connection none. Also takes over leases that ran out, and notes that waited

@@ -1,7 +1,9 @@
 //! The embedded store. One process per file; one connection writes, a few read.
 
 use std::{
+    ffi::OsStr,
     fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::Duration,
 };
@@ -79,8 +81,18 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).open(name).map_err(|e| open(&e))?;
+    let private = |name: &OsStr| {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(name)
+            .map_err(|e| open(&e))
+    };
+    // SQLite alone would make the file readable by everybody, and its journals like it.
+    private(path.as_os_str())?;
+    let file = private(&name)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Open(format!(
@@ -162,11 +174,13 @@ impl Store for SqliteStore {
         key_holder(&mut tx, tenant, key, now).await
     }
 
-    async fn note(&self, id: NoteId) -> Result<Option<Note>, StoreError> {
-        let doc: Option<String> = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(&self.readers)
-            .await?;
+    async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
+        let doc: Option<String> =
+            sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1 AND tenant = COALESCE($2, tenant)")
+                .bind(id.to_string())
+                .bind(tenant)
+                .fetch_optional(&self.readers)
+                .await?;
         Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
     }
 
@@ -196,11 +210,16 @@ impl Store for SqliteStore {
         let mut claims = Vec::new();
         for row in rows {
             let (connection, state): (String, String) = (row.try_get("connection")?, row.try_get("state")?);
-            if state == "queued" && !room.take(&connection) {
+            // Expiring takes no place at the provider.
+            let takes_place = state == "queued" && !row.try_get::<bool, _>("expired")?;
+            if takes_place && !room.take(&connection) {
                 continue;
             }
-            let claim = lease(&mut tx, &row, &state, request.lease_until).await?;
-            claims.push(claim);
+            match lease(&mut tx, &row, &state, request.lease_until).await {
+                Ok(claim) => claims.push(claim),
+                Err(StoreError::Corrupt(error)) => set_aside(&mut tx, &row, &error).await?,
+                Err(error) => return Err(error),
+            }
         }
         tx.commit().await?;
         Ok(claims)
@@ -330,9 +349,18 @@ impl Store for SqliteStore {
 
     async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
+        let notes_before = before.as_millisecond();
+        // A repetition of their requests would find no note.
+        sqlx::query(
+            "DELETE FROM idempotency
+             WHERE note_id IN (SELECT id FROM notes WHERE ended_at <= $1 AND has_audio = 0)",
+        )
+        .bind(notes_before)
+        .execute(&mut *tx)
+        .await?;
         // A note is kept while it has audio, so that no file is ever left without its note.
         let notes = sqlx::query("DELETE FROM notes WHERE ended_at <= $1 AND has_audio = 0")
-            .bind(before.as_millisecond())
+            .bind(notes_before)
             .execute(&mut *tx)
             .await?;
         for sql in [
@@ -358,20 +386,27 @@ impl Store for SqliteStore {
     }
 }
 
-/// What may be leased at $1, leaving out queued deliveries of the connections in $2 (a JSON list).
+/// What may be leased at $1, leaving out queued deliveries of the connections in $2 (a JSON list). The documents are
+/// joined last, to the few rows that are left.
 const CANDIDATES: &str = "
-    SELECT d.id, d.state, d.fence, d.connection, n.doc, l.value AS learned
-    FROM deliveries d
-    JOIN notes n ON n.id = d.note_id
-    LEFT JOIN learned l ON l.lane = d.lane AND l.expires_at > $1
-    WHERE (d.state = 'queued' AND d.due_at <= $1
-           AND d.connection NOT IN (SELECT value FROM json_each($2))
-           AND NOT EXISTS (SELECT 1 FROM connections c WHERE c.connection = d.connection AND c.paused_until > $1)
-           -- only the head of a lane
-           AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.lane = d.lane AND e.id < d.id))
-       OR (d.state = 'queued' AND d.expires_at <= $1)
-       OR (d.state IN ('leased', 'sending') AND d.lease_until <= $1)
-    ORDER BY d.due_at, d.id LIMIT $3";
+    WITH due AS (
+        SELECT d.id, d.state, d.fence, d.connection, d.lane, d.note_id, d.due_at, d.expires_at <= $1 AS expired
+        FROM deliveries d
+        WHERE (d.state = 'queued' AND d.due_at <= $1
+               AND d.connection NOT IN (SELECT value FROM json_each($2))
+               AND NOT EXISTS (SELECT 1 FROM connections c WHERE c.connection = d.connection AND c.paused_until > $1)
+               -- only the head of a lane
+               AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.lane = d.lane AND e.id < d.id)
+               -- and none beside one under way: a note that moves on to this connection may be older than that
+               AND NOT EXISTS (SELECT 1 FROM deliveries e
+                               WHERE e.lane = d.lane AND e.id <> d.id AND e.state IN ('leased', 'sending', 'held')))
+           OR (d.state = 'queued' AND d.expires_at <= $1)
+           OR (d.state IN ('leased', 'sending') AND d.lease_until <= $1)
+        ORDER BY d.due_at, d.id LIMIT $3)
+    SELECT due.*, n.doc, l.value AS learned
+    FROM due JOIN notes n ON n.id = due.note_id
+    LEFT JOIN learned l ON l.lane = due.lane AND l.expires_at > $1
+    ORDER BY due.due_at, due.id";
 
 /// How many more deliveries each connection may have in flight.
 struct Room<'a> {
@@ -406,6 +441,8 @@ async fn lease(
 ) -> Result<Claim, StoreError> {
     let (delivery, fence): (i64, i64) = (row.try_get("id")?, row.try_get("fence")?);
     let (doc, learned): (String, Option<String>) = (row.try_get("doc")?, row.try_get("learned")?);
+    let note = serde_json::from_str(&doc)?;
+    let learned = learned.map(|text| serde_json::from_str::<Value>(&text)).transpose()?;
     let interrupted = state == "sending";
     sqlx::query("UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1 WHERE id = $1")
         .bind(delivery)
@@ -413,13 +450,22 @@ async fn lease(
         .bind(until.as_millisecond())
         .execute(&mut **tx)
         .await?;
-    Ok(Claim {
-        delivery,
-        fence: fence + 1,
-        interrupted,
-        note: serde_json::from_str(&doc)?,
-        learned: learned.map(|text| serde_json::from_str::<Value>(&text)).transpose()?,
-    })
+    Ok(Claim { delivery, fence: fence + 1, interrupted, note, learned })
+}
+
+/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at.
+async fn set_aside(
+    tx: &mut Transaction<'_, Sqlite>,
+    row: &SqliteRow,
+    error: &serde_json::Error,
+) -> Result<(), StoreError> {
+    let (delivery, note): (i64, String) = (row.try_get("id")?, row.try_get("note_id")?);
+    tracing::error!(note.id = note, %error, "note {note} cannot be read from the database and is set aside");
+    sqlx::query("UPDATE deliveries SET state = 'unreadable', lease_until = NULL WHERE id = $1")
+        .bind(delivery)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 async fn save(tx: &mut Transaction<'_, Sqlite>, note: &Note, ended: bool) -> Result<(), StoreError> {

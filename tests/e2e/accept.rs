@@ -258,7 +258,7 @@ async fn a_reply_goes_where_there_are_replies_and_is_a_warning_elsewhere() {
         .to_owned();
     let second = world.accept(&format!("via=whatsapp&reply_to={first}"), fixture("speech-24k.mp3")).await;
     let note = world.until_status(&second, "accepted").await;
-    assert_eq!(note["reply_to"], sent.as_str());
+    assert_eq!(note["reply_to"], first.as_str(), "as the bot wrote it");
     assert_eq!(world.delivered("wawp")[1].reply_to.as_deref(), Some(sent.as_str()));
 
     let third = world.accept("reply_to=abc", fixture("speech-24k.mp3")).await;

@@ -59,7 +59,7 @@ async fn the_callers_headers_go_to_the_first_host_only() {
     assert_eq!(asked, [("/start".to_owned(), secret.clone()), ("/moved".to_owned(), secret)]);
     assert_eq!(*second_asked.lock().expect("a log"), [("/audio".to_owned(), None)]);
     let note: voicegate::note::NoteId = id.parse().expect("an id");
-    let kept = world.gateway.store.note(note).await.expect("read").expect("kept");
+    let kept = world.gateway.store.note(note, None).await.expect("read").expect("kept");
     assert_eq!(kept.source, voicegate::note::Source::Stored, "the secret is forgotten");
 }
 

@@ -9,7 +9,6 @@ use std::{
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 use voicegate::{
     clock::{Clock, TestClock},
     config::Layers,
@@ -32,7 +31,6 @@ pub struct World {
     pub url: String,
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
-    stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -54,14 +52,13 @@ impl World {
         #[expect(clippy::disallowed_methods, reason = "the emulators live in real time")]
         let clock = Arc::new(TestClock::new(jiff::Timestamp::now()));
         let gateway = Gateway::open(Layers::of_file(Some(file)), clock.clone()).await.expect("a gateway");
-        let stop = CancellationToken::new();
         let tasks = vec![
             tokio::spawn(sandbox.clone().serve(sandbox_listener)),
-            tokio::spawn(voicegate::http::serve(gateway.clone(), listener, stop.clone())),
-            tokio::spawn(Worker::new(gateway.clone()).run(stop.clone())),
+            tokio::spawn(voicegate::http::serve(gateway.clone(), listener)),
+            tokio::spawn(Worker::new(gateway.clone()).run()),
         ];
         let http = reqwest::Client::new();
-        Self { sandbox, clock, gateway, url, folder, http, stop, tasks }
+        Self { sandbox, clock, gateway, url, folder, http, tasks }
     }
 
     /// Changes the configuration file and reloads it.
@@ -165,7 +162,7 @@ impl World {
 
     /// Stops everything as SIGTERM would.
     pub async fn stop(mut self) -> tempfile::TempDir {
-        self.stop.cancel();
+        self.gateway.stop.cancel();
         for task in self.tasks.drain(1..) {
             task.await.expect("stopped in order");
         }

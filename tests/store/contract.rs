@@ -97,8 +97,8 @@ fn retry(at: Timestamp) -> Step {
 pub async fn an_accepted_note_is_there_and_due(store: Any) {
     let new = new_note("t", "c", "r", start());
     assert_eq!(store.accept(&new).await.expect("accepted"), Acceptance::Created);
-    assert_eq!(store.note(new.note.id).await.expect("read").as_ref(), Some(&new.note));
-    assert_eq!(store.note(NoteId::new()).await.expect("read"), None);
+    assert_eq!(store.note(new.note.id, None).await.expect("read").as_ref(), Some(&new.note));
+    assert_eq!(store.note(NoteId::new(), None).await.expect("read"), None);
     assert_eq!(store.queue_depth().await.expect("a number"), 1);
     let claims = claim(&store, start()).await;
     assert_eq!(claims[0].note, new.note);
@@ -118,7 +118,7 @@ pub async fn a_key_is_claimed_once_and_forgotten_in_time(store: Any) {
     let holder = KeyHolder { fingerprint: "f".into(), note: first.note.id };
     let second = with_key("g", after(59));
     assert_eq!(store.accept(&second).await.expect("answered"), Acceptance::KeyTaken(holder.clone()));
-    assert_eq!(store.note(second.note.id).await.expect("read"), None);
+    assert_eq!(store.note(second.note.id, None).await.expect("read"), None);
     assert_eq!(store.idempotency("t", "k", after(59)).await.expect("read"), Some(holder));
     assert_eq!(store.idempotency("other", "k", after(59)).await.expect("read"), None);
     assert_eq!(store.idempotency("t", "k", after(60)).await.expect("read"), None);
@@ -209,7 +209,7 @@ pub async fn an_old_fence_changes_nothing(store: Any) {
     for step in steps {
         assert!(matches!(write(&store, &old, step).await, Err(StoreError::LeaseLost)), "{step:?}");
     }
-    assert_eq!(store.note(id).await.expect("read").map(|note| note.status), Some(Status::Queued));
+    assert_eq!(store.note(id, None).await.expect("read").map(|note| note.status), Some(Status::Queued));
     write(&store, &new, Step::Done).await.expect("written");
     assert!(matches!(write(&store, &new, Step::Done).await, Err(StoreError::LeaseLost)), "done is done");
 }
@@ -266,7 +266,7 @@ pub async fn a_held_lane_is_let_go_in_time(store: Any) {
     assert_eq!(store.next_due(start()).await.expect("a time"), Some(after(30)));
     assert_eq!(ids(&claim(&store, after(29)).await), []);
     assert_eq!(ids(&claim(&store, after(30)).await), [second]);
-    assert_eq!(store.note(first).await.expect("read").map(|note| note.status), Some(Status::Unknown));
+    assert_eq!(store.note(first, None).await.expect("read").map(|note| note.status), Some(Status::Unknown));
 }
 
 pub async fn an_expired_note_comes_up_although_its_lane_is_blocked(store: Any) {
@@ -330,10 +330,10 @@ pub async fn old_audio_is_listed_and_old_notes_are_forgotten(store: Any) {
     assert_eq!(store.forget(after(1), after(1)).await.expect("done"), 0, "its audio is still there");
     store.audio_removed(old).await.expect("recorded");
     assert_eq!(store.notes_with_old_audio(after(1), 10).await.expect("read"), []);
-    assert!(store.note(old).await.expect("read").expect("kept").audio_expired);
+    assert!(store.note(old, None).await.expect("read").expect("kept").audio_expired);
     assert_eq!(store.forget(after(1), after(1)).await.expect("done"), 1);
-    assert_eq!(store.note(old).await.expect("read"), None);
-    assert!(store.note(live).await.expect("read").is_some());
+    assert_eq!(store.note(old, None).await.expect("read"), None);
+    assert!(store.note(live, None).await.expect("read").is_some());
 }
 
 pub async fn a_secret_is_made_once(store: Any) {
@@ -365,4 +365,44 @@ pub async fn concurrent_claims_never_share_a_delivery(store: Any) {
     let claimed: Vec<_> = tasks.join_all().await.concat();
     let distinct: HashSet<_> = claimed.iter().collect();
     assert_eq!((claimed.len(), distinct.len()), (60, 60));
+}
+
+pub async fn a_note_that_moves_into_a_busy_lane_waits_there(store: Any) {
+    // Older than what is under way in the lane that it moves to.
+    accept(&store, "c", "r").await;
+    let busy = accept(&store, "next", "r").await;
+    let mut claims = claim(&store, start()).await;
+    let moving = claims.remove(0);
+    let under_way = claims.remove(0);
+    assert_eq!(under_way.note.id, busy);
+    let mut note = moving.note.clone();
+    assert!(note.next_stop());
+    let change = Change { note: &note, learned: Learned::Keep, step: retry(start()) };
+    store.write(&moving, &change).await.expect("written");
+    assert_eq!(ids(&claim(&store, start()).await), [], "one at a time");
+    write(&store, &under_way, Step::Hold { until: after(30) }).await.expect("written");
+    assert_eq!(ids(&claim(&store, after(29)).await), [], "the grace holds");
+    assert_eq!(ids(&claim(&store, after(30)).await), [note.id]);
+}
+
+pub async fn expiring_takes_no_place_at_the_provider(store: Any) {
+    let mut old = Vec::new();
+    for recipient in 0..5 {
+        let mut new = new_note("t", "c", &recipient.to_string(), start());
+        new.note.expires_at = after(10);
+        store.accept(&new).await.expect("accepted");
+        old.push(new.note.id);
+    }
+    let other = accept(&store, "d", "r").await;
+    let busy = claim_up_to(&store, start(), 1, 1).await;
+    assert_eq!(ids(&busy), old[..1]);
+    let found = ids(&claim_up_to(&store, after(10), 100, 1).await);
+    assert_eq!(found.len(), 5, "four expired, and the other connection's");
+    assert!(found.contains(&other));
+}
+
+pub async fn a_note_belongs_to_its_tenant(store: Any) {
+    let id = accept(&store, "c", "r").await;
+    assert!(store.note(id, Some("t")).await.expect("read").is_some());
+    assert!(store.note(id, Some("other")).await.expect("read").is_none());
 }

@@ -48,6 +48,9 @@ contract! {
     a_secret_is_made_once,
     ending_all_leases_frees_them,
     concurrent_claims_never_share_a_delivery,
+    a_note_that_moves_into_a_busy_lane_waits_there,
+    expiring_takes_no_place_at_the_provider,
+    a_note_belongs_to_its_tenant,
 }
 
 #[tokio::test]
@@ -62,6 +65,43 @@ async fn a_database_in_use_is_refused_and_one_that_was_closed_is_not() {
 }
 
 #[tokio::test]
+async fn one_note_that_cannot_be_read_stops_no_other() {
+    use voicegate::store::ClaimRequest;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("voicegate.db");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    let notes = ["broken", "sound"].map(|recipient| contract::new_note("t", "c", recipient, contract::start()));
+    for new in &notes {
+        store.accept(new).await.expect("accepted");
+    }
+    let raw = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.expect("a pool");
+    let broken = sqlx::query("UPDATE notes SET doc = '{}' WHERE id = $1").bind(notes[0].note.id.to_string());
+    broken.execute(&raw).await.expect("broken");
+    let request = ClaimRequest {
+        now: contract::start(),
+        lease_until: contract::start(),
+        limit: 10,
+        concurrency: &|_| 10,
+    };
+    let claims = store.claim(&request).await.expect("claimed");
+    assert_eq!(claims.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [notes[1].note.id]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_database_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (store, folder) = sqlite().await;
+    store.ping().await.expect("alive");
+    for entry in std::fs::read_dir(folder.path().join("nested")).expect("a folder").flatten() {
+        let mode = entry.metadata().expect("facts").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
+    }
+}
+
+#[tokio::test]
 async fn what_was_committed_is_there_after_a_reopen() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
@@ -71,5 +111,5 @@ async fn what_was_committed_is_there_after_a_reopen() {
         store.accept(&new).await.expect("accepted");
     }
     let store = SqliteStore::open(&path).await.expect("a store");
-    assert_eq!(store.note(new.note.id).await.expect("read"), Some(new.note));
+    assert_eq!(store.note(new.note.id, None).await.expect("read"), Some(new.note));
 }

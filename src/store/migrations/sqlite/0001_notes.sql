@@ -9,12 +9,14 @@ CREATE TABLE notes (
     doc        TEXT NOT NULL
 );
 CREATE INDEX notes_ended ON notes (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX notes_with_audio ON notes (ended_at) WHERE ended_at IS NOT NULL AND has_audio = 1;
 
 -- The queue: one row per note that is not done.
 --   queued   waiting for due_at
 --   leased   a worker prepares it
 --   sending  a worker may have made the visible request
 --   held     outcome unknown; blocks its lane until due_at
+--   unreadable  the note's document cannot be read; set aside, so that nobody else has to wait
 CREATE TABLE deliveries (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     note_id     TEXT NOT NULL UNIQUE REFERENCES notes (id) ON DELETE CASCADE,
@@ -29,6 +31,8 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_lane ON deliveries (lane, id);
 CREATE INDEX deliveries_due ON deliveries (state, due_at);
+CREATE INDEX deliveries_expiry ON deliveries (state, expires_at);
+CREATE INDEX deliveries_lease ON deliveries (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX deliveries_tenant ON deliveries (tenant);
 
 -- Connections that wait (a provider's Retry-After).

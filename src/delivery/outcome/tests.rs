@@ -1,0 +1,183 @@
+use proptest::prelude::*;
+use voicegate_providers::{Form, SendErrorKind};
+
+use super::*;
+use crate::note::{NoteId, Source, Stop};
+
+fn note(stops: usize) -> Note {
+    let now = start();
+    let stop = |n: usize| Stop {
+        connection: format!("c{n}"),
+        provider: "linq".to_owned(),
+        to: "+15551234567".to_owned(),
+        recipient_key: "+15551234567".to_owned(),
+    };
+    Note {
+        id: NoteId::new(),
+        tenant: "t".to_owned(),
+        status: Status::Queued,
+        to: "+15551234567".to_owned(),
+        route: (0..stops).map(stop).collect(),
+        stop: 0,
+        source: Source::Url { url: "https://e.com/a?sig=S".to_owned(), headers: [("a".into(), "b".into())].into() },
+        hints: crate::audio::Hints::default(),
+        convert: None,
+        reply_to: None,
+        text: None,
+        metadata: serde_json::Map::new(),
+        expires_at: now + Duration::from_secs(3600),
+        probed: None,
+        sent: None,
+        form: Some(Form::Voice),
+        provider_message_id: None,
+        memory: None,
+        attempts: Vec::new(),
+        warnings: Vec::new(),
+        error: None,
+        next_attempt_at: None,
+        created_at: now,
+        updated_at: now,
+        accepted_at: None,
+        audio_expired: false,
+    }
+}
+
+fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+const POLICY: Policy = Policy { may_repeat: false, unknown_grace: Duration::from_secs(30) };
+
+fn failed(kind: SendErrorKind) -> Result<Accepted, Failure> {
+    Err(Failure::from(SendError::new(kind, "told so")))
+}
+
+fn at(seconds: u64) -> Timing {
+    let started = start() + Duration::from_secs(seconds);
+    Timing { started, ended: started, jitter: 0.5 }
+}
+
+#[test]
+fn each_disposition_has_its_end() {
+    use SendErrorKind::{NotReachable, OptedOut, OutcomeUnknown, RateLimited, Unavailable};
+    for (kind, stops, status, outcome) in [
+        (OptedOut, 2, Status::Failed, Outcome::Refused),
+        (NotReachable, 1, Status::Failed, Outcome::Refused),
+        (NotReachable, 2, Status::Queued, Outcome::Refused),
+        (Unavailable, 1, Status::Queued, Outcome::Deferred),
+        (RateLimited, 1, Status::Queued, Outcome::Deferred),
+        (OutcomeUnknown, 2, Status::Unknown, Outcome::Unknown),
+    ] {
+        let mut note = note(stops);
+        let step = settle(&mut note, failed(kind), at(0), POLICY);
+        assert_eq!((note.status, note.attempts[0].outcome), (status, outcome), "{kind:?}");
+        assert_eq!(note.error.is_some(), status != Status::Queued, "{kind:?}");
+        assert_eq!(note.next_attempt_at.is_some(), status == Status::Queued, "{kind:?}");
+        match status {
+            Status::Queued => assert!(matches!(step, Step::Retry { .. }), "{kind:?}"),
+            Status::Unknown => assert_eq!(step, Step::Hold { until: start() + Duration::from_secs(30) }),
+            _ => assert_eq!(step, Step::Done, "{kind:?}"),
+        }
+    }
+}
+
+#[test]
+fn only_a_rate_limit_pauses_the_connection_and_not_for_long() {
+    let mut limited = note(1);
+    let error = SendError::new(SendErrorKind::RateLimited, "slower").after(Duration::from_secs(3000));
+    let step = settle(&mut limited, Err(error.into()), at(0), POLICY);
+    let pause = Some(start() + LONGEST_PAUSE);
+    assert!(matches!(step, Step::Retry { at, pause_connection_until } if at >= start() + Duration::from_secs(3000)
+        && pause_connection_until == pause));
+    let step = settle(&mut note(1), failed(SendErrorKind::Unavailable), at(0), POLICY);
+    assert!(matches!(step, Step::Retry { pause_connection_until: None, .. }));
+}
+
+#[test]
+fn what_was_once_unknown_is_never_told_as_unsent_nor_sent_elsewhere() {
+    let repeat = Policy { may_repeat: true, ..POLICY };
+    for later in [SendErrorKind::NotReachable, SendErrorKind::Rejected] {
+        let mut note = note(2);
+        settle(&mut note, failed(SendErrorKind::OutcomeUnknown), at(0), repeat);
+        assert_eq!(note.status, Status::Queued);
+        settle(&mut note, failed(later), at(10), repeat);
+        assert_eq!((note.status, note.stop), (Status::Unknown, 0), "{later:?}");
+    }
+    let mut note = note(1);
+    settle(&mut note, failed(SendErrorKind::OutcomeUnknown), at(0), repeat);
+    expire(&mut note, at(4000).ended);
+    assert_eq!(note.status, Status::Unknown);
+}
+
+#[test]
+fn a_bots_own_server_is_asked_a_few_times_only() {
+    let mut note = note(1);
+    let fetch = || {
+        let problem = Problem::new("source_unreachable", "no answer").stage("fetch");
+        Err(Failure::from(FetchError::ForNow(problem)))
+    };
+    for n in 1..FETCH_ATTEMPTS {
+        settle(&mut note, fetch(), at(u64::from(n)), POLICY);
+        assert_eq!(note.status, Status::Queued, "{n}");
+    }
+    settle(&mut note, fetch(), at(100), POLICY);
+    assert_eq!(note.status, Status::Failed);
+    assert_eq!(note.error.expect("an error").code, "source_unreachable");
+    assert!(matches!(note.source, Source::Url { url, headers } if url == "https://e.com/a" && headers.is_empty()));
+}
+
+#[test]
+fn many_attempts_are_not_all_kept_but_counted() {
+    let mut note = note(1);
+    note.expires_at = start() + Duration::from_secs(1_000_000);
+    for n in 0..200 {
+        settle(&mut note, failed(SendErrorKind::Unavailable), at(n), POLICY);
+    }
+    let numbers: Vec<_> = note.attempts.iter().map(|attempt| attempt.n).collect();
+    assert_eq!((numbers.len(), numbers[0], numbers[MAX_ATTEMPTS - 1]), (MAX_ATTEMPTS, 1, 200));
+}
+
+fn any_end() -> impl Strategy<Value = Result<Accepted, Failure>> {
+    use SendErrorKind::*;
+    let kinds = vec![
+        InvalidRecipient, NotReachable, FormUnavailable, OptedOut, MediaRejected, MediaTooLarge, Rejected,
+        Unauthorized, Misconfigured, RateLimited, NotReady, Unavailable, OutcomeUnknown, Unexpected,
+    ];
+    let accepted = Accepted { message_id: "m".to_owned(), form: None, trace: None };
+    prop_oneof![
+        1 => Just(Ok(accepted)),
+        9 => prop::sample::select(kinds).prop_map(failed),
+    ]
+}
+
+proptest! {
+    /// Whatever a provider does, in whatever order: an end is an end, a note waits for something or has ended, and
+    /// without leave to repeat nothing follows an unknown outcome.
+    #[test]
+    fn every_history_is_sound(ends in prop::collection::vec(any_end(), 1..12), stops in 1_usize..4, repeat: bool) {
+        let policy = Policy { may_repeat: repeat, ..POLICY };
+        let mut note = note(stops);
+        for (n, end) in ends.into_iter().enumerate() {
+            let was = note.clone();
+            let step = settle(&mut note, end, at(n as u64), policy);
+            prop_assert_eq!(note.attempts.len(), n + 1);
+            prop_assert!(note.stop >= was.stop && note.stop < stops);
+            match step {
+                Step::Retry { at, .. } => {
+                    prop_assert_eq!(note.status, Status::Queued);
+                    prop_assert!(at <= note.expires_at);
+                    prop_assert_eq!(note.next_attempt_at, Some(at));
+                }
+                Step::Hold { .. } => prop_assert_eq!(note.status, Status::Unknown),
+                Step::Done => prop_assert!(note.status.is_ended()),
+                other => prop_assert!(false, "{other:?}"),
+            }
+            let doubtful = was.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);
+            prop_assert!(repeat || !doubtful);
+            prop_assert!(!(doubtful && note.status.is_failure()));
+            if note.status.is_ended() {
+                break;
+            }
+        }
+    }
+}
