@@ -25,8 +25,9 @@ pub trait Provider: Debug + Send + Sync {
     /// Where this provider has no such kind of recipient.
     fn recipient_key(&self, to: &Recipient) -> Result<String, RecipientError>;
 
-    /// Everything that may be repeated freely: look-ups, uploads, building the request. Nothing that the
-    /// recipient could see.
+    /// Everything that may be repeated freely: look-ups, uploads, building the request. Nothing of the note that
+    /// the recipient could see; what else they see (a text that opens the conversation) they see once, because
+    /// the provider knows a repetition by its key.
     ///
     /// # Errors
     /// [`SendError`]; whatever its kind, the recipient has seen nothing.

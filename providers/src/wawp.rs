@@ -196,8 +196,16 @@ fn no_id(answer: &Answer) -> SendError {
 
 /// Whether a body says "failed" although its status says 2xx.
 fn reports_failure(body: &Value) -> bool {
-    let truthy = !matches!(&body["error"], Value::Null | Value::Bool(false)) && body["error"] != json!("");
-    truthy
+    // Wawp prints empty lists as `{}`, so an empty anything is no error.
+    let error = match &body["error"] {
+        Value::Null => false,
+        Value::Bool(error) => *error,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    };
+    error
         || body["code"].is_string()
         || body["success"] == json!(false)
         || body["result"] == json!(false)

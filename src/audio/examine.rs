@@ -9,7 +9,7 @@ use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
 use super::mp4::Mp4;
-use super::sniff::{refusal, sniff, text_kind};
+use super::sniff::{LATE_MP3, refusal, sniff, text_kind};
 use super::source::{Hints, SourceDetail};
 use super::{iff, ogg_opus, webm};
 
@@ -31,10 +31,10 @@ pub(super) fn examine(path: &Path, hints: &Hints) -> Result<Examined, AudioError
     let (size_bytes, sha256) = digest(&mut file).map_err(|error| unreadable_file(&error))?;
     let (found, head) = sniff(&mut file).map_err(|error| unreadable_file(&error))?;
     let (container, mut detail) = match (found, hints.format) {
-        (Some(found), _) => (
-            found.container,
-            SourceDetail { flavour: found.flavour, intact: true, ..SourceDetail::default() },
-        ),
+        (Some(found), _) => {
+            let intact = found.flavour != LATE_MP3;
+            (found.container, SourceDetail { flavour: found.flavour, intact, ..SourceDetail::default() })
+        }
         // A declared format does not turn an error page into sound.
         (None, Some(format)) if !head.is_empty() && text_kind(&head).is_none() => {
             let format =
@@ -67,16 +67,14 @@ fn structure(
         }
         Container::Wav | Container::Aiff => {
             let big_endian = container == Container::Aiff;
-            detail.intact = iff::sizes_are_true(&mut reader, big_endian).map_err(io_failed)?;
+            if let Some(shortfall) = iff::shortfall(&mut reader, big_endian).map_err(io_failed)? {
+                return Err(cut_off(shortfall));
+            }
+            detail.intact = iff::is_sound(&mut reader, big_endian).map_err(io_failed)?;
         }
         Container::Caf => {
-            if let Some((stated, present)) = iff::caf_shortfall(&mut reader).map_err(io_failed)? {
-                return Err(AudioError::probe(
-                    AudioErrorKind::Unreadable,
-                    format!(
-                        "the file says {stated} bytes of audio, {present} are there: was the upload cut off?"
-                    ),
-                ));
+            if let Some(shortfall) = iff::caf_shortfall(&mut reader).map_err(io_failed)? {
+                return Err(cut_off(shortfall));
             }
         }
         Container::Mp4 => {
@@ -96,6 +94,13 @@ fn structure(
         _ => {}
     }
     Ok(None)
+}
+
+fn cut_off((stated, present): (u64, u64)) -> AudioError {
+    AudioError::probe(
+        AudioErrorKind::Unreadable,
+        format!("the file says {stated} bytes of audio, {present} are there: was the upload cut off?"),
+    )
 }
 
 pub(super) fn digest(file: &mut File) -> io::Result<(u64, String)> {

@@ -6,42 +6,99 @@ use std::io::{self, Read, Seek, SeekFrom};
 /// More chunks than this is no audio file.
 const MOST_CHUNKS: usize = 1_000;
 
-/// Walks the chunks; `big_endian` is AIFF. True if they fill the file as stated, one padding byte allowed.
-pub(super) fn sizes_are_true(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<bool> {
+/// From here on a size means "not known yet": writers of streams put 0xFFFFFFFF, 0x7FFFFFFF or a little less.
+const OPEN: u64 = 0x7fff_0000;
+
+/// One chunk of WAV or AIFF.
+struct Chunk {
+    kind: [u8; 4],
+    /// As stated.
+    size: u64,
+    /// Where its content begins.
+    start: u64,
+}
+
+/// Hands the chunks to `each` as far as they can be followed, until it returns false. `big_endian` is AIFF. True if
+/// they fill the file as stated, one padding byte allowed.
+fn walk<R: Read + Seek>(
+    reader: &mut R,
+    big_endian: bool,
+    mut each: impl FnMut(&mut R, Chunk) -> io::Result<bool>,
+) -> io::Result<bool> {
     let length = reader.seek(SeekFrom::End(0))?;
     let number = |bytes: [u8; 4]| {
         u64::from(if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
     };
-    let samples: &[u8; 4] = if big_endian { b"SSND" } else { b"data" };
-
-    reader.seek(SeekFrom::Start(0))?;
-    let mut header = [0; 8];
     if length < 12 {
         return Ok(false);
     }
+    reader.seek(SeekFrom::Start(0))?;
+    let mut header = [0; 8];
     reader.read_exact(&mut header)?;
     let [.., s0, s1, s2, s3] = header;
-    let end = number([s0, s1, s2, s3]) + 8;
-    if end.abs_diff(length) > 1 {
-        return Ok(false);
-    }
+    let mut true_sizes = (number([s0, s1, s2, s3]) + 8).abs_diff(length) <= 1;
     let mut position = 12;
-    let mut has_samples = false;
     for _ in 0..MOST_CHUNKS {
         if position + 8 > length {
-            return Ok(has_samples);
+            return Ok(true_sizes);
         }
         reader.seek(SeekFrom::Start(position))?;
         reader.read_exact(&mut header)?;
         let [kind @ .., s0, s1, s2, s3] = header;
-        let size = number([s0, s1, s2, s3]);
-        if position + 8 + size > length {
-            return Ok(false);
+        let (size, start) = (number([s0, s1, s2, s3]), position + 8);
+        true_sizes &= start + size <= length;
+        if !each(reader, Chunk { kind, size, start })? {
+            break;
         }
-        has_samples |= &kind == samples && size > 0;
-        position += 8 + size + size % 2;
+        position = start + size + size % 2;
     }
     Ok(false)
+}
+
+fn samples(big_endian: bool) -> &'static [u8; 4] {
+    if big_endian { b"SSND" } else { b"data" }
+}
+
+/// Whether all sizes are true and the header's numbers agree with each other.
+pub(super) fn is_sound(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<bool> {
+    let (mut has_samples, mut consistent) = (false, true);
+    let true_sizes = walk(reader, big_endian, |reader, chunk| {
+        has_samples |= &chunk.kind == samples(big_endian) && chunk.size > 0;
+        if &chunk.kind == b"fmt " {
+            let mut format = [0; 16];
+            reader.seek(SeekFrom::Start(chunk.start))?;
+            consistent = chunk.size >= 16 && reader.read_exact(&mut format).is_ok() && agrees(format);
+        }
+        Ok(true)
+    })?;
+    Ok(true_sizes && has_samples && consistent)
+}
+
+/// WAVEFORMATEX: for whole-byte samples, block and byte rate follow from the rest.
+/// <https://learn.microsoft.com/windows/win32/api/mmeapi/ns-mmeapi-waveformatex>
+fn agrees(format: [u8; 16]) -> bool {
+    let [_, _, c0, c1, r0, r1, r2, r3, b0, b1, b2, b3, a0, a1, s0, s1] = format;
+    let channels = u64::from(u16::from_le_bytes([c0, c1]));
+    let rate = u64::from(u32::from_le_bytes([r0, r1, r2, r3]));
+    let bytes_per_second = u64::from(u32::from_le_bytes([b0, b1, b2, b3]));
+    let block = u64::from(u16::from_le_bytes([a0, a1]));
+    let bits = u64::from(u16::from_le_bytes([s0, s1]));
+    bits % 8 == 0 && block == channels * bits / 8 && bytes_per_second == rate * block
+}
+
+/// How many bytes of audio the file says it has and how many are there, if that is clearly less.
+pub(super) fn shortfall(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<Option<(u64, u64)>> {
+    let length = reader.seek(SeekFrom::End(0))?;
+    let mut found = None;
+    walk(reader, big_endian, |_, chunk| {
+        let present = length - chunk.start;
+        let is_samples = &chunk.kind == samples(big_endian);
+        if is_samples && chunk.size < OPEN && chunk.size.saturating_sub(present) > chunk.size / 20 {
+            found = Some((chunk.size, present));
+        }
+        Ok(!is_samples)
+    })?;
+    Ok(found)
 }
 
 /// For CAF: how many bytes of audio it says it has and how many are there, if that differs. A recorder that does not

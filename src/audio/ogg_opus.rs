@@ -111,9 +111,34 @@ pub(super) struct Placed {
     pub ends_page: bool,
 }
 
+/// Whether granules have to fit the packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Granules {
+    Checked,
+    /// Counted anew; only the end trim of the last page is taken over.
+    Recounted,
+}
+
 /// Reads a whole file and hands every audio packet to `each`.
 pub(super) fn read(
     reader: &mut impl Read,
+    each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
+) -> Result<OpusDetail, Damage> {
+    read_with(reader, Granules::Checked, each)
+}
+
+/// [`read`] for what ffmpeg encoded: where a damaged source's clock jumps, so do ffmpeg's granules, although the
+/// packets are whole and follow each other.
+pub(super) fn recount(
+    reader: &mut impl Read,
+    each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
+) -> Result<OpusDetail, Damage> {
+    read_with(reader, Granules::Recounted, each)
+}
+
+fn read_with(
+    reader: &mut impl Read,
+    granules: Granules,
     each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
 ) -> Result<OpusDetail, Damage> {
     let first = next_page(reader)?.ok_or(Damage("the file is empty"))?;
@@ -141,7 +166,8 @@ pub(super) fn read(
     let mut position: Option<u64> = None;
     let mut start = 0;
     let mut ended = None;
-    while let Some(page) = next_page(reader)? {
+    let mut stated = 0;
+    while let Some(mut page) = next_page(reader)? {
         if ended.is_some() {
             return Err(Damage("there are pages after the end of the stream"));
         }
@@ -161,6 +187,12 @@ pub(super) fn read(
         }
         if packets.is_empty() && !page.last {
             return Err(Damage("a page without a finished packet has a granule"));
+        }
+        if granules == Granules::Recounted {
+            let whole = position.unwrap_or(0) + sum;
+            let trim = (stated + sum).checked_sub(page.granule).filter(|trim| page.last && *trim <= sum);
+            stated = page.granule;
+            page.granule = whole - trim.unwrap_or(0);
         }
         // A recording may start anywhere; only a page that also ends the stream may be shorter than its packets.
         let before = match position {

@@ -51,7 +51,8 @@ pub(super) async fn make(
     let (file, container) = match (work, profile.wrapper, profile.recipe) {
         (Work::None, ..) => return Ok(Render::Untouched),
         (Work::Remuxed, Wrapper::Ogg { input_rate }, _) => {
-            (rewrap(bench, source, probed.facts.container, input_rate).await?, Container::Ogg)
+            let packets = if probed.facts.container == Container::Ogg { Packets::Ogg } else { Packets::Webm };
+            (rewrap(bench, source, packets, input_rate).await?, Container::Ogg)
         }
         (Work::Remuxed, Wrapper::M4a, _) => {
             (run(bench, source, probed, &["-c:a", "copy"], "ipod").await?, Container::Mp4)
@@ -108,7 +109,7 @@ async fn encode(
             options.extend(["-frame_duration", "20", "-compression_level", "10"]);
             let encoded = run(bench, source, probed, &options, "ogg").await?;
             // ffmpeg names itself in the headers; a recorder would not.
-            let file = rewrap(bench, encoded.path(), Container::Ogg, Some(sample_rate)).await?;
+            let file = rewrap(bench, encoded.path(), Packets::EncodedOgg, Some(sample_rate)).await?;
             Ok((file, Container::Ogg))
         }
     }
@@ -166,16 +167,26 @@ fn scratch_file(folder: &Path) -> Result<NamedTempFile, AudioError> {
     })
 }
 
-/// Keeps the packets and their granules, writes the headers anew.
+/// Where Opus packets come from.
+#[derive(Clone, Copy)]
+enum Packets {
+    /// The caller's Ogg, whose granules say how long it is.
+    Ogg,
+    /// What our ffmpeg has just encoded.
+    EncodedOgg,
+    Webm,
+}
+
+/// Keeps the packets and writes the headers anew.
 async fn rewrap(
     bench: &Bench<'_>,
     source: &Path,
-    container: Container,
+    packets: Packets,
     input_rate: Option<u32>,
 ) -> Result<NamedTempFile, AudioError> {
     let output = scratch_file(bench.scratch)?;
     let (source, target) = (source.to_owned(), output.path().to_owned());
-    blocking(move || Ok(rewrap_file(&source, &target, container, input_rate)))
+    blocking(move || Ok(rewrap_file(&source, &target, packets, input_rate)))
         .await?
         .map_err(|Damage(reason)| {
             AudioError::encode(AudioErrorKind::Internal, format!("the packets could not be kept: {reason}"))
@@ -188,24 +199,26 @@ const UNWRITTEN: Damage = Damage("the new file could not be written");
 fn rewrap_file(
     source: &Path,
     target: &Path,
-    container: Container,
+    packets: Packets,
     input_rate: Option<u32>,
 ) -> Result<(), Damage> {
     let unread = |_: io::Error| Damage("the source could not be read");
-    if container == Container::Ogg {
-        let open = || std::fs::File::open(source).map(BufReader::new).map_err(unread);
-        let head = ogg_opus::read(&mut open()?, &mut |_| Ok(()))?.head();
-        let mut writer = writer(target, head, input_rate)?;
-        ogg_opus::read(&mut open()?, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
-        writer.finish().map_err(|_| UNWRITTEN)?;
-    } else {
-        let bytes = std::fs::read(source).map_err(unread)?;
-        let head = webm::read(&bytes, &mut |_| Ok(()))?.head();
-        let mut writer = writer(target, head, input_rate)?;
-        webm::read(&bytes, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
-        writer.finish().map_err(|_| UNWRITTEN)?;
-    }
-    Ok(())
+    let read_ogg = match packets {
+        Packets::Ogg => ogg_opus::read,
+        Packets::EncodedOgg => ogg_opus::recount,
+        Packets::Webm => {
+            let bytes = std::fs::read(source).map_err(unread)?;
+            let head = webm::read(&bytes, &mut |_| Ok(()))?.head();
+            let mut writer = writer(target, head, input_rate)?;
+            webm::read(&bytes, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
+            return writer.finish().map(drop).map_err(|_| UNWRITTEN);
+        }
+    };
+    let open = || std::fs::File::open(source).map(BufReader::new).map_err(unread);
+    let head = read_ogg(&mut open()?, &mut |_| Ok(()))?.head();
+    let mut writer = writer(target, head, input_rate)?;
+    read_ogg(&mut open()?, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
+    writer.finish().map(drop).map_err(|_| UNWRITTEN)
 }
 
 fn writer(

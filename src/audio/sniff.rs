@@ -13,6 +13,9 @@ const WINDOW: usize = 64 << 10;
 /// Encoders and cutters leave some bytes before the first MP3 frame.
 const JUNK: usize = 16 << 10;
 
+/// The flavour of an MP3 that does not begin with its first frame or a tag.
+pub(super) const LATE_MP3: &str = "late";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sniffed {
     pub container: Container,
@@ -78,12 +81,16 @@ fn recognise(bytes: &[u8], tagged: bool) -> Option<Sniffed> {
     if FrameHeader::run(bytes, 2).is_some() {
         return found(Container::Mp3, b"");
     }
+    // An archive may hold an MP3 as it is; that does not make it one.
+    if !tagged && infer::get(bytes).is_some_and(|kind| kind.matcher_type() != infer::MatcherType::Audio) {
+        return None;
+    }
     // Away from the start, two headers might be chance: noise holds a pair about once in a megabyte.
     let search = if tagged { bytes.len() } else { JUNK.min(bytes.len()) };
     (1..search)
         .filter(|&from| bytes[from] == 0xff)
         .any(|from| FrameHeader::run(&bytes[from..], 4).is_some_and(|first| first.layer == 3))
-        .then(|| Sniffed { container: Container::Mp3, flavour: String::new() })
+        .then(|| Sniffed { container: Container::Mp3, flavour: LATE_MP3.to_owned() })
 }
 
 /// Why unknown bytes are refused: the caller must be able to see what went wrong.

@@ -67,7 +67,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     }
     println!("\nsee and hear both notes:   {sandbox_url}/");
     println!("send one yourself:");
-    println!("  curl {gateway_url}/voice?to=%2B15551234567 -H 'Authorization: Bearer {key}' \\");
+    println!("  curl '{gateway_url}/voice?to=%2B15551234567' -H 'Authorization: Bearer {key}' \\");
     println!("       -H 'Content-Type: audio/mpeg' --data-binary @your.mp3");
     if !args.once {
         println!("\nCtrl-C stops the demo.");

@@ -59,9 +59,13 @@ impl From<SendError> for Failure {
 
 impl From<AudioError> for Failure {
     fn from(error: AudioError) -> Self {
-        let passing = matches!(error.kind, AudioErrorKind::Overloaded | AudioErrorKind::Internal);
+        let kind = error.kind;
         let problem = Problem::from(error);
-        if passing { Self::for_now(problem) } else { Self::stop(problem) }
+        match kind {
+            AudioErrorKind::Overloaded => Self::for_now(problem),
+            AudioErrorKind::Internal => Self { most: Some(RENDER_ATTEMPTS), ..Self::for_now(problem) },
+            _ => Self::stop(problem),
+        }
     }
 }
 
@@ -80,6 +84,9 @@ impl From<std::io::Error> for Failure {
         Self::for_now(Problem::from(error))
     }
 }
+
+/// A full disk passes, a file that no encoder gets right does not.
+const RENDER_ATTEMPTS: u32 = 3;
 
 /// What the connection's settings say about the end of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -196,13 +203,14 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
 
 fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
     // Clients repeat a request that was answered with 5xx, and this note is stored: its failure never is one.
-    let problem = if problem.status < 500 {
-        problem.clone()
-    } else {
-        Problem::new(
-            "provider_unavailable",
-            "the gateway itself could not get the note ready before it expired",
-        )
+    let problem = match problem.stage.as_deref() {
+        _ if problem.status < 500 => problem.clone(),
+        Some(stage @ ("probe" | "encode")) => {
+            let detail =
+                "the audio can be read, but nothing that plays could be made of it; it may be damaged";
+            Problem::new("audio_unsupported", detail).stage(stage)
+        }
+        _ => Problem::new("provider_unavailable", "the gateway could not get the note ready in time"),
     };
     note.status = status;
     note.next_attempt_at = None;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ogg::{PacketWriteEndInfo, PacketWriter};
-use voicegate::audio::{AudioErrorKind, Hints, PcmFormat};
+use voicegate::audio::{AudioErrorKind, Convert, Hints, PcmFormat, profile};
 
 use crate::tools::{Bench, children, fixture, table};
 
@@ -109,4 +109,41 @@ async fn output_is_bounded() {
     let error = bench.engine.render(&fixture("speech.wav"), &probed, target, always).await.unwrap_err();
     assert_eq!(error.kind, AudioErrorKind::TooLarge, "{error:?}");
     assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
+}
+
+/// Whatever a cut or a hole makes of a recording: it is refused, or it is made into something that proves right.
+/// Never may the engine itself be at a loss, for a note would be tried again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_the_callers_never_ours() {
+    let bench = Bench::new();
+    let mut made = 0;
+    for name in
+        ["speech.webm", "speech-wideband.webm", "speech-opus-wideband.ogg", "speech.aac", "speech-24k.mp3"]
+    {
+        let whole = std::fs::read(fixture(name)).unwrap();
+        for n in (1..12).step_by(2) {
+            let at = whole.len() * n / 12;
+            let cut = whole[..at].to_vec();
+            let mut hole = whole.clone();
+            hole.drain(at..(at + 700).min(whole.len()));
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0xff;
+            for damaged in [cut, hole, flipped] {
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), damaged).unwrap();
+                let probed = match bench.engine.probe(file.path(), &Hints::default()).await {
+                    Ok(probed) => probed,
+                    Err(error) => {
+                        assert_ne!(error.kind, AudioErrorKind::Internal, "{name} at {at}: {error:?}");
+                        continue;
+                    }
+                };
+                let target = profile("whatsapp-1").unwrap();
+                let render = bench.engine.render(file.path(), &probed, target, Convert::Auto).await;
+                render.unwrap_or_else(|error| panic!("{name} at {at}: {error:?}"));
+                made += 1;
+            }
+        }
+    }
+    assert!(made > 25, "{made}");
 }

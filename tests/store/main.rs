@@ -71,7 +71,8 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
     let store = SqliteStore::open(&path).await.expect("a store");
-    let notes = ["broken", "sound"].map(|recipient| contract::new_note("t", "c", recipient, contract::start()));
+    let notes =
+        ["broken", "sound"].map(|recipient| contract::new_note("t", "c", recipient, contract::start()));
     for new in &notes {
         store.accept(new).await.expect("accepted");
     }

@@ -118,26 +118,26 @@ impl Chat {
 }
 
 impl Linq {
-    /// The chat for the note's recipient: remembered, found, or opened where the tenant allows that.
-    pub(super) async fn chat_for(
+    /// The chat for the note's recipient, remembered or found. `None`: it has yet to be opened, and may be.
+    pub(super) async fn known_chat(
         &self,
         cx: &Context,
         note: &OutboundNote,
         memory: &mut Memory,
-    ) -> Result<KnownChat, SendError> {
+    ) -> Result<Option<KnownChat>, SendError> {
         if let Some(known) = KnownChat::recall(memory) {
-            return Ok(known);
+            return Ok(Some(known));
         }
         let recipient = super::Provider::recipient_key(self, &note.to).map_err(invalid)?;
         let (chat_id, service) = match &note.to {
             Recipient::Native { .. } => self.read_chat(cx, note, &recipient).await?,
-            _ => match (self.find_chat(cx, note, &recipient).await?, &self.opening_text) {
-                (Some(chat), _) => (chat.id, chat.service),
-                (None, Some(text)) => self.open_chat(cx, note, &recipient, text).await?,
-                (None, None) => return Err(no_chat()),
+            _ => match self.find_chat(cx, note, &recipient).await? {
+                Some(chat) => (chat.id, chat.service),
+                None if self.opening_text.is_some() => return Ok(None),
+                None => return Err(no_chat()),
             },
         };
-        Ok(KnownChat { chat_id, service, learned_by: note.id.clone() }.remember(memory))
+        Ok(Some(KnownChat { chat_id, service, learned_by: note.id.clone() }.remember(memory)))
     }
 
     async fn read_chat(
@@ -191,18 +191,19 @@ impl Linq {
 
     /// Sends the opening text, which creates the chat. Repeating it shows the text once: Linq answers a known
     /// key with its first answer (<https://docs.linqapp.com/guides/messaging/sending-messages/>).
-    async fn open_chat(
+    pub(super) async fn open_chat(
         &self,
         cx: &Context,
         note: &OutboundNote,
-        recipient: &str,
-        text: &str,
-    ) -> Result<(String, Option<String>), SendError> {
+        memory: &mut Memory,
+    ) -> Result<KnownChat, SendError> {
         #[derive(Deserialize)]
         struct Opened {
             chat_id: String,
             service: Option<String>,
         }
+        let recipient = super::Provider::recipient_key(self, &note.to).map_err(invalid)?;
+        let text = self.opening_text.as_ref().ok_or_else(no_chat)?;
         let key = format!("{}-opening", note.id);
         let message = json!({"parts": [{"type": "text", "value": text}], "idempotency_key": key});
         let body = json!({"to": [recipient], "message": message});
@@ -211,7 +212,9 @@ impl Linq {
             request.headers_mut().insert(HeaderName::from_static("idempotency-key"), key);
         }
         let opened: Opened = self.ask(cx, note, request).await?;
-        Ok((opened.chat_id, opened.service))
+        let chat =
+            KnownChat { chat_id: opened.chat_id, service: opened.service, learned_by: note.id.clone() };
+        Ok(chat.remember(memory))
     }
 }
 

@@ -29,9 +29,12 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use self::errors::{Refusal, Step};
+use self::{
+    chats::KnownChat,
+    errors::{Refusal, Step},
+};
 use crate::{
-    Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Intake, Memory, OutboundNote,
+    Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Form, Intake, Memory, OutboundNote,
     Prepared, Provider, Recipient, RecipientError, ReplySupport, SendError, SendErrorKind, Settings,
     Upstream,
     wire::{self, Answer},
@@ -179,14 +182,9 @@ impl Provider for Linq {
     ) -> Result<Prepared, SendError> {
         self.capabilities.check_size(note.audio.facts.size_bytes)?;
         let content_type = uploads::content_type(note.audio.facts.container)?;
-        let chat = self.chat_for(cx, note, memory).await?;
-        let form = chat.form();
-        if !note.degrade.allows(form) {
-            return Err(SendError::new(
-                SendErrorKind::FormUnavailable,
-                "this recipient would see an audio attachment instead of a voice note; \
-                 allow that with degrade = [\"audio\"]",
-            ));
+        let known = self.known_chat(cx, note, memory).await?;
+        if let Some(chat) = &known {
+            allowed_form(chat, note)?;
         }
         let audio = match self.capabilities.intake {
             Intake::Upload => {
@@ -194,6 +192,12 @@ impl Provider for Linq {
             }
             Intake::Url => json!({"voice_memo_url": note.audio.link.as_str()}),
         };
+        // Only once the audio is with Linq: nobody is to get an opening text that no voice note follows.
+        let chat = match known {
+            Some(chat) => chat,
+            None => self.open_chat(cx, note, memory).await?,
+        };
+        let form = allowed_form(&chat, note)?;
         let url = self.api.join(&["v3", "chats", &chat.chat_id, "voicememo"]);
         Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)) })
     }
@@ -219,6 +223,19 @@ impl Provider for Linq {
             _ => refusal.into_error(Step::Dispatch),
         })
     }
+}
+
+/// How the recipient will see the note, if the tenant allows that.
+fn allowed_form(chat: &KnownChat, note: &OutboundNote) -> Result<Form, SendError> {
+    let form = chat.form();
+    if note.degrade.allows(form) {
+        return Ok(form);
+    }
+    Err(SendError::new(
+        SendErrorKind::FormUnavailable,
+        "this recipient would see an audio attachment instead of a voice note; \
+         allow that with degrade = [\"audio\"]",
+    ))
 }
 
 impl Linq {

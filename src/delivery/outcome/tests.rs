@@ -19,7 +19,10 @@ fn note(stops: usize) -> Note {
         to: "+15551234567".to_owned(),
         route: (0..stops).map(stop).collect(),
         stop: 0,
-        source: Source::Url { url: "https://e.com/a?sig=S".to_owned(), headers: [("a".into(), "b".into())].into() },
+        source: Source::Url {
+            url: "https://e.com/a?sig=S".to_owned(),
+            headers: [("a".into(), "b".into())].into(),
+        },
         hints: crate::audio::Hints::default(),
         convert: None,
         reply_to: None,
@@ -87,8 +90,10 @@ fn only_a_rate_limit_pauses_the_connection_and_not_for_long() {
     let error = SendError::new(SendErrorKind::RateLimited, "slower").after(Duration::from_secs(3000));
     let step = settle(&mut limited, Err(error.into()), at(0), POLICY);
     let pause = Some(start() + LONGEST_PAUSE);
-    assert!(matches!(step, Step::Retry { at, pause_connection_until } if at >= start() + Duration::from_secs(3000)
-        && pause_connection_until == pause));
+    assert!(
+        matches!(step, Step::Retry { at, pause_connection_until } if at >= start() + Duration::from_secs(3000)
+        && pause_connection_until == pause)
+    );
     let step = settle(&mut note(1), failed(SendErrorKind::Unavailable), at(0), POLICY);
     assert!(matches!(step, Step::Retry { pause_connection_until: None, .. }));
 }
@@ -123,7 +128,9 @@ fn a_bots_own_server_is_asked_a_few_times_only() {
     settle(&mut note, fetch(), at(100), POLICY);
     assert_eq!(note.status, Status::Failed);
     assert_eq!(note.error.expect("an error").code, "source_unreachable");
-    assert!(matches!(note.source, Source::Url { url, headers } if url == "https://e.com/a" && headers.is_empty()));
+    assert!(
+        matches!(note.source, Source::Url { url, headers } if url == "https://e.com/a" && headers.is_empty())
+    );
 }
 
 #[test]
@@ -140,8 +147,20 @@ fn many_attempts_are_not_all_kept_but_counted() {
 fn any_end() -> impl Strategy<Value = Result<Accepted, Failure>> {
     use SendErrorKind::*;
     let kinds = vec![
-        InvalidRecipient, NotReachable, FormUnavailable, OptedOut, MediaRejected, MediaTooLarge, Rejected,
-        Unauthorized, Misconfigured, RateLimited, NotReady, Unavailable, OutcomeUnknown, Unexpected,
+        InvalidRecipient,
+        NotReachable,
+        FormUnavailable,
+        OptedOut,
+        MediaRejected,
+        MediaTooLarge,
+        Rejected,
+        Unauthorized,
+        Misconfigured,
+        RateLimited,
+        NotReady,
+        Unavailable,
+        OutcomeUnknown,
+        Unexpected,
     ];
     let accepted = Accepted { message_id: "m".to_owned(), form: None, trace: None };
     prop_oneof![
