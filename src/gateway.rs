@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
     media::{Fetcher, Links, MediaStore},
     note::NoteId,
+    problem::Problem,
     store::{SqliteStore, Store, StoreError},
 };
 
@@ -24,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below what servers and load balancers commonly allow: a request on a connection that the other side is just
 /// closing ends as an unknown outcome.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
+
+/// For JSON bodies, which carry audio as base64 and are held whole, in KiB. Raw audio goes straight to disk.
+const MEMORY_KIB: u32 = 64 * 1024;
 
 /// Notes whose old audio is looked up at once.
 const SWEEP: u32 = 500;
@@ -89,6 +93,8 @@ pub struct Gateway {
     pub stop: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
+    /// In KiB; what requests hold in memory at the same time.
+    memory: Arc<Semaphore>,
     work: Notify,
     changes: broadcast::Sender<NoteId>,
     /// `None` until the self-test of the audio engine has ended.
@@ -123,6 +129,7 @@ impl Gateway {
             stop: CancellationToken::new(),
             layers,
             live: ArcSwap::from_pointee(Live::new(config, tenants)?),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             work: Notify::new(),
             changes: broadcast::channel(1024).0,
             audio_test: watch::channel(None).0,
@@ -191,6 +198,17 @@ impl Gateway {
         let ready = database.0 && media.0 && disk.0 && ffmpeg.0;
         let checks = json!({ "database": database.1, "media": media.1, "ffmpeg": ffmpeg.1, "disk": disk.1 });
         (ready, json!({ "status": if ready { "ok" } else { "failed" }, "checks": checks }))
+    }
+
+    /// Reserves memory for a request that has to be held whole. Let go of when dropped.
+    ///
+    /// # Errors
+    /// `overloaded`, where all of it is in use.
+    pub fn hold_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Problem> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        self.memory.clone().try_acquire_many_owned(kib.min(MEMORY_KIB)).map_err(|_| {
+            Problem::overloaded("too many large JSON bodies at once; try again shortly, or send raw audio")
+        })
     }
 
     pub fn wake_worker(&self) {

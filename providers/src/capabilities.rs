@@ -29,6 +29,8 @@ pub enum ReplySupport {
 pub struct Capabilities {
     /// The audio profile used unless the connection's `profile` names another.
     pub default_profile: &'static str,
+    /// What the names of profiles made for this provider begin with; others would arrive as dead files.
+    pub profile_family: &'static str,
     /// Where the provider can convert by itself: the profile of what it takes for that. `None`: it cannot.
     pub provider_converts: Option<&'static str>,
     pub intake: Intake,

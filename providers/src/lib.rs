@@ -40,10 +40,13 @@ pub fn find(name: &str) -> Option<&'static Descriptor> {
     PROVIDERS.iter().find(|descriptor| descriptor.name == name).copied()
 }
 
-/// Reads a recipient; `PROVIDER:` may be any provider that there is.
+/// Providers whose ids the grammar of `to` knows, whether or not there is an adapter for them yet.
+const NATIVE_IDS: &[&str] = &["linq", "telegram", "discord", "meta"];
+
+/// Reads a recipient; `PROVIDER:` may be any provider that there is or that the grammar knows.
 ///
 /// # Errors
 /// [`RecipientError::Invalid`] where `text` fits no form.
 pub fn parse_recipient(text: &str) -> Result<Recipient, RecipientError> {
-    Recipient::parse(text, |name| find(name).is_some())
+    Recipient::parse(text, |name| NATIVE_IDS.contains(&name) || find(name).is_some())
 }

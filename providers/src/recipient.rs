@@ -96,6 +96,9 @@ impl Recipient {
             if id.is_empty() || !id.chars().all(plain) {
                 return Err(invalid("the id after the provider's name is empty or has characters no id has"));
             }
+            if provider == "linq" && Uuid::try_parse(id).is_err() {
+                return Err(invalid("the id behind linq: is no UUID"));
+            }
             return Ok(Self::Native { provider: provider.to_owned(), id: id.to_owned() });
         }
         if text.contains('@') {
@@ -116,7 +119,7 @@ fn phone(text: &str) -> Option<Recipient> {
 fn jid(user: &str, server: JidServer) -> Option<Recipient> {
     // Old group ids are PHONE-TIMESTAMP; all others are digits alone.
     let fits = |c: char| c.is_ascii_digit() || (server == JidServer::Group && c == '-');
-    let sound = (5..=40).contains(&user.len()) && user.chars().all(fits);
+    let sound = (1..=40).contains(&user.len()) && user.chars().all(fits);
     sound.then(|| Recipient::Jid { user: user.to_owned(), server })
 }
 

@@ -93,6 +93,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
         file_fields: config.file_fields,
         capabilities: Capabilities {
             default_profile: "whatsapp-1",
+            profile_family: "whatsapp-",
             provider_converts: Some("mp3-1"),
             intake: Intake::Url,
             max_bytes: MAX_BYTES,

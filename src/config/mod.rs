@@ -307,6 +307,12 @@ mod tests {
                 "tenants.a.connections.imessage.profile",
             ),
             (
+                &TENANT.replace("\"t\"", "\"t\"\nprofile = \"whatsapp-1\""),
+                "tenants.a.connections.imessage.profile",
+            ),
+            (&TENANT.replace("[\"imessage\"]", "[\"imessage\", \"imessage\"]"), "tenants.a.route[1]"),
+            (&format!("{TENANT}\n[tenants.a.aliases.x]\nimessage = \"bob\""), "tenants.a.aliases.x.imessage"),
+            (
                 &TENANT.replace("\"t\"", "\"t\"\nconcurrency = 0"),
                 "tenants.a.connections.imessage.concurrency",
             ),

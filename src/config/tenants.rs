@@ -206,11 +206,15 @@ impl Build<'_> {
         let routes = std::iter::once(("route".to_owned(), &raw.route))
             .chain(raw.routes.iter().map(|(name, route)| (format!("routes.{name}"), route)));
         for (key, route) in routes {
-            for (index, connection) in route.iter().enumerate().filter(|(_, name)| !known(name)) {
-                wrong.push((
-                    format!("{path}.{key}[{index}]"),
-                    format!("there is no connection \"{connection}\""),
-                ));
+            for (index, connection) in route.iter().enumerate() {
+                let message = if !known(connection) {
+                    format!("there is no connection \"{connection}\"")
+                } else if route[..index].contains(connection) {
+                    format!("the connection \"{connection}\" is named twice")
+                } else {
+                    continue;
+                };
+                wrong.push((format!("{path}.{key}[{index}]"), message));
             }
         }
         for (alias, targets) in &raw.aliases {
@@ -314,12 +318,14 @@ impl Build<'_> {
             Ok(provider) => Some(provider),
             // A key whose secret could not be resolved was reported already; its absence is no second mistake.
             Err(_) if self.mistakes.len() > before => None,
-            Err(error) if error.key.is_empty() => {
-                self.mistake(path, error.message);
-                None
-            }
             Err(error) => {
-                self.mistake(&format!("{path}.{}", error.key), error.message);
+                let key = if error.key.is_empty() { String::new() } else { format!(".{}", error.key) };
+                let also = if error.message.starts_with("unknown field") {
+                    format!("; every connection also takes {}", COMMON_KEYS.join(", "))
+                } else {
+                    String::new()
+                };
+                self.mistake(&format!("{path}{key}"), format!("{}{also}", error.message));
                 None
             }
         };
@@ -334,10 +340,15 @@ impl Build<'_> {
             );
         }
         let provider = provider?;
-        let profile_name = common.profile.as_deref().unwrap_or(provider.capabilities().default_profile);
-        let Some(profile) = audio::profile(profile_name) else {
-            let names: Vec<_> = audio::PROFILES.iter().map(|profile| profile.name).collect();
-            let message = format!("there is no profile \"{profile_name}\"; known are {}", names.join(", "));
+        let capabilities = provider.capabilities();
+        let profile_name = common.profile.as_deref().unwrap_or(capabilities.default_profile);
+        let Some(profile) =
+            audio::profile(profile_name).filter(|_| profile_name.starts_with(capabilities.profile_family))
+        else {
+            let fitting = audio::PROFILES.iter().map(|profile| profile.name);
+            let fitting: Vec<_> =
+                fitting.filter(|name| name.starts_with(capabilities.profile_family)).collect();
+            let message = format!("expected a profile made for this provider: {}", fitting.join(", "));
             self.mistake(&format!("{path}.profile"), message);
             return None;
         };

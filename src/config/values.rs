@@ -124,7 +124,9 @@ pub fn secret(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<Str
         Value::Object(map) => from_elsewhere(map, env)?,
         _ => return Err("expected a string, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
     };
-    if found.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(found) }
+    // Files end with a line break, and so does much that comes from `$(command)` in another shell.
+    let found = found.trim_end_matches(['\r', '\n']);
+    if found.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(found.to_owned()) }
 }
 
 fn from_elsewhere(map: &Map<String, Value>, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
@@ -134,7 +136,6 @@ fn from_elsewhere(map: &Map<String, Value>, env: &dyn Fn(&str) -> Option<String>
             env(name).ok_or_else(|| format!("the environment variable {name} is not set"))
         }
         (Some((key, Value::String(path))), None) if key == "file" => std::fs::read_to_string(path)
-            .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
             .map_err(|error| format!("the file {path} cannot be read: {}", error.kind())),
         _ => Err("expected exactly one of { env = \"NAME\" } and { file = \"PATH\" }".to_owned()),
     }

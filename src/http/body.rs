@@ -31,23 +31,23 @@ const TOTAL: u32 = 10;
 pub struct VoiceBody {
     pub to: String,
     pub audio: AudioBody,
-    pub options: Options,
+    pub fields: Fields,
 }
 
 impl VoiceBody {
     pub fn read(json: &[u8]) -> Result<Self, Problem> {
-        let mut options: Options = parse(json)?;
+        let mut fields: Fields = parse(json)?;
         let missing = |field: &str| Problem::invalid(field, format!("missing field `{field}`"));
-        let to = options.to.take().ok_or_else(|| missing("to"))?;
-        let audio = options.audio.take().ok_or_else(|| missing("audio"))?;
-        Ok(Self { to, audio, options })
+        let to = fields.to.take().ok_or_else(|| missing("to"))?;
+        let audio = fields.audio.take().ok_or_else(|| missing("audio"))?;
+        Ok(Self { to, audio, fields })
     }
 }
 
 /// Every field there is. `to` and `audio` are required of a JSON body only: a raw one has them elsewhere.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub struct Fields {
     to: Option<String>,
     audio: Option<AudioBody>,
     pub via: Option<String>,
@@ -73,7 +73,7 @@ pub struct AudioBody {
     format: Option<PcmFormat>,
 }
 
-impl Options {
+impl Fields {
     pub fn into_request(
         self,
         to: String,
@@ -175,10 +175,14 @@ pub fn too_large(limit: u64) -> Problem {
 
 /// Understands JSON, or says which field is wrong.
 pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Problem> {
+    // serde would take a list for an object's fields in order.
+    if json.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Problem::invalid("body", "expected a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        let field = if path == "." { "body".to_owned() } else { path };
+        let field = if matches!(path.as_str(), "." | "?") { "body".to_owned() } else { path };
         in_field(field, error.into_inner().to_string())
     })?;
     reader.end().map_err(|_| Problem::invalid("body", "there is something behind the JSON object"))?;
@@ -196,7 +200,11 @@ fn in_field(path: String, message: String) -> Problem {
         _ => path,
     };
     // " at line 1 column 17" helps nobody whose JSON was made by a library.
-    let detail = message.split(" at line ").next().unwrap_or(&message).to_owned();
+    let detail = message.split(" at line ").next().unwrap_or(&message);
+    // The names of our types say nothing to a caller.
+    let detail = detail
+        .split_once("expected struct ")
+        .map_or(detail.to_owned(), |(before, _)| format!("{before}expected an object"));
     Problem::invalid(field, detail)
 }
 
@@ -282,7 +290,7 @@ pub struct QueryFields {
     pub to: String,
     pub filename: Option<String>,
     pub format: Option<PcmFormat>,
-    pub options: Options,
+    pub fields: Fields,
 }
 
 impl QueryFields {
@@ -296,6 +304,10 @@ impl QueryFields {
         let mut take = |name: &str| fields.remove(name);
         let to = take("to")
             .ok_or_else(|| Problem::invalid("to", "missing; give it in the query: ?to=%2B15551234567"))?;
+        if to.starts_with(' ') {
+            let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
+            return Err(Problem::new("recipient_invalid", detail).stage("request").field("to"));
+        }
         let filename = take("filename");
         let format = take("format").map(|text| in_query("format", &text)).transpose()?;
         let mut options = Map::new();
@@ -316,8 +328,8 @@ impl QueryFields {
         if let Some(name) = fields.into_keys().next() {
             return Err(Problem::invalid(name, "there is no such field"));
         }
-        let options = parse(Value::Object(options).to_string().as_bytes())?;
-        Ok(Self { to, filename, format, options })
+        let fields = parse(Value::Object(options).to_string().as_bytes())?;
+        Ok(Self { to, filename, format, fields })
     }
 }
 

@@ -8,7 +8,7 @@ use axum::{
         Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use mime::Mime;
@@ -77,7 +77,12 @@ fn as_sent(note: &Note) -> Which {
     }
 }
 
-async fn file(gateway: &Gateway, note: &Note, which: Which, request: Request) -> Result<Response, Problem> {
+async fn file(
+    gateway: &Gateway,
+    note: &Note,
+    which: Which,
+    mut request: Request,
+) -> Result<Response, Problem> {
     if note.audio_expired {
         return Err(
             Problem::new("media_expired", "the audio was removed after storage.retention").of_note(note.id)
@@ -91,6 +96,7 @@ async fn file(gateway: &Gateway, note: &Note, which: Which, request: Request) ->
         return Err(Problem::new("not_found", detail).of_note(note.id));
     };
     let mime: Mime = facts.mime_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
+    tame_range(request.headers_mut());
     let served: Result<_, Infallible> = ServeFile::new_with_mime(path, &mime).oneshot(request).await;
     let mut response = served.into_response().map(Body::new);
     let name = format!("inline; filename=\"voice.{}\"", facts.extension());
@@ -98,4 +104,44 @@ async fn file(gateway: &Gateway, note: &Note, which: Which, request: Request) ->
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)
+}
+
+/// Leaves a `Range` only where it has to be honoured: one range of bytes, and no `If-Range`. Anything else is
+/// answered with the whole file, as RFC 9110 sections 13.1.5 and 14.2 ask or allow.
+fn tame_range(headers: &mut HeaderMap) {
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    if headers.contains_key(header::IF_RANGE) || !range.is_some_and(is_one_range) {
+        headers.remove(header::RANGE);
+    }
+    headers.remove(header::IF_RANGE);
+}
+
+fn is_one_range(range: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
+    else {
+        return false;
+    };
+    match (first, last) {
+        ("", last) => number(last).is_some(),
+        (first, "") => number(first).is_some(),
+        (first, last) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_one_range;
+
+    #[test]
+    fn only_one_sound_range_counts() {
+        for range in ["bytes=0-0", "bytes=5-", "bytes=-5", "bytes=2-10"] {
+            assert!(is_one_range(range), "{range}");
+        }
+        for range in
+            ["", "bytes=", "bytes=-", "bytes=5-2", "bytes=0-1,4-5", "items=0-1", "bytes=a-b", "bytes=+1-2 "]
+        {
+            assert!(!is_one_range(range), "{range}");
+        }
+    }
 }

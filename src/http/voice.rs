@@ -70,17 +70,19 @@ async fn read(
     };
     if essence == "application/json" {
         let limit = incoming(server.max_json_body.0)?;
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let _held = gateway.hold_memory(length.unwrap_or(limit))?;
         let json = Incoming::new(body, limit, server.body_timeout.0).all().await?;
-        let VoiceBody { to, audio: source, options } = VoiceBody::read(&json)?;
+        let VoiceBody { to, audio: source, fields } = VoiceBody::read(&json)?;
         let (source, hints) = source.into_input(&gateway.media, audio.max_bytes.0).await?;
-        return Ok(options.into_request(to, source, hints, idempotency_key));
+        return Ok(fields.into_request(to, source, hints, idempotency_key));
     }
     if essence.starts_with("audio/") || essence == "application/octet-stream" {
-        let QueryFields { to, filename, format, options } = QueryFields::parse(query)?;
+        let QueryFields { to, filename, format, fields } = QueryFields::parse(query)?;
         let limit = incoming(server.max_body.0.min(audio.max_bytes.0))?;
         let source = Incoming::new(body, limit, server.body_timeout.0).file(&gateway.media).await?;
         let hints = Hints { filename, mime_type: Some(content_type.to_owned()), format };
-        return Ok(options.into_request(to, source, hints, idempotency_key));
+        return Ok(fields.into_request(to, source, hints, idempotency_key));
     }
     let detail = "send JSON with Content-Type: application/json, or the audio itself as audio/* or \
                   application/octet-stream";

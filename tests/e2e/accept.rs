@@ -222,6 +222,13 @@ async fn the_edges_of_http_answer_with_problems_too() {
         (world.http.get(format!("{}/voice/x", world.url)).bearer_auth("wrong"), 401, "unauthorized"),
         (post().header("content-type", "application/json").body("{\"to\""), 400, "invalid_request"),
         (post().header("content-type", "application/json").body("{} {}"), 400, "invalid_request"),
+        (post().header("content-type", "application/json").body("[]"), 400, "invalid_request"),
+        (post().header("content-type", "application/json").body("{"), 400, "invalid_request"),
+        (world.get("/voice/%ff"), 404, "not_found"),
+        (world.get("/m/%ff/%ff"), 404, "not_found"),
+        (world.post_raw("to=+15551234567", vec![1]), 400, "recipient_invalid"),
+        (world.post_raw("to=telegram:12345", vec![1]), 422, "recipient_unsupported"),
+        (world.post_raw("to=linq:12345", vec![1]), 400, "recipient_invalid"),
         (
             post().header("content-type", "application/json").body(format!("[{}]", "1,".repeat(2000))),
             413,

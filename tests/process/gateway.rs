@@ -47,7 +47,7 @@ impl Process {
             .arg("--config")
             .arg(self.folder.path().join("config.toml"))
             .current_dir(self.folder.path())
-            .env("RUST_LOG", "voicegate=info")
+            .env("RUST_LOG", "voicegate=debug")
             .stderr(std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log"))
             .stdout(Stdio::null())
             .spawn()

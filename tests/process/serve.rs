@@ -37,7 +37,7 @@ async fn a_termination_signal_ends_it_in_order() {
 async fn an_idle_client_holds_nothing_for_ever() {
     let process = Process::start().await;
     let address = process.url.trim_start_matches("http://").to_owned();
-    for sent in ["", "POST /voice HTTP/1.1\r\nHost: x\r\n"] {
+    for sent in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM", "POST /voice HTTP/1.1\r\nHost: x\r\n"] {
         let mut stream = TcpStream::connect(&address).await.expect("a connection");
         stream.write_all(sent.as_bytes()).await.expect("written");
         let mut answer = Vec::new();
@@ -59,6 +59,40 @@ async fn an_idle_client_holds_nothing_for_ever() {
         "{}",
         String::from_utf8_lossy(&answer)
     );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_off() {
+    let process = Process::start().await;
+    // Two minutes of silence as WAV: more than the sockets between us hold.
+    let bytes = 16_000_u32 * 2 * 600;
+    let mut wav =
+        b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data".to_vec();
+    wav[4..8].copy_from_slice(&(36 + bytes).to_le_bytes());
+    wav.extend(bytes.to_le_bytes());
+    wav.resize(44 + bytes as usize, 0);
+    let (status, note) = process.send("via=whatsapp", wav).await;
+    assert_eq!(status, 202, "{note}");
+    let id = note["id"].as_str().expect("an id");
+    process.until_status(id, "accepted").await;
+
+    let address = process.url.trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.expect("a connection");
+    let request =
+        format!("GET /voice/{id}/audio?source=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    process
+        .eventually("the connection is gone", async || {
+            let sockets = std::fs::read_dir(format!("/proc/{}/fd", process.pid())).ok()?.flatten();
+            let open = sockets.filter(|fd| {
+                std::fs::read_link(fd.path())
+                    .is_ok_and(|target| target.to_string_lossy().ends_with("/source"))
+            });
+            (open.count() == 0 && process.logged().contains("a connection ended early")).then_some(())
+        })
+        .await;
+    drop(stream);
 }
 
 #[tokio::test]

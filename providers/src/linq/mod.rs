@@ -105,6 +105,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
     let config: Config = settings.parse()?;
     let capabilities = Capabilities {
         default_profile: "linq-1",
+        profile_family: "linq-",
         provider_converts: None,
         intake: config.intake,
         max_bytes: MAX_BYTES,

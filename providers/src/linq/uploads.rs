@@ -155,7 +155,7 @@ fn unusable_ticket() -> SendError {
 
 fn forbidden_url() -> SendError {
     SendError::new(
-        SendErrorKind::Misconfigured,
+        SendErrorKind::Rejected,
         "the provider named an upload address that is neither its own nor on the public internet over https; \
          check base_url, or set intake = \"url\"",
     )
