@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use voicegate_providers::{SendError, Upstream};
 
-use crate::{audio::AudioError, store::StoreError};
+use crate::audio::AudioError;
 
 /// `code` is stable and decides the HTTP status; `detail` says what to do. Never a stack, a path, a secret or a
 /// URL with a token.
@@ -90,6 +90,10 @@ impl Problem {
         Self::new("internal", "this is the gateway's fault, not yours; its log says more. Try again later")
     }
 
+    pub fn storage_full() -> Self {
+        Self::new("storage_full", "the gateway's disk is full; try again when its operator made room")
+    }
+
     pub fn overloaded(detail: impl Into<String>) -> Self {
         let mut problem = Self::new("overloaded", detail);
         problem.retry_after = Some(5);
@@ -134,19 +138,6 @@ impl From<&SendError> for Problem {
         problem
     }
 }
-
-/// A failing database is the gateway's fault; the log gets the reason.
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        if matches!(error, StoreError::Full) {
-            return Self::new("storage_full", STORAGE_FULL);
-        }
-        tracing::error!(%error, "the database failed");
-        Self::internal()
-    }
-}
-
-const STORAGE_FULL: &str = "the gateway's disk is full; try again when its operator made room";
 
 /// A full disk is the operator's to mend and has a code of its own; everything else of the kind is internal.
 impl From<std::io::Error> for Problem {

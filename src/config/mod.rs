@@ -1,5 +1,6 @@
 //! Configuration: layers in, one validated [`Config`] and the [`Tenants`] out, or every mistake by its key.
 
+mod build;
 mod tenants;
 mod values;
 
@@ -21,7 +22,7 @@ use voicegate_providers::{guard::AddressRules, without_values};
 pub use tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key};
 pub use values::{Rate, Size, Span24};
 
-use tenants::RawTenant;
+use build::RawTenant;
 use values::{list, plain};
 
 /// The documented default file, which is also the lowest layer.
@@ -168,7 +169,7 @@ pub fn load(layers: &Layers, in_force: Option<&Server>) -> Result<(Config, Tenan
     check_sections(&raw, &mut mistakes);
     let env = |name: &str| std::env::var(name).ok();
     let public_url = &in_force.unwrap_or(&raw.server).public_url;
-    let tenants = Tenants::build(raw.tenants, public_url, &env, &mut mistakes);
+    let tenants = build::build(raw.tenants, public_url, &env, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }

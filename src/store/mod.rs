@@ -11,7 +11,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::note::{Note, NoteId};
+use crate::{
+    note::{Note, NoteId},
+    problem::Problem,
+};
 
 pub use sqlite::SqliteStore;
 
@@ -82,6 +85,17 @@ pub enum StoreError {
     Corrupt(#[from] serde_json::Error),
     #[error("{0}")]
     Open(String),
+}
+
+/// A failing database is the gateway's fault; the log gets the reason.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Full) {
+            return Self::storage_full();
+        }
+        tracing::error!(%error, "the database failed");
+        Self::internal()
+    }
 }
 
 #[derive(Clone, Debug)]

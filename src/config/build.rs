@@ -1,0 +1,343 @@
+//! From tenants as written to tenants ready to use, or to every mistake by its key.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::{Host, Url};
+use voicegate_providers::{
+    self as providers, Degrade, Form, Intake, Provider, Settings, parse_recipient, without_values,
+};
+
+use super::{
+    tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key},
+    values::{Rate, Span24, is_reference, plain, secret},
+};
+use crate::{audio, note::ConvertChoice};
+/// A tenant as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTenant {
+    api_keys: Vec<Value>,
+    #[serde(default)]
+    route: Vec<String>,
+    #[serde(default)]
+    routes: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    webhook: Option<RawWebhook>,
+    #[serde(default)]
+    aliases: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(default)]
+    connections: BTreeMap<String, Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWebhook {
+    url: Url,
+    secrets: Vec<Value>,
+}
+
+/// The keys that every connection takes, whatever its provider.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Common {
+    provider: String,
+    convert: Option<ConvertChoice>,
+    profile: Option<String>,
+    rate: Option<Rate>,
+    #[serde(default = "default_concurrency", deserialize_with = "plain")]
+    concurrency: usize,
+    #[serde(default = "default_timeout")]
+    timeout: Span24,
+    #[serde(default)]
+    on_unknown: OnUnknown,
+    ack_deadline: Option<Span24>,
+    #[serde(default)]
+    degrade: Degrade,
+}
+
+const COMMON_KEYS: &[&str] = &[
+    "provider",
+    "convert",
+    "profile",
+    "rate",
+    "concurrency",
+    "timeout",
+    "on_unknown",
+    "ack_deadline",
+    "degrade",
+];
+
+fn default_concurrency() -> usize {
+    8
+}
+
+fn default_timeout() -> Span24 {
+    Span24(Duration::from_secs(60))
+}
+
+/// Builds every tenant, and adds what is wrong to `mistakes`.
+pub fn build(
+    raw: BTreeMap<String, RawTenant>,
+    public_url: &Url,
+    env: &dyn Fn(&str) -> Option<String>,
+    mistakes: &mut Vec<String>,
+) -> Tenants {
+    let mut build = Build { public_url, env, mistakes, keys: Vec::new(), without_effect: Vec::new() };
+    let by_name =
+        raw.into_iter().map(|(name, raw)| (name.clone(), Arc::new(build.tenant(name, raw)))).collect();
+    Tenants { by_name, without_effect: build.without_effect }
+}
+
+/// Collects mistakes while tenants are built, so that an operator sees all of them at once.
+struct Build<'a> {
+    public_url: &'a Url,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    mistakes: &'a mut Vec<String>,
+    /// Of all tenants so far.
+    keys: Vec<[u8; 32]>,
+    without_effect: Vec<String>,
+}
+
+impl Build<'_> {
+    fn mistake(&mut self, path: &str, message: impl std::fmt::Display) {
+        self.mistakes.push(format!("{path}: {message}"));
+    }
+
+    fn tenant(&mut self, name: String, raw: RawTenant) -> Tenant {
+        let path = format!("tenants.{name}");
+        if !is_name(&name) {
+            self.mistake(&path, "expected a name of 1 to 64 letters, digits, '-' and '_'");
+        }
+        let keys = self.keys(&format!("{path}.api_keys"), &raw.api_keys);
+        let mut connections = BTreeMap::new();
+        for (name, settings) in raw.connections {
+            let path = format!("{path}.connections.{name}");
+            if !is_name(&name) {
+                self.mistake(&path, "expected a name of 1 to 64 letters, digits, '-' and '_'");
+            }
+            if let Some(connection) = self.connection(&path, &name, settings) {
+                connections.insert(name, Some(connection));
+            } else {
+                // Known by name, so that a route naming it is no second mistake.
+                connections.insert(name, None);
+            }
+        }
+        let known = |name: &String| connections.contains_key(name);
+        let mut wrong = Vec::new();
+        let routes = std::iter::once(("route".to_owned(), &raw.route))
+            .chain(raw.routes.iter().map(|(name, route)| (format!("routes.{name}"), route)));
+        for (key, route) in routes {
+            for (index, connection) in route.iter().enumerate() {
+                let message = if !known(connection) {
+                    format!("there is no connection \"{connection}\"")
+                } else if route[..index].contains(connection) {
+                    format!("the connection \"{connection}\" is named twice")
+                } else {
+                    continue;
+                };
+                wrong.push((format!("{path}.{key}[{index}]"), message));
+            }
+        }
+        for (alias, targets) in &raw.aliases {
+            for (connection, target) in targets {
+                let provider = connections.get(connection).map(|found| found.as_ref().map(|c| &c.provider));
+                if let Err(why) = alias_target(connection, target, provider) {
+                    wrong.push((format!("{path}.aliases.{alias}.{connection}"), why));
+                }
+            }
+        }
+        for name in raw.routes.keys().filter(|name| known(name)) {
+            wrong.push((format!("{path}.routes.{name}"), "a connection has this name already".to_owned()));
+        }
+        for (path, message) in wrong {
+            self.mistake(&path, message);
+        }
+        if let Some(webhook) = raw.webhook {
+            self.webhook(&format!("{path}.webhook"), &webhook);
+        }
+        Tenant {
+            name,
+            keys,
+            route: raw.route,
+            routes: raw.routes,
+            aliases: raw.aliases,
+            connections: connections.into_iter().filter_map(|(name, c)| Some((name, c?))).collect(),
+        }
+    }
+
+    fn webhook(&mut self, path: &str, webhook: &RawWebhook) {
+        if !matches!(webhook.url.scheme(), "http" | "https") {
+            self.mistake(&format!("{path}.url"), "expected an http or https URL");
+        }
+        for (index, value) in webhook.secrets.iter().enumerate() {
+            if let Err(message) = secret(value, self.env) {
+                self.mistake(&format!("{path}.secrets[{index}]"), message);
+            }
+        }
+        self.without_effect.push(path.to_owned());
+    }
+
+    fn keys(&mut self, path: &str, raw: &[Value]) -> Vec<[u8; 32]> {
+        if raw.is_empty() {
+            self.mistake(path, "expected at least one key; `voicegate keys new` makes one");
+        }
+        let mut keys = Vec::new();
+        for (index, value) in raw.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            match secret(value, self.env).and_then(|text| key_hash(&text)) {
+                Ok(hash) if self.keys.contains(&hash) => self.mistake(&path, "this key is in use already"),
+                Ok(hash) => {
+                    self.keys.push(hash);
+                    keys.push(hash);
+                }
+                Err(message) => self.mistake(&path, message),
+            }
+        }
+        keys
+    }
+
+    fn connection(&mut self, path: &str, name: &str, settings: Map<String, Value>) -> Option<Connection> {
+        let before = self.mistakes.len();
+        let (common, own): (Map<_, _>, Map<_, _>) =
+            settings.into_iter().partition(|(key, _)| COMMON_KEYS.contains(&key.as_str()));
+        let own = self.resolve(path, own);
+        let common: Common = match serde_path_to_error::deserialize(Value::Object(common)) {
+            Ok(common) => common,
+            Err(error) => {
+                let key = error.path().to_string();
+                let key = if key == "." { String::new() } else { format!(".{key}") };
+                self.mistake(&format!("{path}{key}"), without_values(&error.into_inner().to_string()));
+                return None;
+            }
+        };
+        let Some(descriptor) = providers::find(&common.provider) else {
+            let names: Vec<_> = providers::PROVIDERS.iter().map(|descriptor| descriptor.name).collect();
+            let message =
+                format!("there is no provider \"{}\"; known are {}", common.provider, names.join(", "));
+            self.mistake(&format!("{path}.provider"), message);
+            return None;
+        };
+        if common.concurrency == 0 {
+            self.mistake(&format!("{path}.concurrency"), "expected a number above zero");
+        }
+        if common.timeout.0.is_zero() {
+            self.mistake(&format!("{path}.timeout"), "expected a duration above zero");
+        }
+        for (key, set) in [("rate", common.rate.is_some()), ("ack_deadline", common.ack_deadline.is_some())] {
+            if set {
+                self.without_effect.push(format!("{path}.{key}"));
+            }
+        }
+        if common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text)) {
+            self.without_effect.push(format!("{path}.degrade: \"file\" and \"text\""));
+        }
+        for key in ["webhook_secret", "callback_token"].into_iter().filter(|key| own.contains_key(*key)) {
+            self.without_effect.push(format!("{path}.{key}"));
+        }
+        let base_url_is_local = own.get("base_url").and_then(Value::as_str).is_some_and(is_loopback);
+        let provider = match (descriptor.build)(Settings::new(own)) {
+            Ok(provider) => Some(provider),
+            // A key whose secret could not be resolved was reported already; its absence is no second mistake.
+            Err(_) if self.mistakes.len() > before => None,
+            Err(error) => {
+                let key = if error.key.is_empty() { String::new() } else { format!(".{}", error.key) };
+                let also = if error.message.starts_with("unknown field") {
+                    format!("; every connection also takes {}", COMMON_KEYS.join(", "))
+                } else {
+                    String::new()
+                };
+                self.mistake(&format!("{path}{key}"), format!("{}{also}", error.message));
+                None
+            }
+        };
+        if let Some(provider) = &provider
+            && provider.capabilities().intake == Intake::Url
+            && self.public_url.scheme() != "https"
+            && !base_url_is_local
+        {
+            self.mistake(
+                "server.public_url",
+                format!("expected an https URL, because the provider of {path} downloads the audio from it"),
+            );
+        }
+        let provider = provider?;
+        let capabilities = provider.capabilities();
+        let profile_name = common.profile.as_deref().unwrap_or(capabilities.default_profile);
+        let Some(profile) =
+            audio::profile(profile_name).filter(|_| profile_name.starts_with(capabilities.profile_family))
+        else {
+            let fitting = audio::PROFILES.iter().map(|profile| profile.name);
+            let fitting: Vec<_> =
+                fitting.filter(|name| name.starts_with(capabilities.profile_family)).collect();
+            let message = format!("expected a profile made for this provider: {}", fitting.join(", "));
+            self.mistake(&format!("{path}.profile"), message);
+            return None;
+        };
+        Some(Connection {
+            name: name.to_owned(),
+            provider_name: descriptor.name,
+            provider,
+            profile,
+            convert: common.convert,
+            concurrency: common.concurrency,
+            timeout: common.timeout.0,
+            on_unknown: common.on_unknown,
+            degrade: common.degrade,
+        })
+    }
+
+    /// Puts the secrets that are kept elsewhere in their places.
+    fn resolve(&mut self, path: &str, own: Map<String, Value>) -> Map<String, Value> {
+        let mut resolved = Map::new();
+        for (key, value) in own {
+            if !is_reference(&value) {
+                resolved.insert(key, value);
+                continue;
+            }
+            match secret(&value, self.env) {
+                Ok(text) => {
+                    resolved.insert(key, Value::String(text));
+                }
+                Err(message) => self.mistake(&format!("{path}.{key}"), message),
+            }
+        }
+        resolved
+    }
+}
+
+/// `provider` is `None` where there is no such connection, `Some(None)` where that has mistakes of its own.
+fn alias_target(
+    connection: &str,
+    target: &str,
+    provider: Option<Option<&Arc<dyn Provider>>>,
+) -> Result<(), String> {
+    let provider = provider.ok_or_else(|| format!("there is no connection \"{connection}\""))?;
+    let recipient = parse_recipient(target).map_err(|error| error.to_string())?;
+    provider.map_or(Ok(()), |provider| {
+        provider.recipient_key(&recipient).map(drop).map_err(|error| error.to_string())
+    })
+}
+
+fn key_hash(text: &str) -> Result<[u8; 32], String> {
+    let Some(hash) = text.strip_prefix("sha256:") else { return Ok(hash_key(text)) };
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(hash, &mut bytes)
+        .map_err(|_| "expected sha256: and 64 hexadecimal digits".to_owned())?;
+    Ok(bytes)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
+/// An emulator on this machine may download over plain http.
+fn is_loopback(url: &str) -> bool {
+    match url.parse::<Url>().ok().as_ref().and_then(Url::host) {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
