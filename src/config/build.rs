@@ -6,14 +6,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::{Host, Url};
 use voicegate_providers::{
-    self as providers, Degrade, Form, Intake, Provider, Settings, parse_recipient, without_values,
+    self as providers, Capabilities, ConfigError, Degrade, Form, Intake, Provider, Settings, parse_recipient,
+    without_values,
 };
 
 use super::{
     tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key},
     values::{Rate, Span24, is_reference, plain, secret},
 };
-use crate::{audio, note::ConvertChoice};
+use crate::{
+    audio::{self, Profile},
+    note::ConvertChoice,
+};
 /// A tenant as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,81 +207,22 @@ impl Build<'_> {
         let (common, own): (Map<_, _>, Map<_, _>) =
             settings.into_iter().partition(|(key, _)| COMMON_KEYS.contains(&key.as_str()));
         let own = self.resolve(path, own);
-        let common: Common = match serde_path_to_error::deserialize(Value::Object(common)) {
-            Ok(common) => common,
-            Err(error) => {
-                let key = error.path().to_string();
-                let key = if key == "." { String::new() } else { format!(".{key}") };
-                self.mistake(&format!("{path}{key}"), without_values(&error.into_inner().to_string()));
-                return None;
-            }
-        };
-        let Some(descriptor) = providers::find(&common.provider) else {
-            let names: Vec<_> = providers::PROVIDERS.iter().map(|descriptor| descriptor.name).collect();
-            let message =
-                format!("there is no provider \"{}\"; known are {}", common.provider, names.join(", "));
-            self.mistake(&format!("{path}.provider"), message);
-            return None;
-        };
-        if common.concurrency == 0 {
-            self.mistake(&format!("{path}.concurrency"), "expected a number above zero");
-        }
-        if common.timeout.0.is_zero() {
-            self.mistake(&format!("{path}.timeout"), "expected a duration above zero");
-        }
-        for (key, set) in [("rate", common.rate.is_some()), ("ack_deadline", common.ack_deadline.is_some())] {
-            if set {
-                self.without_effect.push(format!("{path}.{key}"));
-            }
-        }
-        if common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text)) {
-            self.without_effect.push(format!("{path}.degrade: \"file\" and \"text\""));
-        }
-        for key in ["webhook_secret", "callback_token"].into_iter().filter(|key| own.contains_key(*key)) {
-            self.without_effect.push(format!("{path}.{key}"));
-        }
+        let common = self.common(path, common)?;
+        self.remember_what_has_no_effect(path, &common, &own);
         let base_url_is_local = own.get("base_url").and_then(Value::as_str).is_some_and(is_loopback);
-        let provider = match (descriptor.build)(Settings::new(own)) {
-            Ok(provider) => Some(provider),
-            // A key whose secret could not be resolved was reported already; its absence is no second mistake.
-            Err(_) if self.mistakes.len() > before => None,
-            Err(error) => {
-                let key = if error.key.is_empty() { String::new() } else { format!(".{}", error.key) };
-                let also = if error.message.starts_with("unknown field") {
-                    format!("; every connection also takes {}", COMMON_KEYS.join(", "))
-                } else {
-                    String::new()
-                };
-                self.mistake(&format!("{path}{key}"), format!("{}{also}", error.message));
-                None
-            }
-        };
-        if let Some(provider) = &provider
-            && provider.capabilities().intake == Intake::Url
-            && self.public_url.scheme() != "https"
-            && !base_url_is_local
-        {
-            self.mistake(
-                "server.public_url",
-                format!("expected an https URL, because the provider of {path} downloads the audio from it"),
-            );
-        }
-        let provider = provider?;
+        // A key whose secret could not be resolved was reported already; its absence is no second mistake.
+        let told = self.mistakes.len() > before;
+        let (provider_name, provider) = self.provider(path, &common.provider, own, told)?;
         let capabilities = provider.capabilities();
-        let profile_name = common.profile.as_deref().unwrap_or(capabilities.default_profile);
-        let Some(profile) =
-            audio::profile(profile_name).filter(|_| profile_name.starts_with(capabilities.profile_family))
-        else {
-            let fitting = audio::PROFILES.iter().map(|profile| profile.name);
-            let fitting: Vec<_> =
-                fitting.filter(|name| name.starts_with(capabilities.profile_family)).collect();
-            let message = format!("expected a profile made for this provider: {}", fitting.join(", "));
-            self.mistake(&format!("{path}.profile"), message);
-            return None;
-        };
+        if capabilities.intake == Intake::Url && self.public_url.scheme() != "https" && !base_url_is_local {
+            let why =
+                format!("expected an https URL, because the provider of {path} downloads the audio from it");
+            self.mistake("server.public_url", why);
+        }
+        let profile = self.profile(path, common.profile.as_deref(), capabilities)?;
         Some(Connection {
             name: name.to_owned(),
-            provider_name: descriptor.name,
+            provider_name,
             provider,
             profile,
             convert: common.convert,
@@ -286,6 +231,87 @@ impl Build<'_> {
             on_unknown: common.on_unknown,
             degrade: common.degrade,
         })
+    }
+
+    fn common(&mut self, path: &str, settings: Map<String, Value>) -> Option<Common> {
+        let common: Common = match serde_path_to_error::deserialize(Value::Object(settings)) {
+            Ok(common) => common,
+            Err(error) => {
+                let key = error.path().to_string();
+                let key = if key == "." { String::new() } else { format!(".{key}") };
+                self.mistake(&format!("{path}{key}"), without_values(&error.into_inner().to_string()));
+                return None;
+            }
+        };
+        if common.concurrency == 0 {
+            self.mistake(&format!("{path}.concurrency"), "expected a number above zero");
+        }
+        if common.timeout.0.is_zero() {
+            self.mistake(&format!("{path}.timeout"), "expected a duration above zero");
+        }
+        Some(common)
+    }
+
+    fn remember_what_has_no_effect(&mut self, path: &str, common: &Common, own: &Map<String, Value>) {
+        let degrades = common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text));
+        for (key, set) in [
+            ("rate", common.rate.is_some()),
+            ("ack_deadline", common.ack_deadline.is_some()),
+            ("degrade: \"file\" and \"text\"", degrades),
+            ("webhook_secret", own.contains_key("webhook_secret")),
+            ("callback_token", own.contains_key("callback_token")),
+        ] {
+            if set {
+                self.without_effect.push(format!("{path}.{key}"));
+            }
+        }
+    }
+
+    fn provider(
+        &mut self,
+        path: &str,
+        name: &str,
+        own: Map<String, Value>,
+        told: bool,
+    ) -> Option<(&'static str, Arc<dyn Provider>)> {
+        let Some(descriptor) = providers::find(name) else {
+            let names: Vec<_> = providers::PROVIDERS.iter().map(|descriptor| descriptor.name).collect();
+            let message = format!("there is no provider \"{name}\"; known are {}", names.join(", "));
+            self.mistake(&format!("{path}.provider"), message);
+            return None;
+        };
+        match (descriptor.build)(Settings::new(own)) {
+            Ok(provider) => return Some((descriptor.name, provider)),
+            Err(_) if told => {}
+            Err(ConfigError { key, message }) => {
+                let key = if key.is_empty() { key } else { format!(".{key}") };
+                let more = if message.starts_with("unknown field") {
+                    format!("; every connection also takes {}", COMMON_KEYS.join(", "))
+                } else {
+                    String::new()
+                };
+                self.mistake(&format!("{path}{key}"), format!("{message}{more}"));
+            }
+        }
+        None
+    }
+
+    fn profile(
+        &mut self,
+        path: &str,
+        name: Option<&str>,
+        capabilities: &Capabilities,
+    ) -> Option<&'static Profile> {
+        let fits = |name: &str| name.starts_with(capabilities.profile_family);
+        let name = name.unwrap_or(capabilities.default_profile);
+        let profile = audio::profile(name).filter(|profile| fits(profile.name));
+        if profile.is_none() {
+            let fitting: Vec<_> =
+                audio::PROFILES.iter().map(|profile| profile.name).filter(|name| fits(name)).collect();
+            let message = format!("expected a profile made for this provider: {}", fitting.join(", "));
+            self.mistake(&format!("{path}.profile"), message);
+        }
+        profile
     }
 
     /// Puts the secrets that are kept elsewhere in their places.
