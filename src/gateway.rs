@@ -1,6 +1,6 @@
 //! Builds everything from the configuration and holds it together while it runs.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -13,6 +13,7 @@ use crate::{
     audio::{Engine, EngineOptions},
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
+    limit::RequestLimit,
     media::{Fetcher, Links, MediaStore},
     note::NoteId,
     problem::Problem,
@@ -26,8 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// closing ends as an unknown outcome.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 
-/// For JSON bodies, which carry audio as base64 and are held whole, in KiB. Raw audio goes straight to disk.
-const MEMORY_KIB: u32 = 64 * 1024;
+const KIB: u64 = 1024;
 
 /// Notes whose old audio is looked up at once.
 const SWEEP: u32 = 500;
@@ -40,10 +40,12 @@ pub struct Live {
     pub fetcher: Fetcher,
     /// For every provider; adapters are given it, they never make one.
     pub http: reqwest::Client,
+    /// By tenant; those without a limit are missing.
+    request_limits: BTreeMap<String, RequestLimit>,
 }
 
 impl Live {
-    fn new(config: Config, tenants: Tenants) -> anyhow::Result<Self> {
+    fn new(config: Config, tenants: Tenants, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
         let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
         let http = reqwest::Client::builder()
@@ -56,7 +58,20 @@ impl Live {
             .user_agent(concat!("voicegate/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("setting up TLS")?;
-        Ok(Self { config, tenants, fetcher, http })
+        let request_limits = tenants.iter().filter_map(|tenant| {
+            let rate = tenant.request_rate.unwrap_or(config.server.request_rate).0?;
+            Some((tenant.name.clone(), RequestLimit::new(rate, clock.clone())?))
+        });
+        let request_limits = request_limits.collect();
+        Ok(Self { config, tenants, fetcher, http, request_limits })
+    }
+
+    /// Counts a request of the tenant.
+    ///
+    /// # Errors
+    /// `rate_limited`, with the time to wait.
+    pub fn take_request(&self, tenant: &str) -> Result<(), Problem> {
+        self.request_limits.get(tenant).map_or(Ok(()), RequestLimit::take).map_err(Problem::rate_limited)
     }
 
     /// The longest that a try may take before its visible request, each of its steps taking its own limit:
@@ -93,7 +108,7 @@ pub struct Gateway {
     pub stop: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
-    /// In KiB; what requests hold in memory at the same time.
+    /// What is left of `server.memory`, in KiB.
     memory: Arc<Semaphore>,
     work: Notify,
     changes: broadcast::Sender<NoteId>,
@@ -120,6 +135,8 @@ impl Gateway {
         let media = MediaStore::open(&config.storage.media_path())
             .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
         let engine = Engine::new(engine_options(&config)).context("audio")?;
+        let memory = usize::try_from(config.server.memory.0.div_ceil(KIB)).unwrap_or(Semaphore::MAX_PERMITS);
+        let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
         Ok(Arc::new(Self {
             clock,
             store: Arc::new(store),
@@ -128,8 +145,8 @@ impl Gateway {
             links,
             stop: CancellationToken::new(),
             layers,
-            live: ArcSwap::from_pointee(Live::new(config, tenants)?),
-            memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
+            live,
+            memory: Arc::new(Semaphore::new(memory)),
             work: Notify::new(),
             changes: broadcast::channel(1024).0,
             audio_test: watch::channel(None).0,
@@ -160,7 +177,7 @@ impl Gateway {
         config.server = old.config.server.clone();
         config.storage = old.config.storage.clone();
         config.audio = old.config.audio.clone();
-        self.live.store(Arc::new(Live::new(config, tenants)?));
+        self.live.store(Arc::new(Live::new(config, tenants, &self.clock)?));
         self.wake_worker();
         tracing::info!("the configuration was reloaded");
         Ok(())
@@ -200,14 +217,16 @@ impl Gateway {
         (ready, json!({ "status": if ready { "ok" } else { "failed" }, "checks": checks }))
     }
 
-    /// Reserves memory for a request that has to be held whole. Let go of when dropped.
+    /// Reserves memory for a request's fields, out of `server.memory`. Let go of when dropped.
     ///
     /// # Errors
     /// `overloaded`, where all of it is in use.
     pub fn hold_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Problem> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        self.memory.clone().try_acquire_many_owned(kib.min(MEMORY_KIB)).map_err(|_| {
-            Problem::overloaded("too many large JSON bodies at once; try again shortly, or send raw audio")
+        let kib = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
+        self.memory.clone().try_acquire_many_owned(kib).map_err(|_| {
+            Problem::overloaded(
+                "too many bodies are being read at once; try again shortly, or send raw audio",
+            )
         })
     }
 
@@ -254,11 +273,24 @@ impl Gateway {
                 break;
             }
         }
+        self.remove_old_uploads(now).await?;
         self.store.forget(before(now, storage.notes_retention.0), now).await?;
         Ok(())
     }
 
-    /// Removes audio whose note never came to be: a process died after it had stored the bytes and before it had
+    async fn remove_old_uploads(&self, now: Timestamp) -> Result<(), StoreError> {
+        for upload in self.store.expired_uploads(now, SWEEP).await? {
+            match self.media.remove_upload(upload).await {
+                Ok(()) => self.store.upload_audio_removed(upload).await?,
+                Err(error) => {
+                    tracing::error!(upload.id = %upload, %error, "the upload {upload} could not be removed");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes audio whose note or upload never came to be: a process died after it had stored the bytes and before it had
     /// committed the note. Younger than an hour, the request may still be under way.
     ///
     /// # Errors
@@ -269,6 +301,12 @@ impl Gateway {
             if id.made_at().is_some_and(|made| made < old) && self.store.note(id, None).await?.is_none() {
                 tracing::info!(note.id = %id, "removing audio without a note");
                 self.media.remove(id).await?;
+            }
+        }
+        for id in self.media.list_uploads().await? {
+            if id.made_at().is_some_and(|made| made < old) && !self.store.has_upload(id).await? {
+                tracing::info!(upload.id = %id, "removing an upload that was never answered");
+                self.media.remove_upload(id).await?;
             }
         }
         Ok(())

@@ -1,11 +1,10 @@
 //! The voice note: one audio to one recipient, from the request to its end.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 use voicegate_providers::{AudioFacts, Form};
 
 use crate::{
@@ -14,57 +13,7 @@ use crate::{
     problem::Problem,
 };
 
-/// `vn_` and a UUIDv7: sorts by time, and is the idempotency key wherever a provider takes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NoteId(pub Uuid);
-
-impl NoteId {
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// When it was made, by the clock of the machine that made it.
-    pub fn made_at(self) -> Option<Timestamp> {
-        let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
-        Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()
-    }
-}
-
-impl Default for NoteId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Display for NoteId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vn_{}", self.0)
-    }
-}
-
-impl FromStr for NoteId {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let uuid = text.strip_prefix("vn_").ok_or(())?;
-        let id = Self(Uuid::try_parse(uuid).map_err(|_| ())?);
-        // One spelling only, so that an id can be compared as text anywhere.
-        if id.to_string() == text { Ok(id) } else { Err(()) }
-    }
-}
-
-impl Serialize for NoteId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for NoteId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|()| serde::de::Error::custom("not the id of a voice note"))
-    }
-}
+pub use crate::id::NoteId;
 
 /// Where a note is. Receipts only raise the rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -254,9 +203,12 @@ pub struct Note {
     pub updated_at: Timestamp,
     #[serde(with = "rfc3339_millis::option")]
     pub accepted_at: Option<Timestamp>,
-    /// The audio was removed after `storage.retention`.
+    /// The audio was removed: after `storage.retention`, or because the note was erased.
     #[serde(default)]
     pub audio_expired: bool,
+    /// Whom it was for, and what it said, is forgotten.
+    #[serde(default)]
+    pub erased: bool,
 }
 
 impl Note {
@@ -267,7 +219,15 @@ impl Note {
 
     /// Notes in one lane go out one after the other, in order.
     pub fn lane(&self) -> String {
-        let stop = self.current();
+        self.lane_at(self.current())
+    }
+
+    /// The lanes of every connection that the note may have gone through.
+    pub fn lanes(&self) -> Vec<String> {
+        self.route.iter().map(|stop| self.lane_at(stop)).collect()
+    }
+
+    fn lane_at(&self, stop: &Stop) -> String {
         format!("{}\u{1f}{}\u{1f}{}", self.tenant, stop.connection, stop.recipient_key)
     }
 
@@ -282,6 +242,27 @@ impl Note {
         more
     }
 
+    /// What may be kept when a person asks to be forgotten: that there was a note, when, and what became of it.
+    #[must_use]
+    pub fn erased(mut self) -> Self {
+        for stop in &mut self.route {
+            (stop.to, stop.recipient_key) = (String::new(), String::new());
+        }
+        // A provider's words may repeat the recipient.
+        for problem in
+            self.attempts.iter_mut().filter_map(|attempt| attempt.error.as_mut()).chain(&mut self.error)
+        {
+            "this was erased".clone_into(&mut problem.detail);
+            problem.provider = None;
+        }
+        (self.to, self.text, self.memory) = (String::new(), None, None);
+        (self.hints, self.source) = (Hints::default(), Source::Stored);
+        self.metadata.clear();
+        self.warnings.clear();
+        self.erased = true;
+        self
+    }
+
     /// The note as the API shows it.
     pub fn view(&self) -> Value {
         let time = |at: &Option<Timestamp>| at.map(rfc3339_millis::text);
@@ -290,7 +271,7 @@ impl Note {
         serde_json::json!({
             "id": self.id,
             "status": self.status,
-            "to": self.to,
+            "to": (!self.erased).then_some(&self.to),
             "via": self.current().connection,
             "provider": self.current().provider,
             "provider_message_id": self.provider_message_id,

@@ -1,5 +1,7 @@
 //! Problems (RFC 9457): the one form in which the gateway says that something is wrong.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use voicegate_providers::{SendError, Upstream};
@@ -39,6 +41,7 @@ const CODES: &[(&str, u16, &str)] = &[
     ("not_found", 404, "There is no such thing here"),
     ("method_not_allowed", 405, "This path does not take that method"),
     ("idempotency_key_reused", 409, "The idempotency key belongs to another request"),
+    ("wrong_state", 409, "The note is not in a state for that"),
     ("media_expired", 410, "The audio is no longer kept"),
     ("audio_too_large", 413, "The audio is too large"),
     ("unsupported_media_type", 415, "The request body has a type that is not read here"),
@@ -92,6 +95,13 @@ impl Problem {
 
     pub fn storage_full() -> Self {
         Self::new("storage_full", "the gateway's disk is full; try again when its operator made room")
+    }
+
+    pub fn rate_limited(wait: Duration) -> Self {
+        let detail = "this tenant makes more requests than it may; wait for as long as Retry-After says";
+        let mut problem = Self::new("rate_limited", detail).stage("request");
+        problem.retry_after = Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+        problem
     }
 
     pub fn overloaded(detail: impl Into<String>) -> Self {

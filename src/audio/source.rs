@@ -1,9 +1,14 @@
 //! What a caller may tell us about a source, and what we find out about it.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use voicegate_providers::{AudioFacts, Container};
 
 use super::opus::OpusDetail;
+use super::presets;
 
 /// What the caller says about the bytes. The bytes decide; only headerless samples need `format`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -14,9 +19,8 @@ pub struct Hints {
     pub format: Option<PcmFormat>,
 }
 
-/// The format of headerless samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "DeclaredFormat")]
+/// The format of headerless samples. Read from an object or from the name of a preset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PcmFormat {
     pub encoding: PcmEncoding,
     pub sample_rate: u32,
@@ -61,21 +65,37 @@ impl PcmEncoding {
     }
 }
 
-/// As it arrives; `PcmFormat` exists only within its bounds.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DeclaredFormat {
-    encoding: PcmEncoding,
-    sample_rate: u32,
-    channels: u16,
+impl<'de> Deserialize<'de> for PcmFormat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Declared)
+    }
 }
 
-impl TryFrom<DeclaredFormat> for PcmFormat {
-    type Error = String;
+/// A format as it arrives; a [`PcmFormat`] exists only within its bounds.
+struct Declared;
 
-    fn try_from(declared: DeclaredFormat) -> Result<Self, String> {
-        let DeclaredFormat { encoding, sample_rate, channels } = declared;
-        PcmFormat { encoding, sample_rate, channels }.checked()
+impl<'de> Visitor<'de> for Declared {
+    type Value = PcmFormat;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with encoding, sample_rate and channels, or the name of a preset")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<PcmFormat, E> {
+        presets::named(name).map_err(E::custom)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<PcmFormat, M::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            encoding: PcmEncoding,
+            sample_rate: u32,
+            channels: u16,
+        }
+        let Fields { encoding, sample_rate, channels } =
+            Fields::deserialize(MapAccessDeserializer::new(map))?;
+        PcmFormat { encoding, sample_rate, channels }.checked().map_err(de::Error::custom)
     }
 }
 

@@ -12,7 +12,7 @@ use voicegate_providers::{
 
 use super::{
     tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key},
-    values::{Rate, Span24, is_reference, plain, secret},
+    values::{Rate, RateOrOff, Span24, is_reference, plain, secret},
 };
 use crate::{
     audio::{self, Profile},
@@ -27,6 +27,7 @@ pub struct RawTenant {
     route: Vec<String>,
     #[serde(default)]
     routes: BTreeMap<String, Vec<String>>,
+    request_rate: Option<RateOrOff>,
     #[serde(default)]
     webhook: Option<RawWebhook>,
     #[serde(default)]
@@ -164,6 +165,7 @@ impl Build<'_> {
         Tenant {
             name,
             keys,
+            request_rate: raw.request_rate,
             route: raw.route,
             routes: raw.routes,
             aliases: raw.aliases,

@@ -20,7 +20,7 @@ use url::Url;
 use voicegate_providers::{guard::AddressRules, without_values};
 
 pub use tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key};
-pub use values::{Rate, Size, Span24};
+pub use values::{Rate, RateOrOff, Size, Span24};
 
 use build::RawTenant;
 use values::{list, plain};
@@ -45,6 +45,11 @@ pub struct Server {
     pub public_url: Url,
     pub max_body: Size,
     pub max_json_body: Size,
+    pub max_headers: Size,
+    #[serde(deserialize_with = "plain")]
+    pub max_clients: usize,
+    pub memory: Size,
+    pub request_rate: RateOrOff,
     pub header_timeout: Span24,
     pub body_timeout: Span24,
     pub link_ttl: Span24,
@@ -258,6 +263,16 @@ fn check_sections(raw: &Raw, mistakes: &mut Vec<String>) {
     ] {
         expect(size.0 > 0, &format!("{key}: expected a size above zero"));
     }
+    expect(raw.server.max_clients > 0, "server.max_clients: expected a number above zero");
+    // Less would not hold what a proxy adds; more than a megabyte of headers is an attack.
+    expect(
+        (8 * 1024..=1024 * 1024).contains(&raw.server.max_headers.0),
+        "server.max_headers: expected a size from \"8 KiB\" to \"1 MiB\"",
+    );
+    expect(
+        (1024 * 1024..=1024 * 1024 * 1024).contains(&raw.server.memory.0),
+        "server.memory: expected a size from \"1 MiB\" to \"1 GiB\"",
+    );
 }
 
 #[cfg(test)]
@@ -289,6 +304,11 @@ mod tests {
         for (inline, key) in [
             ("[server]\nlisten = \"nowhere\"", "server.listen"),
             ("[server]\nlisten_on = 1", "listen_on"),
+            ("[server]\nmax_headers = \"1 KiB\"", "server.max_headers"),
+            ("[server]\nmax_clients = 0", "server.max_clients"),
+            ("[server]\nmemory = 5", "server.memory"),
+            ("[server]\nrequest_rate = \"0/1s\"", "server.request_rate"),
+            (&TENANT.replace("api_keys", "request_rate = \"lots\"\napi_keys"), "tenants.a.request_rate"),
             ("[audio]\nmax_duration = \"soon\"", "audio.max_duration"),
             ("[delivery]\nmax_queue = \"many\"", "delivery.max_queue"),
             ("[fetch]\nallow_networks = [\"10.0.0.0/99\"]", "fetch.allow_networks: item 0"),

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use voicegate_providers::{Degrade, Provider};
 
+use super::values::RateOrOff;
 use crate::{audio::Profile, note::ConvertChoice};
 
 /// What happens to a send whose outcome is unknown.
@@ -40,6 +41,8 @@ pub struct Tenant {
     pub name: String,
     /// Hashes.
     pub(super) keys: Vec<[u8; 32]>,
+    /// Instead of `server.request_rate`.
+    pub request_rate: Option<RateOrOff>,
     /// The default route.
     pub route: Vec<String>,
     pub routes: BTreeMap<String, Vec<String>>,

@@ -1,6 +1,6 @@
 //! The kinds of value that a configuration has: durations, sizes, secrets.
 
-use std::{any::type_name, str::FromStr, time::Duration};
+use std::{any::type_name, num::NonZeroU32, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};
 use serde::{
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Size {
 /// "30/60s": so many in so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    pub count: u32,
+    pub count: NonZeroU32,
     pub per: Duration,
 }
 
@@ -66,11 +66,26 @@ impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let rate = text.split_once('/').and_then(|(count, per)| {
-            let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+            let count = count.trim().parse().ok()?;
             let per = Span24::parse(per.trim()).ok().filter(|per| !per.0.is_zero())?;
             Some(Self { count, per: per.0 })
         });
         rate.ok_or_else(|| de::Error::custom("expected a rate such as \"30/60s\""))
+    }
+}
+
+/// A rate, or "off".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateOrOff(pub Option<Rate>);
+
+impl<'de> Deserialize<'de> for RateOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        if value == "off" {
+            return Ok(Self(None));
+        }
+        let rate = Rate::deserialize(value).map(|rate| Self(Some(rate)));
+        rate.map_err(|_| de::Error::custom("expected a rate such as \"600/60s\", or \"off\""))
     }
 }
 
@@ -165,7 +180,10 @@ mod tests {
         assert_eq!(size(1000.into()), Some(1000));
         assert_eq!(size("much".into()), None);
         let rate = |text: &str| serde_json::from_value::<Rate>(text.into()).ok();
-        assert_eq!(rate("30/60s"), Some(Rate { count: 30, per: Duration::from_secs(60) }));
+        assert_eq!(
+            rate("30/60s"),
+            Some(Rate { count: NonZeroU32::new(30).expect("above zero"), per: Duration::from_secs(60) })
+        );
         assert_eq!(rate("0/60s"), None);
         assert_eq!(rate("30"), None);
     }

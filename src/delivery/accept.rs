@@ -1,20 +1,20 @@
 //! Accepting a note: everything that can be judged at once is judged, then one transaction makes it durable.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient};
 
 use crate::{
     audio::{self, Convert, Hints, Probed},
     config::{Connection, Tenant},
     gateway::{Gateway, Live},
-    media::Which,
+    media::{AudioInput, Which},
     note::{ConvertChoice, Note, NoteId, Source, Status, Stop, Warning},
     problem::Problem,
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
+    upload,
 };
 
 /// How long an idempotency key is remembered.
@@ -36,24 +36,6 @@ pub struct VoiceRequest {
     pub expires_in: Option<Duration>,
     pub metadata: Map<String, Value>,
     pub idempotency_key: Option<String>,
-}
-
-pub enum AudioInput {
-    Url {
-        url: String,
-        headers: BTreeMap<String, String>,
-    },
-    /// The bytes came along; `sha256` is theirs, in hexadecimal.
-    File {
-        file: NamedTempFile,
-        sha256: String,
-    },
-}
-
-impl std::fmt::Debug for AudioInput {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Self::Url { .. }) { "Url" } else { "File" })
-    }
 }
 
 /// The answer to a request that was accepted, now or before.
@@ -84,7 +66,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     let route = route(tenant, &target, &request)?;
     let (reply_to, warnings) = reply(gateway, tenant, &route, &request).await?;
     let first = &tenant.connections[&route[0].connection];
-    let probed = examine(gateway, &live, first, &request).await?;
+    let probed = examine(gateway, &live, tenant, first, &request).await?;
 
     let now = gateway.clock.now();
     let note = Note {
@@ -96,7 +78,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         stop: 0,
         source: match &request.audio {
             AudioInput::Url { url, headers } => Source::Url { url: url.clone(), headers: headers.clone() },
-            AudioInput::File { .. } => Source::Stored,
+            AudioInput::File { .. } | AudioInput::Upload(_) => Source::Stored,
         },
         hints: request.hints,
         convert: request.convert,
@@ -117,9 +99,17 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         updated_at: now,
         accepted_at: None,
         audio_expired: false,
+        erased: false,
     };
-    if let AudioInput::File { file, .. } = request.audio {
-        gateway.media.keep(file, note.id, Which::Source).await?;
+    match request.audio {
+        AudioInput::Url { .. } => {}
+        AudioInput::File { file, .. } => gateway.media.keep(file, note.id, Which::Source).await?,
+        AudioInput::Upload(id) => {
+            gateway.media.use_upload(id, note.id).await.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => AudioInput::no_such_upload(), // deleted just now
+                _ => error.into(),
+            })?;
+        }
     }
     let new = NewNote {
         idempotency: request.idempotency_key.map(|key| KeyClaim {
@@ -199,6 +189,14 @@ fn route(tenant: &Tenant, target: &Target, request: &VoiceRequest) -> Result<Vec
 
 fn invalid_recipient(detail: impl Into<String>) -> Problem {
     Problem::new("recipient_invalid", detail).stage("request").field("to")
+}
+
+/// The canonical spelling of a recipient, in which notes are found again.
+///
+/// # Errors
+/// `recipient_invalid`
+pub fn canonical(to: &str) -> Result<String, Problem> {
+    Ok(Target::parse(to)?.to_string())
 }
 
 /// `to`, before it is known over which connection.
@@ -297,23 +295,23 @@ pub fn reply_dropped(why: &str) -> Warning {
 async fn examine(
     gateway: &Gateway,
     live: &Live,
+    tenant: &Tenant,
     connection: &Connection,
     request: &VoiceRequest,
 ) -> Result<Option<Probed>, Problem> {
-    match &request.audio {
+    let probed = match &request.audio {
         AudioInput::Url { url, .. } => {
             live.fetcher.check(url)?;
-            Ok(None)
+            return Ok(None);
         }
-        AudioInput::File { file, .. } => {
-            let probed = gateway.engine.probe(file.path(), &request.hints).await?;
-            let choice = request.convert.or(connection.convert).unwrap_or_default();
-            if choice == ConvertChoice::Never {
-                audio::plan(&probed, connection.profile, Convert::Never)?;
-            }
-            Ok(Some(probed))
-        }
+        AudioInput::File { file, .. } => gateway.engine.probe(file.path(), &request.hints).await?,
+        AudioInput::Upload(id) => upload::find(gateway, tenant, *id).await?.probed,
+    };
+    let choice = request.convert.or(connection.convert).unwrap_or_default();
+    if choice == ConvertChoice::Never {
+        audio::plan(&probed, connection.profile, Convert::Never)?;
     }
+    Ok(Some(probed))
 }
 
 /// What makes two requests the same: every field that changes what is sent, in canonical form, and the audio
@@ -323,6 +321,7 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
     let audio = match &request.audio {
         AudioInput::Url { url, .. } => json!({ "url": url }),
         AudioInput::File { sha256, .. } => json!({ "sha256": sha256 }),
+        AudioInput::Upload(id) => json!({ "media_id": id }),
     };
     let fields = json!([
         target.to_string(),

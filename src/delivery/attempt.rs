@@ -13,7 +13,7 @@ use crate::{
     media::{FetchRequest, Which},
     note::{ConvertChoice, Note, SentAudio, Source, Status},
     problem::Problem,
-    store::{Change, Claim, Learned, Step, StoreError},
+    store::{Change, Claim, Health, Learned, Step, StoreError, connection_key},
 };
 
 /// How often, and how far apart, the end of a try is written again when the database refuses it.
@@ -52,7 +52,7 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
         Err(Failure::interrupted())
     } else if started >= claim.note.expires_at {
         let step = outcome::expire(&mut claim.note, started);
-        return record(gateway, &claim, step, Learned::Keep).await;
+        return record(gateway, &claim, step, None, Learned::Keep).await;
     } else if let Some(connection) = connection {
         match try_once(gateway, &live, connection, &mut claim, &mut memory).await {
             Ok(accepted) => Ok(accepted),
@@ -76,6 +76,11 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
     );
     log_end(&claim.note, &stop.connection, &end);
     let timing = Timing { started, ended: gateway.clock.now(), jitter: rand::random() };
+    let health = match &end {
+        Ok(_) => Some(Health::Works),
+        Err(failure) => failure.health.clone(),
+    };
+    let health = health.map(|health| (connection_key(&claim.note.tenant, &stop.connection), health));
     let step = outcome::settle(&mut claim.note, end, timing, policy);
     let learned = match memory.recipient {
         now if now == claim.learned => Learned::Keep,
@@ -84,11 +89,17 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
             Learned::Set { lane, value, expires_at: timing.ended + live.config.delivery.learned_ttl.0 }
         }
     };
-    record(gateway, &claim, step, learned).await;
+    record(gateway, &claim, step, health, learned).await;
 }
 
-async fn record(gateway: &Gateway, claim: &Claim, step: Step, learned: Learned) {
-    let change = Change { note: &claim.note, learned, step };
+async fn record(
+    gateway: &Gateway,
+    claim: &Claim,
+    step: Step,
+    health: Option<(String, Health)>,
+    learned: Learned,
+) {
+    let change = Change { note: &claim.note, health, learned, step };
     // What a provider said is known nowhere else, so a database that is busy or full is asked again for as long as
     // the lease lasts; after that somebody else has the note.
     let mut patience = RECORD_RETRIES;
@@ -161,7 +172,7 @@ async fn try_once(
 async fn progress(gateway: &Gateway, claim: &mut Claim, step: Step) -> Result<(), StoreError> {
     claim.note.next_attempt_at = None;
     claim.note.updated_at = gateway.clock.now();
-    let change = Change { note: &claim.note, learned: Learned::Keep, step };
+    let change = Change { note: &claim.note, health: None, learned: Learned::Keep, step };
     gateway.store.write(claim, &change).await?;
     gateway.changed(claim.note.id);
     Ok(())

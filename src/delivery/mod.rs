@@ -1,11 +1,13 @@
 //! From an accepted request to its end: [`accept`] makes it durable, `worker` leases what is due, `attempt` makes
-//! one try, [`outcome`] says what its end means, `backoff` when the next one follows.
+//! one try, [`outcome`] says what its end means, `backoff` when the next one follows. [`erase`] forgets whom a finished
+//! note was for.
 
 pub mod accept;
 mod attempt;
 mod backoff;
+pub mod erase;
 pub mod outcome;
 mod worker;
 
-pub use accept::{AudioInput, Receipt, VoiceRequest};
+pub use accept::{Receipt, VoiceRequest};
 pub use worker::Worker;

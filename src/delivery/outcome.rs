@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use voicegate_providers::{Accepted, Disposition, SendError};
+use voicegate_providers::{Accepted, Disposition, SendError, SendErrorKind};
 
 use super::backoff;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     media::FetchError,
     note::{Attempt, Note, Outcome, Status},
     problem::Problem,
-    store::Step,
+    store::{Health, Step},
 };
 
 /// How an attempt failed, whichever part of it did.
@@ -23,6 +23,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// How many attempts of the note may end like this; `None`: as many as fit before it expires.
     pub most: Option<u32>,
+    /// What this says about the connection; `None` where the trouble is not the provider's.
+    pub health: Option<Health>,
 }
 
 /// A bot's own server that does not answer is the bot's to mend: it is told within about a minute instead of a day,
@@ -31,18 +33,18 @@ const FETCH_ATTEMPTS: u32 = 5;
 
 impl Failure {
     pub fn stop(problem: Problem) -> Self {
-        Self { problem, disposition: Disposition::Stop, retry_after: None, most: None }
+        Self { problem, disposition: Disposition::Stop, retry_after: None, most: None, health: None }
     }
 
     pub fn for_now(problem: Problem) -> Self {
-        Self { problem, disposition: Disposition::Retry, retry_after: None, most: None }
+        Self { problem, disposition: Disposition::Retry, retry_after: None, most: None, health: None }
     }
 
     /// The gateway itself died while the visible request was under way.
     pub fn interrupted() -> Self {
         let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";
         let problem = Problem::new("provider_unavailable", detail).stage("dispatch");
-        Self { problem, disposition: Disposition::Hold, retry_after: None, most: None }
+        Self { problem, disposition: Disposition::Hold, retry_after: None, most: None, health: None }
     }
 }
 
@@ -53,7 +55,19 @@ impl From<SendError> for Failure {
             disposition: error.kind.disposition(),
             retry_after: error.retry_after,
             most: None,
+            health: Some(health(&error)),
         }
+    }
+}
+
+/// A provider that refuses one note for a reason of its own works; one that does not answer, or not this account, fails.
+fn health(error: &SendError) -> Health {
+    use SendErrorKind::{Misconfigured, OutcomeUnknown, Unauthorized, Unavailable, Unexpected};
+    match error.kind {
+        Unauthorized | Misconfigured | Unavailable | OutcomeUnknown | Unexpected => {
+            Health::Fails(error.detail.clone())
+        }
+        _ => Health::Works,
     }
 }
 

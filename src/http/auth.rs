@@ -9,7 +9,7 @@ use axum::{
 
 use crate::{config::Tenant, gateway::Gateway, problem::Problem};
 
-/// The tenant whose key the request carries.
+/// The tenant whose key the request carries, within its rate of requests.
 pub struct Caller(pub Arc<Tenant>);
 
 impl FromRequestParts<Arc<Gateway>> for Caller {
@@ -24,7 +24,11 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(refused("send the header `Authorization: Bearer KEY`"));
         }
-        let tenant = gateway.live().tenants.by_key(key.trim()).cloned();
-        tenant.map(Caller).ok_or_else(|| refused("this API key is not known here"))
+        let live = gateway.live();
+        let Some(tenant) = live.tenants.by_key(key.trim()) else {
+            return Err(refused("this API key is not known here"));
+        };
+        live.take_request(&tenant.name)?;
+        Ok(Self(tenant.clone()))
     }
 }

@@ -2,10 +2,12 @@
 
 mod auth;
 mod body;
+mod connections;
 mod media;
 mod notes;
 mod ops;
 mod server;
+mod uploads;
 mod voice;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -27,9 +29,12 @@ pub use server::serve;
 /// Every path there is.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
-        .route("/voice", post(voice::send))
-        .route("/voice/{id}", get(notes::show))
+        .route("/voice", post(voice::send).get(notes::list))
+        .route("/voice/{id}", get(notes::show).delete(notes::remove))
         .route("/voice/{id}/audio", get(media::of_note))
+        .route("/media", post(uploads::add))
+        .route("/media/{id}", get(uploads::show).delete(uploads::remove))
+        .route("/connections", get(connections::list))
         .route("/m/{token}/{filename}", get(media::by_link))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))

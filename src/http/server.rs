@@ -18,19 +18,12 @@ use tokio_io_timeout::TimeoutStream;
 use super::router;
 use crate::{config::Server, gateway::Gateway};
 
-/// Largest set of request headers, in bytes.
-const MAX_HEADERS: usize = 16 * 1024;
-
-/// Clients at the same time; further ones wait to be accepted. Half of the open files that a process commonly may
-/// have, since each request needs a file or two besides.
-const MAX_CLIENTS: usize = 8192;
-
 /// Serves until the gateway stops, then lets requests in flight finish for at most `server.shutdown_grace`.
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
     let (stop, limits) = (gateway.stop.clone(), gateway.live().config.server.clone());
     let app = router(gateway);
     let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(MAX_CLIENTS));
+    let room = Arc::new(Semaphore::new(limits.max_clients.min(Semaphore::MAX_PERMITS)));
     loop {
         let (stream, place) = tokio::select! {
             () = stop.cancelled() => break,
@@ -74,7 +67,8 @@ fn serve_client(
         .timer(TokioTimer::new())
         // From the connection's or the last answer's end on, so it bounds an idle connection, too.
         .header_read_timeout(limits.header_timeout.0)
-        .max_buf_size(MAX_HEADERS)
+        // hyper counts everything that it buffers of a request against this: line and headers.
+        .max_buf_size(usize::try_from(limits.max_headers.0).unwrap_or(usize::MAX))
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(app.clone()));
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

@@ -4,37 +4,76 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{
     REPLAYED,
     auth::Caller,
-    body::{Incoming, QueryFields, VoiceBody, too_large},
+    body::{self, Submission},
 };
 use crate::{
-    audio::Hints,
     delivery::{VoiceRequest, accept::accept},
     gateway::Gateway,
-    note::Note,
+    note::{ConvertChoice, Note},
     problem::Problem,
 };
 
 /// The longest that a request waits for its note.
 const MAX_WAIT: u64 = 60;
 
+/// The fields beside the audio.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VoiceFields {
+    to: String,
+    via: Option<String>,
+    #[serde(default, deserialize_with = "body::choice")]
+    convert: Option<ConvertChoice>,
+    reply_to: Option<String>,
+    text: Option<String>,
+    #[serde(default)]
+    strict: bool,
+    #[serde(default, deserialize_with = "body::span")]
+    expires_in: Option<Duration>,
+    #[serde(default)]
+    metadata: Map<String, Value>,
+}
+
+impl Submission<VoiceFields> {
+    fn into_request(self, idempotency_key: Option<String>) -> VoiceRequest {
+        let VoiceFields { to, via, convert, reply_to, text, strict, expires_in, metadata } = self.fields;
+        let (audio, hints) = (self.audio, self.hints);
+        VoiceRequest {
+            to,
+            audio,
+            hints,
+            via,
+            convert,
+            reply_to,
+            text,
+            strict,
+            expires_in,
+            metadata,
+            idempotency_key,
+        }
+    }
+}
+
+/// `POST /voice`
 pub async fn send(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
-    let key = idempotency_key(&parts.headers)?;
-    let wait = preferred_wait(&parts.headers);
-    let request = read(&gateway, &parts.headers, parts.uri.query().unwrap_or_default(), body, key).await?;
+    let key = idempotency_key(request.headers())?;
+    let wait = preferred_wait(request.headers());
+    let submission = body::read::<VoiceFields>(&gateway, request).await?;
+    let request = submission.into_request(key);
     let mut changes = gateway.changes();
     let receipt = accept(&gateway, &tenant, request).await?;
     let mut note = receipt.note;
@@ -48,45 +87,6 @@ pub async fn send(
         }
     }
     Ok(answer(note, receipt.replayed, wait))
-}
-
-/// Reads whichever body came.
-async fn read(
-    gateway: &Gateway,
-    headers: &HeaderMap,
-    query: &str,
-    body: Body,
-    idempotency_key: Option<String>,
-) -> Result<VoiceRequest, Problem> {
-    let live = gateway.live();
-    let (server, audio) = (&live.config.server, &live.config.audio);
-    let content_type =
-        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let incoming = |limit: u64| {
-        let length =
-            headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limit) { Err(too_large(limit)) } else { Ok(limit) }
-    };
-    if essence == "application/json" {
-        let limit = incoming(server.max_json_body.0)?;
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let _held = gateway.hold_memory(length.unwrap_or(limit))?;
-        let json = Incoming::new(body, limit, server.body_timeout.0).all().await?;
-        let VoiceBody { to, audio: source, fields } = VoiceBody::read(&json)?;
-        let (source, hints) = source.into_input(&gateway.media, audio.max_bytes.0).await?;
-        return Ok(fields.into_request(to, source, hints, idempotency_key));
-    }
-    if essence.starts_with("audio/") || essence == "application/octet-stream" {
-        let QueryFields { to, filename, format, fields } = QueryFields::parse(query)?;
-        let limit = incoming(server.max_body.0.min(audio.max_bytes.0))?;
-        let source = Incoming::new(body, limit, server.body_timeout.0).file(&gateway.media).await?;
-        let hints = Hints { filename, mime_type: Some(content_type.to_owned()), format };
-        return Ok(fields.into_request(to, source, hints, idempotency_key));
-    }
-    let detail = "send JSON with Content-Type: application/json, or the audio itself as audio/* or \
-                  application/octet-stream";
-    Err(Problem::new("unsupported_media_type", detail).stage("request").field("Content-Type"))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -172,7 +172,7 @@ fn bad_status(status: StatusCode) -> FetchError {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
         );
     if passing {
-        FetchError::ForNow(unreachable(format!("{detail}; it is tried again")))
+        FetchError::ForNow(unreachable(detail))
     } else {
         FetchError::Final(unreachable(format!("{detail}; check that the URL works without a login")))
     }
@@ -188,5 +188,5 @@ fn no_answer(error: &reqwest::Error) -> FetchError {
     } else {
         "the download broke off"
     };
-    FetchError::ForNow(unreachable(format!("{why}; it is tried again")))
+    FetchError::ForNow(unreachable(why))
 }

@@ -4,18 +4,52 @@ mod fetch;
 mod link;
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     fs::{File, Permissions},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use tempfile::NamedTempFile;
 
-use crate::note::NoteId;
+use crate::{
+    id::{NoteId, UploadId},
+    problem::Problem,
+};
 
 pub use fetch::{FetchError, FetchRequest, Fetcher};
 pub use link::{LinkError, Links};
+
+/// Where the audio of a request is.
+pub enum AudioInput {
+    /// To be downloaded. `headers` are the caller's secrets.
+    Url { url: String, headers: BTreeMap<String, String> },
+    /// The bytes came along; `sha256` is theirs, in hexadecimal.
+    File { file: NamedTempFile, sha256: String },
+    /// Uploaded before.
+    Upload(UploadId),
+}
+
+impl AudioInput {
+    /// Also for another tenant's upload.
+    pub fn no_such_upload() -> Problem {
+        let detail = "there is no such upload; it may have been deleted, so upload the audio again";
+        Problem::new("not_found", detail).stage("request").field("audio.media_id")
+    }
+}
+
+impl fmt::Debug for AudioInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Url { .. } => "Url",
+            Self::File { .. } => "File",
+            Self::Upload(_) => "Upload",
+        })
+    }
+}
 
 /// Which of a note's two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +74,7 @@ impl MediaStore {
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
         let store = Self { root };
-        for folder in [store.notes(), store.incoming()] {
+        for folder in [store.notes(), store.uploads(), store.incoming()] {
             std::fs::create_dir_all(&folder)?;
             std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
         }
@@ -52,6 +86,10 @@ impl MediaStore {
 
     pub fn notes(&self) -> PathBuf {
         self.root.join("notes")
+    }
+
+    fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
     }
 
     fn incoming(&self) -> PathBuf {
@@ -83,13 +121,63 @@ impl MediaStore {
         let (path, notes) = (self.path(note, which), self.notes());
         blocking(move || {
             file.as_file().sync_all()?;
-            let folder = path.parent().unwrap_or(&notes);
-            std::fs::create_dir_all(folder)?;
+            let folder = make_folder(&path)?;
             file.persist(&path).map_err(|error| error.error)?;
-            File::open(folder)?.sync_all()?;
-            File::open(&notes)?.sync_all()
+            sync(&[&folder, &notes])
         })
         .await
+    }
+
+    /// Moves a complete file to where uploads are kept. As durable as [`Self::keep`].
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn keep_upload(&self, file: NamedTempFile, upload: UploadId) -> io::Result<()> {
+        let (path, uploads) = (self.upload_path(upload), self.uploads());
+        blocking(move || {
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            sync(&[&uploads])
+        })
+        .await
+    }
+
+    pub fn upload_path(&self, upload: UploadId) -> PathBuf {
+        self.uploads().join(upload.to_string())
+    }
+
+    /// Makes an upload the source of a note: from here on they live and end apart.
+    ///
+    /// # Errors
+    /// `NotFound` where the upload is gone.
+    pub async fn use_upload(&self, upload: UploadId, note: NoteId) -> io::Result<()> {
+        let (from, to, notes) = (self.upload_path(upload), self.path(note, Which::Source), self.notes());
+        blocking(move || {
+            let folder = make_folder(&to)?;
+            // The bytes never change, so a second name for them will do. They were flushed when they came.
+            if let Err(error) = std::fs::hard_link(&from, &to) {
+                if error.kind() == io::ErrorKind::NotFound {
+                    let _ = std::fs::remove_dir(&folder); // made for nothing
+                    return Err(error);
+                }
+                // Some file systems have no links.
+                std::fs::copy(&from, &to)?;
+                File::open(&to)?.sync_all()?;
+            }
+            sync(&[&folder, &notes])
+        })
+        .await
+    }
+
+    /// Removes an upload. Removing what is gone already is no error.
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
+        match tokio::fs::remove_file(self.upload_path(upload)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Removes all audio of a note. Removing what is gone already is no error.
@@ -109,15 +197,15 @@ impl MediaStore {
     /// # Errors
     /// Where the disk does not play along.
     pub async fn list(&self) -> io::Result<Vec<NoteId>> {
-        let notes = self.notes();
-        blocking(move || {
-            let mut ids = Vec::new();
-            for entry in std::fs::read_dir(notes)? {
-                ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<NoteId>().ok()));
-            }
-            Ok(ids)
-        })
-        .await
+        names(self.notes()).await
+    }
+
+    /// The uploads that are here.
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn list_uploads(&self) -> io::Result<Vec<UploadId>> {
+        names(self.uploads()).await
     }
 
     /// Whether a file can be written right now.
@@ -132,6 +220,29 @@ impl MediaStore {
         })
         .await
     }
+}
+
+fn make_folder(file: &Path) -> io::Result<PathBuf> {
+    let folder = file.parent().unwrap_or(file).to_owned();
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Names are on disk only once their folder is.
+fn sync(folders: &[&Path]) -> io::Result<()> {
+    folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
+}
+
+/// What in a folder is named like an id.
+async fn names<T: FromStr + Send + 'static>(folder: PathBuf) -> io::Result<Vec<T>> {
+    blocking(move || {
+        let mut ids = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            ids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
+        }
+        Ok(ids)
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

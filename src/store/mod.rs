@@ -12,8 +12,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    note::{Note, NoteId},
+    id::UploadId,
+    note::{Note, NoteId, Status},
     problem::Problem,
+    upload::Upload,
 };
 
 pub use sqlite::SqliteStore;
@@ -34,6 +36,13 @@ pub trait Store: Debug + Send + Sync {
 
     /// A note; with a tenant, only if it is that tenant's.
     async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError>;
+
+    /// Notes of a tenant, newest first.
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError>;
+
+    /// Replaces a note that has ended by what is left of it, and forgets what was learned in `lanes`. `false`
+    /// where its delivery is not done; then nothing was changed.
+    async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError>;
 
     /// Leases deliveries that are due, oldest first: of each lane only the head, of each connection no more than
     /// it has room for, of a paused connection none. Also takes over leases that ran out, and notes that waited
@@ -62,7 +71,26 @@ pub trait Store: Debug + Send + Sync {
     /// Records that a note's audio was removed.
     async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError>;
 
-    /// Removes notes that ended before `before`, old idempotency keys and what was learned too long ago.
+    /// What is known of a tenant's connections; those never used are missing.
+    async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError>;
+
+    async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError>;
+
+    /// An upload, only if it is that tenant's.
+    async fn upload(&self, id: UploadId, tenant: &str) -> Result<Option<Upload>, StoreError>;
+
+    /// Whether there is such an upload, with or without its audio.
+    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError>;
+
+    async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError>;
+
+    /// Uploads that expired by `now` and still have audio.
+    async fn expired_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>, StoreError>;
+
+    /// Records that an upload's audio was removed.
+    async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError>;
+
+    /// Removes notes that ended and uploads that expired before `before`, old idempotency keys and what was learned too long ago.
     async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Deliveries not yet done.
@@ -149,10 +177,47 @@ pub struct Claim {
     pub learned: Option<Value>,
 }
 
+/// Which notes of a tenant.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub tenant: &'a str,
+    pub status: Option<Status>,
+    /// In its canonical spelling.
+    pub to: Option<&'a str>,
+    /// The connection that a note goes or went through.
+    pub via: Option<&'a str>,
+    /// Only older ones.
+    pub before: Option<NoteId>,
+    pub limit: u32,
+}
+
+/// What attempts told about a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionState {
+    /// Without the tenant.
+    pub connection: String,
+    /// Nothing is sent before.
+    pub paused_until: Option<Timestamp>,
+    /// When an attempt last said something about the connection.
+    pub seen_at: Option<Timestamp>,
+    /// What that was, if it was no success.
+    pub failure: Option<String>,
+}
+
+/// What an attempt says about its connection, whatever it says about the note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Works,
+    /// For people.
+    Fails(String),
+}
+
 /// A change to a leased note.
 #[derive(Debug)]
 pub struct Change<'a> {
     pub note: &'a Note,
+    /// Of the connection with this key, `TENANT/CONNECTION`.
+    pub health: Option<(String, Health)>,
     pub learned: Learned,
     pub step: Step,
 }

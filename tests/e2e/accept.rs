@@ -215,7 +215,7 @@ async fn the_edges_of_http_answer_with_problems_too() {
     )]));
     for (request, status, code) in [
         (world.get("/nowhere"), 404, "not_found"),
-        (world.get("/voice"), 405, "method_not_allowed"),
+        (world.http.put(format!("{}/voice", world.url)), 405, "method_not_allowed"),
         (world.get("/voice/vn_1"), 404, "not_found"),
         (world.get("/m/abc/voice.ogg"), 404, "not_found"),
         (world.http.get(format!("{}/voice/x", world.url)), 401, "unauthorized"),

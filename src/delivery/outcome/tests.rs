@@ -42,6 +42,7 @@ fn note(stops: usize) -> Note {
         updated_at: now,
         accepted_at: None,
         audio_expired: false,
+        erased: false,
     }
 }
 

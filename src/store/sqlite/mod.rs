@@ -1,6 +1,9 @@
 //! The embedded store. One process per file; one connection writes, a few read.
 
 mod claim;
+mod read;
+mod uploads;
+mod write;
 
 use std::{
     ffi::OsStr,
@@ -18,10 +21,14 @@ use sqlx::{
 };
 
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, KeyHolder, Learned, NewNote, Step, Store, StoreError,
+    Acceptance, Change, Claim, ClaimRequest, ConnectionState, KeyHolder, NewNote, Store, StoreError, Wanted,
     connection_key,
 };
-use crate::note::{Note, NoteId};
+use crate::{
+    id::UploadId,
+    note::{Note, NoteId},
+    upload::Upload,
+};
 
 const READERS: u32 = 4;
 
@@ -141,14 +148,19 @@ impl Store for SqliteStore {
         if total.unsigned_abs() >= new.max_queue || of_tenant.unsigned_abs() >= new.max_queue_per_tenant {
             return Ok(Acceptance::QueueFull);
         }
-        sqlx::query("INSERT INTO notes (id, tenant, status, created_at, doc) VALUES ($1, $2, $3, $4, $5)")
-            .bind(note.id.to_string())
-            .bind(&note.tenant)
-            .bind(note.status.as_str())
-            .bind(note.created_at.as_millisecond())
-            .bind(serde_json::to_string(note)?)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(note.id.to_string())
+        .bind(&note.tenant)
+        .bind(note.status.as_str())
+        .bind(note.created_at.as_millisecond())
+        .bind(serde_json::to_string(note)?)
+        .bind(&note.to)
+        .bind(&note.current().connection)
+        .execute(&mut *tx)
+        .await?;
         sqlx::query(
             "INSERT INTO deliveries (note_id, tenant, connection, lane, state, due_at, expires_at)
              VALUES ($1, $2, $3, $4, 'queued', $5, $6)",
@@ -185,6 +197,17 @@ impl Store for SqliteStore {
         Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
     }
 
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
+        read::notes(&self.readers, wanted).await
+    }
+
+    async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let erased = write::erase(&mut tx, left, lanes).await?;
+        tx.commit().await?;
+        Ok(erased)
+    }
+
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
         let mut tx = self.begin().await?;
         let claims = claim::claim(&mut tx, request).await?;
@@ -193,59 +216,8 @@ impl Store for SqliteStore {
     }
 
     async fn write(&self, claim: &Claim, change: &Change<'_>) -> Result<(), StoreError> {
-        let note = change.note;
         let mut tx = self.begin().await?;
-        let held = match change.step {
-            Step::Done => {
-                sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
-                    .bind(claim.delivery)
-                    .bind(claim.fence)
-                    .execute(&mut *tx)
-                    .await?
-            }
-            Step::Progress | Step::Dispatching => {
-                let state = if change.step == Step::Dispatching { "sending" } else { "leased" };
-                sqlx::query(
-                    "UPDATE deliveries SET state = $3 WHERE id = $1 AND fence = $2 AND state = 'leased'",
-                )
-                .bind(claim.delivery)
-                .bind(claim.fence)
-                .bind(state)
-                .execute(&mut *tx)
-                .await?
-            }
-            Step::Retry { at: due, .. } | Step::Hold { until: due } => {
-                let state = if matches!(change.step, Step::Hold { .. }) { "held" } else { "queued" };
-                sqlx::query(
-                    "UPDATE deliveries SET state = $3, due_at = $4, connection = $5, lane = $6, lease_until = NULL
-                     WHERE id = $1 AND fence = $2",
-                )
-                .bind(claim.delivery)
-                .bind(claim.fence)
-                .bind(state)
-                .bind(due.as_millisecond())
-                .bind(connection_key(&note.tenant, &note.current().connection))
-                .bind(note.lane())
-                .execute(&mut *tx)
-                .await?
-            }
-        };
-        if held.rows_affected() == 0 {
-            return Err(StoreError::LeaseLost);
-        }
-        save(&mut tx, note, matches!(change.step, Step::Done | Step::Hold { .. })).await?;
-        learn(&mut tx, &change.learned).await?;
-        if let Step::Retry { pause_connection_until: Some(until), .. } = change.step {
-            // The connection of the attempt; a note that moves on never pauses the one it left.
-            sqlx::query(
-                "INSERT INTO connections (connection, paused_until) VALUES ($1, $2)
-                 ON CONFLICT (connection) DO UPDATE SET paused_until = MAX(paused_until, excluded.paused_until)",
-            )
-            .bind(connection_key(&note.tenant, &note.current().connection))
-            .bind(until.as_millisecond())
-            .execute(&mut *tx)
-            .await?;
-        }
+        write::write(&mut tx, claim, change).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -330,15 +302,45 @@ impl Store for SqliteStore {
             .bind(notes_before)
             .execute(&mut *tx)
             .await?;
-        for sql in [
-            "DELETE FROM idempotency WHERE expires_at <= $1",
-            "DELETE FROM learned WHERE expires_at <= $1",
-            "DELETE FROM connections WHERE paused_until <= $1",
-        ] {
+        sqlx::query("DELETE FROM uploads WHERE expires_at <= $1 AND has_audio = 0")
+            .bind(notes_before)
+            .execute(&mut *tx)
+            .await?;
+        for sql in
+            ["DELETE FROM idempotency WHERE expires_at <= $1", "DELETE FROM learned WHERE expires_at <= $1"]
+        {
             sqlx::query(sql).bind(now.as_millisecond()).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(notes.rows_affected())
+    }
+
+    async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
+        read::connections(&self.readers, tenant).await
+    }
+
+    async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError> {
+        uploads::add(&self.writer, upload).await
+    }
+
+    async fn upload(&self, id: UploadId, tenant: &str) -> Result<Option<Upload>, StoreError> {
+        uploads::find(&self.readers, id, tenant).await
+    }
+
+    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError> {
+        uploads::exists(&self.readers, id).await
+    }
+
+    async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError> {
+        uploads::remove(&self.writer, id).await
+    }
+
+    async fn expired_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>, StoreError> {
+        uploads::expired(&self.readers, now, limit).await
+    }
+
+    async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError> {
+        uploads::audio_removed(&self.writer, id).await
     }
 
     async fn queue_depth(&self) -> Result<u64, StoreError> {
@@ -351,35 +353,6 @@ impl Store for SqliteStore {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
     }
-}
-
-async fn save(tx: &mut Transaction<'_, Sqlite>, note: &Note, ended: bool) -> Result<(), StoreError> {
-    sqlx::query("UPDATE notes SET status = $2, ended_at = $3, doc = $4 WHERE id = $1")
-        .bind(note.id.to_string())
-        .bind(note.status.as_str())
-        .bind(ended.then(|| note.updated_at.as_millisecond()))
-        .bind(serde_json::to_string(note)?)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-async fn learn(tx: &mut Transaction<'_, Sqlite>, learned: &Learned) -> Result<(), StoreError> {
-    match learned {
-        Learned::Keep => {}
-        Learned::Forget { lane } => {
-            sqlx::query("DELETE FROM learned WHERE lane = $1").bind(lane).execute(&mut **tx).await?;
-        }
-        Learned::Set { lane, value, expires_at } => {
-            sqlx::query("INSERT OR REPLACE INTO learned (lane, value, expires_at) VALUES ($1, $2, $3)")
-                .bind(lane)
-                .bind(serde_json::to_string(value)?)
-                .bind(expires_at.as_millisecond())
-                .execute(&mut **tx)
-                .await?;
-        }
-    }
-    Ok(())
 }
 
 async fn key_holder(

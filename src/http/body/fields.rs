@@ -1,0 +1,131 @@
+//! Fields: from text to values, and from values to what the caller means, or to the field that is wrong.
+
+use std::time::Duration;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
+use serde_json::{Map, Value};
+
+use super::{MAX_FIELDS, Parts, incoming::Received};
+use crate::{config::Span24, note::ConvertChoice, problem::Problem};
+
+/// Fields that came as text, from a query or a form: objects are JSON.
+#[derive(Default)]
+pub struct Form {
+    fields: Map<String, Value>,
+    /// What the caller says about the audio; in JSON these are inside `audio`.
+    audio: Map<String, Value>,
+    /// What the transfer says about it; a field outranks that.
+    hints: Map<String, Value>,
+    size: usize,
+}
+
+impl Form {
+    /// # Errors
+    /// Where the field is there already, or its text is not what it has to be.
+    pub fn add(&mut self, name: &str, text: &str) -> Result<(), Problem> {
+        self.size += name.len() + text.len();
+        if self.size > MAX_FIELDS {
+            return Err(too_many());
+        }
+        let value = match name {
+            "strict" | "convert" => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Bool),
+            "metadata" => object(name, text)?,
+            "format" if text.trim_start().starts_with('{') => object(name, text)?,
+            _ => Value::String(text.to_owned()),
+        };
+        let place = match name {
+            "filename" | "mime_type" | "format" => &mut self.audio,
+            "audio" => {
+                return Err(Problem::invalid(
+                    "audio",
+                    "expected a file: the audio itself, not its name or URL",
+                ));
+            }
+            _ => &mut self.fields,
+        };
+        match place.insert(name.to_owned(), value) {
+            Some(_) => Err(Problem::invalid(name, "the field is given twice")),
+            None => Ok(()),
+        }
+    }
+
+    /// Says something about the audio unless the caller says it in a field.
+    pub fn hint(&mut self, name: &str, text: &str) {
+        self.hints.insert(name.to_owned(), Value::String(text.to_owned()));
+    }
+
+    pub fn with(mut self, file: Received) -> Parts {
+        self.hints.append(&mut self.audio);
+        Parts { fields: self.fields, audio: Some(self.hints), file: Some(file) }
+    }
+}
+
+pub fn too_many() -> Problem {
+    let detail = format!("all fields together may have at most {MAX_FIELDS} bytes, the audio left out");
+    Problem::invalid("body", detail)
+}
+
+fn object(name: &str, text: &str) -> Result<Value, Problem> {
+    serde_json::from_str(text)
+        .map_err(|_| Problem::invalid(name, "this is not valid JSON; expected a JSON object as text"))
+}
+
+/// Understands a value, or says which field is wrong; `prefix` goes before the field's name.
+///
+/// # Errors
+/// `invalid_request` with the field.
+pub fn understand<T: DeserializeOwned>(value: Value, prefix: &str) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if matches!(path.as_str(), "." | "?") { String::new() } else { path };
+        in_field(prefix, path, &error.into_inner().to_string())
+    })
+}
+
+/// serde names an unknown or missing field only in its text; a caller wants it as `field`.
+fn in_field(prefix: &str, path: String, message: &str) -> Problem {
+    let named = ["unknown field `", "missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|lead| message.strip_prefix(lead)?.split_once('`').map(|(name, _)| name));
+    let path = match named {
+        Some(name) if path.is_empty() => name.to_owned(),
+        Some(name) if path.rsplit('.').next() != Some(name) => format!("{path}.{name}"),
+        _ if path.is_empty() => "body".to_owned(),
+        _ => path,
+    };
+    // The names of our types say nothing to a caller.
+    let detail = message
+        .split_once("expected struct ")
+        .map_or(message.to_owned(), |(before, _)| format!("{before}expected an object"));
+    Problem::invalid(format!("{prefix}{path}"), detail)
+}
+
+/// `convert`: a word, or true for `auto` and false for `never`.
+///
+/// # Errors
+/// Says what it may be.
+pub fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ConvertChoice>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::Bool(true) => Ok(Some(ConvertChoice::Auto)),
+        Value::Bool(false) => Ok(Some(ConvertChoice::Never)),
+        other => ConvertChoice::deserialize(other).map(Some).map_err(|_| {
+            de::Error::custom("expected \"auto\", \"always\", \"never\", \"provider\", true or false")
+        }),
+    }
+}
+
+/// A duration above zero.
+///
+/// # Errors
+/// Says what a duration looks like.
+pub fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let span = Option::<Span24>::deserialize(deserializer)?.map(|span| span.0);
+    if span.is_some_and(|span| span.is_zero()) {
+        return Err(de::Error::custom("expected a duration above zero"));
+    }
+    Ok(span)
+}

@@ -1,0 +1,231 @@
+//! JSON bodies. `audio.data` goes from base64 to a file in one pass; only the small rest is held in memory.
+
+use std::io::{self, BufReader, Cursor, Read, Write};
+
+use base64::{
+    alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    read::DecoderReader,
+};
+use serde_json::{Map, Value};
+use struson::{
+    reader::{JsonReader, JsonStreamReader, ReaderError, TransferError, ValueType},
+    writer::{JsonStreamWriter, JsonWriter},
+};
+
+use super::{
+    MAX_FIELDS, Parts,
+    fields::too_many,
+    incoming::{Incoming, Received, Spooled, copy, too_large},
+};
+use crate::{media::MediaStore, problem::Problem};
+
+/// `data:audio/ogg;codecs=opus;base64,` and longer ones that are still sane.
+const LONGEST_HEAD: usize = 256;
+
+pub async fn read(body: Incoming, media: &MediaStore, max_bytes: u64) -> Result<Parts, Problem> {
+    let spooled = body.spool(media).await?;
+    let media = media.clone();
+    let split = move || match spooled {
+        Spooled::Memory(bytes) => split(Cursor::new(bytes), &media, max_bytes),
+        Spooled::File(file) => split(BufReader::new(file.reopen()?), &media, max_bytes),
+    };
+    tokio::task::spawn_blocking(split).await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
+}
+
+/// Takes a JSON object apart. Blocking.
+pub(super) fn split(json: impl Read, media: &MediaStore, max_bytes: u64) -> Result<Parts, Problem> {
+    let mut reader = JsonStreamReader::new(json);
+    if reader.peek().map_err(unreadable)? != ValueType::Object {
+        return Err(Problem::invalid("body", "expected a JSON object"));
+    }
+    let mut parts = Parts::default();
+    let mut room = MAX_FIELDS;
+    reader.begin_object().map_err(unreadable)?;
+    while reader.has_next().map_err(unreadable)? {
+        let name = name(&mut reader, &mut room)?;
+        if name == "audio" {
+            if reader.peek().map_err(unreadable)? != ValueType::Object {
+                let detail =
+                    "expected an object such as {\"url\": \"https://...\"} or {\"data\": \"BASE64\"}";
+                return Err(Problem::invalid("audio", detail));
+            }
+            if parts.audio.is_some() {
+                return Err(twice("audio"));
+            }
+            let (audio, file) = split_audio(&mut reader, &mut room, media, max_bytes)?;
+            (parts.audio, parts.file) = (Some(audio), file);
+        } else {
+            let value = small(&mut reader, &mut room)?;
+            if parts.fields.insert(name.clone(), value).is_some() {
+                return Err(twice(&name));
+            }
+        }
+    }
+    reader.end_object().map_err(unreadable)?;
+    reader.consume_trailing_whitespace().map_err(unreadable)?;
+    Ok(parts)
+}
+
+fn split_audio<R: Read>(
+    reader: &mut JsonStreamReader<R>,
+    room: &mut usize,
+    media: &MediaStore,
+    max_bytes: u64,
+) -> Result<(Map<String, Value>, Option<Received>), Problem> {
+    let mut audio = Map::new();
+    let mut file = None;
+    reader.begin_object().map_err(unreadable)?;
+    while reader.has_next().map_err(unreadable)? {
+        let name = name(reader, room)?;
+        let value = if name == "data" && reader.peek().map_err(unreadable)? == ValueType::String {
+            let text = reader.next_string_reader().map_err(unreadable)?;
+            let (mime_type, received) = decode(text, media, max_bytes)?;
+            if let Some(mime_type) = mime_type {
+                audio.entry("mime_type").or_insert(Value::String(mime_type));
+            }
+            file = Some(received);
+            Value::String(String::new())
+        } else {
+            small(reader, room)?
+        };
+        // What a data URI says of itself gives way to the field.
+        if audio.insert(name.clone(), value).is_some() && name != "mime_type" {
+            return Err(twice(&format!("audio.{name}")));
+        }
+    }
+    reader.end_object().map_err(unreadable)?;
+    Ok((audio, file))
+}
+
+fn name<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<String, Problem> {
+    let name = reader.next_name_owned().map_err(unreadable)?;
+    *room = room.checked_sub(name.len()).ok_or_else(too_many)?;
+    Ok(name)
+}
+
+/// A value that fits into memory.
+fn small<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<Value, Problem> {
+    let mut copied = Bounded { bytes: Vec::new(), room: *room };
+    let mut writer = JsonStreamWriter::new(&mut copied);
+    reader.transfer_to(&mut writer).map_err(|error| match error {
+        TransferError::ReaderError(error) => unreadable(error),
+        TransferError::WriterError(_) => too_many(),
+    })?;
+    writer.finish_document().map_err(|_| too_many())?;
+    *room = copied.room;
+    serde_json::from_slice(&copied.bytes).map_err(|_| Problem::invalid("body", "this is not valid JSON"))
+}
+
+struct Bounded {
+    bytes: Vec<u8>,
+    room: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.room = self.room.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn twice(field: &str) -> Problem {
+    Problem::invalid(field, "the field is given twice")
+}
+
+fn unreadable(error: ReaderError) -> Problem {
+    match error {
+        ReaderError::SyntaxError(error) => {
+            let place = error.location.line_pos.map_or_else(String::new, |place| {
+                format!(" at line {}, column {}", place.line + 1, place.column + 1)
+            });
+            Problem::invalid("body", format!("this is not valid JSON{place}: {}", error.kind))
+        }
+        ReaderError::IoError { error, .. } if error.kind() != io::ErrorKind::InvalidData => error.into(),
+        _ => Problem::invalid("body", "this is not valid JSON, or nested too deeply"),
+    }
+}
+
+/// Decodes base64 or a data URI into a file; also what the URI says about the type.
+fn decode(
+    mut text: impl Read,
+    media: &MediaStore,
+    max_bytes: u64,
+) -> Result<(Option<String>, Received), Problem> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let wrong = || Problem::invalid("audio.data", "this is neither base64 nor a data URI with base64 in it");
+    let mut head = Vec::new();
+    text.by_ref().take(LONGEST_HEAD as u64).read_to_end(&mut head).map_err(|_| wrong())?;
+    let (mime_type, start) = match data_uri(&head) {
+        Some((mime_type, length)) => (Some(mime_type), length),
+        None if head.trim_ascii_start().get(..5).is_some_and(|lead| lead.eq_ignore_ascii_case(b"data:")) => {
+            return Err(wrong());
+        }
+        None => (None, 0),
+    };
+    let text = Clean { text: Cursor::new(&head[start..]).chain(text), ended: false };
+    let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+    match copy(DecoderReader::new(text, &engine), media, max_bytes) {
+        Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
+        Ok(None) => Err(too_large(max_bytes)),
+        // Of the decoder and of the text; anything else is the disk's.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other) => {
+            Err(wrong())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The type that a data URI names, and how many bytes are before its base64.
+fn data_uri(head: &[u8]) -> Option<(String, usize)> {
+    let blank = head.len() - head.trim_ascii_start().len();
+    let comma = head.iter().position(|byte| *byte == b',')?;
+    let lead = std::str::from_utf8(&head[blank..comma]).ok()?;
+    let (scheme, rest) = lead.split_at_checked(5)?;
+    let mime_type = rest.get(..rest.len().checked_sub(7)?)?;
+    let is_base64 = rest[mime_type.len()..].eq_ignore_ascii_case(";base64");
+    (scheme.eq_ignore_ascii_case("data:") && is_base64).then(|| (mime_type.to_owned(), comma + 1))
+}
+
+/// Base64 as people send it: with either alphabet, wrapped lines, and blanks around it. A blank inside is no base64:
+/// it may have been a plus.
+struct Clean<R> {
+    text: R,
+    ended: bool,
+}
+
+impl<R: Read> Read for Clean<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.text.read(buffer)?;
+            if count == 0 {
+                return Ok(0);
+            }
+            let mut kept = 0;
+            for index in 0..count {
+                let byte = match buffer[index] {
+                    b'\r' | b'\n' => continue,
+                    b' ' | b'\t' => {
+                        self.ended = true;
+                        continue;
+                    }
+                    _ if self.ended => return Err(io::ErrorKind::InvalidData.into()),
+                    b'-' => b'+',
+                    b'_' => b'/',
+                    other => other,
+                };
+                buffer[kept] = byte;
+                kept += 1;
+            }
+            if kept > 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}

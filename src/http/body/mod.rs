@@ -1,0 +1,206 @@
+//! Request bodies. JSON, multipart and raw audio mean the same and end in one [`Submission`]: the fields understood
+//! or refused by name, the audio in a file of its own and never whole in memory.
+
+mod fields;
+mod incoming;
+mod json;
+mod multipart;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, header},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use self::{
+    fields::{Form, understand},
+    incoming::{Incoming, Received},
+};
+use crate::{
+    audio::{Hints, PcmFormat},
+    gateway::{Gateway, Live},
+    media::AudioInput,
+    problem::Problem,
+};
+
+pub use fields::{choice, span};
+
+/// What is read into memory of one body: all fields together, the audio left out.
+const MAX_FIELDS: usize = 64 * 1024;
+
+/// A request body, understood.
+#[derive(Debug)]
+pub struct Submission<T> {
+    pub fields: T,
+    pub audio: AudioInput,
+    pub hints: Hints,
+}
+
+/// A body taken apart, before its fields are understood.
+#[derive(Default)]
+struct Parts {
+    fields: Map<String, Value>,
+    /// What is said about the audio; `None` where the body has no `audio`.
+    audio: Option<Map<String, Value>>,
+    /// The audio itself, where it came along.
+    file: Option<Received>,
+}
+
+/// `audio` in a JSON body. In the other bodies its fields stand beside the rest, and the audio is a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Audio {
+    url: Option<String>,
+    /// Decoded into a file already; what is left only says that it was there.
+    data: Option<String>,
+    media_id: Option<String>,
+    filename: Option<String>,
+    mime_type: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    format: Option<PcmFormat>,
+}
+
+/// Reads whichever body came.
+///
+/// # Errors
+/// What is wrong with it, by field; nothing is left on disk.
+pub async fn read<T: DeserializeOwned>(
+    gateway: &Gateway,
+    request: Request,
+) -> Result<Submission<T>, Problem> {
+    let (parts, body) = request.into_parts();
+    let live = gateway.live();
+    let content_type = content_type(&parts.headers)?;
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let query = parts.uri.query().unwrap_or_default();
+    match essence.as_str() {
+        "application/json" => {
+            no_query(query)?;
+            let limit = bounded(&parts.headers, live.config.server.max_json_body.0)?;
+            let held = stated_length(&parts.headers).unwrap_or(limit).min(MAX_FIELDS as u64);
+            let _held = gateway.hold_memory(held)?;
+            let body = incoming(&live, body, limit);
+            let parts = json::read(body, &gateway.media, live.config.audio.max_bytes.0).await?;
+            assemble(parts, "audio.")
+        }
+        "multipart/form-data" => {
+            no_query(query)?;
+            let limit = bounded(&parts.headers, live.config.server.max_body.0)?;
+            let _held = gateway.hold_memory(MAX_FIELDS as u64)?;
+            let body = incoming(&live, body, limit);
+            let parts =
+                multipart::read(body, content_type, &gateway.media, live.config.audio.max_bytes.0).await?;
+            assemble(parts, "")
+        }
+        essence if essence.starts_with("audio/") || essence == "application/octet-stream" => {
+            let mut form = Form::default();
+            for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+                // The mistake that most people make first.
+                if name == "to" && value.starts_with(' ') {
+                    let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
+                    return Err(Problem::new("recipient_invalid", detail).stage("request").field("to"));
+                }
+                form.add(&name, &value)?;
+            }
+            form.hint("mime_type", content_type);
+            let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
+            let limit = bounded(&parts.headers, limit)?;
+            let file = incoming(&live, body, limit).file(&gateway.media).await?;
+            assemble(form.with(file), "")
+        }
+        _ => {
+            let detail = "send JSON with Content-Type: application/json, a form with multipart/form-data, or the \
+                          audio itself as audio/* or application/octet-stream";
+            Err(Problem::new("unsupported_media_type", detail).stage("request").field("Content-Type"))
+        }
+    }
+}
+
+fn incoming(live: &Arc<Live>, body: Body, limit: u64) -> Incoming {
+    Incoming::new(body, limit, live.config.server.body_timeout.0)
+}
+
+fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {
+    let packed = headers.get(header::CONTENT_ENCODING);
+    if packed.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let detail = "send the body as it is, without Content-Encoding";
+        return Err(Problem::new("unsupported_media_type", detail)
+            .stage("request")
+            .field("Content-Encoding"));
+    }
+    Ok(headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+fn stated_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Refuses what says by itself that it is too large, before any of it is read.
+fn bounded(headers: &HeaderMap, limit: u64) -> Result<u64, Problem> {
+    if stated_length(headers).is_some_and(|length| length > limit) {
+        return Err(incoming::too_large(limit));
+    }
+    Ok(limit)
+}
+
+/// Fields of a raw body are in the query. Elsewhere they would be overlooked.
+fn no_query(query: &str) -> Result<(), Problem> {
+    match url::form_urlencoded::parse(query.as_bytes()).next() {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(Problem::invalid(name, "fields are in the query only where the body is the audio itself"))
+        }
+    }
+}
+
+/// Understands fields and audio. `prefix` is where the fields of `audio` are for this caller.
+fn assemble<T: DeserializeOwned>(parts: Parts, prefix: &str) -> Result<Submission<T>, Problem> {
+    let fields = understand(Value::Object(parts.fields), "")?;
+    let audio =
+        parts.audio.ok_or_else(|| Problem::invalid("audio", "the field is missing: there is no audio"))?;
+    let audio: Audio = understand(Value::Object(audio), prefix)?;
+    let hints = Hints { filename: audio.filename, mime_type: audio.mime_type, format: audio.format };
+    let sources =
+        [audio.url.is_some(), audio.data.is_some() || parts.file.is_some(), audio.media_id.is_some()];
+    if sources.into_iter().filter(|given| *given).count() != 1 {
+        return Err(Problem::invalid("audio", "give exactly one of `url`, `data` and `media_id`"));
+    }
+    if audio.url.is_none() && !audio.headers.is_empty() {
+        return Err(Problem::invalid("audio.headers", "headers are for `url` only"));
+    }
+    let audio = match (audio.url, audio.media_id, parts.file) {
+        (Some(url), ..) => {
+            check_headers(&audio.headers)?;
+            AudioInput::Url { url, headers: audio.headers }
+        }
+        (_, Some(id), _) => AudioInput::Upload(id.parse().map_err(|()| AudioInput::no_such_upload())?),
+        (.., Some(Received { file, sha256 })) => AudioInput::File { file, sha256 },
+        (None, None, None) => return Err(Problem::invalid("audio.data", "expected base64 or a data URI")),
+    };
+    if hints.format.is_some() && matches!(audio, AudioInput::Upload(_)) {
+        let detail = "the format of an upload is given when it is uploaded";
+        return Err(Problem::invalid("audio.format", detail));
+    }
+    Ok(Submission { fields, audio, hints })
+}
+
+fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), Problem> {
+    for (name, value) in headers {
+        let sound = http::HeaderName::from_bytes(name.as_bytes()).is_ok()
+            && http::HeaderValue::from_str(value).is_ok();
+        // These belong to the transfer itself.
+        let ours = ["host", "content-length", "transfer-encoding", "connection"];
+        if !sound || ours.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(Problem::invalid(
+                "audio.headers",
+                "one of the headers cannot be sent; check names and values",
+            ));
+        }
+    }
+    Ok(())
+}

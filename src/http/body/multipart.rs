@@ -1,0 +1,82 @@
+//! `multipart/form-data`: the file part `audio`, and every other field as text.
+
+use multer::{Field, Multipart};
+
+use super::{
+    MAX_FIELDS, Parts,
+    fields::{Form, too_many},
+    incoming::{Incoming, Writing, broken_off},
+};
+use crate::{media::MediaStore, problem::Problem};
+
+pub async fn read(
+    body: Incoming,
+    content_type: &str,
+    media: &MediaStore,
+    max_bytes: u64,
+) -> Result<Parts, Problem> {
+    let boundary = multer::parse_boundary(content_type).map_err(|_| {
+        let detail = "the boundary is missing; let the HTTP library write this header itself";
+        Problem::invalid("Content-Type", detail)
+    })?;
+    let mut form = Form::default();
+    let mut file = None;
+    let mut parts = Multipart::new(body.into_stream(), boundary);
+    while let Some(part) = parts.next_field().await.map_err(unreadable)? {
+        let Some(name) = part.name().map(ToOwned::to_owned) else {
+            return Err(Problem::invalid("body", "a part of the form has no name"));
+        };
+        if name == "audio" {
+            if file.is_some() {
+                return Err(Problem::invalid("audio", "the field is given twice"));
+            }
+            if let Some(filename) = part.file_name() {
+                form.hint("filename", filename);
+            }
+            if let Some(mime_type) = part.content_type() {
+                form.hint("mime_type", mime_type.as_ref());
+            }
+            file = Some(audio(part, media, max_bytes).await?);
+        } else {
+            let text = text(part).await?;
+            let text = String::from_utf8(text).map_err(|_| Problem::invalid(&*name, "expected UTF-8"))?;
+            form.add(&name, &text)?;
+        }
+    }
+    match file {
+        Some(file) => Ok(form.with(file)),
+        None => Err(Problem::invalid("audio", "the form has no file part `audio`")),
+    }
+}
+
+async fn audio(mut part: Field<'_>, media: &MediaStore, max_bytes: u64) -> Result<super::Received, Problem> {
+    let mut writing = Writing::new(media, max_bytes)?;
+    while let Some(piece) = part.chunk().await.map_err(unreadable)? {
+        writing.write(&piece).await?;
+    }
+    writing.finish().await
+}
+
+async fn text(mut part: Field<'_>) -> Result<Vec<u8>, Problem> {
+    let mut text = Vec::new();
+    while let Some(piece) = part.chunk().await.map_err(unreadable)? {
+        text.extend_from_slice(&piece);
+        if text.len() > MAX_FIELDS {
+            return Err(too_many());
+        }
+    }
+    Ok(text)
+}
+
+fn unreadable(error: multer::Error) -> Problem {
+    match error {
+        // Our own, on its way through the parser.
+        multer::Error::StreamReadFailed(inner) => {
+            inner.downcast::<Problem>().map_or_else(|_| broken_off(), |problem| *problem)
+        }
+        multer::Error::IncompleteFieldData { .. }
+        | multer::Error::IncompleteHeaders
+        | multer::Error::IncompleteStream => broken_off(),
+        _ => Problem::invalid("body", "this is no well-formed multipart/form-data"),
+    }
+}

@@ -1,0 +1,78 @@
+//! Ids: a prefix that says what it is, and a UUIDv7, which sorts by the time it was made.
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// When it was made, by the clock of the machine that made it.
+            pub fn made_at(self) -> Option<Timestamp> {
+                made_at(self.0)
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ();
+
+            fn from_str(text: &str) -> Result<Self, ()> {
+                let uuid = text.strip_prefix($prefix).ok_or(())?;
+                let id = Self(Uuid::try_parse(uuid).map_err(|_| ())?);
+                // One spelling only, so that an id can be compared as text anywhere.
+                if id.to_string() == text { Ok(id) } else { Err(()) }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse()
+                    .map_err(|()| serde::de::Error::custom(concat!("expected an id that begins with ", $prefix)))
+            }
+        }
+    };
+}
+
+id! {
+    /// A voice note. Also the idempotency key wherever a provider takes one.
+    NoteId, "vn_"
+}
+
+id! {
+    /// Audio that was uploaded ahead of its notes.
+    UploadId, "med_"
+}
+
+fn made_at(id: Uuid) -> Option<Timestamp> {
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()
+}

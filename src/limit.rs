@@ -1,0 +1,73 @@
+//! How many requests a tenant may make: a bucket of `count` that fills up again over `per`. Each process counts for
+//! itself.
+
+use std::{sync::Arc, time::Duration};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::Clock as _,
+    middleware::NoOpMiddleware,
+    nanos::Nanos,
+    state::{InMemoryState, NotKeyed},
+};
+
+use crate::{clock::Clock, config::Rate};
+
+#[derive(Debug)]
+pub struct RequestLimit {
+    clock: Ticks,
+    limiter: RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>,
+}
+
+/// Our clock, as the limiter wants it.
+#[derive(Clone, Debug)]
+struct Ticks(Arc<dyn Clock>);
+
+impl governor::clock::Clock for Ticks {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(u64::try_from(self.0.now().as_nanosecond()).unwrap_or_default())
+    }
+}
+
+impl RequestLimit {
+    /// `None` where the rate allows more than one request a nanosecond.
+    pub fn new(rate: Rate, clock: Arc<dyn Clock>) -> Option<Self> {
+        let quota = Quota::with_period(rate.per / rate.count.get())?.allow_burst(rate.count);
+        let clock = Ticks(clock);
+        Some(Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), clock })
+    }
+
+    /// Takes one request out of the bucket.
+    ///
+    /// # Errors
+    /// How long it takes until there is one again.
+    pub fn take(&self) -> Result<(), Duration> {
+        self.limiter.check().map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::clock::TestClock;
+
+    #[test]
+    fn a_bucket_is_emptied_at_once_and_fills_up_evenly() {
+        let clock = Arc::new(TestClock::new("2026-01-01T00:00:00Z".parse().expect("a time")));
+        let rate = Rate { count: NonZeroU32::new(3).expect("three"), per: Duration::from_secs(60) };
+        let limit = RequestLimit::new(rate, clock.clone()).expect("a limit");
+        for _ in 0..3 {
+            assert_eq!(limit.take(), Ok(()));
+        }
+        assert_eq!(limit.take(), Err(Duration::from_secs(20)));
+        clock.advance(Duration::from_secs(20));
+        assert_eq!(limit.take(), Ok(()));
+        assert!(limit.take().is_err());
+        clock.advance(Duration::from_secs(3600));
+        assert_eq!((0..9).filter(|_| limit.take().is_ok()).count(), 3);
+    }
+}

@@ -1,0 +1,47 @@
+//! Lists for the API.
+
+use jiff::Timestamp;
+use sqlx::{QueryBuilder, Row, SqlitePool};
+
+use super::super::{ConnectionState, StoreError, Wanted, connection_key};
+use crate::note::Note;
+
+pub async fn notes(pool: &SqlitePool, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
+    let mut query = QueryBuilder::new("SELECT doc FROM notes WHERE tenant = ");
+    query.push_bind(wanted.tenant);
+    if let Some(status) = wanted.status {
+        query.push(" AND status = ").push_bind(status.as_str());
+    }
+    if let Some(to) = wanted.to {
+        query.push(" AND recipient = ").push_bind(to);
+    }
+    if let Some(via) = wanted.via {
+        query.push(" AND via = ").push_bind(via);
+    }
+    if let Some(before) = wanted.before {
+        query.push(" AND id < ").push_bind(before.to_string());
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(wanted.limit);
+    let rows = query.build().fetch_all(pool).await?;
+    rows.iter().map(|row| Ok(serde_json::from_str(row.try_get("doc")?)?)).collect()
+}
+
+pub async fn connections(pool: &SqlitePool, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
+    let prefix = connection_key(tenant, "");
+    // Compared as text, because names may contain what LIKE takes for a wildcard.
+    let rows: Vec<(String, i64, Option<i64>, Option<String>)> = sqlx::query_as(
+        "SELECT connection, paused_until, seen_at, failure FROM connections
+         WHERE substr(connection, 1, length($1)) = $1",
+    )
+    .bind(&prefix)
+    .fetch_all(pool)
+    .await?;
+    let time = |at: i64| Timestamp::from_millisecond(at).ok();
+    let states = rows.into_iter().map(|(connection, paused_until, seen_at, failure)| ConnectionState {
+        connection: connection[prefix.len()..].to_owned(),
+        paused_until: time(paused_until).filter(|_| paused_until > 0),
+        seen_at: seen_at.and_then(time),
+        failure,
+    });
+    Ok(states.collect())
+}

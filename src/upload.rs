@@ -1,0 +1,113 @@
+//! Audio that is uploaded ahead of the notes that send it: read once, used by any number of them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    audio::{Hints, Probed},
+    clock::rfc3339_millis,
+    config::Tenant,
+    gateway::Gateway,
+    id::UploadId,
+    media::{AudioInput, FetchError, FetchRequest},
+    problem::Problem,
+};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upload {
+    pub id: UploadId,
+    pub tenant: String,
+    pub probed: Probed,
+    #[serde(with = "rfc3339_millis")]
+    pub created_at: Timestamp,
+    /// Notes that use it by then keep their audio beyond.
+    #[serde(with = "rfc3339_millis")]
+    pub expires_at: Timestamp,
+}
+
+impl Upload {
+    /// The upload as the API shows it.
+    pub fn view(&self) -> Value {
+        json!({
+            "id": self.id,
+            "audio": self.probed.facts,
+            "waveform": self.probed.waveform,
+            "created_at": rfc3339_millis::text(self.created_at),
+            "expires_at": rfc3339_millis::text(self.expires_at),
+        })
+    }
+}
+
+/// Reads and keeps audio for `storage.media_retention`. When this returns, it is on disk.
+///
+/// # Errors
+/// A problem, and nothing is stored.
+pub async fn add(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    audio: AudioInput,
+    hints: &Hints,
+) -> Result<Upload, Problem> {
+    let live = gateway.live();
+    let file = match audio {
+        AudioInput::File { file, .. } => file,
+        AudioInput::Url { url, headers } => {
+            live.fetcher.check(&url)?;
+            let mut file = gateway.media.incoming_file()?;
+            let max_bytes = live.config.audio.max_bytes.0;
+            let request = FetchRequest { url: &url, headers: &headers, max_bytes };
+            live.fetcher.fetch(&request, &mut file).await.map_err(|error| match error {
+                FetchError::Final(problem) | FetchError::ForNow(problem) => problem,
+                FetchError::Disk(error) => error.into(),
+            })?;
+            file
+        }
+        AudioInput::Upload(_) => {
+            let detail = "this is uploaded already; give `url` or `data`";
+            return Err(Problem::invalid("audio.media_id", detail));
+        }
+    };
+    let probed = gateway.engine.probe(file.path(), hints).await?;
+    let now = gateway.clock.now();
+    let upload = Upload {
+        id: UploadId::new(),
+        tenant: tenant.name.clone(),
+        probed,
+        created_at: now,
+        expires_at: now + live.config.storage.media_retention.0,
+    };
+    gateway.media.keep_upload(file, upload.id).await?;
+    if let Err(error) = gateway.store.add_upload(&upload).await {
+        gateway.media.remove_upload(upload.id).await?;
+        return Err(error.into());
+    }
+    Ok(upload)
+}
+
+/// The tenant's upload of this id, while its audio is kept.
+///
+/// # Errors
+/// `not_found`, also where it is another tenant's; `media_expired`.
+pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Upload, Problem> {
+    let upload = gateway.store.upload(id, &tenant.name).await?.ok_or_else(AudioInput::no_such_upload)?;
+    if upload.expires_at <= gateway.clock.now() {
+        let detail = "the upload was kept for storage.media_retention and is gone; upload the audio again";
+        return Err(Problem::new("media_expired", detail).stage("request"));
+    }
+    Ok(upload)
+}
+
+/// Removes an upload. Notes that use it keep their audio.
+///
+/// # Errors
+/// `not_found`, also where it is another tenant's.
+pub async fn remove(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<(), Problem> {
+    if gateway.store.upload(id, &tenant.name).await?.is_none() {
+        return Err(AudioInput::no_such_upload());
+    }
+    // The file first: a row without its file is harmless and can be removed again.
+    gateway.media.remove_upload(id).await?;
+    gateway.store.remove_upload(id).await?;
+    Ok(())
+}
