@@ -2,10 +2,14 @@
 
 mod accept;
 mod audio;
+mod bodies;
 mod convert;
 mod delivery;
 mod fetch;
 mod harness;
 mod hostile;
+mod limits;
 mod links;
+mod lists;
 mod tenants;
+mod uploads;

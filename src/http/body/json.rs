@@ -169,7 +169,7 @@ fn decode(
         }
         None => (None, 0),
     };
-    let text = Clean { text: Cursor::new(&head[start..]).chain(text), ended: false };
+    let text = Clean { text: Cursor::new(head[start..].trim_ascii_start()).chain(text), ended: false };
     let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
     match copy(DecoderReader::new(text, &engine), media, max_bytes) {
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
