@@ -18,8 +18,8 @@ impl World {
 
     async fn connection(&self, name: &str) -> Value {
         let (_, list) = read(self.get("/connections").send().await.expect("an answer")).await;
-        let items = list["items"].as_array().expect("items").iter();
-        items.cloned().find(|item| item["name"] == name).expect("the connection")
+        let mut items = list["items"].as_array().expect("items").iter();
+        items.find(|item| item["name"] == name).expect("the connection").clone()
     }
 }
 

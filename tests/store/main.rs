@@ -1,6 +1,7 @@
 //! The contract of [`Store`], for every implementation there is.
 
-mod contract;
+mod lists;
+mod queue;
 
 use std::sync::Arc;
 
@@ -15,42 +16,48 @@ async fn sqlite() -> (Arc<dyn Store>, tempfile::TempDir) {
 
 /// Runs each clause of the contract against a fresh store of each kind.
 macro_rules! contract {
-    ($($clause:ident),+ $(,)?) => {
+    ($($group:ident: $($clause:ident),+;)+) => {
         mod sqlite {
-            $(
+            $($(
                 #[tokio::test]
                 async fn $clause() {
                     let (store, _keep) = super::sqlite().await;
-                    super::contract::$clause(store).await;
+                    super::$group::$clause(store).await;
                 }
-            )+
+            )+)+
         }
     };
 }
 
 contract! {
-    an_accepted_note_is_there_and_due,
-    a_key_is_claimed_once_and_forgotten_in_time,
-    simultaneous_requests_with_one_key_make_one_note,
-    bounds_refuse_and_store_nothing,
-    only_the_head_of_a_lane_is_leased,
-    a_connection_gets_no_more_than_it_has_room_for,
-    a_lease_is_nobody_elses_until_it_runs_out,
-    an_old_fence_changes_nothing,
-    a_lease_that_ends_while_sending_is_an_interruption,
-    a_retry_waits_for_its_time_and_keeps_its_place,
-    a_paused_connection_waits_and_no_other,
-    a_held_lane_is_let_go_in_time,
-    an_expired_note_comes_up_although_its_lane_is_blocked,
-    a_note_that_moves_on_is_in_its_new_lane,
-    what_was_learned_comes_back_until_it_is_old_or_dropped,
-    old_audio_is_listed_and_old_notes_are_forgotten,
-    a_secret_is_made_once,
-    ending_all_leases_frees_them,
-    concurrent_claims_never_share_a_delivery,
-    a_note_that_moves_into_a_busy_lane_waits_there,
-    expiring_takes_no_place_at_the_provider,
-    a_note_belongs_to_its_tenant,
+    queue:
+        an_accepted_note_is_there_and_due,
+        a_key_is_claimed_once_and_forgotten_in_time,
+        simultaneous_requests_with_one_key_make_one_note,
+        bounds_refuse_and_store_nothing,
+        only_the_head_of_a_lane_is_leased,
+        a_connection_gets_no_more_than_it_has_room_for,
+        a_lease_is_nobody_elses_until_it_runs_out,
+        an_old_fence_changes_nothing,
+        a_lease_that_ends_while_sending_is_an_interruption,
+        a_retry_waits_for_its_time_and_keeps_its_place,
+        a_paused_connection_waits_and_no_other,
+        a_held_lane_is_let_go_in_time,
+        an_expired_note_comes_up_although_its_lane_is_blocked,
+        a_note_that_moves_on_is_in_its_new_lane,
+        what_was_learned_comes_back_until_it_is_old_or_dropped,
+        old_audio_is_listed_and_old_notes_are_forgotten,
+        a_secret_is_made_once,
+        ending_all_leases_frees_them,
+        concurrent_claims_never_share_a_delivery,
+        a_note_that_moves_into_a_busy_lane_waits_there,
+        expiring_takes_no_place_at_the_provider,
+        a_note_belongs_to_its_tenant;
+    lists:
+        a_list_is_one_tenants_newest_first_and_filtered,
+        only_a_finished_note_is_erased,
+        what_attempts_say_of_a_connection_is_kept,
+        an_upload_is_its_tenants_until_it_is_removed;
 }
 
 #[tokio::test]
@@ -71,20 +78,15 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
     let store = SqliteStore::open(&path).await.expect("a store");
-    let notes =
-        ["broken", "sound"].map(|recipient| contract::new_note("t", "c", recipient, contract::start()));
+    let notes = ["broken", "sound"].map(|recipient| queue::new_note("t", "c", recipient, queue::start()));
     for new in &notes {
         store.accept(new).await.expect("accepted");
     }
     let raw = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.expect("a pool");
     let broken = sqlx::query("UPDATE notes SET doc = '{}' WHERE id = $1").bind(notes[0].note.id.to_string());
     broken.execute(&raw).await.expect("broken");
-    let request = ClaimRequest {
-        now: contract::start(),
-        lease_until: contract::start(),
-        limit: 10,
-        concurrency: &|_| 10,
-    };
+    let request =
+        ClaimRequest { now: queue::start(), lease_until: queue::start(), limit: 10, concurrency: &|_| 10 };
     let claims = store.claim(&request).await.expect("claimed");
     assert_eq!(claims.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [notes[1].note.id]);
 }
@@ -106,7 +108,7 @@ async fn the_database_is_readable_by_its_owner_alone() {
 async fn what_was_committed_is_there_after_a_reopen() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
-    let new = contract::new_note("t", "c", "r", contract::start());
+    let new = queue::new_note("t", "c", "r", queue::start());
     {
         let store = SqliteStore::open(&path).await.expect("a store");
         store.accept(&new).await.expect("accepted");

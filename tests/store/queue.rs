@@ -1,4 +1,4 @@
-//! Each function is one clause, given a store that nobody has used.
+//! The queue. Each function is one clause, given a store that nobody has used.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use voicegate::{
     },
 };
 
-type Any = Arc<dyn Store>;
+pub type Any = Arc<dyn Store>;
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -21,7 +21,7 @@ pub fn start() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
 }
 
-fn after(seconds: u64) -> Timestamp {
+pub fn after(seconds: u64) -> Timestamp {
     start() + Duration::from_secs(seconds)
 }
 
@@ -67,7 +67,7 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
     NewNote { note, idempotency: None, max_queue: 1000, max_queue_per_tenant: 1000 }
 }
 
-async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
+pub async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
     let new = new_note("t", connection, recipient, start());
     assert_eq!(store.accept(&new).await.expect("accepted"), Acceptance::Created);
     new.note.id
@@ -79,7 +79,7 @@ async fn claim_up_to(store: &Any, now: Timestamp, limit: usize, room: usize) -> 
     store.claim(&request).await.expect("claimed")
 }
 
-async fn claim(store: &Any, now: Timestamp) -> Vec<Claim> {
+pub async fn claim(store: &Any, now: Timestamp) -> Vec<Claim> {
     claim_up_to(store, now, 100, 100).await
 }
 
@@ -87,11 +87,11 @@ fn ids(claims: &[Claim]) -> Vec<NoteId> {
     claims.iter().map(|claim| claim.note.id).collect()
 }
 
-async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreError> {
+pub async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreError> {
     store.write(claim, &Change { note: &claim.note, health: None, learned: Learned::Keep, step }).await
 }
 
-fn retry(at: Timestamp) -> Step {
+pub fn retry(at: Timestamp) -> Step {
     Step::Retry { at, pause_connection_until: None }
 }
 

@@ -1,0 +1,141 @@
+//! What is read back and forgotten, beside the queue. Clauses of the same contract.
+
+use jiff::Timestamp;
+use serde_json::json;
+use voicegate::{
+    audio::{Probed, SourceDetail},
+    id::UploadId,
+    note::{NoteId, Status},
+    store::{Change, Health, Learned, Step, Wanted},
+    upload::Upload,
+};
+use voicegate_providers::{AudioFacts, Codec, Container};
+
+use crate::queue::{Any, accept, after, claim, new_note, retry, start, write};
+
+fn wanted(tenant: &str) -> Wanted<'_> {
+    Wanted { tenant, status: None, to: None, via: None, before: None, limit: 100 }
+}
+
+pub async fn a_list_is_one_tenants_newest_first_and_filtered(store: Any) {
+    let mut notes = Vec::new();
+    for (tenant, connection, recipient) in
+        [("t", "c", "r"), ("t", "d", "r"), ("t", "c", "s"), ("u", "c", "r")]
+    {
+        let new = new_note(tenant, connection, recipient, start());
+        store.accept(&new).await.expect("accepted");
+        notes.push(new.note.id);
+    }
+    let [first, second, third, foreign] = notes[..] else { unreachable!("four were made") };
+    let list = async |wanted: Wanted<'_>| -> Vec<NoteId> {
+        store.notes(&wanted).await.expect("a list").iter().map(|note| note.id).collect()
+    };
+    assert_eq!(list(wanted("t")).await, [third, second, first]);
+    assert_eq!(list(wanted("u")).await, [foreign]);
+    assert_eq!(list(wanted("nobody")).await, []);
+    assert_eq!(list(Wanted { limit: 2, ..wanted("t") }).await, [third, second]);
+    assert_eq!(list(Wanted { before: Some(second), ..wanted("t") }).await, [first]);
+    assert_eq!(list(Wanted { to: Some("r"), ..wanted("t") }).await, [second, first]);
+    assert_eq!(list(Wanted { via: Some("c"), ..wanted("t") }).await, [third, first]);
+    assert_eq!(list(Wanted { status: Some(Status::Accepted), ..wanted("t") }).await, []);
+
+    // What a note became, and where it went in the end, is what is found.
+    let mut claim = claim(&store, start()).await.swap_remove(0);
+    assert_eq!(claim.note.id, first);
+    (claim.note.status, claim.note.stop) = (Status::Accepted, 1);
+    write(&store, &claim, Step::Done).await.expect("written");
+    assert_eq!(list(Wanted { status: Some(Status::Accepted), ..wanted("t") }).await, [first]);
+    assert_eq!(list(Wanted { via: Some("next"), ..wanted("t") }).await, [first]);
+    assert_eq!(list(Wanted { via: Some("c"), to: Some("r"), ..wanted("t") }).await, []);
+}
+
+pub async fn only_a_finished_note_is_erased(store: Any) {
+    accept(&store, "c", "r").await;
+    let mut claim = claim(&store, start()).await.swap_remove(0);
+    let learned = Learned::Set { lane: claim.note.lane(), value: json!("chat"), expires_at: after(1000) };
+    let lanes = claim.note.lanes();
+    let erased = || claim.note.clone().erased();
+    assert!(!store.erase(&erased(), &lanes).await.expect("asked"), "it is under way");
+    claim.note.status = Status::Unknown;
+    let change = Change { note: &claim.note, health: None, learned, step: Step::Hold { until: after(30) } };
+    store.write(&claim, &change).await.expect("written");
+    let erased = || claim.note.clone().erased();
+    assert!(!store.erase(&erased(), &lanes).await.expect("asked"), "it is held");
+    assert_eq!(store.note(claim.note.id, None).await.expect("read").expect("a note").to, "r");
+
+    claim_nothing(&store, after(30)).await; // lets go of the lane
+    assert!(store.erase(&erased(), &lanes).await.expect("asked"));
+    assert!(store.erase(&erased(), &[]).await.expect("asked"), "twice is harmless");
+    let left = store.note(claim.note.id, None).await.expect("read").expect("a note");
+    assert!(left.erased && left.to.is_empty() && left.text.is_none() && left.metadata.is_empty());
+    assert!(store.notes(&Wanted { to: Some("r"), ..wanted("t") }).await.expect("a list").is_empty());
+    accept(&store, "c", "r").await;
+    let next = crate::queue::claim(&store, after(31)).await.swap_remove(0);
+    assert_eq!(next.learned, None, "what was learned of the recipient went with the note");
+}
+
+async fn claim_nothing(store: &Any, now: Timestamp) {
+    assert!(claim(store, now).await.is_empty());
+}
+
+pub async fn what_attempts_say_of_a_connection_is_kept(store: Any) {
+    assert_eq!(store.connections("t").await.expect("a list"), []);
+    let expect = async |failure: Option<&str>, paused: Option<Timestamp>| {
+        let states = store.connections("t").await.expect("a list");
+        let [state] = &states[..] else { panic!("{states:?}") };
+        assert_eq!((state.connection.as_str(), state.failure.as_deref()), ("c", failure));
+        assert_eq!(state.paused_until, paused);
+        assert!(state.seen_at.is_some());
+    };
+    let say = async |health: Health, step: Step, now: Timestamp| {
+        let claim = claim(&store, now).await.swap_remove(0);
+        let health = Some(("t/c".to_owned(), health));
+        let change = Change { note: &claim.note, health, learned: Learned::Keep, step };
+        store.write(&claim, &change).await.expect("written");
+    };
+    accept(&store, "c", "r").await;
+    say(Health::Fails("no answer".to_owned()), retry(after(1)), start()).await;
+    expect(Some("no answer"), None).await;
+    say(Health::Works, Step::Retry { at: after(2), pause_connection_until: Some(after(60)) }, after(1)).await;
+    expect(None, Some(after(60))).await;
+    // A tenant whose name begins alike is another tenant.
+    assert_eq!(store.connections("").await.expect("a list"), []);
+    assert_eq!(store.connections("_").await.expect("a list"), []);
+}
+
+fn upload(tenant: &str, expires_at: Timestamp) -> Upload {
+    let facts = AudioFacts {
+        container: Container::Mp3,
+        codec: Codec("mp3".to_owned()),
+        mime_type: "audio/mpeg".to_owned(),
+        duration_ms: 1000,
+        size_bytes: 4000,
+        sample_rate: 24_000,
+        channels: 1,
+        sha256: "00".repeat(32),
+    };
+    let probed = Probed { facts, waveform: vec![0; 64], detail: SourceDetail::default() };
+    Upload { id: UploadId::new(), tenant: tenant.to_owned(), probed, created_at: start(), expires_at }
+}
+
+pub async fn an_upload_is_its_tenants_until_it_is_removed(store: Any) {
+    let (soon, late) = (upload("t", after(10)), upload("t", after(20)));
+    for upload in [&soon, &late] {
+        store.add_upload(upload).await.expect("added");
+    }
+    assert_eq!(store.upload(soon.id, "t").await.expect("read"), Some(soon.clone()));
+    assert_eq!(store.upload(soon.id, "u").await.expect("read"), None);
+    assert_eq!(store.expired_uploads(after(9), 10).await.expect("a list"), []);
+    assert_eq!(store.expired_uploads(after(10), 10).await.expect("a list"), [soon.id]);
+    assert_eq!(store.expired_uploads(after(20), 1).await.expect("a list"), [soon.id]);
+    store.upload_audio_removed(soon.id).await.expect("recorded");
+    assert_eq!(store.expired_uploads(after(20), 10).await.expect("a list"), [late.id]);
+    // Without its audio it is still known, until notes of its age are forgotten.
+    assert_eq!(store.upload(soon.id, "t").await.expect("read"), Some(soon.clone()));
+    store.forget(after(30), after(30)).await.expect("forgotten");
+    assert!(!store.has_upload(soon.id).await.expect("asked"));
+    assert!(store.has_upload(late.id).await.expect("asked"), "it still has its audio");
+    store.remove_upload(late.id).await.expect("removed");
+    assert!(!store.has_upload(late.id).await.expect("asked"));
+    store.remove_upload(late.id).await.expect("twice is harmless");
+}
