@@ -23,6 +23,11 @@ pub struct Process {
 
 impl Process {
     pub async fn start() -> Self {
+        Self::with(|config| config).await
+    }
+
+    /// Starts with the usual configuration as changed by `edit`.
+    pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let sandbox = Sandbox::new(SandboxOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -32,8 +37,8 @@ impl Process {
         let port =
             TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
         let url = format!("http://127.0.0.1:{port}");
-        std::fs::write(folder.path().join("config.toml"), configuration(folder.path(), port, &sandbox_url))
-            .expect("written");
+        let configuration = edit(configuration(folder.path(), port, &sandbox_url));
+        std::fs::write(folder.path().join("config.toml"), configuration).expect("written");
         let http = reqwest::Client::new();
         let mut process = Self { sandbox, url, folder, http, child: None };
         process.launch().await;

@@ -2,4 +2,5 @@
 
 mod gateway;
 mod kill;
+mod memory;
 mod serve;
