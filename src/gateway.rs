@@ -17,7 +17,7 @@ use crate::{
     media::{Fetcher, Links, MediaStore},
     note::NoteId,
     problem::Problem,
-    store::{SqliteStore, Store, StoreError},
+    store::{Bounds, SqliteStore, Store, StoreError},
 };
 
 /// A provider whose name resolves but does not answer is found out after this.
@@ -87,13 +87,16 @@ impl Live {
         longest.unwrap_or_default() + Duration::from_secs(180)
     }
 
-    /// How many notes of `TENANT/CONNECTION` may be in flight.
-    pub fn concurrency(&self, key: &str) -> usize {
+    /// How much may go out over `TENANT/CONNECTION`.
+    pub fn bounds(&self, key: &str) -> Bounds {
         let connection = key
             .split_once('/')
             .and_then(|(tenant, connection)| self.tenants.get(tenant)?.connections.get(connection));
         // A connection that is gone keeps one place, so that its notes come up and can say so.
-        connection.map_or(1, |connection| connection.concurrency)
+        connection.map_or(Bounds { concurrency: 1, rate: None }, |connection| Bounds {
+            concurrency: connection.concurrency,
+            rate: connection.rate,
+        })
     }
 }
 

@@ -185,6 +185,12 @@ pub struct Note {
     pub metadata: Map<String, Value>,
     #[serde(with = "rfc3339_millis")]
     pub expires_at: Timestamp,
+    /// Not before; `None`: at once.
+    #[serde(default, with = "rfc3339_millis::option")]
+    pub send_at: Option<Timestamp>,
+    /// The note of which this is another try, by the bot's wish.
+    #[serde(default)]
+    pub resend_of: Option<NoteId>,
 
     pub probed: Option<Probed>,
     pub sent: Option<SentAudio>,
@@ -215,6 +221,11 @@ impl Note {
     pub fn current(&self) -> &Stop {
         // `route` is never empty and `stop` only moves inside it.
         &self.route[self.stop.min(self.route.len() - 1)]
+    }
+
+    /// When it is first due.
+    pub fn due_at(&self) -> Timestamp {
+        self.send_at.map_or(self.created_at, |at| at.max(self.created_at))
     }
 
     /// Notes in one lane go out one after the other, in order.
@@ -276,7 +287,7 @@ impl Note {
             "provider": self.current().provider,
             "provider_message_id": self.provider_message_id,
             "reply_to": self.reply_to,
-            "resend_of": null,
+            "resend_of": self.resend_of,
             "form": self.form,
             "audio": { "source": source, "sent": self.sent, "waveform": waveform },
             "attempts": self.attempts,

@@ -229,6 +229,7 @@ impl Build<'_> {
             profile,
             convert: common.convert,
             concurrency: common.concurrency,
+            rate: common.rate,
             timeout: common.timeout.0,
             on_unknown: common.on_unknown,
             degrade: common.degrade,
@@ -257,7 +258,6 @@ impl Build<'_> {
     fn remember_what_has_no_effect(&mut self, path: &str, common: &Common, own: &Map<String, Value>) {
         let degrades = common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text));
         for (key, set) in [
-            ("rate", common.rate.is_some()),
             ("ack_deadline", common.ack_deadline.is_some()),
             ("degrade: \"file\" and \"text\"", degrades),
             ("webhook_secret", own.contains_key("webhook_secret")),

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use voicegate_providers::{Degrade, Provider};
 
-use super::values::RateOrOff;
+use super::values::{Rate, RateOrOff};
 use crate::{audio::Profile, note::ConvertChoice};
 
 /// What happens to a send whose outcome is unknown.
@@ -30,6 +30,8 @@ pub struct Connection {
     pub profile: &'static Profile,
     pub convert: Option<ConvertChoice>,
     pub concurrency: usize,
+    /// Attempts begun within any span of that length.
+    pub rate: Option<Rate>,
     /// Of one request to the provider.
     pub timeout: Duration,
     pub on_unknown: OnUnknown,

@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, io, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient};
 
 use crate::{
     audio::{self, Convert, Hints, Probed},
     config::{Connection, Tenant},
     gateway::{Gateway, Live},
+    id::UploadId,
     media::{AudioInput, Which},
     note::{ConvertChoice, Note, NoteId, Source, Status, Stop, Warning},
     problem::Problem,
@@ -18,9 +21,12 @@ use crate::{
 };
 
 /// How long an idempotency key is remembered.
-const KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 const MAX_METADATA: usize = 4 * 1024;
+
+/// How far ahead a note may be scheduled.
+const LATEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// What a bot asks for, in whichever body it came.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub struct VoiceRequest {
     pub reply_to: Option<String>,
     pub text: Option<String>,
     pub strict: bool,
+    /// Not before.
+    pub send_at: Option<Timestamp>,
     pub expires_in: Option<Duration>,
     pub metadata: Map<String, Value>,
     pub idempotency_key: Option<String>,
@@ -69,6 +77,10 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     let probed = examine(gateway, &live, tenant, first, &request).await?;
 
     let now = gateway.clock.now();
+    let due_at = request.send_at.map_or(now, |at| at.max(now));
+    if due_at.duration_since(now) > LATEST {
+        return Err(Problem::invalid("send_at", "at most one year ahead"));
+    }
     let note = Note {
         id: NoteId::new(),
         tenant: tenant.name.clone(),
@@ -85,7 +97,10 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         reply_to,
         text: request.text,
         metadata: request.metadata,
-        expires_at: now + request.expires_in.unwrap_or(live.config.delivery.expires_in.0),
+        send_at: request.send_at,
+        resend_of: None,
+        // Counted from when it is due.
+        expires_at: due_at + request.expires_in.unwrap_or(live.config.delivery.expires_in.0),
         probed,
         sent: None,
         form: None,
@@ -94,32 +109,58 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         attempts: Vec::new(),
         warnings,
         error: None,
-        next_attempt_at: Some(now),
+        next_attempt_at: Some(due_at),
         created_at: now,
         updated_at: now,
         accepted_at: None,
         audio_expired: false,
         erased: false,
     };
-    match request.audio {
-        AudioInput::Url { .. } => {}
-        AudioInput::File { file, .. } => gateway.media.keep(file, note.id, Which::Source).await?,
-        AudioInput::Upload(id) => {
-            gateway.media.use_upload(id, note.id).await.map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => AudioInput::no_such_upload(), // deleted just now
-                _ => error.into(),
-            })?;
-        }
-    }
+    let audio = match request.audio {
+        AudioInput::Url { .. } => Bytes::Later,
+        AudioInput::File { file, .. } => Bytes::File(file),
+        AudioInput::Upload(id) => Bytes::Upload(id),
+    };
+    let key = request.idempotency_key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });
+    make_durable(gateway, &live, note, audio, key, None).await
+}
+
+/// Where the bytes of a new note are.
+pub(super) enum Bytes {
+    /// To be downloaded by the worker.
+    Later,
+    File(NamedTempFile),
+    Upload(UploadId),
+    Note(NoteId),
+}
+
+/// Keeps the audio and commits the note. When this returns, both are on disk. `releases`: a note whose lane is let
+/// go with it.
+pub(super) async fn make_durable(
+    gateway: &Gateway,
+    live: &Live,
+    note: Note,
+    audio: Bytes,
+    idempotency: Option<KeyClaim>,
+    releases: Option<NoteId>,
+) -> Result<Receipt, Problem> {
+    let kept = match audio {
+        Bytes::Later => Ok(()),
+        Bytes::File(file) => gateway.media.keep(file, note.id, Which::Source).await,
+        Bytes::Upload(id) => gateway.media.use_upload(id, note.id).await,
+        Bytes::Note(original) => gateway.media.use_source(original, note.id).await,
+    };
+    kept.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => AudioInput::no_such_upload(), // deleted just now
+        _ => error.into(),
+    })?;
+    let fingerprint = idempotency.as_ref().map(|claim| claim.fingerprint.clone()).unwrap_or_default();
     let new = NewNote {
-        idempotency: request.idempotency_key.map(|key| KeyClaim {
-            key,
-            fingerprint: fingerprint.clone(),
-            expires_at: now + KEY_TTL,
-        }),
+        note,
+        idempotency,
+        releases,
         max_queue: live.config.delivery.max_queue,
         max_queue_per_tenant: live.config.delivery.max_queue_per_tenant,
-        note,
     };
     let accepted = gateway.store.accept(&new).await;
     if !matches!(accepted, Ok(Acceptance::Created)) {
@@ -127,9 +168,10 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     }
     match accepted? {
         Acceptance::Created => {
-            tracing::info!(note.id = %new.note.id, tenant = tenant.name, "note {} accepted", new.note.id);
+            let note = new.note;
+            tracing::info!(note.id = %note.id, tenant = note.tenant, "note {} accepted", note.id);
             gateway.wake_worker();
-            Ok(Receipt { note: new.note, replayed: false })
+            Ok(Receipt { note, replayed: false })
         }
         // Both requests with this key arrived at once; the other one came first.
         Acceptance::KeyTaken(holder) => replay(gateway, &holder, &fingerprint).await,
@@ -137,7 +179,11 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     }
 }
 
-async fn replay(gateway: &Gateway, holder: &KeyHolder, fingerprint: &str) -> Result<Receipt, Problem> {
+pub(super) async fn replay(
+    gateway: &Gateway,
+    holder: &KeyHolder,
+    fingerprint: &str,
+) -> Result<Receipt, Problem> {
     if holder.fingerprint != fingerprint {
         let detail =
             "this Idempotency-Key was used for a request with other fields or other audio; use a new key";
@@ -331,6 +377,7 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
         request.text,
         request.strict,
         request.expires_in.map(|span| span.as_millis().to_string()),
+        request.send_at.map(|at| at.as_millisecond()),
         sorted(&Value::Object(request.metadata.clone())),
         request.hints.format,
         audio,

@@ -5,8 +5,10 @@
 pub mod accept;
 mod attempt;
 mod backoff;
+pub mod cancel;
 pub mod erase;
 pub mod outcome;
+pub mod resend;
 mod worker;
 
 pub use accept::{Receipt, VoiceRequest};

@@ -62,7 +62,7 @@ impl Worker {
             now,
             lease_until: now + live.lease(),
             limit: IN_FLIGHT.saturating_sub(self.tries.len()),
-            concurrency: &|connection| live.concurrency(connection),
+            bounds: &|connection| live.bounds(connection),
         };
         if request.limit == 0 {
             return 0;

@@ -32,6 +32,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/voice", post(voice::send).get(notes::list))
         .route("/voice/{id}", get(notes::show).delete(notes::remove))
         .route("/voice/{id}/audio", get(media::of_note))
+        .route("/voice/{id}/cancel", post(notes::cancel))
+        .route("/voice/{id}/resend", post(voice::resend))
         .route("/media", post(uploads::add))
         .route("/media/{id}", get(uploads::show).delete(uploads::remove))
         .route("/connections", get(connections::list))

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::auth::Caller;
 use crate::{
     config::Tenant,
-    delivery::{accept, erase},
+    delivery::{accept, cancel, erase},
     gateway::Gateway,
     id::NoteId,
     note::{Note, Status},
@@ -85,6 +85,16 @@ pub async fn remove(
 ) -> Result<StatusCode, Problem> {
     erase::erase(&gateway, find(&gateway, &tenant, id).await?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /voice/{id}/cancel`
+pub async fn cancel(
+    State(gateway): State<Arc<Gateway>>,
+    Caller(tenant): Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let note = find(&gateway, &tenant, id).await?;
+    Ok(Json(cancel::cancel(&gateway, note).await?.view()))
 }
 
 /// The tenant's note of this id. Another tenant's is as absent as one that never was.

@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -15,9 +16,10 @@ use super::{
     REPLAYED,
     auth::Caller,
     body::{self, Submission},
+    notes::find,
 };
 use crate::{
-    delivery::{VoiceRequest, accept::accept},
+    delivery::{VoiceRequest, accept::accept, resend},
     gateway::Gateway,
     note::{ConvertChoice, Note},
     problem::Problem,
@@ -38,6 +40,8 @@ struct VoiceFields {
     text: Option<String>,
     #[serde(default)]
     strict: bool,
+    #[serde(default, deserialize_with = "body::time")]
+    send_at: Option<Timestamp>,
     #[serde(default, deserialize_with = "body::span")]
     expires_in: Option<Duration>,
     #[serde(default)]
@@ -46,7 +50,8 @@ struct VoiceFields {
 
 impl Submission<VoiceFields> {
     fn into_request(self, idempotency_key: Option<String>) -> VoiceRequest {
-        let VoiceFields { to, via, convert, reply_to, text, strict, expires_in, metadata } = self.fields;
+        let VoiceFields { to, via, convert, reply_to, text, strict, send_at, expires_in, metadata } =
+            self.fields;
         let (audio, hints) = (self.audio, self.hints);
         VoiceRequest {
             to,
@@ -57,6 +62,7 @@ impl Submission<VoiceFields> {
             reply_to,
             text,
             strict,
+            send_at,
             expires_in,
             metadata,
             idempotency_key,
@@ -87,6 +93,19 @@ pub async fn send(
         }
     }
     Ok(answer(note, receipt.replayed, wait))
+}
+
+/// `POST /voice/{id}/resend`
+pub async fn resend(
+    State(gateway): State<Arc<Gateway>>,
+    Caller(tenant): Caller,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let key = idempotency_key(&headers)?;
+    let original = find(&gateway, &tenant, id).await?;
+    let receipt = resend::resend(&gateway, original, key).await?;
+    Ok(answer(receipt.note, receipt.replayed, None))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -151,7 +151,19 @@ impl MediaStore {
     /// # Errors
     /// `NotFound` where the upload is gone.
     pub async fn use_upload(&self, upload: UploadId, note: NoteId) -> io::Result<()> {
-        let (from, to, notes) = (self.upload_path(upload), self.path(note, Which::Source), self.notes());
+        self.link(self.upload_path(upload), note).await
+    }
+
+    /// Makes a note's source that of another note, too.
+    ///
+    /// # Errors
+    /// `NotFound` where the source is gone.
+    pub async fn use_source(&self, original: NoteId, note: NoteId) -> io::Result<()> {
+        self.link(self.path(original, Which::Source), note).await
+    }
+
+    async fn link(&self, from: PathBuf, note: NoteId) -> io::Result<()> {
+        let (to, notes) = (self.path(note, Which::Source), self.notes());
         blocking(move || {
             let folder = make_folder(&to)?;
             // The bytes never change, so a second name for them will do. They were flushed when they came.

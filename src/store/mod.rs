@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
+    config::Rate,
     id::UploadId,
     note::{Note, NoteId, Status},
     problem::Problem,
@@ -44,8 +45,12 @@ pub trait Store: Debug + Send + Sync {
     /// where its delivery is not done; then nothing was changed.
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError>;
 
-    /// Leases deliveries that are due, oldest first: of each lane only the head, of each connection no more than
-    /// it has room for, of a paused connection none. Also takes over leases that ran out, and notes that waited
+    /// Takes a note that waits out of the queue and replaces it by `note`. `false` where it does not wait: it is
+    /// under way, held or done; then nothing was changed.
+    async fn cancel(&self, note: &Note) -> Result<bool, StoreError>;
+
+    /// Leases deliveries that are due: of each lane only the head, of each connection no more than it has room and
+    /// rate for, of a paused connection none, and of each tenant a fair share. Also takes over leases that ran out, and notes that waited
     /// longer than they may. Lets go of lanes whose unknown head was held long enough.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError>;
 
@@ -130,6 +135,8 @@ impl From<StoreError> for Problem {
 pub struct NewNote {
     pub note: Note,
     pub idempotency: Option<KeyClaim>,
+    /// A note that is held because its outcome is unknown, and whose lane is let go with this one.
+    pub releases: Option<NoteId>,
     pub max_queue: u64,
     pub max_queue_per_tenant: u64,
 }
@@ -160,8 +167,17 @@ pub struct ClaimRequest<'a> {
     pub now: Timestamp,
     pub lease_until: Timestamp,
     pub limit: usize,
-    /// How many deliveries of a connection (`TENANT/CONNECTION`) may be leased at the same time.
-    pub concurrency: &'a (dyn Fn(&str) -> usize + Send + Sync),
+    /// What a connection (`TENANT/CONNECTION`) may do, over all processes.
+    pub bounds: &'a (dyn Fn(&str) -> Bounds + Send + Sync),
+}
+
+/// How much may go out over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Deliveries leased at the same time.
+    pub concurrency: usize,
+    /// Attempts begun within any span of that length.
+    pub rate: Option<Rate>,
 }
 
 /// A leased delivery.

@@ -82,7 +82,7 @@ async fn audio_whose_note_never_came_to_be_is_removed() {
     std::fs::write(orphan.join("source"), "audio").expect("written");
     world.gateway.remove_orphans().await.expect("looked");
     assert!(orphan.exists(), "its request may be under way");
-    world.clock.advance(Duration::from_secs(3601));
+    world.clock.advance(Duration::from_secs(3900));
     world.gateway.remove_orphans().await.expect("looked");
     assert!(!orphan.exists());
     assert!(world.folder.path().join("media/notes").join(kept).exists());

@@ -11,5 +11,6 @@ mod hostile;
 mod limits;
 mod links;
 mod lists;
+mod manage;
 mod tenants;
 mod uploads;

@@ -135,7 +135,7 @@ async fn what_a_request_that_died_left_behind_is_swept() {
     std::fs::write(&orphan, b"x").expect("written");
     world.gateway.remove_orphans().await.expect("swept");
     assert!(orphan.exists(), "its request may still be under way");
-    world.clock.advance(Duration::from_secs(3700));
+    world.clock.advance(Duration::from_secs(3900));
     world.gateway.remove_orphans().await.expect("swept");
     assert!(!orphan.exists());
     let path = format!("/media/{}", kept["id"].as_str().expect("an id"));

@@ -52,7 +52,11 @@ contract! {
         concurrent_claims_never_share_a_delivery,
         a_note_that_moves_into_a_busy_lane_waits_there,
         expiring_takes_no_place_at_the_provider,
-        a_note_belongs_to_its_tenant;
+        a_note_belongs_to_its_tenant,
+        a_rate_bounds_how_many_begin_within_its_span,
+        a_lane_is_in_the_order_in_which_its_notes_became_due,
+        places_go_to_the_tenant_with_fewest_under_way,
+        a_waiting_note_is_cancelled_and_one_under_way_is_not;
     lists:
         a_list_is_one_tenants_newest_first_and_filtered,
         only_a_finished_note_is_erased,
@@ -73,7 +77,7 @@ async fn a_database_in_use_is_refused_and_one_that_was_closed_is_not() {
 
 #[tokio::test]
 async fn one_note_that_cannot_be_read_stops_no_other() {
-    use voicegate::store::ClaimRequest;
+    use voicegate::store::{Bounds, ClaimRequest};
 
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
@@ -85,8 +89,12 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     let raw = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.expect("a pool");
     let broken = sqlx::query("UPDATE notes SET doc = '{}' WHERE id = $1").bind(notes[0].note.id.to_string());
     broken.execute(&raw).await.expect("broken");
-    let request =
-        ClaimRequest { now: queue::start(), lease_until: queue::start(), limit: 10, concurrency: &|_| 10 };
+    let request = ClaimRequest {
+        now: queue::start(),
+        lease_until: queue::start(),
+        limit: 10,
+        bounds: &|_| Bounds { concurrency: 10, rate: None },
+    };
     let claims = store.claim(&request).await.expect("claimed");
     assert_eq!(claims.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [notes[1].note.id]);
 }

@@ -1,14 +1,15 @@
 //! The queue. Each function is one clause, given a store that nobody has used.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
     audio::Hints,
+    config::Rate,
     note::{Note, NoteId, Source, Status, Stop},
     store::{
-        Acceptance, Change, Claim, ClaimRequest, KeyClaim, KeyHolder, Learned, NewNote, Step, Store,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, KeyClaim, KeyHolder, Learned, NewNote, Step, Store,
         StoreError,
     },
 };
@@ -61,10 +62,12 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         created_at: now,
         updated_at: now,
         accepted_at: None,
+        send_at: None,
+        resend_of: None,
         audio_expired: false,
         erased: false,
     };
-    NewNote { note, idempotency: None, max_queue: 1000, max_queue_per_tenant: 1000 }
+    NewNote { note, idempotency: None, releases: None, max_queue: 1000, max_queue_per_tenant: 1000 }
 }
 
 pub async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
@@ -74,8 +77,11 @@ pub async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
 }
 
 async fn claim_up_to(store: &Any, now: Timestamp, limit: usize, room: usize) -> Vec<Claim> {
-    let concurrency = |_: &str| room;
-    let request = ClaimRequest { now, lease_until: now + LEASE, limit, concurrency: &concurrency };
+    claim_within(store, now, limit, Bounds { concurrency: room, rate: None }).await
+}
+
+async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
+    let request = ClaimRequest { now, lease_until: now + LEASE, limit, bounds: &|_| bounds };
     store.claim(&request).await.expect("claimed")
 }
 
@@ -409,4 +415,88 @@ pub async fn a_note_belongs_to_its_tenant(store: Any) {
     let id = accept(&store, "c", "r").await;
     assert!(store.note(id, Some("t")).await.expect("read").is_some());
     assert!(store.note(id, Some("other")).await.expect("read").is_none());
+}
+
+/// Every span of a minute has at most three starts, whoever asks.
+pub async fn a_rate_bounds_how_many_begin_within_its_span(store: Any) {
+    for recipient in 0..8 {
+        accept(&store, "c", &recipient.to_string()).await;
+    }
+    let other = accept(&store, "d", "r").await;
+    let rate = Rate { count: NonZeroU32::new(3).expect("three"), per: Duration::from_secs(60) };
+    let bounds = |key: &str| Bounds { concurrency: 100, rate: (key == "t/c").then_some(rate) };
+    let claim = async |now: Timestamp| {
+        let request = ClaimRequest { now, lease_until: now + LEASE * 9, limit: 100, bounds: &bounds };
+        store.claim(&request).await.expect("claimed")
+    };
+    let first = claim(start()).await;
+    assert_eq!((first.len(), first[3].note.id), (4, other), "the other connection has no rate");
+    write(&store, &first[0], retry(after(1))).await.expect("written");
+    assert_eq!(ids(&claim(after(30)).await), [], "a failed attempt counts as well");
+    assert_eq!(store.next_due(after(30)).await.expect("a time"), Some(after(60)));
+    assert_eq!(claim(after(60)).await.len(), 3);
+    assert_eq!(claim(after(119)).await.len(), 0);
+    assert_eq!(claim(after(120)).await.len(), 3);
+}
+
+/// A note that is scheduled holds nothing until it is due, and then it is older than what came meanwhile.
+pub async fn a_lane_is_in_the_order_in_which_its_notes_became_due(store: Any) {
+    let mut scheduled = new_note("t", "c", "r", start());
+    scheduled.note.send_at = Some(after(100));
+    store.accept(&scheduled).await.expect("accepted");
+    let scheduled = scheduled.note.id;
+    assert_eq!(ids(&claim(&store, start()).await), []);
+    assert_eq!(store.next_due(start()).await.expect("a time"), Some(after(100)));
+    let now = accept(&store, "c", "r").await;
+    let claimed = claim(&store, start()).await.remove(0);
+    assert_eq!(claimed.note.id, now, "what is due goes first");
+    write(&store, &claimed, Step::Done).await.expect("written");
+    let mut later = new_note("t", "c", "r", after(101));
+    later.note.created_at = after(101);
+    store.accept(&later).await.expect("accepted");
+    let claimed = claim(&store, after(101)).await.remove(0);
+    assert_eq!(claimed.note.id, scheduled, "it became due first");
+    write(&store, &claimed, retry(after(200))).await.expect("written");
+    assert_eq!(ids(&claim(&store, after(150)).await), [], "and keeps its place while it is tried again");
+}
+
+/// A tenant with much under way leaves the next places to others.
+pub async fn places_go_to_the_tenant_with_fewest_under_way(store: Any) {
+    for recipient in 0..20 {
+        let name = recipient.to_string();
+        store
+            .accept(&new_note("busy", if recipient % 2 == 0 { "c" } else { "d" }, &name, start()))
+            .await
+            .expect("ok");
+    }
+    for recipient in ["1", "2"] {
+        store.accept(&new_note("calm", "c", recipient, after(5))).await.expect("accepted");
+    }
+    let tenants = |claims: &[Claim]| claims.iter().filter(|claim| claim.note.tenant == "calm").count();
+    let first = claim_up_to(&store, after(4), 6, 100).await;
+    assert_eq!((first.len(), tenants(&first)), (6, 0));
+    let connections = first.iter().filter(|claim| claim.note.current().connection == "c").count();
+    assert_eq!(connections, 3, "a tenant's connections take turns");
+    let second = claim_up_to(&store, after(5), 2, 100).await;
+    assert_eq!((second.len(), tenants(&second)), (2, 2));
+}
+
+pub async fn a_waiting_note_is_cancelled_and_one_under_way_is_not(store: Any) {
+    let first = accept(&store, "c", "r").await;
+    let second = accept(&store, "c", "r").await;
+    let third = accept(&store, "c", "r").await;
+    let cancel = async |id: NoteId| {
+        let mut note = store.note(id, None).await.expect("read").expect("a note");
+        note.status = Status::Canceled;
+        store.cancel(&note).await.expect("answered")
+    };
+    assert!(cancel(second).await);
+    assert!(!cancel(second).await, "it is done");
+    let claimed = claim(&store, start()).await.remove(0);
+    assert_eq!(claimed.note.id, first);
+    assert!(!cancel(first).await, "it is under way");
+    write(&store, &claimed, retry(after(10))).await.expect("written");
+    assert!(cancel(first).await, "it waits for its next attempt");
+    assert_eq!(store.note(first, None).await.expect("read").expect("a note").status, Status::Canceled);
+    assert_eq!(ids(&claim(&store, start()).await), [third], "the lane is free");
 }

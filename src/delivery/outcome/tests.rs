@@ -41,6 +41,8 @@ fn note(stops: usize) -> Note {
         created_at: now,
         updated_at: now,
         accepted_at: None,
+        send_at: None,
+        resend_of: None,
         audio_expired: false,
         erased: false,
     }

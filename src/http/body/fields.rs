@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned},
@@ -128,4 +129,14 @@ pub fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
         return Err(de::Error::custom("expected a duration above zero"));
     }
     Ok(span)
+}
+
+/// A point in time, RFC 3339.
+///
+/// # Errors
+/// Says what one looks like.
+pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let wrong = || de::Error::custom("expected a time with its offset, such as \"2026-01-31T18:30:00Z\"");
+    text.parse().map(Some).map_err(|_| wrong())
 }

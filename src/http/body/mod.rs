@@ -27,7 +27,7 @@ use crate::{
     problem::Problem,
 };
 
-pub use fields::{choice, span};
+pub use fields::{choice, span, time};
 
 /// What is read into memory of one body: all fields together, the audio left out.
 const MAX_FIELDS: usize = 64 * 1024;

@@ -1,134 +1,267 @@
-//! Leasing: which deliveries are next, and for whom.
+//! Leasing: which deliveries are next, and for whom. Every step reads an index from its start, so that the cost does
+//! not grow with the queue, its lanes or what waits for a paused connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::{Row, Sqlite, Transaction, sqlite::SqliteRow};
+use sqlx::{Sqlite, Transaction};
 
-use crate::store::{Claim, ClaimRequest, StoreError};
+use super::lanes::elect;
+use crate::{
+    config::Rate,
+    store::{Claim, ClaimRequest, StoreError},
+};
 
 /// See [`crate::store::Store::claim`].
 pub async fn claim(
     tx: &mut Transaction<'_, Sqlite>,
     request: &ClaimRequest<'_>,
 ) -> Result<Vec<Claim>, StoreError> {
-    let now = request.now.as_millisecond();
-    sqlx::query("DELETE FROM deliveries WHERE state = 'held' AND due_at <= $1")
-        .bind(now)
-        .execute(&mut **tx)
-        .await?;
-
-    let leased: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT connection, COUNT(*) FROM deliveries
-         WHERE state IN ('leased', 'sending') AND lease_until > $1 GROUP BY connection",
-    )
-    .bind(now)
-    .fetch_all(&mut **tx)
-    .await?;
-    let mut room = Room { concurrency: request.concurrency, leased: leased.into_iter().collect() };
-    let rows = sqlx::query(CANDIDATES)
-        .bind(now)
-        .bind(serde_json::to_string(&room.full())?)
-        .bind(i64::try_from(request.limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut **tx)
-        .await?;
-
+    let_go(tx, request).await?;
+    let mut chosen = overdue(tx, request).await?;
+    let room = request.limit.saturating_sub(chosen.len());
+    let share = fair_share(ready(tx, request, room).await?, room);
+    count_starts(tx, request, &share).await?;
+    chosen.extend(share);
+    chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
     let mut claims = Vec::new();
-    for row in rows {
-        let (connection, state): (String, String) = (row.try_get("connection")?, row.try_get("state")?);
-        // Expiring takes no place at the provider.
-        let takes_place = state == "queued" && !row.try_get::<bool, _>("expired")?;
-        if takes_place && !room.take(&connection) {
-            continue;
-        }
-        match lease(tx, &row, &state, request.lease_until).await {
+    for candidate in chosen {
+        match lease(tx, &candidate, request).await {
             Ok(claim) => claims.push(claim),
-            Err(StoreError::Corrupt(error)) => set_aside(tx, &row, &error).await?,
+            Err(StoreError::Corrupt(error)) => set_aside(tx, &candidate, &error).await?,
             Err(error) => return Err(error),
         }
     }
     Ok(claims)
 }
 
-/// What may be leased at $1, leaving out queued deliveries of the connections in $2 (a JSON list). The documents are
-/// joined last, to the few rows that are left.
-const CANDIDATES: &str = "
-    WITH due AS (
-        SELECT d.id, d.state, d.fence, d.connection, d.lane, d.note_id, d.due_at, d.expires_at <= $1 AS expired
-        FROM deliveries d
-        WHERE (d.state = 'queued' AND d.due_at <= $1
-               AND d.connection NOT IN (SELECT value FROM json_each($2))
-               AND NOT EXISTS (SELECT 1 FROM connections c WHERE c.connection = d.connection AND c.paused_until > $1)
-               -- only the head of a lane
-               AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.lane = d.lane AND e.id < d.id)
-               -- and none beside one under way: a note that moves on to this connection may be older than that
-               AND NOT EXISTS (SELECT 1 FROM deliveries e
-                               WHERE e.lane = d.lane AND e.id <> d.id AND e.state IN ('leased', 'sending', 'held')))
-           OR (d.state = 'queued' AND d.expires_at <= $1)
-           OR (d.state IN ('leased', 'sending') AND d.lease_until <= $1)
-        ORDER BY d.due_at, d.id LIMIT $3)
-    SELECT due.*, n.doc, l.value AS learned
-    FROM due JOIN notes n ON n.id = due.note_id
-    LEFT JOIN learned l ON l.lane = due.lane AND l.expires_at > $1
-    ORDER BY due.due_at, due.id";
-
-/// How many more deliveries each connection may have in flight.
-struct Room<'a> {
-    concurrency: &'a (dyn Fn(&str) -> usize + Send + Sync),
-    leased: HashMap<String, i64>,
+#[derive(sqlx::FromRow)]
+struct Candidate {
+    id: i64,
+    due_at: i64,
+    connection: String,
+    lane: String,
+    note_id: String,
+    state: String,
+    fence: i64,
 }
 
-impl Room<'_> {
-    fn has(&self, connection: &str) -> bool {
-        let leased = self.leased.get(connection).copied().unwrap_or_default();
-        usize::try_from(leased).unwrap_or_default() < (self.concurrency)(connection)
+/// Lets go of lanes whose unknown head was held long enough.
+async fn let_go(tx: &mut Transaction<'_, Sqlite>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
+    let lanes: Vec<String> =
+        sqlx::query_scalar("DELETE FROM deliveries WHERE state = 'held' AND due_at <= $1 RETURNING lane")
+            .bind(request.now.as_millisecond())
+            .fetch_all(&mut **tx)
+            .await?;
+    for lane in lanes {
+        elect(tx, &lane).await?;
     }
+    Ok(())
+}
 
-    fn full(&self) -> Vec<&String> {
-        self.leased.keys().filter(|connection| !self.has(connection)).collect()
-    }
+/// Leases that ran out, and notes that waited longer than they may, wherever in their lane.
+async fn overdue(
+    tx: &mut Transaction<'_, Sqlite>,
+    request: &ClaimRequest<'_>,
+) -> Result<Vec<Candidate>, StoreError> {
+    let found = sqlx::query_as(
+        "SELECT * FROM (SELECT id, due_at, connection, lane, note_id, state, fence FROM deliveries
+                        WHERE lease_until <= $1 AND state IN ('leased', 'sending') LIMIT $2)
+         UNION ALL
+         SELECT * FROM (SELECT id, due_at, connection, lane, note_id, state, fence FROM deliveries
+                        WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2)
+         LIMIT $2",
+    )
+    .bind(request.now.as_millisecond())
+    .bind(request.limit as i64)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(found)
+}
 
-    fn take(&mut self, connection: &str) -> bool {
-        let room = self.has(connection);
-        if room {
-            *self.leased.entry(connection.to_owned()).or_default() += 1;
+/// What may go out over one connection.
+struct Ready {
+    tenant: String,
+    /// Already under way, over all connections of the tenant.
+    under_way: usize,
+    due: VecDeque<Candidate>,
+}
+
+/// For each connection that may send: its deliveries that are due, as many as it has room for.
+async fn ready(
+    tx: &mut Transaction<'_, Sqlite>,
+    request: &ClaimRequest<'_>,
+    limit: usize,
+) -> Result<Vec<Ready>, StoreError> {
+    let now = request.now.as_millisecond();
+    let under_way = under_way(tx, now).await?;
+    let mut ready = Vec::new();
+    for connection in waiting(tx, now).await? {
+        let bounds = (request.bounds)(&connection);
+        let busy = under_way.get(&connection).copied().unwrap_or_default();
+        let mut room = bounds.concurrency.saturating_sub(busy).min(limit);
+        if let Some(rate) = bounds.rate {
+            room = room.min(starts_left(tx, &connection, rate, now).await?);
         }
-        room
+        let due: Vec<Candidate> = sqlx::query_as(
+            "SELECT id, due_at, connection, lane, note_id, state, fence FROM deliveries
+             WHERE head = 1 AND state = 'queued' AND connection = $1 AND due_at <= $2 AND expires_at > $2
+             ORDER BY due_at, id LIMIT $3",
+        )
+        .bind(&connection)
+        .bind(now)
+        .bind(room as i64)
+        .fetch_all(&mut **tx)
+        .await?;
+        let tenant = tenant_of(&connection).to_owned();
+        let busy = under_way.iter().filter(|(key, _)| tenant_of(key) == tenant).map(|(_, count)| count).sum();
+        ready.push(Ready { tenant, under_way: busy, due: due.into() });
     }
+    Ok(ready)
+}
+
+fn tenant_of(connection: &str) -> &str {
+    connection.split('/').next().unwrap_or_default()
+}
+
+/// Connections with something to send that do not wait: one seek for each, however much there is.
+async fn waiting(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<Vec<String>, StoreError> {
+    let found = sqlx::query_scalar(
+        "WITH RECURSIVE each (connection) AS (
+            SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
+            UNION ALL
+            SELECT (SELECT MIN(connection) FROM deliveries
+                    WHERE head = 1 AND state = 'queued' AND connection > each.connection)
+            FROM each WHERE each.connection IS NOT NULL)
+         SELECT connection FROM each WHERE connection IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM connections c
+                         WHERE c.connection = each.connection AND MAX(c.paused_until, c.rate_until) > $1)",
+    )
+    .bind(now)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(found)
+}
+
+async fn under_way(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<HashMap<String, usize>, StoreError> {
+    let counts: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT connection, COUNT(*) FROM deliveries
+         WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection",
+    )
+    .bind(now)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(counts.into_iter().map(|(key, count)| (key, usize::try_from(count).unwrap_or_default())).collect())
+}
+
+/// How many more attempts the rate allows now. Where none, the connection waits until the oldest one is out of the
+/// window.
+async fn starts_left(
+    tx: &mut Transaction<'_, Sqlite>,
+    connection: &str,
+    rate: Rate,
+    now: i64,
+) -> Result<usize, StoreError> {
+    let window = i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX);
+    sqlx::query("DELETE FROM starts WHERE connection = $1 AND at <= $2")
+        .bind(connection)
+        .bind(now.saturating_sub(window))
+        .execute(&mut **tx)
+        .await?;
+    let (count, oldest): (i64, Option<i64>) =
+        sqlx::query_as("SELECT COUNT(*), MIN(at) FROM starts WHERE connection = $1")
+            .bind(connection)
+            .fetch_one(&mut **tx)
+            .await?;
+    let left = i64::from(rate.count.get()) - count;
+    if left <= 0 {
+        sqlx::query(
+            "INSERT INTO connections (connection, rate_until) VALUES ($1, $2)
+             ON CONFLICT (connection) DO UPDATE SET rate_until = excluded.rate_until",
+        )
+        .bind(connection)
+        .bind(oldest.unwrap_or(now).saturating_add(window))
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(usize::try_from(left).unwrap_or_default())
+}
+
+/// Remembers when attempts over connections with a rate began.
+async fn count_starts(
+    tx: &mut Transaction<'_, Sqlite>,
+    request: &ClaimRequest<'_>,
+    share: &[Candidate],
+) -> Result<(), StoreError> {
+    for candidate in share.iter().filter(|candidate| (request.bounds)(&candidate.connection).rate.is_some()) {
+        sqlx::query("INSERT INTO starts (connection, at) VALUES ($1, $2)")
+            .bind(&candidate.connection)
+            .bind(request.now.as_millisecond())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Gives each place to the tenant that has fewest under way, and within a tenant to one connection after the other.
+fn fair_share(ready: Vec<Ready>, room: usize) -> Vec<Candidate> {
+    let mut tenants: BTreeMap<String, (usize, VecDeque<VecDeque<Candidate>>)> = BTreeMap::new();
+    for Ready { tenant, under_way, due } in ready.into_iter().filter(|ready| !ready.due.is_empty()) {
+        let entry = tenants.entry(tenant).or_insert_with(|| (under_way, VecDeque::new()));
+        entry.1.push_back(due);
+    }
+    let mut share = Vec::new();
+    while share.len() < room {
+        let least =
+            tenants.values_mut().filter(|(_, queues)| !queues.is_empty()).min_by_key(|(busy, _)| *busy);
+        let Some((busy, queues)) = least else { break };
+        let Some(mut queue) = queues.pop_front() else { break };
+        share.extend(queue.pop_front());
+        *busy += 1;
+        if !queue.is_empty() {
+            queues.push_back(queue);
+        }
+    }
+    share
 }
 
 async fn lease(
     tx: &mut Transaction<'_, Sqlite>,
-    row: &SqliteRow,
-    state: &str,
-    until: Timestamp,
+    candidate: &Candidate,
+    request: &ClaimRequest<'_>,
 ) -> Result<Claim, StoreError> {
-    let (delivery, fence): (i64, i64) = (row.try_get("id")?, row.try_get("fence")?);
-    let (doc, learned): (String, Option<String>) = (row.try_get("doc")?, row.try_get("learned")?);
+    let (doc, learned): (String, Option<String>) = sqlx::query_as(
+        "SELECT n.doc, l.value FROM notes n
+         LEFT JOIN learned l ON l.lane = $2 AND l.expires_at > $3 WHERE n.id = $1",
+    )
+    .bind(&candidate.note_id)
+    .bind(&candidate.lane)
+    .bind(request.now.as_millisecond())
+    .fetch_one(&mut **tx)
+    .await?;
     let note = serde_json::from_str(&doc)?;
     let learned = learned.map(|text| serde_json::from_str::<Value>(&text)).transpose()?;
-    let interrupted = state == "sending";
+    let interrupted = candidate.state == "sending";
     sqlx::query("UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1 WHERE id = $1")
-        .bind(delivery)
+        .bind(candidate.id)
         .bind(if interrupted { "sending" } else { "leased" })
-        .bind(until.as_millisecond())
+        .bind(request.lease_until.as_millisecond())
         .execute(&mut **tx)
         .await?;
-    Ok(Claim { delivery, fence: fence + 1, interrupted, note, learned })
+    Ok(Claim { delivery: candidate.id, fence: candidate.fence + 1, interrupted, note, learned })
 }
 
 /// One note that cannot be read must not stop all others. It stays in the database for somebody to look at.
 async fn set_aside(
     tx: &mut Transaction<'_, Sqlite>,
-    row: &SqliteRow,
+    candidate: &Candidate,
     error: &serde_json::Error,
 ) -> Result<(), StoreError> {
-    let (delivery, note): (i64, String) = (row.try_get("id")?, row.try_get("note_id")?);
+    let note = &candidate.note_id;
     tracing::error!(note.id = note, %error, "note {note} cannot be read from the database and is set aside");
-    sqlx::query("UPDATE deliveries SET state = 'unreadable', lease_until = NULL WHERE id = $1")
-        .bind(delivery)
+    sqlx::query("UPDATE deliveries SET state = 'unreadable', head = 0, lease_until = NULL WHERE id = $1")
+        .bind(candidate.id)
         .execute(&mut **tx)
         .await?;
-    Ok(())
+    elect(tx, &candidate.lane).await
 }

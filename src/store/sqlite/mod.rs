@@ -1,6 +1,7 @@
 //! The embedded store. One process per file; one connection writes, a few read.
 
 mod claim;
+mod lanes;
 mod read;
 mod uploads;
 mod write;
@@ -140,11 +141,12 @@ impl Store for SqliteStore {
             .execute(&mut *tx)
             .await?;
         }
-        let (total, of_tenant): (i64, i64) =
-            sqlx::query_as("SELECT COUNT(*), COUNT(*) FILTER (WHERE tenant = $1) FROM deliveries")
-                .bind(&note.tenant)
-                .fetch_one(&mut *tx)
-                .await?;
+        let (total, of_tenant): (i64, i64) = sqlx::query_as(
+            "SELECT COALESCE(SUM(depth), 0), COALESCE(SUM(depth) FILTER (WHERE tenant = $1), 0) FROM queue_depths",
+        )
+        .bind(&note.tenant)
+        .fetch_one(&mut *tx)
+        .await?;
         if total.unsigned_abs() >= new.max_queue || of_tenant.unsigned_abs() >= new.max_queue_per_tenant {
             return Ok(Acceptance::QueueFull);
         }
@@ -162,17 +164,21 @@ impl Store for SqliteStore {
         .execute(&mut *tx)
         .await?;
         sqlx::query(
-            "INSERT INTO deliveries (note_id, tenant, connection, lane, state, due_at, expires_at)
-             VALUES ($1, $2, $3, $4, 'queued', $5, $6)",
+            "INSERT INTO deliveries (note_id, tenant, connection, lane, state, due_at, order_at, expires_at)
+             VALUES ($1, $2, $3, $4, 'queued', $5, $5, $6)",
         )
         .bind(note.id.to_string())
         .bind(&note.tenant)
         .bind(connection_key(&note.tenant, &note.current().connection))
         .bind(note.lane())
-        .bind(note.created_at.as_millisecond())
+        .bind(note.due_at().as_millisecond())
         .bind(note.expires_at.as_millisecond())
         .execute(&mut *tx)
         .await?;
+        lanes::elect(&mut tx, &note.lane()).await?;
+        if let Some(held) = new.releases {
+            write::release(&mut tx, held).await?;
+        }
         tx.commit().await?;
         Ok(Acceptance::Created)
     }
@@ -208,6 +214,13 @@ impl Store for SqliteStore {
         Ok(erased)
     }
 
+    async fn cancel(&self, note: &Note) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let canceled = write::cancel(&mut tx, note).await?;
+        tx.commit().await?;
+        Ok(canceled)
+    }
+
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
         let mut tx = self.begin().await?;
         let claims = claim::claim(&mut tx, request).await?;
@@ -225,11 +238,12 @@ impl Store for SqliteStore {
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let at: Option<i64> = sqlx::query_scalar(
             "SELECT MIN(at) FROM (
-                SELECT MIN(due_at) AS at FROM deliveries WHERE state = 'queued' AND due_at > $1
+                SELECT MIN(due_at) AS at FROM deliveries WHERE head = 1 AND state = 'queued' AND due_at > $1
                 UNION ALL SELECT MIN(due_at) FROM deliveries WHERE state = 'held' AND due_at > $1
                 UNION ALL SELECT MIN(expires_at) FROM deliveries WHERE state = 'queued' AND expires_at > $1
                 UNION ALL SELECT MIN(lease_until) FROM deliveries WHERE lease_until > $1
-                UNION ALL SELECT MIN(paused_until) FROM connections WHERE paused_until > $1)",
+                UNION ALL SELECT MIN(paused_until) FROM connections WHERE paused_until > $1
+                UNION ALL SELECT MIN(rate_until) FROM connections WHERE rate_until > $1)",
         )
         .bind(now.as_millisecond())
         .fetch_one(&self.readers)
@@ -344,8 +358,9 @@ impl Store for SqliteStore {
     }
 
     async fn queue_depth(&self) -> Result<u64, StoreError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM deliveries").fetch_one(&self.readers).await?;
+        let count: i64 = sqlx::query_scalar("SELECT COALESCE(SUM(depth), 0) FROM queue_depths")
+            .fetch_one(&self.readers)
+            .await?;
         Ok(count.unsigned_abs())
     }
 

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row, SqlitePool};
 
-use super::super::{ConnectionState, StoreError, Wanted, connection_key};
 use crate::note::Note;
+use crate::store::{ConnectionState, StoreError, Wanted, connection_key};
 
 pub async fn notes(pool: &SqlitePool, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
     let mut query = QueryBuilder::new("SELECT doc FROM notes WHERE tenant = ");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::SqlitePool;
 
-use super::super::StoreError;
+use crate::store::StoreError;
 use crate::{id::UploadId, upload::Upload};
 
 pub async fn add(pool: &SqlitePool, upload: &Upload) -> Result<(), StoreError> {

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
-use super::super::{Change, Claim, Health, Learned, Step, StoreError, connection_key};
-use crate::note::Note;
+use super::lanes::elect;
+use crate::note::{Note, NoteId};
+use crate::store::{Change, Claim, Health, Learned, Step, StoreError, connection_key};
 
 pub async fn write(
     tx: &mut Transaction<'_, Sqlite>,
@@ -12,41 +13,43 @@ pub async fn write(
     change: &Change<'_>,
 ) -> Result<(), StoreError> {
     let note = change.note;
-    let held = match change.step {
+    let lane: Option<String> = sqlx::query_scalar("SELECT lane FROM deliveries WHERE id = $1 AND fence = $2")
+        .bind(claim.delivery)
+        .bind(claim.fence)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let lane = lane.ok_or(StoreError::LeaseLost)?;
+    match change.step {
         Step::Done => {
-            sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
+            sqlx::query("DELETE FROM deliveries WHERE id = $1")
                 .bind(claim.delivery)
-                .bind(claim.fence)
                 .execute(&mut **tx)
-                .await?
+                .await?;
+            elect(tx, &lane).await?;
         }
         Step::Progress | Step::Dispatching => {
             let state = if change.step == Step::Dispatching { "sending" } else { "leased" };
-            sqlx::query("UPDATE deliveries SET state = $3 WHERE id = $1 AND fence = $2 AND state = 'leased'")
+            let held = sqlx::query("UPDATE deliveries SET state = $2 WHERE id = $1 AND state = 'leased'")
                 .bind(claim.delivery)
-                .bind(claim.fence)
                 .bind(state)
                 .execute(&mut **tx)
-                .await?
+                .await?;
+            if held.rows_affected() == 0 {
+                return Err(StoreError::LeaseLost);
+            }
         }
         Step::Retry { at: due, .. } | Step::Hold { until: due } => {
             let state = if matches!(change.step, Step::Hold { .. }) { "held" } else { "queued" };
-            sqlx::query(
-                "UPDATE deliveries SET state = $3, due_at = $4, connection = $5, lane = $6, lease_until = NULL
-                 WHERE id = $1 AND fence = $2",
-            )
-            .bind(claim.delivery)
-            .bind(claim.fence)
-            .bind(state)
-            .bind(due.as_millisecond())
-            .bind(connection_key(&note.tenant, &note.current().connection))
-            .bind(note.lane())
-            .execute(&mut **tx)
-            .await?
+            sqlx::query("UPDATE deliveries SET state = $2, due_at = $3, lease_until = NULL WHERE id = $1")
+                .bind(claim.delivery)
+                .bind(state)
+                .bind(due.as_millisecond())
+                .execute(&mut **tx)
+                .await?;
+            if note.lane() != lane {
+                move_on(tx, claim, note, &lane, due).await?;
+            }
         }
-    };
-    if held.rows_affected() == 0 {
-        return Err(StoreError::LeaseLost);
     }
     save(tx, note, matches!(change.step, Step::Done | Step::Hold { .. })).await?;
     learn(tx, &change.learned).await?;
@@ -65,6 +68,52 @@ pub async fn write(
         .await?;
     }
     Ok(())
+}
+
+/// Lets go of the lane of a note whose outcome is unknown, before its time.
+pub async fn release(tx: &mut Transaction<'_, Sqlite>, note: NoteId) -> Result<(), StoreError> {
+    let lane: Option<String> =
+        sqlx::query_scalar("DELETE FROM deliveries WHERE note_id = $1 AND state = 'held' RETURNING lane")
+            .bind(note.to_string())
+            .fetch_optional(&mut **tx)
+            .await?;
+    match lane {
+        Some(lane) => elect(tx, &lane).await,
+        None => Ok(()),
+    }
+}
+
+/// Takes a note that waits out of the queue.
+pub async fn cancel(tx: &mut Transaction<'_, Sqlite>, note: &Note) -> Result<bool, StoreError> {
+    let lane: Option<String> =
+        sqlx::query_scalar("DELETE FROM deliveries WHERE note_id = $1 AND state = 'queued' RETURNING lane")
+            .bind(note.id.to_string())
+            .fetch_optional(&mut **tx)
+            .await?;
+    let Some(lane) = lane else { return Ok(false) };
+    elect(tx, &lane).await?;
+    save(tx, note, true).await?;
+    Ok(true)
+}
+
+/// Puts a delivery into the lane of the note's next connection, where it becomes due anew.
+async fn move_on(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    note: &Note,
+    old_lane: &str,
+    due: Timestamp,
+) -> Result<(), StoreError> {
+    let lane = note.lane();
+    sqlx::query("UPDATE deliveries SET connection = $2, lane = $3, order_at = $4, head = 0 WHERE id = $1")
+        .bind(claim.delivery)
+        .bind(connection_key(&note.tenant, &note.current().connection))
+        .bind(&lane)
+        .bind(due.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    elect(tx, old_lane).await?;
+    elect(tx, &lane).await
 }
 
 async fn save(tx: &mut Transaction<'_, Sqlite>, note: &Note, ended: bool) -> Result<(), StoreError> {

@@ -1,0 +1,28 @@
+//! Stopping a note that waits.
+
+use crate::{
+    gateway::Gateway,
+    note::{Note, Status},
+    problem::Problem,
+};
+
+/// Cancels a note that waits for its first or next attempt.
+///
+/// # Errors
+/// `wrong_state` where it does not wait.
+pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> {
+    let status = note.status.as_str();
+    note.status = Status::Canceled;
+    note.next_attempt_at = None;
+    note.memory = None;
+    note.updated_at = gateway.clock.now();
+    note.source.forget_secrets();
+    if !gateway.store.cancel(&note).await? {
+        let detail = format!("only a note that waits can be cancelled; this one is, or just was, {status}");
+        return Err(Problem::new("wrong_state", detail).of_note(note.id));
+    }
+    tracing::info!(note.id = %note.id, "note {} was cancelled", note.id);
+    gateway.changed(note.id);
+    gateway.wake_worker(); // the next one in its lane
+    Ok(note)
+}

@@ -1,0 +1,58 @@
+//! Sending again what did not arrive, as a note of its own.
+
+use super::accept::{Bytes, KEY_TTL, Receipt, make_durable, replay};
+use crate::{
+    gateway::Gateway,
+    note::{Note, NoteId, Source, Status},
+    problem::Problem,
+    store::KeyClaim,
+};
+
+/// Accepts a new note like `original`. Where the original's outcome is unknown, its lane is let go: who asks for this
+/// accepts that the recipient may get it twice.
+///
+/// # Errors
+/// `wrong_state` unless the original ended without success; `media_expired` where its audio is gone.
+pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> Result<Receipt, Problem> {
+    let fingerprint = format!("resend {}", original.id);
+    let now = gateway.clock.now();
+    if let Some(key) = &key
+        && let Some(holder) = gateway.store.idempotency(&original.tenant, key, now).await?
+    {
+        return replay(gateway, &holder, &fingerprint).await;
+    }
+    if !(original.status.is_failure() || original.status == Status::Unknown) {
+        let detail = "only a note that failed, expired, was cancelled or is unknown can be sent again";
+        return Err(Problem::new("wrong_state", detail).of_note(original.id));
+    }
+    let gone = |detail: &str| Problem::new("media_expired", detail).of_note(original.id);
+    if original.audio_expired || original.erased {
+        return Err(gone("the audio of this note is no longer kept; send the request again"));
+    }
+    if original.source != Source::Stored {
+        return Err(gone("the audio of this note was never downloaded; send the request again"));
+    }
+    let live = gateway.live();
+    let id = original.id;
+    let note = Note {
+        id: NoteId::new(),
+        status: Status::Queued,
+        stop: 0,
+        send_at: None,
+        resend_of: Some(id),
+        expires_at: now + live.config.delivery.expires_in.0,
+        sent: None,
+        form: None,
+        provider_message_id: None,
+        memory: None,
+        attempts: Vec::new(),
+        error: None,
+        next_attempt_at: Some(now),
+        created_at: now,
+        updated_at: now,
+        accepted_at: None,
+        ..original
+    };
+    let key = key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });
+    make_durable(gateway, &live, note, Bytes::Note(id), key, Some(id)).await
+}
