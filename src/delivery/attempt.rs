@@ -99,7 +99,7 @@ async fn record(
     health: Option<(String, Health)>,
     learned: Learned,
 ) {
-    let change = Change { note: &claim.note, health, learned, step };
+    let change = Change { note: claim.note.clone(), health, learned, step };
     // What a provider said is known nowhere else, so a database that is busy or full is asked again for as long as
     // the lease lasts; after that somebody else has the note.
     let mut patience = RECORD_RETRIES;
@@ -172,7 +172,7 @@ async fn try_once(
 async fn progress(gateway: &Gateway, claim: &mut Claim, step: Step) -> Result<(), StoreError> {
     claim.note.next_attempt_at = None;
     claim.note.updated_at = gateway.clock.now();
-    let change = Change { note: &claim.note, health: None, learned: Learned::Keep, step };
+    let change = Change { note: claim.note.clone(), health: None, learned: Learned::Keep, step };
     gateway.store.write(claim, &change).await?;
     gateway.changed(claim.note.id);
     Ok(())

@@ -58,7 +58,7 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] where the lease went to somebody else; then nothing was changed.
-    async fn write(&self, claim: &Claim, change: &Change<'_>) -> Result<(), StoreError>;
+    async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError>;
 
     /// When `claim` may find something that it does not find at `now`.
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
@@ -118,6 +118,17 @@ pub enum StoreError {
     Corrupt(#[from] serde_json::Error),
     #[error("{0}")]
     Open(String),
+}
+
+impl StoreError {
+    /// The same for somebody else whose change was to be made together with this one.
+    pub(crate) fn for_another(&self) -> Self {
+        match self {
+            Self::LeaseLost => Self::LeaseLost,
+            Self::Full => Self::Full,
+            other => Self::Open(other.to_string()),
+        }
+    }
 }
 
 /// A failing database is the gateway's fault; the log gets the reason.
@@ -229,9 +240,9 @@ pub enum Health {
 }
 
 /// A change to a leased note.
-#[derive(Debug)]
-pub struct Change<'a> {
-    pub note: &'a Note,
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub note: Note,
     /// Of the connection with this key, `TENANT/CONNECTION`.
     pub health: Option<(String, Health)>,
     pub learned: Learned,

@@ -57,7 +57,8 @@ pub async fn only_a_finished_note_is_erased(store: Any) {
     let erased = || claim.note.clone().erased();
     assert!(!store.erase(&erased(), &lanes).await.expect("asked"), "it is under way");
     claim.note.status = Status::Unknown;
-    let change = Change { note: &claim.note, health: None, learned, step: Step::Hold { until: after(30) } };
+    let change =
+        Change { note: claim.note.clone(), health: None, learned, step: Step::Hold { until: after(30) } };
     store.write(&claim, &change).await.expect("written");
     let erased = || claim.note.clone().erased();
     assert!(!store.erase(&erased(), &lanes).await.expect("asked"), "it is held");
@@ -90,7 +91,7 @@ pub async fn what_attempts_say_of_a_connection_is_kept(store: Any) {
     let say = async |health: Health, step: Step, now: Timestamp| {
         let claim = claim(&store, now).await.swap_remove(0);
         let health = Some(("t/c".to_owned(), health));
-        let change = Change { note: &claim.note, health, learned: Learned::Keep, step };
+        let change = Change { note: claim.note.clone(), health, learned: Learned::Keep, step };
         store.write(&claim, &change).await.expect("written");
     };
     accept(&store, "c", "r").await;

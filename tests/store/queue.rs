@@ -94,7 +94,7 @@ fn ids(claims: &[Claim]) -> Vec<NoteId> {
 }
 
 pub async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreError> {
-    store.write(claim, &Change { note: &claim.note, health: None, learned: Learned::Keep, step }).await
+    store.write(claim, &Change { note: claim.note.clone(), health: None, learned: Learned::Keep, step }).await
 }
 
 pub fn retry(at: Timestamp) -> Step {
@@ -301,7 +301,7 @@ pub async fn a_note_that_moves_on_is_in_its_new_lane(store: Any) {
 pub async fn what_was_learned_comes_back_until_it_is_old_or_dropped(store: Any) {
     let learn = async |claim: &Claim, learned: Learned| {
         store
-            .write(claim, &Change { note: &claim.note, health: None, learned, step: Step::Done })
+            .write(claim, &Change { note: claim.note.clone(), health: None, learned, step: Step::Done })
             .await
             .expect("written");
     };
@@ -387,7 +387,7 @@ pub async fn a_note_that_moves_into_a_busy_lane_waits_there(store: Any) {
     assert_eq!(under_way.note.id, busy);
     let mut note = moving.note.clone();
     assert!(note.next_stop());
-    let change = Change { note: &note, health: None, learned: Learned::Keep, step: retry(start()) };
+    let change = Change { note: note.clone(), health: None, learned: Learned::Keep, step: retry(start()) };
     store.write(&moving, &change).await.expect("written");
     assert_eq!(ids(&claim(&store, start()).await), [], "one at a time");
     write(&store, &under_way, Step::Hold { until: after(30) }).await.expect("written");

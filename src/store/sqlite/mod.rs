@@ -1,6 +1,8 @@
 //! The embedded store. One process per file; one connection writes, a few read.
 
+mod accept;
 mod claim;
+mod group;
 mod lanes;
 mod read;
 mod uploads;
@@ -21,9 +23,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use self::group::Writer;
 use super::{
     Acceptance, Change, Claim, ClaimRequest, ConnectionState, KeyHolder, NewNote, Store, StoreError, Wanted,
-    connection_key,
 };
 use crate::{
     id::UploadId,
@@ -37,6 +39,8 @@ const READERS: u32 = 4;
 pub struct SqliteStore {
     /// A pool of one: writers queue here, where waiting is fair, instead of inside SQLite, where it is not.
     writer: SqlitePool,
+    /// What happens once for each note or attempt goes through here, many with one flush.
+    group: Writer,
     readers: SqlitePool,
     /// Held for as long as this process lives.
     _lock: File,
@@ -70,7 +74,7 @@ impl SqliteStore {
             .connect_with(options.read_only(true).create_if_missing(false))
             .await
             .map_err(open)?;
-        Ok(Self { writer, readers, _lock: lock })
+        Ok(Self { group: Writer::start(writer.clone()), writer, readers, _lock: lock })
     }
 
     /// Takes the write lock at once: a transaction that reads first and writes later fails with "busy" the moment
@@ -123,64 +127,7 @@ impl From<sqlx::Error> for StoreError {
 #[async_trait]
 impl Store for SqliteStore {
     async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
-        let note = &new.note;
-        let mut tx = self.begin().await?;
-        if let Some(claim) = &new.idempotency {
-            if let Some(holder) = key_holder(&mut tx, &note.tenant, &claim.key, note.created_at).await? {
-                return Ok(Acceptance::KeyTaken(holder));
-            }
-            sqlx::query(
-                "INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
-                 VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(&note.tenant)
-            .bind(&claim.key)
-            .bind(&claim.fingerprint)
-            .bind(note.id.to_string())
-            .bind(claim.expires_at.as_millisecond())
-            .execute(&mut *tx)
-            .await?;
-        }
-        let (total, of_tenant): (i64, i64) = sqlx::query_as(
-            "SELECT COALESCE(SUM(depth), 0), COALESCE(SUM(depth) FILTER (WHERE tenant = $1), 0) FROM queue_depths",
-        )
-        .bind(&note.tenant)
-        .fetch_one(&mut *tx)
-        .await?;
-        if total.unsigned_abs() >= new.max_queue || of_tenant.unsigned_abs() >= new.max_queue_per_tenant {
-            return Ok(Acceptance::QueueFull);
-        }
-        sqlx::query(
-            "INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(note.id.to_string())
-        .bind(&note.tenant)
-        .bind(note.status.as_str())
-        .bind(note.created_at.as_millisecond())
-        .bind(serde_json::to_string(note)?)
-        .bind(&note.to)
-        .bind(&note.current().connection)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query(
-            "INSERT INTO deliveries (note_id, tenant, connection, lane, state, due_at, order_at, expires_at)
-             VALUES ($1, $2, $3, $4, 'queued', $5, $5, $6)",
-        )
-        .bind(note.id.to_string())
-        .bind(&note.tenant)
-        .bind(connection_key(&note.tenant, &note.current().connection))
-        .bind(note.lane())
-        .bind(note.due_at().as_millisecond())
-        .bind(note.expires_at.as_millisecond())
-        .execute(&mut *tx)
-        .await?;
-        lanes::elect(&mut tx, &note.lane()).await?;
-        if let Some(held) = new.releases {
-            write::release(&mut tx, held).await?;
-        }
-        tx.commit().await?;
-        Ok(Acceptance::Created)
+        self.group.accept(new).await
     }
 
     async fn idempotency(
@@ -190,7 +137,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<KeyHolder>, StoreError> {
         let mut tx = self.readers.begin().await?;
-        key_holder(&mut tx, tenant, key, now).await
+        accept::key_holder(&mut tx, tenant, key, now).await
     }
 
     async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
@@ -228,11 +175,8 @@ impl Store for SqliteStore {
         Ok(claims)
     }
 
-    async fn write(&self, claim: &Claim, change: &Change<'_>) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        write::write(&mut tx, claim, change).await?;
-        tx.commit().await?;
-        Ok(())
+    async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+        self.group.write(claim, change).await
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -368,27 +312,4 @@ impl Store for SqliteStore {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
     }
-}
-
-async fn key_holder(
-    tx: &mut Transaction<'_, Sqlite>,
-    tenant: &str,
-    key: &str,
-    now: Timestamp,
-) -> Result<Option<KeyHolder>, StoreError> {
-    let found: Option<(String, String)> = sqlx::query_as(
-        "SELECT fingerprint, note_id FROM idempotency WHERE tenant = $1 AND key = $2 AND expires_at > $3",
-    )
-    .bind(tenant)
-    .bind(key)
-    .bind(now.as_millisecond())
-    .fetch_optional(&mut **tx)
-    .await?;
-    found
-        .map(|(fingerprint, note)| {
-            let note =
-                note.parse().map_err(|()| StoreError::Open("a stored note id is malformed".to_owned()))?;
-            Ok(KeyHolder { fingerprint, note })
-        })
-        .transpose()
 }

@@ -10,9 +10,9 @@ use crate::store::{Change, Claim, Health, Learned, Step, StoreError, connection_
 pub async fn write(
     tx: &mut Transaction<'_, Sqlite>,
     claim: &Claim,
-    change: &Change<'_>,
+    change: &Change,
 ) -> Result<(), StoreError> {
-    let note = change.note;
+    let note = &change.note;
     let lane: Option<String> = sqlx::query_scalar("SELECT lane FROM deliveries WHERE id = $1 AND fence = $2")
         .bind(claim.delivery)
         .bind(claim.fence)

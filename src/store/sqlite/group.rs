@@ -1,0 +1,109 @@
+//! Group commit: changes that arrive while the disk is busy share its next flush.
+
+use sqlx::{Acquire, Sqlite, SqlitePool, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{accept, write};
+use crate::store::{Acceptance, Change, Claim, NewNote, StoreError};
+
+/// Changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more would only make
+/// the first one wait.
+const MOST: usize = 128;
+
+/// Changes that wait for their turn; further callers wait to join.
+const WAITING: usize = 1024;
+
+/// Hands changes to the one task that writes them.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    queue: mpsc::Sender<Request>,
+}
+
+#[derive(Debug)]
+enum Op {
+    Accept(Box<NewNote>),
+    Write(Box<Claim>, Box<Change>),
+}
+
+#[derive(Clone, Debug)]
+enum Done {
+    Accepted(Acceptance),
+    Written,
+}
+
+#[derive(Debug)]
+struct Request {
+    op: Op,
+    answer: oneshot::Sender<Result<Done, StoreError>>,
+}
+
+impl Writer {
+    /// Starts the task; it ends when the last writer is dropped.
+    pub fn start(pool: SqlitePool) -> Self {
+        let (queue, requests) = mpsc::channel(WAITING);
+        tokio::spawn(run(pool, requests));
+        Self { queue }
+    }
+
+    pub async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
+        match self.ask(Op::Accept(Box::new(new.clone()))).await? {
+            Done::Accepted(acceptance) => Ok(acceptance),
+            Done::Written => Err(gone()),
+        }
+    }
+
+    pub async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+        self.ask(Op::Write(Box::new(claim.clone()), Box::new(change.clone()))).await.map(drop)
+    }
+
+    async fn ask(&self, op: Op) -> Result<Done, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Request { op, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Open("the database's writer has stopped".to_owned())
+}
+
+async fn run(pool: SqlitePool, mut requests: mpsc::Receiver<Request>) {
+    let mut batch = Vec::new();
+    while requests.recv_many(&mut batch, MOST).await > 0 {
+        let (answers, ops): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|Request { op, answer }| (answer, op)).unzip();
+        let done = match commit(&pool, &ops).await {
+            Ok(done) => done,
+            Err(error) => ops.iter().map(|_| Err(error.for_another())).collect(),
+        };
+        for (answer, done) in answers.into_iter().zip(done) {
+            // Whoever asked may have gone away; the change stands.
+            let _ = answer.send(done);
+        }
+    }
+}
+
+/// Makes every change that can be made, all with one flush. The outer error concerns all of them.
+async fn commit(pool: &SqlitePool, ops: &[Op]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut done = Vec::with_capacity(ops.len());
+    for op in ops {
+        // What fails takes back its own steps and nobody else's.
+        let mut step = tx.begin().await?;
+        let result = apply(&mut step, op).await;
+        match &result {
+            Ok(_) => step.commit().await?,
+            Err(_) => step.rollback().await?,
+        }
+        done.push(result);
+    }
+    tx.commit().await?;
+    Ok(done)
+}
+
+async fn apply(tx: &mut Transaction<'_, Sqlite>, op: &Op) -> Result<Done, StoreError> {
+    match op {
+        Op::Accept(new) => accept::accept(tx, new).await.map(Done::Accepted),
+        Op::Write(claim, change) => write::write(tx, claim, change).await.map(|()| Done::Written),
+    }
+}
