@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint setup
+.PHONY: help demo test build lint docs setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: ## check formatting, clippy and the documentation; warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items
+
+docs: setup ## print the parts of docs/ anew that come from the code
+	UPDATE_DOCS=1 $(CARGO) test --package voicegate --lib --quiet docs::tests::the_printed_parts_are_fresh
 
 setup: ## install what is missing: a C compiler, ffmpeg
 	@scripts/setup.sh

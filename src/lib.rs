@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod docs;
 pub mod gateway;
 pub mod http;
 pub mod id;

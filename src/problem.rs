@@ -13,6 +13,7 @@ use crate::audio::AudioError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub struct Problem {
+    /// A relative reference (RFC 9457, section 3.1.1): the gateway that answers also serves what it means.
     #[serde(rename = "type")]
     pub kind: String,
     pub title: String,
@@ -33,8 +34,8 @@ pub struct Problem {
     pub provider: Option<Upstream>,
 }
 
-/// Every code there is: its status and its title.
-const CODES: &[(&str, u16, &str)] = &[
+/// Every code there is: its status and its title. `docs/errors.md` has a section for each.
+pub const CODES: &[(&str, u16, &str)] = &[
     ("invalid_request", 400, "The request is not valid"),
     ("recipient_invalid", 400, "The recipient fits no known form"),
     ("unauthorized", 401, "The API key is missing or wrong"),
@@ -71,7 +72,7 @@ impl Problem {
         let (code, status, title) =
             *known.unwrap_or(&("internal", 500, "Something went wrong inside the gateway"));
         Self {
-            kind: format!("urn:voicegate:problem:{code}"),
+            kind: format!("/docs/errors#{code}"),
             title: title.to_owned(),
             status,
             detail: detail.into(),

@@ -46,7 +46,7 @@ struct RawWebhook {
 /// The keys that every connection takes, whatever its provider.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Common {
+pub(super) struct Common {
     provider: String,
     convert: Option<ConvertChoice>,
     profile: Option<String>,
@@ -62,7 +62,7 @@ struct Common {
     degrade: Degrade,
 }
 
-const COMMON_KEYS: &[&str] = &[
+pub(super) const COMMON_KEYS: &[&str] = &[
     "provider",
     "convert",
     "profile",

@@ -1,6 +1,7 @@
 //! Configuration: layers in, one validated [`Config`] and the [`Tenants`] out, or every mistake by its key.
 
 mod build;
+pub mod reference;
 mod tenants;
 mod values;
 

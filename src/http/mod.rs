@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod connections;
+mod docs;
 mod media;
 mod notes;
 mod ops;
@@ -38,6 +39,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/media/{id}", get(uploads::show).delete(uploads::remove))
         .route("/connections", get(connections::list))
         .route("/m/{token}/{filename}", get(media::by_link))
+        .route("/docs", get(docs::index))
+        .route("/docs/", get(docs::index))
+        .route("/docs/{page}", get(docs::page))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .fallback(async || Problem::new("not_found", "there is nothing at this path"))

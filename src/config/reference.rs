@@ -1,0 +1,357 @@
+//! Every key, printed: what `docs/configuration.md` says comes from `config.toml` and from the code that reads it.
+//!
+//! The sample has keys, defaults and meanings. The code is asked what it accepts, so that neither can have a key that
+//! the other lacks.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use voicegate_providers::{self as providers, Descriptor, Settings};
+
+use super::{
+    Audio, DEFAULTS, Delivery, Fetch, Server, Storage,
+    build::{COMMON_KEYS, Common, RawTenant},
+    values::{Rate, Span24},
+};
+
+/// A reload leaves these as they are.
+const AT_THE_START: [&str; 3] = ["server", "storage", "audio"];
+
+/// A comment that begins so belongs to a key whose value in the sample is an example.
+const NO_DEFAULT: &str = "no default: ";
+
+/// One key of the sample.
+#[derive(Debug, PartialEq)]
+struct Key {
+    /// The table it stands in: `server`, `tenants.demo.connections.imessage`.
+    table: String,
+    name: String,
+    value: String,
+    /// Commented out.
+    optional: bool,
+    meaning: String,
+}
+
+/// A table of the page.
+struct Part {
+    title: String,
+    lead: String,
+    keys: Vec<Key>,
+    /// What the code says to a table that it does not like.
+    refusal: Box<dyn Fn(Value) -> String>,
+    /// Keys without which it stops.
+    required: Vec<String>,
+}
+
+/// The whole reference, as Markdown.
+pub fn print() -> String {
+    parts().iter().map(print_part).collect()
+}
+
+fn parts() -> Vec<Part> {
+    let mut keys = read(DEFAULTS);
+    let mut take = |belongs: &dyn Fn(&Key) -> bool| {
+        let (taken, rest) = std::mem::take(&mut keys).into_iter().partition(|key| belongs(key));
+        keys = rest;
+        taken
+    };
+    let mut parts = vec![
+        section::<Server>("server", &mut take),
+        section::<Storage>("storage", &mut take),
+        section::<Audio>("audio", &mut take),
+        section::<Fetch>("fetch", &mut take),
+        section::<Delivery>("delivery", &mut take),
+    ];
+    let common = |key: &Key| is_connection(&key.table) && COMMON_KEYS.contains(&key.name.as_str());
+    let common = Part {
+        title: "Every connection".to_owned(),
+        lead: "`[tenants.TENANT.connections.CONNECTION]`, whatever its provider. A change takes effect at the next \
+               reload."
+            .to_owned(),
+        keys: once(take(&common)),
+        refusal: Box::new(refusal::<Common>),
+        required: vec!["provider".to_owned()],
+    };
+    let own: Vec<_> =
+        providers::PROVIDERS.iter().map(|descriptor| connection(descriptor, &mut take)).collect();
+    parts.push(Part {
+        title: "A tenant".to_owned(),
+        lead: "`[tenants.TENANT]`: who may call, and which providers their notes go through. Without a tenant nobody \
+               can call. A change takes effect at the next reload; notes accepted before keep the route they had."
+            .to_owned(),
+        keys: tenant(take(&|_| true)),
+        refusal: Box::new(refusal::<RawTenant>),
+        required: vec!["api_keys".to_owned()],
+    });
+    parts.push(common);
+    parts.extend(own);
+    parts
+}
+
+type Take<'a> = dyn FnMut(&dyn Fn(&Key) -> bool) -> Vec<Key> + 'a;
+
+fn section<T: DeserializeOwned + 'static>(name: &'static str, take: &mut Take<'_>) -> Part {
+    let when = if AT_THE_START.contains(&name) { "start" } else { "reload" };
+    Part {
+        title: format!("`[{name}]`"),
+        lead: format!("A change takes effect at the next {when}."),
+        keys: take(&|key| key.table == name),
+        refusal: Box::new(refusal::<T>),
+        required: Vec::new(),
+    }
+}
+
+/// The keys that a provider has for itself.
+fn connection(descriptor: &'static Descriptor, take: &mut Take<'_>) -> Part {
+    let name = descriptor.name;
+    let table = read(DEFAULTS)
+        .into_iter()
+        .find(|key| key.name == "provider" && key.value == format!("\"{name}\""))
+        .map(|key| key.table);
+    let example: Map<String, Value> = serde_json::from_str(descriptor.example).unwrap_or_default();
+    let refusal = move |table: Value| {
+        let table = table.as_object().cloned().unwrap_or_default();
+        (descriptor.build)(Settings::new(table)).err().map_or(String::new(), |error| error.to_string())
+    };
+    Part {
+        title: format!("`provider = \"{name}\"`"),
+        lead: "Beside what every connection takes. A change takes effect at the next reload.".to_owned(),
+        keys: take(&|key| Some(&key.table) == table.as_ref() && key.name != "provider"),
+        refusal: Box::new(refusal),
+        required: example.into_iter().map(|(key, _)| key).collect(),
+    }
+}
+
+/// A tenant's own keys. Those with tables of their own are told by the tables' heads.
+fn tenant(keys: Vec<Key>) -> Vec<Key> {
+    let mut found: Vec<Key> = Vec::new();
+    for mut key in keys {
+        let table: Vec<_> = key.table.split('.').skip(2).map(str::to_owned).collect();
+        if let [inner, names @ ..] = table.as_slice() {
+            if inner == "connections" || found.iter().any(|known| known.name == *inner) {
+                continue;
+            }
+            key.value = format!("{{ {} = {} }}", key.name, key.value);
+            for name in names.iter().rev() {
+                key.value = format!("{{ {name} = {} }}", key.value);
+            }
+            key.name.clone_from(inner);
+            key.meaning = format!("{NO_DEFAULT}{}", key.meaning);
+        }
+        if let Some((first, rest)) = key.name.split_once('.') {
+            (key.value, key.name) = (format!("{{ {rest} = {} }}", key.value), first.to_owned());
+        }
+        found.push(key);
+    }
+    found.push(Key {
+        table: String::new(),
+        name: "connections".to_owned(),
+        value: "{}".to_owned(),
+        optional: true,
+        meaning: format!("{NO_DEFAULT}the accounts at providers, by name; their keys follow"),
+    });
+    found
+}
+
+/// The sample names a provider for each of its connections; the first of a name speaks for all.
+fn once(mut keys: Vec<Key>) -> Vec<Key> {
+    let mut seen = BTreeSet::new();
+    keys.retain(|key| seen.insert(key.name.clone()));
+    keys
+}
+
+fn is_connection(table: &str) -> bool {
+    table.split('.').nth(2) == Some("connections")
+}
+
+fn refusal<T: DeserializeOwned>(table: Value) -> String {
+    serde_json::from_value::<T>(table).err().map_or(String::new(), |error| error.to_string())
+}
+
+/// Reads the sample with its comments, which a TOML parser drops.
+fn read(sample: &str) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    let (mut table, mut head) = (String::new(), String::new());
+    let mut previous_is_key = false;
+    for line in sample.lines() {
+        let continues = line.starts_with(' ').then(|| line.trim_start().strip_prefix("# ")).flatten();
+        if let (Some(more), true, Some(key)) = (continues, previous_is_key, keys.last_mut()) {
+            let _ = write!(key.meaning, " {}", more.trim());
+            continue;
+        }
+        previous_is_key = false;
+        let (code, comment) = split(line);
+        if let Some(name) = code.trim().strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+            (table, head) = (name.to_owned(), comment.to_owned());
+            continue;
+        }
+        let optional = line.starts_with("# ");
+        let (code, comment) = if optional { split(&line[2..]) } else { (code, comment) };
+        let Some((name, value)) = code.split_once(" = ").filter(|(name, _)| is_name(name)) else { continue };
+        let of_table = comment.is_empty() && table.split('.').count() > 2;
+        let meaning = if of_table { head.clone() } else { comment.to_owned() };
+        keys.push(Key {
+            table: table.clone(),
+            name: name.to_owned(),
+            value: value.trim().to_owned(),
+            optional,
+            meaning,
+        });
+        previous_is_key = true;
+    }
+    keys
+}
+
+fn is_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
+}
+
+/// A line and its comment; a `#` inside a text is none.
+fn split(line: &str) -> (&str, &str) {
+    let mut quoted = false;
+    for (index, byte) in line.bytes().enumerate() {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'#' if !quoted => return (&line[..index], line[index + 1..].trim()),
+            _ => {}
+        }
+    }
+    (line, "")
+}
+
+fn print_part(part: &Part) -> String {
+    let mut text = format!(
+        "## {}\n\n{}\n\n| Key | Type | Default | Meaning |\n|---|---|---|---|\n",
+        part.title, part.lead
+    );
+    for key in &part.keys {
+        let meaning = key.meaning.strip_prefix(NO_DEFAULT).unwrap_or(&key.meaning);
+        let (default, meaning) = if part.required.contains(&key.name) {
+            ("required".to_owned(), with_example(meaning, &key.value))
+        } else if key.meaning.starts_with(NO_DEFAULT) {
+            ("none".to_owned(), with_example(meaning, &key.value))
+        } else {
+            (format!("`{}`", key.value), capital(meaning))
+        };
+        let row = format!("`{}` | {} | {default} | {meaning}", key.name, kind(part, key));
+        let _ = writeln!(text, "| {row} |");
+    }
+    text.push('\n');
+    text
+}
+
+fn with_example(meaning: &str, value: &str) -> String {
+    let meaning = capital(meaning);
+    if value == "{}" { meaning } else { format!("{meaning}. Example: `{value}`") }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// What kind of value it is. Of a choice, the code says what there is to choose from.
+fn kind(part: &Part, key: &Key) -> String {
+    let choices = names(&(part.refusal)(json!({ &key.name: "?" })));
+    if !choices.is_empty() {
+        return choices.iter().map(|choice| format!("`\"{choice}\"`")).collect::<Vec<_>>().join(", ");
+    }
+    let value = format!("value = {}", key.value).parse::<toml::Table>();
+    match value.ok().and_then(|mut table| table.remove("value")) {
+        Some(toml::Value::Boolean(_)) => "true or false",
+        Some(toml::Value::Integer(_)) => "number",
+        Some(toml::Value::Array(_)) => "list",
+        Some(toml::Value::Table(table)) if table.contains_key("env") => "secret",
+        Some(toml::Value::Table(_)) => "table",
+        Some(toml::Value::String(text)) => kind_of_text(&text),
+        _ => "?",
+    }
+    .to_owned()
+}
+
+fn kind_of_text(text: &str) -> &'static str {
+    if Span24::parse(text).is_ok() {
+        "duration"
+    } else if text.ends_with('B') && text.parse::<bytesize::ByteSize>().is_ok() {
+        "size"
+    } else if serde_json::from_value::<Rate>(text.into()).is_ok() {
+        "rate"
+    } else if text.parse::<std::net::SocketAddr>().is_ok() {
+        "address and port"
+    } else if text.starts_with("http") {
+        "URL"
+    } else {
+        "text"
+    }
+}
+
+/// The names that serde lists in ``unknown field `?`, expected `a` or `b` ``.
+fn names(message: &str) -> Vec<String> {
+    let list = message.split_once("expected ").map_or("", |(_, list)| list);
+    let list = list.strip_prefix("one of ").unwrap_or(list);
+    if !list.starts_with('`') {
+        return Vec::new();
+    }
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_and_the_sample_have_the_same_keys() {
+        for part in parts() {
+            let accepted: BTreeSet<_> = names(&(part.refusal)(json!({ "?": null }))).into_iter().collect();
+            let documented: BTreeSet<_> = part.keys.iter().map(|key| key.name.clone()).collect();
+            assert!(!accepted.is_empty(), "{}: the code does not say what it accepts", part.title);
+            assert_eq!(
+                accepted, documented,
+                "{}: accepted by the code, documented in config.toml",
+                part.title
+            );
+            assert_eq!(documented.len(), part.keys.len(), "{}: a key is documented twice", part.title);
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_kind_and_a_meaning() {
+        for part in parts() {
+            for key in &part.keys {
+                assert_ne!(kind(&part, key), "?", "{}: {}", part.title, key.name);
+                assert!(
+                    key.meaning.len() > 5,
+                    "{}: {}: say in config.toml what it does",
+                    part.title,
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_required_key_has_no_default() {
+        for part in parts() {
+            for key in part.keys.iter().filter(|key| part.required.contains(&key.name)) {
+                assert!(!key.optional, "{}: {} is required but commented out", part.title, key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn comments_are_read_where_toml_drops_them() {
+        let keys = read(
+            "[a.b.c] # head\nx = \"#1\"  # one\n          # more\n# y = 2\nz = 3\n# Not a key: text = none.\n",
+        );
+        let shown: Vec<_> = keys
+            .iter()
+            .map(|key| (key.name.as_str(), key.value.as_str(), key.meaning.as_str(), key.optional))
+            .collect();
+        assert_eq!(
+            shown,
+            [("x", "\"#1\"", "one more", false), ("y", "2", "head", true), ("z", "3", "head", false)]
+        );
+        assert_eq!(keys[0].table, "a.b.c");
+    }
+}

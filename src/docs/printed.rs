@@ -1,0 +1,108 @@
+//! The parts of the pages that the code prints: between `<!-- printed: NAME -->` and `<!-- end -->`.
+
+use std::fmt::Write as _;
+
+use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
+
+use crate::{audio::PROFILES, config};
+
+/// `page` with its printed parts as the code has them now.
+///
+/// # Errors
+/// Names the part that nobody prints, or that has no end.
+pub fn fill(page: &str) -> Result<String, String> {
+    const BEGIN: &str = "<!-- printed: ";
+    const CLOSE: &str = " -->\n";
+    const END: &str = "<!-- end -->";
+    let mut filled = String::new();
+    let mut rest = page;
+    while let Some((before, after)) = rest.split_once(BEGIN) {
+        let (name, after) = after.split_once(CLOSE).ok_or("a marker has no name")?;
+        let (_, after) = after.split_once(END).ok_or_else(|| format!("{name}: there is no {END}"))?;
+        let text = print(name).ok_or_else(|| format!("{name}: there is no such part"))?;
+        let _ = write!(filled, "{before}{BEGIN}{name}{CLOSE}\n{}\n\n{END}", text.trim());
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn print(name: &str) -> Option<String> {
+    match name {
+        "configuration" => Some(config::reference::print()),
+        "profiles" => Some(profiles()),
+        "providers" => Some(capabilities()),
+        _ => None,
+    }
+}
+
+fn profiles() -> String {
+    let mut text = "| Profile | Accepts untouched | Makes |\n|---|---|---|\n".to_owned();
+    for profile in PROFILES {
+        let _ = writeln!(text, "| `{}` | {} | {} |", profile.name, profile.needs, profile.produces);
+    }
+    text
+}
+
+/// What a connection of each provider can do with the least that it must be told.
+fn capabilities() -> String {
+    let built = providers::PROVIDERS.iter().filter_map(|descriptor| {
+        let example = serde_json::from_str(descriptor.example).ok()?;
+        let provider = (descriptor.build)(Settings::new(example)).ok()?;
+        Some((descriptor.name, provider.capabilities().clone()))
+    });
+    let built: Vec<(&str, Capabilities)> = built.collect();
+    type Tell = fn(&Capabilities) -> String;
+    let rows: [(&str, Tell); 7] = [
+        ("Takes the audio by", |c| match c.intake {
+            Intake::Upload => "upload".to_owned(),
+            Intake::Url => "link: it downloads from `server.public_url`, which must be https".to_owned(),
+        }),
+        ("Profile", |c| format!("`{}`", c.default_profile)),
+        ("With `convert = \"provider\"`", |c| {
+            c.provider_converts.map_or("as with `auto`".to_owned(), |profile| format!("gets `{profile}`"))
+        }),
+        ("Largest file", |c| format!("{} bytes", thousands(c.max_bytes))),
+        ("Recipients", |c| c.recipients.iter().map(|kind| recipient(kind)).collect::<Vec<_>>().join(", ")),
+        ("`reply_to`", |c| match c.reply {
+            ReplySupport::None => "dropped with a warning".to_owned(),
+            ReplySupport::MessageId => "by message id".to_owned(),
+        }),
+        ("A send can be repeated safely", |c| if c.idempotent_send { "yes" } else { "no" }.to_owned()),
+    ];
+    let mut text = String::from("| |");
+    for (name, _) in &built {
+        let _ = write!(text, " `{name}` |");
+    }
+    let _ = write!(text, "\n|---|{}\n", "---|".repeat(built.len()));
+    for (title, tell) in rows {
+        let _ = write!(text, "| {title} |");
+        for (_, capabilities) in &built {
+            let _ = write!(text, " {} |", tell(capabilities));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn recipient(kind: &str) -> String {
+    match kind {
+        "phone" => "`+15551234567`".to_owned(),
+        "email" => "e-mail address".to_owned(),
+        jid if jid.contains('.') || matches!(jid, "newsletter" | "lid") => format!("`...@{jid}`"),
+        native => format!("`{native}:ID`"),
+    }
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut text = digits[..first].to_owned();
+    for (index, digit) in digits[first..].chars().enumerate() {
+        if index % 3 == 0 && !text.is_empty() {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
