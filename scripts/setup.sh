@@ -2,9 +2,12 @@
 # Installs what is missing on this machine. Silent, and done in a moment, when nothing is.
 #
 #   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
-#   scripts/setup.sh --test    also what the tests need: opusinfo, kill and cargo-nextest
+#   scripts/setup.sh --test    also what the tests need: opusinfo, kill and cargo-nextest; for the examples of the
+#                              documentation curl, Python and Node, with requests and tsc in target/tools
 #   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
 set -eu
+
+cd "$(dirname "$0")/.."
 
 for_tests= for_lint=
 for argument; do
@@ -30,6 +33,9 @@ has_certificates() {
 
 # The program: the shell's own `kill` is of no use to the tests.
 has_kill() { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; }
+
+# Debian has what makes a virtual environment in a package of its own.
+has_python() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 apt= brew= what=
 # missing WHAT-IT-IS APT-PACKAGES BREW-PACKAGES
@@ -91,6 +97,9 @@ if [ -n "$for_tests" ]; then
     has ffprobe || ! has ffmpeg || missing "ffprobe" "ffmpeg" "ffmpeg"
     has opusinfo || missing "opusinfo" "opus-tools" "opus-tools"
     has_kill || missing "kill" "procps" ""
+    has curl || missing "curl" "curl" "curl"
+    has_python || missing "Python" "python3 python3-venv" "python"
+    { has node && has npm; } || missing "Node" "nodejs npm" "node"
 fi
 
 if [ -n "$what" ]; then
@@ -107,6 +116,29 @@ if [ -n "$for_tests" ] && ! cargo nextest --version >/dev/null 2>&1; then
     say "missing: cargo-nextest"
     say "building it with cargo install, once; this takes some minutes"
     cargo install cargo-nextest --locked
+fi
+
+# What the examples use, pinned in tests/docs and installed again only when a pin has changed.
+pinned=tests/docs tools=target/tools
+is_pinned() { cmp -s "$pinned/$1" "$tools/$1"; }
+
+if [ -n "$for_tests" ] && ! is_pinned requirements.txt; then
+    say "installing into $tools: the packages of $pinned/requirements.txt"
+    rm -rf "$tools/venv"
+    mkdir -p "$tools"
+    python3 -m venv "$tools/venv"
+    "$tools/venv/bin/python" -m pip --quiet --disable-pip-version-check install -r "$pinned/requirements.txt" </dev/null
+    cp "$pinned/requirements.txt" "$tools/"
+fi
+
+if [ -n "$for_tests" ] && ! is_pinned package-lock.json; then
+    say "installing into $tools: the packages of $pinned/package-lock.json"
+    rm -rf "$tools/node_modules" "$tools/package-lock.json" "$tools/npm"
+    mkdir -p "$tools/npm"
+    cp "$pinned/package.json" "$pinned/package-lock.json" "$tools/npm/"
+    (cd "$tools/npm" && npm ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null)
+    mv "$tools/npm/node_modules" "$tools/npm/package-lock.json" "$tools/"
+    rm -rf "$tools/npm"
 fi
 
 if [ -n "$for_lint" ]; then

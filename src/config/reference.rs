@@ -12,7 +12,7 @@ use voicegate_providers::{self as providers, Descriptor, Settings};
 use super::{
     Audio, DEFAULTS, Delivery, Fetch, Server, Storage,
     build::{COMMON_KEYS, Common, RawTenant},
-    values::{Rate, Span24},
+    values::{RateOrOff, Span24},
 };
 
 /// A reload leaves these as they are.
@@ -275,7 +275,7 @@ fn kind_of_text(text: &str) -> &'static str {
         "duration"
     } else if text.ends_with('B') && text.parse::<bytesize::ByteSize>().is_ok() {
         "size"
-    } else if serde_json::from_value::<Rate>(text.into()).is_ok() {
+    } else if serde_json::from_value::<RateOrOff>(text.into()).is_ok() {
         "rate"
     } else if text.parse::<std::net::SocketAddr>().is_ok() {
         "address and port"

@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 
 use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
 
-use crate::{audio::PROFILES, config};
+use crate::{
+    audio::{PROFILES, SERVICES},
+    config,
+    problem::CODES,
+};
 
 /// `page` with its printed parts as the code has them now.
 ///
@@ -29,11 +33,37 @@ pub fn fill(page: &str) -> Result<String, String> {
 
 fn print(name: &str) -> Option<String> {
     match name {
+        "codes" => Some(codes()),
         "configuration" => Some(config::reference::print()),
+        "presets" => Some(presets()),
         "profiles" => Some(profiles()),
         "providers" => Some(capabilities()),
         _ => None,
     }
+}
+
+fn codes() -> String {
+    let mut text = "| Code | Status | |\n|---|---|---|\n".to_owned();
+    for (code, status, title) in CODES {
+        let _ = writeln!(text, "| [`{code}`](#{code}) | {status} | {title} |");
+    }
+    text
+}
+
+fn presets() -> String {
+    let mut text = "| `format` | Service | Asked for there | The same as |\n|---|---|---|---|\n".to_owned();
+    for service in SERVICES {
+        for preset in service.presets {
+            let same = serde_json::to_string(&preset.format).unwrap_or_default();
+            let (name, asked_for) = (preset.name, preset.asked_for);
+            let _ = writeln!(
+                text,
+                "| `{name}` | [{}]({}) | `{asked_for}` | `{same}` |",
+                service.name, service.source
+            );
+        }
+    }
+    text
 }
 
 fn profiles() -> String {

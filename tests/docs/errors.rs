@@ -1,0 +1,104 @@
+//! The page of errors, held against the source: what can be emitted is explained, and nothing else is.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use voicegate::problem::CODES;
+
+const PAGE: &str = include_str!("../../docs/errors.md");
+
+/// Headings of this level that are a code: the code, and what follows up to the next heading.
+fn sections(level: &str) -> Vec<(&'static str, &'static str)> {
+    let sections = PAGE.split("\n#").filter_map(|section| {
+        let (code, text) = section.strip_prefix(&level[1..])?.strip_prefix(" `")?.split_once("`\n")?;
+        Some((code, text))
+    });
+    sections.collect()
+}
+
+#[test]
+fn every_code_has_a_section_and_every_section_a_code() {
+    let explained: BTreeSet<&str> = sections("##").into_iter().map(|(code, _)| code).collect();
+    let known: BTreeSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
+    assert_eq!(explained, known, "sections of docs/errors.md, codes in src/problem.rs");
+    assert_eq!(sections("##").len(), CODES.len(), "a code has two sections");
+}
+
+#[test]
+fn a_section_has_the_status_of_its_code_an_example_and_what_to_do() {
+    for (code, text) in sections("##") {
+        let (_, status, title) = CODES.iter().find(|(known, ..)| *known == code).expect("a known code");
+        assert!(text.contains(&format!("**{status}** {title}.")), "{code}: **{status}** {title}.");
+        assert!(text.contains("**What to do.**"), "{code} does not say what to do");
+        let example = text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+        let example = example.unwrap_or_else(|| panic!("{code} has no example"));
+        let example: serde_json::Value =
+            serde_json::from_str(example).unwrap_or_else(|error| panic!("{code}: {error}"));
+        assert_eq!(example["code"], code);
+        assert_eq!(example["type"], format!("/docs/errors#{code}"));
+        assert_eq!((&example["status"], &example["title"]), (&(*status).into(), &(*title).into()), "{code}");
+        serde_json::from_value::<voicegate::problem::Problem>(example).expect("a problem");
+    }
+}
+
+#[test]
+fn whatever_the_source_emits_is_a_known_code() {
+    let known: BTreeSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
+    let mut emitted = BTreeSet::new();
+    for (path, source) in sources() {
+        let mut found = literals_after(&source, "Problem::new(");
+        if path.ends_with("src/problem.rs") {
+            found.extend(literals_after(&source, "Self::new("));
+        }
+        // The tables from a kind of failure to its code.
+        for body in source.split("fn code(self) -> &'static str {").skip(1) {
+            found.extend(literals_after(body.split("\n    }\n").next().unwrap_or_default(), "=> "));
+            found.extend(literals_after(body.split("\n    }\n").next().unwrap_or_default(), "=> {"));
+        }
+        for code in found {
+            assert!(known.contains(code.as_str()), "{}: {code} is not in CODES", path.display());
+            emitted.insert(code);
+        }
+    }
+    let never: Vec<_> = known.iter().filter(|code| !emitted.contains(**code)).collect();
+    assert!(never.is_empty(), "explained, but never emitted: {never:?}");
+}
+
+#[test]
+fn every_warning_has_a_section_and_every_section_a_warning() {
+    let mut emitted = BTreeSet::new();
+    for (_, source) in sources() {
+        emitted.extend(literals_after(&source, "Warning { code: "));
+        emitted.extend(literals_after(&source, "Warning {\n        code: "));
+    }
+    let explained: BTreeSet<String> = sections("###").into_iter().map(|(code, _)| code.to_owned()).collect();
+    assert_eq!(explained, emitted, "sections of docs/errors.md, warnings in the source");
+}
+
+/// The text literals that follow directly, or after white space.
+fn literals_after(source: &str, lead: &str) -> Vec<String> {
+    let literals = source.split(lead).skip(1).filter_map(|rest| {
+        let (literal, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
+        Some(literal.to_owned())
+    });
+    literals.collect()
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut found) = (vec![root.join("src"), root.join("providers/src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path).expect("a source");
+                found.push((path, source));
+            }
+        }
+    }
+    found
+}
