@@ -77,9 +77,8 @@ fn lay_out(slug: &str, article: &Article, turn: &str) -> String {
         .replace("{title}", &article.title)
         .replace("{version}", env!("CARGO_PKG_VERSION"))
         .replace("{navigation}", &navigation)
-        .replace("{contents}", &contents(article))
         .replace("{turn}", turn)
-        .replace("{article}", &article.html)
+        .replace("{article}", &article.html.replacen("</h1>", &format!("</h1>{}", contents(article)), 1))
 }
 
 /// "On this page", where there is enough on it.

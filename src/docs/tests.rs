@@ -67,7 +67,7 @@ fn a_page_has_its_frame() {
         errors.contains("<h2 id=\"audio_unreadable\"><code>audio_unreadable</code>"),
         "an anchor for each code"
     );
-    for place in ["{title}", "{version}", "{navigation}", "{contents}", "{article}", "{turn}"] {
+    for place in ["{title}", "{version}", "{navigation}", "{article}", "{turn}"] {
         assert!(TEMPLATE.contains(place) && !errors.contains(place), "{place} is filled");
     }
     assert!(page("no-such-page").is_none());

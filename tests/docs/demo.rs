@@ -9,7 +9,7 @@ use std::{
 
 pub struct Demo {
     child: Child,
-    url: String,
+    pub url: String,
     key: String,
     /// Where the examples run.
     folder: tempfile::TempDir,

@@ -6,6 +6,7 @@
 mod demo;
 mod errors;
 mod examples;
+mod served;
 
 use std::{fmt::Write as _, path::Path, process::Command};
 
