@@ -118,7 +118,7 @@ pub struct SendError {
     pub detail: String,
     /// The provider wants no earlier retry than after this time.
     pub retry_after: Option<Duration>,
-    /// What was being done: `upload` or `dispatch`.
+    /// What was being done: `upload`, `dispatch` or `check`.
     pub stage: &'static str,
     pub upstream: Option<Upstream>,
 }

@@ -29,7 +29,7 @@ pub use capabilities::{Capabilities, Intake, ReplySupport};
 pub use error::{Disposition, SendError, SendErrorKind, Upstream};
 pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};
 pub use provider::{Context, Descriptor, Prepared, Provider};
-pub use recipient::{JidServer, Recipient, RecipientError};
+pub use recipient::{JidServer, Recipient, RecipientError, masked_number};
 pub use settings::{BaseUrl, ConfigError, Settings, without_values};
 
 /// Every adapter there is, in the order in which documentation lists them.

@@ -50,6 +50,15 @@ pub trait Provider: Debug + Send + Sync {
         prepared: Prepared,
         memory: &mut Memory,
     ) -> Result<Accepted, SendError>;
+
+    /// Asks the provider whether address and credentials are right and the account can send: one or two requests
+    /// that change nothing, cheap enough to be made every few minutes. Says what it found in a line for people,
+    /// numbers masked (`2 lines: +1205•••5597 HEALTHY, ...`).
+    ///
+    /// # Errors
+    /// [`SendError`], whose detail says what to change. Its kind is `Unauthorized`, `Misconfigured`,
+    /// `RateLimited`, `NotReady` or `Unavailable`.
+    async fn check(&self, cx: &Context) -> Result<String, SendError>;
 }
 
 /// What an adapter is given for one attempt instead of making it itself.

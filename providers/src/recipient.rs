@@ -108,6 +108,18 @@ impl Recipient {
     }
 }
 
+/// A phone number as people may see it who need not know it: `+1555•••4567`.
+pub fn masked_number(number: &str) -> String {
+    let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
+    if digits.len() < 7 {
+        return "•••".to_owned();
+    }
+    // Of a short number, four and four would be nearly all.
+    let shown = if digits.len() < 11 { 2 } else { 4 };
+    let (start, end) = (&digits[..shown], &digits[digits.len() - shown..]);
+    format!("+{}•••{}", start.iter().collect::<String>(), end.iter().collect::<String>())
+}
+
 fn phone(text: &str) -> Option<Recipient> {
     let digits: String = text[1..].chars().filter(|c| !matches!(c, ' ' | '-' | '(' | ')')).collect();
     let possible = (7..=15).contains(&digits.len())
@@ -199,6 +211,15 @@ mod tests {
             "+1555\n1234567",
         ] {
             assert!(matches!(parse(text), Err(RecipientError::Invalid(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_masked_number_keeps_its_ends() {
+        for (number, masked) in
+            [("+15551234567", "+1555•••4567"), ("+1234567", "+12•••67"), ("911", "•••"), ("secret", "•••")]
+        {
+            assert_eq!(masked_number(number), masked, "{number}");
         }
     }
 

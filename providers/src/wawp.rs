@@ -26,7 +26,7 @@ use crate::{
     Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Form, Intake, JidServer, Memory,
     OutboundNote, Prepared, Provider, Recipient, RecipientError, ReplySupport, SendError, SendErrorKind,
     Settings, Upstream,
-    wire::{self, Answer},
+    wire::{self, Answer, NoAnswer},
 };
 
 pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
@@ -164,7 +164,7 @@ impl Provider for Wawp {
         prepared: Prepared,
         _: &mut Memory,
     ) -> Result<Accepted, SendError> {
-        let answer = wire::call(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
+        let answer = wire::call(cx, prepared.request).await.map_err(NoAnswer::in_dispatch)?;
         let body = answer.json();
         if answer.status.is_success() && !reports_failure(&body) {
             return match message_id(&body) {
@@ -173,6 +173,10 @@ impl Provider for Wawp {
             };
         }
         Err(self.refused(cx.now, note, &answer, &body))
+    }
+
+    async fn check(&self, cx: &Context) -> Result<String, SendError> {
+        self.session(cx).await.map_err(|error| error.at("check"))
     }
 }
 
@@ -220,15 +224,25 @@ fn status_in(body: &Value) -> Option<u16> {
 
 impl Wawp {
     fn refused(&self, now: Timestamp, note: &OutboundNote, answer: &Answer, body: &Value) -> SendError {
-        let http = answer.status.as_u16();
-        let status = if answer.status.is_success() { status_in(body) } else { Some(http) };
+        let (kind, detail) = judge(status_of(answer, body), &words(answer, body));
+        self.error(now, kind, detail, answer, body, &note.audio.link_secrets())
+    }
+
+    /// An error with what the provider itself said, cleared of our secrets and those of `link`.
+    fn error(
+        &self,
+        now: Timestamp,
+        kind: SendErrorKind,
+        detail: &str,
+        answer: &Answer,
+        body: &Value,
+        link: &[SecretString],
+    ) -> SendError {
         let code = [&body["code"], &body["error"]].into_iter().find_map(Value::as_str);
-        let (kind, detail) = judge(status, &words(answer, body));
-        let link = note.audio.link_secrets();
-        let secrets: Vec<_> = link.iter().chain([&self.access_token]).chain(&self.callback_token).collect();
+        let secrets = self.secrets(link);
         let quote = |text: &str| wire::quote(text, &secrets);
         let mut error = SendError::new(kind, detail).from_upstream(Upstream {
-            status: Some(http),
+            status: Some(answer.status.as_u16()),
             code: code.and_then(|code| wire::identifier(code, &secrets)),
             message: body["message"].as_str().or(code).map(quote),
             trace: None,
@@ -236,6 +250,41 @@ impl Wawp {
         error.retry_after = wire::retry_after(&answer.headers, now);
         error
     }
+
+    fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
+        link.iter().chain([&self.access_token]).chain(&self.callback_token).collect()
+    }
+
+    /// The state of the WhatsApp session: <https://api.wawp.net/en/docs/v2/session/info>. A POST, because a GET
+    /// would have the credentials in its query.
+    async fn session(&self, cx: &Context) -> Result<String, SendError> {
+        let credentials =
+            json!({"instance_id": self.instance_id, "access_token": self.access_token.expose_secret()});
+        let url = self.api.join(&["v2", "session", "info"]);
+        let request = wire::json_request(Method::POST, url, Some(&credentials));
+        let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
+        let body = answer.json();
+        if !answer.status.is_success() || reports_failure(&body) {
+            let (kind, detail) = judge_check(status_of(&answer, &body), &words(&answer, &body));
+            return Err(self.error(cx.now, kind, detail, &answer, &body, &[]));
+        }
+        let state = body["status"].as_str();
+        if state == Some("WORKING") {
+            return Ok("instance WORKING".to_owned());
+        }
+        let (kind, detail) = judge_state(state);
+        let upstream = Upstream {
+            status: Some(answer.status.as_u16()),
+            code: state.and_then(|state| wire::identifier(state, &self.secrets(&[]))),
+            ..Upstream::default()
+        };
+        Err(SendError::new(kind, detail).from_upstream(upstream))
+    }
+}
+
+/// The status that counts: where the answer itself says 2xx, the one in its body.
+fn status_of(answer: &Answer, body: &Value) -> Option<u16> {
+    if answer.status.is_success() { status_in(body) } else { Some(answer.status.as_u16()) }
 }
 
 /// Everything in an answer that may hold an error code: which field has it depends on the part of Wawp that
@@ -285,5 +334,63 @@ fn judge(status: Option<u16>, words: &str) -> (SendErrorKind, &'static str) {
             "the provider answered with a redirect, so the note may or may not arrive; check base_url",
         ),
         _ => (Kind::Rejected, "the provider refused the note"),
+    }
+}
+
+/// The states of a session that cannot send, and the way out of each:
+/// <https://docs.wawp.net/wawps-session-lifecycle-1300479m0>.
+fn judge_state(state: Option<&str>) -> (SendErrorKind, &'static str) {
+    use SendErrorKind as Kind;
+
+    match state {
+        Some("STARTING") => (Kind::NotReady, "the WhatsApp session is starting; try again in a minute"),
+        Some("SCAN_QR_CODE") => (
+            Kind::Misconfigured,
+            "the WhatsApp session is not linked; scan its QR code with the phone, at the provider's dashboard",
+        ),
+        Some("STOPPED") => {
+            (Kind::Misconfigured, "the WhatsApp session is stopped; start it at the provider's dashboard")
+        }
+        Some("FAILED") => (
+            Kind::Misconfigured,
+            "the WhatsApp session has failed; restart it, and where that does not help log out and link it again",
+        ),
+        Some(_) => (
+            Kind::Misconfigured,
+            "the WhatsApp session is in no state that can send; look at it at the provider's dashboard",
+        ),
+        None => (Kind::Misconfigured, "the answer is not this provider's; check base_url"),
+    }
+}
+
+/// [`judge`] for a question about the account, read from top to bottom.
+fn judge_check(status: Option<u16>, words: &str) -> (SendErrorKind, &'static str) {
+    use SendErrorKind as Kind;
+
+    let says = |code: &str| words.contains(code);
+    match status {
+        Some(429) => (Kind::RateLimited, "the provider limits the rate of this account; try again later"),
+        Some(401) => (Kind::Unauthorized, "the provider refused the access token; renew it"),
+        _ if says("wawp_upstream_error") => {
+            (Kind::Unavailable, "the provider lost touch with WhatsApp; try again later")
+        }
+        Some(500..=599 | 408) => (Kind::Unavailable, "the provider has a fault; try again later"),
+        _ if says("invalid_session") => (
+            Kind::Misconfigured,
+            "the provider knows no such session: check instance_id, or link the session again",
+        ),
+        Some(403) => (
+            Kind::Misconfigured,
+            "the account may not do this: its quota is used up or its plan does not allow it",
+        ),
+        Some(404) => (
+            Kind::Misconfigured,
+            "the provider knows no such session: check base_url and instance_id, or link the session again",
+        ),
+        Some(300..=399) => (Kind::Misconfigured, "the provider answered with a redirect; check base_url"),
+        _ => (
+            Kind::Misconfigured,
+            "the provider refused to tell the session's state; check base_url, instance_id and access_token",
+        ),
     }
 }

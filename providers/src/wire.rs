@@ -68,6 +68,17 @@ impl NoAnswer {
         SendError::new(kind, detail)
     }
 
+    /// The error for a request that only asks how things are.
+    pub fn in_check(self) -> SendError {
+        let detail = match self {
+            Self::NotSent | Self::Forbidden => {
+                "no connection to the provider came about; check base_url, and that this machine may reach it"
+            }
+            Self::Lost => "the provider gave no whole answer in time; check base_url, or try again later",
+        };
+        SendError::new(SendErrorKind::Unavailable, detail)
+    }
+
     /// The error for the one request that must not be repeated blindly.
     pub fn in_dispatch(self) -> SendError {
         match self {

@@ -13,6 +13,7 @@
 //! * The line and the service belong to the chat, so `from` only narrows the search for it.
 
 mod chats;
+mod check;
 mod errors;
 mod uploads;
 
@@ -224,6 +225,10 @@ impl Provider for Linq {
             _ => refusal.into_error(Step::Dispatch),
         })
     }
+
+    async fn check(&self, cx: &Context) -> Result<String, SendError> {
+        self.lines(cx).await.map_err(|error| error.at("check"))
+    }
 }
 
 /// How the recipient will see the note, if the tenant allows that.
@@ -265,8 +270,12 @@ impl Linq {
 
     fn refusal(&self, cx: &Context, note: &OutboundNote, answer: &Answer) -> Refusal {
         let link = note.audio.link_secrets();
-        let secrets: Vec<_> = link.iter().chain([&self.token]).chain(&self.webhook_secret).collect();
+        let secrets: Vec<_> = link.iter().chain(self.secrets()).collect();
         Refusal::read(answer, cx.now, &secrets)
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &SecretString> {
+        std::iter::once(&self.token).chain(&self.webhook_secret)
     }
 
     fn accepted(&self, answer: &Answer) -> Result<Accepted, SendError> {

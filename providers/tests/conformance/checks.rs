@@ -1,10 +1,12 @@
 //! What every adapter owes, whatever the provider. No provider is named here.
 
-use std::{fmt::Debug, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
 use libtest_mimic::Failed;
 use serde_json::Value;
-use voicegate_providers::{Degrade, Descriptor, Disposition, Form, Memory, SendErrorKind, Settings};
+use voicegate_providers::{
+    Degrade, Descriptor, Disposition, Form, Memory, SendError, SendErrorKind, Settings,
+};
 
 use crate::{
     fixture::{Answer, Fixture},
@@ -140,22 +142,21 @@ fn accepted(descriptor: &Descriptor, fixture: &Fixture, attempt: &Attempt) -> Ou
         format!("{:?}{}", shown.headers, String::from_utf8_lossy(&shown.body)).contains(&attempt.note.id);
     let provider = run::build(descriptor, run::example(descriptor));
     equal("idempotency key on the wire", &key, &provider.capabilities().idempotent_send)?;
-    snapshot(descriptor, fixture, attempt);
+    snapshot(descriptor, &fixture.name, &attempt.requests, &attempt.secrets);
     Ok(())
 }
 
-fn snapshot(descriptor: &Descriptor, fixture: &Fixture, attempt: &Attempt) {
-    let requests: Vec<String> =
-        attempt.requests.iter().map(|request| printed(request, &attempt.secrets)).collect();
+pub fn snapshot(descriptor: &Descriptor, name: &str, requests: &[Recorded], secrets: &BTreeSet<String>) {
+    let requests: Vec<String> = requests.iter().map(|request| printed(request, secrets)).collect();
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(crate::fixture::folder(descriptor.name).join("requests"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!(fixture.name.as_str(), requests.join("\n\n")));
+    settings.bind(|| insta::assert_snapshot!(name, requests.join("\n\n")));
 }
 
 /// A request as a reader wants it, with everything that differs from run to run taken out.
-fn printed(request: &Recorded, secrets: &std::collections::BTreeSet<String>) -> String {
+fn printed(request: &Recorded, secrets: &BTreeSet<String>) -> String {
     let json: Option<Value> = serde_json::from_slice(&request.body).ok();
     let mut text = format!("{} {}\n", request.method, request.target);
     for (name, value) in &request.headers {
@@ -176,23 +177,33 @@ fn printed(request: &Recorded, secrets: &std::collections::BTreeSet<String>) -> 
 
 /// What holds for every attempt, however it ends.
 fn clean(attempt: &Attempt) -> Outcome {
-    for request in &attempt.requests {
-        let target = &request.target;
-        let leaked = attempt.secrets.iter().any(|secret| target.contains(secret));
-        ensure(!leaked, || format!("a secret in the URL of {} {target}", request.method))?;
-        let lengths = request.headers.iter().filter(|(name, _)| name == "content-length").count();
-        ensure(lengths <= 1, || format!("Content-Length twice in {} {target}", request.method))?;
-        ensure(!target.starts_with('('), || format!("{target} does not keep the path of base_url"))?;
-    }
+    clean_requests(&attempt.requests, &attempt.secrets)?;
     let Err(error) = &attempt.result else { return Ok(()) };
     ensure(!error.detail.is_empty(), || "an error that says nothing".into())?;
     let shown = format!("{error} {error:?}");
     let number: String = attempt.note.to.to_string().chars().filter(char::is_ascii_digit).collect();
     ensure(number.len() < 7 || !shown.contains(&number), || format!("a phone number in {shown}"))?;
-    // The provider's words are for the tenant: a number may be in them, a secret may not.
+    keeps_secrets(error, &attempt.secrets)
+}
+
+pub fn clean_requests(requests: &[Recorded], secrets: &BTreeSet<String>) -> Outcome {
+    for request in requests {
+        let target = &request.target;
+        let leaked = secrets.iter().any(|secret| target.contains(secret));
+        ensure(!leaked, || format!("a secret in the URL of {} {target}", request.method))?;
+        let lengths = request.headers.iter().filter(|(name, _)| name == "content-length").count();
+        ensure(lengths <= 1, || format!("Content-Length twice in {} {target}", request.method))?;
+        ensure(!target.starts_with('('), || format!("{target} does not keep the path of base_url"))?;
+    }
+    Ok(())
+}
+
+/// The provider's words are for the tenant: a number may be in them, a secret may not.
+pub fn keeps_secrets(error: &SendError, secrets: &BTreeSet<String>) -> Outcome {
+    let shown = format!("{error} {error:?}");
     let told = error.upstream.clone().unwrap_or_default();
     let told = [told.code, told.message, told.trace].map(Option::unwrap_or_default).join(" ");
-    for secret in &attempt.secrets {
+    for secret in secrets {
         ensure(!shown.contains(secret) && !told.contains(secret), || format!("{secret} in {shown} {told}"))?;
     }
     Ok(())
@@ -207,7 +218,7 @@ pub enum At {
     Dispatch,
 }
 
-const NOBODY_KNOWS: &[SendErrorKind] = &[SendErrorKind::OutcomeUnknown];
+pub const NOBODY_KNOWS: &[SendErrorKind] = &[SendErrorKind::OutcomeUnknown];
 const NOT_UNDERSTOOD: &[SendErrorKind] = &[SendErrorKind::Unexpected, SendErrorKind::OutcomeUnknown];
 
 /// Name, answer, and how an adapter may name it in dispatch.
@@ -280,19 +291,12 @@ pub async fn refused_connection(descriptor: &Descriptor, ok: &Fixture, gone: Gon
     equal("kind", &kind, &Some(SendErrorKind::Unavailable))
 }
 
-/// A provider that repeats everything it was told, in every place where an adapter might read.
+/// A provider that repeats everything it was told.
 pub async fn echo(descriptor: &Descriptor, ok: &Fixture, at: At, status: &str) -> Outcome {
     let probe = attempt(descriptor, ok, LONG, Gone::Never).await;
     let said: Vec<&str> = probe.secrets.iter().map(String::as_str).collect();
     let said = format!("{} {} to {}", said.join(" "), probe.note.audio.link, probe.note.to);
-    let inner = serde_json::json!({"message": said, "code": said, "type": said, "description": said});
-    let bodies = [
-        serde_json::json!({"error": inner, "message": said, "code": said, "trace_id": said}).to_string(),
-        serde_json::json!({"error": said, "status": 400}).to_string(),
-        said.clone(),
-        format!("<error><message>{said}</message></error>"),
-    ];
-    for body in bodies {
+    for body in echoes(&said) {
         let (mut fixture, place) = (ok.clone(), place(ok, at));
         fixture.script.truncate(place + 1);
         fixture.script[place].answer = Answer::new(&format!("{status}\r\nX-Trace-ID: {said}"), &body);
@@ -303,6 +307,17 @@ pub async fn echo(descriptor: &Descriptor, ok: &Fixture, at: At, status: &str) -
         }
     }
     Ok(())
+}
+
+/// Answers that repeat `said` in every place where an adapter might read.
+pub fn echoes(said: &str) -> [String; 4] {
+    let inner = serde_json::json!({"message": said, "code": said, "type": said, "description": said});
+    [
+        serde_json::json!({"error": inner, "message": said, "code": said, "trace_id": said}).to_string(),
+        serde_json::json!({"error": said, "status": 400}).to_string(),
+        said.to_owned(),
+        format!("<error><message>{said}</message></error>"),
+    ]
 }
 
 /// Only forms that the tenant allows are ever announced.

@@ -1,4 +1,4 @@
-//! The files in `fixtures/<provider>/send/`: what the provider answers, and what must come of it.
+//! The files in `fixtures/<provider>/send/` and `.../check/`: what the provider answers, and what must come of it.
 //!
 //! ```text
 //! # Where this answer comes from: a link, and when it was read.
@@ -13,7 +13,8 @@
 //! {"attachment_id": "..."}
 //! ```
 //!
-//! The file name up to its first dot is the expected end: `ok`, or the name of a `SendErrorKind`. A path
+//! The file name up to its first dot is the expected end: `ok`, or the name of a `SendErrorKind`. Of the `@` lines,
+//! `check` knows `@settings`, `@expect.retry_after` and, for what it reports, `@expect.report`. A path
 //! without `?` leaves the query to the snapshot. `Content-Length` is added. In the whole file `{{size}}` and
 //! `{{sha256}}` stand for those of the audio; in answers `{{base}}` for the `base_url` in use and
 //! `{{elsewhere}}` for the same server by another name.
@@ -46,6 +47,8 @@ pub struct Fixture {
     /// Not looked at where absent; JSON `null` means that nothing may be remembered.
     pub recipient_after: Option<Value>,
     pub note_after: Option<Value>,
+    /// What a check says.
+    pub report: Option<String>,
     pub script: Vec<Exchange>,
 }
 
@@ -98,9 +101,9 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Every fixture of a provider, by name. An adapter without any is an adapter that nobody tested.
-pub fn load_all(provider: &str) -> Vec<Fixture> {
-    let Ok(entries) = fs::read_dir(folder(provider).join("send")) else { return Vec::new() };
+/// Every fixture of a provider for `send` or `check`, by name. An adapter without any is one that nobody tested.
+pub fn load_all(provider: &str, what: &str) -> Vec<Fixture> {
+    let Ok(entries) = fs::read_dir(folder(provider).join(what)) else { return Vec::new() };
     let mut fixtures: Vec<Fixture> = entries
         .map(|entry| entry.expect("a directory entry").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "http"))
@@ -133,6 +136,7 @@ pub fn parse(name: &str, text: &str) -> Result<Fixture, String> {
         retry_after: None,
         recipient_after: None,
         note_after: None,
+        report: None,
         script: Vec::new(),
     };
     let front = parts.next().unwrap_or_default();
@@ -171,6 +175,7 @@ fn directive(fixture: &mut Fixture, key: &str, value: &str) -> Result<(), serde_
         "@expect.retry_after" => fixture.retry_after = Some(serde_json::from_str(value)?),
         "@expect.recipient" => fixture.recipient_after = Some(serde_json::from_str(value)?),
         "@expect.note" => fixture.note_after = Some(serde_json::from_str(value)?),
+        "@expect.report" => fixture.report = Some(value.to_owned()),
         _ => return Err(serde::de::Error::custom("no such directive")),
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The suite that every adapter passes. It goes by `PROVIDERS` and by the files in `fixtures/`, so that a new
 //! adapter is tested by being registered; `README.md` says what to bring.
 
+mod account;
 mod checks;
 mod fixture;
 mod run;
@@ -18,6 +19,12 @@ use crate::{
 /// Ends that every provider has, so every adapter shows how it reads them.
 const OWED: &[&str] = &["ok", "unauthorized", "rejected", "rate_limited", "outcome_unknown", "unexpected"];
 
+/// The same for `check`.
+const OWED_CHECKS: &[&str] = &["ok", "unauthorized"];
+
+/// With which a provider may repeat what it was told.
+const STATUSES: [&str; 3] = ["400 Bad Request", "500 Internal Server Error", "200 OK"];
+
 fn main() {
     let trials = PROVIDERS.iter().flat_map(|descriptor| trials(descriptor)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
@@ -25,27 +32,69 @@ fn main() {
 
 fn trials(descriptor: &'static Descriptor) -> Vec<Trial> {
     let name = |test: &str| format!("{}::{test}", descriptor.name);
-    let fixtures = fixture::load_all(descriptor.name);
-    let have: Vec<String> = fixtures.iter().map(|fixture| fixture.name.clone()).collect();
+    let fixtures = fixture::load_all(descriptor.name, "send");
+    let checks = fixture::load_all(descriptor.name, "check");
+    let names = |fixtures: &[Fixture]| fixtures.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
+    let (have, have_checks) = (names(&fixtures), names(&checks));
     let mut trials = vec![
         Trial::test(name("settings"), || checks::settings(descriptor)),
         Trial::test(name("capabilities"), || checks::capabilities(descriptor)),
-        Trial::test(name("fixtures"), move || owed(descriptor, &have)),
+        Trial::test(name("fixtures"), move || owed(descriptor, "send", OWED, &have)),
+        Trial::test(name("check::fixtures"), move || owed(descriptor, "check", OWED_CHECKS, &have_checks)),
     ];
     trials.extend(fixtures.iter().cloned().map(|fixture| {
         let test = name(&format!("send::{}", fixture.name));
         Trial::test(test, move || wait(checks::send(descriptor, &fixture)))
     }));
-    let Some(ok) = fixtures.into_iter().find(|fixture| fixture.name == "ok") else { return trials };
-    trials.extend(generated(descriptor, &ok));
+    let ok = fixtures.into_iter().find(|fixture| fixture.name == "ok");
+    trials.extend(account_trials(descriptor, checks, ok.as_ref()));
+    trials.extend(ok.iter().flat_map(|ok| generated(descriptor, ok)));
     trials
 }
 
-fn owed(descriptor: &Descriptor, have: &[String]) -> Outcome {
+/// Everything about `check`.
+fn account_trials(
+    descriptor: &'static Descriptor,
+    fixtures: Vec<Fixture>,
+    send: Option<&Fixture>,
+) -> Vec<Trial> {
+    let name = |test: String| format!("{}::check::{test}", descriptor.name);
+    let ok = fixtures.iter().find(|fixture| fixture.name == "ok").cloned();
+    let mut trials: Vec<Trial> = fixtures
+        .into_iter()
+        .map(|fixture| {
+            let send = send.cloned();
+            Trial::test(name(fixture.name.clone()), move || {
+                wait(account::account(descriptor, &fixture, send.as_ref()))
+            })
+        })
+        .collect();
+    let Some(ok) = ok else { return trials };
+    for place in 0..ok.script.len() {
+        for (fault, answer, kinds) in checks::faults() {
+            let ok = ok.clone();
+            trials.push(Trial::test(name(format!("fault::{}::{fault}", place + 1)), move || {
+                wait(account::fault(descriptor, &ok, place, answer, kinds))
+            }));
+        }
+        for status in STATUSES {
+            let ok = ok.clone();
+            trials.push(Trial::test(name(format!("echo::{}::{}", place + 1, &status[..3])), move || {
+                wait(account::echo(descriptor, &ok, place, status))
+            }));
+        }
+    }
+    trials.push(Trial::test(name("refused".to_owned()), move || {
+        wait(account::refused_connection(descriptor, &ok))
+    }));
+    trials
+}
+
+fn owed(descriptor: &Descriptor, what: &str, kinds: &[&str], have: &[String]) -> Outcome {
     let has = |kind: &&&str| have.iter().any(|name| name.split('.').next() == Some(**kind));
-    let missing: Vec<&str> = OWED.iter().filter(|kind| !has(kind)).copied().collect();
+    let missing: Vec<&str> = kinds.iter().filter(|kind| !has(kind)).copied().collect();
     checks::ensure(missing.is_empty() && have.iter().any(|name| name == "ok"), || {
-        format!("fixtures/{}/send/ has no .http file for: {}", descriptor.name, missing.join(", "))
+        format!("fixtures/{}/{what}/ has no .http file for: {}", descriptor.name, missing.join(", "))
     })
 }
 
@@ -64,7 +113,7 @@ fn generated(descriptor: &'static Descriptor, ok: &Fixture) -> Vec<Trial> {
                 wait(checks::fault(descriptor, &ok, at, answer, kinds))
             }));
         }
-        for status in ["400 Bad Request", "500 Internal Server Error", "200 OK"] {
+        for status in STATUSES {
             let ok = ok.clone();
             trials.push(Trial::test(name(format!("echo::{step}::{}", &status[..3])), move || {
                 wait(checks::echo(descriptor, &ok, at, status))

@@ -36,6 +36,15 @@ pub struct Attempt {
     pub note: OutboundNote,
 }
 
+/// What came of a check.
+pub struct Checked {
+    pub result: Result<String, SendError>,
+    pub requests: Vec<Recorded>,
+    pub problems: Vec<String>,
+    pub endless_bytes: usize,
+    pub secrets: BTreeSet<String>,
+}
+
 pub fn example(descriptor: &Descriptor) -> Map<String, Value> {
     serde_json::from_str(descriptor.example).expect("an example in JSON")
 }
@@ -44,10 +53,10 @@ pub fn build(descriptor: &Descriptor, settings: Map<String, Value>) -> Arc<dyn P
     (descriptor.build)(Settings::new(settings)).expect("settings that suffice")
 }
 
-/// Every value that must stay hidden.
+/// Every setting that must stay hidden.
 pub fn secrets(settings: &Map<String, Value>) -> BTreeSet<String> {
     let values = settings.values().filter_map(Value::as_str).filter(|value| value.contains("secret"));
-    values.chain(["secret-link-token"]).map(str::to_owned).collect()
+    values.map(str::to_owned).collect()
 }
 
 pub fn context(timeout: Duration, allow_loopback: bool) -> Context {
@@ -135,7 +144,8 @@ pub async fn attempt(descriptor: &Descriptor, fixture: &Fixture, timeout: Durati
     let mut settings = example(descriptor);
     settings.insert("base_url".to_owned(), stub.base_url().into());
     settings.extend(fixture.settings.clone());
-    let secrets = secrets(&settings);
+    let mut secrets = secrets(&settings);
+    secrets.insert("secret-link-token".to_owned());
     let provider = build(descriptor, settings);
     let (cx, note) = (context(timeout, fixture.allow_loopback), note(&*provider, fixture));
     let mut memory = fixture.memory.clone();
@@ -160,6 +170,21 @@ pub async fn attempt(descriptor: &Descriptor, fixture: &Fixture, timeout: Durati
     }
     let endless_bytes = stub.endless_bytes();
     Attempt { result, form, dispatched, memory, requests, problems, endless_bytes, secrets, note }
+}
+
+pub async fn check(descriptor: &Descriptor, fixture: &Fixture, timeout: Duration, gone: bool) -> Checked {
+    let mut stub = Stub::start(fixture.script.clone()).await;
+    let mut settings = example(descriptor);
+    settings.insert("base_url".to_owned(), stub.base_url().into());
+    settings.extend(fixture.settings.clone());
+    let secrets = secrets(&settings);
+    let provider = build(descriptor, settings);
+    if gone {
+        stub.stop().await;
+    }
+    let result = provider.check(&context(timeout, false)).await;
+    let (requests, problems, endless_bytes) = (stub.requests(), stub.problems(), stub.endless_bytes());
+    Checked { result, requests, problems, endless_bytes, secrets }
 }
 
 fn dispatch_line(prepared: &Prepared) -> (String, String) {
