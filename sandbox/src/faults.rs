@@ -51,8 +51,12 @@ pub enum Operation {
     Chats,
     /// Linq `/v3/messages` and `/v3/chats/{id}/messages`.
     Messages,
+    /// Linq `/v3/phone_numbers`.
+    Lines,
     /// Wawp `/v2/send/voice`.
     Voice,
+    /// Wawp `/v2/session/info`.
+    Session,
     /// Everything else that an emulator answers.
     Other,
 }
@@ -66,7 +70,9 @@ impl Operation {
             Self::Upload => "upload",
             Self::Chats => "chats",
             Self::Messages => "messages",
+            Self::Lines => "lines",
             Self::Voice => "voice",
+            Self::Session => "session",
             Self::Other => "other",
         }
     }
@@ -150,7 +156,11 @@ pub enum FaultAction {
 /// Names the emulated operation; `None` for the page and the control API, which are never disturbed.
 fn classify(method: &Method, path: &str) -> Option<(Provider, Operation)> {
     if path.starts_with("/wawp/") {
-        let operation = if path == "/wawp/v2/send/voice" { Operation::Voice } else { Operation::Other };
+        let operation = match path {
+            "/wawp/v2/send/voice" => Operation::Voice,
+            "/wawp/v2/session/info" => Operation::Session,
+            _ => Operation::Other,
+        };
         return Some((Provider::Wawp, operation));
     }
     let path = path.strip_prefix("/linq/")?;
@@ -161,6 +171,7 @@ fn classify(method: &Method, path: &str) -> Option<(Provider, Operation)> {
         ["v3", "chats", _, "messages"] | ["v3", "messages", ..] => Operation::Messages,
         ["v3", "chats"] | ["v3", "chats", _] => Operation::Chats,
         ["v3", "attachments", ..] => Operation::Attachments,
+        ["v3", "phone_numbers"] => Operation::Lines,
         _ => Operation::Other,
     };
     Some((Provider::Linq, operation))

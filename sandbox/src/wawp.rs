@@ -1,11 +1,12 @@
-//! Wawp, `POST /v2/send/voice`: <https://api.wawp.net/en/docs/v2/send/voice>.
+//! Wawp, `POST /v2/send/voice`: <https://api.wawp.net/en/docs/v2/send/voice>, and the state of the session:
+//! <https://api.wawp.net/en/docs/v2/session/info>.
 
 use std::time::Duration;
 
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
+use axum::routing::any;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -28,9 +29,8 @@ const ME: &str = "12025550100@c.us";
 pub(crate) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/v2/send/voice", any(send_voice))
-        .route("/v2/session/info", post(session_info))
+        .route("/v2/session/info", any(session_info))
         .fallback(unknown)
-        .method_not_allowed_fallback(not_post)
         .with_state(sandbox.clone())
 }
 
@@ -69,9 +69,20 @@ async fn unknown() -> WawpError {
     WawpError::new(404, "rest_no_route", "No route was found matching the URL and request method.")
 }
 
-/// The real one takes GET as well, with everything in the query; its own documents advise against it.
-async fn not_post() -> WawpError {
-    WawpError::new(405, "method_not_allowed", "Use POST with a JSON body: a query ends up in logs.")
+/// A POST without credentials in its query. The real one takes GET as well, with everything in the query; its own
+/// documents advise against it.
+fn only_post(sandbox: &Sandbox, method: &Method, uri: &Uri) -> Result<(), WawpError> {
+    let leaks = |query: &&str| query.contains("access_token") || query.contains("instance_id");
+    if let Some(query) = uri.query().filter(leaks) {
+        report_leak(sandbox, method, uri.path(), query);
+        return Err(WawpError::bad(
+            "voicegate sandbox: credentials in the URL end up in every log on the way. Send them in the JSON body.",
+        ));
+    }
+    if method == Method::POST {
+        return Ok(());
+    }
+    Err(WawpError::new(405, "method_not_allowed", "Use POST with a JSON body: a query ends up in logs."))
 }
 
 pub(crate) fn scripted(status: u16) -> Response {
@@ -124,10 +135,16 @@ fn authenticate(
 
 async fn session_info(
     State(sandbox): State<Sandbox>,
+    method: Method,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, WawpError> {
-    authenticate(&sandbox, &headers, &body)?;
+    only_post(&sandbox, &method, &uri)?;
+    let request = authenticate(&sandbox, &headers, &body)?;
+    if let Some(name) = request.keys().find(|name| !matches!(name.as_str(), "instance_id" | "access_token")) {
+        return Err(WawpError::bad(format!("Unknown parameter: {name}")));
+    }
     Ok(Json(json!({
         "name": sandbox.inner.options.wawp_instance_id,
         "status": "WORKING",
@@ -148,20 +165,11 @@ struct Voice {
 async fn send_voice(
     State(sandbox): State<Sandbox>,
     method: Method,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, WawpError> {
-    if let Some(query) = query.filter(|query| query.contains("access_token") || query.contains("instance_id"))
-    {
-        report_leak(&sandbox, &query);
-        return Err(WawpError::bad(
-            "voicegate sandbox: credentials in the URL end up in every log on the way. Send them in the JSON body.",
-        ));
-    }
-    if method != Method::POST {
-        return Err(not_post().await);
-    }
+    only_post(&sandbox, &method, &uri)?;
     let request = authenticate(&sandbox, &headers, &body)?;
     let voice = read(&request)?;
     let fetched = sandbox.inner.fetcher.get(&voice.url, MAX_BYTES, FETCH_TIMEOUT).await;
@@ -205,7 +213,7 @@ async fn send_voice(
 }
 
 /// Nothing was delivered, but somebody should see it on the page.
-fn report_leak(sandbox: &Sandbox, query: &str) {
+fn report_leak(sandbox: &Sandbox, method: &Method, path: &str, query: &str) {
     let entry = LedgerEntry {
         id: Uuid::new_v4(),
         provider: "wawp",
@@ -215,7 +223,7 @@ fn report_leak(sandbox: &Sandbox, query: &str) {
         message_id: String::new(),
         form: "refused",
         service: None,
-        via: "POST /v2/send/voice, refused".into(),
+        via: format!("{method} {path}, refused"),
         filename: None,
         mime_type: None,
         size_bytes: 0,

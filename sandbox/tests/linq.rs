@@ -16,7 +16,22 @@ async fn a_bearer_token_is_needed_and_every_answer_has_a_trace() {
     let good = server.linq_get("/v3/chats").send().await.unwrap();
     assert_eq!(good.headers()["x-trace-id"].len(), 32);
     linq_error(server.linq_get("/v3/nothing").send().await.unwrap(), 404, 2001).await;
-    assert_eq!(server.linq_get("/v3/phone_numbers").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn the_lines_of_the_account_are_a_plain_question() {
+    let server = Server::start().await;
+    let good = server.linq_get("/v3/phone_numbers").send().await.unwrap();
+    assert_eq!(good.status(), 200);
+    let lines: Value = good.json().await.unwrap();
+    assert_eq!(lines["phone_numbers"][0]["phone_number"], "+12052535597");
+    assert_eq!(lines["phone_numbers"][0]["reputation"]["status"], "HEALTHY");
+    let url = format!("{}/linq/v3/phone_numbers", server.base);
+    linq_error(server.client.get(&url).send().await.unwrap(), 401, 2004).await;
+    linq_error(server.linq_get("/v3/phone_numbers?limit=1").send().await.unwrap(), 400, 1005).await;
+    linq_error(server.linq_post("/v3/phone_numbers", json!({})).send().await.unwrap(), 404, 2001).await;
+    assert!(server.sandbox.requests().iter().all(|request| request.operation == "lines"));
+    assert!(server.sandbox.ledger().is_empty());
 }
 
 #[tokio::test]

@@ -146,3 +146,42 @@ async fn with_convert_wawp_takes_other_audio() {
     body["file[url]"] = json!(format!("{nonsense}/note.wav"));
     refused(&server, body, 400, "bad_format").await;
 }
+
+#[tokio::test]
+async fn the_state_of_the_session_is_told_to_its_owner() {
+    let server = Server::start().await;
+    let url = format!("{}/wawp/v2/session/info", server.base);
+    let ask = async |body: Value| server.client.post(&url).json(&body).send().await.unwrap();
+    let good = json!({"instance_id": "SANDBOX00001", "access_token": "sandbox-wawp-token"});
+    let answer = ask(good.clone()).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.json::<Value>().await.unwrap()["status"], "WORKING");
+    for (field, value, status, code) in [
+        ("access_token", json!("wrong"), 401, "invalid_token"),
+        ("access_token", Value::Null, 401, "missing_token"),
+        ("instance_id", json!("OTHER0000001"), 404, "invalid_session"),
+        ("instance_id", Value::Null, 400, "bad_request"),
+        ("chatId", json!("15551234567@c.us"), 400, "bad_request"),
+    ] {
+        let mut body = good.clone();
+        body[field] = value;
+        let answer = ask(body.clone()).await;
+        let got = answer.status().as_u16();
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!((got, &answer["code"]), (status, &json!(code)), "{body}");
+    }
+    assert_eq!(server.client.get(&url).send().await.unwrap().status(), 405);
+    assert!(server.sandbox.ledger().is_empty());
+
+    let leaked = format!("{url}?instance_id=SANDBOX00001&access_token=sandbox-wawp-token");
+    for request in [server.client.get(&leaked), server.client.post(&leaked).json(&good)] {
+        assert_eq!(request.send().await.unwrap().status(), 400);
+    }
+    let ledger = server.sandbox.ledger();
+    assert_eq!((ledger.len(), ledger[0].form), (2, "refused"));
+    assert_eq!(ledger[0].via, "GET /v2/session/info, refused");
+    let requests = server.sandbox.requests();
+    assert!(requests.iter().all(|request| request.operation == "session"));
+    let seen = serde_json::to_string(&(ledger, requests)).unwrap();
+    assert!(!seen.contains("sandbox-wawp-token"));
+}

@@ -1,7 +1,7 @@
 //! Chats: a voice memo needs one that exists already.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::{Uuid, uuid};
@@ -228,13 +228,19 @@ pub(super) fn find(sandbox: &Sandbox, id: &str) -> Result<Chat, LinqError> {
 }
 
 /// The usual read-only probe of a token.
-pub(super) async fn lines(State(sandbox): State<Sandbox>) -> Json<Value> {
+pub(super) async fn lines(
+    State(sandbox): State<Sandbox>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, LinqError> {
+    if query.is_some_and(|query| !query.is_empty()) {
+        return Err(LinqError::new(400, 1005, "This endpoint takes no parameters"));
+    }
     let line = &sandbox.inner.options.linq_from;
-    Json(json!({ "phone_numbers": [{
+    Ok(Json(json!({ "phone_numbers": [{
         "id": Uuid::new_v5(&EXAMPLE_CHAT, line.as_bytes()),
         "phone_number": line,
         "forwarding_number": null,
         "reputation": { "status": "HEALTHY",
             "doc_url": "https://docs.linqapp.com/guides/phone-numbers/phone-reputation/" },
-    }] }))
+    }] })))
 }
