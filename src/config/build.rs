@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::{Host, Url};
@@ -11,7 +12,7 @@ use voicegate_providers::{
 };
 
 use super::{
-    tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key},
+    tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key},
     values::{Rate, RateOrOff, Span24, is_reference, plain, secret},
 };
 use crate::{
@@ -39,7 +40,8 @@ pub struct RawTenant {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawWebhook {
-    url: Url,
+    /// Read as text: the error of a URL that cannot be parsed repeats it, and it may hold a token.
+    url: String,
     secrets: Vec<Value>,
 }
 
@@ -159,9 +161,7 @@ impl Build<'_> {
         for (path, message) in wrong {
             self.mistake(&path, message);
         }
-        if let Some(webhook) = raw.webhook {
-            self.webhook(&format!("{path}.webhook"), &webhook);
-        }
+        let webhook = raw.webhook.and_then(|webhook| self.webhook(&format!("{path}.webhook"), webhook));
         Tenant {
             name,
             keys,
@@ -170,19 +170,24 @@ impl Build<'_> {
             routes: raw.routes,
             aliases: raw.aliases,
             connections: connections.into_iter().filter_map(|(name, c)| Some((name, c?))).collect(),
+            webhook,
         }
     }
 
-    fn webhook(&mut self, path: &str, webhook: &RawWebhook) {
-        if !matches!(webhook.url.scheme(), "http" | "https") {
+    fn webhook(&mut self, path: &str, raw: RawWebhook) -> Option<Webhook> {
+        self.without_effect.push(path.to_owned());
+        let url = raw.url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        if url.is_none() {
             self.mistake(&format!("{path}.url"), "expected an http or https URL");
         }
-        for (index, value) in webhook.secrets.iter().enumerate() {
-            if let Err(message) = secret(value, self.env) {
-                self.mistake(&format!("{path}.secrets[{index}]"), message);
+        let mut secrets = Vec::new();
+        for (index, value) in raw.secrets.iter().enumerate() {
+            match secret(value, self.env) {
+                Ok(text) => secrets.push(SecretString::from(text)),
+                Err(message) => self.mistake(&format!("{path}.secrets[{index}]"), message),
             }
         }
-        self.without_effect.push(path.to_owned());
+        Some(Webhook { url: url?, secrets })
     }
 
     fn keys(&mut self, path: &str, raw: &[Value]) -> Vec<[u8; 32]> {

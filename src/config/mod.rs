@@ -20,7 +20,7 @@ use serde_json::Value;
 use url::Url;
 use voicegate_providers::{guard::AddressRules, without_values};
 
-pub use tenants::{Connection, OnUnknown, Tenant, Tenants, hash_key};
+pub use tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key};
 pub use values::{Rate, RateOrOff, Size, Span24};
 
 use build::RawTenant;
@@ -362,6 +362,28 @@ mod tests {
         let error = "a = 1\ntoken = \"S3CRET\nb = 2".parse::<toml::Table>().expect_err("broken");
         let text = place_and_message("a = 1\ntoken = \"S3CRET\nb = 2", &error);
         assert!(text.starts_with("2:") && !text.contains("S3CRET"), "{text}");
+    }
+
+    #[test]
+    fn a_webhook_is_kept_and_not_shown() {
+        let webhook = "route = []\nwebhook = { url = \"https://bot.example/h/S3CRET?k=S3CRET\", secrets = [\"S3CRET\"] }";
+        let inline = TENANT.replace("route = [\"imessage\"]", webhook);
+        let (_, tenants) = load_inline(&inline).expect("sound");
+        let tenant = tenants.get("a").expect("the tenant");
+        assert_eq!(tenant.webhook.as_ref().map(|webhook| webhook.secrets.len()), Some(1));
+        let shown = format!("{tenants:?}");
+        assert!(shown.contains("https://bot.example") && !shown.contains("S3CRET"), "{shown}");
+        for (wrong, key) in [
+            (inline.replace("https://bot", "ftp://bot"), "tenants.a.webhook.url"),
+            (
+                inline.replace("[\"S3CRET\"]", "[{ env = \"NOT_SET_ANYWHERE\" }]"),
+                "tenants.a.webhook.secrets[0]",
+            ),
+            (inline.replace("https://bot", "//bot"), "tenants.a.webhook.url"),
+        ] {
+            let mistakes = load_inline(&wrong).expect_err(&wrong).to_string();
+            assert!(mistakes.contains(key) && !mistakes.contains("S3CRET"), "{mistakes}");
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Tenants and their connections, ready to use.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
+use secrecy::SecretString;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use url::Url;
 use voicegate_providers::{Degrade, Provider};
 
 use super::values::{Rate, RateOrOff};
@@ -38,6 +40,22 @@ pub struct Connection {
     pub degrade: Degrade,
 }
 
+/// Where a tenant wants to be told what became of its notes.
+pub struct Webhook {
+    /// May hold a token in its path or query: only its origin is ever shown.
+    pub url: Url,
+    /// For signatures; several while they are being exchanged.
+    pub secrets: Vec<SecretString>,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("origin", &self.url.origin().ascii_serialization())
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 pub struct Tenant {
     pub name: String,
@@ -51,6 +69,7 @@ pub struct Tenant {
     /// Alias, then connection, then recipient.
     pub aliases: BTreeMap<String, BTreeMap<String, String>>,
     pub connections: BTreeMap<String, Connection>,
+    pub webhook: Option<Webhook>,
 }
 
 /// All tenants.
