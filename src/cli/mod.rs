@@ -32,6 +32,10 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigArgs,
+        /// Ask the providers, too, and see whether server.public_url and the tenants' webhooks can be reached. Sends
+        /// and changes nothing.
+        #[arg(long)]
+        online: bool,
     },
     /// API keys.
     Keys {
@@ -84,7 +88,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve { config } => serve::run(config.layers()).await,
-        Command::Check { config } => check::run(&config.layers()).await,
+        Command::Check { config, online } => check::run(&config.layers(), online).await,
         Command::Keys { command: KeysCommand::New } => Ok(keys::new()),
         Command::Send(args) => send::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,

@@ -1,0 +1,80 @@
+//! Room to write, where the configuration wants to write.
+
+use std::path::Path;
+
+use bytesize::ByteSize;
+use rustix::fs::statvfs;
+
+use super::line::Line;
+use crate::config::Config;
+
+/// For the database: a note takes a few KiB, and its journal may grow to some MiB.
+const DATABASE_FLOOR: u64 = 64 << 20;
+
+/// Below so many times the floor it is time to look.
+const COMFORT: u64 = 10;
+
+pub fn check(config: &Config) -> Vec<Line> {
+    let storage = &config.storage;
+    let database = storage.database_path();
+    vec![
+        folder("storage.database", database.parent(), DATABASE_FLOOR),
+        folder("storage.media", Some(&storage.media_path()), media_floor(config)),
+    ]
+}
+
+/// What the workers alone may take up at the same time: each a source and what is made of it, at their largest.
+fn media_floor(config: &Config) -> u64 {
+    let workers = match config.audio.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    config.audio.max_bytes.0.saturating_mul(2).saturating_mul(workers as u64)
+}
+
+/// The folder, or the nearest one above it that exists, can be written to and has room.
+fn folder(key: &str, path: Option<&Path>, floor: u64) -> Line {
+    let path = path.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(&absolute);
+    // A file without a name, which is gone when it is closed.
+    if let Err(error) = tempfile::tempfile_in(existing) {
+        return Line::fail(format!(
+            "{key}: {} cannot be written to ({}); let this user write there, or name another folder",
+            existing.display(),
+            error.kind()
+        ));
+    }
+    let shown = absolute.display();
+    match statvfs(existing) {
+        Ok(disk) => judge(key, &shown.to_string(), disk.f_bavail.saturating_mul(disk.f_frsize), floor),
+        Err(error) => Line::note(format!("{key}: {shown}; how much room it has cannot be told ({error})")),
+    }
+}
+
+fn judge(key: &str, folder: &str, free: u64, floor: u64) -> Line {
+    let text = format!("{key}: {folder}, {} free", ByteSize(free));
+    if free >= floor.saturating_mul(COMFORT) {
+        return Line::ok(text);
+    }
+    let needed = format!("{text}, where {} can be needed at once", ByteSize(floor));
+    if free < floor {
+        Line::fail(format!("{needed}; make room, or name a folder on another disk"))
+    } else {
+        Line::note(format!("{needed} and more is kept for storage.retention; make room soon"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_judged_by_what_can_be_needed_at_once() {
+        let line = |free| judge("storage.media", "/data", free, 100 << 20).to_string();
+        assert_eq!(line(1000 << 20), "ok    storage.media: /data, 1000.0 MiB free");
+        assert!(line(999 << 20).starts_with("note  storage.media: /data, 999.0 MiB free, where 100.0 MiB"));
+        assert!(line(99 << 20).starts_with("FAIL  storage.media: /data, 99.0 MiB free, where 100.0 MiB"));
+        assert!(judge("k", "/", u64::MAX - 1, u64::MAX).is_failure());
+    }
+}

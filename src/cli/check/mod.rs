@@ -1,0 +1,75 @@
+//! `voicegate check`: what an operator wants to know before a start, without touching anything. With `--online` also
+//! what can only be found out by asking: providers, `server.public_url`, web hooks.
+
+mod database;
+mod disk;
+mod ffmpeg;
+mod line;
+mod online;
+mod reach;
+
+use std::{process::ExitCode, sync::Arc};
+
+use self::line::Line;
+use crate::{
+    clock::SystemClock,
+    config::{self, Config, Layers, Tenants},
+    gateway::Live,
+};
+
+pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
+    let (config, tenants) = config::load(layers, None)?;
+    let mut sound = print(configured(&tenants));
+    sound &= print(disk::check(&config));
+    sound &= print(database::check(&config.storage.database_path()).await);
+    sound &= print(ffmpeg::check(&config).await);
+    if online {
+        sound &= print(ask(config, tenants).await?);
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// With the clients that a gateway would use, so that what works here works there.
+async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
+    let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock);
+    let live = Live::new(config, tenants, &clock)?;
+    let mut lines = vec![online::public_url(&live).await];
+    lines.extend(online::connections(&live, clock.now()).await);
+    lines.extend(online::webhooks(&live).await);
+    Ok(lines)
+}
+
+/// Whether none of them is a failure.
+fn print(lines: Vec<Line>) -> bool {
+    for line in &lines {
+        println!("{line}");
+    }
+    !lines.iter().any(Line::is_failure)
+}
+
+fn configured(tenants: &Tenants) -> Vec<Line> {
+    let mut lines = vec![Line::ok("configuration")];
+    for tenant in tenants.iter() {
+        let name = &tenant.name;
+        let connections: Vec<String> = tenant
+            .connections
+            .values()
+            .map(|c| format!("{} ({}, {})", c.name, c.provider_name, c.profile.name))
+            .collect();
+        lines.push(if connections.is_empty() {
+            Line::note(format!("tenant {name}: no connection, so nothing can be sent"))
+        } else {
+            Line::ok(format!("tenant {name}: {}", connections.join(", ")))
+        });
+        if tenant.route.is_empty() && !connections.is_empty() {
+            let what = "no route; every request has to name a connection in `via`";
+            lines.push(Line::note(format!("tenant {name}: {what}")));
+        }
+    }
+    if tenants.iter().count() == 0 {
+        lines.push(Line::note("no tenant is configured, so nobody can call"));
+    }
+    let idle = tenants.without_effect.iter();
+    lines.extend(idle.map(|key| Line::note(format!("{key} has no effect in this version"))));
+    lines
+}

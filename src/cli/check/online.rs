@@ -1,0 +1,189 @@
+//! What can only be found out by asking: providers, our own public address, the tenants' web hooks.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use reqwest::{Method, StatusCode};
+use url::Url;
+use voicegate_providers::{
+    Context, Intake, SendError,
+    guard::{AddressRules, Forbidden},
+};
+
+use super::{
+    line::Line,
+    reach::{Unreached, origin, reach},
+};
+use crate::{
+    config::{Connection, Webhook},
+    gateway::Live,
+};
+
+/// Questions under way at the same time.
+const AT_ONCE: usize = 8;
+
+/// For each of the one or two questions to a provider; a connection's own limit is for uploads.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What `/healthz` answers.
+const HEALTHY: &[u8] = b"ok\n";
+
+/// Every connection of every tenant, in the order of the configuration's keys.
+pub async fn connections(live: &Live, now: Timestamp) -> Vec<Line> {
+    let connections = live.tenants.iter().flat_map(|tenant| {
+        tenant.connections.values().map(|connection| {
+            (format!("tenants.{}.connections.{}", tenant.name, connection.name), connection)
+        })
+    });
+    stream::iter(connections)
+        .map(|(key, connection)| async move { ask(live, now, &key, connection).await })
+        .buffered(AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn ask(live: &Live, now: Timestamp, key: &str, connection: &Connection) -> Line {
+    let cx = Context {
+        http: live.http.clone(),
+        guarded: live.fetcher.client().clone(),
+        now,
+        timeout: connection.timeout.min(TIMEOUT),
+    };
+    match connection.provider.check(&cx).await {
+        Ok(report) => Line::ok(format!("{key}: {report}")),
+        Err(error) => Line::fail(format!("{key}: {error}{}", answered(&error))),
+    }
+}
+
+/// What the provider's support asks for. Not its own words, which may hold a number.
+fn answered(error: &SendError) -> String {
+    let upstream = error.upstream.clone().unwrap_or_default();
+    let parts: Vec<String> = [
+        upstream.status.map(|status| format!("status {status}")),
+        upstream.code.map(|code| format!("code {code}")),
+        upstream.trace.map(|trace| format!("trace {trace}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+/// Whether `server.public_url` leads to a gateway. Where no provider downloads from it, nothing is broken yet.
+pub async fn public_url(live: &Live) -> Line {
+    let base = &live.config.server.public_url;
+    let mut url = base.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().push("healthz");
+    }
+    let mut connections = live.tenants.iter().flat_map(|tenant| tenant.connections.values());
+    let needed = connections.any(|connection| connection.provider.capabilities().intake == Intake::Url);
+    let wrong = |what: String| {
+        if needed { Line::fail(what) } else { Line::note(format!("{what} (no connection needs it now)")) }
+    };
+    let say = |what: &str| format!("server.public_url: {} {what}", origin(base));
+    match reach(&url, live.http.get(url.clone())).await {
+        Ok(response) => {
+            let status = response.status();
+            if status == StatusCode::OK && says_ok(response).await {
+                Line::ok(say("leads to a running gateway"))
+            } else if status.is_server_error() {
+                Line::note(say(&format!("answers {status}; no gateway seems to run behind it at the moment")))
+            } else if status.is_redirection() {
+                wrong(say(&format!("answers {status}; name the address to which it redirects")))
+            } else {
+                let listen = live.config.server.listen;
+                wrong(say(&format!(
+                    "answers {status} at /healthz, which no gateway does; lead it to server.listen ({listen})"
+                )))
+            }
+        }
+        // From inside, an address may be out of reach that works from outside.
+        Err(why @ (Unreached::NoConnection(_) | Unreached::NoAnswer | Unreached::Forbidden)) => {
+            Line::note(say(&format!("{why}; that is right while no gateway runs")))
+        }
+        Err(why @ Unreached::NoName) => {
+            wrong(say(&format!("{why}; make its DNS entry, or correct the name")))
+        }
+        Err(why @ Unreached::Tls(_)) => {
+            wrong(say(&format!("{why}; mend the certificate of the proxy in front, or correct the port")))
+        }
+    }
+}
+
+/// Whether it is the answer of a gateway's `/healthz`.
+async fn says_ok(mut response: reqwest::Response) -> bool {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > HEALTHY.len() {
+            return false;
+        }
+    }
+    body == HEALTHY
+}
+
+/// The web hook of every tenant that has one.
+pub async fn webhooks(live: &Live) -> Vec<Line> {
+    let webhooks = live
+        .tenants
+        .iter()
+        .filter_map(|tenant| Some((format!("tenants.{}.webhook", tenant.name), tenant.webhook.as_ref()?)));
+    stream::iter(webhooks)
+        .map(|(key, webhook)| async move { hook(live, &key, webhook).await })
+        .buffered(AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn hook(live: &Live, key: &str, webhook: &Webhook) -> Line {
+    let url: &Url = &webhook.url;
+    let say = |what: String| format!("{key}: {} {what}", origin(url));
+    // HEAD: asks for nothing, and every server has some answer to it.
+    let request = match live.fetcher.client().request(Method::HEAD, url.clone()) {
+        Ok(request) => request,
+        Err(why) => return Line::fail(say(forbidden(&why, &live.config.fetch.rules()))),
+    };
+    match reach(url, request).await {
+        Ok(response) => {
+            let status = response.status();
+            if status.is_server_error() {
+                Line::note(say(format!("answers {status}; look at its log")))
+            } else if status.is_redirection() {
+                Line::note(say(format!(
+                    "answers {status}; redirects are not followed, name the last address"
+                )))
+            } else {
+                Line::ok(say(format!("answers {status} to HEAD")))
+            }
+        }
+        Err(Unreached::Forbidden) => {
+            Line::fail(say(forbidden(&Forbidden::Address, &live.config.fetch.rules())))
+        }
+        Err(why @ Unreached::NoName) => {
+            Line::fail(say(format!("{why}; correct the name, or make its DNS entry")))
+        }
+        Err(why @ Unreached::Tls(_)) => {
+            Line::fail(say(format!("{why}; mend its certificate, or correct the port")))
+        }
+        Err(why) => Line::fail(say(format!("{why}; start the bot, or let this machine reach it"))),
+    }
+}
+
+/// Which rule of `[fetch]` it breaks, and the way out.
+fn forbidden(why: &Forbidden, rules: &AddressRules) -> String {
+    match why {
+        Forbidden::Scheme => "is not https; use https, or set fetch.allow_http".to_owned(),
+        Forbidden::Credentials => {
+            "comes with a user name or password; leave them out, events are signed instead".to_owned()
+        }
+        Forbidden::NoHost => "names no host".to_owned(),
+        Forbidden::Address => {
+            let but = if rules.allow_networks.is_empty() { "" } else { ", nor in fetch.allow_networks" };
+            format!(
+                "is not on the public internet{but}; use a public address, or add its network to fetch.allow_networks"
+            )
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A request that asks for nothing, to see whether anybody answers.
+
+use std::{error::Error, fmt, io, time::Duration};
+
+use reqwest::{RequestBuilder, Response};
+use url::{Host, Url};
+use voicegate_providers::guard::GuardedClient;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why nobody answered. The texts go on from the address.
+#[derive(Debug)]
+pub enum Unreached {
+    /// The name resolves to addresses that the rules forbid.
+    Forbidden,
+    NoName,
+    /// Somebody is there, and does not prove to be who is meant.
+    Tls(String),
+    NoConnection(String),
+    NoAnswer,
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forbidden => f.write_str("is not on the public internet"),
+            Self::NoName => f.write_str("cannot be resolved"),
+            Self::Tls(why) => write!(f, "has no sound TLS ({why})"),
+            Self::NoConnection(why) => write!(f, "does not answer ({why})"),
+            Self::NoAnswer => f.write_str("gives no HTTP answer"),
+        }
+    }
+}
+
+/// A URL as it may be printed: a path or query can hold a token.
+pub fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// Sends the request, which goes to `url`. Any answer will do.
+///
+/// # Errors
+/// [`Unreached`]
+pub async fn reach(url: &Url, request: RequestBuilder) -> Result<Response, Unreached> {
+    let asked = async {
+        // Asked for once more than needed: an HTTP client says "no connection" for a name and an address alike.
+        if let Some(Host::Domain(name)) = url.host()
+            && tokio::net::lookup_host((name, 0)).await.is_err()
+        {
+            return Err(Unreached::NoName);
+        }
+        request.send().await.map_err(|error| unreached(&error))
+    };
+    tokio::time::timeout(TIMEOUT, asked)
+        .await
+        .unwrap_or_else(|_| Err(Unreached::NoConnection(format!("nothing within {} s", TIMEOUT.as_secs()))))
+}
+
+fn unreached(error: &reqwest::Error) -> Unreached {
+    if GuardedClient::refused_by_address(error) {
+        return Unreached::Forbidden;
+    }
+    if !error.is_connect() {
+        return Unreached::NoAnswer;
+    }
+    // An error of TLS arrives as bad data inside an I/O error, and as its end where the other side hangs up.
+    // reqwest's own text would name the whole URL; the innermost cause does not.
+    let (mut tls, mut innermost): (bool, Option<&(dyn Error + 'static)>) = (false, None);
+    let mut next = error.source();
+    while let Some(cause) = next {
+        innermost = Some(cause);
+        let io = cause.downcast_ref::<io::Error>();
+        tls |= io
+            .is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof));
+        // The source of an I/O error is the source of what it wraps, and not that itself.
+        let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+        next = wrapped.or_else(|| cause.source());
+    }
+    let why = innermost.map(ToString::to_string).unwrap_or_default();
+    if tls { Unreached::Tls(why) } else { Unreached::NoConnection(why) }
+}
