@@ -22,6 +22,9 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod docs;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod http;
 pub mod id;

@@ -14,6 +14,9 @@
 mod audio;
 mod capabilities;
 mod error;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 mod note;
 mod provider;

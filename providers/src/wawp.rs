@@ -61,7 +61,7 @@ fn production() -> String {
     "https://api.wawp.net".to_owned()
 }
 
-struct Wawp {
+pub(crate) struct Wawp {
     api: BaseUrl,
     instance_id: String,
     access_token: SecretString,
@@ -77,6 +77,10 @@ impl fmt::Debug for Wawp {
 }
 
 fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
+    Ok(Arc::new(connection(settings)?))
+}
+
+pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
     let config: Config = settings.parse()?;
     for (key, value) in
         [("instance_id", config.instance_id.as_str()), ("access_token", config.access_token.expose_secret())]
@@ -85,7 +89,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
             return Err(ConfigError::new(key, "expected a text that is not empty"));
         }
     }
-    Ok(Arc::new(Wawp {
+    Ok(Wawp {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         instance_id: config.instance_id,
         access_token: config.access_token,
@@ -102,7 +106,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
             idempotent_send: false,
             recipients: &["phone", "c.us", "g.us", "newsletter", "lid"],
         },
-    }))
+    })
 }
 
 #[async_trait]
@@ -164,15 +168,8 @@ impl Provider for Wawp {
         prepared: Prepared,
         _: &mut Memory,
     ) -> Result<Accepted, SendError> {
-        let answer = wire::call(cx, prepared.request).await.map_err(NoAnswer::in_dispatch)?;
-        let body = answer.json();
-        if answer.status.is_success() && !reports_failure(&body) {
-            return match message_id(&body) {
-                Some(message_id) => Ok(Accepted { message_id, form: None, trace: None }),
-                None => Err(no_id(&answer)),
-            };
-        }
-        Err(self.refused(cx.now, note, &answer, &body))
+        let answer = wire::call(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
+        self.dispatched(cx.now, note, &answer)
     }
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
@@ -223,6 +220,23 @@ fn status_in(body: &Value) -> Option<u16> {
 }
 
 impl Wawp {
+    /// What the answer says.
+    pub(crate) fn dispatched(
+        &self,
+        now: Timestamp,
+        note: &OutboundNote,
+        answer: &Answer,
+    ) -> Result<Accepted, SendError> {
+        let body = answer.json();
+        if answer.status.is_success() && !reports_failure(&body) {
+            return match message_id(&body) {
+                Some(message_id) => Ok(Accepted { message_id, form: None, trace: None }),
+                None => Err(no_id(answer)),
+            };
+        }
+        Err(self.refused(now, note, answer, &body))
+    }
+
     fn refused(&self, now: Timestamp, note: &OutboundNote, answer: &Answer, body: &Value) -> SendError {
         let (kind, detail) = judge(status_of(answer, body), &words(answer, body));
         self.error(now, kind, detail, answer, body, &note.audio.link_secrets())

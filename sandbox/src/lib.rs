@@ -15,6 +15,9 @@ mod audio;
 mod control;
 mod faults;
 mod fetch;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ledger;
 mod linq;
 mod server;

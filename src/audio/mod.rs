@@ -8,6 +8,8 @@ mod engine;
 mod error;
 mod examine;
 mod ffmpeg;
+#[cfg(debug_assertions)]
+pub(crate) mod fuzzing;
 mod iff;
 mod log;
 mod mp4;

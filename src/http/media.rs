@@ -108,7 +108,7 @@ async fn file(
 
 /// Leaves a `Range` only where it has to be honoured: one range of bytes, and no `If-Range`. Anything else is
 /// answered with the whole file, as RFC 9110 sections 13.1.5 and 14.2 ask or allow.
-fn tame_range(headers: &mut HeaderMap) {
+pub(super) fn tame_range(headers: &mut HeaderMap) {
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     if headers.contains_key(header::IF_RANGE) || !range.is_some_and(is_one_range) {
         headers.remove(header::RANGE);

@@ -4,6 +4,8 @@ mod auth;
 mod body;
 mod connections;
 mod docs;
+#[cfg(debug_assertions)]
+pub(crate) mod fuzzing;
 mod media;
 mod notes;
 mod ops;

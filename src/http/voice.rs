@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// The longest that a request waits for its note.
-const MAX_WAIT: u64 = 60;
+pub(super) const MAX_WAIT: u64 = 60;
 
 /// The fields beside the audio.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VoiceFields {
+pub(super) struct VoiceFields {
     to: String,
     via: Option<String>,
     #[serde(default, deserialize_with = "body::choice")]
@@ -108,7 +108,7 @@ pub async fn resend(
     Ok(answer(receipt.note, receipt.replayed, None))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
     key.map(|key| Some(key.to_owned()))
@@ -116,7 +116,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// `Prefer: wait=N` (RFC 7240). What cannot be understood is ignored, as the RFC asks.
-fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     let preferences = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
     preferences.flat_map(|value| value.split(',')).find_map(|preference| {
         let (name, seconds) = preference.split(';').next()?.split_once('=')?;

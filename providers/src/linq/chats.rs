@@ -59,13 +59,20 @@ pub(super) fn form_over(service: &str) -> Option<Form> {
 
 /// A chat as `GET /v3/chats` and `GET /v3/chats/{id}` show it.
 #[derive(Deserialize)]
-struct Chat {
+pub(crate) struct Chat {
     id: String,
     service: Option<String>,
     is_group: Option<bool>,
     #[serde(default)]
     handles: Vec<Handle>,
     updated_at: Option<String>,
+}
+
+/// A page of `GET /v3/chats`.
+#[derive(Deserialize)]
+pub(crate) struct Page {
+    pub chats: Vec<Chat>,
+    next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +106,7 @@ impl Chat {
 
     /// Whether the chat has `recipient` and nobody else at its other end. `to=` matches every chat that
     /// contains the handle, groups included, and a voice note to the wrong people cannot be called back.
-    fn is_direct_with(&self, recipient: &str, line: Option<&str>) -> bool {
+    pub(crate) fn is_direct_with(&self, recipient: &str, line: Option<&str>) -> bool {
         if self.is_group != Some(false) {
             return false;
         }
@@ -158,11 +165,6 @@ impl Linq {
         note: &OutboundNote,
         recipient: &str,
     ) -> Result<Option<Chat>, SendError> {
-        #[derive(Deserialize)]
-        struct Page {
-            chats: Vec<Chat>,
-            next_cursor: Option<String>,
-        }
         // A chat is opened on a line of Linq's choice, so it may be on any line when it is looked for later:
         // a search on one line alone would miss it and send the opening text again.
         let line = self.from.as_deref().filter(|_| self.opening_text.is_none());

@@ -39,12 +39,12 @@ impl Linq {
         let request = self.request(Method::GET, self.api.join(&["v3", "phone_numbers"]), None);
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
         if !answer.status.is_success() {
-            let secrets: Vec<_> = self.secrets().collect();
+            let secrets = self.secrets(&[]);
             return Err(Refusal::read(&answer, cx.now, &secrets).into_error(Step::Check));
         }
         let misconfigured = |detail: String| {
             Err(SendError::new(SendErrorKind::Misconfigured, detail)
-                .from_upstream(self.not_understood(&answer)))
+                .from_upstream(self.not_understood(&[], &answer)))
         };
         let Ok(Body { phone_numbers: lines }) = serde_json::from_slice(&answer.body) else {
             return misconfigured("the answer is not this provider's; check base_url".into());
@@ -67,7 +67,7 @@ impl Linq {
     }
 
     fn describe(&self, line: &Line) -> String {
-        let secrets: Vec<_> = self.secrets().collect();
+        let secrets = self.secrets(&[]);
         let status = line.reputation.as_ref().and_then(|reputation| reputation.status.as_deref());
         let status = status.and_then(|status| wire::identifier(status, &secrets));
         let number = masked_number(&line.phone_number);

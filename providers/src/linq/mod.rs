@@ -12,14 +12,15 @@
 //!   translates.
 //! * The line and the service belong to the chat, so `from` only narrows the search for it.
 
-mod chats;
+pub(crate) mod chats;
 mod check;
 mod errors;
-mod uploads;
+pub(crate) mod uploads;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use reqwest::{
     Method, Request,
     header::{AUTHORIZATION, HeaderValue},
@@ -85,7 +86,7 @@ fn upload() -> Intake {
     Intake::Upload
 }
 
-struct Linq {
+pub(crate) struct Linq {
     api: BaseUrl,
     token: SecretString,
     authorization: HeaderValue,
@@ -103,6 +104,10 @@ impl fmt::Debug for Linq {
 }
 
 fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
+    Ok(Arc::new(connection(settings)?))
+}
+
+pub(crate) fn connection(settings: Settings) -> Result<Linq, ConfigError> {
     let config: Config = settings.parse()?;
     let capabilities = Capabilities {
         default_profile: "linq-1",
@@ -115,7 +120,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
         idempotent_send: false,
         recipients: &["phone", "email", "linq"],
     };
-    Ok(Arc::new(Linq {
+    Ok(Linq {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         authorization: authorization(&config.token)?,
         token: config.token,
@@ -123,7 +128,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
         from: config.from.map(|text| line(&text)).transpose()?,
         opening_text: opening_text(&config.open_chat, config.opening_text)?,
         capabilities,
-    }))
+    })
 }
 
 fn authorization(token: &SecretString) -> Result<HeaderValue, ConfigError> {
@@ -212,18 +217,7 @@ impl Provider for Linq {
         memory: &mut Memory,
     ) -> Result<Accepted, SendError> {
         let answer = wire::call(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
-        if answer.status.is_success() {
-            return self.accepted(&answer);
-        }
-        let refusal = self.refusal(cx, note, &answer);
-        Err(match refusal.code() {
-            // https://docs.linqapp.com/error/codes/2xxx/2001/ and 2013: the chat was deleted, or the line
-            // left it.
-            Some(2001 | 2013) => chats::gone(refusal, note, memory),
-            // https://docs.linqapp.com/error/codes/2xxx/2003/
-            Some(2003) => uploads::lost(refusal, memory),
-            _ => refusal.into_error(Step::Dispatch),
-        })
+        self.dispatched(cx.now, note, memory, &answer)
     }
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
@@ -259,26 +253,58 @@ impl Linq {
         request: Request,
     ) -> Result<T, SendError> {
         let answer = wire::call(cx, request).await.map_err(wire::NoAnswer::in_prepare)?;
+        self.understood(cx.now, note, &answer)
+    }
+
+    /// What the answer to such a call says.
+    pub(crate) fn understood<T: DeserializeOwned>(
+        &self,
+        now: Timestamp,
+        note: &OutboundNote,
+        answer: &Answer,
+    ) -> Result<T, SendError> {
         if !answer.status.is_success() {
-            return Err(self.refusal(cx, note, &answer).into_error(Step::Prepare));
+            return Err(self.refusal(now, note, answer).into_error(Step::Prepare));
         }
         serde_json::from_slice(&answer.body).map_err(|_| {
             let detail = "the provider's answer could not be understood; it is tried again";
-            SendError::new(SendErrorKind::Unavailable, detail).from_upstream(self.not_understood(&answer))
+            SendError::new(SendErrorKind::Unavailable, detail)
+                .from_upstream(self.not_understood(&note.audio.link_secrets(), answer))
         })
     }
 
-    fn refusal(&self, cx: &Context, note: &OutboundNote, answer: &Answer) -> Refusal {
+    /// What the answer to the memo says.
+    pub(crate) fn dispatched(
+        &self,
+        now: Timestamp,
+        note: &OutboundNote,
+        memory: &mut Memory,
+        answer: &Answer,
+    ) -> Result<Accepted, SendError> {
+        if answer.status.is_success() {
+            return self.accepted(note, answer);
+        }
+        let refusal = self.refusal(now, note, answer);
+        Err(match refusal.code() {
+            // https://docs.linqapp.com/error/codes/2xxx/2001/ and 2013: the chat was deleted, or the line
+            // left it.
+            Some(2001 | 2013) => chats::gone(refusal, note, memory),
+            // https://docs.linqapp.com/error/codes/2xxx/2003/
+            Some(2003) => uploads::lost(refusal, memory),
+            _ => refusal.into_error(Step::Dispatch),
+        })
+    }
+
+    fn refusal(&self, now: Timestamp, note: &OutboundNote, answer: &Answer) -> Refusal {
         let link = note.audio.link_secrets();
-        let secrets: Vec<_> = link.iter().chain(self.secrets()).collect();
-        Refusal::read(answer, cx.now, &secrets)
+        Refusal::read(answer, now, &self.secrets(&link))
     }
 
-    fn secrets(&self) -> impl Iterator<Item = &SecretString> {
-        std::iter::once(&self.token).chain(&self.webhook_secret)
+    fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
+        link.iter().chain([&self.token]).chain(&self.webhook_secret).collect()
     }
 
-    fn accepted(&self, answer: &Answer) -> Result<Accepted, SendError> {
+    fn accepted(&self, note: &OutboundNote, answer: &Answer) -> Result<Accepted, SendError> {
         #[derive(Deserialize)]
         struct Body {
             voice_memo: VoiceMemo,
@@ -292,18 +318,19 @@ impl Linq {
             Ok(Body { voice_memo }) if !voice_memo.id.is_empty() => Ok(Accepted {
                 message_id: voice_memo.id,
                 form: voice_memo.service.as_deref().and_then(chats::form_over),
-                trace: errors::trace(answer, &[&self.token]),
+                trace: errors::trace(answer, &self.secrets(&note.audio.link_secrets())),
             }),
             _ => Err(SendError::new(
                 SendErrorKind::Unexpected,
                 "the provider took the note but its answer was not understood, so it may or may not arrive",
             )
-            .from_upstream(self.not_understood(answer))),
+            .from_upstream(self.not_understood(&note.audio.link_secrets(), answer))),
         }
     }
 
-    fn not_understood(&self, answer: &Answer) -> Upstream {
-        let trace = errors::trace(answer, &[&self.token]);
+    /// `link`: secrets in the note's link.
+    fn not_understood(&self, link: &[SecretString], answer: &Answer) -> Upstream {
+        let trace = errors::trace(answer, &self.secrets(link));
         Upstream { status: Some(answer.status.as_u16()), trace, ..Upstream::default() }
     }
 }

@@ -63,7 +63,7 @@ impl Uploaded {
 
 /// The answer to `POST /v3/attachments`.
 #[derive(Deserialize)]
-struct Ticket {
+pub(crate) struct Ticket {
     attachment_id: String,
     upload_url: String,
     #[serde(default)]
@@ -131,7 +131,7 @@ impl Linq {
 
 /// The headers that the URL's signature covers, word for word. `Content-Length` is left to the HTTP client,
 /// which sets it from the body and would otherwise send it twice.
-fn signed_headers(ticket: &Ticket, size: usize) -> Result<HeaderMap, SendError> {
+pub(crate) fn signed_headers(ticket: &Ticket, size: usize) -> Result<HeaderMap, SendError> {
     let mut headers = HeaderMap::new();
     for (name, value) in &ticket.required_headers {
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {

@@ -2,6 +2,8 @@
 //! or refused by name, the audio in a file of its own and never whole in memory.
 
 mod fields;
+#[cfg(debug_assertions)]
+pub(crate) mod fuzzing;
 mod incoming;
 mod json;
 mod multipart;
@@ -98,15 +100,7 @@ pub async fn read<T: DeserializeOwned>(
             assemble(parts, "")
         }
         essence if essence.starts_with("audio/") || essence == "application/octet-stream" => {
-            let mut form = Form::default();
-            for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-                // The mistake that most people make first.
-                if name == "to" && value.starts_with(' ') {
-                    let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
-                    return Err(Problem::new("recipient_invalid", detail).stage("request").field("to"));
-                }
-                form.add(&name, &value)?;
-            }
+            let mut form = in_query(query)?;
             form.hint("mime_type", content_type);
             let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
             let limit = bounded(&parts.headers, limit)?;
@@ -146,6 +140,19 @@ fn bounded(headers: &HeaderMap, limit: u64) -> Result<u64, Problem> {
         return Err(incoming::too_large(limit));
     }
     Ok(limit)
+}
+
+fn in_query(query: &str) -> Result<Form, Problem> {
+    let mut form = Form::default();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        // The mistake that most people make first.
+        if name == "to" && value.starts_with(' ') {
+            let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
+            return Err(Problem::new("recipient_invalid", detail).stage("request").field("to"));
+        }
+        form.add(&name, &value)?;
+    }
+    Ok(form)
 }
 
 /// Fields of a raw body are in the query. Elsewhere they would be overlooked.

@@ -1,0 +1,226 @@
+//! The fuzz targets of this crate; `voicegate::fuzzing` says what those are.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use secrecy::SecretString;
+use serde_json::Value;
+use url::{Host, Url};
+
+use crate::{
+    Accepted, AudioFacts, Codec, Container, Degrade, Disposition, Memory, OutboundAudio, OutboundNote,
+    PROVIDERS, SendError, Settings,
+    guard::{AddressRules, Forbidden},
+    linq::{
+        self,
+        chats::Page,
+        uploads::{Ticket, signed_headers},
+    },
+    parse_recipient, wawp,
+    wire::{self, Answer},
+};
+
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("linq_answers", linq_answers),
+    ("recipient", recipient),
+    ("retry_after", retry_after),
+    ("url_rules", url_rules),
+    ("wawp_answers", wawp_answers),
+    ("words", words),
+];
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const TOKEN: &str = "secret-token-0123";
+const LINK_TOKEN: &str = "secret-link-token";
+
+fn now() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+fn recipient(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(recipient) = parse_recipient(text) else { return };
+    assert_eq!(parse_recipient(&recipient.to_string()).as_ref(), Ok(&recipient));
+    for descriptor in PROVIDERS {
+        let settings = serde_json::from_str(descriptor.example).expect("an example");
+        let provider = (descriptor.build)(Settings::new(settings)).expect("an example");
+        let Ok(key) = provider.recipient_key(&recipient) else { continue };
+        // A key is never split where lanes join it to something else, and written as a recipient it is the same.
+        assert!(!key.is_empty() && !key.chars().any(char::is_control));
+        if let Ok(again) = parse_recipient(&key) {
+            assert_eq!(provider.recipient_key(&again), Ok(key));
+        }
+    }
+}
+
+fn retry_after(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else { return };
+    let wait = wire::retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now());
+    assert!(wait.is_none_or(|wait| wait <= DAY));
+}
+
+/// URLs that a bot or a provider names.
+fn url_rules(data: &[u8]) {
+    let Some(url) = std::str::from_utf8(data).ok().and_then(|text| Url::parse(text).ok()) else { return };
+    let strict = AddressRules::default();
+    let local =
+        AddressRules { allow_http: true, allow_networks: vec!["127.0.0.0/8".parse().expect("a network")] };
+    let allowed = strict.check(&url);
+    if allowed.is_ok() {
+        assert_eq!(url.scheme(), "https");
+        assert_eq!(local.check(&url), Ok(()), "an exception makes rules stricter");
+    }
+    if let Some(Host::Ipv4(address)) = url.host() {
+        let mapped = IpAddr::V6(address.to_ipv6_mapped());
+        assert_eq!(strict.allows(mapped), strict.allows(address.into()));
+        assert!(
+            allowed.is_err() || !(address.is_private() || address.is_loopback() || address.is_link_local())
+        );
+        let by_address = matches!(allowed, Ok(()) | Err(Forbidden::Address));
+        assert!(!by_address || allowed.is_ok() == strict.allows(address.into()));
+    }
+}
+
+/// A line with a secret, and then a provider's words.
+fn words(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (secret, words) = text.split_once('\n').unwrap_or(("", &text));
+    // Tokens are long, and have no character that a quotation puts in.
+    let is_token = secret.len() >= 8 && secret.chars().all(|c| c.is_ascii_graphic() && !"[]".contains(c));
+    let hidden = SecretString::from(if is_token { secret } else { TOKEN });
+    let quoted = wire::quote(words, &[&hidden]);
+    assert!(quoted.chars().count() <= 300 && !quoted.chars().any(char::is_control));
+    let identified = wire::identifier(words, &[&hidden]);
+    assert!(identified.as_ref().is_none_or(|found| found == words && quoted == words));
+    if is_token {
+        assert!(!quoted.contains(secret) && identified.is_none_or(|found| !found.contains(secret)));
+    }
+}
+
+fn linq_answers(data: &[u8]) {
+    let linq = linq::connection(settings(&[("token", TOKEN)])).expect("settings that suffice");
+    let note = note(Container::Mp4);
+    for answer in answers(data) {
+        let mut memory = Memory::default();
+        judged(&answer, linq.dispatched(now(), &note, &mut memory, &answer));
+        asked(linq.understood::<Value>(now(), &note, &answer));
+        if let Some(page) = asked(linq.understood::<Page>(now(), &note, &answer)) {
+            for chat in page.chats {
+                // Whose line it is may be unknown; a chat is never direct with two recipients.
+                let direct = |with| chat.is_direct_with(with, Some("+12052535597"));
+                assert!(!(direct("+15550001111") && direct("ann.lee@example.com")));
+            }
+        }
+        if let Some(ticket) = asked(linq.understood::<Ticket>(now(), &note, &answer)) {
+            let headers = asked(signed_headers(&ticket, 67));
+            assert!(headers.is_none_or(|headers| !headers.contains_key("content-length")));
+        }
+    }
+}
+
+fn wawp_answers(data: &[u8]) {
+    let settings = settings(&[("instance_id", "A1B2C3D4E5F6"), ("access_token", TOKEN)]);
+    let wawp = wawp::connection(settings).expect("settings that suffice");
+    let note = note(Container::Ogg);
+    for answer in answers(data) {
+        let outcome = wawp.dispatched(now(), &note, &answer);
+        if matches!(answer.status.as_u16(), 408 | 500..) {
+            let held = outcome.as_ref().is_err_and(|error| error.kind.disposition() == Disposition::Hold);
+            assert!(
+                held || answer.status.as_u16() >= 600,
+                "a fault after the note was handed over proves nothing"
+            );
+        }
+        judged(&answer, outcome);
+    }
+}
+
+fn settings(entries: &[(&str, &str)]) -> Settings {
+    Settings::new(entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect())
+}
+
+fn note(container: Container) -> OutboundNote {
+    OutboundNote {
+        id: "vn_0198c5f2-7c00-7000-8000-000000000001".to_owned(),
+        to: parse_recipient("+15550001111").expect("a recipient"),
+        audio: OutboundAudio {
+            facts: AudioFacts {
+                container,
+                codec: Codec::new("aac"),
+                mime_type: "audio/mp4".to_owned(),
+                duration_ms: 2000,
+                size_bytes: 67,
+                sample_rate: 48_000,
+                channels: 1,
+                sha256: String::new(),
+            },
+            filename: "voice.m4a".to_owned(),
+            path: "voice.m4a".into(),
+            link: format!("https://gateway.example/m/{LINK_TOKEN}/voice.m4a").parse().expect("a URL"),
+        },
+        provider_converts: false,
+        reply_to: None,
+        text: None,
+        degrade: Degrade::default(),
+    }
+}
+
+/// The answers in a file such as the fixtures are: status line, headers and body of each exchange. Where there is
+/// no status line, everything is the body of a success.
+fn answers(data: &[u8]) -> impl Iterator<Item = Answer> {
+    let text = String::from_utf8_lossy(data).into_owned();
+    let texts: Vec<String> = text.split("\n###").map(str::to_owned).collect();
+    texts.into_iter().map(|text| {
+        let (status, rest) = text
+            .split_once("HTTP/1.1 ")
+            .and_then(|(_, rest)| Some((rest.get(..3)?.parse().ok()?, rest.split_once('\n')?.1)))
+            .unwrap_or((StatusCode::OK, &text));
+        let (head, body) = rest.split_once("\n\n").unwrap_or(("", rest));
+        let header = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value.trim()).ok()?))
+        };
+        let headers = head.lines().filter_map(header).collect();
+        Answer { status, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+    })
+}
+
+/// What the one visible request came to.
+fn judged(answer: &Answer, outcome: Result<Accepted, SendError>) {
+    match outcome {
+        Ok(accepted) => {
+            assert!(answer.status.is_success() && !accepted.message_id.is_empty());
+            hides_secrets(&accepted.trace.unwrap_or_default());
+        }
+        Err(error) => {
+            // A success that is not understood may have been one.
+            let repeated = matches!(error.kind.disposition(), Disposition::Retry | Disposition::SlowDown);
+            assert!(!repeated || !answer.status.is_success() || !answer.json().is_null());
+            harmless(&error);
+        }
+    }
+}
+
+fn asked<T>(outcome: Result<T, SendError>) -> Option<T> {
+    outcome.inspect_err(harmless).ok()
+}
+
+fn harmless(error: &SendError) {
+    assert!(!error.detail.is_empty() && error.retry_after.is_none_or(|wait| wait <= DAY));
+    let told = serde_json::to_string(&error.upstream).expect("JSON");
+    let message =
+        error.upstream.as_ref().and_then(|upstream| upstream.message.as_deref()).unwrap_or_default();
+    assert!(message.chars().count() <= 300 && !message.chars().any(char::is_control));
+    for text in [&error.detail, &format!("{error:?}"), &told] {
+        hides_secrets(text);
+    }
+}
+
+fn hides_secrets(text: &str) {
+    assert!([TOKEN, LINK_TOKEN].iter().all(|secret| !text.contains(secret)), "{text}");
+}

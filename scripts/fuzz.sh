@@ -1,0 +1,56 @@
+#!/bin/sh
+# Runs fuzz targets, each for so many seconds, and says which broke.
+#
+#   scripts/fuzz.sh SECONDS [TARGET...]     without TARGET: all of them
+#
+# What a target learns stays in fuzz/corpus, and the next run goes on from there.
+set -eu
+cd "$(dirname "$0")/.."
+
+seconds=${1:?usage: scripts/fuzz.sh SECONDS [TARGET...]}
+shift
+[ $# -gt 0 ] || set -- $(cd fuzz/fuzz_targets && ls | sed 's/\.rs$//')
+
+say() { echo "fuzz: $*" >&2; }
+
+# libFuzzer is C++.
+if ! command -v c++ >/dev/null 2>&1; then
+    say "a C++ compiler is missing. Debian and Ubuntu, as root: apt-get install g++"
+    exit 1
+fi
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    say "missing: cargo-fuzz; building it with cargo install, once"
+    cargo install cargo-fuzz --locked
+fi
+# The address sanitizer is an option of nightly compilers. A stable one has it too, and takes it when told so.
+rustc --version | grep -q nightly || export RUSTC_BOOTSTRAP=1
+# The flags differ from those of every other build, so the folder does.
+export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-$PWD/fuzz/target}"
+# The gateway's own versions of its dependencies; cargo adds what only the fuzzer needs.
+cp Cargo.lock fuzz/Cargo.lock
+
+# Files that are there already and that a target reads. tests/fuzz_seeds.rs knows the same.
+fixtures() {
+    case $1 in
+        linq_answers) echo providers/fixtures/linq/send ;;
+        wawp_answers) echo providers/fixtures/wawp/send ;;
+        audio_*) echo tests/fixtures/audio ;;
+    esac
+}
+
+cargo fuzz build
+broken=
+for target; do
+    say "$target, for $seconds s"
+    mkdir -p "fuzz/corpus/$target"
+    # New finds go to the first folder; the others are only read. Longer inputs than these slow everything down.
+    # shellcheck disable=SC2046 # none or one folder
+    cargo fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" $(fixtures "$target") -- \
+        -max_total_time="$seconds" -max_len=32768 -timeout=10 -print_final_stats=1 -verbosity=0 ||
+        broken="$broken $target"
+done
+[ -z "$broken" ] || {
+    say "broke:$broken"
+    say "the inputs are in fuzz/artifacts/TARGET; fuzz/README.md says what to do with them"
+    exit 1
+}

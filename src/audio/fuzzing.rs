@@ -1,0 +1,212 @@
+//! Fuzz targets of the readers in this module: any bytes are a file, and what is said about it has to hold.
+
+use std::io::{Cursor, Write};
+
+use tempfile::NamedTempFile;
+use voicegate_providers::Container;
+
+use super::{
+    examine::examine,
+    iff,
+    log::InputLog,
+    mp4::Mp4,
+    mpeg::{FrameHeader, id3_length, walk_mp3},
+    ogg_opus::{self, Damage, Placed, Writer},
+    opus::{OpusDetail, OpusHead, OpusTags, Packet},
+    profile::VENDOR,
+    sniff::{LATE_MP3, refusal, sniff},
+    source::{Hints, PcmEncoding, PcmFormat},
+    webm,
+};
+use crate::fuzzing::Target;
+
+pub const TARGETS: &[Target] = &[
+    ("audio_examine", files),
+    ("audio_iff", chunks),
+    ("audio_mp4", boxes),
+    ("audio_mpeg", frames),
+    ("audio_ogg", pages),
+    ("audio_sniff", beginnings),
+    ("audio_webm", blocks),
+    ("ffmpeg_log", ffmpeg_log),
+    ("opus_packets", opus_packets),
+    ("pcm_format", pcm_format),
+];
+
+/// Everything that is read of a file before ffmpeg sees it.
+fn files(data: &[u8]) {
+    let mut file = NamedTempFile::new().expect("a scratch file");
+    file.write_all(data).expect("room for it");
+    let format = PcmFormat { encoding: PcmEncoding::S16le, sample_rate: 24_000, channels: 1 };
+    let plain = examine(file.path(), &Hints::default());
+    let declared = examine(file.path(), &Hints { format: Some(format), ..Hints::default() });
+    match (&plain, &declared) {
+        (Ok(plain), Ok(declared)) => {
+            assert_eq!(plain.container, declared.container, "a declared format outranks the bytes");
+        }
+        (Err(_), Ok(declared)) => assert_eq!(declared.container, Container::Pcm),
+        (_, Err(_)) => {}
+    }
+    for outcome in [plain, declared] {
+        match outcome {
+            Ok(examined) => assert_eq!(examined.size_bytes, data.len() as u64),
+            Err(error) => {
+                let path = file.path().to_string_lossy();
+                assert!(!error.detail.is_empty() && !error.detail.contains(&*path), "{}", error.detail);
+            }
+        }
+    }
+}
+
+/// WAV and AIFF.
+fn chunks(data: &[u8]) {
+    for big_endian in [false, true] {
+        let sound = |bytes: &[u8]| iff::is_sound(&mut Cursor::new(bytes), big_endian).expect("memory");
+        if sound(data) {
+            // One byte of padding is allowed to be there or not.
+            assert!(!sound(&data[..data.len() - 3]), "a cut file has the sizes of a whole one");
+        }
+    }
+}
+
+fn boxes(data: &[u8]) {
+    let read = |bytes: &[u8]| Mp4::read(&mut Cursor::new(bytes)).expect("memory");
+    let mp4 = read(data);
+    for text in
+        [&mp4.brand].into_iter().chain(mp4.tracks.iter().flat_map(|track| [&track.handler, &track.format]))
+    {
+        assert!(
+            matches!(text.len(), 0 | 4) && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+        );
+    }
+    // Free space says nothing.
+    let padded = [b"\0\0\0\x08free", data].concat();
+    assert_eq!(read(&padded), mp4);
+}
+
+/// MP3 and its tags.
+fn frames(data: &[u8]) {
+    if let Some(header) = FrameHeader::parse(data) {
+        assert!((24..8192).contains(&header.length) && (8_000..=48_000).contains(&header.sample_rate));
+    }
+    let walk = |bytes: &[u8]| walk_mp3(&mut &bytes[..]).expect("memory");
+    let Some(mp3) = walk(data) else { return };
+    assert!(walk(&data[..data.len() - 1]).is_none(), "the last frame is cut and nobody noticed");
+    let audio = &data[id3_length(data)..];
+    let twice = walk(&[audio, audio].concat()).expect("frames after frames");
+    assert!(twice.duration_ms >= mp3.duration_ms);
+}
+
+/// What a reader says of a file and every packet in it.
+type Read = Result<(OpusDetail, Vec<Placed>), Damage>;
+type Each<'a> = &'a mut dyn FnMut(Placed) -> Result<(), Damage>;
+
+fn all_packets(read: impl FnOnce(Each) -> Result<OpusDetail, Damage>) -> Read {
+    let mut packets = Vec::new();
+    let detail = read(&mut |packet| {
+        packets.push(packet);
+        Ok(())
+    })?;
+    assert_eq!(detail.packets, packets.len() as u64);
+    Ok((detail, packets))
+}
+
+/// Packets wrapped anew, as a remux does it, are read again as the same.
+fn wrapped_anew((detail, packets): &(OpusDetail, Vec<Placed>)) {
+    // Nothing else is ever written.
+    if detail.mapping_family != 0 {
+        return;
+    }
+    let mut writer = Writer::new(Vec::new(), &detail.head(), VENDOR).expect("memory");
+    for packet in packets {
+        writer.push(packet.clone()).expect("memory");
+    }
+    let file = writer.finish().expect("memory");
+    let (again, kept) = all_packets(|each| ogg_opus::read(&mut &file[..], each)).expect("our own file");
+    let with_our_header = OpusDetail { vendor: Some(VENDOR.to_owned()), comments: 0, ..detail.clone() };
+    assert_eq!(again, with_our_header);
+    let places = |packets: &[Placed]| {
+        packets.iter().map(|packet| (packet.data.clone(), packet.granule)).collect::<Vec<_>>()
+    };
+    // Where pages end is not compared: a long one is parted.
+    assert_eq!(places(&kept), places(packets));
+}
+
+/// Ogg with Opus.
+fn pages(data: &[u8]) {
+    let read = all_packets(|each| ogg_opus::read(&mut &data[..], each));
+    let recounted = all_packets(|each| ogg_opus::recount(&mut &data[..], each));
+    if let Ok(read) = &read {
+        assert_eq!(recounted.as_ref(), Ok(read), "what needs no new count is counted differently");
+        wrapped_anew(read);
+    }
+    if let Ok(recounted) = &recounted {
+        wrapped_anew(recounted);
+    }
+}
+
+/// WebM and Matroska with Opus.
+fn blocks(data: &[u8]) {
+    if let Ok(read) = all_packets(|each| webm::read(data, each)) {
+        wrapped_anew(&read);
+    }
+}
+
+fn beginnings(data: &[u8]) {
+    let sniffed = |bytes: &[u8]| sniff(&mut Cursor::new(bytes)).expect("memory");
+    let (found, head) = sniffed(data);
+    assert!(data.starts_with(&head));
+    let Some(found) = found else {
+        let hints = Hints { mime_type: Some("audio/l16".to_owned()), ..Hints::default() };
+        for hints in [Hints::default(), hints] {
+            let error = refusal(&head, &hints);
+            assert!((1..300).contains(&error.detail.len()), "{}", error.detail);
+        }
+        return;
+    };
+    if !data.starts_with(b"ID3") {
+        // A tag in front does not change what follows it.
+        let tagged = [b"ID3\x04\0\0\0\0\0\0", data].concat();
+        let again = sniffed(&tagged).0.expect("the same behind a tag");
+        assert!(again == found || found.flavour == LATE_MP3, "{found:?}, {again:?}");
+    }
+}
+
+fn ffmpeg_log(data: &[u8]) {
+    let read = InputLog::read(data);
+    let lines = data.split(|byte| matches!(byte, b'\n' | b'\r')).count();
+    assert!(read.other_streams as usize <= lines);
+
+    // A title of the sender's choice changes nothing.
+    let one_line: Vec<u8> = data.iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+    let log = |title: &[u8]| {
+        let before =
+            b"[info] Input #0, mp3, from 'file:x':\n[info]   Metadata:\n[info]     title           : ";
+        let after = b"\n[info]   Duration: 00:00:03.02, start: 0.046, bitrate: 32 kb/s\n\
+            [info]   Stream #0:0: Audio: mp3 (mp3float), 24000 Hz, mono, fltp, 32 kb/s\n";
+        InputLog::read(&[before.as_slice(), title, after].concat())
+    };
+    let (plain, titled) = (log(b"x"), log(&one_line));
+    assert_eq!(InputLog { no_decoder: plain.no_decoder, ..titled }, plain);
+}
+
+fn opus_packets(data: &[u8]) {
+    if let Some(head) = OpusHead::parse(data) {
+        let written = OpusHead::parse(&head.to_bytes());
+        assert!(head.mapping_family != 0 || written == Some(head));
+    }
+    if let Some(tags) = OpusTags::parse(data) {
+        let written = OpusTags::parse(&OpusTags::bare(&tags.vendor));
+        assert_eq!(written, Some(OpusTags { comments: 0, ..tags }));
+    }
+    if let Some(packet) = Packet::parse(data) {
+        assert!((120..=5760).contains(&packet.samples()));
+    }
+}
+
+fn pcm_format(data: &[u8]) {
+    let Ok(format) = serde_json::from_slice::<PcmFormat>(data) else { return };
+    let written = serde_json::to_vec(&format).expect("JSON");
+    assert_eq!(serde_json::from_slice::<PcmFormat>(&written).ok(), Some(format));
+    assert_eq!(format.checked(), Ok(format));
+}

@@ -1,0 +1,154 @@
+//! Fuzz targets of request bodies: whatever comes, it is understood as any other JSON reader would, or refused as the
+//! caller's mistake, and leaves no file behind.
+
+use std::{
+    convert::Infallible,
+    io::{Cursor, Read},
+    path::Path,
+    sync::LazyLock,
+    time::Duration,
+};
+
+use axum::body::Body;
+use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Form, Incoming, MAX_FIELDS, Parts, Submission, assemble, in_query, json::split, multipart};
+use crate::{http::voice::VoiceFields, media::MediaStore, problem::Problem};
+
+/// Of the audio.
+const MAX_BYTES: u64 = 4096;
+
+/// A media folder that is looked at in the end.
+struct Scratch {
+    folder: TempDir,
+    media: MediaStore,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a scratch folder");
+        let media = MediaStore::open(folder.path()).expect("a media folder");
+        Self { folder, media }
+    }
+
+    /// Understands what was taken apart; whatever came of it, no file stays.
+    fn settle(self, parts: Result<Parts, Problem>, prefix: &str) -> Result<(), String> {
+        let submission: Result<Submission<VoiceFields>, _> = parts.and_then(|parts| assemble(parts, prefix));
+        let end = submission.map(drop).map_err(|problem| {
+            assert!((400..500).contains(&problem.status) && !problem.detail.is_empty(), "{problem:?}");
+            assert!(problem.field.is_some() || problem.code == "audio_too_large", "{problem:?}");
+            problem.code
+        });
+        assert_eq!(files(self.folder.path()), 0, "a file is left behind");
+        end
+    }
+}
+
+fn files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+}
+
+pub fn json(data: &[u8]) {
+    let scratch = Scratch::new();
+    let parts = split(Cursor::new(data), &scratch.media, MAX_BYTES);
+    if let Ok(parts) = &parts {
+        match serde_json::from_slice(data) {
+            Ok(whole) => same_as(parts, whole),
+            // Fields are read one by one, so a little deeper.
+            Err(_) => assert!(data.iter().filter(|byte| b"[{".contains(byte)).count() > 100),
+        }
+    }
+    let _ = scratch.settle(parts, "audio.");
+}
+
+/// Taken apart while it came, a body says the same as read at once.
+fn same_as(parts: &Parts, mut whole: Map<String, Value>) {
+    let audio = whole.remove("audio");
+    assert_eq!(parts.fields, whole);
+    let Some(Value::Object(mut audio)) = audio else { return assert!(parts.audio.is_none()) };
+    let mut found = parts.audio.clone().expect("what is said about the audio");
+    if let Some(file) = &parts.file {
+        let text = audio.insert("data".to_owned(), "".into()).expect("base64 or a data URI");
+        let mut bytes = Vec::new();
+        file.file.reopen().expect("the file").read_to_end(&mut bytes).expect("its bytes");
+        assert!(bytes.len() as u64 <= MAX_BYTES);
+        assert_eq!(BASE64_STANDARD_NO_PAD.encode(&bytes), bare(text.as_str().expect("text")));
+        // What a data URI says of its type.
+        if !audio.contains_key("mime_type") {
+            found.remove("mime_type");
+        }
+    }
+    assert_eq!(found, audio);
+}
+
+/// Base64 without all that is allowed around and in it.
+fn bare(text: &str) -> String {
+    let text = text.trim_ascii_start();
+    let is_uri = text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
+    let text = if is_uri { text.split_once(',').map_or("", |(_, data)| data) } else { text };
+    let kept = text.chars().filter(|c| !matches!(c, '\r' | '\n' | ' ' | '\t' | '\x0c' | '='));
+    kept.map(|c| {
+        if c == '-' {
+            '+'
+        } else if c == '_' {
+            '/'
+        } else {
+            c
+        }
+    })
+    .collect()
+}
+
+/// The query of a body that is the audio itself.
+pub fn query(data: &[u8]) {
+    let Ok(query) = std::str::from_utf8(data) else { return };
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let empty = split(Cursor::new(br#"{"audio": {"data": ""}}"#), &scratch.media, MAX_BYTES);
+    let file = empty.expect("an empty file").file.expect("an empty file");
+    let parts = in_query(query).map(|form: Form| form.with(file));
+    let as_json = parts.as_ref().ok().map(|parts| {
+        let mut body = parts.fields.clone();
+        let mut audio = parts.audio.clone().unwrap_or_default();
+        audio.insert("data".to_owned(), "".into());
+        body.insert("audio".to_owned(), Value::Object(audio));
+        Value::Object(body).to_string()
+    });
+    let end = scratch.settle(parts, "");
+    // The limit on all fields counts what is written, which is more in JSON.
+    if let Some(body) = as_json.filter(|body| body.len() < MAX_FIELDS) {
+        let parts = split(Cursor::new(body), &other.media, MAX_BYTES);
+        assert_eq!(other.settle(parts, "audio."), end, "the same in another body means something else");
+    }
+}
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
+
+/// A line with the boundary, and then the form.
+pub fn multipart(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let boundary = String::from_utf8_lossy(&data[..end]);
+    let content_type = format!("multipart/form-data; boundary={}", boundary.trim());
+    let body = data.get(end + 1..).unwrap_or_default();
+    let whole = form(&content_type, body, body.len().max(1));
+    let in_pieces = form(&content_type, body, 1 + data.len() % 7);
+    assert_eq!(whole, in_pieces, "where a body is parted changes what it means");
+}
+
+/// The fields, or the code of what is wrong.
+fn form(content_type: &str, body: &[u8], piece: usize) -> Result<Value, String> {
+    let scratch = Scratch::new();
+    let pieces: Vec<_> =
+        body.chunks(piece).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
+    let body = Body::from_stream(stream::iter(pieces));
+    let body = Incoming::new(body, 64 * 1024, Duration::from_secs(60));
+    let parts = RUNTIME.block_on(multipart::read(body, content_type, &scratch.media, MAX_BYTES));
+    let fields = parts.as_ref().map(|parts| json!([parts.fields, parts.audio])).unwrap_or_default();
+    scratch.settle(parts, "").map(|()| fields)
+}
