@@ -85,7 +85,8 @@ impl Recipient {
             return Ok(Self::Native { provider: "linq".to_owned(), id: id.to_string() });
         }
         if let Some((user, server)) = text.rsplit_once('@')
-            && let Some((server, _)) = JidServer::ALL.into_iter().find(|(_, name)| *name == server)
+            // In any case, as domains are: otherwise it would be taken for an e-mail address.
+            && let Some((server, _)) = JidServer::ALL.into_iter().find(|(_, name)| name.eq_ignore_ascii_case(server))
         {
             return jid(user, server).ok_or_else(|| invalid("the part before the @ is no WhatsApp id"));
         }
@@ -177,6 +178,7 @@ mod tests {
             ("Ann.Lee@Example.COM", "ann.lee@example.com"),
             ("15551234567@c.us", "15551234567@c.us"),
             ("15551234567@s.whatsapp.net", "15551234567@s.whatsapp.net"),
+            ("15551234567@S.WhatsApp.Net", "15551234567@s.whatsapp.net"),
             ("120363000000000000@g.us", "120363000000000000@g.us"),
             ("4915112345678-1546300800@g.us", "4915112345678-1546300800@g.us"),
             ("120363000000000000@newsletter", "120363000000000000@newsletter"),
