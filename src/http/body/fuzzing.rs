@@ -23,30 +23,26 @@ use crate::{http::voice::VoiceFields, media::MediaStore, problem::Problem};
 /// Of the audio.
 const MAX_BYTES: u64 = 4096;
 
-/// A media folder that is looked at in the end.
-struct Scratch {
-    folder: TempDir,
-    media: MediaStore,
+thread_local! {
+    /// Made once: that takes longer than reading a body.
+    static FOLDER: TempDir = TempDir::new().expect("a scratch folder");
+    static MEDIA: MediaStore = FOLDER.with(|folder| MediaStore::open(folder.path()).expect("a media folder"));
 }
 
-impl Scratch {
-    fn new() -> Self {
-        let folder = TempDir::new().expect("a scratch folder");
-        let media = MediaStore::open(folder.path()).expect("a media folder");
-        Self { folder, media }
-    }
+fn media() -> MediaStore {
+    MEDIA.with(Clone::clone)
+}
 
-    /// Understands what was taken apart; whatever came of it, no file stays.
-    fn settle(self, parts: Result<Parts, Problem>, prefix: &str) -> Result<(), String> {
-        let submission: Result<Submission<VoiceFields>, _> = parts.and_then(|parts| assemble(parts, prefix));
-        let end = submission.map(drop).map_err(|problem| {
-            assert!((400..500).contains(&problem.status) && !problem.detail.is_empty(), "{problem:?}");
-            assert!(problem.field.is_some() || problem.code == "audio_too_large", "{problem:?}");
-            problem.code
-        });
-        assert_eq!(files(self.folder.path()), 0, "a file is left behind");
-        end
-    }
+/// Understands what was taken apart. Whatever comes of it, no file stays.
+fn settle(parts: Result<Parts, Problem>, prefix: &str) -> Result<(), String> {
+    let submission: Result<Submission<VoiceFields>, _> = parts.and_then(|parts| assemble(parts, prefix));
+    let end = submission.map(drop).map_err(|problem| {
+        assert!((400..500).contains(&problem.status) && !problem.detail.is_empty(), "{problem:?}");
+        assert!(problem.field.is_some() || problem.code == "audio_too_large", "{problem:?}");
+        problem.code
+    });
+    assert_eq!(FOLDER.with(|folder| files(folder.path())), 0, "a file is left behind");
+    end
 }
 
 fn files(folder: &Path) -> usize {
@@ -55,8 +51,7 @@ fn files(folder: &Path) -> usize {
 }
 
 pub fn json(data: &[u8]) {
-    let scratch = Scratch::new();
-    let parts = split(Cursor::new(data), &scratch.media, MAX_BYTES);
+    let parts = split(Cursor::new(data), &media(), MAX_BYTES);
     if let Ok(parts) = &parts {
         match serde_json::from_slice(data) {
             Ok(whole) => same_as(parts, whole),
@@ -64,7 +59,7 @@ pub fn json(data: &[u8]) {
             Err(_) => assert!(data.iter().filter(|byte| b"[{".contains(byte)).count() > 100),
         }
     }
-    let _ = scratch.settle(parts, "audio.");
+    let _ = settle(parts, "audio.");
 }
 
 /// Taken apart while it came, a body says the same as read at once.
@@ -108,8 +103,7 @@ fn bare(text: &str) -> String {
 /// The query of a body that is the audio itself.
 pub fn query(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
-    let (scratch, other) = (Scratch::new(), Scratch::new());
-    let empty = split(Cursor::new(br#"{"audio": {"data": ""}}"#), &scratch.media, MAX_BYTES);
+    let empty = split(Cursor::new(br#"{"audio": {"data": ""}}"#), &media(), MAX_BYTES);
     let file = empty.expect("an empty file").file.expect("an empty file");
     let parts = in_query(query).map(|form: Form| form.with(file));
     let as_json = parts.as_ref().ok().map(|parts| {
@@ -119,11 +113,11 @@ pub fn query(data: &[u8]) {
         body.insert("audio".to_owned(), Value::Object(audio));
         Value::Object(body).to_string()
     });
-    let end = scratch.settle(parts, "");
+    let end = settle(parts, "");
     // The limit on all fields counts what is written, which is more in JSON.
     if let Some(body) = as_json.filter(|body| body.len() < MAX_FIELDS) {
-        let parts = split(Cursor::new(body), &other.media, MAX_BYTES);
-        assert_eq!(other.settle(parts, "audio."), end, "the same in another body means something else");
+        let parts = split(Cursor::new(body), &media(), MAX_BYTES);
+        assert_eq!(settle(parts, "audio."), end, "the same in another body means something else");
     }
 }
 
@@ -143,12 +137,11 @@ pub fn multipart(data: &[u8]) {
 
 /// The fields, or the code of what is wrong.
 fn form(content_type: &str, body: &[u8], piece: usize) -> Result<Value, String> {
-    let scratch = Scratch::new();
     let pieces: Vec<_> =
         body.chunks(piece).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
     let body = Body::from_stream(stream::iter(pieces));
     let body = Incoming::new(body, 64 * 1024, Duration::from_secs(60));
-    let parts = RUNTIME.block_on(multipart::read(body, content_type, &scratch.media, MAX_BYTES));
+    let parts = RUNTIME.block_on(multipart::read(body, content_type, &media(), MAX_BYTES));
     let fields = parts.as_ref().map(|parts| json!([parts.fields, parts.audio])).unwrap_or_default();
-    scratch.settle(parts, "").map(|()| fields)
+    settle(parts, "").map(|()| fields)
 }
