@@ -12,10 +12,10 @@ use std::{
 use voicegate::fuzzing::{Target, targets};
 
 /// What one target is given of mutations, in bytes and in number.
-const MOST_BYTES: usize = 24 << 20;
-const MOST_RUNS: usize = 10_000;
+const MOST_BYTES: usize = 16 << 20;
+const MOST_RUNS: usize = 6_000;
 /// Where each run writes files, or starts a parser of some size.
-const SLOW_RUNS: usize = 1_500;
+const SLOW_RUNS: usize = 700;
 const SLOW: &[&str] = &[
     "audio_examine",
     "config_file",

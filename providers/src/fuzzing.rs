@@ -25,7 +25,10 @@ use crate::{
     wire::{self, Answer},
 };
 
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A name, and what is done with the bytes.
+type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[
     ("linq_answers", linq_answers),
     ("recipient", recipient),
     ("retry_after", retry_after),

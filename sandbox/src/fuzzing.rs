@@ -2,7 +2,10 @@
 
 use crate::audio::{describe, is_clean_opus};
 
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("audio_described", described)];
+/// A name, and what is done with the bytes.
+type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[("audio_described", described)];
 
 /// What the inbox says of a file that arrived.
 fn described(data: &[u8]) {
