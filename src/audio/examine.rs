@@ -9,7 +9,8 @@ use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
 use super::mp4::Mp4;
-use super::sniff::{LATE_MP3, refusal, sniff, text_kind};
+use super::names::{text_kind, unmistakable};
+use super::sniff::{LATE_MP3, refusal, sniff};
 use super::source::{Hints, SourceDetail};
 use super::{iff, ogg_opus, webm};
 
@@ -35,7 +36,10 @@ pub(super) fn examine(path: &Path, hints: &Hints) -> Result<Examined, AudioError
             let intact = found.flavour != LATE_MP3;
             (found.container, SourceDetail { flavour: found.flavour, intact, ..SourceDetail::default() })
         }
-        // A declared format does not turn an error page into sound.
+        // A declared format does not turn an error page or a picture into sound.
+        (None, Some(_)) if let Some(why) = unmistakable(&head) => {
+            return Err(AudioError::probe(AudioErrorKind::Unreadable, why));
+        }
         (None, Some(format)) if !head.is_empty() && text_kind(&head).is_none() => {
             let format =
                 format.checked().map_err(|detail| AudioError::probe(AudioErrorKind::Unsupported, detail))?;

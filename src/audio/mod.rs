@@ -14,6 +14,7 @@ mod iff;
 mod log;
 mod mp4;
 mod mpeg;
+mod names;
 mod ogg_opus;
 mod opus;
 mod plan;

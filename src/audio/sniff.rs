@@ -6,6 +6,7 @@ use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
 use super::mpeg::{FrameHeader, id3_length, is_adts};
+use super::names::{Named, binary_kind, other_text, text_kind};
 use super::source::Hints;
 
 /// Enough for two of the longest frames (8 KiB each in ADTS) after a little junk.
@@ -96,7 +97,6 @@ fn recognise(bytes: &[u8], tagged: bool) -> Option<Sniffed> {
 /// Why unknown bytes are refused: the caller must be able to see what went wrong.
 pub(super) fn refusal(head: &[u8], hints: &Hints) -> AudioError {
     let unreadable = |detail: &str| AudioError::probe(AudioErrorKind::Unreadable, detail);
-    let unsupported = |detail: String| AudioError::probe(AudioErrorKind::Unsupported, detail);
     if head.is_empty() {
         return unreadable("the audio is empty (0 bytes)");
     }
@@ -109,65 +109,12 @@ pub(super) fn refusal(head: &[u8], hints: &Hints) -> AudioError {
             "headerless samples need `format`, for example {\"encoding\":\"s16le\",\"sample_rate\":24000,\"channels\":1}",
         );
     }
-    if head.starts_with(b".snd") {
-        return unsupported("Sun AU files are not supported; send WAV instead".to_owned());
-    }
-    let Some(kind) = infer::get(head) else {
-        return unreadable(
+    match binary_kind(head) {
+        Some(Named::NotAudio(why) | Named::Broken(why)) => unreadable(&why),
+        Some(Named::NotRead(why)) => AudioError::probe(AudioErrorKind::Unsupported, why),
+        None => unreadable(other_text(head).unwrap_or(
             "these bytes are no audio format we know; if they are headerless samples, send `format`",
-        );
-    };
-    let name = kind.mime_type();
-    match kind.matcher_type() {
-        infer::MatcherType::Audio | infer::MatcherType::Video if READ_TYPES.contains(&name) => unreadable(
-            &format!("this begins like {name}, but the rest does not follow: it is damaged or cut off"),
-        ),
-        infer::MatcherType::Audio | infer::MatcherType::Video => {
-            unsupported(format!("{name} is not supported; send MP3, M4A, WAV, Ogg or WebM"))
-        }
-        _ => unreadable(&format!("this looks like {name}, not audio")),
-    }
-}
-
-/// What infer calls the formats that we read: if it sees one and we do not, the file is broken.
-const READ_TYPES: &[&str] = &[
-    "audio/mpeg",
-    "audio/m4a",
-    "audio/aac",
-    "audio/ogg",
-    "audio/opus",
-    "audio/x-flac",
-    "audio/x-wav",
-    "audio/amr",
-    "audio/x-aiff",
-    "video/mp4",
-    "video/webm",
-    "video/x-matroska",
-    "video/quicktime",
-];
-
-/// Text that people send in place of audio, by how it begins.
-pub(super) fn text_kind(head: &[u8]) -> Option<&'static str> {
-    let head = &head[..head.len().min(512)];
-    // Samples may begin with any byte, a brace or a bracket too; text has no control characters.
-    if head.iter().any(|&byte| byte < 0x20 && !byte.is_ascii_whitespace()) {
-        return None;
-    }
-    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
-    let text = text.trim_start_matches('\u{feff}').trim_start();
-    let begins = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
-    if begins(&["<!doctype html", "<html", "<head", "<body"]) {
-        Some("this looks like a web page (HTML), not audio; was the URL a login page?")
-    } else if begins(&["#extm3u", "ffconcat", "[playlist]", "<asx"]) {
-        Some("this is a playlist, not audio; send the audio it points to")
-    } else if begins(&["v=0\r\n", "v=0\n"]) {
-        Some("this is a session description (SDP), not audio")
-    } else if begins(&["<?xml", "<error"]) {
-        Some("this looks like XML, not audio; is it an error message of the server it came from?")
-    } else if begins(&["{", "[{"]) {
-        Some("this looks like JSON, not audio; is it an error message of the service it came from?")
-    } else {
-        None
+        )),
     }
 }
 
