@@ -14,7 +14,7 @@ const WINDOW: usize = 64 << 10;
 /// Encoders and cutters leave some bytes before the first MP3 frame.
 const JUNK: usize = 16 << 10;
 
-/// The flavour of an MP3 that does not begin with its first frame or a tag.
+/// The flavour of an MP3 that begins neither with its first frame nor with one tag.
 pub(super) const LATE_MP3: &str = "late";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +29,24 @@ pub(super) fn sniff(reader: &mut (impl Read + Seek)) -> io::Result<(Option<Sniff
     let head = window(reader, 0)?;
     let mut position = 0;
     let mut body = head.clone();
+    let mut tags = 0;
     // Some taggers write a tag before the tag.
-    for _ in 0..4 {
+    while tags < 4 {
         match id3_length(&body) {
             0 => break,
             length => position += length as u64,
         }
+        tags += 1;
         body = window(reader, position)?;
     }
-    Ok((recognise(&body, position > 0), head))
+    let mut found = recognise(&body, tags > 0);
+    // Other readers step over one.
+    if tags > 1
+        && let Some(found) = &mut found
+    {
+        found.flavour = LATE_MP3.to_owned();
+    }
+    Ok((found, head))
 }
 
 fn window(reader: &mut (impl Read + Seek), position: u64) -> io::Result<Vec<u8>> {
