@@ -74,7 +74,12 @@ pub(super) fn file_url(path: &Path) -> OsString {
 ///
 /// Only the file protocol is allowed, so a playlist inside a known container reaches neither the network nor
 /// another file; the demuxer is named, so nothing else is guessed from the bytes.
-pub(super) fn reading(binary: &Path, input: &Path, demuxer: &[String], limit: Duration) -> FfmpegCommand {
+pub(super) fn reading(
+    binary: &Path,
+    input: &Path,
+    demuxer: &[String],
+    limit: Option<Duration>,
+) -> FfmpegCommand {
     let mut command = FfmpegCommand::new_with_path(binary);
     command.args([
         "-nostdin",
@@ -85,17 +90,45 @@ pub(super) fn reading(binary: &Path, input: &Path, demuxer: &[String], limit: Du
         "-threads",
         "1",
     ]);
-    command.args(demuxer).duration(format!("{:.3}", limit.as_secs_f64())).input(file_url(input));
+    command.args(demuxer);
+    if let Some(limit) = limit {
+        command.duration(seconds(limit));
+    }
+    command.input(file_url(input));
     command.args(["-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"]);
     command.args(["-threads", "1"]);
     command
 }
 
-/// Silence where a stream leaves holes, and a downmix that keeps the level.
+pub(super) fn seconds(span: Duration) -> String {
+    format!("{:.3}", span.as_secs_f64())
+}
+
+/// Where the sound lies in time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Clock {
+    /// As the file says. AMR drops its silence frames, recordings pause: holes become silence.
+    Kept,
+    /// The same, but no later than this, so that a clock that jumps by hours costs no more than a long file.
+    UpTo(Duration),
+}
+
+/// To mono, and then to the clock.
 ///
-/// `async`: AMR drops its silence frames and would come out short. `rematrix_maxval`: without it two equal
-/// channels of a float codec come out 3 dB louder, and clip.
-pub(super) const FILTERS: &str = "aresample=async=1:rematrix_maxval=1.0";
+/// In this order, because silence is made in memory: a hole of minutes in eight fast channels takes gigabytes.
+/// `rematrix_maxval`: without it two equal channels of a float codec come out 3 dB louder, and clip. `lfe_mix_level`:
+/// where nothing says which channel is which, the fourth of eight is taken for the one with the deep sounds, and is
+/// left out otherwise. `s16`: numbers beyond full scale, or none at all, bring encoders to a standstill.
+pub(super) fn filters(sample_rate: u32, clock: Clock) -> String {
+    let clock = match clock {
+        Clock::Kept => "aresample=async=1".to_owned(),
+        Clock::UpTo(limit) => format!("asetpts=min(PTS\\,{}/TB),aresample=async=1", seconds(limit)),
+    };
+    format!(
+        "aresample=rematrix_maxval=1.0:lfe_mix_level=1,\
+         aformat=sample_fmts=s16:channel_layouts=mono:sample_rates={sample_rate},{clock}"
+    )
+}
 
 /// Runs the command to its end; `each` gets standard output as it comes.
 pub(super) async fn run(

@@ -7,13 +7,13 @@ use voicegate_providers::{AudioFacts, Codec, Container};
 
 use super::error::{AudioError, AudioErrorKind};
 use super::examine::{Examined, examine};
-use super::ffmpeg::{self, Finished, Limits, RunError};
+use super::ffmpeg::{self, Clock, Finished, Limits, RunError};
 use super::log::InputLog;
 use super::source::{Hints, PcmFormat, Probed, mime_type};
 use super::waveform::Waveform;
 
 /// Rate at which sources are measured: one decode for length and waveform, at little cost.
-const MEASURE_RATE: u64 = 8_000;
+const MEASURE_RATE: u32 = 8_000;
 const MOST_CHANNELS: u16 = 8;
 
 /// What the engine lends to one probe.
@@ -46,16 +46,18 @@ async fn decode(
     // One second more than allowed, to see that it is too long; three hours of silence cost no more.
     let longest = bench.max_duration + Duration::from_secs(1);
     let demuxer = demuxer(examined.container, examined.detail.format);
-    let mut command = ffmpeg::reading(bench.ffmpeg, file, &demuxer, longest);
-    command.args(["-af", ffmpeg::FILTERS, "-ac", "1", "-ar", &MEASURE_RATE.to_string(), "-c:a", "pcm_s16le"]);
-    command.format("s16le").pipe_stdout();
+    // The limit is on what comes out: one on what goes in would quietly drop everything behind a long hole.
+    let mut command = ffmpeg::reading(bench.ffmpeg, file, &demuxer, None);
+    let clock = Clock::UpTo(longest);
+    command.args(["-af", &ffmpeg::filters(MEASURE_RATE, clock), "-c:a", "pcm_s16le"]);
+    command.duration(ffmpeg::seconds(longest)).format("s16le").pipe_stdout();
 
     let mut waveform = Waveform::new();
     let mut odd = None;
     let limits = Limits {
         timeout: bench.timeout,
         // Two bytes a sample, and room for what a resampler flushes.
-        max_output: (longest.as_secs() + 2) * MEASURE_RATE * 2,
+        max_output: (longest.as_secs() + 2) * u64::from(MEASURE_RATE) * 2,
     };
     let finished = ffmpeg::run(command, &limits, |bytes| {
         let mut bytes = bytes.iter().copied();
@@ -112,7 +114,10 @@ fn judge(log: &InputLog, success: bool, waveform: &Waveform) -> Result<(), Audio
             "nothing could be read from this file; it may be damaged or cut off",
         ));
     };
-    if log.no_decoder || audio.codec == "none" || audio.codec == "unknown" {
+    if audio.codec == "none" || audio.codec == "unknown" {
+        return unsupported("the codec of this audio is not known here".to_owned());
+    }
+    if log.no_decoder {
         return unsupported(format!("the codec of this audio ({}) cannot be decoded here", audio.codec));
     }
     if audio.channels.is_some_and(|channels| channels > MOST_CHANNELS) {
@@ -134,7 +139,8 @@ fn assemble(
     waveform: &Waveform,
 ) -> Result<Probed, AudioError> {
     let Examined { container, size_bytes, sha256, mut detail, stated_ms } = examined;
-    let duration_ms = (waveform.samples() * 1000 + MEASURE_RATE / 2) / MEASURE_RATE;
+    let rate = u64::from(MEASURE_RATE);
+    let duration_ms = (waveform.samples() * 1000 + rate / 2) / rate;
     refuse_longer(bench, duration_ms)?;
     // These say in advance how long they are; a video's length is not that of its sound, so MP4 asks its track.
     let declared_ms = match container {

@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 use voicegate_providers::{AudioFacts, Container};
 
 use super::error::{AudioError, AudioErrorKind};
-use super::ffmpeg::{self, Limits, RunError};
+use super::ffmpeg::{self, Clock, Limits, RunError};
 use super::ogg_opus::{self, Damage, Writer};
 use super::opus::OpusHead;
 use super::plan::Work;
@@ -90,8 +90,9 @@ async fn encode(
     probed: &Probed,
     recipe: Recipe,
 ) -> Result<(NamedTempFile, Container), AudioError> {
-    let rate = recipe.sample_rate(probed.facts.sample_rate).to_string();
-    let mut options = vec!["-af", ffmpeg::FILTERS, "-ac", "1", "-ar", &rate];
+    let rate = recipe.sample_rate(probed.facts.sample_rate);
+    let filters = ffmpeg::filters(rate, Clock::Kept);
+    let mut options = vec!["-af", filters.as_str()];
     match recipe {
         Recipe::Aac { kbit } => {
             let bits = format!("{kbit}k");
@@ -126,7 +127,7 @@ async fn run(
     let output = scratch_file(bench.scratch)?;
     let demuxer = demuxer(probed.facts.container, probed.detail.format);
     let longest = bench.max_duration + Duration::from_secs(1);
-    let mut command = ffmpeg::reading(binary, source, &demuxer, longest);
+    let mut command = ffmpeg::reading(binary, source, &demuxer, Some(longest));
     // Bit-exact: no version of ffmpeg inside, and equal sources give equal bytes.
     command.args(options).args(["-fflags", "+bitexact", "-flags:a", "+bitexact"]);
     if muxer == "ipod" {
@@ -152,8 +153,9 @@ async fn run(
                 _ => AudioError::encode(AudioErrorKind::Internal, "ffmpeg failed to make the file"),
             })
         }
+        // A busy machine or a file that never ends: a few more times, not for as long as the note lives.
         Err(RunError::Timeout) => Err(AudioError::encode(
-            AudioErrorKind::Overloaded,
+            AudioErrorKind::Internal,
             format!("making the file took longer than {} s", bench.limits.timeout.as_secs()),
         )),
         Err(error) => Err(not_run(&error, "encode")),
