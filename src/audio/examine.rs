@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
+use super::iff::{self, CHANNELS, Fault, RATES};
 use super::mp4::Mp4;
 use super::names::{text_kind, unmistakable};
 use super::sniff::{LATE_MP3, refusal, sniff};
 use super::source::{Hints, SourceDetail};
-use super::{iff, ogg_opus, webm};
+use super::{ogg_opus, webm};
 
 /// WebM is read in memory; what is larger is not a voice note and gets transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
@@ -71,14 +72,14 @@ fn structure(
         }
         Container::Wav | Container::Aiff => {
             let big_endian = container == Container::Aiff;
-            if let Some(shortfall) = iff::shortfall(&mut reader, big_endian).map_err(io_failed)? {
-                return Err(cut_off(shortfall));
+            if let Some(fault) = iff::fault(&mut reader, big_endian).map_err(io_failed)? {
+                return Err(faulty(fault));
             }
             detail.intact = iff::is_sound(&mut reader, big_endian).map_err(io_failed)?;
         }
         Container::Caf => {
-            if let Some(shortfall) = iff::caf_shortfall(&mut reader).map_err(io_failed)? {
-                return Err(cut_off(shortfall));
+            if let Some(fault) = iff::caf_fault(&mut reader).map_err(io_failed)? {
+                return Err(faulty(fault));
             }
         }
         Container::Mp4 => {
@@ -89,9 +90,17 @@ fn structure(
                     "this M4A has no index (moov), so nothing in it can be found: was the upload cut off?",
                 ));
             }
-            detail.intact = !mp4.fragmented && !mp4.cut_off && mp4.has_audio_data;
-            detail.moov_first = mp4.moov_first;
             let audio = mp4.audio();
+            if audio.is_some_and(|track| ENCRYPTED.contains(&track.format.as_str())) {
+                return Err(AudioError::probe(
+                    AudioErrorKind::Unsupported,
+                    "this M4A is encrypted (copy protection); send one that is not",
+                ));
+            }
+            // Only AAC is ever passed on, and only where it is written down like that.
+            let described = audio.is_some_and(|track| track.aac.is_some());
+            detail.intact = !mp4.fragmented && !mp4.cut_off && mp4.has_audio_data && described;
+            detail.moov_first = mp4.moov_first;
             detail.aac_object = audio.and_then(|track| track.aac).map(|aac| aac.object);
             return Ok(audio.and_then(|track| track.duration_ms).filter(|_| !mp4.fragmented));
         }
@@ -100,10 +109,42 @@ fn structure(
     Ok(None)
 }
 
-fn cut_off((stated, present): (u64, u64)) -> AudioError {
+/// Sample formats of protected tracks: common encryption, and FairPlay before it.
+const ENCRYPTED: [&str; 2] = ["enca", "drms"];
+
+fn faulty(fault: Fault) -> AudioError {
+    let unreadable = |detail| AudioError::probe(AudioErrorKind::Unreadable, detail);
+    let unsupported = |detail| AudioError::probe(AudioErrorKind::Unsupported, detail);
+    match fault {
+        Fault::CutOff { stated, present } => unreadable(format!(
+            "the file says {stated} bytes of audio, {present} are there: was the upload cut off?"
+        )),
+        Fault::Overfull { stated } => unreadable(format!(
+            "the file says {stated} bytes of audio, but more follow; state the true size, or 0xFFFFFFFF where it is \
+             not known yet"
+        )),
+        Fault::Several => several(),
+        Fault::Channels(0) => unreadable("the file says 0 channels: it is damaged".to_owned()),
+        Fault::Channels(channels) => unsupported(too_many_channels(channels)),
+        Fault::Rate(0) => unreadable("the file says 0 Hz: it is damaged".to_owned()),
+        Fault::Rate(rate) => unsupported(format!(
+            "the file says {rate} Hz; from {} to {} Hz are supported",
+            RATES.start(),
+            RATES.end()
+        )),
+    }
+}
+
+pub(super) fn too_many_channels(channels: u16) -> String {
+    format!("the file has {channels} channels; at most {} are supported", CHANNELS.end())
+}
+
+/// Decoders stop after the first recording, or lose the clock: half of it would be missing, and nobody would be told.
+fn several() -> AudioError {
     AudioError::probe(
-        AudioErrorKind::Unreadable,
-        format!("the file says {stated} bytes of audio, {present} are there: was the upload cut off?"),
+        AudioErrorKind::Unsupported,
+        "this file is several recordings one after another, of which only the first would be heard; send them one \
+         by one, or join their sound instead of their bytes",
     )
 }
 

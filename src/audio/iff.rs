@@ -9,6 +9,32 @@ const MOST_CHUNKS: usize = 1_000;
 /// From here on a size means "not known yet": writers of streams put 0xFFFFFFFF, 0x7FFFFFFF or a little less.
 const OPEN: u64 = 0x7fff_0000;
 
+/// Fewer bytes behind the last chunk are padding or somebody's mark.
+const TRAILER: u64 = 4_096;
+
+/// What a header says that cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// There is clearly less audio than stated.
+    CutOff {
+        stated: u64,
+        present: u64,
+    },
+    /// There is clearly more behind the audio than its stated size, and it is no chunk.
+    Overfull {
+        stated: u64,
+    },
+    /// Another file of this kind begins behind the first.
+    Several,
+    /// More or fewer than anybody reads; decoders differ in what they make of it.
+    Channels(u16),
+    Rate(u32),
+}
+
+/// Channels and rates, in Hz, that are read.
+pub(super) const CHANNELS: std::ops::RangeInclusive<u16> = 1..=8;
+pub(super) const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+
 /// One chunk of WAV or AIFF.
 struct Chunk {
     kind: [u8; 4],
@@ -65,13 +91,18 @@ pub(super) fn is_sound(reader: &mut (impl Read + Seek), big_endian: bool) -> io:
     let true_sizes = walk(reader, big_endian, |reader, chunk| {
         has_samples |= &chunk.kind == samples(big_endian) && chunk.size > 0;
         if &chunk.kind == b"fmt " {
-            let mut format = [0; 16];
-            reader.seek(SeekFrom::Start(chunk.start))?;
-            consistent = chunk.size >= 16 && reader.read_exact(&mut format).is_ok() && agrees(format);
+            consistent = chunk.size >= 16 && content(reader, &chunk)?.is_some_and(agrees);
         }
         Ok(true)
     })?;
     Ok(true_sizes && has_samples && consistent)
+}
+
+/// The first bytes of a chunk.
+fn content<const N: usize>(reader: &mut (impl Read + Seek), chunk: &Chunk) -> io::Result<Option<[u8; N]>> {
+    let mut bytes = [0; N];
+    reader.seek(SeekFrom::Start(chunk.start))?;
+    Ok(reader.read_exact(&mut bytes).is_ok().then_some(bytes))
 }
 
 /// WAVEFORMATEX: for whole-byte samples, block and byte rate follow from the rest.
@@ -86,24 +117,61 @@ fn agrees(format: [u8; 16]) -> bool {
     bits % 8 == 0 && block == channels * bits / 8 && bytes_per_second == rate * block
 }
 
-/// How many bytes of audio the file says it has and how many are there, if that is clearly less.
-pub(super) fn shortfall(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<Option<(u64, u64)>> {
+/// The first thing in a WAV or AIFF file that cannot be followed.
+pub(super) fn fault(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<Option<Fault>> {
     let length = reader.seek(SeekFrom::End(0))?;
-    let mut found = None;
-    walk(reader, big_endian, |_, chunk| {
+    let mut fault = None;
+    let mut samples_size = None;
+    walk(reader, big_endian, |reader, chunk| {
         let present = length - chunk.start;
-        let is_samples = &chunk.kind == samples(big_endian);
-        if is_samples && chunk.size < OPEN && chunk.size.saturating_sub(present) > chunk.size / 20 {
-            found = Some((chunk.size, present));
-        }
-        Ok(!is_samples)
+        fault = if &chunk.kind == b"fmt " && !big_endian {
+            content(reader, &chunk)?.and_then(|[_, _, c0, c1, r0, r1, r2, r3]: [u8; 8]| {
+                unheard_of(u16::from_le_bytes([c0, c1]), u32::from_le_bytes([r0, r1, r2, r3]))
+            })
+        } else if &chunk.kind == b"COMM" && big_endian {
+            content(reader, &chunk)?.and_then(|common: [u8; 18]| {
+                let [c0, c1, _, _, _, _, _, _, rate @ ..] = common;
+                unheard_of(u16::from_be_bytes([c0, c1]), extended(rate))
+            })
+        } else if &chunk.kind == samples(big_endian) {
+            samples_size = Some(chunk.size);
+            let short = chunk.size < OPEN && chunk.size.saturating_sub(present) > chunk.size / 20;
+            short.then_some(Fault::CutOff { stated: chunk.size, present })
+        } else if let Some(stated) = samples_size.filter(|&size| size > 0) {
+            let another = matches!(&chunk.kind, b"RIFF" | b"RF64" | b"FORM");
+            let odd = chunk.kind.iter().any(|&byte| !(0x20..0x7f).contains(&byte));
+            let overfull = odd && present > TRAILER.max(stated / 20);
+            if another { Some(Fault::Several) } else { overfull.then_some(Fault::Overfull { stated }) }
+        } else {
+            None
+        };
+        // Where the size of the audio was left open, everything behind it is audio.
+        Ok(fault.is_none() && samples_size != Some(0))
     })?;
-    Ok(found)
+    Ok(fault)
 }
 
-/// For CAF: how many bytes of audio it says it has and how many are there, if that differs. A recorder that does not
-/// know yet writes -1. <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
-pub(super) fn caf_shortfall(reader: &mut (impl Read + Seek)) -> io::Result<Option<(u64, u64)>> {
+fn unheard_of(channels: u16, rate: u32) -> Option<Fault> {
+    if !CHANNELS.contains(&channels) {
+        Some(Fault::Channels(channels))
+    } else {
+        (!RATES.contains(&rate)).then_some(Fault::Rate(rate))
+    }
+}
+
+/// The 80-bit number in which AIFF writes its rate, in whole Hz.
+fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
+    let exponent = u32::from(u16::from_be_bytes([e0, e1]) & 0x7fff);
+    let whole = match (16_383_u32 + 63).checked_sub(exponent) {
+        Some(shift) => u64::from_be_bytes(mantissa).checked_shr(shift).unwrap_or(0),
+        None => u64::MAX,
+    };
+    u32::try_from(whole).unwrap_or(u32::MAX)
+}
+
+/// The first thing in a CAF file that cannot be followed. A recorder that does not know its length yet writes -1.
+/// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
+pub(super) fn caf_fault(reader: &mut (impl Read + Seek)) -> io::Result<Option<Fault>> {
     let length = reader.seek(SeekFrom::End(0))?;
     let mut position = 8;
     for _ in 0..MOST_CHUNKS {
@@ -114,10 +182,13 @@ pub(super) fn caf_shortfall(reader: &mut (impl Read + Seek)) -> io::Result<Optio
         let mut header = [0; 12];
         reader.read_exact(&mut header)?;
         let [kind @ .., s0, s1, s2, s3, s4, s5, s6, s7] = header;
+        if &kind == b"caff" {
+            return Ok(Some(Fault::Several));
+        }
         let Ok(size) = u64::try_from(i64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7])) else { break };
         let present = length - position - 12;
         if &kind == b"data" && size > present {
-            return Ok(Some((size, present)));
+            return Ok(Some(Fault::CutOff { stated: size, present }));
         }
         position = position.saturating_add(12).saturating_add(size);
     }

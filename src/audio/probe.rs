@@ -6,15 +6,15 @@ use std::time::Duration;
 use voicegate_providers::{AudioFacts, Codec, Container};
 
 use super::error::{AudioError, AudioErrorKind};
-use super::examine::{Examined, examine};
+use super::examine::{Examined, examine, too_many_channels};
 use super::ffmpeg::{self, Clock, Finished, Limits, RunError};
+use super::iff::CHANNELS;
 use super::log::InputLog;
 use super::source::{Hints, PcmFormat, Probed, mime_type};
 use super::waveform::Waveform;
 
 /// Rate at which sources are measured: one decode for length and waveform, at little cost.
 const MEASURE_RATE: u32 = 8_000;
-const MOST_CHANNELS: u16 = 8;
 
 /// What the engine lends to one probe.
 pub(super) struct Bench<'a> {
@@ -120,8 +120,8 @@ fn judge(log: &InputLog, success: bool, waveform: &Waveform) -> Result<(), Audio
     if log.no_decoder {
         return unsupported(format!("the codec of this audio ({}) cannot be decoded here", audio.codec));
     }
-    if audio.channels.is_some_and(|channels| channels > MOST_CHANNELS) {
-        return unsupported(format!("more than {MOST_CHANNELS} channels are not supported"));
+    if let Some(channels) = audio.channels.filter(|channels| channels > CHANNELS.end()) {
+        return unsupported(too_many_channels(channels));
     }
     if waveform.samples() == 0 || audio.sample_rate == 0 || audio.channels == Some(0) || !success {
         return Err(AudioError::probe(
@@ -163,7 +163,7 @@ fn assemble(
     };
     detail.other_streams = log.other_streams;
     let mut sample_rate = audio.sample_rate;
-    let mut channels = audio.channels.unwrap_or(MOST_CHANNELS);
+    let mut channels = audio.channels.unwrap_or(*CHANNELS.end());
     if audio.codec != "opus" {
         detail.opus = None;
     }

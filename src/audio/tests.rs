@@ -34,9 +34,9 @@ fn read_with_everything(bytes: &[u8]) {
     let _ = walk_mp3(&mut Cursor::new(bytes)).unwrap();
     for big_endian in [true, false] {
         let _ = iff::is_sound(&mut Cursor::new(bytes), big_endian).unwrap();
-        let _ = iff::shortfall(&mut Cursor::new(bytes), big_endian).unwrap();
+        let _ = iff::fault(&mut Cursor::new(bytes), big_endian).unwrap();
     }
-    let _ = iff::caf_shortfall(&mut Cursor::new(bytes)).unwrap();
+    let _ = iff::caf_fault(&mut Cursor::new(bytes)).unwrap();
     let _ = (OpusHead::parse(bytes), OpusTags::parse(bytes), Packet::parse(bytes));
     let _ = (FrameHeader::run(bytes, 4), InputLog::read(bytes));
 }
