@@ -13,7 +13,7 @@ use super::mp4::Mp4;
 use super::names::{text_kind, unmistakable};
 use super::sniff::{LATE_MP3, refusal, sniff};
 use super::source::{Hints, SourceDetail};
-use super::{ogg_opus, webm};
+use super::{ogg, ogg_opus, webm};
 
 /// WebM is read in memory; what is larger is not a voice note and gets transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
@@ -64,12 +64,20 @@ fn structure(
     file.seek(SeekFrom::Start(0)).map_err(io_failed)?;
     let mut reader = BufReader::new(file);
     match container {
-        Container::Ogg => detail.opus = ogg_opus::read(&mut reader, &mut |_| Ok(())).ok(),
+        Container::Ogg => match ogg_opus::read(&mut reader, &mut |_| Ok(())) {
+            Ok(opus) => detail.opus = Some(opus),
+            // Damaged, of another codec, or several recordings one after another.
+            Err(_) => return chained(&ogg::links(&mut reader).map_err(io_failed)?, detail),
+        },
         Container::Webm | Container::Matroska if size_bytes <= LARGEST_IN_MEMORY => {
             let mut bytes = Vec::new();
             reader.read_to_end(&mut bytes).map_err(io_failed)?;
+            if webm::begins_again(&bytes) {
+                return Err(several());
+            }
             detail.opus = webm::read(&bytes, &mut |_| Ok(())).ok();
         }
+        Container::Flac if flac_begins_again(&mut reader).map_err(io_failed)? => return Err(several()),
         Container::Wav | Container::Aiff => {
             let big_endian = container == Container::Aiff;
             if let Some(fault) = iff::fault(&mut reader, big_endian).map_err(io_failed)? {
@@ -89,6 +97,9 @@ fn structure(
                     AudioErrorKind::Unreadable,
                     "this M4A has no index (moov), so nothing in it can be found: was the upload cut off?",
                 ));
+            }
+            if mp4.begins_again {
+                return Err(several());
             }
             let audio = mp4.audio();
             if audio.is_some_and(|track| ENCRYPTED.contains(&track.format.as_str())) {
@@ -140,12 +151,47 @@ pub(super) fn too_many_channels(channels: u16) -> String {
 }
 
 /// Decoders stop after the first recording, or lose the clock: half of it would be missing, and nobody would be told.
-fn several() -> AudioError {
+pub(super) fn several() -> AudioError {
     AudioError::probe(
         AudioErrorKind::Unsupported,
         "this file is several recordings one after another, of which only the first would be heard; send them one \
          by one, or join their sound instead of their bytes",
     )
+}
+
+/// Alike recordings one after another decode as one; how long they are together is then the proof.
+fn chained(links: &[ogg::Link], detail: &mut SourceDetail) -> Result<Option<u64>, AudioError> {
+    let [first, rest @ ..] = links else { return Ok(None) };
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    if first.form.is_none() || rest.iter().any(|link| link.form != first.form) {
+        return Err(several());
+    }
+    detail.chained = true;
+    Ok(Some(links.iter().fold(0, |sum, link| sum.saturating_add(link.duration_ms))))
+}
+
+/// Whether FLAC begins anywhere behind the first byte: its name, and the header of a first block of known length.
+fn flac_begins_again(reader: &mut impl Read) -> io::Result<bool> {
+    const LENGTH: usize = 8;
+    let begins = |bytes: &[u8]| {
+        bytes.starts_with(b"fLaC") && matches!(bytes[4], 0 | 0x80) && bytes.ends_with(&[0, 0, 34])
+    };
+    let mut window = Vec::new();
+    let mut first = 1;
+    loop {
+        let count = reader.by_ref().take(64 << 10).read_to_end(&mut window)?;
+        if window.get(first..).is_some_and(|rest| rest.windows(LENGTH).any(begins)) {
+            return Ok(true);
+        }
+        if count == 0 {
+            return Ok(false);
+        }
+        let done = window.len().saturating_sub(LENGTH - 1);
+        window.drain(..done);
+        first = first.saturating_sub(done);
+    }
 }
 
 pub(super) fn digest(file: &mut File) -> io::Result<(u64, String)> {

@@ -111,6 +111,8 @@ pub(super) enum Clock {
     Kept,
     /// The same, but no later than this, so that a clock that jumps by hours costs no more than a long file.
     UpTo(Duration),
+    /// One sample after the other: the file has several clocks.
+    Ignored,
 }
 
 /// To mono, and then to the clock.
@@ -123,6 +125,7 @@ pub(super) fn filters(sample_rate: u32, clock: Clock) -> String {
     let clock = match clock {
         Clock::Kept => "aresample=async=1".to_owned(),
         Clock::UpTo(limit) => format!("asetpts=min(PTS\\,{}/TB),aresample=async=1", seconds(limit)),
+        Clock::Ignored => "asetpts=N/SR/TB".to_owned(),
     };
     format!(
         "aresample=rematrix_maxval=1.0:lfe_mix_level=1,\

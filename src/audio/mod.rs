@@ -15,6 +15,7 @@ mod log;
 mod mp4;
 mod mpeg;
 mod names;
+mod ogg;
 mod ogg_opus;
 mod opus;
 mod plan;

@@ -18,6 +18,8 @@ pub(super) struct Mp4 {
     pub fragmented: bool,
     /// A box is longer than the file.
     pub cut_off: bool,
+    /// A second file begins behind the first.
+    pub begins_again: bool,
     pub tracks: Vec<Track>,
 }
 
@@ -82,6 +84,7 @@ impl Mp4 {
                     }
                     mp4.brand = text(&brand);
                 }
+                b"moov" if mp4.moov_first.is_some() => mp4.begins_again = true,
                 b"moof" => mp4.fragmented = true,
                 b"mdat" => mp4.has_audio_data = true,
                 b"moov" if content <= LARGEST_INDEX && size <= available => {

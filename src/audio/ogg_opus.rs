@@ -7,98 +7,14 @@ use std::io::{self, Read, Write};
 
 use ogg::{PacketWriteEndInfo, PacketWriter};
 
+pub(super) use super::ogg::Damage;
+use super::ogg::{NO_GRANULE, Page, next_page};
 use super::opus::{OpusDetail, OpusHead, OpusTags, Packet};
 
 /// Any serial will do for a file with one stream; a fixed one makes equal input give equal bytes.
 const SERIAL: u32 = 0x766f_6963;
 /// No comment header needs more (cover art included), and no audio packet comes near it.
 const LONGEST_PACKET: usize = 1 << 20;
-/// The granule of a page on which no packet ends.
-const NO_GRANULE: u64 = u64::MAX;
-
-/// What is wrong with a container, in its own terms.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Damage(pub &'static str);
-
-impl From<io::Error> for Damage {
-    fn from(_: io::Error) -> Self {
-        Damage("the file ends in the middle of a page")
-    }
-}
-
-struct Page {
-    continued: bool,
-    first: bool,
-    last: bool,
-    granule: u64,
-    serial: u32,
-    sequence: u32,
-    lacing: Vec<u8>,
-    body: Vec<u8>,
-}
-
-/// The next page, or `None` at the end of the file.
-fn next_page(reader: &mut impl Read) -> Result<Option<Page>, Damage> {
-    let mut header = [0_u8; 27];
-    let mut filled = 0;
-    while filled < header.len() {
-        match reader.read(&mut header[filled..])? {
-            0 if filled == 0 => return Ok(None),
-            0 => return Err(Damage("the file ends in the middle of a page")),
-            count => filled += count,
-        }
-    }
-    if !header.starts_with(b"OggS\0") {
-        return Err(Damage("there are bytes between the pages"));
-    }
-    let mut lacing = vec![0; usize::from(header[26])];
-    reader.read_exact(&mut lacing)?;
-    let mut body = vec![0; lacing.iter().map(|&length| usize::from(length)).sum()];
-    reader.read_exact(&mut body)?;
-
-    let [.., c0, c1, c2, c3, _] = header;
-    let stated = u32::from_le_bytes([c0, c1, c2, c3]);
-    header[22..26].fill(0);
-    if stated != checksum(&[&header, &lacing, &body]) {
-        return Err(Damage("the checksum of a page is wrong"));
-    }
-    let [_, _, _, _, _, flags, g0, g1, g2, g3, g4, g5, g6, g7, s0, s1, s2, s3, n0, n1, n2, n3, ..] = header;
-    Ok(Some(Page {
-        continued: flags & 1 != 0,
-        first: flags & 2 != 0,
-        last: flags & 4 != 0,
-        granule: u64::from_le_bytes([g0, g1, g2, g3, g4, g5, g6, g7]),
-        serial: u32::from_le_bytes([s0, s1, s2, s3]),
-        sequence: u32::from_le_bytes([n0, n1, n2, n3]),
-        lacing,
-        body,
-    }))
-}
-
-/// CRC-32 as Ogg uses it: polynomial 0x04c11db7, no reflection, no inversion.
-fn checksum(parts: &[&[u8]]) -> u32 {
-    parts.iter().flat_map(|part| part.iter()).fold(0, |crc: u32, &byte| {
-        let index = (crc >> 24) ^ u32::from(byte);
-        (crc << 8) ^ CRC_TABLE[index as usize]
-    })
-}
-
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0_u32; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut value = (index as u32) << 24;
-        let mut bit = 0;
-        while bit < 8 {
-            value = if value & 0x8000_0000 != 0 { (value << 1) ^ 0x04c1_1db7 } else { value << 1 };
-            bit += 1;
-        }
-        table[index] = value;
-        index += 1;
-    }
-    table
-};
-
 /// An audio packet with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Placed {

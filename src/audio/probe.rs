@@ -6,7 +6,7 @@ use std::time::Duration;
 use voicegate_providers::{AudioFacts, Codec, Container};
 
 use super::error::{AudioError, AudioErrorKind};
-use super::examine::{Examined, examine, too_many_channels};
+use super::examine::{Examined, examine, several, too_many_channels};
 use super::ffmpeg::{self, Clock, Finished, Limits, RunError};
 use super::iff::CHANNELS;
 use super::log::InputLog;
@@ -48,7 +48,7 @@ async fn decode(
     let demuxer = demuxer(examined.container, examined.detail.format);
     // The limit is on what comes out: one on what goes in would quietly drop everything behind a long hole.
     let mut command = ffmpeg::reading(bench.ffmpeg, file, &demuxer, None);
-    let clock = Clock::UpTo(longest);
+    let clock = if examined.detail.chained { Clock::Ignored } else { Clock::UpTo(longest) };
     command.args(["-af", &ffmpeg::filters(MEASURE_RATE, clock), "-c:a", "pcm_s16le"]);
     command.duration(ffmpeg::seconds(longest)).format("s16le").pipe_stdout();
 
@@ -142,6 +142,9 @@ fn assemble(
     let rate = u64::from(MEASURE_RATE);
     let duration_ms = (waveform.samples() * 1000 + rate / 2) / rate;
     refuse_longer(bench, duration_ms)?;
+    if detail.chained && stated_ms.is_some_and(|stated| is_short(duration_ms, stated)) {
+        return Err(several());
+    }
     // These say in advance how long they are; a video's length is not that of its sound, so MP4 asks its track.
     let declared_ms = match container {
         Container::Mp4 => stated_ms,

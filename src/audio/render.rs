@@ -91,7 +91,7 @@ async fn encode(
     recipe: Recipe,
 ) -> Result<(NamedTempFile, Container), AudioError> {
     let rate = recipe.sample_rate(probed.facts.sample_rate);
-    let filters = ffmpeg::filters(rate, Clock::Kept);
+    let filters = ffmpeg::filters(rate, if probed.detail.chained { Clock::Ignored } else { Clock::Kept });
     let mut options = vec!["-af", filters.as_str()];
     match recipe {
         Recipe::Aac { kbit } => {

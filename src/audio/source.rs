@@ -130,6 +130,9 @@ pub struct SourceDetail {
     pub intact: bool,
     /// Streams besides the first audio stream; cover pictures do not count.
     pub other_streams: u32,
+    /// Several alike recordings one after another, which share no clock.
+    #[serde(default)]
+    pub chained: bool,
     pub format: Option<PcmFormat>,
     /// For Ogg and Matroska with one Opus stream that could be read to its end.
     pub opus: Option<OpusDetail>,

@@ -15,7 +15,7 @@ use super::profile::{PROFILES, VENDOR, profile};
 use super::sniff::{refusal, sniff};
 use super::source::{Hints, Probed, SourceDetail};
 use super::waveform::Waveform;
-use super::{iff, webm};
+use super::{iff, ogg, webm};
 
 fn fixture(name: &str) -> Vec<u8> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio");
@@ -37,6 +37,7 @@ fn read_with_everything(bytes: &[u8]) {
         let _ = iff::fault(&mut Cursor::new(bytes), big_endian).unwrap();
     }
     let _ = iff::caf_fault(&mut Cursor::new(bytes)).unwrap();
+    let _ = (ogg::links(&mut Cursor::new(bytes)).unwrap(), webm::begins_again(bytes));
     let _ = (OpusHead::parse(bytes), OpusTags::parse(bytes), Packet::parse(bytes));
     let _ = (FrameHeader::run(bytes, 4), InputLog::read(bytes));
 }

@@ -78,6 +78,19 @@ pub(super) fn read(
     Ok(detail)
 }
 
+/// Whether a second file begins behind the first.
+pub(super) fn begins_again(bytes: &[u8]) -> bool {
+    const START: &[u8] = &[0x1a, 0x45, 0xdf, 0xa3];
+    let named = |after: &[u8]| {
+        let after = &after[..after.len().min(64)];
+        [b"webm".as_slice(), b"matroska"]
+            .iter()
+            .any(|name| after.windows(name.len()).any(|found| found == *name))
+    };
+    let rest = bytes.get(1..).unwrap_or_default();
+    rest.windows(START.len()).enumerate().any(|(at, found)| found == START && named(&rest[at..]))
+}
+
 /// The end trim: `DiscardPadding` of the last block, in samples at 48 kHz.
 ///
 /// matroska-demuxer does not hand it out, so this walks the elements itself: into segments, clusters and block
