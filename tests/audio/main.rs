@@ -5,4 +5,7 @@ mod hostile;
 mod load;
 mod matrix;
 mod proof;
+#[expect(dead_code, reason = "shared with the tests of the whole gateway")]
+mod rows;
+mod table;
 mod tools;

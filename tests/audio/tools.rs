@@ -69,7 +69,6 @@ pub fn fixture(name: &str) -> PathBuf {
 pub struct Table {
     pub made: std::collections::BTreeMap<String, Made>,
     pub input: Vec<Input>,
-    pub refused: Vec<Refused>,
 }
 
 #[derive(Deserialize)]
@@ -95,15 +94,6 @@ pub struct Input {
     pub format: Option<PcmFormat>,
     pub work: std::collections::BTreeMap<String, String>,
     pub linq_rate: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Refused {
-    pub file: String,
-    /// One code, or several with `|` where builds of ffmpeg differ.
-    pub code: String,
-    pub says: String,
 }
 
 pub fn table() -> Table {
