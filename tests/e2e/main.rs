@@ -12,5 +12,6 @@ mod limits;
 mod links;
 mod lists;
 mod manage;
+mod requests;
 mod tenants;
 mod uploads;
