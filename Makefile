@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs fuzz setup
+.PHONY: help demo test build lint docs openapi fuzz setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ lint: ## check formatting, clippy and the documentation; warnings are errors
 
 docs: setup ## print the parts of docs/ anew that come from the code
 	UPDATE_DOCS=1 $(CARGO) test --package voicegate --lib --quiet docs::tests::the_printed_parts_are_fresh
+
+openapi: setup ## write docs/openapi.json anew
+	$(CARGO) run --quiet -- openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
 
 fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... for some)
 	@scripts/setup.sh

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +17,7 @@ use crate::{
     note::NoteId,
     problem::Problem,
     store::{Bounds, SqliteStore, Store, StoreError},
+    view::{CheckStatus, Checks, Readiness},
 };
 
 /// A provider whose name resolves but does not answer is found out after this.
@@ -204,20 +204,22 @@ impl Gateway {
     }
 
     /// Whether requests can be served: one entry each for database, media store, ffmpeg and disk.
-    pub async fn readiness(&self) -> (bool, Value) {
-        let entry = |result: Result<(), String>| match result {
-            Ok(()) => (true, json!({ "status": "ok" })),
-            Err(reason) => (false, json!({ "status": "failed", "reason": reason })),
-        };
-        let database = entry(self.store.ping().await.map_err(|error| error.to_string()));
-        let root = std::fs::read_dir(self.media.notes()).map(drop).map_err(|error| error.kind().to_string());
-        let media = entry(root);
-        let disk = entry(self.media.check().await.map_err(|error| error.kind().to_string()));
+    pub async fn readiness(&self) -> Readiness {
+        let database = self.store.ping().await.map_err(|error| error.to_string());
+        let media = std::fs::read_dir(self.media.notes()).map(drop).map_err(|error| error.kind().to_string());
+        let disk = self.media.check().await.map_err(|error| error.kind().to_string());
         let tested = self.audio_test.borrow().clone();
-        let ffmpeg = entry(tested.unwrap_or_else(|| Err("the self-test is still running".to_owned())));
-        let ready = database.0 && media.0 && disk.0 && ffmpeg.0;
-        let checks = json!({ "database": database.1, "media": media.1, "ffmpeg": ffmpeg.1, "disk": disk.1 });
-        (ready, json!({ "status": if ready { "ok" } else { "failed" }, "checks": checks }))
+        let ffmpeg = tested.unwrap_or_else(|| Err("the self-test is still running".to_owned()));
+        let ready = [&database, &media, &disk, &ffmpeg].into_iter().all(Result::is_ok);
+        Readiness {
+            status: if ready { CheckStatus::Ok } else { CheckStatus::Failed },
+            checks: Checks {
+                database: database.into(),
+                media: media.into(),
+                ffmpeg: ffmpeg.into(),
+                disk: disk.into(),
+            },
+        }
     }
 
     /// Reserves memory for a request's fields, out of `server.memory`. Let go of when dropped.

@@ -4,11 +4,15 @@ use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
 use uuid::Uuid;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
-        $(#[$doc])*
+    ($(#[doc = $text:literal])+ $name:ident, $prefix:literal) => {
+        $(#[doc = $text])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub Uuid);
 
@@ -52,6 +56,15 @@ macro_rules! id {
             }
         }
 
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let doc = [$($text),+].map(str::trim).join(" ");
+                id_schema($prefix, &doc)
+            }
+        }
+
+        impl ToSchema for $name {}
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
@@ -70,6 +83,16 @@ id! {
 id! {
     /// Audio that was uploaded ahead of its notes.
     UploadId, "med_"
+}
+
+fn id_schema(prefix: &str, doc: &str) -> RefOr<Schema> {
+    let example = format!("{prefix}01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41");
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(format!("^{prefix}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$")))
+        .description(Some(doc))
+        .examples([example])
+        .into()
 }
 
 fn made_at(id: Uuid) -> Option<Timestamp> {

@@ -35,3 +35,4 @@ pub mod problem;
 pub mod store;
 mod telemetry;
 pub mod upload;
+pub mod view;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 pub use crate::id::NoteId;
 
 /// Where a note is. Receipts only raise the rank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Waiting for its first or next attempt.
@@ -112,8 +113,9 @@ impl fmt::Debug for Source {
 }
 
 /// What the caller wants done with the audio.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = Convert)]
 pub enum ConvertChoice {
     /// Transcode only where the target requires it.
     #[default]
@@ -135,13 +137,19 @@ pub struct SentAudio {
 }
 
 /// Something that was left out or done differently, without being an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
+    /// The code that a problem of this kind has.
+    #[schema(examples("reply_unsupported"))]
     pub code: String,
+    #[schema(examples(
+        "replies are not possible over this connection, so the note is sent as a message of its own"
+    ))]
     pub detail: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a try ended: the provider took the note, refused it for good or for now, or may or may not have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Accepted,
@@ -153,15 +161,26 @@ pub enum Outcome {
 }
 
 /// One try at a provider.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
+    /// Counted from 1.
+    #[schema(minimum = 1, examples(1))]
     pub n: u32,
+    #[schema(examples("imessage"))]
     pub connection: String,
     pub outcome: Outcome,
+    /// When it began.
     #[serde(with = "rfc3339_millis")]
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
+    /// Fetching and converting included.
+    #[schema(examples(812))]
     pub took_ms: u64,
+    /// The provider's own id of this try, for its support.
+    #[schema(required, examples("trc_8f14e45f"))]
     pub trace: Option<String>,
+    /// Why it was not accepted.
+    #[schema(required)]
     pub error: Option<Problem>,
 }
 
@@ -272,37 +291,5 @@ impl Note {
         self.warnings.clear();
         self.erased = true;
         self
-    }
-
-    /// The note as the API shows it.
-    pub fn view(&self) -> Value {
-        let time = |at: &Option<Timestamp>| at.map(rfc3339_millis::text);
-        let source = self.probed.as_ref().map(|probed| &probed.facts);
-        let waveform = self.probed.as_ref().map(|probed| &probed.waveform);
-        serde_json::json!({
-            "id": self.id,
-            "status": self.status,
-            "to": (!self.erased).then_some(&self.to),
-            "via": self.current().connection,
-            "provider": self.current().provider,
-            "provider_message_id": self.provider_message_id,
-            "reply_to": self.reply_to,
-            "resend_of": self.resend_of,
-            "form": self.form,
-            "audio": { "source": source, "sent": self.sent, "waveform": waveform },
-            "attempts": self.attempts,
-            "warnings": self.warnings,
-            "stalled": false,
-            "next_attempt_at": time(&self.next_attempt_at),
-            "error": self.error,
-            "metadata": self.metadata,
-            "created_at": rfc3339_millis::text(self.created_at),
-            "updated_at": rfc3339_millis::text(self.updated_at),
-            "accepted_at": time(&self.accepted_at),
-            "sent_at": null,
-            "delivered_at": null,
-            "read_at": null,
-            "played_at": null,
-        })
     }
 }

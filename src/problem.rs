@@ -4,33 +4,57 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use voicegate_providers::{SendError, Upstream};
 
-use crate::audio::AudioError;
+use crate::{
+    audio::AudioError,
+    view::schema::{ProblemCode, ProviderAnswer, Stage},
+};
 
 /// `code` is stable and decides the HTTP status; `detail` says what to do. Never a stack, a path, a secret or a
 /// URL with a token.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[error("{code}: {detail}")]
+#[schema(
+    description = "What is wrong (RFC 9457). `code` is stable and decides the status; `detail` says what to do."
+)]
 pub struct Problem {
-    /// A relative reference (RFC 9457, section 3.1.1): the gateway that answers also serves what it means.
+    /// What this kind of problem is: a relative reference (RFC 9457, section 3.1.1), since the gateway that answers also
+    /// serves what it means.
     #[serde(rename = "type")]
+    #[schema(format = "uri-reference", examples("/docs/errors#invalid_request"))]
     pub kind: String,
+    /// The same for every problem with this code.
+    #[schema(examples("The request is not valid"))]
     pub title: String,
+    /// The HTTP status that goes with the code.
+    #[schema(minimum = 400, maximum = 599, examples(400))]
     pub status: u16,
+    /// What is wrong in this case, and what to do about it.
+    #[schema(examples("expected a duration above zero"))]
     pub detail: String,
+    #[schema(value_type = ProblemCode)]
     pub code: String,
+    /// The voice note that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub id: Option<String>,
-    /// `request`, `fetch`, `probe`, `encode`, `upload`, `dispatch` or `receipt`.
+    /// Where it went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Stage>, nullable = false)]
     pub stage: Option<String>,
+    /// The field, parameter or header that is to blame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("expires_in"))]
     pub field: Option<String>,
-    /// Seconds.
+    /// How many seconds to wait before trying again; also in the header `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub retry_after: Option<u64>,
+    /// What the provider itself said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ProviderAnswer>, nullable = false)]
     pub provider: Option<Upstream>,
 }
 

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::{
     audio::{Hints, Probed},
@@ -24,19 +23,6 @@ pub struct Upload {
     /// Notes that use it by then keep their audio beyond.
     #[serde(with = "rfc3339_millis")]
     pub expires_at: Timestamp,
-}
-
-impl Upload {
-    /// The upload as the API shows it.
-    pub fn view(&self) -> Value {
-        json!({
-            "id": self.id,
-            "audio": self.probed.facts,
-            "waveform": self.probed.waveform,
-            "created_at": rfc3339_millis::text(self.created_at),
-            "expires_at": rfc3339_millis::text(self.expires_at),
-        })
-    }
 }
 
 /// Reads and keeps audio for `storage.media_retention`. When this returns, it is on disk.
@@ -63,10 +49,7 @@ pub async fn add(
             })?;
             file
         }
-        AudioInput::Upload(_) => {
-            let detail = "this is uploaded already; give `url` or `data`";
-            return Err(Problem::invalid("audio.media_id", detail));
-        }
+        AudioInput::Upload(_) => return Err(uploaded_already()),
     };
     let probed = gateway.engine.probe(file.path(), hints).await?;
     let now = gateway.clock.now();
@@ -83,6 +66,10 @@ pub async fn add(
         return Err(error.into());
     }
     Ok(upload)
+}
+
+pub fn uploaded_already() -> Problem {
+    Problem::invalid("audio.media_id", "this is uploaded already; give `url` or `data`")
 }
 
 /// The tenant's upload of this id, while its audio is kept.

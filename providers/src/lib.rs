@@ -46,10 +46,16 @@ pub fn find(name: &str) -> Option<&'static Descriptor> {
 /// Providers whose ids the grammar of `to` knows, whether or not there is an adapter for them yet.
 const NATIVE_IDS: &[&str] = &["linq", "telegram", "discord", "meta"];
 
+/// Every `PROVIDER` that `PROVIDER:ID` may name in a recipient.
+pub fn native_ids() -> impl Iterator<Item = &'static str> {
+    let adapters = PROVIDERS.iter().map(|descriptor| descriptor.name);
+    NATIVE_IDS.iter().copied().chain(adapters.filter(|name| !NATIVE_IDS.contains(name)))
+}
+
 /// Reads a recipient; `PROVIDER:` may be any provider that there is or that the grammar knows.
 ///
 /// # Errors
 /// [`RecipientError::Invalid`] where `text` fits no form.
 pub fn parse_recipient(text: &str) -> Result<Recipient, RecipientError> {
-    Recipient::parse(text, |name| NATIVE_IDS.contains(&name) || find(name).is_some())
+    Recipient::parse(text, |name| native_ids().any(|known| known == name))
 }

@@ -1,6 +1,7 @@
 //! Decides what has to be done to a source; no IO.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::{AudioError, AudioErrorKind};
 use super::profile::Profile;
@@ -19,8 +20,9 @@ pub enum Convert {
     Never,
 }
 
-/// What was done to the source, from least to most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// What was done to the source, from least to most: its bytes are untouched; the same codec packets are in another
+/// container or have other headers; it was encoded anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
     /// Bytes untouched.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Container};
 
 use super::opus::OpusDetail;
@@ -20,14 +21,20 @@ pub struct Hints {
 }
 
 /// The format of headerless samples. Read from an object or from the name of a preset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PcmFormat {
     pub encoding: PcmEncoding,
+    /// Hz.
+    #[schema(minimum = 4000, maximum = 192_000, examples(24_000))]
     pub sample_rate: u32,
+    #[schema(minimum = 1, maximum = 8, examples(1))]
     pub channels: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How a sample is written: integers or floats of so many bits, `le` with the lowest byte first, `be` with the highest;
+/// or telephony's mu-law and A-law.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PcmEncoding {
     S16le,

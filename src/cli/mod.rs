@@ -46,6 +46,8 @@ enum Command {
     Send(send::SendArgs),
     /// Serve emulators of the providers, with an inbox page, for trying things out without any account.
     Sandbox(sandbox::SandboxArgs),
+    /// Print the OpenAPI document, as a running gateway serves it at /openapi.json.
+    Openapi,
     /// Run gateway and sandbox together and send a sample voice note through both.
     Demo(demo::DemoArgs),
 }
@@ -92,6 +94,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys { command: KeysCommand::New } => Ok(keys::new()),
         Command::Send(args) => send::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,
+        Command::Openapi => {
+            print!("{}", crate::http::openapi());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Demo(args) => demo::run(args).await,
     }
 }

@@ -17,12 +17,28 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// `GET /docs`
+/// Read the documentation
+///
+/// Its first page, which leads to the others.
+#[utoipa::path(
+    get, path = "/docs", tag = "Operation", operation_id = "getDocs",
+    responses((status = 200, description = "A page.", content_type = "text/html", body = String)),
+)]
 pub async fn index() -> Response {
     docs::page("index").map_or_else(|| absent().into_response(), html)
 }
 
-/// `GET /docs/{page}`, and the style sheet that the pages name.
+/// Read a page of the documentation
+///
+/// Or the style sheet that the pages name.
+#[utoipa::path(
+    get, path = "/docs/{page}", tag = "Operation", operation_id = "getDocsPage",
+    params(("page" = String, Path, description = "The page's name, such as `http`.", example = "http")),
+    responses((
+        status = 200, description = "The page, or `style.css`.",
+        content((String = "text/html"), (String = "text/css")),
+    )),
+)]
 pub async fn page(name: Result<Path<String>, PathRejection>) -> Result<Response, Problem> {
     let Path(name) = name.map_err(|_| absent())?;
     if name == "style.css" {

@@ -15,24 +15,35 @@ use mime::Mime;
 use serde::Deserialize;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
+use utoipa::IntoParams;
 
 use super::{auth::Caller, notes::find};
 use crate::{
     audio::Work,
     gateway::Gateway,
     media::{LinkError, Which},
-    note::Note,
+    note::{Note, NoteId},
     problem::Problem,
+    view::schema::YesOrNo,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Choice {
     /// `1`: the original instead of what was sent.
+    #[param(value_type = Option<YesOrNo>, inline, example = "1")]
     source: Option<String>,
 }
 
-/// `GET /voice/{id}/audio`: as sent, or the original with `?source=1`.
+/// Download a note's audio
+///
+/// As it was sent, or the original with `?source=1`. Kept for `storage.retention` after the note's end.
+#[utoipa::path(
+    get, path = "/voice/{id}/audio", tag = "Voice notes", operation_id = "downloadVoiceAudio",
+    params(("id" = NoteId, Path, description = "The note."), Choice),
+    responses((status = 200, description = "The audio.")),
+)]
 pub async fn of_note(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
@@ -52,7 +63,18 @@ pub async fn of_note(
     file(&gateway, &note, which, request).await
 }
 
-/// `GET|HEAD /m/{token}/{filename}`. The name is for the provider's eyes; the token alone decides.
+/// Download audio by a signed link
+///
+/// For providers: the gateway makes these links, and each opens one file for `server.link_ttl`. The name is for the
+/// provider's eyes; the token alone decides.
+#[utoipa::path(
+    method(get, head), path = "/m/{token}/{filename}", tag = "Links", operation_id = "downloadByLink",
+    params(
+        ("token" = String, Path, description = "What the link grants, signed."),
+        ("filename" = String, Path, description = "Any name.", example = "voice.ogg"),
+    ),
+    responses((status = 200, description = "The audio.")),
+)]
 pub async fn by_link(
     State(gateway): State<Arc<Gateway>>,
     path: Result<Path<(String, String)>, PathRejection>,

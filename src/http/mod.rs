@@ -8,6 +8,7 @@ mod docs;
 pub(crate) mod fuzzing;
 mod media;
 mod notes;
+mod openapi;
 mod ops;
 mod server;
 mod uploads;
@@ -21,31 +22,39 @@ use axum::{
     http::{HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use futures_util::FutureExt;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{gateway::Gateway, problem::Problem};
 
-pub use server::serve;
+pub use openapi::text as openapi;
+pub use server::{serve, serve_app};
 
-/// Every path there is.
+/// Every path there is, and what it says of itself.
+fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new()
+        .routes(routes!(voice::send, notes::list))
+        .routes(routes!(notes::show, notes::remove))
+        .routes(routes!(media::of_note))
+        .routes(routes!(notes::cancel))
+        .routes(routes!(voice::resend))
+        .routes(routes!(uploads::add))
+        .routes(routes!(uploads::show, uploads::remove))
+        .routes(routes!(connections::list))
+        .routes(routes!(media::by_link))
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(openapi::serve))
+        .routes(routes!(docs::index))
+        .route("/docs/", get(docs::index)) // the same page, for those who type
+        .routes(routes!(docs::page))
+}
+
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
-        .route("/voice", post(voice::send).get(notes::list))
-        .route("/voice/{id}", get(notes::show).delete(notes::remove))
-        .route("/voice/{id}/audio", get(media::of_note))
-        .route("/voice/{id}/cancel", post(notes::cancel))
-        .route("/voice/{id}/resend", post(voice::resend))
-        .route("/media", post(uploads::add))
-        .route("/media/{id}", get(uploads::show).delete(uploads::remove))
-        .route("/connections", get(connections::list))
-        .route("/m/{token}/{filename}", get(media::by_link))
-        .route("/docs", get(docs::index))
-        .route("/docs/", get(docs::index))
-        .route("/docs/{page}", get(docs::page))
-        .route("/healthz", get(ops::healthz))
-        .route("/readyz", get(ops::readyz))
+    let (router, _) = routes().split_for_parts();
+    router
         .fallback(async || Problem::new("not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new("method_not_allowed", "the Allow header lists the methods of this path")

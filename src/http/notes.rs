@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 use super::auth::Caller;
 use crate::{
@@ -22,37 +22,61 @@ use crate::{
     note::{Note, Status},
     problem::Problem,
     store::Wanted,
+    view::{VoiceNote, VoiceNoteList, grammar::Recipient},
 };
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 200;
 
-/// `GET /voice/{id}`
+/// Read a note
+///
+/// Its status, and what happened so far.
+#[utoipa::path(
+    get, path = "/voice/{id}", tag = "Voice notes", operation_id = "getVoice",
+    params(("id" = NoteId, Path, description = "The note.")),
+    responses((status = 200, description = "The note as it is now.", body = VoiceNote)),
+)]
 pub async fn show(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(find(&gateway, &tenant, id).await?.view()))
+) -> Result<Json<VoiceNote>, Problem> {
+    Ok(Json((&find(&gateway, &tenant, id).await?).into()))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
+    /// Only notes with this status.
     status: Option<Status>,
+    /// Only notes for this recipient, in any spelling.
+    #[param(value_type = Option<Recipient>)]
     to: Option<String>,
+    /// Only notes whose connection in use is this one.
+    #[param(example = "imessage")]
     via: Option<String>,
+    /// How many notes a page has at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<NoteId>)]
     cursor: Option<String>,
 }
 
-/// `GET /voice`: newest first. The cursor is the last id of a page, so that notes which come or go in between neither
-/// repeat nor hide others.
+/// List notes
+///
+/// Newest first. Notes that come or go between two pages neither repeat nor hide others.
+#[utoipa::path(
+    get, path = "/voice", tag = "Voice notes", operation_id = "listVoice",
+    params(Filter),
+    responses((status = 200, description = "One page of notes.", body = VoiceNoteList)),
+)]
 pub async fn list(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
     filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<VoiceNoteList>, Problem> {
     let Query(filter) = filter.map_err(|error| Problem::invalid("query", error.body_text()))?;
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -72,12 +96,21 @@ pub async fn list(
     let mut notes = gateway.store.notes(&wanted).await?;
     let more = notes.len() > limit as usize;
     notes.truncate(limit as usize);
+    // The last id of this page.
     let next_cursor = notes.last().filter(|_| more).map(|note| note.id);
-    let items: Vec<Value> = notes.iter().map(Note::view).collect();
-    Ok(Json(json!({ "items": items, "next_cursor": next_cursor })))
+    let items = notes.iter().map(VoiceNote::from).collect();
+    Ok(Json(VoiceNoteList { items, next_cursor }))
 }
 
-/// `DELETE /voice/{id}`
+/// Erase a note
+///
+/// Forgets audio, recipient, text and metadata of a note that has ended. That there was a note, when, and what became of
+/// it stays readable. Erasing twice is harmless.
+#[utoipa::path(
+    delete, path = "/voice/{id}", tag = "Voice notes", operation_id = "eraseVoice",
+    params(("id" = NoteId, Path, description = "The note.")),
+    responses((status = 204, description = "Erased.")),
+)]
 pub async fn remove(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
@@ -87,14 +120,21 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /voice/{id}/cancel`
+/// Cancel a note
+///
+/// Only while it is `queued`: what is on its way to the provider cannot be called back.
+#[utoipa::path(
+    post, path = "/voice/{id}/cancel", tag = "Voice notes", operation_id = "cancelVoice",
+    params(("id" = NoteId, Path, description = "The note.")),
+    responses((status = 200, description = "The note, now `canceled`.", body = VoiceNote)),
+)]
 pub async fn cancel(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<VoiceNote>, Problem> {
     let note = find(&gateway, &tenant, id).await?;
-    Ok(Json(cancel::cancel(&gateway, note).await?.view()))
+    Ok(Json((&cancel::cancel(&gateway, note).await?).into()))
 }
 
 /// The tenant's note of this id. Another tenant's is as absent as one that never was.

@@ -3,17 +3,35 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use serde_json::Value;
 
-use crate::gateway::Gateway;
+use crate::{
+    gateway::Gateway,
+    view::{CheckStatus, Readiness},
+};
 
-/// The process answers.
+/// Is the process alive?
+///
+/// Answers without looking at anything.
+#[utoipa::path(
+    get, path = "/healthz", tag = "Operation", operation_id = "getHealth",
+    responses((status = 200, description = "The process answers.", body = String)),
+)]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Requests can be served; else 503 and the reason.
-pub async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Value>) {
-    let (ready, checks) = gateway.readiness().await;
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(checks))
+/// Can requests be served?
+///
+/// Looks at database, media store, ffmpeg and disk.
+#[utoipa::path(
+    get, path = "/readyz", tag = "Operation", operation_id = "getReadiness",
+    responses(
+        (status = 200, description = "Requests can be served.", body = Readiness),
+        (status = 503, description = "Something is missing; its check says what.", body = Readiness),
+    ),
+)]
+pub async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Readiness>) {
+    let readiness = gateway.readiness().await;
+    let ready = readiness.status == CheckStatus::Ok;
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(readiness))
 }

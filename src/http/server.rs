@@ -20,8 +20,12 @@ use crate::{config::Server, gateway::Gateway};
 
 /// Serves until the gateway stops, then lets requests in flight finish for at most `server.shutdown_grace`.
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
+    serve_app(&gateway.clone(), listener, router(gateway)).await;
+}
+
+/// The same with a router that has something around it.
+pub async fn serve_app(gateway: &Gateway, listener: TcpListener, app: axum::Router) {
     let (stop, limits) = (gateway.stop.clone(), gateway.live().config.server.clone());
-    let app = router(gateway);
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(limits.max_clients.min(Semaphore::MAX_PERMITS)));
     loop {

@@ -9,42 +9,74 @@ use axum::{
     response::IntoResponse,
 };
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
     auth::Caller,
     body::{self, Submission},
+    openapi::{Bytes, UploadForm, UploadRequest},
 };
-use crate::{gateway::Gateway, id::UploadId, media::AudioInput, problem::Problem, upload};
+use crate::{gateway::Gateway, id::UploadId, media::AudioInput, problem::Problem, upload, view::Upload};
 
 /// The fields beside the audio: there are none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoFields {}
+pub(super) struct NoFields {}
 
-/// `POST /media`
+/// Upload audio
+///
+/// For audio that is sent more than once, or before it is known to whom: notes name the upload in `audio.media_id`. It is
+/// read at once and kept for `storage.media_retention`.
+#[utoipa::path(
+    post, path = "/media", tag = "Uploads", operation_id = "uploadAudio",
+    request_body(
+        description = "The audio in one of three forms, all of which mean the same.",
+        content(
+            (UploadRequest = "application/json"),
+            (UploadForm = "multipart/form-data"),
+            (inline(Bytes) = "audio/*"),
+            (inline(Bytes) = "application/octet-stream"),
+        ),
+    ),
+    responses((
+        status = 201, description = "The audio was read and is kept.", body = Upload,
+        headers(("Location" = String, description = "Where the upload is: `/media/{id}`.")),
+    )),
+)]
 pub async fn add(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<impl IntoResponse, Problem> {
-    let Submission { fields: NoFields {}, audio, hints } = body::read(&gateway, request).await?;
+    let read = body::read(&gateway, request).await.map_err(no_upload_of_an_upload);
+    let Submission { fields: NoFields {}, audio, hints } = read?;
     let upload = upload::add(&gateway, &tenant, audio, &hints).await?;
     let location = [(header::LOCATION, format!("/media/{}", upload.id))];
-    Ok((StatusCode::CREATED, location, Json(upload.view())))
+    Ok((StatusCode::CREATED, location, Json(Upload::from(&upload))))
 }
 
-/// `GET /media/{id}`
+/// Read an upload
+#[utoipa::path(
+    get, path = "/media/{id}", tag = "Uploads", operation_id = "getUpload",
+    params(("id" = UploadId, Path, description = "The upload.")),
+    responses((status = 200, description = "The upload.", body = Upload)),
+)]
 pub async fn show(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Upload>, Problem> {
     let upload = upload::find(&gateway, &tenant, parse(id)?).await.map_err(unnamed)?;
-    Ok(Json(upload.view()))
+    Ok(Json((&upload).into()))
 }
 
-/// `DELETE /media/{id}`
+/// Delete an upload
+///
+/// Notes that use it keep their audio.
+#[utoipa::path(
+    delete, path = "/media/{id}", tag = "Uploads", operation_id = "deleteUpload",
+    params(("id" = UploadId, Path, description = "The upload.")),
+    responses((status = 204, description = "Deleted.")),
+)]
 pub async fn remove(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
@@ -52,6 +84,11 @@ pub async fn remove(
 ) -> Result<StatusCode, Problem> {
     upload::remove(&gateway, &tenant, parse(id)?).await.map_err(unnamed)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is said of one that exists is said of any other, too.
+fn no_upload_of_an_upload(problem: Problem) -> Problem {
+    if problem.code == "not_found" { upload::uploaded_already() } else { problem }
 }
 
 fn parse(id: Result<Path<String>, PathRejection>) -> Result<UploadId, Problem> {

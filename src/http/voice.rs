@@ -11,40 +11,64 @@ use axum::{
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{
     REPLAYED,
     auth::Caller,
     body::{self, Submission},
     notes::find,
+    openapi::{Bytes, VoiceForm, VoiceRequestBody},
 };
 use crate::{
     delivery::{VoiceRequest, accept::accept, resend},
     gateway::Gateway,
-    note::{ConvertChoice, Note},
+    note::{ConvertChoice, Note, NoteId},
     problem::Problem,
+    view::{
+        VoiceNote,
+        grammar::{Recipient, Span},
+        schema::ConvertWish,
+    },
 };
 
 /// The longest that a request waits for its note.
 pub(super) const MAX_WAIT: u64 = 60;
 
 /// The fields beside the audio.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VoiceFields {
+    #[schema(value_type = Recipient)]
     to: String,
+    /// A connection or a route. Without it: the tenant's own route.
+    #[schema(examples("imessage"))]
     via: Option<String>,
     #[serde(default, deserialize_with = "body::choice")]
+    #[schema(value_type = Option<ConvertWish>)]
     convert: Option<ConvertChoice>,
+    /// The note that this one answers: its `vn_` id, or the provider's own id of a message. Where the provider cannot, the
+    /// note is sent as a message of its own, with a warning.
+    #[schema(examples("vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41"))]
     reply_to: Option<String>,
+    /// What the note says: for providers that show a caption.
+    #[schema(examples("Your parcel is here."))]
     text: Option<String>,
+    /// Refuse what would otherwise be a warning.
     #[serde(default)]
+    #[schema(default = false)]
     strict: bool,
+    /// Not before then. At most one year ahead; a time that is past means at once.
     #[serde(default, deserialize_with = "body::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     send_at: Option<Timestamp>,
+    /// Give up when the note could not be sent for so long. Without it: `delivery.expires_in`.
     #[serde(default, deserialize_with = "body::span")]
+    #[schema(value_type = Option<Span>)]
     expires_in: Option<Duration>,
+    /// Anything of yours, at most 4 KiB as JSON; it comes back in every answer.
     #[serde(default)]
+    #[schema(value_type = Object, examples(json!({ "order": 7 })))]
     metadata: Map<String, Value>,
 }
 
@@ -70,7 +94,44 @@ impl Submission<VoiceFields> {
     }
 }
 
-/// `POST /voice`
+/// Send a voice note
+///
+/// Once this is answered with 202, the note is on disk and will be sent: no crash loses it. Audio that comes along is read
+/// at once; a URL is downloaded afterwards. Repeat a request that got no answer, or 429, 500, 503 or 507, with the same
+/// `Idempotency-Key`: it never becomes a second note.
+#[utoipa::path(
+    post, path = "/voice", tag = "Voice notes", operation_id = "sendVoice",
+    params(
+        (
+            "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+            pattern = "^[!-~]([\\t -~]*[!-~])?$", example = "order-7-greeting",
+            description = "Any text of yours that is unique to this note, remembered for 24 hours. The same key with the \
+                           same request is answered with the note that there is already.",
+        ),
+        (
+            "Prefer" = Option<String>, Header, example = "wait=10",
+            description = "`wait=N` (RFC 7240): answer when the note is accepted or has failed, or after N seconds, at \
+                           most 60. Anything else is ignored.",
+        ),
+    ),
+    request_body(
+        description = "The note in one of three forms, all of which mean the same. Unknown fields are refused by name. \
+                       All fields together, the audio left out, may have 64 KiB.",
+        content(
+            (VoiceRequestBody = "application/json"),
+            (VoiceForm = "multipart/form-data"),
+            (inline(Bytes) = "audio/*"),
+            (inline(Bytes) = "application/octet-stream"),
+        ),
+    ),
+    responses(
+        (status = 200, description = "With `Prefer: wait`: the provider took responsibility.", body = VoiceNote),
+        (
+            status = 202, body = VoiceNote,
+            description = "The note is on disk and under way. With `Prefer: wait`: its end is not known yet.",
+        ),
+    ),
+)]
 pub async fn send(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
@@ -95,7 +156,22 @@ pub async fn send(
     Ok(answer(note, receipt.replayed, wait))
 }
 
-/// `POST /voice/{id}/resend`
+/// Send a note again
+///
+/// For a note that failed, expired, was cancelled, or whose outcome is unknown: a new note with the same audio and fields is
+/// sent at once. Where the outcome is unknown, the recipient may get it twice.
+#[utoipa::path(
+    post, path = "/voice/{id}/resend", tag = "Voice notes", operation_id = "resendVoice",
+    params(
+        ("id" = NoteId, Path, description = "The note that did not arrive."),
+        (
+            "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+            pattern = "^[!-~]([\\t -~]*[!-~])?$", example = "order-7-again",
+            description = "As with `POST /voice`: the same key again is answered with the note that it made.",
+        ),
+    ),
+    responses((status = 202, description = "The new note; `resend_of` names the old one.", body = VoiceNote)),
+)]
 pub async fn resend(
     State(gateway): State<Arc<Gateway>>,
     Caller(tenant): Caller,
@@ -128,7 +204,7 @@ pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
 /// Waits until the note is accepted or has failed.
 async fn settled(
     gateway: &Gateway,
-    changes: &mut tokio::sync::broadcast::Receiver<crate::note::NoteId>,
+    changes: &mut tokio::sync::broadcast::Receiver<NoteId>,
     note: &Note,
 ) -> Result<Note, Problem> {
     let mut latest = note.clone();
@@ -156,7 +232,7 @@ fn answer(note: Note, replayed: bool, wait: Option<Duration>) -> Response {
         None => {
             let done = wait.is_some() && note.status.is_accepted();
             let status = if done { StatusCode::OK } else { StatusCode::ACCEPTED };
-            (status, Json(note.view())).into_response()
+            (status, Json(VoiceNote::from(&note))).into_response()
         }
     };
     let headers = response.headers_mut();

@@ -23,6 +23,9 @@ use crate::{
 pub use fetch::{FetchError, FetchRequest, Fetcher};
 pub use link::{LinkError, Links};
 
+/// Headers of a download that belong to the transfer itself; a caller cannot set them.
+pub const TRANSFER_HEADERS: [&str; 4] = ["host", "content-length", "transfer-encoding", "connection"];
+
 /// Where the audio of a request is.
 pub enum AudioInput {
     /// To be downloaded. `headers` are the caller's secrets.

@@ -17,6 +17,7 @@ use axum::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use self::{
     fields::{Form, understand},
@@ -25,8 +26,13 @@ use self::{
 use crate::{
     audio::{Hints, PcmFormat},
     gateway::{Gateway, Live},
-    media::AudioInput,
+    id::UploadId,
+    media::{AudioInput, TRANSFER_HEADERS},
     problem::Problem,
+    view::{
+        grammar::FetchHeaders,
+        schema::{AudioData, DeclaredFormat},
+    },
 };
 
 pub use fields::{choice, span, time};
@@ -53,17 +59,34 @@ struct Parts {
 }
 
 /// `audio` in a JSON body. In the other bodies its fields stand beside the rest, and the audio is a file.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Audio {
+pub(super) struct Audio {
+    /// Where to download it. Only public addresses, unless the operator allows others.
+    #[schema(
+        format = "uri",
+        pattern = "^[Hh][Tt][Tt][Pp][Ss]?://",
+        examples("https://bot.example/greeting.mp3")
+    )]
     url: Option<String>,
-    /// Decoded into a file already; what is left only says that it was there.
+    // Decoded into a file already; what is left only says that it was there.
+    #[schema(value_type = Option<AudioData>)]
     data: Option<String>,
+    /// An upload of `POST /media`.
+    #[schema(value_type = Option<UploadId>)]
     media_id: Option<String>,
+    /// A hint for audio whose bytes alone do not say what they are.
+    #[schema(examples("greeting.mp3"))]
     filename: Option<String>,
+    /// A hint as well.
+    #[schema(examples("audio/mpeg"))]
     mime_type: Option<String>,
+    /// Sent along when the URL is downloaded, to its first host only. Kept secret, and forgotten after the download.
     #[serde(default)]
+    #[schema(value_type = FetchHeaders)]
     headers: BTreeMap<String, String>,
+    /// The format of headerless samples; needed for nothing else.
+    #[schema(value_type = Option<DeclaredFormat>)]
     format: Option<PcmFormat>,
 }
 
@@ -200,9 +223,7 @@ fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), Problem> {
     for (name, value) in headers {
         let sound = http::HeaderName::from_bytes(name.as_bytes()).is_ok()
             && http::HeaderValue::from_str(value).is_ok();
-        // These belong to the transfer itself.
-        let ours = ["host", "content-length", "transfer-encoding", "connection"];
-        if !sound || ours.contains(&name.to_ascii_lowercase().as_str()) {
+        if !sound || TRANSFER_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
             return Err(Problem::invalid(
                 "audio.headers",
                 "one of the headers cannot be sent; check names and values",

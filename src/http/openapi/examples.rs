@@ -1,0 +1,256 @@
+//! Bodies and answers to look at; a test holds each against its schema.
+
+use serde_json::{Value, json};
+use utoipa::openapi::{Content, OpenApi, RefOr, example::ExampleBuilder};
+
+use super::operations;
+
+pub const NOTE: &str = "vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41";
+const UPLOAD: &str = "med_01985c3a-1f0a-7e44-8c2d-90b7a1f3e6d5";
+
+/// Adds them to their operations.
+pub fn add(document: &mut OpenApi) {
+    for (_, _, operation) in operations(document) {
+        let id = operation.operation_id.clone().unwrap_or_default();
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            for (kind, content) in &mut body.content {
+                for (name, summary, value) in request(&id, kind) {
+                    put(content, name, summary, value);
+                }
+            }
+        }
+        for (status, response) in &mut operation.responses.responses {
+            let RefOr::T(response) = response else { continue };
+            for content in response.content.values_mut() {
+                for (name, summary, value) in answer(&id, status) {
+                    put(content, name, summary, value);
+                }
+            }
+        }
+    }
+}
+
+fn put(content: &mut RefOr<Content>, name: &str, summary: &str, value: Value) {
+    if let RefOr::T(content) = content {
+        let example = ExampleBuilder::new().summary(summary).value(Some(value)).build();
+        content.examples.insert(name.to_owned(), example.into());
+    }
+}
+
+type Examples = Vec<(&'static str, &'static str, Value)>;
+
+fn request(operation: &str, kind: &str) -> Examples {
+    let url = "https://bot.example/greeting.mp3";
+    let data = "data:audio/mpeg;base64,SUQzBAAAAAAA";
+    match (operation, kind) {
+        ("sendVoice", "application/json") => vec![
+            ("by_url", "Audio by URL", json!({ "to": "+15551234567", "audio": { "url": url } })),
+            (
+                "inside",
+                "Audio inside, with everything else",
+                json!({
+                    "to": "+15551234567",
+                    "audio": { "data": data, "filename": "greeting.mp3" },
+                    "via": "imessage",
+                    "convert": "auto",
+                    "text": "Your parcel is here.",
+                    "strict": false,
+                    "expires_in": "10m",
+                    "metadata": { "order": 7 },
+                }),
+            ),
+            (
+                "uploaded",
+                "Audio uploaded before",
+                json!({ "to": "alias:family", "audio": { "media_id": UPLOAD } }),
+            ),
+            (
+                "raw_speech",
+                "Raw samples of a text-to-speech service, by preset",
+                json!({ "to": "+15551234567", "audio": { "url": "https://bot.example/speech", "format": "openai-pcm" } }),
+            ),
+        ],
+        ("uploadAudio", "application/json") => vec![
+            ("by_url", "Audio by URL", json!({ "audio": { "url": url } })),
+            ("inside", "Audio inside", json!({ "audio": { "data": data } })),
+        ],
+        ("sendVoice", "multipart/form-data") => vec![(
+            "form",
+            "A form; `audio` stands for the file",
+            json!({ "to": "+15551234567", "audio": "(the file)", "via": "whatsapp", "metadata": { "order": 7 } }),
+        )],
+        ("uploadAudio", "multipart/form-data") => {
+            vec![("form", "A form; `audio` stands for the file", json!({ "audio": "(the file)" }))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn answer(operation: &str, status: &str) -> Examples {
+    match (operation, status) {
+        ("sendVoice" | "resendVoice", "202") => vec![("queued", "Just taken", queued())],
+        ("sendVoice" | "getVoice", "200") => vec![("accepted", "With the provider", accepted())],
+        ("cancelVoice", "200") => vec![("canceled", "Called off", canceled())],
+        ("listVoice", "200") => {
+            vec![("page", "The only page", json!({ "items": [accepted()], "next_cursor": null }))]
+        }
+        ("uploadAudio", "201") | ("getUpload", "200") => {
+            vec![("upload", "A sample of ten seconds", upload())]
+        }
+        ("listConnections", "200") => vec![("two", "iMessage and WhatsApp", connections())],
+        ("getHealth", "200") => vec![("ok", "Alive", json!("ok\n"))],
+        ("getReadiness", "200") => vec![("ready", "All is well", readiness(None))],
+        ("getReadiness", "503") => {
+            vec![("starting", "Just started", readiness(Some("the self-test is still running")))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn waveform() -> Value {
+    (0..64_u32).map(|step| (step * 37 % 61) + step % 7 * 5).collect::<Vec<_>>().into()
+}
+
+fn source() -> Value {
+    json!({
+        "container": "mp3",
+        "codec": "mp3",
+        "mime_type": "audio/mpeg",
+        "duration_ms": 9870,
+        "size_bytes": 158_000,
+        "sample_rate": 24_000,
+        "channels": 1,
+        "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    })
+}
+
+fn queued() -> Value {
+    let at = "2026-11-21T10:00:00.000Z";
+    json!({
+        "id": NOTE,
+        "status": "queued",
+        "to": "+15551234567",
+        "via": "whatsapp",
+        "provider": "wawp",
+        "provider_message_id": null,
+        "reply_to": null,
+        "resend_of": null,
+        "form": null,
+        "audio": { "source": source(), "sent": null, "waveform": waveform() },
+        "attempts": [],
+        "warnings": [],
+        "stalled": false,
+        "next_attempt_at": at,
+        "error": null,
+        "metadata": { "order": 7 },
+        "created_at": at,
+        "updated_at": at,
+        "accepted_at": null,
+        "sent_at": null,
+        "delivered_at": null,
+        "read_at": null,
+        "played_at": null,
+    })
+}
+
+fn accepted() -> Value {
+    let end = "2026-11-21T10:00:00.812Z";
+    let mut note = queued();
+    note["status"] = json!("accepted");
+    note["provider_message_id"] = json!("true_15551234567@c.us_3EB0A1B2C3D4E5F6");
+    note["form"] = json!("voice");
+    note["audio"]["sent"] = json!({
+        "container": "ogg",
+        "codec": "opus",
+        "mime_type": "audio/ogg; codecs=opus",
+        "duration_ms": 9870,
+        "size_bytes": 28_412,
+        "sample_rate": 16_000,
+        "channels": 1,
+        "sha256": "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9",
+        "profile": "whatsapp-1",
+        "work": "transcoded",
+    });
+    note["attempts"] = json!([{
+        "n": 1,
+        "connection": "whatsapp",
+        "outcome": "accepted",
+        "at": "2026-11-21T10:00:00.004Z",
+        "took_ms": 808,
+        "trace": null,
+        "error": null,
+    }]);
+    note["next_attempt_at"] = Value::Null;
+    note["updated_at"] = json!(end);
+    note["accepted_at"] = json!(end);
+    note
+}
+
+fn canceled() -> Value {
+    let mut note = queued();
+    note["status"] = json!("canceled");
+    note["next_attempt_at"] = Value::Null;
+    note
+}
+
+fn upload() -> Value {
+    json!({
+        "id": UPLOAD,
+        "audio": source(),
+        "waveform": waveform(),
+        "created_at": "2026-11-21T09:00:00.000Z",
+        "expires_at": "2026-11-28T09:00:00.000Z",
+    })
+}
+
+fn connections() -> Value {
+    json!({
+        "items": [
+            {
+                "name": "imessage",
+                "provider": "linq",
+                "health": "ok",
+                "health_detail": null,
+                "capabilities": {
+                    "profile": "linq-1",
+                    "convert": "auto",
+                    "provider_converts": false,
+                    "intake": "upload",
+                    "max_bytes": 10_000_000,
+                    "recipients": ["phone", "email", "linq"],
+                    "reply": "none",
+                    "caption": false,
+                    "idempotent_send": false,
+                    "degrade": ["audio"],
+                },
+            },
+            {
+                "name": "whatsapp",
+                "provider": "wawp",
+                "health": "paused",
+                "health_detail": "the provider asked to slow down; nothing is sent before 2026-11-21T10:05:00.000Z",
+                "capabilities": {
+                    "profile": "whatsapp-1",
+                    "convert": "auto",
+                    "provider_converts": true,
+                    "intake": "url",
+                    "max_bytes": 16_000_000,
+                    "recipients": ["phone", "c.us", "g.us", "newsletter", "lid"],
+                    "reply": "messageid",
+                    "caption": false,
+                    "idempotent_send": false,
+                    "degrade": ["audio"],
+                },
+            },
+        ],
+    })
+}
+
+fn readiness(reason: Option<&str>) -> Value {
+    let ok = json!({ "status": "ok" });
+    let ffmpeg = reason.map_or_else(|| ok.clone(), |reason| json!({ "status": "failed", "reason": reason }));
+    json!({
+        "status": if reason.is_some() { "failed" } else { "ok" },
+        "checks": { "database": ok, "media": ok, "ffmpeg": ffmpeg, "disk": ok },
+    })
+}

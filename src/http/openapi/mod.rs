@@ -1,0 +1,236 @@
+//! The OpenAPI document. Paths, fields and words come from the router and from the types that are read and written;
+//! what those cannot say (problems, examples, headers of files) is added here.
+
+mod examples;
+mod problems;
+mod requests;
+
+use std::sync::LazyLock;
+
+use axum::{
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::IntoResponse,
+};
+use utoipa::openapi::{
+    Header, HeaderBuilder, HttpMethod, InfoBuilder, KnownFormat, LicenseBuilder, ObjectBuilder, OpenApi,
+    RefOr, Required, Response, ResponseBuilder, Schema, SchemaFormat, Server, Type,
+    path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    tag::TagBuilder,
+};
+
+pub use requests::{Bytes, UploadForm, UploadRequest, VoiceForm, VoiceRequestBody};
+
+/// The name of the one security scheme.
+const SECURITY: &str = "apiKey";
+
+const WALK: &str = include_str!("walk.md");
+
+const TAGS: &[(&str, &str)] = &[
+    ("Voice notes", "Send, watch, hear and erase them."),
+    ("Uploads", "Audio that is sent more than once, or before it is known to whom."),
+    ("Connections", "What a tenant's accounts at providers can do."),
+    ("Links", "Where providers download audio."),
+    ("Operation", "For whoever keeps the gateway running, and for tools. No API key is needed."),
+];
+
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    // It has no map with other keys than text, and no number that JSON lacks.
+    let mut text = document().to_pretty_json().expect("an OpenAPI document is JSON");
+    text.push('\n');
+    text
+});
+
+/// The document as JSON.
+pub fn text() -> &'static str {
+    &TEXT
+}
+
+/// Read this document
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "Operation", operation_id = "getOpenApi",
+    responses((status = 200, description = "The API in OpenAPI 3.1.", content_type = "application/json", body = Object)),
+)]
+pub async fn serve() -> impl IntoResponse {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text())
+}
+
+pub fn document() -> OpenApi {
+    let (_, mut document) = super::routes().split_for_parts();
+    document.info = InfoBuilder::new()
+        .title("voicegate")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(WALK))
+        .license(Some(
+            LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build(),
+        ))
+        .build();
+    document.servers = Some(vec![Server::new("/")]);
+    let tag = |(name, about): &(&str, &str)| TagBuilder::new().name(*name).description(Some(*about)).build();
+    document.tags = Some(TAGS.iter().map(tag).collect());
+    if let Some(components) = &mut document.components {
+        let about = "An API key of the tenant. `voicegate keys new` makes one.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
+        components.add_security_scheme(SECURITY, SecurityScheme::Http(scheme));
+    }
+    if let Some(head) = document.paths.paths.values_mut().find_map(|path| path.head.as_mut()) {
+        head.operation_id = Some("headByLink".to_owned());
+        head.summary = Some("Ask about audio behind a signed link".to_owned());
+    }
+    for (_, method, operation) in operations(&mut document) {
+        let id = operation.operation_id.clone().unwrap_or_default();
+        for parameter in operation.parameters.iter_mut().flatten() {
+            if let RefOr::T(Parameter { schema: Some(schema), .. }) = parameter {
+                requests::without_null(schema);
+            }
+        }
+        match id.as_str() {
+            "sendVoice" => {
+                add_parameters(operation, requests::query::<VoiceForm>());
+                for status in ["200", "202"] {
+                    if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {
+                        add_note_headers(response);
+                    }
+                }
+            }
+            "resendVoice" => {
+                if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("202") {
+                    add_note_headers(response);
+                    response.headers.remove("Preference-Applied");
+                }
+            }
+            "getDocs" | "getDocsPage" => {
+                if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") {
+                    let policy = header(
+                        "No script, and nothing from elsewhere.",
+                        "default-src 'none'; style-src 'self'",
+                    );
+                    let caching = header("A while: an upgrade brings other pages.", "public, max-age=300");
+                    response.headers.insert("Content-Security-Policy".to_owned(), policy.into());
+                    response.headers.insert("Cache-Control".to_owned(), caching.into());
+                }
+            }
+            "uploadAudio" => add_parameters(operation, requests::query::<UploadForm>()),
+            "downloadVoiceAudio" | "downloadByLink" | "headByLink" => {
+                serves_file(operation, method == HttpMethod::Get)
+            }
+            _ => {}
+        }
+    }
+    problems::add(&mut document);
+    examples::add(&mut document);
+    for (_, _, operation) in operations(&mut document) {
+        for response in operation.responses.responses.values_mut() {
+            if let RefOr::T(response) = response {
+                let caching = header("How long the answer may be kept: not at all.", "no-store");
+                response.headers.entry("Cache-Control".to_owned()).or_insert(caching.into());
+                let sniffing = header("The content type is exact; nothing else is to be guessed.", "nosniff");
+                response.headers.insert("X-Content-Type-Options".to_owned(), sniffing.into());
+            }
+        }
+    }
+    document
+}
+
+/// Every operation with its path and method.
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod, &mut Operation)> {
+    document.paths.paths.iter_mut().flat_map(|(path, item)| {
+        let methods = [
+            (HttpMethod::Get, &mut item.get),
+            (HttpMethod::Head, &mut item.head),
+            (HttpMethod::Post, &mut item.post),
+            (HttpMethod::Delete, &mut item.delete),
+        ];
+        methods
+            .into_iter()
+            .filter_map(|(method, operation)| Some((path.as_str(), method, operation.as_mut()?)))
+    })
+}
+
+fn add_parameters(operation: &mut Operation, parameters: Vec<Parameter>) {
+    operation.parameters.get_or_insert_default().extend(parameters.into_iter().map(RefOr::T));
+}
+
+/// A response header with text.
+fn header(description: &str, example: &str) -> Header {
+    let text = ObjectBuilder::new().schema_type(Type::String).examples([example]);
+    HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
+}
+
+/// What an answer about a stored note has.
+fn add_note_headers(response: &mut Response) {
+    for (name, description, example) in [
+        ("Location", "Where the note is: `/voice/{id}`.", "/voice/vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41"),
+        (
+            "Preference-Applied",
+            "Where the request had `Prefer: wait`: how long was waited at most.",
+            "wait=10",
+        ),
+        ("Idempotency-Replayed", "`true` where the `Idempotency-Key` had this note already.", "true"),
+    ] {
+        response.headers.insert(name.to_owned(), header(description, example).into());
+    }
+}
+
+/// A file can be asked for in part and under conditions (RFC 9110, sections 13 and 14).
+fn serves_file(operation: &mut Operation, with_body: bool) {
+    let conditions = [
+        (
+            "Range",
+            "One range of bytes, for a part of the file. Anything else is answered with the whole.",
+            "bytes=0-1023",
+        ),
+        ("If-Range", "Asks for the whole file.", "\"1c5f-18e9\""),
+        ("If-None-Match", "304 where the file still has this `ETag`.", "\"1c5f-18e9\""),
+        ("If-Modified-Since", "304 where the file is no younger.", "Sat, 21 Nov 2026 10:00:00 GMT"),
+        ("If-Match", "412 where the file has another `ETag`.", "\"1c5f-18e9\""),
+        ("If-Unmodified-Since", "412 where the file is younger.", "Sat, 21 Nov 2026 10:00:00 GMT"),
+    ];
+    let parameters = conditions.into_iter().map(|(name, about, example)| {
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(about))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).examples([example])))
+            .build()
+    });
+    add_parameters(operation, parameters.collect());
+
+    let answer = |description: &str, headers: &[(&str, &str, &str)], file: bool| {
+        let mut response = ResponseBuilder::new().description(description);
+        for (name, about, example) in headers {
+            response = response.header(*name, header(about, example));
+        }
+        if file && with_body {
+            let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+            let bytes = ObjectBuilder::new().schema_type(Type::String).format(Some(format));
+            let content =
+                utoipa::openapi::ContentBuilder::new().schema(Some(Schema::from(bytes.build()))).build();
+            response = response.content("audio/*", content);
+        }
+        RefOr::T(response.build())
+    };
+    let etag = ("ETag", "Of these bytes.", "\"1c5f-18e9\"");
+    let modified = ("Last-Modified", "When the file was made.", "Sat, 21 Nov 2026 10:00:00 GMT");
+    let ranges = ("Accept-Ranges", "Parts can be asked for.", "bytes");
+    let name = ("Content-Disposition", "A file name that fits the bytes.", "inline; filename=\"voice.m4a\"");
+    let length = ("Content-Length", "Bytes in this answer.", "80213");
+    let part = ("Content-Range", "Which bytes of how many.", "bytes 0-1023/80213");
+    let all = ("Content-Range", "How many bytes there are.", "bytes */80213");
+    for (status, response) in [
+        ("200", answer("The audio, with its exact type.", &[length, ranges, etag, modified, name], true)),
+        ("206", answer("The part that was asked for.", &[part, length, ranges, etag, modified, name], true)),
+        ("304", answer("The caller has it already.", &[etag, modified, name], false)),
+        ("412", answer("The file is not as the caller demands.", &[name], false)),
+        (
+            "416",
+            answer("The file is shorter than the range begins.", &[all, ranges, etag, modified, name], false),
+        ),
+    ] {
+        operation.responses.responses.insert(status.to_owned(), response);
+    }
+}
+
+#[cfg(test)]
+mod tests;

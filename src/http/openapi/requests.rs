@@ -1,0 +1,315 @@
+//! What `POST` takes, made of the types that read it: a field that is accepted is documented, and the other way round.
+
+use std::borrow::Cow;
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ContentBuilder, KnownFormat, Object, ObjectBuilder, Ref, RefOr, Required, Schema, SchemaFormat, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::{AdditionalProperties, AllOfBuilder, OneOfBuilder, SchemaType},
+    },
+};
+
+use super::super::{body::Audio, voice::VoiceFields};
+use crate::view::schema::DeclaredFormatText;
+
+/// The audio itself, as the whole body.
+pub struct Bytes;
+
+/// `POST /voice` in JSON.
+pub struct VoiceRequestBody;
+
+/// `POST /voice` as a form.
+pub struct VoiceForm;
+
+/// `POST /media` in JSON.
+pub struct UploadRequest;
+
+/// `POST /media` as a form.
+pub struct UploadForm;
+
+/// Audio in JSON: exactly one of three places where it may be.
+struct AudioSource;
+
+/// The same without uploads, which are uploaded already.
+struct NewAudioSource;
+
+impl PartialSchema for Bytes {
+    fn schema() -> RefOr<Schema> {
+        binary("The audio itself.").into()
+    }
+}
+
+impl ToSchema for Bytes {}
+
+impl PartialSchema for VoiceRequestBody {
+    fn schema() -> RefOr<Schema> {
+        let mut fields = object::<VoiceFields>();
+        fields.description = Some("A voice note to send.".to_owned());
+        add(&mut fields, "audio", Ref::from_schema_name("AudioSource"), true);
+        fields.into()
+    }
+}
+
+impl ToSchema for VoiceRequestBody {
+    fn name() -> Cow<'static, str> {
+        "VoiceRequest".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        VoiceFields::schemas(schemas);
+        schemas.push(("AudioSource".to_owned(), AudioSource::schema()));
+        Audio::schemas(schemas);
+    }
+}
+
+impl PartialSchema for VoiceForm {
+    fn schema() -> RefOr<Schema> {
+        let mut fields = object::<VoiceFields>();
+        fields.description = Some("A voice note to send, with its audio as a file.".to_owned());
+        with_file(fields).into()
+    }
+}
+
+impl ToSchema for VoiceForm {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        VoiceFields::schemas(schemas);
+        hints_schemas(schemas);
+    }
+}
+
+impl PartialSchema for UploadRequest {
+    fn schema() -> RefOr<Schema> {
+        let mut fields = empty();
+        fields.description = Some("Audio to keep.".to_owned());
+        add(&mut fields, "audio", Ref::from_schema_name("NewAudioSource"), true);
+        fields.into()
+    }
+}
+
+impl ToSchema for UploadRequest {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("NewAudioSource".to_owned(), NewAudioSource::schema()));
+        Audio::schemas(schemas);
+    }
+}
+
+impl PartialSchema for UploadForm {
+    fn schema() -> RefOr<Schema> {
+        let mut fields = empty();
+        fields.description = Some("Audio to keep, as a file.".to_owned());
+        with_file(fields).into()
+    }
+}
+
+impl ToSchema for UploadForm {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        hints_schemas(schemas);
+    }
+}
+
+impl PartialSchema for AudioSource {
+    fn schema() -> RefOr<Schema> {
+        let nothing = ObjectBuilder::new().schema_type(Type::Null).build();
+        let places = OneOfBuilder::new()
+            .item(place("By URL", "url"))
+            .item(place("Inside", "data").property("headers", no_headers()))
+            .item(
+                place("Uploaded before", "media_id")
+                    .property("headers", no_headers())
+                    .property("format", nothing),
+            );
+        let mut audio = object::<Audio>();
+        audio.description = None;
+        AllOfBuilder::new()
+            .item(audio)
+            .item(places)
+            .description(Some(
+                "The audio: exactly one of `url`, `data` and `media_id`, and what is known about it.",
+            ))
+            .into()
+    }
+}
+
+impl PartialSchema for NewAudioSource {
+    fn schema() -> RefOr<Schema> {
+        let places = OneOfBuilder::new()
+            .item(place("By URL", "url"))
+            .item(place("Inside", "data").property("headers", no_headers()));
+        let mut audio = object::<Audio>();
+        audio.description = None;
+        audio.properties.shift_remove("media_id");
+        AllOfBuilder::new()
+            .item(audio)
+            .item(places)
+            .description(Some("The audio: either `url` or `data`, and what is known about it."))
+            .into()
+    }
+}
+
+/// One of the places: its field is there and is no `null`.
+fn place(title: &str, field: &str) -> ObjectBuilder {
+    let given = ObjectBuilder::new().schema_type(Type::String);
+    ObjectBuilder::new().title(Some(title)).schema_type(Type::Object).property(field, given).required(field)
+}
+
+/// Only a download has headers.
+fn no_headers() -> Object {
+    ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(0)).build()
+}
+
+fn binary(description: &str) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+        .description(Some(description))
+        .build()
+}
+
+fn empty() -> Object {
+    let nothing_else = AdditionalProperties::FreeForm(false);
+    ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(nothing_else)).build()
+}
+
+/// The schema that a struct with named fields has.
+fn object<T: PartialSchema>() -> Object {
+    match T::schema() {
+        RefOr::T(Schema::Object(object)) => object,
+        _ => Object::new(),
+    }
+}
+
+fn add(object: &mut Object, name: &str, schema: impl Into<RefOr<Schema>>, required: bool) {
+    object.properties.insert(name.to_owned(), schema.into());
+    if required {
+        object.required.push(name.to_owned());
+    }
+}
+
+/// A form: the same fields as text, the audio as a file, and what is known about it beside it.
+fn with_file(mut fields: Object) -> Object {
+    for schema in fields.properties.values_mut() {
+        without_null(schema);
+    }
+    add(&mut fields, "audio", binary("The audio. Its file name and type are hints, too."), true);
+    for (name, mut schema) in object::<Audio>().properties {
+        if matches!(name.as_str(), "filename" | "mime_type") {
+            without_null(&mut schema);
+            add(&mut fields, &name, schema, false);
+        }
+    }
+    add(&mut fields, "format", Ref::from_schema_name("DeclaredFormatText"), false);
+    fields
+}
+
+fn hints_schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    schemas.push(("DeclaredFormatText".to_owned(), DeclaredFormatText::schema()));
+    DeclaredFormatText::schemas(schemas);
+}
+
+/// Where values are text there is no `null`.
+pub fn without_null(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            if let SchemaType::Array(types) = &mut object.schema_type {
+                types.retain(|kind| *kind != Type::Null);
+                if let [only] = types.as_slice() {
+                    object.schema_type = SchemaType::Type(only.clone());
+                }
+            }
+        }
+        RefOr::T(Schema::OneOf(one_of)) => {
+            let (mut kept, description) = (one_of.items.clone(), one_of.description.take());
+            kept.retain(|item| {
+                !matches!(item, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null))
+            });
+            if let [RefOr::Ref(only)] = kept.as_slice() {
+                let mut only = only.clone();
+                only.description = description.unwrap_or_default();
+                *schema = RefOr::Ref(only);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The fields of a form as query parameters, for a body that is the audio itself.
+pub fn query<T: PartialSchema>() -> Vec<Parameter> {
+    let form = object::<T>();
+    let fields = form.properties.into_iter().filter(|(name, _)| name != "audio");
+    fields.map(|(name, schema)| parameter(&name, schema)).collect()
+}
+
+fn parameter(name: &str, schema: RefOr<Schema>) -> Parameter {
+    let described = match &schema {
+        RefOr::T(Schema::Object(object)) => object.description.clone(),
+        RefOr::Ref(reference) => Some(reference.description.clone()).filter(|text| !text.is_empty()),
+        RefOr::T(_) => None,
+    };
+    let only = if name == "to" {
+        "Required where the body is the audio itself"
+    } else {
+        "Where the body is the audio itself"
+    };
+    let description = match described {
+        Some(text) => format!("{only}, and refused elsewhere. {text}"),
+        None => format!("{only}, and refused elsewhere: the field `{name}` of a form."),
+    };
+    let builder = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description));
+    let is_object = matches!(&schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Object));
+    let parameter = if is_object {
+        builder.content("application/json", ContentBuilder::new().schema(Some(schema)).build())
+    } else {
+        builder.schema(Some(schema))
+    };
+    parameter.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The names that serde lists when it refuses one.
+    fn accepted<T: DeserializeOwned>() -> BTreeSet<String> {
+        let refusal = serde_json::from_value::<T>(json!({ "no such field": 0 })).err().expect("a refusal");
+        let refusal = refusal.to_string();
+        let (_, names) = refusal.split_once(", expected").expect("a list of names");
+        names.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect()
+    }
+
+    fn documented<T: PartialSchema>() -> BTreeSet<String> {
+        let schema = serde_json::to_value(T::schema()).expect("JSON");
+        let own = schema.get("properties").or_else(|| schema.pointer("/allOf/0/properties"));
+        own.and_then(Value::as_object).expect("properties").keys().cloned().collect()
+    }
+
+    fn with<const N: usize>(mut names: BTreeSet<String>, more: [&str; N]) -> BTreeSet<String> {
+        names.extend(more.map(ToOwned::to_owned));
+        names
+    }
+
+    #[test]
+    fn what_is_documented_is_what_is_accepted() {
+        let fields = accepted::<VoiceFields>();
+        assert_eq!(fields.len(), 9, "{fields:?}");
+        assert_eq!(documented::<VoiceRequestBody>(), with(fields.clone(), ["audio"]));
+        assert_eq!(documented::<VoiceForm>(), with(fields, ["audio", "filename", "mime_type", "format"]));
+        assert_eq!(documented::<AudioSource>(), accepted::<Audio>());
+        assert_eq!(with(documented::<NewAudioSource>(), ["media_id"]), accepted::<Audio>());
+        assert_eq!(documented::<UploadRequest>(), with(BTreeSet::new(), ["audio"]));
+        assert_eq!(
+            documented::<UploadForm>(),
+            with(BTreeSet::new(), ["audio", "filename", "mime_type", "format"])
+        );
+    }
+}

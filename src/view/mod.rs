@@ -1,0 +1,340 @@
+//! What the API shows, in types from which its document is made. What is stored has types of its own, so that
+//! neither hinders the other's growth.
+
+pub mod grammar;
+pub mod schema;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use voicegate_providers as providers;
+
+use crate::{
+    audio::Work,
+    clock::rfc3339_millis,
+    id::{NoteId, UploadId},
+    note::{self, Attempt, ConvertChoice, Note, Status, Warning},
+    problem::Problem,
+    upload,
+};
+
+/// One audio to one recipient, and how far it has come.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct VoiceNote {
+    pub id: NoteId,
+    pub status: Status,
+    /// Whom it is for, in canonical spelling. `null` once the note was erased.
+    #[schema(required, examples("+15551234567"))]
+    pub to: Option<String>,
+    /// The connection in use.
+    #[schema(examples("imessage"))]
+    pub via: String,
+    /// The provider behind that connection.
+    #[schema(examples("linq"))]
+    pub provider: String,
+    /// The provider's id of the message that the recipient sees.
+    #[schema(required, examples("69a37c7d-af4f-4b5e-af42-e28e98ce873a"))]
+    pub provider_message_id: Option<String>,
+    /// As the request had it; `null` where no connection of the route can reply.
+    #[schema(required)]
+    pub reply_to: Option<String>,
+    /// The note that this one sends again.
+    #[schema(required)]
+    pub resend_of: Option<NoteId>,
+    /// How the recipient sees it. `null` until that is known.
+    #[schema(required, value_type = Option<schema::Form>)]
+    pub form: Option<providers::Form>,
+    pub audio: NoteAudio,
+    /// The newest 50 tries, and the first.
+    #[schema(max_items = 50)]
+    pub attempts: Vec<Attempt>,
+    /// What was left out or done differently without being an error.
+    pub warnings: Vec<Warning>,
+    /// Accepted long ago, and no receipt came.
+    pub stalled: bool,
+    /// When the next try is due.
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub next_attempt_at: Option<Timestamp>,
+    /// Why the note failed, or what makes its outcome unknown.
+    #[schema(required)]
+    pub error: Option<Problem>,
+    /// What the request had.
+    #[schema(value_type = Object)]
+    pub metadata: Map<String, Value>,
+    #[serde(with = "rfc3339_millis")]
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    #[serde(with = "rfc3339_millis")]
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// When the provider took responsibility.
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub accepted_at: Option<Timestamp>,
+    /// When the provider said that it was sent. As all times below: `null` where the provider says no such thing.
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub sent_at: Option<Timestamp>,
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub delivered_at: Option<Timestamp>,
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub read_at: Option<Timestamp>,
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub played_at: Option<Timestamp>,
+}
+
+/// What is known about a note's audio. Everything is measured on bytes, never taken from the caller.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct NoteAudio {
+    /// As it came. `null` until it was read, which for `audio.url` is after the answer.
+    #[schema(required)]
+    pub source: Option<AudioFacts>,
+    /// As it goes to the provider. `null` until it was made.
+    #[schema(required)]
+    pub sent: Option<SentAudio>,
+    /// The loudness of the source in 64 steps.
+    #[schema(required, value_type = Option<schema::Waveform>)]
+    pub waveform: Option<Vec<u8>>,
+}
+
+/// What a piece of audio is.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AudioFacts {
+    #[schema(value_type = schema::Container)]
+    pub container: providers::Container,
+    /// By ffmpeg's name.
+    #[schema(value_type = String, examples("mp3"))]
+    pub codec: providers::Codec,
+    /// The exact media type of these bytes.
+    #[schema(examples("audio/mpeg"))]
+    pub mime_type: String,
+    /// Length of the decoded audio.
+    #[schema(examples(9870))]
+    pub duration_ms: u64,
+    #[schema(examples(158_000))]
+    pub size_bytes: u64,
+    /// Hz. For Opus the rate that its header names as that of the original.
+    #[schema(examples(24_000))]
+    pub sample_rate: u32,
+    #[schema(minimum = 1, examples(1))]
+    pub channels: u16,
+    /// In hexadecimal.
+    #[schema(
+        pattern = "^[0-9a-f]{64}$",
+        examples("2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
+    )]
+    pub sha256: String,
+}
+
+/// Audio as it goes to the provider.
+#[derive(Clone, Debug, Serialize)]
+pub struct SentAudio {
+    #[serde(flatten)]
+    pub facts: AudioFacts,
+    pub profile: String,
+    pub work: Work,
+}
+
+/// A page of notes, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VoiceNoteList {
+    #[schema(max_items = 200)]
+    pub items: Vec<VoiceNote>,
+    /// For the next page, as `cursor`. `null` on the last page.
+    #[schema(required)]
+    pub next_cursor: Option<NoteId>,
+}
+
+/// Audio that was uploaded ahead of its notes.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Upload {
+    pub id: UploadId,
+    pub audio: AudioFacts,
+    /// The loudness in 64 steps.
+    #[schema(value_type = schema::Waveform)]
+    pub waveform: Vec<u8>,
+    #[serde(with = "rfc3339_millis")]
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// Until then it can be used. Notes that use it by then keep their audio beyond.
+    #[serde(with = "rfc3339_millis")]
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
+/// The tenant's connections, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectionList {
+    pub items: Vec<Connection>,
+}
+
+/// One account at a provider.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Connection {
+    /// For `via`.
+    #[schema(examples("imessage"))]
+    pub name: String,
+    #[schema(examples("linq"))]
+    pub provider: String,
+    pub health: Health,
+    /// Why it is paused or failing.
+    #[schema(required)]
+    pub health_detail: Option<String>,
+    pub capabilities: Capabilities,
+}
+
+/// What the last request to the provider said about the connection: it works; the provider asked to slow down; it
+/// gives no usable answer or refuses the account; nothing was sent yet.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Ok,
+    Paused,
+    Failing,
+    Unchecked,
+}
+
+/// What a connection can do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Capabilities {
+    /// How audio is made for it.
+    #[schema(examples("linq-1"))]
+    pub profile: &'static str,
+    /// What happens where the request has no `convert`.
+    pub convert: ConvertChoice,
+    /// Whether `convert: "provider"` has an effect.
+    pub provider_converts: bool,
+    /// How the audio reaches the provider: the gateway uploads it, or the provider downloads it from a signed link.
+    #[schema(value_type = schema::Intake)]
+    pub intake: providers::Intake,
+    /// The largest file that the provider takes.
+    #[schema(examples(10_000_000))]
+    pub max_bytes: u64,
+    /// The kinds of recipient that it understands.
+    #[schema(value_type = Vec<String>, examples("phone"))]
+    pub recipients: &'static [&'static str],
+    /// Whether a note can answer an earlier message.
+    #[schema(value_type = schema::ReplySupport)]
+    pub reply: providers::ReplySupport,
+    /// Whether `text` accompanies the note.
+    pub caption: bool,
+    /// Whether a note whose outcome is unknown is repeated without any danger of arriving twice.
+    pub idempotent_send: bool,
+    /// What may replace a voice bubble.
+    #[schema(value_type = Vec<schema::Form>)]
+    pub degrade: providers::Degrade,
+}
+
+/// Whether requests can be served, and why not.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    pub status: CheckStatus,
+    pub checks: Checks,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Checks {
+    pub database: Check,
+    /// The folder of the audio.
+    pub media: Check,
+    /// Whether every profile could be encoded at start-up.
+    pub ffmpeg: Check,
+    /// Whether a file can be written.
+    pub disk: Check,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Check {
+    pub status: CheckStatus,
+    /// Only where the check failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("the self-test is still running"))]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckStatus {
+    Ok,
+    Failed,
+}
+
+impl From<Result<(), String>> for Check {
+    fn from(result: Result<(), String>) -> Self {
+        let status = if result.is_ok() { CheckStatus::Ok } else { CheckStatus::Failed };
+        Self { status, reason: result.err() }
+    }
+}
+
+impl From<&Note> for VoiceNote {
+    fn from(note: &Note) -> Self {
+        let probed = note.probed.as_ref();
+        Self {
+            id: note.id,
+            status: note.status,
+            to: (!note.erased).then(|| note.to.clone()),
+            via: note.current().connection.clone(),
+            provider: note.current().provider.clone(),
+            provider_message_id: note.provider_message_id.clone(),
+            reply_to: note.reply_to.clone(),
+            resend_of: note.resend_of,
+            form: note.form,
+            audio: NoteAudio {
+                source: probed.map(|probed| (&probed.facts).into()),
+                sent: note.sent.as_ref().map(Into::into),
+                waveform: probed.map(|probed| probed.waveform.clone()),
+            },
+            attempts: note.attempts.clone(),
+            warnings: note.warnings.clone(),
+            stalled: false,
+            next_attempt_at: note.next_attempt_at,
+            error: note.error.clone(),
+            metadata: note.metadata.clone(),
+            created_at: note.created_at,
+            updated_at: note.updated_at,
+            accepted_at: note.accepted_at,
+            sent_at: None,
+            delivered_at: None,
+            read_at: None,
+            played_at: None,
+        }
+    }
+}
+
+impl From<&upload::Upload> for Upload {
+    fn from(upload: &upload::Upload) -> Self {
+        Self {
+            id: upload.id,
+            audio: (&upload.probed.facts).into(),
+            waveform: upload.probed.waveform.clone(),
+            created_at: upload.created_at,
+            expires_at: upload.expires_at,
+        }
+    }
+}
+
+impl From<&providers::AudioFacts> for AudioFacts {
+    fn from(facts: &providers::AudioFacts) -> Self {
+        Self {
+            container: facts.container,
+            codec: facts.codec.clone(),
+            mime_type: facts.mime_type.clone(),
+            duration_ms: facts.duration_ms,
+            size_bytes: facts.size_bytes,
+            sample_rate: facts.sample_rate,
+            channels: facts.channels,
+            sha256: facts.sha256.clone(),
+        }
+    }
+}
+
+impl From<&note::SentAudio> for SentAudio {
+    fn from(sent: &note::SentAudio) -> Self {
+        Self { facts: (&sent.facts).into(), profile: sent.profile.clone(), work: sent.work }
+    }
+}

@@ -1,0 +1,226 @@
+//! Schemas that no type of ours can carry: words that another crate defines, and what may be said in two ways.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ArrayBuilder, KnownFormat, Object, ObjectBuilder, Ref, RefOr, Schema, SchemaFormat, Type,
+        schema::AnyOfBuilder,
+    },
+};
+use voicegate_providers as providers;
+
+use super::{AudioFacts, SentAudio};
+use crate::{
+    audio::{PcmFormat, Work, presets},
+    note::ConvertChoice,
+    problem::CODES,
+};
+
+/// A closed list of words, each as serde writes it.
+macro_rules! words {
+    ($($(#[doc = $doc:literal])+ $name:ident = $values:expr;)*) => {$(
+        $(#[doc = $doc])+
+        pub struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let doc = [$($doc),+].map(str::trim).join(" ");
+                one_of_words($values, &doc).into()
+            }
+        }
+
+        impl ToSchema for $name {}
+    )*};
+}
+
+words! {
+    /// The wrapper around the audio, as found in the bytes. `pcm`: headerless samples.
+    Container = {
+        use providers::Container::*;
+        [Mp3, Mp4, Adts, Ogg, Webm, Matroska, Wav, Aiff, Caf, Flac, Amr, Pcm]
+    };
+    /// How the recipient sees a note: as a voice bubble, a playable audio attachment, a file to download, or text.
+    Form = [providers::Form::Voice, providers::Form::Audio, providers::Form::File, providers::Form::Text];
+    /// How the audio reaches the provider: the gateway uploads it, or the provider downloads it from a signed link.
+    Intake = [providers::Intake::Upload, providers::Intake::Url];
+    /// Whether a note can answer an earlier message: not at all, or by the message's id.
+    ReplySupport = [providers::ReplySupport::None, providers::ReplySupport::MessageId];
+    /// Where a problem arose: in the request, while the audio was fetched, read, made or uploaded, while the note
+    /// was handed over, or afterwards by the provider's word.
+    Stage = ["request", "fetch", "probe", "encode", "upload", "dispatch", "receipt"];
+    /// Yes or no, in a query.
+    YesOrNo = ["0", "1", "false", "true"];
+    /// Stable: made for programs. A later version may add codes; the status says what kind of problem they are.
+    ProblemCode = CODES.iter().map(|(code, ..)| code);
+    /// What a text-to-speech service returns as raw audio, by name.
+    PcmPreset = presets().map(|preset| preset.name);
+}
+
+fn one_of_words<T: Serialize>(words: impl IntoIterator<Item = T>, doc: &str) -> Object {
+    let words = words.into_iter().map(|word| serde_json::to_value(word).unwrap_or_default());
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(doc))
+        .enum_values(Some(words.collect::<Vec<Value>>()))
+        .build()
+}
+
+/// The provider's own words about a problem.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "stands for voicegate_providers::Upstream in the document")]
+pub struct ProviderAnswer {
+    /// HTTP status.
+    #[schema(required, examples(404))]
+    status: Option<u16>,
+    /// The provider's own code.
+    #[schema(required, examples("2005"))]
+    code: Option<String>,
+    /// The provider's own words, without anything secret.
+    #[schema(required, max_length = 300, examples("Chat not found"))]
+    message: Option<String>,
+    /// For the provider's support.
+    #[schema(required)]
+    trace: Option<String>,
+}
+
+/// Loudness from 0 to 100 in 64 steps.
+pub struct Waveform;
+
+impl PartialSchema for Waveform {
+    fn schema() -> RefOr<Schema> {
+        let step = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(100));
+        ArrayBuilder::new()
+            .items(step)
+            .min_items(Some(64))
+            .max_items(Some(64))
+            .description(Some("Loudness from 0 to 100 in 64 steps, for the bars of a voice bubble."))
+            .into()
+    }
+}
+
+impl ToSchema for Waveform {}
+
+/// One schema with all fields instead of a composition, which generators of clients understand less well.
+impl PartialSchema for SentAudio {
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut all)) = AudioFacts::schema() else { return AudioFacts::schema() };
+        let profile = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The recipe by which it was made or judged."))
+            .examples(["linq-1"]);
+        all.description = Some("Audio as it goes to the provider.".to_owned());
+        all.properties.insert("profile".to_owned(), profile.into());
+        all.properties.insert("work".to_owned(), Ref::from_schema_name("Work").into());
+        all.required.extend(["profile".to_owned(), "work".to_owned()]);
+        all.into()
+    }
+}
+
+impl ToSchema for SentAudio {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("Work".to_owned(), Work::schema()));
+    }
+}
+
+/// `convert`: a word, or whether to convert at all.
+pub struct ConvertWish;
+
+impl PartialSchema for ConvertWish {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name("Convert"))
+            .item(ObjectBuilder::new().schema_type(Type::Boolean).description(Some("`auto` or `never`.")))
+            .description(Some(
+                "What may be done to the audio. `auto`: the least that makes it fit, which is often nothing. `always`: \
+                 encode it anew. `never`: touch no sound; refused with `convert_refused` where that is not enough. \
+                 `provider`: let the provider convert, where it can. Without it: what the connection's configuration \
+                 says, else `auto`.",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for ConvertWish {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("Convert".to_owned(), ConvertChoice::schema()));
+    }
+}
+
+/// Audio inside JSON.
+pub struct AudioData;
+
+impl PartialSchema for AudioData {
+    fn schema() -> RefOr<Schema> {
+        let base64 = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .title(Some("Base64"))
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Byte)))
+            .content_encoding("base64")
+            .examples(["SUQzBAAAAAAA"]);
+        let uri = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .title(Some("Data URI"))
+            .format(Some(SchemaFormat::Custom("data-uri".to_owned())))
+            .pattern(Some(r"^\s*[Dd][Aa][Tt][Aa]:[^,]*;[Bb][Aa][Ss][Ee]64,"))
+            .examples(["data:audio/mpeg;base64,SUQzBAAAAAAA"]);
+        AnyOfBuilder::new()
+            .item(base64)
+            .item(uri)
+            .description(Some(
+                "The audio itself, in base64 with either alphabet. Wrapped lines and missing padding are fine.",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for AudioData {}
+
+/// `format` in JSON: an object, or the name of a preset.
+pub struct DeclaredFormat;
+
+impl PartialSchema for DeclaredFormat {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name("PcmPreset"))
+            .item(Ref::from_schema_name("PcmFormat"))
+            .description(Some("The format of headerless samples; needed for nothing else."))
+            .into()
+    }
+}
+
+impl ToSchema for DeclaredFormat {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push(("PcmPreset".to_owned(), PcmPreset::schema()));
+        schemas.push(("PcmFormat".to_owned(), PcmFormat::schema()));
+        PcmFormat::schemas(schemas);
+    }
+}
+
+/// `format` in forms and queries, where an object is JSON as text.
+pub struct DeclaredFormatText;
+
+impl PartialSchema for DeclaredFormatText {
+    fn schema() -> RefOr<Schema> {
+        let mut object = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .title(Some("JSON as text"))
+            .format(Some(SchemaFormat::Custom("pcm-format".to_owned())))
+            .content_media_type("application/json")
+            .examples([r#"{"encoding":"s16le","sample_rate":24000,"channels":1}"#])
+            .build();
+        object.content_schema = Some(Box::new(Ref::from_schema_name("PcmFormat").into()));
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name("PcmPreset"))
+            .item(object)
+            .description(Some("The format of headerless samples; needed for nothing else."))
+            .into()
+    }
+}
+
+impl ToSchema for DeclaredFormatText {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        DeclaredFormat::schemas(schemas);
+    }
+}
