@@ -14,8 +14,11 @@ use voicegate::{
     config::Layers,
     delivery::Worker,
     gateway::Gateway,
+    http::router,
 };
 use voicegate_sandbox::{LedgerEntry, Sandbox, SandboxOptions};
+
+use crate::truth::Truth;
 
 pub const KEY: &str = "vg_test_key_of_tenant_a";
 pub const OTHER_KEY: &str = "vg_test_key_of_tenant_b";
@@ -31,6 +34,8 @@ pub struct World {
     pub url: String,
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
+    /// Every answer is held against the OpenAPI document.
+    _truth: Truth,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -52,13 +57,14 @@ impl World {
         #[expect(clippy::disallowed_methods, reason = "the emulators live in real time")]
         let clock = Arc::new(TestClock::new(jiff::Timestamp::now()));
         let gateway = Gateway::open(Layers::of_file(Some(file)), clock.clone()).await.expect("a gateway");
+        let truth = Truth::default();
         let tasks = vec![
             tokio::spawn(sandbox.clone().serve(sandbox_listener)),
-            tokio::spawn(voicegate::http::serve(gateway.clone(), listener)),
+            tokio::spawn(serve(gateway.clone(), listener, truth.watch(router(gateway.clone())))),
             tokio::spawn(Worker::new(gateway.clone()).run()),
         ];
         let http = reqwest::Client::new();
-        Self { sandbox, clock, gateway, url, folder, http, tasks }
+        Self { sandbox, clock, gateway, url, folder, http, _truth: truth, tasks }
     }
 
     /// Changes the configuration file and reloads it.
@@ -174,6 +180,10 @@ impl World {
 /// How many attempts a note shows.
 pub fn attempts(note: &Value) -> usize {
     note["attempts"].as_array().map_or(0, Vec::len)
+}
+
+async fn serve(gateway: Arc<Gateway>, listener: TcpListener, app: axum::Router) {
+    voicegate::http::serve_app(&gateway, listener, app).await;
 }
 
 async fn listen() -> (TcpListener, String) {

@@ -12,6 +12,8 @@ mod limits;
 mod links;
 mod lists;
 mod manage;
+mod openapi;
 mod requests;
 mod tenants;
+mod truth;
 mod uploads;

@@ -95,7 +95,7 @@ async fn an_upload_comes_in_every_body() {
         (post().json(&json!({ "audio": { "data": "AAAA" } })), 422, "audio_unreadable"),
         (post().json(&json!({ "audio": { "url": "http://127.0.0.1:9/a.mp3" } })), 422, "source_unreachable"),
         (post().json(&json!({ "audio": { "url": "https://10.0.0.1/a.mp3" } })), 422, "source_forbidden"),
-        (post().json(&json!({ "audio": { "media_id": seen[0] } })), 404, "not_found"),
+        (post().json(&json!({ "audio": { "media_id": seen[0] } })), 400, "invalid_request"),
     ] {
         let (got, problem) = read(request.send().await.expect("an answer")).await;
         assert_eq!((got.as_u16(), &problem["code"]), (status, &json!(code)), "{problem}");
