@@ -131,6 +131,11 @@ impl Open {
         Self { form, pre_skip, serial: page.serial, first: None, last: 0 }
     }
 
+    /// Headers have no granule above 0.
+    fn counts(&self, page: &Page) -> bool {
+        !page.first && page.serial == self.serial && !matches!(page.granule, 0 | NO_GRANULE)
+    }
+
     fn close(self) -> Link {
         let rate = match self.form {
             Some(Form::Vorbis { rate, .. }) => u64::from(rate.max(1)),
@@ -168,11 +173,9 @@ pub(super) fn links(reader: &mut (impl Read + Seek)) -> io::Result<Vec<Link>> {
         position += (27 + page.lacing.len() + page.body.len()) as u64;
         match &mut open {
             Some(link) if page.first && in_headers => link.form = None,
-            Some(link) if !page.first => {
-                if page.serial == link.serial && page.granule != NO_GRANULE && page.granule > 0 {
-                    link.first.get_or_insert(page.granule);
-                    link.last = link.last.max(page.granule);
-                }
+            Some(link) if link.counts(&page) => {
+                link.first.get_or_insert(page.granule);
+                link.last = link.last.max(page.granule);
             }
             _ if page.first => links.extend(open.replace(Open::new(&page)).map(Open::close)),
             _ => {}
