@@ -237,7 +237,7 @@ fn tar(content: &[u8]) -> Vec<u8> {
 /// A checksum of 32 bits, most significant bit first; Ogg uses it as it is, ZIP and gzip reflected.
 fn crc(bytes: impl Iterator<Item = u8>, start: u32) -> u32 {
     bytes.fold(start, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(byte) << 24, |crc, _| (crc << 1) ^ (crc >> 31) * 0x04c1_1db7)
+        (0..8).fold(crc ^ (u32::from(byte) << 24), |crc, _| (crc << 1) ^ ((crc >> 31) * 0x04c1_1db7))
     })
 }
 
