@@ -186,7 +186,8 @@ pub async fn resend(
 
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    // A header's value may have tabs in it, too.
+    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()) && !key.contains('\t'));
     key.map(|key| Some(key.to_owned()))
         .ok_or_else(|| Problem::invalid("Idempotency-Key", "expected 1 to 255 visible ASCII characters"))
 }
