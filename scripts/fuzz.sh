@@ -46,7 +46,7 @@ for target; do
     # New finds go to the first folder; the others are only read. Longer inputs than these slow everything down.
     # shellcheck disable=SC2046 # none or one folder
     cargo fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" $(fixtures "$target") -- \
-        -max_total_time="$seconds" -max_len=32768 -timeout=10 -print_final_stats=1 -verbosity=0 ||
+        -max_total_time="$seconds" -max_len=32768 -timeout=10 -print_final_stats=1 -verbosity=0 -print_funcs=0 ||
         broken="$broken $target"
 done
 [ -z "$broken" ] || {
