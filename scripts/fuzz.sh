@@ -32,8 +32,8 @@ cp Cargo.lock fuzz/Cargo.lock
 # Files that are there already and that a target reads. tests/fuzz_seeds.rs knows the same.
 fixtures() {
     case $1 in
-        linq_answers) echo providers/fixtures/linq/send ;;
-        wawp_answers) echo providers/fixtures/wawp/send ;;
+        linq_answers) echo providers/fixtures/linq/send providers/fixtures/linq/check ;;
+        wawp_answers) echo providers/fixtures/wawp/send providers/fixtures/wawp/check ;;
         audio_*) echo tests/fixtures/audio ;;
     esac
 }
@@ -44,7 +44,7 @@ for target; do
     say "$target, for $seconds s"
     mkdir -p "fuzz/corpus/$target"
     # New finds go to the first folder; the others are only read. Longer inputs than these slow everything down.
-    # shellcheck disable=SC2046 # none or one folder
+    # shellcheck disable=SC2046 # folders
     cargo fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" $(fixtures "$target") -- \
         -max_total_time="$seconds" -max_len=32768 -timeout=10 -print_final_stats=1 -verbosity=0 -print_funcs=0 ||
         broken="$broken $target"

@@ -34,14 +34,14 @@ fn root() -> &'static Path {
 
 /// The folders whose files a target starts from. `scripts/fuzz.sh` knows the same.
 fn folders(target: &str) -> Vec<PathBuf> {
-    let fixtures = match target {
-        "linq_answers" => Some("providers/fixtures/linq/send"),
-        "wawp_answers" => Some("providers/fixtures/wawp/send"),
-        audio if audio.starts_with("audio_") => Some("tests/fixtures/audio"),
-        _ => None,
+    let fixtures: &[&str] = match target {
+        "linq_answers" => &["providers/fixtures/linq/send", "providers/fixtures/linq/check"],
+        "wawp_answers" => &["providers/fixtures/wawp/send", "providers/fixtures/wawp/check"],
+        audio if audio.starts_with("audio_") => &["tests/fixtures/audio"],
+        _ => &[],
     };
     let seeds = root().join("fuzz/seeds").join(target);
-    [Some(seeds), fixtures.map(|folder| root().join(folder))].into_iter().flatten().collect()
+    std::iter::once(seeds).chain(fixtures.iter().map(|folder| root().join(folder))).collect()
 }
 
 fn names(folder: &str) -> BTreeSet<String> {

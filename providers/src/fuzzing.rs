@@ -109,6 +109,7 @@ fn linq_answers(data: &[u8]) {
     let linq = linq::connection(settings(&[("token", TOKEN)])).expect("settings that suffice");
     let note = note(Container::Mp4);
     for answer in answers(data) {
+        told(linq.told(now(), &answer));
         let mut memory = Memory::default();
         judged(&answer, linq.dispatched(now(), &note, &mut memory, &answer));
         asked(linq.understood::<Value>(now(), &note, &answer));
@@ -131,6 +132,7 @@ fn wawp_answers(data: &[u8]) {
     let wawp = wawp::connection(settings).expect("settings that suffice");
     let note = note(Container::Ogg);
     for answer in answers(data) {
+        told(wawp.told(now(), &answer));
         let outcome = wawp.dispatched(now(), &note, &answer);
         if matches!(answer.status.as_u16(), 408 | 500..) {
             let held = outcome.as_ref().is_err_and(|error| error.kind.disposition() == Disposition::Hold);
@@ -198,7 +200,7 @@ fn judged(answer: &Answer, outcome: Result<Accepted, SendError>) {
     match outcome {
         Ok(accepted) => {
             assert!(answer.status.is_success() && !accepted.message_id.is_empty());
-            hides_secrets(&accepted.trace.unwrap_or_default());
+            hides(&accepted.trace.unwrap_or_default(), &[TOKEN, LINK_TOKEN]);
         }
         Err(error) => {
             // A success that is not understood may have been one.
@@ -213,17 +215,32 @@ fn asked<T>(outcome: Result<T, SendError>) -> Option<T> {
     outcome.inspect_err(harmless).ok()
 }
 
+/// What an operator reads on a terminal. No note is under way then, so there is no link to hide.
+fn told(outcome: Result<String, SendError>) {
+    match outcome {
+        Ok(text) => {
+            assert!((1..1000).contains(&text.len()) && !text.chars().any(char::is_control), "{text:?}");
+            hides(&text, &[TOKEN]);
+        }
+        Err(error) => without(&error, &[TOKEN]),
+    }
+}
+
 fn harmless(error: &SendError) {
+    without(error, &[TOKEN, LINK_TOKEN]);
+}
+
+fn without(error: &SendError, secrets: &[&str]) {
     assert!(!error.detail.is_empty() && error.retry_after.is_none_or(|wait| wait <= DAY));
     let told = serde_json::to_string(&error.upstream).expect("JSON");
     let message =
         error.upstream.as_ref().and_then(|upstream| upstream.message.as_deref()).unwrap_or_default();
     assert!(message.chars().count() <= 300 && !message.chars().any(char::is_control));
     for text in [&error.detail, &format!("{error:?}"), &told] {
-        hides_secrets(text);
+        hides(text, secrets);
     }
 }
 
-fn hides_secrets(text: &str) {
-    assert!([TOKEN, LINK_TOKEN].iter().all(|secret| !text.contains(secret)), "{text}");
+fn hides(text: &str, secrets: &[&str]) {
+    assert!(secrets.iter().all(|secret| !text.contains(*secret)), "{text}");
 }

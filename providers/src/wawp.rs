@@ -277,10 +277,15 @@ impl Wawp {
         let url = self.api.join(&["v2", "session", "info"]);
         let request = wire::json_request(Method::POST, url, Some(&credentials));
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
+        self.told(cx.now, &answer)
+    }
+
+    /// What the answer says.
+    pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
         let body = answer.json();
         if !answer.status.is_success() || reports_failure(&body) {
-            let (kind, detail) = judge_check(status_of(&answer, &body), &words(&answer, &body));
-            return Err(self.error(cx.now, kind, detail, &answer, &body, &[]));
+            let (kind, detail) = judge_check(status_of(answer, &body), &words(answer, &body));
+            return Err(self.error(now, kind, detail, answer, &body, &[]));
         }
         let state = body["status"].as_str();
         if state == Some("WORKING") {

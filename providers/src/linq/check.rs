@@ -1,5 +1,6 @@
 //! Whether the account can send: its lines, which are also the usual read-only probe of a token.
 
+use jiff::Timestamp;
 use reqwest::Method;
 use serde::Deserialize;
 
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     Context, Recipient, SendError, SendErrorKind, masked_number,
-    wire::{self, NoAnswer},
+    wire::{self, Answer, NoAnswer},
 };
 
 /// Lines that are named; an account may have hundreds.
@@ -31,20 +32,25 @@ struct Reputation {
 impl Linq {
     /// Asks for the account's lines and looks for the one in `from`.
     pub(super) async fn lines(&self, cx: &Context) -> Result<String, SendError> {
+        // `/v3/phonenumbers`, which older pages name, is deprecated.
+        let request = self.request(Method::GET, self.api.join(&["v3", "phone_numbers"]), None);
+        let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
+        self.told(cx.now, &answer)
+    }
+
+    /// What the answer says.
+    pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
         #[derive(Deserialize)]
         struct Body {
             phone_numbers: Vec<Line>,
         }
-        // `/v3/phonenumbers`, which older pages name, is deprecated.
-        let request = self.request(Method::GET, self.api.join(&["v3", "phone_numbers"]), None);
-        let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
         if !answer.status.is_success() {
             let secrets = self.secrets(&[]);
-            return Err(Refusal::read(&answer, cx.now, &secrets).into_error(Step::Check));
+            return Err(Refusal::read(answer, now, &secrets).into_error(Step::Check));
         }
         let misconfigured = |detail: String| {
             Err(SendError::new(SendErrorKind::Misconfigured, detail)
-                .from_upstream(self.not_understood(&[], &answer)))
+                .from_upstream(self.not_understood(&[], answer)))
         };
         let Ok(Body { phone_numbers: lines }) = serde_json::from_slice(&answer.body) else {
             return misconfigured("the answer is not this provider's; check base_url".into());
