@@ -9,10 +9,10 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs openapi fuzz setup
+.PHONY: help demo test build lint docs openapi api-test fuzz setup
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## run gateway and sandbox, send a voice note through each provider, stay (ARGS=--once to exit)
 	$(CARGO) run -- demo $(ARGS)
@@ -34,9 +34,14 @@ lint: ## check formatting, clippy and the documentation; warnings are errors
 docs: setup ## print the parts of docs/ anew that come from the code
 	UPDATE_DOCS=1 $(CARGO) test --package voicegate --lib --quiet docs::tests::the_printed_parts_are_fresh
 
-openapi: setup ## write docs/openapi.json anew
+openapi: setup ## print docs/openapi.json anew
 	$(CARGO) run --quiet -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+api-test: ## hold a running gateway against docs/openapi.json with schemathesis (ARGS are for schemathesis run)
+	@scripts/setup.sh --api
+	$(CARGO) build
+	target/tools/api/bin/python tests/api/run.py $(or $(CARGO_TARGET_DIR),target)/debug/voicegate $(ARGS)
 
 fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... for some)
 	@scripts/setup.sh

@@ -4,17 +4,19 @@
 #   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
 #   scripts/setup.sh --test    also what the tests need: opusinfo, kill and cargo-nextest; for the examples of the
 #                              documentation curl, Python and Node, with requests and tsc in target/tools
+#   scripts/setup.sh --api     also what `make api-test` needs: Python, with schemathesis in target/tools
 #   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
 set -eu
 
 cd "$(dirname "$0")/.."
 
-for_tests= for_lint=
+for_tests= for_api= for_lint=
 for argument; do
     case $argument in
         --test) for_tests=1 ;;
+        --api) for_api=1 ;;
         --lint) for_lint=1 ;;
-        *) echo "usage: scripts/setup.sh [--test] [--lint]" >&2; exit 2 ;;
+        *) echo "usage: scripts/setup.sh [--test] [--api] [--lint]" >&2; exit 2 ;;
     esac
 done
 
@@ -98,8 +100,10 @@ if [ -n "$for_tests" ]; then
     has opusinfo || missing "opusinfo" "opus-tools" "opus-tools"
     has_kill || missing "kill" "procps" ""
     has curl || missing "curl" "curl" "curl"
-    has_python || missing "Python" "python3 python3-venv" "python"
     { has node && has npm; } || missing "Node" "nodejs npm" "node"
+fi
+if [ -n "$for_tests$for_api" ]; then
+    has_python || missing "Python" "python3 python3-venv" "python"
 fi
 
 if [ -n "$what" ]; then
@@ -118,18 +122,22 @@ if [ -n "$for_tests" ] && ! cargo nextest --version >/dev/null 2>&1; then
     cargo install cargo-nextest --locked
 fi
 
-# What the examples use, pinned in tests/docs and installed again only when a pin has changed.
+# What the tests use beside Rust, pinned there and installed again only when a pin has changed.
 pinned=tests/docs tools=target/tools
 is_pinned() { cmp -s "$pinned/$1" "$tools/$1"; }
 
-if [ -n "$for_tests" ] && ! is_pinned requirements.txt; then
-    say "installing into $tools: the packages of $pinned/requirements.txt"
-    rm -rf "$tools/venv"
-    mkdir -p "$tools"
-    python3 -m venv "$tools/venv"
-    "$tools/venv/bin/python" -m pip --quiet --disable-pip-version-check install -r "$pinned/requirements.txt" </dev/null
-    cp "$pinned/requirements.txt" "$tools/"
-fi
+# python_packages REQUIREMENTS VENV
+python_packages() {
+    ! cmp -s "$1" "$2/requirements.txt" || return 0
+    say "installing into $2: the packages of $1"
+    rm -rf "$2"
+    python3 -m venv "$2"
+    "$2/bin/python" -m pip --quiet --disable-pip-version-check install -r "$1" </dev/null
+    cp "$1" "$2/requirements.txt"
+}
+
+[ -z "$for_tests" ] || python_packages "$pinned/requirements.txt" "$tools/venv"
+[ -z "$for_api" ] || python_packages tests/api/requirements.txt "$tools/api"
 
 if [ -n "$for_tests" ] && ! is_pinned package-lock.json; then
     say "installing into $tools: the packages of $pinned/package-lock.json"
