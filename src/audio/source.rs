@@ -97,13 +97,25 @@ impl<'de> Visitor<'de> for Declared {
         #[serde(deny_unknown_fields)]
         struct Fields {
             encoding: PcmEncoding,
+            #[serde(deserialize_with = "whole")]
             sample_rate: u32,
+            #[serde(deserialize_with = "whole")]
             channels: u16,
         }
         let Fields { encoding, sample_rate, channels } =
             Fields::deserialize(MapAccessDeserializer::new(map))?;
         PcmFormat { encoding, sample_rate, channels }.checked().map_err(de::Error::custom)
     }
+}
+
+/// 24000 and 24000.0 are the same number in JSON, and both are an integer in JSON Schema.
+fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let float = number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..1e15).contains(float));
+    let whole = number.as_u64().or_else(|| float.map(|float| float as u64));
+    whole
+        .and_then(|whole| T::try_from(whole).ok())
+        .ok_or_else(|| de::Error::custom(format!("expected a whole number, not {number}")))
 }
 
 impl PcmFormat {
@@ -168,5 +180,23 @@ pub(super) fn mime_type(container: Container, codec: &str) -> &'static str {
         (Container::Amr, "amr_wb") => "audio/amr-wb",
         (Container::Amr, _) => "audio/amr",
         (Container::Pcm, _) => "audio/pcm",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_declared_number_is_whole_however_it_is_written() {
+        let declared = |rate| json!({ "encoding": "s16le", "sample_rate": rate, "channels": 1.0 });
+        for rate in [json!(24000), json!(24000.0), json!(2.4e4)] {
+            assert_eq!(from_value::<PcmFormat>(declared(rate)).expect("a format").sample_rate, 24_000);
+        }
+        for rate in [json!(24000.5), json!(-24000), json!(1e300), json!("24000"), json!(null)] {
+            assert!(from_value::<PcmFormat>(declared(rate.clone())).is_err(), "{rate}");
+        }
     }
 }

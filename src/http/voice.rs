@@ -49,7 +49,7 @@ pub(super) struct VoiceFields {
     convert: Option<ConvertChoice>,
     /// The note that this one answers: its `vn_` id, or the provider's own id of a message. Where the provider cannot, the
     /// note is sent as a message of its own, with a warning.
-    #[schema(examples("vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41"))]
+    #[schema(examples("true_15551234567@c.us_3EB0A1B2C3D4E5F6"))]
     reply_to: Option<String>,
     /// What the note says: for providers that show a caption.
     #[schema(examples("Your parcel is here."))]

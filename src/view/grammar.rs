@@ -24,7 +24,7 @@ impl PartialSchema for Recipient {
         let label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
         // A + begins a phone number, and what WhatsApp's servers have is no e-mail address.
         let email = format!(
-            r"^(?!\+)[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@(?!({person}|{linked}|{group})$)({label}\.)+{label}$"
+            r"^(?!\+)[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@(?=.{{1,253}}$)(?!({person}|{linked}|{group})$)({label}\.)+{label}$"
         );
         let whatsapp =
             format!("^([0-9]{{1,40}}@({person}|{linked}|{channel}|{hidden})|[0-9-]{{1,40}}@{group})$");

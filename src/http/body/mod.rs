@@ -62,12 +62,8 @@ struct Parts {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Audio {
-    /// Where to download it. Only public addresses, unless the operator allows others.
-    #[schema(
-        format = "uri",
-        pattern = "^[Hh][Tt][Tt][Pp][Ss]?://",
-        examples("https://bot.example/greeting.mp3")
-    )]
+    /// Where to download it: https. Only public addresses, unless the operator allows others.
+    #[schema(format = "uri", examples("https://bot.example/greeting.mp3"))]
     url: Option<String>,
     // Decoded into a file already; what is left only says that it was there.
     #[schema(value_type = Option<AudioData>)]

@@ -7,7 +7,7 @@ use utoipa::{
     openapi::{
         ContentBuilder, KnownFormat, Object, ObjectBuilder, Ref, RefOr, Required, Schema, SchemaFormat, Type,
         path::{Parameter, ParameterBuilder, ParameterIn},
-        schema::{AdditionalProperties, AllOfBuilder, OneOfBuilder, SchemaType},
+        schema::{AdditionalProperties, OneOfBuilder, SchemaType},
     },
 };
 
@@ -60,7 +60,7 @@ impl ToSchema for VoiceRequestBody {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         VoiceFields::schemas(schemas);
         schemas.push(("AudioSource".to_owned(), AudioSource::schema()));
-        Audio::schemas(schemas);
+        place_schemas(schemas);
     }
 }
 
@@ -91,7 +91,7 @@ impl PartialSchema for UploadRequest {
 impl ToSchema for UploadRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push(("NewAudioSource".to_owned(), NewAudioSource::schema()));
-        Audio::schemas(schemas);
+        place_schemas(schemas);
     }
 }
 
@@ -109,54 +109,49 @@ impl ToSchema for UploadForm {
     }
 }
 
+/// The three places: the field that names each, what it is, and which other fields of `Audio` belong to it. A `null` for
+/// the other two is forgiven, and not documented.
+const PLACES: [(&str, &str, &[&str], &str); 3] = [
+    ("AudioByUrl", "url", &["filename", "mime_type", "headers", "format"], "Audio to download."),
+    ("AudioInside", "data", &["filename", "mime_type", "format"], "Audio inside the request."),
+    ("AudioUploaded", "media_id", &["filename", "mime_type"], "Audio that was uploaded before."),
+];
+
+/// One place as a schema of its own, where its field is there and is no `null`.
+fn place(field: &str, others: &[&str], description: &str) -> Object {
+    let mut place = object::<Audio>();
+    place.description = Some(description.to_owned());
+    place.properties.retain(|name, _| name == field || others.contains(&name.as_str()));
+    if let Some(schema) = place.properties.get_mut(field) {
+        without_null(schema);
+    }
+    place.required = vec![field.to_owned()];
+    place
+}
+
+fn one_of(places: &[(&str, &str, &[&str], &str)], description: &str) -> RefOr<Schema> {
+    let all =
+        places.iter().fold(OneOfBuilder::new(), |all, (name, ..)| all.item(Ref::from_schema_name(*name)));
+    all.description(Some(description)).into()
+}
+
+fn place_schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    for (name, field, others, description) in PLACES {
+        schemas.push((name.to_owned(), place(field, others, description).into()));
+    }
+    Audio::schemas(schemas);
+}
+
 impl PartialSchema for AudioSource {
     fn schema() -> RefOr<Schema> {
-        let nothing = ObjectBuilder::new().schema_type(Type::Null).build();
-        let places = OneOfBuilder::new()
-            .item(place("By URL", "url"))
-            .item(place("Inside", "data").property("headers", no_headers()))
-            .item(
-                place("Uploaded before", "media_id")
-                    .property("headers", no_headers())
-                    .property("format", nothing),
-            );
-        let mut audio = object::<Audio>();
-        audio.description = None;
-        AllOfBuilder::new()
-            .item(audio)
-            .item(places)
-            .description(Some(
-                "The audio: exactly one of `url`, `data` and `media_id`, and what is known about it.",
-            ))
-            .into()
+        one_of(&PLACES, "The audio, in one of three places, and what is known about it.")
     }
 }
 
 impl PartialSchema for NewAudioSource {
     fn schema() -> RefOr<Schema> {
-        let places = OneOfBuilder::new()
-            .item(place("By URL", "url"))
-            .item(place("Inside", "data").property("headers", no_headers()));
-        let mut audio = object::<Audio>();
-        audio.description = None;
-        audio.properties.shift_remove("media_id");
-        AllOfBuilder::new()
-            .item(audio)
-            .item(places)
-            .description(Some("The audio: either `url` or `data`, and what is known about it."))
-            .into()
+        one_of(&PLACES[..2], "The audio, in one of two places, and what is known about it.")
     }
-}
-
-/// One of the places: its field is there and is no `null`.
-fn place(title: &str, field: &str) -> ObjectBuilder {
-    let given = ObjectBuilder::new().schema_type(Type::String);
-    ObjectBuilder::new().title(Some(title)).schema_type(Type::Object).property(field, given).required(field)
-}
-
-/// Only a download has headers.
-fn no_headers() -> Object {
-    ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(0)).build()
 }
 
 fn binary(description: &str) -> Object {
@@ -289,8 +284,11 @@ mod tests {
 
     fn documented<T: PartialSchema>() -> BTreeSet<String> {
         let schema = serde_json::to_value(T::schema()).expect("JSON");
-        let own = schema.get("properties").or_else(|| schema.pointer("/allOf/0/properties"));
-        own.and_then(Value::as_object).expect("properties").keys().cloned().collect()
+        names(&schema["properties"])
+    }
+
+    fn names(properties: &Value) -> BTreeSet<String> {
+        properties.as_object().expect("properties").keys().cloned().collect()
     }
 
     fn with<const N: usize>(mut names: BTreeSet<String>, more: [&str; N]) -> BTreeSet<String> {
@@ -304,8 +302,10 @@ mod tests {
         assert_eq!(fields.len(), 9, "{fields:?}");
         assert_eq!(documented::<VoiceRequestBody>(), with(fields.clone(), ["audio"]));
         assert_eq!(documented::<VoiceForm>(), with(fields, ["audio", "filename", "mime_type", "format"]));
-        assert_eq!(documented::<AudioSource>(), accepted::<Audio>());
-        assert_eq!(with(documented::<NewAudioSource>(), ["media_id"]), accepted::<Audio>());
+        let places = PLACES
+            .map(|(_, field, others, why)| serde_json::to_value(place(field, others, why)).expect("JSON"));
+        let fields: BTreeSet<String> = places.iter().flat_map(|place| names(&place["properties"])).collect();
+        assert_eq!(fields, accepted::<Audio>());
         assert_eq!(documented::<UploadRequest>(), with(BTreeSet::new(), ["audio"]));
         assert_eq!(
             documented::<UploadForm>(),
