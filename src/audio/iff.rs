@@ -122,6 +122,7 @@ pub(super) fn fault(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Re
     let length = reader.seek(SeekFrom::End(0))?;
     let mut fault = None;
     let mut samples_size = None;
+    let mut padded = false;
     walk(reader, big_endian, |reader, chunk| {
         let present = length - chunk.start;
         fault = if &chunk.kind == b"fmt " && !big_endian {
@@ -140,15 +141,33 @@ pub(super) fn fault(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Re
         } else if let Some(stated) = samples_size.filter(|&size| size > 0) {
             let another = matches!(&chunk.kind, b"RIFF" | b"RF64" | b"FORM");
             let odd = chunk.kind.iter().any(|&byte| !(0x20..0x7f).contains(&byte));
-            let overfull = odd && present > TRAILER.max(stated / 20);
-            if another { Some(Fault::Several) } else { overfull.then_some(Fault::Overfull { stated }) }
+            let more = odd && present > TRAILER.max(stated / 20);
+            padded = more && is_empty(reader, chunk.start)?;
+            if another {
+                Some(Fault::Several)
+            } else {
+                (more && !padded).then_some(Fault::Overfull { stated })
+            }
         } else {
             None
         };
         // Where the size of the audio was left open, everything behind it is audio.
-        Ok(fault.is_none() && samples_size != Some(0))
+        Ok(fault.is_none() && !padded && samples_size != Some(0))
     })?;
     Ok(fault)
+}
+
+/// Whether there is nothing but zeros from here on: room that was set aside and not used.
+fn is_empty(reader: &mut (impl Read + Seek), from: u64) -> io::Result<bool> {
+    reader.seek(SeekFrom::Start(from))?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(true),
+            count if buffer[..count].iter().any(|&byte| byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
 }
 
 fn unheard_of(channels: u16, rate: u32) -> Option<Fault> {
