@@ -105,6 +105,9 @@ impl Recipient {
         if text.contains('@') {
             return email(text).ok_or_else(|| invalid("this is no e-mail address"));
         }
+        if text.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(invalid("a phone number begins with + and the country code"));
+        }
         Err(invalid("this fits no form of recipient"))
     }
 }

@@ -205,7 +205,11 @@ fn route(tenant: &Tenant, target: &Target, request: &VoiceRequest) -> Result<Vec
         Some(via) => match (tenant.connections.get_key_value(via), tenant.routes.get(via)) {
             (Some((name, _)), _) => vec![name],
             (None, Some(route)) if !route.is_empty() => route.iter().collect(),
-            _ => return Err(unknown("there is no connection or route of this name".to_owned())),
+            _ => {
+                return Err(unknown(
+                    "there is no connection or route of this name; GET /connections lists them".to_owned(),
+                ));
+            }
         },
     };
     if let Target::Alias(name) = target

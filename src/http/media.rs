@@ -106,9 +106,12 @@ async fn file(
     mut request: Request,
 ) -> Result<Response, Problem> {
     if note.audio_expired {
-        return Err(
-            Problem::new("media_expired", "the audio was removed after storage.retention").of_note(note.id)
-        );
+        let detail = if note.erased {
+            "this note was erased"
+        } else {
+            "the audio was removed after storage.retention"
+        };
+        return Err(Problem::new("media_expired", detail).of_note(note.id));
     }
     let sent = note.sent.as_ref().map(|sent| &sent.facts);
     let facts = if which == Which::Sent { sent } else { note.probed.as_ref().map(|probed| &probed.facts) };

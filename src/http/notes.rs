@@ -77,7 +77,7 @@ pub async fn list(
     Caller(tenant): Caller,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<VoiceNoteList>, Problem> {
-    let Query(filter) = filter.map_err(|error| Problem::invalid("query", error.body_text()))?;
+    let Query(filter) = filter.map_err(|error| unfit(&error.body_text()))?;
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::invalid("limit", format!("expected a number from 1 to {MAX_LIMIT}")));
@@ -100,6 +100,15 @@ pub async fn list(
     let next_cursor = notes.last().filter(|_| more).map(|note| note.id);
     let items = notes.iter().map(VoiceNote::from).collect();
     Ok(Json(VoiceNoteList { items, next_cursor }))
+}
+
+/// "Failed to deserialize query string: limit: invalid digit found in string"
+fn unfit(text: &str) -> Problem {
+    let told = text.split_once(": ").map_or(text, |(_, told)| told);
+    match told.split_once(": ") {
+        Some((field, why)) => Problem::invalid(field, why),
+        None => Problem::invalid("query", told),
+    }
 }
 
 /// Erase a note

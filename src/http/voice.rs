@@ -179,6 +179,12 @@ pub async fn resend(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_body {
+        let detail = "this takes no body: it repeats the note as it was. For another one use POST /voice";
+        return Err(Problem::invalid("body", detail));
+    }
     let original = find(&gateway, &tenant, id).await?;
     let receipt = resend::resend(&gateway, original, key).await?;
     Ok(answer(receipt.note, receipt.replayed, None))

@@ -75,12 +75,12 @@ async fn filters_find_what_they_say() {
         assert_eq!(ids(&world.list(query).await).iter().collect::<Vec<_>>(), expected, "{query}");
     }
     for (query, field, code) in [
-        ("?status=lost", "query", "invalid_request"),
+        ("?status=lost", "status", "invalid_request"),
         ("?limit=0", "limit", "invalid_request"),
         ("?limit=201", "limit", "invalid_request"),
-        ("?limit=x", "query", "invalid_request"),
+        ("?limit=x", "limit", "invalid_request"),
         ("?cursor=x", "cursor", "invalid_request"),
-        ("?colour=red", "query", "invalid_request"),
+        ("?colour=red", "colour", "invalid_request"),
         ("?to=bob", "to", "recipient_invalid"),
     ] {
         let (status, problem) =

@@ -97,11 +97,27 @@ fn in_field(prefix: &str, path: String, message: &str) -> Problem {
         _ if path.is_empty() => "body".to_owned(),
         _ => path,
     };
-    // The names of our types say nothing to a caller.
-    let detail = message
-        .split_once("expected struct ")
-        .map_or(message.to_owned(), |(before, _)| format!("{before}expected an object"));
+    let detail = match named {
+        Some(name) if message.starts_with("unknown") => {
+            unknown(name, path.contains('.') || !prefix.is_empty())
+        }
+        // The names of our types say nothing to a caller, and neither do those of serde.
+        _ => message
+            .split_once("expected struct ")
+            .map_or(message.to_owned(), |(before, _)| format!("{before}expected an object"))
+            .replace("expected a map", "expected an object")
+            .replace("expected a boolean", "expected true or false"),
+    };
     Problem::invalid(format!("{prefix}{path}"), detail)
+}
+
+/// What is said about the audio is inside `audio` in JSON, and beside the other fields elsewhere.
+fn unknown(name: &str, inside: bool) -> String {
+    let of_audio = ["url", "data", "media_id", "filename", "mime_type", "headers", "format"];
+    if !inside && of_audio.contains(&name) {
+        return format!("in JSON `{name}` belongs inside `audio`; in other bodies the audio itself is sent");
+    }
+    format!("there is no field `{name}` here; /docs/http#fields lists the fields")
 }
 
 /// `convert`: a word, or true for `auto` and false for `never`.

@@ -39,7 +39,9 @@ pub async fn read(
             file = Some(audio(part, media, max_bytes).await?);
         } else {
             let text = text(part).await?;
-            let text = String::from_utf8(text).map_err(|_| Problem::invalid(&*name, "expected UTF-8"))?;
+            let text = String::from_utf8(text).map_err(|_| {
+                Problem::invalid(&*name, "expected text; the part with the audio is named `audio`")
+            })?;
             form.add(&name, &text)?;
         }
     }
