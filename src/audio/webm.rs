@@ -18,7 +18,8 @@ pub(super) fn read(
     bytes: &[u8],
     each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
 ) -> Result<OpusDetail, Damage> {
-    let mut file = MatroskaFile::open(Cursor::new(bytes)).map_err(|_| Damage("the file is malformed"))?;
+    let trim = survey(bytes)?.unwrap_or(0);
+    let mut file = MatroskaFile::open(Cursor::new(bytes)).map_err(|_| MALFORMED)?;
     let [track] = file.tracks() else {
         return Err(Damage("there is more than one track"));
     };
@@ -32,7 +33,6 @@ pub(super) fn read(
     let head = track.codec_private().and_then(OpusHead::parse).ok_or(Damage("the Opus header is missing"))?;
     let number = track.track_number().get();
     let scale = i128::from(file.info().timestamp_scale().get());
-    let trim = last_discard(bytes).unwrap_or(0);
 
     let mut detail = OpusDetail::new(&head, None);
     let mut frame = Frame::default();
@@ -95,17 +95,23 @@ pub(super) fn begins_again(bytes: &[u8]) -> bool {
 ///
 /// matroska-demuxer does not hand it out, so this walks the elements itself: into segments, clusters and block
 /// groups, past everything else. <https://www.matroska.org/technical/elements.html#DiscardPadding>
-fn last_discard(bytes: &[u8]) -> Option<u64> {
+///
+/// matroska-demuxer looks for the next element behind damage, and counts without checks: a block's earliest time
+/// overflows. So what has damage or such a time is refused here first.
+fn survey(bytes: &[u8]) -> Result<Option<u64>, Damage> {
     const SEGMENT: u64 = 0x1853_8067;
     const CLUSTER: u64 = 0x1f43_b675;
     const BLOCK_GROUP: u64 = 0xa0;
+    const BLOCK: u64 = 0xa1;
     const SIMPLE_BLOCK: u64 = 0xa3;
+    const TIMESTAMP: u64 = 0xe7;
     const DISCARD_PADDING: u64 = 0x75a2;
 
     let mut rest = bytes;
     let mut found = None;
-    while let Some((id, after)) = vint(rest, false) {
-        let Some((size, body)) = vint(after, true) else { break };
+    while !rest.is_empty() {
+        let (id, after) = vint(rest, false).ok_or(MALFORMED)?;
+        let (size, body) = vint(after, true).ok_or(MALFORMED)?;
         match id {
             // Entered by simply going on with what they hold; live recordings leave their sizes unknown.
             SEGMENT | CLUSTER => rest = body,
@@ -114,12 +120,11 @@ fn last_discard(bytes: &[u8]) -> Option<u64> {
                 rest = body;
             }
             _ => {
-                let Some((value, next)) =
-                    usize::try_from(size).ok().and_then(|size| body.split_at_checked(size))
-                else {
-                    break;
-                };
+                let element = usize::try_from(size).ok().and_then(|size| body.split_at_checked(size));
+                let (value, next) = element.ok_or(MALFORMED)?;
                 match id {
+                    SIMPLE_BLOCK | BLOCK if is_earliest(value) => return Err(NO_TIME),
+                    TIMESTAMP if value.len() == 8 && value[0] & 0x80 != 0 => return Err(NO_TIME),
                     SIMPLE_BLOCK => found = None,
                     DISCARD_PADDING if value.len() <= 8 => {
                         let nanoseconds = value.iter().fold(0_u64, |sum, &byte| (sum << 8) | u64::from(byte));
@@ -133,10 +138,18 @@ fn last_discard(bytes: &[u8]) -> Option<u64> {
         }
     }
     // Rounded, because a sample is not a whole number of nanoseconds.
-    found.map(|nanoseconds| {
+    Ok(found.map(|nanoseconds| {
         let samples = (u128::from(nanoseconds) * u128::from(RATE) + 500_000_000) / 1_000_000_000;
         u64::try_from(samples).unwrap_or(u64::MAX)
-    })
+    }))
+}
+
+const MALFORMED: Damage = Damage("the file is malformed");
+const NO_TIME: Damage = Damage("a block has a time that no recording has");
+
+/// A block's time is a signed 16-bit number behind the track's; the smallest one has no opposite.
+fn is_earliest(block: &[u8]) -> bool {
+    vint(block, true).is_some_and(|(_, rest)| rest.starts_with(&i16::MIN.to_be_bytes()))
 }
 
 /// An EBML number of variable length: an id keeps its length marker, a size loses it.
