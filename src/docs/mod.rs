@@ -4,6 +4,7 @@
 //! needs and no more: anchors, navigation, and one switch for the language of all examples.
 
 pub mod printed;
+mod reference;
 mod render;
 
 use std::sync::LazyLock;
@@ -29,6 +30,7 @@ sources![
     "index.md",
     "concepts.md",
     "http.md",
+    "api.md",
     "errors.md",
     "providers.md",
     "configuration.md",

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
 
+use super::reference;
 use crate::{
     audio::{PROFILES, SERVICES},
-    config,
+    config, http,
     problem::CODES,
 };
 
@@ -33,6 +34,7 @@ pub fn fill(page: &str) -> Result<String, String> {
 
 fn print(name: &str) -> Option<String> {
     match name {
+        "api" => Some(reference::print(&http::document())),
         "codes" => Some(codes()),
         "configuration" => Some(config::reference::print()),
         "presets" => Some(presets()),

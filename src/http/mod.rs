@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{gateway::Gateway, problem::Problem};
 
-pub use openapi::text as openapi;
+pub use openapi::{document, text as openapi};
 pub use server::{serve, serve_app};
 
 /// Every path there is, and what it says of itself.

@@ -46,7 +46,7 @@ pub struct VoiceNote {
     #[schema(required, value_type = Option<schema::Form>)]
     pub form: Option<providers::Form>,
     pub audio: NoteAudio,
-    /// The newest 50 tries, and the first.
+    /// The first try, and the newest of the others.
     #[schema(max_items = 50)]
     pub attempts: Vec<Attempt>,
     /// What was left out or done differently without being an error.
