@@ -104,7 +104,7 @@ impl Submission<VoiceFields> {
     params(
         (
             "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
-            pattern = "^[!-~]([\\t -~]*[!-~])?$", example = "order-7-greeting",
+            pattern = "^[!-~]([ -~]*[!-~])?$", example = "order-7-greeting",
             description = "Any text of yours that is unique to this note, remembered for 24 hours. The same key with the \
                            same request is answered with the note that there is already.",
         ),
@@ -166,7 +166,7 @@ pub async fn send(
         ("id" = NoteId, Path, description = "The note that did not arrive."),
         (
             "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
-            pattern = "^[!-~]([\\t -~]*[!-~])?$", example = "order-7-again",
+            pattern = "^[!-~]([ -~]*[!-~])?$", example = "order-7-again",
             description = "As with `POST /voice`: the same key again is answered with the note that it made.",
         ),
     ),
