@@ -21,7 +21,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, header},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 use futures_util::FutureExt;
@@ -49,6 +49,7 @@ fn routes() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(openapi::serve))
         .routes(routes!(docs::index))
         .route("/docs/", get(docs::index)) // the same page, for those who type
+        .route("/", get(async || Redirect::temporary("/docs")))
         .routes(routes!(docs::page))
 }
 

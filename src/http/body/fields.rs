@@ -42,7 +42,7 @@ impl Form {
             "audio" => {
                 return Err(Problem::invalid(
                     "audio",
-                    "expected a file: the audio itself, not its name or URL",
+                    "expected a file: the audio itself, not its name or URL (with curl: -F audio=@speech.mp3)",
                 ));
             }
             _ => &mut self.fields,

@@ -124,11 +124,14 @@ pub async fn read<T: DeserializeOwned>(
             let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
             let limit = bounded(&parts.headers, limit)?;
             let file = incoming(&live, body, limit).file(&gateway.media).await?;
-            assemble(form.with(file), "")
+            assemble(form.with(file), "").map_err(missing_in_query)
         }
         _ => {
-            let detail = "send JSON with Content-Type: application/json, a form with multipart/form-data, or the \
-                          audio itself as audio/* or application/octet-stream";
+            let came = if essence.is_empty() { "the body came without a type" } else { "this is another type" };
+            let detail = format!(
+                "{came}: send JSON with Content-Type: application/json, a form with multipart/form-data, or the \
+                 audio itself as audio/* or application/octet-stream"
+            );
             Err(Problem::new("unsupported_media_type", detail).stage("request").field("Content-Type"))
         }
     }
@@ -174,12 +177,22 @@ fn in_query(query: &str) -> Result<Form, Problem> {
     Ok(form)
 }
 
+/// Whoever sends JSON or a form under another type learns where this one has its fields.
+fn missing_in_query(problem: Problem) -> Problem {
+    if !problem.detail.starts_with("missing field") {
+        return problem;
+    }
+    let detail = "missing: where the body is the audio itself, fields are in the query, as in ?to=%2B15551234567; \
+                  JSON needs Content-Type: application/json";
+    Problem { detail: detail.to_owned(), ..problem }
+}
+
 /// Fields of a raw body are in the query. Elsewhere they would be overlooked.
 fn no_query(query: &str) -> Result<(), Problem> {
     match url::form_urlencoded::parse(query.as_bytes()).next() {
         None => Ok(()),
         Some((name, _)) => {
-            Err(Problem::invalid(name, "fields are in the query only where the body is the audio itself"))
+            Err(Problem::invalid(name, "fields are in the query only where the body is the audio itself, with Content-Type: audio/*"))
         }
     }
 }
