@@ -194,8 +194,9 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     // A header's value may have tabs in it, too.
     let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()) && !key.contains('\t'));
-    key.map(|key| Some(key.to_owned()))
-        .ok_or_else(|| Problem::invalid("Idempotency-Key", "expected 1 to 255 visible ASCII characters, and no tab"))
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        Problem::invalid("Idempotency-Key", "expected 1 to 255 visible ASCII characters, and no tab")
+    })
 }
 
 /// `Prefer: wait=N` (RFC 7240). What cannot be understood is ignored, as the RFC asks.

@@ -215,6 +215,7 @@ async fn json_is_read_strictly_and_in_bounds() {
         (format!(r#"{{"to":"{PHONE}",{url},}}"#), "body"),
         ("\u{feff}{}".to_owned(), "body"),
         (String::new(), "body"),
+        (format!(r#"{{"to":"{PHONE}",{url},"metadata":{{"n":1e999}}}}"#), "body"),
         (format!(r#"{{"to":"{PHONE}","audio":{{"media_id":"med_x"}}}}"#), "audio.media_id"),
         (format!(r#"{{"to":"{PHONE}","audio":{{"data":"AAAA","headers":{{"a":"b"}}}}}}"#), "audio.headers"),
     ] {
@@ -242,10 +243,13 @@ async fn large_audio_in_json_arrives_whole() {
     let samples = fixture("speech.s16le").repeat(20);
     assert!(samples.len() > 1_000_000);
     let audio = json!({ "data": BASE64_STANDARD.encode(&samples), "format": "polly-pcm-16000" });
-    let body = json!({ "metadata": { "n": 1 }, "audio": audio, "to": PHONE });
+    let body = json!({ "metadata": { "n": -1.797_693_134_862_315_7e308 }, "audio": audio, "to": PHONE });
     let (status, note) = read(world.post_json(&body).send().await.expect("an answer")).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{note}");
-    assert_eq!(note["audio"]["source"]["size_bytes"], samples.len());
+    assert_eq!(
+        (&note["audio"]["source"]["size_bytes"], &note["metadata"]),
+        (&json!(samples.len()), &body["metadata"])
+    );
     let id = note["id"].as_str().expect("an id");
     let kept = world.get(&format!("/voice/{id}/audio?source=1")).send().await.expect("an answer");
     assert_eq!(kept.headers()["content-length"], samples.len().to_string());

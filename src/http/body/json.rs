@@ -9,7 +9,7 @@ use base64::{
 };
 use serde_json::{Map, Value};
 use struson::{
-    reader::{JsonReader, JsonStreamReader, ReaderError, TransferError, ValueType},
+    reader::{JsonReader, JsonStreamReader, ReaderError, ReaderSettings, TransferError, ValueType},
     writer::{JsonStreamWriter, JsonWriter},
 };
 
@@ -35,7 +35,9 @@ pub async fn read(body: Incoming, media: &MediaStore, max_bytes: u64) -> Result<
 
 /// Takes a JSON object apart. Blocking.
 pub(super) fn split(json: impl Read, media: &MediaStore, max_bytes: u64) -> Result<Parts, Problem> {
-    let mut reader = JsonStreamReader::new(json);
+    // Fields are bounded in bytes, and whatever number metadata has in it is the caller's.
+    let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
+    let mut reader = JsonStreamReader::new_custom(json, settings);
     if reader.peek().map_err(unreadable)? != ValueType::Object {
         return Err(Problem::invalid("body", "expected a JSON object"));
     }
@@ -114,7 +116,9 @@ fn small<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<
     })?;
     writer.finish_document().map_err(|_| too_many())?;
     *room = copied.room;
-    serde_json::from_slice(&copied.bytes).map_err(|_| Problem::invalid("body", "this is not valid JSON"))
+    // The syntax was checked on the way here.
+    serde_json::from_slice(&copied.bytes)
+        .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))
 }
 
 struct Bounded {

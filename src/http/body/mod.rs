@@ -127,7 +127,8 @@ pub async fn read<T: DeserializeOwned>(
             assemble(form.with(file), "").map_err(missing_in_query)
         }
         _ => {
-            let came = if essence.is_empty() { "the body came without a type" } else { "this is another type" };
+            let came =
+                if essence.is_empty() { "the body came without a type" } else { "this is another type" };
             let detail = format!(
                 "{came}: send JSON with Content-Type: application/json, a form with multipart/form-data, or the \
                  audio itself as audio/* or application/octet-stream"
@@ -191,9 +192,10 @@ fn missing_in_query(problem: Problem) -> Problem {
 fn no_query(query: &str) -> Result<(), Problem> {
     match url::form_urlencoded::parse(query.as_bytes()).next() {
         None => Ok(()),
-        Some((name, _)) => {
-            Err(Problem::invalid(name, "fields are in the query only where the body is the audio itself, with Content-Type: audio/*"))
-        }
+        Some((name, _)) => Err(Problem::invalid(
+            name,
+            "fields are in the query only where the body is the audio itself, with Content-Type: audio/*",
+        )),
     }
 }
 
