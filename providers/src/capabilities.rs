@@ -42,6 +42,10 @@ pub struct Capabilities {
     /// Whether repeating a dispatch with the same note can never show it twice. Where this is `false`, an
     /// unknown outcome is never repeated unless the tenant asked for it.
     pub idempotent_send: bool,
+    /// Whether the provider can be asked what became of a note.
+    pub look_up: bool,
+    /// Whether receipts come for what is sent, as the connection is configured.
+    pub receipts: bool,
     /// The kinds of recipient that the provider understands, in the words of the HTTP guide.
     pub recipients: &'static [&'static str],
 }

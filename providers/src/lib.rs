@@ -12,6 +12,7 @@
 #![doc = include_str!("../README.md")]
 
 mod audio;
+mod callback;
 mod capabilities;
 mod error;
 #[cfg(debug_assertions)]
@@ -28,6 +29,10 @@ mod linq;
 mod wawp;
 
 pub use audio::{AudioFacts, Codec, Container};
+pub use callback::{
+    Callback, CallbackError, CallbackRequest, Doubtful, LookUp, Receipt, ReceiptFailure, ReceiptStatus,
+    Registration,
+};
 pub use capabilities::{Capabilities, Intake, ReplySupport};
 pub use error::{Disposition, SendError, SendErrorKind, Upstream};
 pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};

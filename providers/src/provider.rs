@@ -4,10 +4,12 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use url::Url;
 
 use crate::{
-    Accepted, Capabilities, ConfigError, Form, Memory, OutboundNote, Recipient, RecipientError, SendError,
-    Settings, guard::GuardedClient,
+    Accepted, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Doubtful, Form, LookUp,
+    Memory, OutboundNote, Recipient, RecipientError, Registration, SendError, SendErrorKind, Settings,
+    guard::GuardedClient,
 };
 
 /// One account of a tenant at a provider.
@@ -59,6 +61,45 @@ pub trait Provider: Debug + Send + Sync {
     /// [`SendError`], whose detail says what to change. Its kind is `Unauthorized`, `Misconfigured`,
     /// `RateLimited`, `NotReady` or `Unavailable`.
     async fn check(&self, cx: &Context) -> Result<String, SendError>;
+
+    /// Judges and understands a request to the connection's callback address. Signature or token first, on the raw
+    /// body; makes no request and keeps nothing.
+    ///
+    /// # Errors
+    /// Where the request is not to be believed.
+    fn callback(&self, _request: &CallbackRequest) -> Result<Callback, CallbackError> {
+        Err(CallbackError::NotConfigured)
+    }
+
+    /// Asks the provider to send receipts to `url`. Repeating it does no harm.
+    ///
+    /// # Errors
+    /// [`SendError`] of stage `check`, whose detail says what to do by hand.
+    async fn register_callbacks(&self, _cx: &Context, _url: &Url) -> Result<Registration, SendError> {
+        Err(no_callbacks())
+    }
+
+    /// Says in a line for people whether the provider is set up to send receipts to `url`.
+    ///
+    /// # Errors
+    /// As for [`Provider::register_callbacks`].
+    async fn callback_status(&self, _cx: &Context, _url: &Url) -> Result<String, SendError> {
+        Err(no_callbacks())
+    }
+
+    /// Looks for a note whose dispatch had no answer in the provider's records. Changes nothing.
+    ///
+    /// # Errors
+    /// [`SendError`] of stage `check`. Also where [`Capabilities::look_up`] is `false`.
+    async fn look_up(&self, _cx: &Context, _note: &Doubtful) -> Result<LookUp, SendError> {
+        let detail = "this provider has no records to look into";
+        Err(SendError::new(SendErrorKind::Rejected, detail).at("check"))
+    }
+}
+
+fn no_callbacks() -> SendError {
+    let detail = "this provider cannot be asked; set the callback up by hand";
+    SendError::new(SendErrorKind::Rejected, detail).at("check")
 }
 
 /// What an adapter is given for one attempt instead of making it itself.
@@ -79,6 +120,9 @@ pub struct Prepared {
     /// How the recipient is expected to see it.
     pub form: Form,
     pub request: reqwest::Request,
+    /// Names by which the provider's records and receipts know the message, before it has an id: of the uploaded file,
+    /// of the request. Unique per connection.
+    pub marks: Vec<String>,
 }
 
 /// Everything the gateway knows about an adapter before building one.

@@ -104,6 +104,8 @@ pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
             reply: ReplySupport::MessageId,
             caption: false,
             idempotent_send: false,
+            look_up: false,
+            receipts: false,
             recipients: &["phone", "c.us", "g.us", "newsletter", "lid"],
         },
     })
@@ -158,7 +160,11 @@ impl Provider for Wawp {
             body["reply_to"] = json!(message);
         }
         let url = self.api.join(&["v2", "send", "voice"]);
-        Ok(Prepared { form: Form::Voice, request: wire::json_request(Method::POST, url, Some(&body)) })
+        Ok(Prepared {
+            form: Form::Voice,
+            request: wire::json_request(Method::POST, url, Some(&body)),
+            marks: Vec::new(),
+        })
     }
 
     async fn dispatch(

@@ -118,6 +118,8 @@ pub(crate) fn connection(settings: Settings) -> Result<Linq, ConfigError> {
         reply: ReplySupport::None,
         caption: false,
         idempotent_send: false,
+        look_up: false,
+        receipts: false,
         recipients: &["phone", "email", "linq"],
     };
     Ok(Linq {
@@ -206,7 +208,7 @@ impl Provider for Linq {
         };
         let form = allowed_form(&chat, note)?;
         let url = self.api.join(&["v3", "chats", &chat.chat_id, "voicememo"]);
-        Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)) })
+        Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)), marks: Vec::new() })
     }
 
     async fn dispatch(

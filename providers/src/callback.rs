@@ -1,0 +1,144 @@
+//! What a provider tells afterwards: its requests to us, understood.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::{Accepted, Recipient, Upstream};
+
+/// A request that says it comes from the provider, as it came: nothing in it is trusted yet.
+#[derive(Clone)]
+pub struct CallbackRequest {
+    pub method: Method,
+    pub headers: HeaderMap,
+    /// The query, decoded, in its order.
+    pub query: Vec<(String, String)>,
+    /// The raw bytes: signatures are over these and no other.
+    pub body: Bytes,
+    /// When it arrived.
+    pub now: Timestamp,
+}
+
+impl CallbackRequest {
+    /// A header that is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The first parameter of this name.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl std::fmt::Debug for CallbackRequest {
+    /// Without anything that a person wrote or that proves who sent it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallbackRequest")
+            .field("method", &self.method)
+            .field("size", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A genuine callback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Callback {
+    /// The provider's own id of this callback: it has the same one when it is delivered again. Where there is none,
+    /// the gateway uses a hash of the body.
+    pub id: Option<String>,
+    /// What it says, in its order. Empty for events that mean nothing here: they are acknowledged all the same.
+    pub receipts: Vec<Receipt>,
+    /// What the provider wants as the body of the answer (a handshake's challenge).
+    pub answer: Option<String>,
+}
+
+/// A provider's later word on one message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The provider's id of the message.
+    pub message_id: String,
+    /// Another name of the message that [`crate::Prepared::marks`] had: by it the message is known also where the
+    /// answer with its id was lost.
+    pub mark: Option<String>,
+    pub status: ReceiptStatus,
+    /// When it happened, by the provider's clock.
+    pub at: Timestamp,
+    /// Why it failed.
+    pub failure: Option<ReceiptFailure>,
+    /// The provider's trace id, for its support.
+    pub trace: Option<String>,
+}
+
+/// Where the message is, by the provider's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiptStatus {
+    /// The provider has it and is at it.
+    Accepted,
+    /// It left the provider.
+    Sent,
+    /// It reached a device of the recipient.
+    Delivered,
+    Read,
+    Played,
+    /// It will not arrive; some providers correct that later.
+    Failed,
+}
+
+/// Why a message failed after it was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptFailure {
+    /// The gateway's words, neutral: what to do about it.
+    pub detail: String,
+    /// The provider's own.
+    pub upstream: Upstream,
+}
+
+/// Why a callback is not believed. Nothing of it was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallbackError {
+    /// The connection has no secret to judge callbacks by.
+    #[error("this connection takes no callbacks: its secret is not configured")]
+    NotConfigured,
+    /// Signature or token are missing or wrong.
+    #[error("signature or token are missing or wrong")]
+    Forged,
+    /// Signed, but too long ago or too far ahead.
+    #[error("the signature's time is more than five minutes away from ours")]
+    Stale,
+    /// Genuine, but not what this provider sends.
+    #[error("the body is not a callback of this provider")]
+    Malformed,
+}
+
+/// Callbacks were set up at the provider.
+#[derive(Debug)]
+pub struct Registration {
+    /// For people: what was set up.
+    pub summary: String,
+    /// The line that belongs into the connection's configuration, where the provider chose a secret. It is shown
+    /// once: `(key, value)`.
+    pub secret: Option<(&'static str, SecretString)>,
+}
+
+/// A note of which nobody knows whether the provider took it.
+#[derive(Clone, Debug)]
+pub struct Doubtful {
+    pub to: Recipient,
+    /// What [`crate::Prepared::marks`] had.
+    pub marks: Vec<String>,
+    /// When the visible request was about to be made.
+    pub dispatched_at: Timestamp,
+}
+
+/// What the provider's own records say about a doubtful note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookUp {
+    /// It is there.
+    Found(Accepted),
+    /// It is not there, as far as can be seen. That proves nothing: it may come yet.
+    NotSeen,
+}
