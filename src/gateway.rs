@@ -16,7 +16,7 @@ use crate::{
     media::{Fetcher, Links, MediaStore},
     note::NoteId,
     problem::Problem,
-    store::{Bounds, SqliteStore, Store, StoreError},
+    store::{self, Bounds, Horizon, SqliteStore, Store, StoreError},
     view::{CheckStatus, Checks, Readiness},
 };
 
@@ -26,6 +26,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below what servers and load balancers commonly allow: a request on a connection that the other side is just
 /// closing ends as an unknown outcome.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
+
+/// Events told, and providers asked, at the same time for one tenant.
+const ASIDE: usize = 8;
+
+/// How long events can be read again, and callbacks are known again.
+const EVENTS_KEPT: Duration = Duration::from_secs(48 * 60 * 60);
 
 const KIB: u64 = 1024;
 
@@ -66,6 +72,15 @@ impl Live {
         Ok(Self { config, tenants, fetcher, http, request_limits })
     }
 
+    pub fn connection(&self, tenant: &str, connection: &str) -> Option<&Connection> {
+        self.tenants.get(tenant)?.connections.get(connection)
+    }
+
+    /// Whether the tenant has a webhook to be told of events.
+    pub fn notifies(&self, tenant: &str) -> bool {
+        self.tenants.get(tenant).is_some_and(|tenant| tenant.webhook.is_some())
+    }
+
     /// Counts a request of the tenant.
     ///
     /// # Errors
@@ -89,6 +104,9 @@ impl Live {
 
     /// How much may go out over `TENANT/CONNECTION`.
     pub fn bounds(&self, key: &str) -> Bounds {
+        if [store::EVENTS, store::WATCH].iter().any(|name| key.ends_with(name)) {
+            return Bounds { concurrency: ASIDE, rate: None };
+        }
         let connection = key
             .split_once('/')
             .and_then(|(tenant, connection)| self.tenants.get(tenant)?.connections.get(connection));
@@ -279,7 +297,8 @@ impl Gateway {
             }
         }
         self.remove_old_uploads(now).await?;
-        self.store.forget(before(now, storage.notes_retention.0), now).await?;
+        let notes = before(now, storage.notes_retention.0);
+        self.store.forget(&Horizon { notes, events: before(now, EVENTS_KEPT), now }).await?;
         Ok(())
     }
 

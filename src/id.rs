@@ -85,6 +85,11 @@ id! {
     UploadId, "med_"
 }
 
+id! {
+    /// One event; the same however often it is delivered.
+    EventId, "ev_"
+}
+
 fn id_schema(prefix: &str, doc: &str) -> RefOr<Schema> {
     let example = format!("{prefix}01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41");
     ObjectBuilder::new()

@@ -17,11 +17,13 @@
 //! [`gateway`] builds everything from the [`config`]; [`cli`] is what the command line reaches.
 
 pub mod audio;
+mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod docs;
+pub mod event;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,5 +1,7 @@
 //! The voice note: one audio to one recipient, from the request to its end.
 
+mod receipts;
+
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
@@ -228,6 +230,24 @@ pub struct Note {
     pub updated_at: Timestamp,
     #[serde(with = "rfc3339_millis::option")]
     pub accepted_at: Option<Timestamp>,
+    /// By the provider's later word, as the three below.
+    #[serde(default, with = "rfc3339_millis::option")]
+    pub sent_at: Option<Timestamp>,
+    #[serde(default, with = "rfc3339_millis::option")]
+    pub delivered_at: Option<Timestamp>,
+    #[serde(default, with = "rfc3339_millis::option")]
+    pub read_at: Option<Timestamp>,
+    #[serde(default, with = "rfc3339_millis::option")]
+    pub played_at: Option<Timestamp>,
+    /// Accepted longer ago than the connection's `ack_deadline`, and no receipt came.
+    #[serde(default)]
+    pub stalled: bool,
+    /// When the visible request was last about to be made.
+    #[serde(default, with = "rfc3339_millis::option")]
+    pub dispatched_at: Option<Timestamp>,
+    /// Names by which the provider may know the message of the last attempt, beside its id.
+    #[serde(default)]
+    pub marks: Vec<String>,
     /// The audio was removed: after `storage.retention`, or because the note was erased.
     #[serde(default)]
     pub audio_expired: bool,

@@ -37,7 +37,7 @@ enum Command {
         #[arg(long)]
         online: bool,
     },
-    /// API keys.
+    /// API keys and secrets for webhooks.
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
@@ -56,6 +56,8 @@ enum Command {
 enum KeysCommand {
     /// Make a new API key and print it once, with the line for the configuration.
     New,
+    /// Make a secret by which a bot knows that events are genuine.
+    Webhook,
 }
 
 #[derive(clap::Args)]
@@ -92,6 +94,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve { config } => serve::run(config.layers()).await,
         Command::Check { config, online } => check::run(&config.layers(), online).await,
         Command::Keys { command: KeysCommand::New } => Ok(keys::new()),
+        Command::Keys { command: KeysCommand::Webhook } => Ok(keys::webhook()),
         Command::Send(args) => send::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Openapi => {

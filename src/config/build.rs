@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use secrecy::SecretString;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use secrecy::SecretSlice;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::{Host, Url};
@@ -59,7 +60,8 @@ pub(super) struct Common {
     timeout: Span24,
     #[serde(default)]
     on_unknown: OnUnknown,
-    ack_deadline: Option<Span24>,
+    #[serde(default = "default_ack_deadline")]
+    ack_deadline: Span24,
     #[serde(default)]
     degrade: Degrade,
 }
@@ -78,6 +80,10 @@ pub(super) const COMMON_KEYS: &[&str] = &[
 
 fn default_concurrency() -> usize {
     8
+}
+
+fn default_ack_deadline() -> Span24 {
+    Span24(Duration::from_secs(600))
 }
 
 fn default_timeout() -> Span24 {
@@ -175,19 +181,24 @@ impl Build<'_> {
     }
 
     fn webhook(&mut self, path: &str, raw: RawWebhook) -> Option<Webhook> {
-        self.without_effect.push(path.to_owned());
         let url = raw.url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         if url.is_none() {
             self.mistake(&format!("{path}.url"), "expected an http or https URL");
         }
-        let mut secrets = Vec::new();
+        if raw.secrets.is_empty() {
+            self.mistake(
+                &format!("{path}.secrets"),
+                "expected at least one; `voicegate keys webhook` makes one",
+            );
+        }
+        let mut keys = Vec::new();
         for (index, value) in raw.secrets.iter().enumerate() {
-            match secret(value, self.env) {
-                Ok(text) => secrets.push(SecretString::from(text)),
+            match secret(value, self.env).and_then(|text| webhook_key(&text)) {
+                Ok(key) => keys.push(key),
                 Err(message) => self.mistake(&format!("{path}.secrets[{index}]"), message),
             }
         }
-        Some(Webhook { url: url?, secrets })
+        Some(Webhook { url: url?, keys })
     }
 
     fn keys(&mut self, path: &str, raw: &[Value]) -> Vec<[u8; 32]> {
@@ -215,7 +226,7 @@ impl Build<'_> {
             settings.into_iter().partition(|(key, _)| COMMON_KEYS.contains(&key.as_str()));
         let own = self.resolve(path, own);
         let common = self.common(path, common)?;
-        self.remember_what_has_no_effect(path, &common, &own);
+        self.remember_what_has_no_effect(path, &common);
         let base_url_is_local = own.get("base_url").and_then(Value::as_str).is_some_and(is_loopback);
         // A key whose secret could not be resolved was reported already; its absence is no second mistake.
         let told = self.mistakes.len() > before;
@@ -237,6 +248,7 @@ impl Build<'_> {
             rate: common.rate,
             timeout: common.timeout.0,
             on_unknown: common.on_unknown,
+            ack_deadline: common.ack_deadline.0,
             degrade: common.degrade,
         })
     }
@@ -260,17 +272,9 @@ impl Build<'_> {
         Some(common)
     }
 
-    fn remember_what_has_no_effect(&mut self, path: &str, common: &Common, own: &Map<String, Value>) {
-        let degrades = common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text));
-        for (key, set) in [
-            ("ack_deadline", common.ack_deadline.is_some()),
-            ("degrade: \"file\" and \"text\"", degrades),
-            ("webhook_secret", own.contains_key("webhook_secret")),
-            ("callback_token", own.contains_key("callback_token")),
-        ] {
-            if set {
-                self.without_effect.push(format!("{path}.{key}"));
-            }
+    fn remember_what_has_no_effect(&mut self, path: &str, common: &Common) {
+        if common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text)) {
+            self.without_effect.push(format!("{path}.degrade: \"file\" and \"text\""));
         }
     }
 
@@ -350,6 +354,15 @@ fn alias_target(
     let recipient = parse_recipient(target).map_err(|error| error.to_string())?;
     provider.map_or(Ok(()), |provider| {
         provider.recipient_key(&recipient).map(drop).map_err(|error| error.to_string())
+    })
+}
+
+/// The key in a secret of Standard Webhooks.
+fn webhook_key(text: &str) -> Result<SecretSlice<u8>, String> {
+    let key = text.strip_prefix("whsec_").and_then(|key| BASE64_STANDARD.decode(key).ok());
+    // The specification wants 24 to 64 bytes; less would be weak, more does no harm.
+    key.filter(|key| key.len() >= 16).map(SecretSlice::from).ok_or_else(|| {
+        "expected whsec_ and base64 of at least 16 bytes; `voicegate keys webhook` makes one".to_owned()
     })
 }
 

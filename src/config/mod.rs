@@ -366,19 +366,27 @@ mod tests {
 
     #[test]
     fn a_webhook_is_kept_and_not_shown() {
-        let webhook = "route = []\nwebhook = { url = \"https://bot.example/h/S3CRET?k=S3CRET\", secrets = [\"S3CRET\"] }";
-        let inline = TENANT.replace("route = [\"imessage\"]", webhook);
+        // A key that reads S3CRETS3CRETS3CRET.
+        let key = "whsec_UzNDUkVUUzNDUkVUUzNDUkVU";
+        let webhook = format!(
+            "route = []\nwebhook = {{ url = \"https://bot.example/h/S3CRET?k=S3CRET\", secrets = [\"{key}\"] }}"
+        );
+        let inline = TENANT.replace("route = [\"imessage\"]", &webhook);
         let (_, tenants) = load_inline(&inline).expect("sound");
         let tenant = tenants.get("a").expect("the tenant");
-        assert_eq!(tenant.webhook.as_ref().map(|webhook| webhook.secrets.len()), Some(1));
+        assert_eq!(tenant.webhook.as_ref().map(|webhook| webhook.keys.len()), Some(1));
         let shown = format!("{tenants:?}");
         assert!(shown.contains("https://bot.example") && !shown.contains("S3CRET"), "{shown}");
+        assert!(!shown.contains("UzNDUkVU"), "{shown}");
         for (wrong, key) in [
             (inline.replace("https://bot", "ftp://bot"), "tenants.a.webhook.url"),
             (
-                inline.replace("[\"S3CRET\"]", "[{ env = \"NOT_SET_ANYWHERE\" }]"),
+                inline.replace(&format!("\"{key}\""), "{ env = \"NOT_SET_ANYWHERE\" }"),
                 "tenants.a.webhook.secrets[0]",
             ),
+            (inline.replace("whsec_", ""), "tenants.a.webhook.secrets[0]"),
+            (inline.replace("VUUzNDUkVUUzNDUkVU", "VU"), "tenants.a.webhook.secrets[0]"),
+            (inline.replace(&format!("\"{key}\""), ""), "tenants.a.webhook.secrets"),
             (inline.replace("https://bot", "//bot"), "tenants.a.webhook.url"),
         ] {
             let mistakes = load_inline(&wrong).expect_err(&wrong).to_string();
@@ -404,6 +412,7 @@ mod tests {
         let sample: String = DEFAULTS
             .lines()
             .map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line))
+            .map(|line| line.replace("{ env = \"WEBHOOK_SECRET\" }", "\"whsec_UzNDUkVUUzNDUkVUUzNDUkVU\""))
             .map(|line| line.replace("{ env = \"", "\"").replace("\" }", "\""))
             .collect::<Vec<_>>()
             .join("\n");

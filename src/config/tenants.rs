@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use secrecy::SecretString;
+use secrecy::SecretSlice;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -37,6 +37,8 @@ pub struct Connection {
     /// Of one request to the provider.
     pub timeout: Duration,
     pub on_unknown: OnUnknown,
+    /// A note without any receipt by then is stalled.
+    pub ack_deadline: Duration,
     pub degrade: Degrade,
 }
 
@@ -45,7 +47,7 @@ pub struct Webhook {
     /// May hold a token in its path or query: only its origin is ever shown.
     pub url: Url,
     /// For signatures; several while they are being exchanged.
-    pub secrets: Vec<SecretString>,
+    pub keys: Vec<SecretSlice<u8>>,
 }
 
 impl fmt::Debug for Webhook {

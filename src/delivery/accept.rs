@@ -113,6 +113,13 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         created_at: now,
         updated_at: now,
         accepted_at: None,
+        sent_at: None,
+        delivered_at: None,
+        read_at: None,
+        played_at: None,
+        stalled: false,
+        dispatched_at: None,
+        marks: Vec::new(),
         audio_expired: false,
         erased: false,
     };

@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use voicegate_providers::{Accepted, Context, Memory, OutboundAudio, OutboundNote, parse_recipient};
+use voicegate_providers::{
+    Accepted, Context, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient,
+};
 
 use super::accept::{native_reply, reply_dropped};
 use super::outcome::{self, Failure, Policy, Timing};
+use super::watch::FIRST_LOOK;
 use crate::{
     audio::{self, Convert, Probed, Profile, Render, Work},
+    breaker,
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
     media::{FetchRequest, Which},
@@ -68,6 +72,10 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
         Err(Failure::for_now(Problem::new("unknown_connection", detail).stage("dispatch")))
     };
 
+    if matches!(&end, Err(failure) if failure.disposition == Disposition::Hold) {
+        // Where a crash interrupted the attempt, this is all that is known of when it was.
+        claim.note.dispatched_at.get_or_insert(started);
+    }
     claim.note.memory = memory.note.take();
     let policy = Policy::new(
         connection.map_or(OnUnknown::Hold, |connection| connection.on_unknown),
@@ -99,7 +107,24 @@ async fn record(
     health: Option<(String, Health)>,
     learned: Learned,
 ) {
-    let change = Change { note: claim.note.clone(), health, learned, step };
+    let live = gateway.live();
+    let note = claim.note.clone();
+    let connection = live.connection(&note.tenant, &note.current().connection);
+    let watched = |wait: Duration| Some(note.updated_at + wait);
+    let change = Change {
+        notify: live.notifies(&note.tenant),
+        deadline: connection
+            .filter(|connection| {
+                note.status == Status::Accepted && connection.provider.capabilities().receipts
+            })
+            .and_then(|connection| watched(connection.ack_deadline)),
+        look_up: connection
+            .filter(|connection| note.status == Status::Unknown && connection.provider.capabilities().look_up)
+            .and_then(|_| watched(FIRST_LOOK)),
+        health,
+        learned,
+        ..Change::new(note.clone(), step)
+    };
     // What a provider said is known nowhere else, so a database that is busy or full is asked again for as long as
     // the lease lasts; after that somebody else has the note.
     let mut patience = RECORD_RETRIES;
@@ -153,6 +178,13 @@ async fn try_once(
         now: gateway.clock.now(),
         timeout: connection.timeout,
     };
+    if breaker::is_open(claim.failures) {
+        // Nothing of the note is tried before the connection has proved that it works again.
+        let checked = tokio::time::timeout(limit, connection.provider.check(&cx)).await;
+        if let Err(error) = checked.map_err(|_| failed(overdue()))? {
+            return Err(failed(Failure::still_failing(error)));
+        }
+    }
     let (note, prepared) = tokio::time::timeout(limit, async {
         let note = get_ready(gateway, live, connection, claim).await?;
         let prepared = connection.provider.prepare(&cx, &note, memory).await.map_err(failed)?;
@@ -164,6 +196,9 @@ async fn try_once(
     claim.note.status = Status::Sending;
     claim.note.form = Some(prepared.form);
     claim.note.memory = memory.note.clone();
+    claim.note.dispatched_at = Some(gateway.clock.now());
+    claim.note.marks.clone_from(&prepared.marks);
+    claim.note.marks.push(claim.note.id.to_string());
     progress(gateway, claim, Step::Dispatching).await?;
     connection.provider.dispatch(&cx, &note, prepared, memory).await.map_err(failed)
 }
@@ -172,7 +207,8 @@ async fn try_once(
 async fn progress(gateway: &Gateway, claim: &mut Claim, step: Step) -> Result<(), StoreError> {
     claim.note.next_attempt_at = None;
     claim.note.updated_at = gateway.clock.now();
-    let change = Change { note: claim.note.clone(), health: None, learned: Learned::Keep, step };
+    let notify = gateway.live().notifies(&claim.note.tenant);
+    let change = Change { notify, ..Change::new(claim.note.clone(), step) };
     gateway.store.write(claim, &change).await?;
     gateway.changed(claim.note.id);
     Ok(())

@@ -17,7 +17,7 @@ pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> 
     note.memory = None;
     note.updated_at = gateway.clock.now();
     note.source.forget_secrets();
-    if !gateway.store.cancel(&note).await? {
+    if !gateway.store.cancel(&note, gateway.live().notifies(&note.tenant)).await? {
         let detail = format!("only a note that waits can be cancelled; this one is, or just was, {status}");
         return Err(Problem::new("wrong_state", detail).of_note(note.id));
     }

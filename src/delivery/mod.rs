@@ -1,6 +1,7 @@
 //! From an accepted request to its end: [`accept`] makes it durable, `worker` leases what is due, `attempt` makes
-//! one try, [`outcome`] says what its end means, `backoff` when the next one follows. [`erase`] forgets whom a finished
-//! note was for.
+//! one try, [`outcome`] says what its end means, `backoff` when the next one follows. [`receive`] takes in what the
+//! provider says afterwards, `watch` asks where it says nothing, `tell` passes it on to the bot. [`erase`] forgets whom a
+//! finished note was for.
 
 pub mod accept;
 mod attempt;
@@ -8,7 +9,10 @@ mod backoff;
 pub mod cancel;
 pub mod erase;
 pub mod outcome;
+pub mod receive;
 pub mod resend;
+mod tell;
+mod watch;
 mod worker;
 
 pub use accept::{Receipt, VoiceRequest};

@@ -40,6 +40,12 @@ impl Failure {
         Self { problem, disposition: Disposition::Retry, retry_after: None, most: None, health: None }
     }
 
+    /// A connection that failed before does not work again yet. That is not the note's fault, whatever the reason.
+    pub fn still_failing(error: SendError) -> Self {
+        let health = Some(Health::Fails(error.detail.clone()));
+        Self { health, retry_after: error.retry_after, ..Self::for_now(Problem::from(&error)) }
+    }
+
     /// The gateway itself died while the visible request was under way.
     pub fn interrupted() -> Self {
         let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";

@@ -51,6 +51,13 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
         created_at: now,
         updated_at: now,
         accepted_at: None,
+        sent_at: None,
+        delivered_at: None,
+        read_at: None,
+        played_at: None,
+        stalled: false,
+        dispatched_at: None,
+        marks: Vec::new(),
         ..original
     };
     let key = key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });

@@ -5,8 +5,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::attempt;
-use crate::{gateway::Gateway, store::ClaimRequest};
+use super::{attempt, tell, watch};
+use crate::{
+    gateway::Gateway,
+    store::{Claim, ClaimRequest, Job},
+};
 
 /// Tries in flight in this process. Most of their time they wait for a provider.
 const IN_FLIGHT: usize = 64;
@@ -77,7 +80,7 @@ impl Worker {
         let count = claims.len();
         for claim in claims {
             let gateway = self.gateway.clone();
-            let running = self.tries.spawn(async move { attempt::run(&gateway, claim).await });
+            let running = self.tries.spawn(async move { run(&gateway, claim).await });
             let gateway = self.gateway.clone();
             tokio::spawn(async move {
                 if running.await.is_err() {
@@ -104,6 +107,16 @@ impl Worker {
             () = due => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
+    }
+}
+
+/// Does what the queue asks for.
+async fn run(gateway: &Gateway, claim: Claim) {
+    match &claim.job {
+        Job::Send => attempt::run(gateway, claim).await,
+        Job::Tell(event) => tell::run(gateway, &claim, event).await,
+        Job::Overdue => watch::overdue(gateway, &claim).await,
+        Job::LookUp => watch::look_up(gateway, &claim).await,
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::auth::Caller;
 use crate::{
+    breaker,
     clock::rfc3339_millis,
     config::Connection,
     gateway::Gateway,
@@ -66,7 +67,11 @@ fn health(state: Option<&ConnectionState>, now: Timestamp) -> (Health, Option<St
     let Some(state) = state else { return (Health::Unchecked, None) };
     if let Some(until) = state.paused_until.filter(|until| *until > now) {
         let until = rfc3339_millis::text(until);
-        let detail = format!("the provider asked to slow down; nothing is sent before {until}");
+        let why = match &state.failure {
+            Some(failure) if breaker::is_open(state.failures) => failure,
+            _ => "the provider asked to slow down",
+        };
+        let detail = format!("{why}; nothing is sent before {until}");
         return (Health::Paused, Some(detail));
     }
     match (&state.failure, state.seen_at) {

@@ -2,8 +2,10 @@
 
 mod auth;
 mod body;
+mod callbacks;
 mod connections;
 mod docs;
+mod events;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
 mod media;
@@ -43,6 +45,9 @@ fn routes() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(uploads::add))
         .routes(routes!(uploads::show, uploads::remove))
         .routes(routes!(connections::list))
+        .routes(routes!(events::all))
+        .routes(routes!(events::of_note))
+        .routes(routes!(callbacks::post, callbacks::get))
         .routes(routes!(media::by_link))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))

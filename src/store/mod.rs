@@ -10,9 +10,11 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
+use voicegate_providers::Receipt;
 
 use crate::{
     config::Rate,
+    event::Event,
     id::UploadId,
     note::{Note, NoteId, Status},
     problem::Problem,
@@ -47,7 +49,7 @@ pub trait Store: Debug + Send + Sync {
 
     /// Takes a note that waits out of the queue and replaces it by `note`. `false` where it does not wait: it is
     /// under way, held or done; then nothing was changed.
-    async fn cancel(&self, note: &Note) -> Result<bool, StoreError>;
+    async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError>;
 
     /// Leases deliveries that are due: of each lane only the head, of each connection no more than it has room and
     /// rate for, of a paused connection none, and of each tenant a fair share. Also takes over leases that ran out, and notes that waited
@@ -58,7 +60,32 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] where the lease went to somebody else; then nothing was changed.
+    ///
+    /// Every change of status that a bot cares about becomes an event in the same transaction, here and in every other
+    /// method. Receipts that came before the note had the name they are for are taken in now.
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError>;
+
+    /// Ends or postpones a leased job that changes no note itself.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], as for `write`.
+    async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError>;
+
+    /// Marks a note as stalled if it still waits for its first receipt, and ends the leased job. Whether it was.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], as for `write`.
+    async fn stall(&self, claim: &Claim, stall: &Stall) -> Result<bool, StoreError>;
+
+    /// Takes in what a provider said in one callback, once: the same callback again changes nothing. Receipts for
+    /// messages that no note has (yet) are kept for those to come.
+    async fn receive(&self, received: &Received) -> Result<Reception, StoreError>;
+
+    /// Events of a tenant or of one note, oldest first.
+    async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError>;
+
+    /// Behind the newest event of a tenant.
+    async fn last_event(&self, tenant: &str) -> Result<String, StoreError>;
 
     /// When `claim` may find something that it does not find at `now`.
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
@@ -95,8 +122,8 @@ pub trait Store: Debug + Send + Sync {
     /// Records that an upload's audio was removed.
     async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError>;
 
-    /// Removes notes that ended and uploads that expired before `before`, old idempotency keys and what was learned too long ago.
-    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
+    /// Removes what is old by `horizon`; how many notes that were.
+    async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError>;
 
     /// Deliveries not yet done.
     async fn queue_depth(&self) -> Result<u64, StoreError>;
@@ -116,6 +143,9 @@ pub enum StoreError {
     Database(#[source] sqlx::Error),
     #[error("the database holds a document that cannot be read: {0}")]
     Corrupt(#[from] serde_json::Error),
+    /// An event position that this store never gave out.
+    #[error("there is no such position")]
+    Position,
     #[error("{0}")]
     Open(String),
 }
@@ -191,14 +221,34 @@ pub struct Bounds {
     pub rate: Option<Rate>,
 }
 
-/// A leased delivery.
+/// What has to be done for a note.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Send it.
+    Send,
+    /// Tell the tenant's webhook of an event.
+    Tell(Box<Event>),
+    /// Its `ack_deadline` has passed.
+    Overdue,
+    /// Ask the provider what became of it.
+    LookUp,
+}
+
+/// A leased job: one row of the one queue.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub delivery: i64,
     /// Grows with every lease; a write with an old one is refused.
     pub fence: i64,
+    pub job: Job,
+    /// When it came into the queue.
+    pub queued_at: Timestamp,
+    /// How often it was leased before.
+    pub tries: u32,
     /// The lease ran out while the visible request was under way: the outcome is unknown.
     pub interrupted: bool,
+    /// Failures of the connection in a row: it may have to prove first that it works again.
+    pub failures: u32,
     pub note: Note,
     /// What the adapter learned about the recipient and wanted back.
     pub learned: Option<Value>,
@@ -229,6 +279,10 @@ pub struct ConnectionState {
     pub seen_at: Option<Timestamp>,
     /// What that was, if it was no success.
     pub failure: Option<String>,
+    /// How many in a row were none.
+    pub failures: u32,
+    /// When a genuine callback last came.
+    pub callback_at: Option<Timestamp>,
 }
 
 /// What an attempt says about its connection, whatever it says about the note.
@@ -243,10 +297,23 @@ pub enum Health {
 #[derive(Clone, Debug)]
 pub struct Change {
     pub note: Note,
+    /// Whether the tenant has a webhook to be told.
+    pub notify: bool,
+    /// Jobs that begin with this change, and when they are due.
+    pub deadline: Option<Timestamp>,
+    pub look_up: Option<Timestamp>,
     /// Of the connection with this key, `TENANT/CONNECTION`.
     pub health: Option<(String, Health)>,
     pub learned: Learned,
     pub step: Step,
+}
+
+impl Change {
+    /// Only the note, and what becomes of its delivery.
+    pub fn new(note: Note, step: Step) -> Self {
+        let learned = Learned::Keep;
+        Self { note, step, learned, health: None, notify: false, deadline: None, look_up: None }
+    }
 }
 
 /// What becomes of what the adapter knows about the recipient. `Set` and `Forget` concern `lane`, that of the
@@ -276,6 +343,76 @@ pub enum Step {
     },
     Done,
 }
+
+/// The end of a job that changes no note.
+#[derive(Clone, Debug)]
+pub struct JobEnd {
+    /// `Done` or `Retry`.
+    pub step: Step,
+    /// Of the connection with this key.
+    pub health: Option<(String, Health)>,
+    pub now: Timestamp,
+}
+
+/// A missing receipt.
+#[derive(Clone, Debug)]
+pub struct Stall {
+    pub now: Timestamp,
+    pub notify: bool,
+    /// What is said of the connection; it is not paused for that.
+    pub why: String,
+}
+
+/// A genuine callback.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub tenant: String,
+    /// Without the tenant.
+    pub connection: String,
+    /// The same when the provider delivers it again.
+    pub id: String,
+    pub receipts: Vec<Receipt>,
+    pub now: Timestamp,
+    pub notify: bool,
+}
+
+/// What became of a callback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reception {
+    /// It had come before; nothing was changed.
+    pub duplicate: bool,
+    /// Notes that know more now.
+    pub changed: Vec<NoteId>,
+    /// Receipts that were for no known message.
+    pub unmatched: usize,
+}
+
+/// Which events.
+#[derive(Debug)]
+pub struct WantedEvents<'a> {
+    pub tenant: &'a str,
+    pub note: Option<NoteId>,
+    /// Only those behind this position.
+    pub after: Option<&'a str>,
+    pub limit: u32,
+}
+
+/// How far back things are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Horizon {
+    /// Notes that ended, and uploads that expired, by then.
+    pub notes: Timestamp,
+    /// Events, callbacks and receipts that came by then; events that still have to be told are kept.
+    pub events: Timestamp,
+    /// For what carries its own end: idempotency keys, and what was learned.
+    pub now: Timestamp,
+}
+
+/// The connection by which the queue bounds the telling of events: `TENANT/#events`.
+pub const EVENTS: &str = "#events";
+
+/// The connection by which it bounds deadlines and look-ups.
+pub const WATCH: &str = "#watch";
 
 /// `TENANT/CONNECTION`.
 pub fn connection_key(tenant: &str, connection: &str) -> String {

@@ -13,6 +13,7 @@ use voicegate_providers as providers;
 use crate::{
     audio::Work,
     clock::rfc3339_millis,
+    event::{Event, EventKind},
     id::{NoteId, UploadId},
     note::{self, Attempt, ConvertChoice, Note, Status, Warning},
     problem::Problem,
@@ -138,6 +139,26 @@ pub struct SentAudio {
     pub facts: AudioFacts,
     pub profile: String,
     pub work: Work,
+}
+
+/// What a bot's webhook and the streams of events get.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
+pub struct EventBody {
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// When it happened.
+    #[serde(with = "rfc3339_millis")]
+    #[schema(value_type = String, format = DateTime)]
+    pub timestamp: Timestamp,
+    /// The note as it was then.
+    pub data: VoiceNote,
+}
+
+impl From<&Event> for EventBody {
+    fn from(event: &Event) -> Self {
+        Self { kind: event.kind, timestamp: event.at, data: (&event.note).into() }
+    }
 }
 
 /// A page of notes, newest first.
@@ -291,17 +312,17 @@ impl From<&Note> for VoiceNote {
             },
             attempts: note.attempts.clone(),
             warnings: note.warnings.clone(),
-            stalled: false,
+            stalled: note.stalled,
             next_attempt_at: note.next_attempt_at,
             error: note.error.clone(),
             metadata: note.metadata.clone(),
             created_at: note.created_at,
             updated_at: note.updated_at,
             accepted_at: note.accepted_at,
-            sent_at: None,
-            delivered_at: None,
-            read_at: None,
-            played_at: None,
+            sent_at: note.sent_at,
+            delivered_at: note.delivered_at,
+            read_at: note.read_at,
+            played_at: note.played_at,
         }
     }
 }

@@ -11,7 +11,7 @@ use voicegate::{
 };
 use voicegate_providers::{AudioFacts, Codec, Container};
 
-use crate::queue::{Any, accept, after, claim, new_note, retry, start, write};
+use crate::queue::{Any, accept, after, claim, horizon, new_note, retry, start, write};
 
 fn wanted(tenant: &str) -> Wanted<'_> {
     Wanted { tenant, status: None, to: None, via: None, before: None, limit: 100 }
@@ -57,8 +57,7 @@ pub async fn only_a_finished_note_is_erased(store: Any) {
     let erased = || claim.note.clone().erased();
     assert!(!store.erase(&erased(), &lanes).await.expect("asked"), "it is under way");
     claim.note.status = Status::Unknown;
-    let change =
-        Change { note: claim.note.clone(), health: None, learned, step: Step::Hold { until: after(30) } };
+    let change = Change { learned, ..Change::new(claim.note.clone(), Step::Hold { until: after(30) }) };
     store.write(&claim, &change).await.expect("written");
     let erased = || claim.note.clone().erased();
     assert!(!store.erase(&erased(), &lanes).await.expect("asked"), "it is held");
@@ -91,7 +90,7 @@ pub async fn what_attempts_say_of_a_connection_is_kept(store: Any) {
     let say = async |health: Health, step: Step, now: Timestamp| {
         let claim = claim(&store, now).await.swap_remove(0);
         let health = Some(("t/c".to_owned(), health));
-        let change = Change { note: claim.note.clone(), health, learned: Learned::Keep, step };
+        let change = Change { health, ..Change::new(claim.note.clone(), step) };
         store.write(&claim, &change).await.expect("written");
     };
     accept(&store, "c", "r").await;
@@ -133,7 +132,7 @@ pub async fn an_upload_is_its_tenants_until_it_is_removed(store: Any) {
     assert_eq!(store.expired_uploads(after(20), 10).await.expect("a list"), [late.id]);
     // Without its audio it is still known, until notes of its age are forgotten.
     assert_eq!(store.upload(soon.id, "t").await.expect("read"), Some(soon.clone()));
-    store.forget(after(30), after(30)).await.expect("forgotten");
+    store.forget(&horizon(after(30))).await.expect("forgotten");
     assert!(!store.has_upload(soon.id).await.expect("asked"));
     assert!(store.has_upload(late.id).await.expect("asked"), "it still has its audio");
     store.remove_upload(late.id).await.expect("removed");

@@ -1,7 +1,9 @@
 //! The contract of [`Store`], for every implementation there is.
 
+mod events;
 mod lists;
 mod queue;
+mod receipts;
 
 use std::sync::Arc;
 
@@ -57,6 +59,22 @@ contract! {
         a_lane_is_in_the_order_in_which_its_notes_became_due,
         places_go_to_the_tenant_with_fewest_under_way,
         a_waiting_note_is_cancelled_and_one_under_way_is_not;
+    events:
+        every_change_that_matters_is_one_event,
+        a_bot_is_told_of_one_notes_events_in_order,
+        events_are_read_on_from_any_position,
+        an_erased_note_leaves_no_events,
+        old_events_are_forgotten_unless_still_to_be_told,
+        a_connection_that_fails_again_and_again_is_paused_and_tried_by_one;
+    receipts:
+        a_receipt_raises_the_note_and_a_replay_changes_nothing,
+        a_receipt_before_its_message_has_a_name_waits_for_it,
+        a_receipt_while_the_note_is_under_way_is_taken_in_afterwards,
+        a_receipt_resolves_an_unknown_and_lets_go_of_its_lane,
+        a_receipt_of_another_connection_is_none_of_this_note,
+        a_note_that_arrived_is_not_sent_again,
+        a_deadline_stalls_only_a_note_without_a_receipt,
+        a_look_up_is_due_once_and_ends_when_the_note_is_known;
     lists:
         a_list_is_one_tenants_newest_first_and_filtered,
         only_a_finished_note_is_erased,

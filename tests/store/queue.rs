@@ -9,8 +9,8 @@ use voicegate::{
     config::Rate,
     note::{Note, NoteId, Source, Status, Stop},
     store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, KeyClaim, KeyHolder, Learned, NewNote, Step, Store,
-        StoreError,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, KeyClaim, KeyHolder, Learned, NewNote,
+        Step, Store, StoreError,
     },
 };
 
@@ -62,6 +62,13 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         created_at: now,
         updated_at: now,
         accepted_at: None,
+        sent_at: None,
+        delivered_at: None,
+        read_at: None,
+        played_at: None,
+        stalled: false,
+        dispatched_at: None,
+        marks: Vec::new(),
         send_at: None,
         resend_of: None,
         audio_expired: false,
@@ -94,7 +101,12 @@ fn ids(claims: &[Claim]) -> Vec<NoteId> {
 }
 
 pub async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreError> {
-    store.write(claim, &Change { note: claim.note.clone(), health: None, learned: Learned::Keep, step }).await
+    store.write(claim, &Change::new(claim.note.clone(), step)).await
+}
+
+/// Everything that is old by `at`.
+pub fn horizon(at: Timestamp) -> Horizon {
+    Horizon { notes: at, events: at, now: at }
 }
 
 pub fn retry(at: Timestamp) -> Step {
@@ -301,7 +313,7 @@ pub async fn a_note_that_moves_on_is_in_its_new_lane(store: Any) {
 pub async fn what_was_learned_comes_back_until_it_is_old_or_dropped(store: Any) {
     let learn = async |claim: &Claim, learned: Learned| {
         store
-            .write(claim, &Change { note: claim.note.clone(), health: None, learned, step: Step::Done })
+            .write(claim, &Change { learned, ..Change::new(claim.note.clone(), Step::Done) })
             .await
             .expect("written");
     };
@@ -337,11 +349,11 @@ pub async fn old_audio_is_listed_and_old_notes_are_forgotten(store: Any) {
     assert_eq!(claimed.note.id, old);
     write(&store, &claimed, Step::Done).await.expect("written");
     assert_eq!(store.notes_with_old_audio(after(1), 10).await.expect("read"), [old]);
-    assert_eq!(store.forget(after(1), after(1)).await.expect("done"), 0, "its audio is still there");
+    assert_eq!(store.forget(&horizon(after(1))).await.expect("done"), 0, "its audio is still there");
     store.audio_removed(old).await.expect("recorded");
     assert_eq!(store.notes_with_old_audio(after(1), 10).await.expect("read"), []);
     assert!(store.note(old, None).await.expect("read").expect("kept").audio_expired);
-    assert_eq!(store.forget(after(1), after(1)).await.expect("done"), 1);
+    assert_eq!(store.forget(&horizon(after(1))).await.expect("done"), 1);
     assert_eq!(store.note(old, None).await.expect("read"), None);
     assert!(store.note(live, None).await.expect("read").is_some());
 }
@@ -387,7 +399,7 @@ pub async fn a_note_that_moves_into_a_busy_lane_waits_there(store: Any) {
     assert_eq!(under_way.note.id, busy);
     let mut note = moving.note.clone();
     assert!(note.next_stop());
-    let change = Change { note: note.clone(), health: None, learned: Learned::Keep, step: retry(start()) };
+    let change = Change::new(note.clone(), retry(start()));
     store.write(&moving, &change).await.expect("written");
     assert_eq!(ids(&claim(&store, start()).await), [], "one at a time");
     write(&store, &under_way, Step::Hold { until: after(30) }).await.expect("written");
@@ -488,7 +500,7 @@ pub async fn a_waiting_note_is_cancelled_and_one_under_way_is_not(store: Any) {
     let cancel = async |id: NoteId| {
         let mut note = store.note(id, None).await.expect("read").expect("a note");
         note.status = Status::Canceled;
-        store.cancel(&note).await.expect("answered")
+        store.cancel(&note, false).await.expect("answered")
     };
     assert!(cancel(second).await);
     assert!(!cancel(second).await, "it is done");

@@ -29,6 +29,11 @@ const WALK: &str = include_str!("walk.md");
 const TAGS: &[(&str, &str)] = &[
     ("Voice notes", "Send, watch, hear and erase them."),
     ("Uploads", "Audio that is sent more than once, or before it is known to whom."),
+    ("Events", "What becomes of notes, as it happens."),
+    (
+        "Callbacks",
+        "Where providers say what became of messages. They prove themselves by signature or token.",
+    ),
     ("Connections", "What a tenant's accounts at providers can do."),
     ("Links", "Where providers download audio."),
     ("Operation", "For whoever keeps the gateway running, and for tools. No API key is needed."),

@@ -83,6 +83,10 @@ const CODES_OF: &[(&str, &[&str])] = &[
     ),
     ("getUpload", &["unauthorized", "not_found", "media_expired", "rate_limited"]),
     ("deleteUpload", &["unauthorized", "not_found", "rate_limited", "storage_full"]),
+    ("streamEvents", &["invalid_request", "unauthorized", "rate_limited"]),
+    ("streamVoiceEvents", &["invalid_request", "unauthorized", "not_found", "rate_limited"]),
+    ("receiveCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large"]),
+    ("answerCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large"]),
     ("listConnections", &["unauthorized", "rate_limited"]),
     ("downloadByLink", &["not_found", "media_expired"]),
     ("headByLink", &["not_found", "media_expired"]),
@@ -198,7 +202,9 @@ pub fn add(document: &mut OpenApi) {
     for (_, _, operation) in operations(document) {
         let id = operation.operation_id.clone().unwrap_or_default();
         let codes = CODES_OF.iter().find(|(of, _)| *of == id).map_or(&[][..], |(_, codes)| codes);
-        let key = codes.contains(&"unauthorized").then(|| SecurityRequirement::new(SECURITY, [""; 0]));
+        // A callback proves itself by the connection's own secret.
+        let by_key = codes.contains(&"unauthorized") && !id.ends_with("Callback");
+        let key = by_key.then(|| SecurityRequirement::new(SECURITY, [""; 0]));
         operation.security = Some(key.into_iter().collect());
         let internal = if codes.is_empty() { None } else { Some(&"internal") };
         let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();

@@ -50,8 +50,8 @@ pub async fn accept(tx: &mut Transaction<'_, Sqlite>, new: &NewNote) -> Result<A
     .execute(&mut **tx)
     .await?;
     sqlx::query(
-        "INSERT INTO deliveries (note_id, tenant, connection, lane, state, due_at, order_at, expires_at)
-         VALUES ($1, $2, $3, $4, 'queued', $5, $5, $6)",
+        "INSERT INTO deliveries (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at)
+         VALUES ($1, $2, $3, $4, 'queued', $7, $5, $5, $6)",
     )
     .bind(note.id.to_string())
     .bind(&note.tenant)
@@ -59,6 +59,7 @@ pub async fn accept(tx: &mut Transaction<'_, Sqlite>, new: &NewNote) -> Result<A
     .bind(note.lane())
     .bind(note.due_at().as_millisecond())
     .bind(note.expires_at.as_millisecond())
+    .bind(note.created_at.as_millisecond())
     .execute(&mut **tx)
     .await?;
     elect(tx, &note.lane()).await?;

@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::{Sqlite, Transaction};
 
-use super::lanes::elect;
+use super::{events, lanes::elect};
 use crate::{
+    breaker,
     config::Rate,
-    store::{Claim, ClaimRequest, StoreError},
+    store::{Claim, ClaimRequest, Job, StoreError},
 };
 
 /// See [`crate::store::Store::claim`].
@@ -38,12 +40,19 @@ pub async fn claim(
 #[derive(sqlx::FromRow)]
 struct Candidate {
     id: i64,
-    due_at: i64,
+    kind: String,
+    note_id: String,
+    event: Option<i64>,
     connection: String,
     lane: String,
-    note_id: String,
     state: String,
+    queued_at: i64,
+    due_at: i64,
     fence: i64,
+    tries: i64,
+    /// Of the connection, in a row.
+    #[sqlx(default)]
+    failures: i64,
 }
 
 /// Lets go of lanes whose unknown head was held long enough.
@@ -65,10 +74,10 @@ async fn overdue(
     request: &ClaimRequest<'_>,
 ) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
-        "SELECT * FROM (SELECT id, due_at, connection, lane, note_id, state, fence FROM deliveries
+        "SELECT * FROM (SELECT * FROM deliveries
                         WHERE lease_until <= $1 AND state IN ('leased', 'sending') LIMIT $2)
          UNION ALL
-         SELECT * FROM (SELECT id, due_at, connection, lane, note_id, state, fence FROM deliveries
+         SELECT * FROM (SELECT * FROM deliveries
                         WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2)
          LIMIT $2",
     )
@@ -96,21 +105,25 @@ async fn ready(
     let now = request.now.as_millisecond();
     let under_way = under_way(tx, now).await?;
     let mut ready = Vec::new();
-    for connection in waiting(tx, now).await? {
+    for (connection, failures) in waiting(tx, now).await? {
         let bounds = (request.bounds)(&connection);
         let busy = under_way.get(&connection).copied().unwrap_or_default();
-        let mut room = bounds.concurrency.saturating_sub(busy).min(limit);
+        // One attempt is enough to see whether a connection that failed works again.
+        let open = breaker::is_open(failures.try_into().unwrap_or(u32::MAX));
+        let concurrency = if open { 1 } else { bounds.concurrency };
+        let mut room = concurrency.saturating_sub(busy).min(limit);
         if let Some(rate) = bounds.rate {
             room = room.min(starts_left(tx, &connection, rate, now).await?);
         }
         let due: Vec<Candidate> = sqlx::query_as(
-            "SELECT id, due_at, connection, lane, note_id, state, fence FROM deliveries
+            "SELECT *, $4 AS failures FROM deliveries
              WHERE head = 1 AND state = 'queued' AND connection = $1 AND due_at <= $2 AND expires_at > $2
              ORDER BY due_at, id LIMIT $3",
         )
         .bind(&connection)
         .bind(now)
         .bind(room as i64)
+        .bind(failures)
         .fetch_all(&mut **tx)
         .await?;
         let tenant = tenant_of(&connection).to_owned();
@@ -124,18 +137,19 @@ fn tenant_of(connection: &str) -> &str {
     connection.split('/').next().unwrap_or_default()
 }
 
-/// Connections with something to send that do not wait: one seek for each, however much there is.
-async fn waiting(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<Vec<String>, StoreError> {
-    let found = sqlx::query_scalar(
+/// Connections with something to send that do not wait, and their failures in a row: one seek for each, however much
+/// there is.
+async fn waiting(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<Vec<(String, i64)>, StoreError> {
+    let found = sqlx::query_as(
         "WITH RECURSIVE each (connection) AS (
             SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
             UNION ALL
             SELECT (SELECT MIN(connection) FROM deliveries
                     WHERE head = 1 AND state = 'queued' AND connection > each.connection)
             FROM each WHERE each.connection IS NOT NULL)
-         SELECT connection FROM each WHERE connection IS NOT NULL
-         AND NOT EXISTS (SELECT 1 FROM connections c
-                         WHERE c.connection = each.connection AND MAX(c.paused_until, c.rate_until) > $1)",
+         SELECT each.connection, COALESCE(c.failures, 0) FROM each
+         LEFT JOIN connections c ON c.connection = each.connection
+         WHERE each.connection IS NOT NULL AND MAX(COALESCE(c.paused_until, 0), COALESCE(c.rate_until, 0)) <= $1",
     )
     .bind(now)
     .fetch_all(&mut **tx)
@@ -241,14 +255,32 @@ async fn lease(
     .await?;
     let note = serde_json::from_str(&doc)?;
     let learned = learned.map(|text| serde_json::from_str::<Value>(&text)).transpose()?;
+    let job = match candidate.kind.as_str() {
+        "tell" => Job::Tell(Box::new(events::one(tx, candidate.event.unwrap_or_default()).await?)),
+        "overdue" => Job::Overdue,
+        "look_up" => Job::LookUp,
+        _ => Job::Send,
+    };
     let interrupted = candidate.state == "sending";
-    sqlx::query("UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1 WHERE id = $1")
-        .bind(candidate.id)
-        .bind(if interrupted { "sending" } else { "leased" })
-        .bind(request.lease_until.as_millisecond())
-        .execute(&mut **tx)
-        .await?;
-    Ok(Claim { delivery: candidate.id, fence: candidate.fence + 1, interrupted, note, learned })
+    sqlx::query(
+        "UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1, tries = tries + 1 WHERE id = $1",
+    )
+    .bind(candidate.id)
+    .bind(if interrupted { "sending" } else { "leased" })
+    .bind(request.lease_until.as_millisecond())
+    .execute(&mut **tx)
+    .await?;
+    Ok(Claim {
+        delivery: candidate.id,
+        fence: candidate.fence + 1,
+        job,
+        queued_at: Timestamp::from_millisecond(candidate.queued_at).unwrap_or(request.now),
+        tries: candidate.tries.try_into().unwrap_or(u32::MAX),
+        interrupted,
+        failures: candidate.failures.try_into().unwrap_or(u32::MAX),
+        note,
+        learned,
+    })
 }
 
 /// One note that cannot be read must not stop all others. It stays in the database for somebody to look at.

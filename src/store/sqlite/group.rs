@@ -3,8 +3,8 @@
 use sqlx::{Acquire, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{accept, write};
-use crate::store::{Acceptance, Change, Claim, NewNote, StoreError};
+use super::{accept, receipts, write};
+use crate::store::{Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError};
 
 /// Changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more would only make
 /// the first one wait.
@@ -23,11 +23,14 @@ pub struct Writer {
 enum Op {
     Accept(Box<NewNote>),
     Write(Box<Claim>, Box<Change>),
+    Finish(Box<Claim>, Box<JobEnd>),
+    Receive(Box<Received>),
 }
 
 #[derive(Clone, Debug)]
 enum Done {
     Accepted(Acceptance),
+    Received(Reception),
     Written,
 }
 
@@ -48,8 +51,19 @@ impl Writer {
     pub async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
         match self.ask(Op::Accept(Box::new(new.clone()))).await? {
             Done::Accepted(acceptance) => Ok(acceptance),
-            Done::Written => Err(gone()),
+            _ => Err(gone()),
         }
+    }
+
+    pub async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
+        match self.ask(Op::Receive(Box::new(received.clone()))).await? {
+            Done::Received(reception) => Ok(reception),
+            _ => Err(gone()),
+        }
+    }
+
+    pub async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
+        self.ask(Op::Finish(Box::new(claim.clone()), Box::new(end.clone()))).await.map(drop)
     }
 
     pub async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
@@ -105,5 +119,7 @@ async fn apply(tx: &mut Transaction<'_, Sqlite>, op: &Op) -> Result<Done, StoreE
     match op {
         Op::Accept(new) => accept::accept(tx, new).await.map(Done::Accepted),
         Op::Write(claim, change) => write::write(tx, claim, change).await.map(|()| Done::Written),
+        Op::Finish(claim, end) => receipts::finish(tx, claim, end).await.map(|()| Done::Written),
+        Op::Receive(received) => receipts::receive(tx, received).await.map(Done::Received),
     }
 }

@@ -2,9 +2,11 @@
 
 mod accept;
 mod claim;
+mod events;
 mod group;
 mod lanes;
 mod read;
+mod receipts;
 mod uploads;
 mod write;
 
@@ -25,9 +27,11 @@ use sqlx::{
 
 use self::group::Writer;
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, ConnectionState, KeyHolder, NewNote, Store, StoreError, Wanted,
+    Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote, Received,
+    Reception, Stall, Store, StoreError, Wanted, WantedEvents,
 };
 use crate::{
+    event::Event,
     id::UploadId,
     note::{Note, NoteId},
     upload::Upload,
@@ -161,9 +165,9 @@ impl Store for SqliteStore {
         Ok(erased)
     }
 
-    async fn cancel(&self, note: &Note) -> Result<bool, StoreError> {
+    async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
-        let canceled = write::cancel(&mut tx, note).await?;
+        let canceled = write::cancel(&mut tx, note, notify).await?;
         tx.commit().await?;
         Ok(canceled)
     }
@@ -177,6 +181,29 @@ impl Store for SqliteStore {
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
         self.group.write(claim, change).await
+    }
+
+    async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
+        self.group.finish(claim, end).await
+    }
+
+    async fn stall(&self, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let stalled = receipts::stall(&mut tx, claim, stall).await?;
+        tx.commit().await?;
+        Ok(stalled)
+    }
+
+    async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
+        self.group.receive(received).await
+    }
+
+    async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
+        events::list(&self.readers, wanted).await
+    }
+
+    async fn last_event(&self, tenant: &str) -> Result<String, StoreError> {
+        events::last(&self.readers, tenant).await
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -244,9 +271,10 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn forget(&self, before: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+    async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
-        let notes_before = before.as_millisecond();
+        events::forget(&mut tx, horizon.events).await?;
+        let notes_before = horizon.notes.as_millisecond();
         // A repetition of their requests would find no note.
         sqlx::query(
             "DELETE FROM idempotency
@@ -267,7 +295,7 @@ impl Store for SqliteStore {
         for sql in
             ["DELETE FROM idempotency WHERE expires_at <= $1", "DELETE FROM learned WHERE expires_at <= $1"]
         {
-            sqlx::query(sql).bind(now.as_millisecond()).execute(&mut *tx).await?;
+            sqlx::query(sql).bind(horizon.now.as_millisecond()).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(notes.rows_affected())

@@ -29,19 +29,31 @@ pub async fn notes(pool: &SqlitePool, wanted: &Wanted<'_>) -> Result<Vec<Note>, 
 pub async fn connections(pool: &SqlitePool, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
     let prefix = connection_key(tenant, "");
     // Compared as text, because names may contain what LIKE takes for a wildcard.
-    let rows: Vec<(String, i64, Option<i64>, Option<String>)> = sqlx::query_as(
-        "SELECT connection, paused_until, seen_at, failure FROM connections
+    let rows: Vec<State> = sqlx::query_as(
+        "SELECT connection, paused_until, seen_at, failure, failures, callback_at FROM connections
          WHERE substr(connection, 1, length($1)) = $1",
     )
     .bind(&prefix)
     .fetch_all(pool)
     .await?;
     let time = |at: i64| Timestamp::from_millisecond(at).ok();
-    let states = rows.into_iter().map(|(connection, paused_until, seen_at, failure)| ConnectionState {
-        connection: connection[prefix.len()..].to_owned(),
-        paused_until: time(paused_until).filter(|_| paused_until > 0),
-        seen_at: seen_at.and_then(time),
-        failure,
+    let states = rows.into_iter().map(|row| ConnectionState {
+        connection: row.connection[prefix.len()..].to_owned(),
+        paused_until: time(row.paused_until).filter(|_| row.paused_until > 0),
+        seen_at: row.seen_at.and_then(time),
+        failure: row.failure,
+        failures: row.failures.try_into().unwrap_or(u32::MAX),
+        callback_at: row.callback_at.and_then(time),
     });
     Ok(states.collect())
+}
+
+#[derive(sqlx::FromRow)]
+struct State {
+    connection: String,
+    paused_until: i64,
+    seen_at: Option<i64>,
+    failure: Option<String>,
+    failures: i64,
+    callback_at: Option<i64>,
 }

@@ -1,0 +1,148 @@
+//! Telling bots: events as Standard Webhooks, one queue with everything else.
+//! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
+
+use std::time::Duration;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::{Method, StatusCode, header};
+use secrecy::ExposeSecret;
+use sha2::Sha256;
+use voicegate_providers::wire::retry_after;
+
+use super::backoff;
+use crate::{
+    config::Webhook,
+    event::Event,
+    gateway::{Gateway, Live},
+    store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
+    view::EventBody,
+};
+
+/// A bot that has not answered by then is told again.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why a bot was not told. Never with the URL, which may hold a token.
+struct NotTold {
+    why: String,
+    retry_after: Option<Duration>,
+}
+
+impl NotTold {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), retry_after: None }
+    }
+}
+
+/// Tells the tenant's webhook of an event, or says when to try again.
+pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
+    let live = gateway.live();
+    let tenant = &event.note.tenant;
+    let now = gateway.clock.now();
+    let Some(webhook) = live.tenants.get(tenant).and_then(|tenant| tenant.webhook.as_ref()) else {
+        return record(gateway, claim, Step::Done, None).await; // nobody wants to know any more
+    };
+    if now >= event.at + backoff::TELLING {
+        tracing::error!(event.id = %event.id, tenant, "event {} was not taken for 24 h and is given up", event.id);
+        return record(gateway, claim, Step::Done, None).await;
+    }
+    let told = post(gateway, &live, webhook, event).await;
+    let (step, health) = match told {
+        Ok(()) => (Step::Done, Health::Works),
+        Err(NotTold { why, retry_after }) => {
+            tracing::warn!(event.id = %event.id, tenant, tries = claim.tries + 1, "event {} was not taken: {why}", event.id);
+            let wait = backoff::wait(claim.tries + 1, retry_after, rand::random());
+            let at = (gateway.clock.now() + wait).min(event.at + backoff::TELLING);
+            (Step::Retry { at, pause_connection_until: None }, Health::Fails(why))
+        }
+    };
+    record(gateway, claim, step, Some((connection_key(tenant, EVENTS), health))).await;
+}
+
+async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(String, Health)>) {
+    let end = JobEnd { step, health, now: gateway.clock.now() };
+    match gateway.store.finish(claim, &end).await {
+        // Erased in the meantime, or taken over.
+        Ok(()) | Err(StoreError::LeaseLost) => {}
+        Err(error) => {
+            tracing::error!(%error, "the telling of an event could not be recorded; it is told again")
+        }
+    }
+}
+
+async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) -> Result<(), NotTold> {
+    let body =
+        serde_json::to_string(&EventBody::from(event)).map_err(|_| NotTold::new("it cannot be written"))?;
+    let timestamp = gateway.clock.now().as_second();
+    let request = live
+        .fetcher
+        .client()
+        .request(Method::POST, webhook.url.clone())
+        .map_err(|why| NotTold::new(format!("the webhook's address is not allowed: {why}")))?
+        .timeout(PATIENCE)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("webhook-id", event.id.to_string())
+        .header("webhook-timestamp", timestamp)
+        .header("webhook-signature", signatures(webhook, &event.id.to_string(), timestamp, &body))
+        .body(body);
+    let answer = request.send().await.map_err(|error| NotTold::new(unreachable(&error)))?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let why = match status {
+        StatusCode::GONE => "the bot answered 410: nobody listens there any more".to_owned(),
+        status if status.is_redirection() => {
+            format!("the bot answered {}; redirects are not followed", status.as_u16())
+        }
+        status => format!("the bot answered {}", status.as_u16()),
+    };
+    Err(NotTold { why, retry_after: retry_after(answer.headers(), gateway.clock.now()) })
+}
+
+fn unreachable(error: &reqwest::Error) -> String {
+    let why = if error.is_timeout() {
+        "the bot did not answer in time"
+    } else if voicegate_providers::guard::GuardedClient::refused_by_address(error) {
+        "the webhook's address is not allowed; see fetch.allow_networks"
+    } else if error.is_connect() {
+        "the bot's server cannot be reached"
+    } else {
+        "the connection to the bot broke off"
+    };
+    why.to_owned()
+}
+
+/// One signature for each secret, so that a bot may exchange its own while events keep coming.
+fn signatures(webhook: &Webhook, id: &str, timestamp: i64, body: &str) -> String {
+    let signed = format!("{id}.{timestamp}.{body}");
+    let one = |key: &[u8]| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+        mac.update(signed.as_bytes());
+        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+    };
+    let all: Vec<_> = webhook.keys.iter().map(|key| one(key.expose_secret())).collect();
+    all.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretSlice;
+
+    use super::*;
+
+    /// The example of the specification's own libraries.
+    #[test]
+    fn signatures_are_those_of_the_specification() {
+        let key = |text: &str| SecretSlice::from(BASE64_STANDARD.decode(text).expect("base64"));
+        let webhook = Webhook {
+            url: "https://bot.example/".parse().expect("a URL"),
+            keys: vec![key("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), key("AAAA")],
+        };
+        let signed =
+            signatures(&webhook, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, "{\"test\": 2432232314}");
+        let (first, second) = signed.split_once(' ').expect("two");
+        assert_eq!(first, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert!(second.starts_with("v1,") && second != first);
+    }
+}

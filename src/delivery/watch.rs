@@ -1,0 +1,139 @@
+//! Where a provider says nothing: receipts that do not come, and sends of which nobody knows the outcome.
+
+use std::time::Duration;
+
+use voicegate_providers::{Context, Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
+
+use crate::{
+    gateway::Gateway,
+    note::{Note, Status},
+    store::{Claim, JobEnd, Received, Stall, Step, StoreError},
+};
+
+/// When the provider is first asked about an unknown outcome; its records need a moment.
+pub const FIRST_LOOK: Duration = Duration::from_secs(2);
+
+/// When it is asked again, counted from the look before. After that only a receipt can tell.
+const LOOKS: [Duration; 6] = [
+    Duration::from_secs(5),
+    Duration::from_secs(20),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(60 * 60),
+    Duration::from_secs(6 * 60 * 60),
+];
+
+/// The `ack_deadline` of a note has passed.
+pub async fn overdue(gateway: &Gateway, claim: &Claim) {
+    let result = judge_overdue(gateway, claim).await;
+    report(claim, "deadline", result);
+}
+
+async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
+    let note = &claim.note;
+    let connection = &note.current().connection;
+    let states = gateway.store.connections(&note.tenant).await?;
+    // Callbacks that never came say something about the set-up at the provider, and nothing about this note.
+    if !states.iter().any(|state| state.connection == *connection && state.callback_at.is_some()) {
+        return gateway.store.finish(claim, &done(gateway)).await;
+    }
+    let why = "a note was accepted and no receipt came within ack_deadline; \
+               see whether the provider still calls back (voicegate callbacks status)";
+    let stall = Stall {
+        now: gateway.clock.now(),
+        notify: gateway.live().notifies(&note.tenant),
+        why: why.to_owned(),
+    };
+    if gateway.store.stall(claim, &stall).await? {
+        tracing::warn!(note.id = %note.id, tenant = note.tenant, connection, "note {} is stalled", note.id);
+        gateway.changed(note.id);
+    }
+    Ok(())
+}
+
+/// Asks the provider about a note whose outcome is unknown.
+pub async fn look_up(gateway: &Gateway, claim: &Claim) {
+    let result = ask(gateway, claim).await;
+    report(claim, "look-up", result);
+}
+
+async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
+    let note = &claim.note;
+    if note.status == Status::Unknown
+        && let Some(receipt) = find(gateway, note).await
+    {
+        let connection = &note.current().connection;
+        let received = Received {
+            tenant: note.tenant.clone(),
+            connection: connection.clone(),
+            id: format!("look-up {} {}", note.id, receipt.message_id),
+            receipts: vec![receipt],
+            now: gateway.clock.now(),
+            notify: gateway.live().notifies(&note.tenant),
+        };
+        gateway.store.receive(&received).await?;
+        tracing::info!(note.id = %note.id, tenant = note.tenant, connection, "note {} was found at the provider", note.id);
+        gateway.changed(note.id);
+        // The job went with the note's being known.
+        return Ok(());
+    }
+    let again = LOOKS.get(claim.tries as usize).filter(|_| note.status == Status::Unknown);
+    let end = match again {
+        Some(wait) => {
+            let at = gateway.clock.now() + *wait;
+            JobEnd { step: Step::Retry { at, pause_connection_until: None }, ..done(gateway) }
+        }
+        None => done(gateway),
+    };
+    gateway.store.finish(claim, &end).await
+}
+
+/// What the provider's records say, if they know the note.
+async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
+    let live = gateway.live();
+    let connection = live.connection(&note.tenant, &note.current().connection)?;
+    let now = gateway.clock.now();
+    let cx = Context {
+        http: live.http.clone(),
+        guarded: live.fetcher.client().clone(),
+        now,
+        timeout: connection.timeout,
+    };
+    let doubtful = Doubtful {
+        to: parse_recipient(&note.current().to).ok()?,
+        marks: note.marks.clone(),
+        dispatched_at: note.dispatched_at?,
+    };
+    match tokio::time::timeout(live.prepare_limit(connection), connection.provider.look_up(&cx, &doubtful))
+        .await
+    {
+        Ok(Ok(LookUp::Found(accepted))) => Some(Receipt {
+            message_id: accepted.message_id,
+            mark: Some(note.id.to_string()),
+            status: ReceiptStatus::Accepted,
+            at: now,
+            failure: None,
+            trace: accepted.trace,
+        }),
+        Ok(Ok(LookUp::NotSeen)) => None,
+        Ok(Err(error)) => {
+            tracing::warn!(note.id = %note.id, connection = connection.name, %error, "a look-up failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn done(gateway: &Gateway) -> JobEnd {
+    JobEnd { step: Step::Done, health: None, now: gateway.clock.now() }
+}
+
+fn report(claim: &Claim, what: &str, result: Result<(), StoreError>) {
+    match result {
+        // The note became known in the meantime, and with that the job is gone.
+        Ok(()) | Err(StoreError::LeaseLost) => {}
+        Err(error) => {
+            tracing::error!(note.id = %claim.note.id, %error, "a {what} could not be recorded; it is taken up again");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Events: what became of a note, one for each change that a bot may care about.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    id::EventId,
+    note::{Note, Status},
+};
+
+/// What happened to a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+pub enum EventKind {
+    #[serde(rename = "voice.accepted")]
+    Accepted,
+    #[serde(rename = "voice.sent")]
+    Sent,
+    #[serde(rename = "voice.delivered")]
+    Delivered,
+    #[serde(rename = "voice.read")]
+    Read,
+    #[serde(rename = "voice.played")]
+    Played,
+    #[serde(rename = "voice.failed")]
+    Failed,
+    #[serde(rename = "voice.expired")]
+    Expired,
+    #[serde(rename = "voice.canceled")]
+    Canceled,
+    #[serde(rename = "voice.unknown")]
+    Unknown,
+    /// Accepted long ago, and no receipt came.
+    #[serde(rename = "voice.stalled")]
+    Stalled,
+}
+
+impl EventKind {
+    const ALL: [(Self, &'static str); 10] = [
+        (Self::Accepted, "voice.accepted"),
+        (Self::Sent, "voice.sent"),
+        (Self::Delivered, "voice.delivered"),
+        (Self::Read, "voice.read"),
+        (Self::Played, "voice.played"),
+        (Self::Failed, "voice.failed"),
+        (Self::Expired, "voice.expired"),
+        (Self::Canceled, "voice.canceled"),
+        (Self::Unknown, "voice.unknown"),
+        (Self::Stalled, "voice.stalled"),
+    ];
+
+    /// The event of a note's arrival at `status`; the steps on its way there are none.
+    pub fn of(status: Status) -> Option<Self> {
+        match status {
+            Status::Queued | Status::Processing | Status::Sending => None,
+            Status::Accepted => Some(Self::Accepted),
+            Status::Sent => Some(Self::Sent),
+            Status::Delivered => Some(Self::Delivered),
+            Status::Read => Some(Self::Read),
+            Status::Played => Some(Self::Played),
+            Status::Failed => Some(Self::Failed),
+            Status::Expired => Some(Self::Expired),
+            Status::Canceled => Some(Self::Canceled),
+            Status::Unknown => Some(Self::Unknown),
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An event as stored: the note as it was then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    pub id: EventId,
+    /// Where it is among all events of its tenant, in the store's own spelling: `Last-Event-ID`.
+    pub position: String,
+    pub kind: EventKind,
+    pub at: Timestamp,
+    pub note: Note,
+}

@@ -1,0 +1,92 @@
+//! What a provider's later word makes of a note. Receipts come late, twice and out of order; the note only gets nearer
+//! to the truth.
+
+use jiff::Timestamp;
+use voicegate_providers::{Receipt, ReceiptStatus};
+
+use super::{Note, Status};
+use crate::problem::Problem;
+
+impl Status {
+    /// How far a note has come at a provider; higher ranks replace lower ones.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Queued | Self::Processing | Self::Sending | Self::Canceled | Self::Expired => 0,
+            Self::Unknown => 1,
+            Self::Accepted => 2,
+            Self::Sent => 3,
+            // What was sent may fail, and what failed may arrive all the same.
+            Self::Failed => 4,
+            Self::Delivered => 5,
+            Self::Read => 6,
+            Self::Played => 7,
+        }
+    }
+}
+
+impl Note {
+    /// Takes in what the provider said; whether that changed anything. A note whose outcome was unknown, or that was
+    /// about to be repeated because of that, is known by it.
+    pub fn receive(&mut self, receipt: &Receipt, now: Timestamp) -> bool {
+        let before =
+            (self.status, self.sent_at, self.delivered_at, self.read_at, self.played_at, self.stalled);
+        self.date(receipt);
+        let status = match receipt.status {
+            ReceiptStatus::Accepted => Status::Accepted,
+            ReceiptStatus::Sent => Status::Sent,
+            ReceiptStatus::Delivered => Status::Delivered,
+            ReceiptStatus::Read => Status::Read,
+            ReceiptStatus::Played => Status::Played,
+            ReceiptStatus::Failed => Status::Failed,
+        };
+        // One copy of a note that is repeated has failed; another one may not.
+        let of_another = self.status.rank() == 0
+            || self.provider_message_id.as_ref().is_some_and(|id| *id != receipt.message_id);
+        if status.rank() > self.status.rank() && !(status == Status::Failed && of_another) {
+            self.raise(status, receipt);
+        }
+        let after =
+            (self.status, self.sent_at, self.delivered_at, self.read_at, self.played_at, self.stalled);
+        if before != after {
+            self.updated_at = now.max(self.updated_at);
+        }
+        before != after
+    }
+
+    fn raise(&mut self, status: Status, receipt: &Receipt) {
+        self.status = status;
+        self.next_attempt_at = None;
+        if status == Status::Failed {
+            self.error = Some(failed(receipt).of_note(self.id));
+            return;
+        }
+        self.error = None;
+        self.accepted_at = self.accepted_at.or(Some(receipt.at));
+        self.provider_message_id.get_or_insert_with(|| receipt.message_id.clone());
+        if status.rank() > Status::Accepted.rank() {
+            self.stalled = false;
+        }
+    }
+
+    /// The first word about each step is kept.
+    fn date(&mut self, receipt: &Receipt) {
+        let place = match receipt.status {
+            ReceiptStatus::Accepted | ReceiptStatus::Failed => return,
+            ReceiptStatus::Sent => &mut self.sent_at,
+            ReceiptStatus::Delivered => &mut self.delivered_at,
+            ReceiptStatus::Read => &mut self.read_at,
+            ReceiptStatus::Played => &mut self.played_at,
+        };
+        place.get_or_insert(receipt.at);
+    }
+}
+
+fn failed(receipt: &Receipt) -> Problem {
+    let detail = "the provider took the note and could not deliver it";
+    let mut problem = Problem::new("provider_rejected", detail).stage("receipt");
+    if let Some(failure) = &receipt.failure {
+        problem.detail.clone_from(&failure.detail);
+        problem.provider = Some(failure.upstream.clone());
+    }
+    problem
+}

@@ -1,0 +1,260 @@
+//! What providers say afterwards, matched to the notes that it is about.
+
+use jiff::Timestamp;
+use sqlx::{Sqlite, Transaction};
+use voicegate_providers::Receipt;
+
+use super::{
+    events,
+    lanes::elect,
+    write::{Saving, heard_of, save},
+};
+use crate::{
+    event::EventKind,
+    note::{Note, NoteId, Status},
+    store::{Claim, JobEnd, Received, Reception, Stall, Step, StoreError, connection_key},
+};
+
+/// See [`crate::store::Store::receive`].
+pub async fn receive(tx: &mut Transaction<'_, Sqlite>, received: &Received) -> Result<Reception, StoreError> {
+    let connection = connection_key(&received.tenant, &received.connection);
+    let fresh = sqlx::query("INSERT OR IGNORE INTO callbacks (connection, id, at) VALUES ($1, $2, $3)")
+        .bind(&connection)
+        .bind(&received.id)
+        .bind(received.now.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    if fresh.rows_affected() == 0 {
+        return Ok(Reception { duplicate: true, ..Reception::default() });
+    }
+    sqlx::query(
+        "INSERT INTO connections (connection, callback_at) VALUES ($1, $2)
+         ON CONFLICT (connection) DO UPDATE SET callback_at = excluded.callback_at",
+    )
+    .bind(&connection)
+    .bind(received.now.as_millisecond())
+    .execute(&mut **tx)
+    .await?;
+    let mut reception = Reception::default();
+    for receipt in &received.receipts {
+        match addressee(tx, &connection, receipt).await? {
+            Some(note) if !is_under_way(tx, note.id).await? => {
+                let id = note.id;
+                if apply(tx, note, receipt, received.now, received.notify).await? {
+                    reception.changed.push(id);
+                }
+            }
+            // Whoever holds the note's lease takes it in when the attempt has ended.
+            found => {
+                park(tx, &connection, receipt, received.now).await?;
+                reception.unmatched += usize::from(found.is_none());
+            }
+        }
+    }
+    Ok(reception)
+}
+
+/// Takes in what came for a note before its names were known, or while it was under way.
+pub async fn take_early(
+    tx: &mut Transaction<'_, Sqlite>,
+    note: &Note,
+    connection: &str,
+    now: Timestamp,
+    notify: bool,
+) -> Result<(), StoreError> {
+    let docs: Vec<String> = sqlx::query_scalar(
+        "DELETE FROM early_receipts WHERE id IN (
+            SELECT e.id FROM messages m
+            JOIN early_receipts e ON e.connection = m.connection AND e.message_id = m.name
+            WHERE m.note_id = $1 AND m.connection = $2
+            UNION
+            SELECT e.id FROM messages m
+            JOIN early_receipts e ON e.connection = m.connection AND e.mark = m.name
+            WHERE m.note_id = $1 AND m.connection = $2)
+         RETURNING doc",
+    )
+    .bind(note.id.to_string())
+    .bind(connection)
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut latest = note.clone();
+    for doc in docs {
+        let receipt: Receipt = serde_json::from_str(&doc)?;
+        apply(tx, latest.clone(), &receipt, now, notify).await?;
+        latest.receive(&receipt, now);
+    }
+    Ok(())
+}
+
+/// The note that a receipt is about.
+async fn addressee(
+    tx: &mut Transaction<'_, Sqlite>,
+    connection: &str,
+    receipt: &Receipt,
+) -> Result<Option<Note>, StoreError> {
+    let doc: Option<String> = sqlx::query_scalar(
+        "SELECT n.doc FROM messages m JOIN notes n ON n.id = m.note_id
+         WHERE m.connection = $1 AND m.name IN ($2, $3) ORDER BY m.name = $2 DESC LIMIT 1",
+    )
+    .bind(connection)
+    .bind(&receipt.message_id)
+    .bind(&receipt.mark)
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
+}
+
+async fn is_under_way(tx: &mut Transaction<'_, Sqlite>, note: NoteId) -> Result<bool, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state IN ('leased', 'sending')",
+    )
+    .bind(note.to_string())
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(found.is_some())
+}
+
+async fn park(
+    tx: &mut Transaction<'_, Sqlite>,
+    connection: &str,
+    receipt: &Receipt,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO early_receipts (connection, message_id, mark, at, doc) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(connection)
+    .bind(&receipt.message_id)
+    .bind(&receipt.mark)
+    .bind(now.as_millisecond())
+    .bind(serde_json::to_string(receipt)?)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Lets the note take in the receipt; whether that changed anything.
+async fn apply(
+    tx: &mut Transaction<'_, Sqlite>,
+    mut note: Note,
+    receipt: &Receipt,
+    now: Timestamp,
+    notify: bool,
+) -> Result<bool, StoreError> {
+    if !note.receive(receipt, now) {
+        return Ok(false);
+    }
+    // Found by a mark, it is known by its id from now on.
+    name(tx, &note, std::iter::once(receipt.message_id.as_str())).await?;
+    // A note that waits to be repeated stays in the queue until the provider says that it has it.
+    let ended = note.status.is_ended();
+    save(tx, &note, Saving { ended, notify }).await?;
+    if ended {
+        let lane: Option<String> = sqlx::query_scalar(
+            "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state IN ('queued', 'held')
+             RETURNING lane",
+        )
+        .bind(note.id.to_string())
+        .fetch_optional(&mut **tx)
+        .await?;
+        if let Some(lane) = lane {
+            elect(tx, &lane).await?;
+        }
+        let known = if note.status == Status::Accepted { "" } else { "overdue" };
+        sqlx::query("DELETE FROM deliveries WHERE note_id = $1 AND kind IN ('look_up', $2)")
+            .bind(note.id.to_string())
+            .bind(known)
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(true)
+}
+
+/// See [`crate::store::Store::finish`].
+pub async fn finish(tx: &mut Transaction<'_, Sqlite>, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
+    let due = match end.step {
+        Step::Retry { at, .. } => Some(at),
+        _ => None,
+    };
+    match due {
+        Some(due) => {
+            let kept = sqlx::query(
+                "UPDATE deliveries SET state = 'queued', due_at = $3, lease_until = NULL
+                 WHERE id = $1 AND fence = $2",
+            )
+            .bind(claim.delivery)
+            .bind(claim.fence)
+            .bind(due.as_millisecond())
+            .execute(&mut **tx)
+            .await?;
+            if kept.rows_affected() == 0 {
+                return Err(StoreError::LeaseLost);
+            }
+        }
+        None => done(tx, claim).await?,
+    }
+    match &end.health {
+        Some((connection, health)) => heard_of(tx, connection, health, end.now).await,
+        None => Ok(()),
+    }
+}
+
+/// See [`crate::store::Store::stall`].
+pub async fn stall(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    stall: &Stall,
+) -> Result<bool, StoreError> {
+    done(tx, claim).await?;
+    let doc: String = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
+        .bind(claim.note.id.to_string())
+        .fetch_one(&mut **tx)
+        .await?;
+    let mut note: Note = serde_json::from_str(&doc)?;
+    if note.status != Status::Accepted || note.stalled {
+        return Ok(false);
+    }
+    note.stalled = true;
+    note.updated_at = stall.now;
+    save(tx, &note, Saving { ended: true, notify: stall.notify }).await?;
+    events::add(tx, &note, EventKind::Stalled, stall.now, stall.notify).await?;
+    // Shown, and no reason to send nothing more: what was sent may well arrive.
+    sqlx::query(
+        "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)
+         ON CONFLICT (connection) DO UPDATE SET seen_at = excluded.seen_at, failure = excluded.failure",
+    )
+    .bind(connection_key(&note.tenant, &note.current().connection))
+    .bind(stall.now.as_millisecond())
+    .bind(&stall.why)
+    .execute(&mut **tx)
+    .await?;
+    Ok(true)
+}
+
+async fn done(tx: &mut Transaction<'_, Sqlite>, claim: &Claim) -> Result<(), StoreError> {
+    let lane: Option<String> =
+        sqlx::query_scalar("DELETE FROM deliveries WHERE id = $1 AND fence = $2 RETURNING lane")
+            .bind(claim.delivery)
+            .bind(claim.fence)
+            .fetch_optional(&mut **tx)
+            .await?;
+    elect(tx, &lane.ok_or(StoreError::LeaseLost)?).await
+}
+
+/// Remembers by which names the provider knows a note's message.
+pub async fn name(
+    tx: &mut Transaction<'_, Sqlite>,
+    note: &Note,
+    names: impl Iterator<Item = &str>,
+) -> Result<(), StoreError> {
+    let connection = connection_key(&note.tenant, &note.current().connection);
+    for name in names {
+        sqlx::query("INSERT OR REPLACE INTO messages (connection, name, note_id) VALUES ($1, $2, $3)")
+            .bind(&connection)
+            .bind(name)
+            .bind(note.id.to_string())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Events, and what bots are told. Clauses of the same contract.
+
+use voicegate::{
+    event::{Event, EventKind},
+    note::{NoteId, Status},
+    store::{Change, Claim, EVENTS, Health, Job, JobEnd, Step, WantedEvents, connection_key},
+};
+
+use crate::queue::{Any, accept, after, claim, horizon, new_note, retry, start, write};
+
+/// Events behind a position.
+pub async fn events(store: &Any, note: Option<NoteId>, after: Option<&str>) -> Vec<Event> {
+    let wanted = WantedEvents { tenant: "t", note, after, limit: 100 };
+    store.events(&wanted).await.expect("events")
+}
+
+pub fn kinds(events: &[Event]) -> Vec<EventKind> {
+    events.iter().map(|event| event.kind).collect()
+}
+
+/// Changes a leased note's status.
+async fn change(store: &Any, claim: &Claim, status: Status, step: Step, notify: bool) {
+    let mut note = claim.note.clone();
+    note.status = status;
+    note.updated_at = after(1);
+    store.write(claim, &Change { notify, ..Change::new(note, step) }).await.expect("written");
+}
+
+fn told(claims: &[Claim]) -> Vec<EventKind> {
+    let event = |claim: &Claim| match &claim.job {
+        Job::Tell(event) => Some(event.kind),
+        _ => None,
+    };
+    claims.iter().filter_map(event).collect()
+}
+
+pub async fn every_change_that_matters_is_one_event(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    let claims = claim(&store, start()).await;
+    change(&store, &claims[0], Status::Processing, Step::Progress, false).await;
+    change(&store, &claims[0], Status::Sending, Step::Dispatching, false).await;
+    assert_eq!(kinds(&events(&store, None, None).await), []);
+    change(&store, &claims[0], Status::Queued, retry(after(5)), false).await;
+    let claims = claim(&store, after(5)).await;
+    change(&store, &claims[0], Status::Failed, Step::Done, false).await;
+    let happened = events(&store, Some(id), None).await;
+    assert_eq!(kinds(&happened), [EventKind::Failed]);
+    assert_eq!((happened[0].note.id, happened[0].note.status), (id, Status::Failed));
+    assert_eq!(happened[0].at, after(1), "when the note changed");
+    let new = new_note("t", "a", "+2", start());
+    store.accept(&new).await.expect("accepted");
+    let mut canceled = new.note.clone();
+    canceled.status = Status::Canceled;
+    assert!(store.cancel(&canceled, false).await.expect("canceled"));
+    assert_eq!(kinds(&events(&store, None, None).await), [EventKind::Failed, EventKind::Canceled]);
+    assert!(claim(&store, after(60)).await.is_empty(), "nobody is to be told");
+    let foreign = WantedEvents { tenant: "u", note: Some(id), after: None, limit: 100 };
+    assert!(store.events(&foreign).await.expect("events").is_empty());
+}
+
+pub async fn a_bot_is_told_of_one_notes_events_in_order(store: Any) {
+    for recipient in ["+1", "+2"] {
+        accept(&store, "a", recipient).await;
+    }
+    let sends = claim(&store, start()).await;
+    for send in &sends {
+        change(&store, send, Status::Unknown, retry(start()), true).await;
+    }
+    for send in claim(&store, start()).await.iter().filter(|claim| matches!(claim.job, Job::Send)) {
+        change(&store, send, Status::Accepted, Step::Done, true).await;
+    }
+    let first = claim(&store, after(2)).await;
+    assert_eq!(told(&first), [EventKind::Unknown; 2], "the second event of each waits behind its first");
+    let first = claim(&store, after(120)).await;
+    assert_eq!(told(&first), [EventKind::Unknown; 2], "leases that ran out");
+    let key = connection_key("t", EVENTS);
+    let end = |step, health| JobEnd { step, health: Some((key.clone(), health)), now: after(120) };
+    store.finish(&first[0], &end(Step::Done, Health::Works)).await.expect("told");
+    store
+        .finish(&first[1], &end(retry(after(150)), Health::Fails("no answer".to_owned())))
+        .await
+        .expect("noted");
+    let next = claim(&store, after(121)).await;
+    assert_eq!(told(&next), [EventKind::Accepted], "of the note whose first event was taken");
+    assert_eq!(next[0].note.id, first[0].note.id);
+    let again = claim(&store, after(150)).await;
+    assert_eq!((told(&again), again[0].tries), (vec![EventKind::Unknown], 2));
+    let (Job::Tell(once), Job::Tell(twice)) = (&first[1].job, &again[0].job) else { panic!("tellings") };
+    assert_eq!(once.id, twice.id, "a bot knows the repetition by its id");
+    assert!(store.finish(&first[1], &end(Step::Done, Health::Works)).await.is_err(), "an old lease");
+    let states = store.connections("t").await.expect("states");
+    let state = states.iter().find(|state| state.connection == EVENTS).expect("the web hook");
+    assert_eq!((state.failures, state.failure.as_deref()), (1, Some("no answer")));
+}
+
+pub async fn events_are_read_on_from_any_position(store: Any) {
+    let beginning = store.last_event("t").await.expect("a position");
+    for recipient in ["+1", "+2", "+3"] {
+        accept(&store, "a", recipient).await;
+    }
+    for send in &claim(&store, start()).await {
+        change(&store, send, Status::Failed, Step::Done, false).await;
+    }
+    let all = events(&store, None, None).await;
+    assert_eq!(all, events(&store, None, Some(&beginning)).await);
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[1..], events(&store, None, Some(&all[0].position)).await);
+    assert_eq!(all[2].position, store.last_event("t").await.expect("a position"));
+    assert!(events(&store, None, Some(&all[2].position)).await.is_empty());
+    let nonsense = WantedEvents { tenant: "t", note: None, after: Some("yesterday"), limit: 1 };
+    assert!(store.events(&nonsense).await.is_err());
+}
+
+pub async fn an_erased_note_leaves_no_events(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    let send = &claim(&store, start()).await[0];
+    change(&store, send, Status::Failed, Step::Done, true).await;
+    let note = store.note(id, None).await.expect("an answer").expect("the note");
+    assert!(store.erase(&note.erased(), &[]).await.expect("erased"), "although its bot was not told yet");
+    assert!(events(&store, None, None).await.is_empty());
+    assert!(claim(&store, after(60)).await.is_empty());
+}
+
+pub async fn old_events_are_forgotten_unless_still_to_be_told(store: Any) {
+    for (recipient, notify) in [("+1", true), ("+2", false)] {
+        accept(&store, "a", recipient).await;
+        let sends = claim(&store, start()).await;
+        let send = sends.iter().find(|claim| matches!(claim.job, Job::Send)).expect("a send");
+        change(&store, send, Status::Failed, Step::Done, notify).await;
+    }
+    store.forget(&horizon(after(100))).await.expect("forgotten");
+    let left = events(&store, None, None).await;
+    assert_eq!(left.len(), 1);
+    let told = claim(&store, after(100)).await;
+    assert_eq!(told[0].note.id, left[0].note.id);
+    store.finish(&told[0], &JobEnd { step: Step::Done, health: None, now: after(100) }).await.expect("told");
+    store.forget(&horizon(after(100))).await.expect("forgotten");
+    assert!(events(&store, None, None).await.is_empty());
+}
+
+pub async fn a_connection_that_fails_again_and_again_is_paused_and_tried_by_one(store: Any) {
+    for recipient in 0..8 {
+        accept(&store, "a", &format!("+{recipient}")).await;
+    }
+    let key = connection_key("t", "a");
+    let sends = claim(&store, start()).await;
+    assert_eq!((sends.len(), sends[0].failures), (8, 0));
+    for send in &sends[..5] {
+        let mut note = send.note.clone();
+        note.updated_at = start();
+        let health = Some((key.clone(), Health::Fails("down".to_owned())));
+        let change = Change { health, ..Change::new(note, retry(start())) };
+        store.write(send, &change).await.expect("written");
+    }
+    for send in &sends[5..] {
+        write(&store, send, retry(start())).await.expect("written");
+    }
+    assert!(claim(&store, after(1)).await.is_empty(), "paused");
+    let tried = claim(&store, after(5)).await;
+    assert_eq!((tried.len(), tried[0].failures), (1, 5), "one attempt shows whether it works again");
+    let mut note = tried[0].note.clone();
+    note.updated_at = after(5);
+    let health = Some((key, Health::Works));
+    store.write(&tried[0], &Change { health, ..Change::new(note, Step::Done) }).await.expect("written");
+    let rest = claim(&store, after(5)).await;
+    assert_eq!((rest.len(), rest[0].failures), (7, 0));
+}

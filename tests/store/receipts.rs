@@ -1,0 +1,188 @@
+//! What providers say afterwards. Clauses of the same contract.
+
+use jiff::Timestamp;
+use voicegate::{
+    event::EventKind,
+    note::{Note, NoteId, Status},
+    store::{Change, Claim, Job, JobEnd, Received, Reception, Stall, Step},
+};
+use voicegate_providers::{Receipt, ReceiptStatus};
+
+use crate::{
+    events::{events, kinds},
+    queue::{Any, accept, after, claim, retry, start, write},
+};
+
+fn receipt(message: &str, status: ReceiptStatus) -> Receipt {
+    let (mark, failure, trace) = (None, None, None);
+    Receipt { message_id: message.to_owned(), mark, status, at: after(3), failure, trace }
+}
+
+fn callback(id: &str, connection: &str, receipts: Vec<Receipt>) -> Received {
+    Received {
+        tenant: "t".to_owned(),
+        connection: connection.to_owned(),
+        id: id.to_owned(),
+        receipts,
+        now: after(4),
+        notify: false,
+    }
+}
+
+async fn receive(store: &Any, id: &str, receipt: Receipt) -> Reception {
+    store.receive(&callback(id, "a", vec![receipt])).await.expect("received")
+}
+
+async fn read(store: &Any, id: NoteId) -> Note {
+    store.note(id, None).await.expect("an answer").expect("the note")
+}
+
+/// The provider takes a leased note under this id.
+async fn taken(store: &Any, claim: &Claim, message: &str) {
+    let mut note = claim.note.clone();
+    (note.status, note.updated_at) = (Status::Accepted, after(2));
+    note.provider_message_id = Some(message.to_owned());
+    store.write(claim, &Change::new(note, Step::Done)).await.expect("written");
+}
+
+/// Leased, and the visible request is about to be made, known by this mark.
+async fn dispatching(store: &Any, now: Timestamp, mark: &str) -> Claim {
+    let mut claim = claim(store, now).await.remove(0);
+    claim.note.status = Status::Sending;
+    claim.note.marks = vec![mark.to_owned()];
+    write(store, &claim, Step::Dispatching).await.expect("written");
+    claim
+}
+
+async fn unknown(store: &Any, claim: &Claim, step: Step) {
+    let mut note = claim.note.clone();
+    note.status = if matches!(step, Step::Hold { .. }) { Status::Unknown } else { Status::Queued };
+    note.updated_at = after(2);
+    store.write(claim, &Change::new(note, step)).await.expect("written");
+}
+
+pub async fn a_receipt_raises_the_note_and_a_replay_changes_nothing(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    taken(&store, &claim(&store, start()).await[0], "m1").await;
+    let first = receive(&store, "c1", receipt("m1", ReceiptStatus::Delivered)).await;
+    assert_eq!(first, Reception { changed: vec![id], ..Reception::default() });
+    let replay = receive(&store, "c1", receipt("m1", ReceiptStatus::Played)).await;
+    assert!(replay.duplicate && replay.changed.is_empty());
+    let late = receive(&store, "c2", receipt("m1", ReceiptStatus::Sent)).await;
+    assert_eq!(late.changed, [id], "that it was sent is known now");
+    let note = read(&store, id).await;
+    assert_eq!(
+        (note.status, note.delivered_at, note.sent_at),
+        (Status::Delivered, Some(after(3)), Some(after(3)))
+    );
+    assert_eq!(kinds(&events(&store, None, None).await), [EventKind::Accepted, EventKind::Delivered]);
+    assert_eq!(store.connections("t").await.expect("states")[0].callback_at, Some(after(4)));
+}
+
+pub async fn a_receipt_before_its_message_has_a_name_waits_for_it(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    let early = receive(&store, "c1", receipt("m1", ReceiptStatus::Delivered)).await;
+    assert_eq!(early, Reception { unmatched: 1, ..Reception::default() });
+    taken(&store, &claim(&store, start()).await[0], "m1").await;
+    assert_eq!(read(&store, id).await.status, Status::Delivered);
+    assert_eq!(kinds(&events(&store, None, None).await), [EventKind::Accepted, EventKind::Delivered]);
+}
+
+pub async fn a_receipt_while_the_note_is_under_way_is_taken_in_afterwards(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    let send = dispatching(&store, start(), "file-7").await;
+    let told = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
+    assert!(receive(&store, "c1", told).await.changed.is_empty(), "whoever sends it has the say");
+    assert_eq!(read(&store, id).await.status, Status::Sending);
+    taken(&store, &send, "m1").await;
+    assert_eq!(read(&store, id).await.status, Status::Sent);
+}
+
+pub async fn a_receipt_resolves_an_unknown_and_lets_go_of_its_lane(store: Any) {
+    let first = accept(&store, "a", "+1").await;
+    let second = accept(&store, "a", "+1").await;
+    let send = dispatching(&store, start(), "file-7").await;
+    unknown(&store, &send, Step::Hold { until: after(1000) }).await;
+    assert!(claim(&store, after(5)).await.is_empty(), "held");
+    let told = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
+    assert_eq!(receive(&store, "c1", told).await.changed, [first]);
+    let note = read(&store, first).await;
+    assert_eq!((note.status, note.provider_message_id.as_deref()), (Status::Sent, Some("m1")));
+    assert_eq!(claim(&store, after(5)).await[0].note.id, second);
+    assert_eq!(
+        receive(&store, "c2", receipt("m1", ReceiptStatus::Read)).await.changed,
+        [first],
+        "by its id now"
+    );
+}
+
+pub async fn a_receipt_of_another_connection_is_none_of_this_note(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    taken(&store, &claim(&store, start()).await[0], "m1").await;
+    let foreign = callback("c1", "b", vec![receipt("m1", ReceiptStatus::Played)]);
+    assert_eq!(store.receive(&foreign).await.expect("received").unmatched, 1);
+    let mut other_tenant = callback("c1", "a", vec![receipt("m1", ReceiptStatus::Played)]);
+    other_tenant.tenant = "u".to_owned();
+    assert_eq!(store.receive(&other_tenant).await.expect("received").unmatched, 1);
+    assert_eq!(read(&store, id).await.status, Status::Accepted);
+}
+
+pub async fn a_note_that_arrived_is_not_sent_again(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    let send = dispatching(&store, start(), "file-7").await;
+    unknown(&store, &send, retry(after(10))).await;
+    let failed = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Failed) };
+    receive(&store, "c1", failed).await;
+    assert_eq!(read(&store, id).await.status, Status::Queued, "the next copy may arrive");
+    let told = Receipt { mark: Some("file-7".to_owned()), ..receipt("m2", ReceiptStatus::Delivered) };
+    assert_eq!(receive(&store, "c2", told).await.changed, [id]);
+    assert!(claim(&store, after(60)).await.is_empty());
+    assert_eq!(store.queue_depth().await.expect("a count"), 0);
+}
+
+pub async fn a_deadline_stalls_only_a_note_without_a_receipt(store: Any) {
+    let mut ids = Vec::new();
+    for (recipient, message) in [("+1", "m1"), ("+2", "m2")] {
+        ids.push(accept(&store, "a", recipient).await);
+        let send = &claim(&store, start()).await[0];
+        let mut note = send.note.clone();
+        (note.status, note.updated_at) = (Status::Accepted, after(2));
+        note.provider_message_id = Some(message.to_owned());
+        let change = Change { deadline: Some(after(60)), ..Change::new(note, Step::Done) };
+        store.write(send, &change).await.expect("written");
+    }
+    receive(&store, "c1", receipt("m2", ReceiptStatus::Sent)).await;
+    assert!(claim(&store, after(59)).await.is_empty());
+    let due = claim(&store, after(60)).await;
+    assert_eq!(due.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [ids[0]]);
+    assert!(matches!(due[0].job, Job::Overdue));
+    let stall = Stall { now: after(60), notify: false, why: "no receipt".to_owned() };
+    assert!(store.stall(&due[0], &stall).await.expect("stalled"));
+    assert!(read(&store, ids[0]).await.stalled);
+    assert_eq!(kinds(&events(&store, Some(ids[0]), None).await), [EventKind::Accepted, EventKind::Stalled]);
+    let state = store.connections("t").await.expect("states").remove(0);
+    assert_eq!((state.failure.as_deref(), state.failures), (Some("no receipt"), 0), "a mark, and no pause");
+    receive(&store, "c2", receipt("m1", ReceiptStatus::Delivered)).await;
+    assert!(!read(&store, ids[0]).await.stalled, "it arrived after all");
+    assert!(claim(&store, after(600)).await.is_empty());
+}
+
+pub async fn a_look_up_is_due_once_and_ends_when_the_note_is_known(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    let send = dispatching(&store, start(), "file-7").await;
+    let mut note = send.note.clone();
+    (note.status, note.updated_at) = (Status::Unknown, after(2));
+    let change = Change { look_up: Some(after(4)), ..Change::new(note, Step::Hold { until: after(30) }) };
+    store.write(&send, &change).await.expect("written");
+    assert!(claim(&store, after(3)).await.is_empty());
+    let look = claim(&store, after(4)).await.remove(0);
+    assert!(matches!(look.job, Job::LookUp));
+    let again = JobEnd { step: retry(after(40)), health: None, now: after(4) };
+    store.finish(&look, &again).await.expect("postponed");
+    let look = claim(&store, after(40)).await.remove(0);
+    assert_eq!((look.note.id, look.tries), (id, 1), "the lane is free by now, the question is not answered");
+    let found = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Accepted) };
+    assert_eq!(receive(&store, "look-up", found).await.changed, [id]);
+    assert_eq!(read(&store, id).await.status, Status::Accepted);
+    assert!(claim(&store, after(600)).await.is_empty());
+}
