@@ -137,6 +137,20 @@ impl World {
         self.clock.advance(Duration::try_from(wait).unwrap_or_default());
     }
 
+    /// Unix time on the gateway's clock.
+    pub fn clock_seconds(&self) -> i64 {
+        self.clock.now().as_second()
+    }
+
+    /// Moves time on in small steps until the bot was told so often.
+    pub async fn pass_until_told(&self, bot: &crate::bot::Bot, times: usize) {
+        let mut changes = bot.count();
+        while changes.borrow_and_update().len() < times {
+            self.clock.advance(Duration::from_secs(1));
+            let _ = tokio::time::timeout(Duration::from_millis(100), changes.changed()).await;
+        }
+    }
+
     /// What arrived at one provider, refused requests left out.
     pub fn delivered(&self, provider: &str) -> Vec<LedgerEntry> {
         let entries = self.sandbox.ledger().into_iter();

@@ -3,8 +3,10 @@
 mod accept;
 mod audio;
 mod bodies;
+mod bot;
 mod convert;
 mod delivery;
+mod events;
 mod fetch;
 mod harness;
 mod hostile;
