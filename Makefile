@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs openapi api-test fuzz setup
+.PHONY: help demo test build lint docs openapi api-test fuzz chaos setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ api-test: ## hold a running gateway against docs/openapi.json with schemathesis 
 fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... for some)
 	@scripts/setup.sh
 	scripts/fuzz.sh $(or $(TIME),60) $(TARGETS)
+
+chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 SEED=1
+	@scripts/setup.sh --test
+	CHAOS_NOTES=$(or $(NOTES),10000) CHAOS_KILLS=$(or $(KILLS),20) CHAOS_SEED=$(or $(SEED),1) \
+		$(CARGO) nextest run --test process --no-capture -E 'test(/^chaos::/)' $(ARGS)
 
 setup: ## install what is missing: a C compiler, ffmpeg
 	@scripts/setup.sh

@@ -96,6 +96,11 @@ impl Sandbox {
         self.inner.lock().faults.push(fault);
     }
 
+    /// Takes back every fault that was not met yet.
+    pub fn forget_faults(&self) {
+        self.inner.lock().faults.clear();
+    }
+
     /// Forgets the ledger, requests, faults, uploads and idempotency keys; chats stay.
     pub fn clear(&self) {
         self.inner.clear();

@@ -3,6 +3,10 @@
 use std::{
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,6 +16,7 @@ use voicegate_sandbox::{Sandbox, SandboxOptions};
 
 pub const KEY: &str = "vg_test_key";
 const PATIENCE: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(3600);
 
 pub struct Process {
     pub sandbox: Sandbox,
@@ -133,6 +138,10 @@ impl Process {
 
     /// Waits for a condition in another process, which cannot wake us.
     pub async fn eventually<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+        self.within(PATIENCE, what, condition).await
+    }
+
+    async fn within<T>(&self, patience: Duration, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
         let waiting = async {
             loop {
                 if let Some(found) = condition().await {
@@ -141,10 +150,20 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, waiting).await {
+        match tokio::time::timeout(patience, waiting).await {
             Ok(found) => found,
             Err(_) => panic!("waited in vain for: {what}\n{}", self.logged()),
         }
+    }
+
+    /// Waits until so much was done, however long the whole takes.
+    pub async fn eventually_within(&self, what: &str, done: Arc<AtomicUsize>, share: usize) {
+        self.within(LONG, what, async || (done.load(Ordering::SeqCst) >= share).then_some(())).await;
+    }
+
+    /// As [`Self::eventually`], with the patience of a test that runs for long.
+    pub async fn eventually_long<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
+        self.within(LONG, what, condition).await
     }
 
     /// How often an emulator saw the request that makes a note visible.

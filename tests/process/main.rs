@@ -1,5 +1,6 @@
 //! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
 
+mod chaos;
 mod check;
 mod gateway;
 mod kill;

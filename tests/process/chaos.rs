@@ -1,0 +1,284 @@
+//! Everything goes wrong at once, at random and again and again, from a seed that plays it again. What must hold all the
+//! same: no note is sent twice, those of one recipient arrive in order, each one ends, and none is called unknown
+//! without a reason.
+//!
+//! A longer run: `make chaos NOTES=10000 KILLS=20` (`SEED=...` for the same faults again).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use voicegate_sandbox::{Fault, FaultAction, NewChat, Operation, Provider, Sandbox, Service};
+
+use crate::gateway::{KEY, Process};
+
+/// Recipients; every fourth one is reached over WhatsApp, where audio is encoded.
+const LANES: usize = 16;
+
+struct Plan {
+    seed: u64,
+    notes: usize,
+    kills: usize,
+}
+
+impl Plan {
+    fn from_env() -> Self {
+        let read = |name: &str, default: u64| {
+            std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+        };
+        Self {
+            seed: read("CHAOS_SEED", 20_261_121),
+            notes: usize::try_from(read("CHAOS_NOTES", 160)).expect("a count"),
+            kills: usize::try_from(read("CHAOS_KILLS", 4)).expect("a count"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn chaos_sends_nothing_twice_and_loses_nothing() {
+    let plan = Plan::from_env();
+    println!("CHAOS_SEED={} CHAOS_NOTES={} CHAOS_KILLS={}", plan.seed, plan.notes, plan.kills);
+    let mut process = Process::with(configuration).await;
+    for lane in (0..LANES).filter(|lane| !is_whatsapp(*lane)) {
+        let chat = NewChat {
+            handles: vec![phone(lane)],
+            service: Some(Service::IMessage),
+            is_group: false,
+            id: None,
+        };
+        process.sandbox.add_chat(chat);
+    }
+    let stop = CancellationToken::new();
+    let ambiguous = Arc::new(AtomicUsize::new(0));
+    let faults = tokio::spawn(inject(process.sandbox.clone(), plan.seed, ambiguous.clone(), stop.clone()));
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let bots: Vec<_> = (0..LANES)
+        .map(|lane| {
+            let count = (plan.notes + LANES - 1 - lane) / LANES;
+            tokio::spawn(bot(process.url.clone(), lane, count, accepted.clone()))
+        })
+        .collect();
+
+    // Each kill comes at its share of the work, so that all of them fall into it.
+    let mut interrupted = 0;
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    for kill in 1..=plan.kills {
+        let share = plan.notes * kill / (plan.kills + 1);
+        process.eventually_within("notes to kill between", accepted.clone(), share).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
+        process.kill();
+        interrupted += sending(&process).await;
+        process.launch().await;
+    }
+    let mut notes = Vec::new();
+    for (lane, bot) in bots.into_iter().enumerate() {
+        notes.extend(bot.await.expect("a bot").into_iter().map(|note| (lane, note)));
+    }
+    stop.cancel();
+    faults.await.expect("the injector");
+    assert_eq!(notes.len(), plan.notes);
+    let ends = ends(&process, &notes).await;
+    judge(&process.sandbox, &notes, &ends, ambiguous.load(Ordering::SeqCst) + interrupted);
+}
+
+fn configuration(config: String) -> String {
+    let short = "timeout = \"2s\"\nconcurrency = 8\n";
+    config
+        .replace("[storage]", "request_rate = \"off\"\n[storage]")
+        .replace("token = \"sandbox-linq-token\"\n", &format!("token = \"sandbox-linq-token\"\n{short}"))
+        .replace(
+            "access_token = \"sandbox-wawp-token\"\n",
+            &format!("access_token = \"sandbox-wawp-token\"\n{short}"),
+        )
+        .replace("[tenants.a]\n", "[delivery]\nunknown_grace = \"3s\"\n[tenants.a]\n")
+}
+
+fn is_whatsapp(lane: usize) -> bool {
+    lane % 4 == 3
+}
+
+fn phone(lane: usize) -> String {
+    format!("+1555777{lane:04}")
+}
+
+/// Half a second of sound that begins with samples of its own, by which the provider's copy is known again.
+fn speech(lane: usize, n: usize) -> Vec<u8> {
+    const RATE: u32 = 16_000;
+    let number = |value: usize| i16::try_from(value % 30_000).expect("small");
+    let tone = (0..RATE / 2).map(|at| ((f64::from(at) * 0.17).sin() * 9000.0) as i16);
+    let samples: Vec<u8> = [number(lane), number(n), number(n / 30_000)]
+        .into_iter()
+        .chain(tone)
+        .flat_map(i16::to_le_bytes)
+        .collect();
+    let size = |length: usize| u32::try_from(length).expect("small").to_le_bytes();
+    let format: [&[u8]; 6] =
+        [&size(16), &[1, 0, 1, 0], &RATE.to_le_bytes(), &(RATE * 2).to_le_bytes(), &[2, 0, 16, 0], b"data"];
+    [
+        b"RIFF".as_slice(),
+        &size(samples.len() + 36),
+        b"WAVEfmt ",
+        &format.concat(),
+        &size(samples.len()),
+        &samples,
+    ]
+    .concat()
+}
+
+fn tag(lane: usize, n: usize) -> String {
+    format!("lane {lane} note {n}")
+}
+
+/// By what a note is known again in the ledger: its bytes, or where these are made anew, what it answers.
+fn mark(lane: usize, n: usize) -> String {
+    if is_whatsapp(lane) {
+        return format!("false_{lane}@c.us_{n}");
+    }
+    hex::encode(Sha256::digest(speech(lane, n)))
+}
+
+/// Sends notes to one recipient, one after the other, each until it is accepted; their ids in order.
+async fn bot(url: String, lane: usize, count: usize, accepted: Arc<AtomicUsize>) -> Vec<String> {
+    let http = reqwest::Client::new();
+    let mut ids = Vec::new();
+    for n in 0..count {
+        let mut query = vec![("to", phone(lane)), ("via", "imessage".to_owned())];
+        if is_whatsapp(lane) {
+            query = vec![("to", phone(lane)), ("via", "whatsapp".to_owned()), ("reply_to", mark(lane, n))];
+        }
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let body = speech(lane, n);
+        let id = loop {
+            let request = http
+                .post(format!("{url}/voice?{query}"))
+                .bearer_auth(KEY)
+                .header("content-type", "audio/wav")
+                .header("idempotency-key", tag(lane, n))
+                .timeout(Duration::from_secs(20))
+                .body(body.clone());
+            let answer = match request.send().await {
+                Ok(answer) if answer.status() == 202 => answer.json::<Value>().await.ok(),
+                Ok(answer) if answer.status() == 503 => None,
+                Ok(answer) => panic!("{}: {:?}", answer.status(), answer.text().await),
+                Err(_) => None, // killed just now
+            };
+            if let Some(note) = answer {
+                break note["id"].as_str().expect("an id").to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        ids.push(id);
+        accepted.fetch_add(1, Ordering::SeqCst);
+    }
+    ids
+}
+
+/// Scripts faults until told to stop, and counts those after which nobody can know whether a note was taken.
+async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: CancellationToken) {
+    let mut random = StdRng::seed_from_u64(seed ^ 0xFA17);
+    let status =
+        |status| FaultAction::Status { status, body: None, headers: BTreeMap::new(), retry_after: None };
+    loop {
+        let pause = Duration::from_millis(random.random_range(20..250));
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let (provider, operation) = match random.random_range(0..8) {
+            0 => (Provider::Linq, Operation::Attachments),
+            1 => (Provider::Linq, Operation::Upload),
+            2 => (Provider::Linq, Operation::Chats),
+            3 => (Provider::Wawp, Operation::Voice),
+            _ => (Provider::Linq, Operation::Voicememo),
+        };
+        let action = match random.random_range(0..10) {
+            0 => FaultAction::RateLimit { retry_after: 1 },
+            1 => status(500),
+            2 => status(503),
+            3 => FaultAction::ResetBefore,
+            4 => FaultAction::ResetAfter,
+            5 => FaultAction::Stall { ms: Some(3000) },
+            6 => FaultAction::StallAfter { ms: Some(3000) },
+            7 => FaultAction::Garbage,
+            _ => FaultAction::Slow { ms: random.random_range(50..800) },
+        };
+        let shows_it = matches!(operation, Operation::Voice | Operation::Voicememo);
+        let proves_nothing = !matches!(action, FaultAction::RateLimit { .. } | FaultAction::Slow { .. });
+        if shows_it && proves_nothing {
+            ambiguous.fetch_add(1, Ordering::SeqCst);
+        }
+        sandbox.add_fault(Fault::new(provider, operation, action));
+    }
+    sandbox.forget_faults();
+}
+
+/// How many visible requests were under way when the gateway died, by its own book.
+async fn sending(process: &Process) -> usize {
+    let file = process.folder.path().join("voicegate.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let pool = sqlx::SqlitePool::connect_with(options).await.expect("the database");
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE state = 'sending'")
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
+    pool.close().await;
+    usize::try_from(count).expect("a count")
+}
+
+/// Waits until every note has ended.
+async fn ends(process: &Process, notes: &[(usize, String)]) -> HashMap<String, String> {
+    let mut ends = HashMap::new();
+    for (_, id) in notes {
+        let status = process
+            .eventually_long(id, async || {
+                let status = process.note(id).await["status"].as_str().expect("a status").to_owned();
+                (!matches!(status.as_str(), "queued" | "processing" | "sending")).then_some(status)
+            })
+            .await;
+        ends.insert(id.clone(), status);
+    }
+    ends
+}
+
+fn judge(sandbox: &Sandbox, notes: &[(usize, String)], ends: &HashMap<String, String>, excuses: usize) {
+    let mut arrived: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, entry) in sandbox.ledger().iter().enumerate().filter(|(_, entry)| entry.form != "refused") {
+        let mark = entry.reply_to.clone().or(entry.sha256.clone()).expect("known by something");
+        arrived.entry(mark).or_default().push(place);
+    }
+    let twice: Vec<_> = arrived.values().filter(|places| places.len() > 1).collect();
+    assert!(twice.is_empty(), "sent twice: {twice:?}");
+
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut last: HashMap<usize, (usize, usize)> = HashMap::new();
+    let mut numbers: HashMap<usize, usize> = HashMap::new();
+    for (lane, id) in notes {
+        let n = numbers.entry(*lane).or_default();
+        let status = ends[id].as_str();
+        *counts.entry(status).or_default() += 1;
+        let place = arrived.get(&mark(*lane, *n)).map(|places| places[0]);
+        assert!(status != "accepted" || place.is_some(), "{id} is said to be accepted and never arrived");
+        assert!(status != "failed" || place.is_none(), "{id} is said to have failed and arrived");
+        if let Some(place) = place {
+            if let Some((before, at)) = last.get(lane) {
+                assert!(*at < place, "lane {lane}: note {n} overtook note {before}");
+            }
+            last.insert(*lane, (*n, place));
+        }
+        *n += 1;
+    }
+    let unknown = counts.get("unknown").copied().unwrap_or_default();
+    println!("{}", json!({ "ends": counts, "arrived": arrived.len(), "excuses": excuses }));
+    assert!(unknown <= excuses, "{unknown} unknown, {excuses} reasons for it");
+    let ended = counts.keys().all(|status| matches!(*status, "accepted" | "unknown"));
+    assert!(ended, "{counts:?}");
+}
