@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
     limit::RequestLimit,
-    media::{Fetcher, Links, MediaStore},
+    media::{AudioFile, Fetcher, Links, MediaStore, Which},
     note::NoteId,
     problem::Problem,
     store::{self, Bounds, Horizon, SqliteStore, Store, StoreError},
@@ -269,6 +269,25 @@ impl Gateway {
 
     pub fn changes(&self) -> broadcast::Receiver<NoteId> {
         self.changes.subscribe()
+    }
+
+    /// A note's file: in its place, or made for one use of the bytes that are kept beside the note. `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    /// Where database or disk does not answer.
+    pub async fn audio(&self, note: NoteId, which: Which) -> Result<Option<AudioFile>, Problem> {
+        let path = self.media.path(note, which);
+        if tokio::fs::try_exists(&path).await? {
+            return Ok(Some(AudioFile::Kept(path)));
+        }
+        if which == Which::Sent {
+            return Ok(None);
+        }
+        match self.store.source(note).await? {
+            Some(bytes) => Ok(Some(AudioFile::Lent(self.media.lend(bytes).await?))),
+            None => Ok(None),
+        }
     }
 
     /// Removes audio and notes that were kept long enough, counted from the end of the note.

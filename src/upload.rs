@@ -37,7 +37,7 @@ pub async fn add(
 ) -> Result<Upload, Problem> {
     let live = gateway.live();
     let file = match audio {
-        AudioInput::File { file, .. } => file,
+        AudioInput::Bytes(received) => gateway.media.file_of(received.held).await?,
         AudioInput::Url { url, headers } => {
             live.fetcher.check(&url)?;
             let mut file = gateway.media.incoming_file()?;

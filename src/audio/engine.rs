@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::{AudioError, AudioErrorKind};
 use super::ffmpeg::{Limits, RunError, locate};
 use super::plan::{Convert, Work, plan, refused};
-use super::probe::not_run;
+use super::probe::{Depth, not_run};
 use super::profile::{PROFILES, Profile};
 use super::render::{Render, make};
 use super::source::{Hints, Probed};
@@ -73,15 +73,30 @@ impl Engine {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// The facts about a source, where its structure tells them for sure; `None` where only decoding can tell. Costs
+    /// next to nothing. The waveform is left empty, and that the audio decodes is not proven.
+    pub fn recognise(&self, bytes: &[u8], sha256: &str, hints: &Hints) -> Result<Option<Probed>, AudioError> {
+        probe::recognise(bytes, sha256, hints, self.shared.options.max_duration)
+    }
+
+    /// The same for a file; decodes it where its structure does not tell.
+    pub async fn identify(&self, file: &Path, hints: &Hints) -> Result<Probed, AudioError> {
+        self.read(file, hints, Depth::Structure).await
+    }
+
     /// Reads the source: what it is, how long, and its waveform. One run of ffmpeg.
     pub async fn probe(&self, file: &Path, hints: &Hints) -> Result<Probed, AudioError> {
+        self.read(file, hints, Depth::Decoded).await
+    }
+
+    async fn read(&self, file: &Path, hints: &Hints, depth: Depth) -> Result<Probed, AudioError> {
         let _place = self.place("probe").await?;
         let options = &self.shared.options;
         let ffmpeg = locate(options.ffmpeg.as_deref()).ok_or_else(|| not_run(&RunError::Missing, "probe"))?;
         let bench =
             probe::Bench { ffmpeg: &ffmpeg, timeout: options.timeout, max_duration: options.max_duration };
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        probe::probe(&bench, &file, hints).await
+        probe::probe(&bench, &file, hints, depth).await
     }
 
     /// Makes what the profile asks for with the least work, and verifies it.

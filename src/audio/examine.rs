@@ -1,7 +1,7 @@
 //! What can be known of a file without decoding it. Blocking; runs on a thread of its own.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -9,6 +9,7 @@ use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
 use super::iff::{self, CHANNELS, Fault, RATES};
+use super::known::{Known, known};
 use super::mp4::Mp4;
 use super::names::{text_kind, unmistakable};
 use super::sniff::{LATE_MP3, refusal, sniff};
@@ -17,6 +18,8 @@ use super::{ogg, ogg_opus, webm};
 
 /// WebM is read in memory; what is larger is not a voice note and gets transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
+/// What is larger is known by decoding alone: walking it would take the memory of many other requests.
+const LARGEST_KNOWN: u64 = 16 << 20;
 
 #[derive(Debug)]
 pub(super) struct Examined {
@@ -26,12 +29,35 @@ pub(super) struct Examined {
     pub detail: SourceDetail,
     /// What the container's index says the audio lasts.
     pub stated_ms: Option<u64>,
+    /// What its structure says for sure.
+    pub known: Option<Known>,
 }
 
 pub(super) fn examine(path: &Path, hints: &Hints) -> Result<Examined, AudioError> {
     let mut file = File::open(path).map_err(|error| unreadable_file(&error))?;
     let (size_bytes, sha256) = digest(&mut file).map_err(|error| unreadable_file(&error))?;
-    let (found, head) = sniff(&mut file).map_err(|error| unreadable_file(&error))?;
+    let mut examined = look(&mut file, size_bytes, sha256, hints)?;
+    if size_bytes <= LARGEST_KNOWN {
+        let bytes = std::fs::read(path).map_err(|error| unreadable_file(&error))?;
+        examined.known = known(&bytes, examined.container, &examined.detail);
+    }
+    Ok(examined)
+}
+
+/// The same for bytes in memory whose digest is known already.
+pub(super) fn examine_bytes(bytes: &[u8], sha256: &str, hints: &Hints) -> Result<Examined, AudioError> {
+    let mut examined = look(&mut Cursor::new(bytes), bytes.len() as u64, sha256.to_owned(), hints)?;
+    examined.known = known(bytes, examined.container, &examined.detail);
+    Ok(examined)
+}
+
+fn look(
+    file: &mut (impl Read + Seek),
+    size_bytes: u64,
+    sha256: String,
+    hints: &Hints,
+) -> Result<Examined, AudioError> {
+    let (found, head) = sniff(file).map_err(|error| unreadable_file(&error))?;
     let (container, mut detail) = match (found, hints.format) {
         (Some(found), _) => {
             let intact = found.flavour != LATE_MP3;
@@ -49,13 +75,13 @@ pub(super) fn examine(path: &Path, hints: &Hints) -> Result<Examined, AudioError
         }
         (None, _) => return Err(refusal(&head, hints)),
     };
-    let stated_ms = structure(&mut file, container, size_bytes, &mut detail)?;
-    Ok(Examined { container, size_bytes, sha256, detail, stated_ms })
+    let stated_ms = structure(file, container, size_bytes, &mut detail)?;
+    Ok(Examined { container, size_bytes, sha256, detail, stated_ms, known: None })
 }
 
 /// Reads the container's own structure where that decides something later.
 fn structure(
-    file: &mut File,
+    file: &mut (impl Read + Seek),
     container: Container,
     size_bytes: u64,
     detail: &mut SourceDetail,

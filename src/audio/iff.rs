@@ -179,7 +179,7 @@ fn unheard_of(channels: u16, rate: u32) -> Option<Fault> {
 }
 
 /// The 80-bit number in which AIFF writes its rate, in whole Hz.
-fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
+pub(super) fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
     let exponent = u32::from(u16::from_be_bytes([e0, e1]) & 0x7fff);
     let whole = match (16_383_u32 + 63).checked_sub(exponent) {
         Some(shift) => u64::from_be_bytes(mantissa).checked_shr(shift).unwrap_or(0),

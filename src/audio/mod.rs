@@ -11,6 +11,7 @@ mod ffmpeg;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
 mod iff;
+mod known;
 mod log;
 mod mp4;
 mod mpeg;

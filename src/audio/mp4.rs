@@ -257,7 +257,7 @@ fn descriptor(bytes: &[u8]) -> Option<(u8, &[u8])> {
     Some((tag, rest.get(..length)?))
 }
 
-const RATES: [u32; 13] =
+pub(super) const RATES: [u32; 13] =
     [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
 
 /// Object type (5 bits), rate index (4), channel configuration (4); ISO 14496-3, 1.6.2.1.
@@ -281,4 +281,59 @@ fn audio_specific_config(bytes: &[u8]) -> Option<Aac> {
         channels => u8::try_from(channels).ok()?,
     };
     (length >= 2).then_some(Aac { object: u8::try_from(object).ok()?, channels, sample_rate })
+}
+
+/// One audio track and nothing else, with what its tables say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OnlyAac {
+    pub aac: Aac,
+    /// The decoder is told that there is no second layer of twice the rate.
+    pub without_sbr: bool,
+    /// Units of media time in a second.
+    pub scale: u32,
+    /// Samples that are heard: what the edit list skips at the start is left out.
+    pub played: u64,
+}
+
+/// `None` where there is more than one track of AAC, or where players may differ about its length.
+pub(super) fn only_aac(bytes: &[u8]) -> Option<OnlyAac> {
+    let moov = child(bytes, b"moov")?;
+    let mut found = boxes(moov).filter(|(kind, _)| kind == b"trak");
+    let (_, trak) = found.next()?;
+    if found.next().is_some() {
+        return None;
+    }
+    let (scale, _) = descend(trak, &[b"mdia", b"mdhd"]).and_then(times)?;
+    let table = descend(trak, &[b"mdia", b"minf", b"stbl"])?;
+    let stsd = child(table, b"stsd")?;
+    let mut entries = boxes(stsd.get(8..)?);
+    let (_, entry) = entries.next().filter(|(kind, _)| kind == b"mp4a")?;
+    if entries.next().is_some() {
+        return None;
+    }
+    let mut total = 0_u64;
+    let stts = child(table, b"stts")?;
+    let runs = stts.get(8..)?.chunks_exact(8);
+    if runs.len() != usize::try_from(be_u32(stts, 4)?).ok()? {
+        return None;
+    }
+    for run in runs {
+        total = total.checked_add(u64::from(be_u32(run, 0)?) * u64::from(be_u32(run, 4)?))?;
+    }
+    let skipped = match descend(trak, &[b"edts", b"elst"]) {
+        None => 0,
+        // One edit at normal speed, to the end.
+        Some(elst)
+            if elst.len() == 20 && elst[0] == 0 && be_u32(elst, 4)? == 1 && be_u32(elst, 16)? == 1 << 16 =>
+        {
+            u64::from(be_u32(elst, 12).filter(|&at| at < 1 << 16)?)
+        }
+        Some(_) => return None,
+    };
+    Some(OnlyAac {
+        aac: aac(entry)?,
+        without_sbr: entry.windows(3).any(|found| found == b"\x56\xe5\x00"),
+        scale: u32::try_from(scale).ok()?,
+        played: total.checked_sub(skipped)?,
+    })
 }

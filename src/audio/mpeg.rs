@@ -64,7 +64,7 @@ impl FrameHeader {
         Some(Self { version, layer, sample_rate, channels, length: length as usize, samples })
     }
 
-    fn continues(&self, next: &Self) -> bool {
+    pub fn continues(&self, next: &Self) -> bool {
         (self.version, self.layer, self.sample_rate) == (next.version, next.layer, next.sample_rate)
     }
 
@@ -78,6 +78,67 @@ impl FrameHeader {
         }
         Some(first)
     }
+}
+
+impl FrameHeader {
+    /// How far back the sound of this frame begins, in the frames before it.
+    pub fn main_data_begin(&self, frame: &[u8]) -> Option<u16> {
+        // Behind the header, and behind the checksum where there is one.
+        let at = if frame.get(1)? & 1 == 0 { 6 } else { 4 };
+        let &[high, low] = frame.get(at..)?.first_chunk()?;
+        Some(if self.version == 3 { u16::from(high) << 1 | u16::from(low >> 7) } else { u16::from(high) })
+    }
+
+    /// Where an information frame says that it is one.
+    fn information_at(&self) -> usize {
+        match (self.version == 3, self.channels) {
+            (true, 2) => 36,
+            (true, _) | (false, 2) => 21,
+            (false, _) => 13,
+        }
+    }
+}
+
+/// What an information frame says of those that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Information {
+    pub frames: u64,
+    /// Samples that players drop at both ends.
+    pub padding: u64,
+}
+
+/// The information frame that `frame` is; `Some(None)` for one of sound, `None` where it is not clear what players make
+/// of it. <http://gabriel.mp3-tech.org/mp3infotag.html>
+pub(super) fn information(frame: &[u8]) -> Option<Option<Information>> {
+    /// What a decoder adds at the start by itself; an end that is shorter cannot be trimmed.
+    const DECODER_DELAY: u64 = 529;
+    let header = FrameHeader::parse(frame)?;
+    if frame.get(36..40).is_some_and(|mark| mark == b"VBRI") {
+        return None;
+    }
+    let Some(rest) = frame.get(header.information_at()..) else { return Some(None) };
+    let Some(rest) = rest.strip_prefix(b"Info").or_else(|| rest.strip_prefix(b"Xing")) else {
+        return Some(None);
+    };
+    let (flags, mut rest) = rest.split_first_chunk::<4>()?;
+    let flags = u32::from_be_bytes(*flags);
+    let mut frames = None;
+    for (bit, length) in [(1, 4), (2, 4), (4, 100), (8, 4)] {
+        if flags & bit != 0 {
+            let (field, after) = rest.split_at_checked(length)?;
+            if bit == 1 {
+                frames = Some(u32::from_be_bytes(*field.first_chunk()?));
+            }
+            rest = after;
+        }
+    }
+    // Only these encoders write what follows as it is meant.
+    let known = [b"LAME", b"Lavf", b"Lavc"].iter().any(|name| rest.starts_with(*name));
+    let &[a, b, c] = rest.get(21..24)?.first_chunk()?;
+    let start = (u64::from(a) << 4) | u64::from(b >> 4);
+    let end = (u64::from(b & 15) << 8) | u64::from(c);
+    let frames = u64::from(frames.filter(|_| known && end >= DECODER_DELAY)?);
+    Some(Some(Information { frames, padding: start + end }))
 }
 
 /// Whether two ADTS frames follow each other from the start of `bytes`.

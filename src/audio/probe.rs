@@ -6,11 +6,12 @@ use std::time::Duration;
 use voicegate_providers::{AudioFacts, Codec, Container};
 
 use super::error::{AudioError, AudioErrorKind};
-use super::examine::{Examined, examine, several, too_many_channels};
+use super::examine::{Examined, examine, examine_bytes, several, too_many_channels};
 use super::ffmpeg::{self, Clock, Finished, Limits, RunError};
 use super::iff::CHANNELS;
-use super::log::InputLog;
-use super::source::{Hints, PcmFormat, Probed, mime_type};
+use super::known::Known;
+use super::log::{AudioStream, InputLog};
+use super::source::{Hints, PcmFormat, Probed, SourceDetail, mime_type};
 use super::waveform::Waveform;
 
 /// Rate at which sources are measured: one decode for length and waveform, at little cost.
@@ -23,19 +24,65 @@ pub(super) struct Bench<'a> {
     pub max_duration: Duration,
 }
 
-pub(super) async fn probe(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Probed, AudioError> {
+/// How deep a source is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// As far as its structure is sure. What is left out then is the waveform, and the proof that it decodes.
+    Structure,
+    Decoded,
+}
+
+/// The facts that the structure of these bytes tells for sure, if it does. No waveform comes of it.
+pub(super) fn recognise(
+    bytes: &[u8],
+    sha256: &str,
+    hints: &Hints,
+    max_duration: Duration,
+) -> Result<Option<Probed>, AudioError> {
+    let examined = examine_bytes(bytes, sha256, hints)?;
+    refuse_longer_samples(&examined, max_duration)?;
+    Ok(from_structure(&examined, max_duration))
+}
+
+fn from_structure(examined: &Examined, max_duration: Duration) -> Option<Probed> {
+    let known = examined.known.as_ref()?;
+    // Near the limit, the decoder decides.
+    let short = Duration::from_millis(known.duration_ms) + Duration::from_secs(1) < max_duration;
+    let stream = AudioStream {
+        codec: known.codec.to_owned(),
+        sample_rate: known.sample_rate,
+        channels: Some(known.channels),
+    };
+    short.then(|| probed(examined, stream, 0, known.duration_ms, Vec::new()))
+}
+
+pub(super) async fn probe(
+    bench: &Bench<'_>,
+    file: &Path,
+    hints: &Hints,
+    depth: Depth,
+) -> Result<Probed, AudioError> {
     let (path, asked) = (file.to_owned(), hints.clone());
     let examined = tokio::task::spawn_blocking(move || examine(&path, &asked)).await.map_err(|error| {
         tracing::error!(%error, "reading a source failed");
         AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
     })??;
-    if let Some(format) = examined.detail.format {
-        let rate =
-            format.encoding.bytes_per_sample() * u64::from(format.channels) * u64::from(format.sample_rate);
-        refuse_longer(bench, examined.size_bytes * 1000 / rate)?;
+    refuse_longer_samples(&examined, bench.max_duration)?;
+    if depth == Depth::Structure
+        && let Some(probed) = from_structure(&examined, bench.max_duration)
+    {
+        return Ok(probed);
     }
     let (log, waveform) = decode(bench, file, &examined).await?;
-    assemble(bench, examined, log, &waveform)
+    assemble(bench, &examined, log, &waveform)
+}
+
+/// The size of headerless samples tells their length.
+fn refuse_longer_samples(examined: &Examined, max_duration: Duration) -> Result<(), AudioError> {
+    let Some(format) = examined.detail.format else { return Ok(()) };
+    let rate =
+        format.encoding.bytes_per_sample() * u64::from(format.channels) * u64::from(format.sample_rate);
+    refuse_longer(max_duration, examined.size_bytes * 1000 / rate)
 }
 
 async fn decode(
@@ -78,7 +125,7 @@ async fn decode(
             judge(&log, success, &waveform)?;
             Ok((log, waveform))
         }
-        Err(RunError::TooMuch) => Err(too_long(bench)),
+        Err(RunError::TooMuch) => Err(too_long(bench.max_duration)),
         Err(RunError::Timeout) => Err(AudioError::probe(
             AudioErrorKind::Unreadable,
             format!("this audio could not be read within {} s", bench.timeout.as_secs()),
@@ -134,14 +181,14 @@ fn judge(log: &InputLog, success: bool, waveform: &Waveform) -> Result<(), Audio
 
 fn assemble(
     bench: &Bench<'_>,
-    examined: Examined,
+    examined: &Examined,
     log: InputLog,
     waveform: &Waveform,
 ) -> Result<Probed, AudioError> {
-    let Examined { container, size_bytes, sha256, mut detail, stated_ms } = examined;
+    let Examined { container, ref detail, stated_ms, .. } = *examined;
     let rate = u64::from(MEASURE_RATE);
     let duration_ms = (waveform.samples() * 1000 + rate / 2) / rate;
-    refuse_longer(bench, duration_ms)?;
+    refuse_longer(bench.max_duration, duration_ms)?;
     if detail.chained && stated_ms.is_some_and(|stated| is_short(duration_ms, stated)) {
         return Err(several());
     }
@@ -164,7 +211,34 @@ fn assemble(
     let Some(audio) = log.audio else {
         return Err(AudioError::probe(AudioErrorKind::Unreadable, "there is no audio stream"));
     };
-    detail.other_streams = log.other_streams;
+    let duration_ms = match &examined.known {
+        Some(known) if is_borne_out(known, &audio, duration_ms) => known.duration_ms,
+        Some(known) => {
+            tracing::debug!(?known, ?audio, duration_ms, "the structure of a source says something else");
+            duration_ms
+        }
+        None => duration_ms,
+    };
+    Ok(probed(examined, audio, log.other_streams, duration_ms, waveform.bars()))
+}
+
+/// Whether decoding says the same. At the rate of measuring, lengths are rounded by up to a sample at either end; then
+/// what was counted is the better number.
+fn is_borne_out(known: &Known, audio: &AudioStream, decoded_ms: u64) -> bool {
+    let same = (known.codec, known.sample_rate, Some(known.channels))
+        == (audio.codec.as_str(), audio.sample_rate, audio.channels);
+    (same || known.codec == "opus") && known.duration_ms.abs_diff(decoded_ms) <= 1
+}
+
+fn probed(
+    examined: &Examined,
+    audio: AudioStream,
+    other_streams: u32,
+    duration_ms: u64,
+    waveform: Vec<u8>,
+) -> Probed {
+    let Examined { container, size_bytes, .. } = *examined;
+    let mut detail = SourceDetail { other_streams, ..examined.detail.clone() };
     let mut sample_rate = audio.sample_rate;
     let mut channels = audio.channels.unwrap_or(*CHANNELS.end());
     if audio.codec != "opus" {
@@ -183,9 +257,9 @@ fn assemble(
         size_bytes,
         sample_rate,
         channels,
-        sha256,
+        sha256: examined.sha256.clone(),
     };
-    Ok(Probed { facts, waveform: waveform.bars(), detail })
+    Probed { facts, waveform, detail }
 }
 
 /// Clearly shorter than declared; encoder padding and rounding are not.
@@ -198,14 +272,14 @@ fn seconds(milliseconds: u64) -> String {
     format!("{:.1}", milliseconds as f64 / 1000.0)
 }
 
-fn refuse_longer(bench: &Bench<'_>, duration_ms: u64) -> Result<(), AudioError> {
-    if u128::from(duration_ms) > bench.max_duration.as_millis() { Err(too_long(bench)) } else { Ok(()) }
+fn refuse_longer(max_duration: Duration, duration_ms: u64) -> Result<(), AudioError> {
+    if u128::from(duration_ms) > max_duration.as_millis() { Err(too_long(max_duration)) } else { Ok(()) }
 }
 
-fn too_long(bench: &Bench<'_>) -> AudioError {
+fn too_long(max_duration: Duration) -> AudioError {
     AudioError::probe(
         AudioErrorKind::TooLong,
-        format!("this audio is longer than the {} s that are allowed", bench.max_duration.as_secs()),
+        format!("this audio is longer than the {} s that are allowed", max_duration.as_secs()),
     )
 }
 

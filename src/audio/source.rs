@@ -135,7 +135,7 @@ impl PcmFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probed {
     pub facts: AudioFacts,
-    /// 64 values from 0 to 100, for the bars of a voice bubble.
+    /// 64 values from 0 to 100, for the bars of a voice bubble. Empty until the source was decoded.
     pub waveform: Vec<u8>,
     pub detail: SourceDetail,
 }

@@ -14,8 +14,8 @@ use crate::{
     breaker,
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
-    media::{FetchRequest, Which},
-    note::{ConvertChoice, Note, SentAudio, Source, Status},
+    media::{AudioFile, FetchRequest, Which},
+    note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status},
     problem::Problem,
     store::{Change, Claim, Health, Learned, Step, StoreError, connection_key},
 };
@@ -185,10 +185,11 @@ async fn try_once(
             return Err(failed(Failure::still_failing(error)));
         }
     }
-    let (note, prepared) = tokio::time::timeout(limit, async {
-        let note = get_ready(gateway, live, connection, claim).await?;
+    // The file is gone once it is let go of, and it may be read until the last byte was sent.
+    let (note, _file, prepared) = tokio::time::timeout(limit, async {
+        let (note, file) = get_ready(gateway, live, connection, claim).await?;
         let prepared = connection.provider.prepare(&cx, &note, memory).await.map_err(failed)?;
-        Ok::<_, Abandoned>((note, prepared))
+        Ok::<_, Abandoned>((note, file, prepared))
     })
     .await
     .map_err(|_| failed(overdue()))??;
@@ -220,17 +221,20 @@ async fn get_ready(
     live: &Live,
     connection: &Connection,
     claim: &mut Claim,
-) -> Result<OutboundNote, Abandoned> {
+) -> Result<(OutboundNote, AudioFile), Abandoned> {
     let choice = claim.note.convert.or(connection.convert).unwrap_or_default();
     let capabilities = connection.provider.capabilities();
     let handed_over = capabilities.provider_converts.filter(|_| choice == ConvertChoice::Provider);
     let profile = handed_over.and_then(audio::profile).unwrap_or(connection.profile);
 
-    let probed = source(gateway, live, claim).await?;
-    let made = claim.note.sent.as_ref().is_some_and(|sent| sent.profile == profile.name);
-    if !made {
-        render(gateway, claim, &probed, profile, choice).await?;
-    }
+    let made = claim.note.sent.as_ref().filter(|sent| sent.profile == profile.name);
+    let file = match made.map(|sent| sent.work) {
+        Some(work) => file(gateway, claim.note.id, sent_as(work)).await?,
+        None => {
+            let (source, probed) = source(gateway, live, claim).await?;
+            render(gateway, claim, &source, &probed, profile, choice).await?.unwrap_or(source)
+        }
+    };
     let reply_to = reply(gateway, connection, &mut claim.note).await?;
     let note = &claim.note;
     let sent = note.sent.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
@@ -239,7 +243,7 @@ async fn get_ready(
             format!("the provider takes at most {} bytes; send a shorter note", capabilities.max_bytes);
         return Err(failed(Failure::stop(Problem::new("audio_too_large", detail).stage("encode"))));
     }
-    let which = if sent.work == Work::None { Which::Source } else { Which::Sent };
+    let which = sent_as(sent.work);
     let filename = format!("voice.{}", sent.facts.extension());
     let server = &live.config.server;
     let link = gateway.links.make(
@@ -252,19 +256,27 @@ async fn get_ready(
     );
     let to = parse_recipient(&note.current().to)
         .map_err(|error| failed(Failure::stop(Problem::new("recipient_unsupported", error.to_string()))))?;
-    Ok(OutboundNote {
+    let outbound = OutboundNote {
         id: note.id.to_string(),
         to,
-        audio: OutboundAudio {
-            facts: sent.facts.clone(),
-            filename,
-            path: gateway.media.path(note.id, which),
-            link,
-        },
+        audio: OutboundAudio { facts: sent.facts.clone(), filename, path: file.path().to_owned(), link },
         provider_converts: handed_over.is_some(),
         reply_to,
         text: note.text.clone(),
         degrade: connection.degrade.clone(),
+    };
+    Ok((outbound, file))
+}
+
+fn sent_as(work: Work) -> Which {
+    if work == Work::None { Which::Source } else { Which::Sent }
+}
+
+async fn file(gateway: &Gateway, note: NoteId, which: Which) -> Result<AudioFile, Abandoned> {
+    let file = gateway.audio(note, which).await.map_err(|problem| failed(Failure::for_now(problem)))?;
+    file.ok_or_else(|| {
+        tracing::error!(note.id = %note, "the audio of note {note} is not there");
+        failed(Failure::for_now(Problem::internal()))
     })
 }
 
@@ -287,20 +299,27 @@ async fn reply(
     }
 }
 
-/// The source and what it is; downloads and probes it where that has not happened yet.
-async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<Probed, Abandoned> {
-    if let Source::Url { url, headers } = claim.note.source.clone() {
-        mark_processing(gateway, claim).await?;
-        download(gateway, live, claim, &url, &headers).await?;
+/// The source and what it is; downloads and decodes it where that has not happened yet.
+async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(AudioFile, Probed), Abandoned> {
+    mark_processing(gateway, claim).await?;
+    let downloads = match claim.note.source.clone() {
+        Source::Url { url, headers } => {
+            download(gateway, live, claim, &url, &headers).await?;
+            true
+        }
+        Source::Stored => false,
+    };
+    let file = file(gateway, claim.note.id, Which::Source).await?;
+    // What was only recognised by its structure has no waveform yet.
+    if let Some(probed) = claim.note.probed.as_ref().filter(|probed| !probed.waveform.is_empty()) {
+        return Ok((file, probed.clone()));
     }
-    if let Some(probed) = &claim.note.probed {
-        return Ok(probed.clone());
-    }
-    let path = gateway.media.path(claim.note.id, Which::Source);
-    let probed = gateway.engine.probe(&path, &claim.note.hints).await.map_err(failed)?;
+    let probed = gateway.engine.probe(file.path(), &claim.note.hints).await.map_err(failed)?;
     claim.note.probed = Some(probed.clone());
-    progress(gateway, claim, Step::Progress).await?;
-    Ok(probed)
+    if downloads {
+        progress(gateway, claim, Step::Progress).await?;
+    }
+    Ok((file, probed))
 }
 
 async fn download(
@@ -327,28 +346,29 @@ async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), Sto
     progress(gateway, claim, Step::Progress).await
 }
 
+/// What was made; `None` where the source goes as it is.
 async fn render(
     gateway: &Gateway,
     claim: &mut Claim,
+    source: &AudioFile,
     probed: &Probed,
     profile: &'static Profile,
     choice: ConvertChoice,
-) -> Result<(), Abandoned> {
+) -> Result<Option<AudioFile>, Abandoned> {
     let convert = match choice {
         ConvertChoice::Auto | ConvertChoice::Provider => Convert::Auto,
         ConvertChoice::Always => Convert::Always,
         ConvertChoice::Never => Convert::Never,
     };
-    mark_processing(gateway, claim).await?;
-    let source = gateway.media.path(claim.note.id, Which::Source);
-    let (facts, work) =
-        match gateway.engine.render(&source, probed, profile, convert).await.map_err(failed)? {
-            Render::Untouched => (probed.facts.clone(), Work::None),
+    let id = claim.note.id;
+    let (facts, work, made) =
+        match gateway.engine.render(source.path(), probed, profile, convert).await.map_err(failed)? {
+            Render::Untouched => (probed.facts.clone(), Work::None, None),
             Render::Made { file, facts, work, .. } => {
-                gateway.media.keep(file, claim.note.id, Which::Sent).await.map_err(failed)?;
-                (facts, work)
+                gateway.media.keep(file, id, Which::Sent).await.map_err(failed)?;
+                (facts, work, Some(AudioFile::Kept(gateway.media.path(id, Which::Sent))))
             }
         };
     claim.note.sent = Some(SentAudio { facts, profile: profile.name.to_owned(), work });
-    Ok(())
+    Ok(made)
 }

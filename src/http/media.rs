@@ -21,7 +21,7 @@ use super::{auth::Caller, notes::find};
 use crate::{
     audio::Work,
     gateway::Gateway,
-    media::{LinkError, Which},
+    media::{AudioFile, LinkError, Which},
     note::{Note, NoteId},
     problem::Problem,
     view::schema::YesOrNo,
@@ -115,14 +115,20 @@ async fn file(
     }
     let sent = note.sent.as_ref().map(|sent| &sent.facts);
     let facts = if which == Which::Sent { sent } else { note.probed.as_ref().map(|probed| &probed.facts) };
-    let path = gateway.media.path(note.id, which);
-    let Some(facts) = facts.filter(|_| path.is_file()) else {
+    let absent = || {
         let detail = "there is no such audio yet; read the note's status and try again when it is accepted";
-        return Err(Problem::new("not_found", detail).of_note(note.id));
+        Problem::new("not_found", detail).of_note(note.id)
     };
+    let facts = facts.ok_or_else(absent)?;
+    let file = gateway.audio(note.id, which).await?.ok_or_else(absent)?;
+    if let AudioFile::Lent(file) = &file {
+        // It was made just now, but the audio did not change.
+        file.as_file().set_modified(note.created_at.into())?;
+    }
     let mime: Mime = facts.mime_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
     tame_range(request.headers_mut());
-    let served: Result<_, Infallible> = ServeFile::new_with_mime(path, &mime).oneshot(request).await;
+    let served: Result<_, Infallible> = ServeFile::new_with_mime(file.path(), &mime).oneshot(request).await;
+    drop(file); // it is open by now, and its name no longer needed
     let mut response = served.into_response().map(Body::new);
     let name = format!("inline; filename=\"voice.{}\"", facts.extension());
     if let Ok(value) = HeaderValue::from_str(&name) {

@@ -1,6 +1,7 @@
 //! Where audio is kept, how it is fetched, and the signed links under which providers get it.
 
 mod fetch;
+mod held;
 mod link;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
     str::FromStr,
 };
 
+use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -21,6 +23,7 @@ use crate::{
 };
 
 pub use fetch::{FetchError, FetchRequest, Fetcher};
+pub use held::{AudioFile, Held, Received, Spool, TooMuch};
 pub use link::{LinkError, Links};
 
 /// Headers of a download that belong to the transfer itself; a caller cannot set them.
@@ -30,8 +33,8 @@ pub const TRANSFER_HEADERS: [&str; 4] = ["host", "content-length", "transfer-enc
 pub enum AudioInput {
     /// To be downloaded. `headers` are the caller's secrets.
     Url { url: String, headers: BTreeMap<String, String> },
-    /// The bytes came along; `sha256` is theirs, in hexadecimal.
-    File { file: NamedTempFile, sha256: String },
+    /// The bytes came along.
+    Bytes(Received),
     /// Uploaded before.
     Upload(UploadId),
 }
@@ -48,7 +51,7 @@ impl fmt::Debug for AudioInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Url { .. } => "Url",
-            Self::File { .. } => "File",
+            Self::Bytes(_) => "Bytes",
             Self::Upload(_) => "Upload",
         })
     }
@@ -67,6 +70,8 @@ pub enum Which {
 #[derive(Clone, Debug)]
 pub struct MediaStore {
     root: PathBuf,
+    /// For what is not a file yet.
+    held: held::Budget,
 }
 
 impl MediaStore {
@@ -76,7 +81,7 @@ impl MediaStore {
     /// Where the folder cannot be used.
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
-        let store = Self { root };
+        let store = Self { root, held: held::Budget::new() };
         for folder in [store.notes(), store.uploads(), store.incoming()] {
             std::fs::create_dir_all(&folder)?;
             std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
@@ -107,6 +112,26 @@ impl MediaStore {
         NamedTempFile::new_in(self.incoming())
     }
 
+    /// Bytes as a private file, for whoever needs a path; gone when dropped.
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn lend(&self, bytes: Bytes) -> io::Result<NamedTempFile> {
+        let store = self.clone();
+        blocking(move || held::lend(&bytes, &store)).await
+    }
+
+    /// What is held, as a private file.
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn file_of(&self, held: Held) -> io::Result<NamedTempFile> {
+        match held {
+            Held::File(file) => Ok(file),
+            Held::Memory(bytes, _) => self.lend(bytes).await,
+        }
+    }
+
     pub fn path(&self, note: NoteId, which: Which) -> PathBuf {
         let name = match which {
             Which::Source => "source",
@@ -123,9 +148,11 @@ impl MediaStore {
     pub async fn keep(&self, file: NamedTempFile, note: NoteId, which: Which) -> io::Result<()> {
         let (path, notes) = (self.path(note, which), self.notes());
         blocking(move || {
-            file.as_file().sync_all()?;
             let folder = make_folder(&path)?;
-            file.persist(&path).map_err(|error| error.error)?;
+            // Its bytes last: what a journalling file system writes for them has the names in it already, and the
+            // folders' own flushes find little left to do. Nobody reads it before all three are through.
+            let file = file.persist(&path).map_err(|error| error.error)?;
+            file.sync_all()?;
             sync(&[&folder, &notes])
         })
         .await
@@ -160,7 +187,7 @@ impl MediaStore {
     /// Makes a note's source that of another note, too.
     ///
     /// # Errors
-    /// `NotFound` where the source is gone.
+    /// `NotFound` where the source is gone, or beside its note and no file.
     pub async fn use_source(&self, original: NoteId, note: NoteId) -> io::Result<()> {
         self.link(self.path(original, Which::Source), note).await
     }

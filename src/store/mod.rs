@@ -8,6 +8,7 @@ mod sqlite;
 use std::fmt::Debug;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 use voicegate_providers::Receipt;
@@ -40,11 +41,14 @@ pub trait Store: Debug + Send + Sync {
     /// A note; with a tenant, only if it is that tenant's.
     async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError>;
 
+    /// The bytes that came with a note, where they are kept beside it.
+    async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError>;
+
     /// Notes of a tenant, newest first.
     async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError>;
 
-    /// Replaces a note that has ended by what is left of it, and forgets what was learned in `lanes`. `false`
-    /// where its delivery is not done; then nothing was changed.
+    /// Replaces a note that has ended by what is left of it, removes its source, and forgets what was learned in
+    /// `lanes`. `false` where its delivery is not done; then nothing was changed.
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError>;
 
     /// Takes a note that waits out of the queue and replaces it by `note`. `false` where it does not wait: it is
@@ -100,7 +104,7 @@ pub trait Store: Debug + Send + Sync {
     /// Notes that ended before `before` and still have audio.
     async fn notes_with_old_audio(&self, before: Timestamp, limit: u32) -> Result<Vec<NoteId>, StoreError>;
 
-    /// Records that a note's audio was removed.
+    /// Records that a note's audio was removed, and removes the source that is kept beside it.
     async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError>;
 
     /// What is known of a tenant's connections; those never used are missing.
@@ -175,6 +179,8 @@ impl From<StoreError> for Problem {
 #[derive(Clone, Debug)]
 pub struct NewNote {
     pub note: Note,
+    /// The audio, where it is small enough to be kept beside the note and not as a file.
+    pub source: Option<Bytes>,
     pub idempotency: Option<KeyClaim>,
     /// A note that is held because its outcome is unknown, and whose lane is let go with this one.
     pub releases: Option<NoteId>,

@@ -98,7 +98,7 @@ pub struct NoteAudio {
     /// As it goes to the provider. `null` until it was made.
     #[schema(required)]
     pub sent: Option<SentAudio>,
-    /// The loudness of the source in 64 steps.
+    /// The loudness of the source in 64 steps. `null` until it was decoded, which is before the first try.
     #[schema(required, value_type = Option<schema::Waveform>)]
     pub waveform: Option<Vec<u8>>,
 }
@@ -308,7 +308,7 @@ impl From<&Note> for VoiceNote {
             audio: NoteAudio {
                 source: probed.map(|probed| (&probed.facts).into()),
                 sent: note.sent.as_ref().map(Into::into),
-                waveform: probed.map(|probed| probed.waveform.clone()),
+                waveform: probed.map(|probed| probed.waveform.clone()).filter(|bars| !bars.is_empty()),
             },
             attempts: note.attempts.clone(),
             warnings: note.warnings.clone(),

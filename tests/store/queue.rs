@@ -74,7 +74,14 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         audio_expired: false,
         erased: false,
     };
-    NewNote { note, idempotency: None, releases: None, max_queue: 1000, max_queue_per_tenant: 1000 }
+    NewNote {
+        note,
+        source: None,
+        idempotency: None,
+        releases: None,
+        max_queue: 1000,
+        max_queue_per_tenant: 1000,
+    }
 }
 
 pub async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {

@@ -9,8 +9,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{MAX_FIELDS, Parts, incoming::Received};
-use crate::{config::Span24, note::ConvertChoice, problem::Problem};
+use super::{MAX_FIELDS, Parts};
+use crate::{config::Span24, media::Received, note::ConvertChoice, problem::Problem};
 
 /// Fields that came as text, from a query or a form: objects are JSON.
 #[derive(Default)]

@@ -1,13 +1,7 @@
 //! Fuzz targets of request bodies: whatever comes, it is understood as any other JSON reader would, or refused as the
 //! caller's mistake, and leaves no file behind.
 
-use std::{
-    convert::Infallible,
-    io::{Cursor, Read},
-    path::Path,
-    sync::LazyLock,
-    time::Duration,
-};
+use std::{convert::Infallible, io::Cursor, path::Path, sync::LazyLock, time::Duration};
 
 use axum::body::Body;
 use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
@@ -18,7 +12,11 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{Form, Incoming, MAX_FIELDS, Parts, Submission, assemble, in_query, json::split, multipart};
-use crate::{http::voice::VoiceFields, media::MediaStore, problem::Problem};
+use crate::{
+    http::voice::VoiceFields,
+    media::{Held, MediaStore},
+    problem::Problem,
+};
 
 /// Of the audio.
 const MAX_BYTES: u64 = 4096;
@@ -70,8 +68,10 @@ fn same_as(parts: &Parts, mut whole: Map<String, Value>) {
     let mut found = parts.audio.clone().expect("what is said about the audio");
     if let Some(file) = &parts.file {
         let text = audio.insert("data".to_owned(), "".into()).expect("base64 or a data URI");
-        let mut bytes = Vec::new();
-        file.file.reopen().expect("the file").read_to_end(&mut bytes).expect("its bytes");
+        let bytes = match &file.held {
+            Held::Memory(bytes, _) => bytes.to_vec(),
+            Held::File(file) => std::fs::read(file.path()).expect("its bytes"),
+        };
         assert!(bytes.len() as u64 <= MAX_BYTES);
         assert_eq!(BASE64_STANDARD_NO_PAD.encode(&bytes), bare(text.as_str().expect("text")));
         // What a data URI says of its type.

@@ -1,19 +1,18 @@
-//! Bytes as they arrive: bounded in size and time, and written to disk on the way.
+//! Bytes as they arrive: bounded in size and time, and in memory only while they are few.
 
-use std::{
-    io::{self, Seek, SeekFrom, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
 use super::MAX_FIELDS;
-use crate::{media::MediaStore, problem::Problem};
+use crate::{
+    media::{MediaStore, Received, Spool, TooMuch},
+    problem::Problem,
+};
 
 /// A whole body takes at most this many times `server.body_timeout`.
 const TOTAL: u32 = 10;
@@ -25,13 +24,6 @@ pub struct Incoming {
     deadline: tokio::time::Instant,
     limit: u64,
     seen: u64,
-}
-
-/// Audio that came along, in a private file that is gone when dropped.
-pub struct Received {
-    pub file: NamedTempFile,
-    /// Of its bytes, in hexadecimal.
-    pub sha256: String,
 }
 
 /// A body that has to be read twice or by blocking code.
@@ -87,62 +79,19 @@ impl Incoming {
         Ok(Spooled::Memory(start))
     }
 
-    /// Writes everything into a private file, and hashes it on the way.
-    pub async fn file(mut self, media: &MediaStore) -> Result<Received, Problem> {
-        let mut writing = Writing::new(media, self.limit)?;
+    /// Keeps the audio that the body is, and hashes it on the way.
+    pub async fn audio(mut self, media: &MediaStore) -> Result<Received, Problem> {
+        let mut spool = Spool::new(media, self.limit);
         while let Some(piece) = self.next().await? {
-            writing.write(&piece).await?;
+            push(&mut spool, &piece, self.limit).await?;
         }
-        writing.finish().await
+        Ok(spool.finish().await?)
     }
 }
 
-/// Audio on its way into a file.
-pub struct Writing {
-    file: NamedTempFile,
-    out: tokio::fs::File,
-    hash: Sha256,
-    room: u64,
-    limit: u64,
-}
-
-impl Writing {
-    pub fn new(media: &MediaStore, limit: u64) -> io::Result<Self> {
-        let file = media.incoming_file()?;
-        let out = tokio::fs::File::from_std(file.reopen()?);
-        Ok(Self { file, out, hash: Sha256::new(), room: limit, limit })
-    }
-
-    pub async fn write(&mut self, piece: &[u8]) -> Result<(), Problem> {
-        self.room = self.room.checked_sub(piece.len() as u64).ok_or_else(|| too_large(self.limit))?;
-        self.hash.update(piece);
-        Ok(self.out.write_all(piece).await?)
-    }
-
-    pub async fn finish(mut self) -> Result<Received, Problem> {
-        self.out.flush().await?;
-        Ok(Received { file: self.file, sha256: hex::encode(self.hash.finalize()) })
-    }
-}
-
-/// Copies what `source` yields into a private file. Blocking.
-pub fn copy(mut source: impl io::Read, media: &MediaStore, limit: u64) -> io::Result<Option<Received>> {
-    let mut file = media.incoming_file()?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 32 * 1024];
-    let mut room = limit;
-    loop {
-        let count = source.read(&mut buffer)?;
-        let Some(left) = room.checked_sub(count as u64) else { return Ok(None) };
-        if count == 0 {
-            break;
-        }
-        room = left;
-        hash.update(&buffer[..count]);
-        file.write_all(&buffer[..count])?;
-    }
-    file.seek(SeekFrom::Start(0))?;
-    Ok(Some(Received { file, sha256: hex::encode(hash.finalize()) }))
+/// Adds a piece of audio that may have `limit` bytes in all.
+pub async fn push(spool: &mut Spool<'_>, piece: &[u8], limit: u64) -> Result<(), Problem> {
+    spool.push(piece).await?.map_err(|TooMuch| too_large(limit))
 }
 
 pub fn too_large(limit: u64) -> Problem {

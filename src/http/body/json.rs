@@ -1,4 +1,4 @@
-//! JSON bodies. `audio.data` goes from base64 to a file in one pass; only the small rest is held in memory.
+//! JSON bodies. `audio.data` is decoded in one pass, to a file where it is large; only the small rest is held in memory.
 
 use std::io::{self, BufReader, Cursor, Read, Write};
 
@@ -16,9 +16,12 @@ use struson::{
 use super::{
     MAX_FIELDS, Parts,
     fields::too_many,
-    incoming::{Incoming, Received, Spooled, copy, too_large},
+    incoming::{Incoming, Spooled, too_large},
 };
-use crate::{media::MediaStore, problem::Problem};
+use crate::{
+    media::{MediaStore, Received, Spool},
+    problem::Problem,
+};
 
 /// `data:audio/ogg;codecs=opus;base64,` and longer ones that are still sane.
 const LONGEST_HEAD: usize = 256;
@@ -155,7 +158,7 @@ fn unreadable(error: ReaderError) -> Problem {
     }
 }
 
-/// Decodes base64 or a data URI into a file; also what the URI says about the type.
+/// Decodes base64 or a data URI; also what the URI says about the type.
 fn decode(
     mut text: impl Read,
     media: &MediaStore,
@@ -175,7 +178,7 @@ fn decode(
     };
     let text = Clean { text: Cursor::new(head[start..].trim_ascii_start()).chain(text), ended: false };
     let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    match copy(DecoderReader::new(text, &engine), media, max_bytes) {
+    match Spool::new(media, max_bytes).fill(DecoderReader::new(text, &engine)) {
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
         Ok(None) => Err(too_large(max_bytes)),
         // Of the decoder and of the text; anything else is the disk's.

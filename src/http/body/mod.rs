@@ -1,5 +1,5 @@
 //! Request bodies. JSON, multipart and raw audio mean the same and end in one [`Submission`]: the fields understood
-//! or refused by name, the audio in a file of its own and never whole in memory.
+//! or refused by name, the audio on its own and never whole in memory where it is large.
 
 mod fields;
 #[cfg(debug_assertions)]
@@ -21,13 +21,13 @@ use utoipa::ToSchema;
 
 use self::{
     fields::{Form, understand},
-    incoming::{Incoming, Received},
+    incoming::Incoming,
 };
 use crate::{
     audio::{Hints, PcmFormat},
     gateway::{Gateway, Live},
     id::UploadId,
-    media::{AudioInput, TRANSFER_HEADERS},
+    media::{AudioInput, Received, TRANSFER_HEADERS},
     problem::Problem,
     view::{
         grammar::FetchHeaders,
@@ -123,7 +123,7 @@ pub async fn read<T: DeserializeOwned>(
             form.hint("mime_type", content_type);
             let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
             let limit = bounded(&parts.headers, limit)?;
-            let file = incoming(&live, body, limit).file(&gateway.media).await?;
+            let file = incoming(&live, body, limit).audio(&gateway.media).await?;
             assemble(form.with(file), "").map_err(missing_in_query)
         }
         _ => {
@@ -220,7 +220,7 @@ fn assemble<T: DeserializeOwned>(parts: Parts, prefix: &str) -> Result<Submissio
             AudioInput::Url { url, headers: audio.headers }
         }
         (_, Some(id), _) => AudioInput::Upload(id.parse().map_err(|()| AudioInput::no_such_upload())?),
-        (.., Some(Received { file, sha256 })) => AudioInput::File { file, sha256 },
+        (.., Some(received)) => AudioInput::Bytes(received),
         (None, None, None) => return Err(Problem::invalid("audio.data", "expected base64 or a data URI")),
     };
     if hints.format.is_some() && matches!(audio, AudioInput::Upload(_)) {

@@ -5,9 +5,12 @@ use multer::{Field, Multipart};
 use super::{
     MAX_FIELDS, Parts,
     fields::{Form, too_many},
-    incoming::{Incoming, Writing, broken_off},
+    incoming::{Incoming, broken_off, push},
 };
-use crate::{media::MediaStore, problem::Problem};
+use crate::{
+    media::{MediaStore, Received, Spool},
+    problem::Problem,
+};
 
 pub async fn read(
     body: Incoming,
@@ -51,12 +54,12 @@ pub async fn read(
     }
 }
 
-async fn audio(mut part: Field<'_>, media: &MediaStore, max_bytes: u64) -> Result<super::Received, Problem> {
-    let mut writing = Writing::new(media, max_bytes)?;
+async fn audio(mut part: Field<'_>, media: &MediaStore, max_bytes: u64) -> Result<Received, Problem> {
+    let mut spool = Spool::new(media, max_bytes);
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
-        writing.write(&piece).await?;
+        push(&mut spool, &piece, max_bytes).await?;
     }
-    writing.finish().await
+    Ok(spool.finish().await?)
 }
 
 async fn text(mut part: Field<'_>) -> Result<Vec<u8>, Problem> {

@@ -1,72 +1,125 @@
 //! Making a note durable: the row, its delivery, and its claim on the idempotency key.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use sqlx::{Sqlite, Transaction};
 
 use super::{lanes::elect, write::release};
 use crate::store::{Acceptance, KeyHolder, NewNote, StoreError, connection_key};
 
-/// See [`crate::store::Store::accept`].
-pub async fn accept(tx: &mut Transaction<'_, Sqlite>, new: &NewNote) -> Result<Acceptance, StoreError> {
+/// A whole note in one go: each statement of its own would be a trip to SQLite's thread and back, which takes longer
+/// than the statement. The savepoint keeps what fails from leaving a half. The last answer says whether the note goes
+/// before the head of its lane, which happens where that was put off until later.
+const INSERT: &str = "
+    SAVEPOINT accept;
+    INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
+    SELECT $2, $13, $14, $1, $15 WHERE $13 IS NOT NULL;
+    INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via) VALUES ($1, $2, $3, $4, $5, $6, $7);
+    INSERT INTO sources (note_id, bytes) SELECT $1, $8 WHERE $8 IS NOT NULL;
+    INSERT INTO deliveries (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at, head)
+    SELECT $1, $2, $9, $10, 'queued', $4, $11, $11, $12,
+           NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = $10 AND head = 1);
+    RELEASE accept;
+    SELECT 1 FROM deliveries WHERE lane = $10 AND head = 1 AND state = 'queued' AND order_at > $11";
+
+/// How much waits. Within a batch it is counted along, which can only be too much.
+#[derive(Default)]
+pub struct Depths {
+    total: Option<i64>,
+    of_tenants: HashMap<String, i64>,
+}
+
+impl Depths {
+    async fn have_room(
+        &mut self,
+        tx: &mut Transaction<'_, Sqlite>,
+        new: &NewNote,
+    ) -> Result<bool, StoreError> {
+        let tenant = &new.note.tenant;
+        let fits = |total: i64, of_tenant: i64| {
+            total.unsigned_abs() < new.max_queue && of_tenant.unsigned_abs() < new.max_queue_per_tenant
+        };
+        if let (Some(total), Some(of_tenant)) = (self.total, self.of_tenants.get(tenant))
+            && fits(total, *of_tenant)
+        {
+            return Ok(true);
+        }
+        let (total, of_tenant): (i64, i64) = sqlx::query_as(
+            "SELECT COALESCE(SUM(depth), 0), COALESCE(SUM(depth) FILTER (WHERE tenant = $1), 0) FROM queue_depths",
+        )
+        .bind(tenant)
+        .fetch_one(&mut **tx)
+        .await?;
+        self.total = Some(total);
+        self.of_tenants.insert(tenant.clone(), of_tenant);
+        Ok(fits(total, of_tenant))
+    }
+
+    fn add(&mut self, tenant: &str) {
+        if let Some(total) = &mut self.total {
+            *total += 1;
+        }
+        if let Some(of_tenant) = self.of_tenants.get_mut(tenant) {
+            *of_tenant += 1;
+        }
+    }
+}
+
+/// See [`crate::store::Store::accept`]. The outer error concerns everything in the transaction.
+pub async fn accept(
+    tx: &mut Transaction<'_, Sqlite>,
+    new: &NewNote,
+    depths: &mut Depths,
+) -> Result<Result<Acceptance, StoreError>, StoreError> {
     let note = &new.note;
+    let doc = match serde_json::to_string(note) {
+        Ok(doc) => doc,
+        Err(error) => return Ok(Err(error.into())),
+    };
     if let Some(claim) = &new.idempotency
         && let Some(holder) = key_holder(tx, &note.tenant, &claim.key, note.created_at).await?
     {
-        return Ok(Acceptance::KeyTaken(holder));
+        return Ok(Ok(Acceptance::KeyTaken(holder)));
     }
-    let (total, of_tenant): (i64, i64) = sqlx::query_as(
-        "SELECT COALESCE(SUM(depth), 0), COALESCE(SUM(depth) FILTER (WHERE tenant = $1), 0) FROM queue_depths",
-    )
-    .bind(&note.tenant)
-    .fetch_one(&mut **tx)
-    .await?;
-    if total.unsigned_abs() >= new.max_queue || of_tenant.unsigned_abs() >= new.max_queue_per_tenant {
-        return Ok(Acceptance::QueueFull);
+    if !depths.have_room(tx, new).await? {
+        return Ok(Ok(Acceptance::QueueFull));
     }
-    if let Some(claim) = &new.idempotency {
-        sqlx::query(
-            "INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
-             VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(&note.tenant)
-        .bind(&claim.key)
-        .bind(&claim.fingerprint)
+    let key = new.idempotency.as_ref();
+    let lane = note.lane();
+    let inserted = sqlx::query(INSERT)
         .bind(note.id.to_string())
-        .bind(claim.expires_at.as_millisecond())
-        .execute(&mut **tx)
-        .await?;
+        .bind(&note.tenant)
+        .bind(note.status.as_str())
+        .bind(note.created_at.as_millisecond())
+        .bind(doc)
+        .bind(&note.to)
+        .bind(&note.current().connection)
+        .bind(new.source.as_deref())
+        .bind(connection_key(&note.tenant, &note.current().connection))
+        .bind(&lane)
+        .bind(note.due_at().as_millisecond())
+        .bind(note.expires_at.as_millisecond())
+        .bind(key.map(|claim| &claim.key))
+        .bind(key.map(|claim| &claim.fingerprint))
+        .bind(key.map(|claim| claim.expires_at.as_millisecond()))
+        .fetch_all(&mut **tx)
+        .await;
+    let goes_first = match inserted {
+        Ok(rows) => !rows.is_empty(),
+        Err(error) => {
+            sqlx::query("ROLLBACK TO accept; RELEASE accept").execute(&mut **tx).await?;
+            return Ok(Err(error.into()));
+        }
+    };
+    depths.add(&note.tenant);
+    if goes_first {
+        elect(tx, &lane).await?;
     }
-    sqlx::query(
-        "INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(note.id.to_string())
-    .bind(&note.tenant)
-    .bind(note.status.as_str())
-    .bind(note.created_at.as_millisecond())
-    .bind(serde_json::to_string(note)?)
-    .bind(&note.to)
-    .bind(&note.current().connection)
-    .execute(&mut **tx)
-    .await?;
-    sqlx::query(
-        "INSERT INTO deliveries (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at)
-         VALUES ($1, $2, $3, $4, 'queued', $7, $5, $5, $6)",
-    )
-    .bind(note.id.to_string())
-    .bind(&note.tenant)
-    .bind(connection_key(&note.tenant, &note.current().connection))
-    .bind(note.lane())
-    .bind(note.due_at().as_millisecond())
-    .bind(note.expires_at.as_millisecond())
-    .bind(note.created_at.as_millisecond())
-    .execute(&mut **tx)
-    .await?;
-    elect(tx, &note.lane()).await?;
     if let Some(held) = new.releases {
         release(tx, held).await?;
     }
-    Ok(Acceptance::Created)
+    Ok(Ok(Acceptance::Created))
 }
 
 pub async fn key_holder(

@@ -3,7 +3,10 @@
 use sqlx::{Acquire, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{accept, receipts, write};
+use super::{
+    accept::{Depths, accept},
+    receipts, write,
+};
 use crate::store::{Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError};
 
 /// Changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more would only make
@@ -100,26 +103,35 @@ async fn run(pool: SqlitePool, mut requests: mpsc::Receiver<Request>) {
 /// Makes every change that can be made, all with one flush. The outer error concerns all of them.
 async fn commit(pool: &SqlitePool, ops: &[Op]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut depths = Depths::default();
     let mut done = Vec::with_capacity(ops.len());
     for op in ops {
-        // What fails takes back its own steps and nobody else's.
-        let mut step = tx.begin().await?;
-        let result = apply(&mut step, op).await;
-        match &result {
-            Ok(_) => step.commit().await?,
-            Err(_) => step.rollback().await?,
-        }
-        done.push(result);
+        done.push(apply(&mut tx, op, &mut depths).await?);
     }
     tx.commit().await?;
     Ok(done)
 }
 
-async fn apply(tx: &mut Transaction<'_, Sqlite>, op: &Op) -> Result<Done, StoreError> {
-    match op {
-        Op::Accept(new) => accept::accept(tx, new).await.map(Done::Accepted),
-        Op::Write(claim, change) => write::write(tx, claim, change).await.map(|()| Done::Written),
-        Op::Finish(claim, end) => receipts::finish(tx, claim, end).await.map(|()| Done::Written),
-        Op::Receive(received) => receipts::receive(tx, received).await.map(Done::Received),
+/// What fails takes back its own steps and nobody else's.
+async fn apply(
+    tx: &mut Transaction<'_, Sqlite>,
+    op: &Op,
+    depths: &mut Depths,
+) -> Result<Result<Done, StoreError>, StoreError> {
+    if let Op::Accept(new) = op {
+        // It has a savepoint of its own.
+        return Ok(accept(tx, new, depths).await?.map(Done::Accepted));
     }
+    let mut step = tx.begin().await?;
+    let result = match op {
+        Op::Accept(new) => accept(&mut step, new, depths).await?.map(Done::Accepted),
+        Op::Write(claim, change) => write::write(&mut step, claim, change).await.map(|()| Done::Written),
+        Op::Finish(claim, end) => receipts::finish(&mut step, claim, end).await.map(|()| Done::Written),
+        Op::Receive(received) => receipts::receive(&mut step, received).await.map(Done::Received),
+    };
+    match &result {
+        Ok(_) => step.commit().await?,
+        Err(_) => step.rollback().await?,
+    }
+    Ok(result)
 }

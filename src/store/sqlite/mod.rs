@@ -7,6 +7,7 @@ mod group;
 mod lanes;
 mod read;
 mod receipts;
+mod sources;
 mod uploads;
 mod write;
 
@@ -19,6 +20,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use jiff::Timestamp;
 use sqlx::{
     Sqlite, SqlitePool, Transaction,
@@ -65,6 +67,9 @@ impl SqliteStore {
             // https://www.sqlite.org/pragma.html#pragma_synchronous
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
+            // What is removed is overwritten: erased audio is not to live on in free pages and in backups of them.
+            // https://www.sqlite.org/pragma.html#pragma_secure_delete
+            .pragma("secure_delete", "ON")
             .foreign_keys(true);
         let open =
             |error: sqlx::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
@@ -154,6 +159,10 @@ impl Store for SqliteStore {
         Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
     }
 
+    async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
+        sources::find(&self.readers, id).await
+    }
+
     async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
         read::notes(&self.readers, wanted).await
     }
@@ -161,6 +170,9 @@ impl Store for SqliteStore {
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let erased = write::erase(&mut tx, left, lanes).await?;
+        if erased {
+            sources::remove(&mut tx, left.id).await?;
+        }
         tx.commit().await?;
         Ok(erased)
     }
@@ -267,6 +279,7 @@ impl Store for SqliteStore {
         .bind(id.to_string())
         .execute(&mut *tx)
         .await?;
+        sources::remove(&mut tx, id).await?;
         tx.commit().await?;
         Ok(())
     }

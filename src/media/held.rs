@@ -1,0 +1,204 @@
+//! Bytes on their way in: in memory while they are few, else in a private file.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+use super::MediaStore;
+
+/// Audio of at most this size is kept in memory, and then beside its note. A voice note of a minute has 100 to 500 KB;
+/// in a database, larger ones cost more than a file does.
+pub const MOST_HELD: usize = 256 << 10;
+
+/// In KiB, of all that is held at once. Where that is in use, audio goes to files.
+const ROOM: usize = 32 << 10;
+
+/// Whole audio that came along.
+pub struct Received {
+    pub held: Held,
+    /// Of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Where it is. Gone when dropped.
+pub enum Held {
+    Memory(Bytes, Room),
+    File(NamedTempFile),
+}
+
+/// Bytes as a private file, for whoever needs a path. Nothing is flushed: the bytes are elsewhere, too. Blocking.
+///
+/// # Errors
+/// Where the disk does not play along.
+pub(super) fn lend(bytes: &[u8], media: &MediaStore) -> io::Result<NamedTempFile> {
+    let mut file = media.incoming_file()?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// A file of a note.
+#[derive(Debug)]
+pub enum AudioFile {
+    /// In its place.
+    Kept(std::path::PathBuf),
+    /// Made for one use, gone when dropped.
+    Lent(NamedTempFile),
+}
+
+impl AudioFile {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Lent(file) => file.path(),
+        }
+    }
+}
+
+/// How much may be held in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM)))
+    }
+}
+
+/// A part of that, given back when dropped.
+#[derive(Debug, Default)]
+pub struct Room {
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// Makes room for `size` bytes in all; `false` where there is none.
+    fn reach(&mut self, budget: &Budget, size: usize) -> bool {
+        let taken = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = size.div_ceil(1024).saturating_sub(taken);
+        if missing == 0 {
+            return true;
+        }
+        let more =
+            u32::try_from(missing).ok().and_then(|more| budget.0.clone().try_acquire_many_owned(more).ok());
+        let Some(more) = more else { return false };
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        true
+    }
+}
+
+/// Takes bytes as they come, and hashes them on the way.
+pub struct Spool<'a> {
+    media: &'a MediaStore,
+    hash: Sha256,
+    /// How many bytes may still come.
+    left: u64,
+    bytes: Vec<u8>,
+    room: Room,
+    file: Option<(NamedTempFile, tokio::fs::File)>,
+}
+
+/// More came than was allowed.
+#[derive(Debug)]
+pub struct TooMuch;
+
+impl<'a> Spool<'a> {
+    pub fn new(media: &'a MediaStore, most: u64) -> Self {
+        Self { media, hash: Sha256::new(), left: most, bytes: Vec::new(), room: Room::default(), file: None }
+    }
+
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn push(&mut self, piece: &[u8]) -> io::Result<Result<(), TooMuch>> {
+        if let Err(too_much) = self.count(piece) {
+            return Ok(Err(too_much));
+        }
+        if self.file.is_none() && self.stays(piece) {
+            return Ok(Ok(()));
+        }
+        let (_, out) = match &mut self.file {
+            Some(file) => file,
+            empty => {
+                let file = self.media.incoming_file()?;
+                let mut out = tokio::fs::File::from_std(file.reopen()?);
+                out.write_all(&std::mem::take(&mut self.bytes)).await?;
+                self.room = Room::default();
+                empty.insert((file, out))
+            }
+        };
+        out.write_all(piece).await?;
+        Ok(Ok(()))
+    }
+
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn finish(self) -> io::Result<Received> {
+        let held = match self.file {
+            Some((file, mut out)) => {
+                out.flush().await?;
+                Held::File(file)
+            }
+            None => Held::Memory(self.bytes.into(), self.room),
+        };
+        Ok(Received { held, sha256: hex::encode(self.hash.finalize()) })
+    }
+
+    /// All that `source` yields; `None` where that is more than is allowed. Blocking.
+    ///
+    /// # Errors
+    /// Of the source, or of the disk.
+    pub fn fill(mut self, mut source: impl io::Read) -> io::Result<Option<Received>> {
+        let mut buffer = vec![0; 32 * 1024];
+        let mut file = None;
+        loop {
+            let count = source.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            let piece = &buffer[..count];
+            if self.count(piece).is_err() {
+                return Ok(None);
+            }
+            if file.is_none() && self.stays(piece) {
+                continue;
+            }
+            if file.is_none() {
+                file = Some(lend(&std::mem::take(&mut self.bytes), self.media)?);
+                self.room = Room::default();
+            }
+            if let Some(file) = &mut file {
+                file.write_all(piece)?;
+            }
+        }
+        let held = file.map_or_else(|| Held::Memory(self.bytes.into(), self.room), Held::File);
+        Ok(Some(Received { held, sha256: hex::encode(self.hash.finalize()) }))
+    }
+
+    fn count(&mut self, piece: &[u8]) -> Result<(), TooMuch> {
+        self.left = self.left.checked_sub(piece.len() as u64).ok_or(TooMuch)?;
+        self.hash.update(piece);
+        Ok(())
+    }
+
+    /// Takes the piece into memory, where it may stay there.
+    fn stays(&mut self, piece: &[u8]) -> bool {
+        let size = self.bytes.len() + piece.len();
+        if size > MOST_HELD || !self.room.reach(&self.media.held, size) {
+            return false;
+        }
+        self.bytes.extend_from_slice(piece);
+        true
+    }
+}

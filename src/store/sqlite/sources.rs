@@ -1,0 +1,19 @@
+//! Audio that is kept beside its note.
+
+use bytes::Bytes;
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use crate::{note::NoteId, store::StoreError};
+
+pub async fn find(pool: &SqlitePool, note: NoteId) -> Result<Option<Bytes>, StoreError> {
+    let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM sources WHERE note_id = $1")
+        .bind(note.to_string())
+        .fetch_optional(pool)
+        .await?;
+    Ok(bytes.map(Bytes::from))
+}
+
+pub async fn remove(tx: &mut Transaction<'_, Sqlite>, note: NoteId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM sources WHERE note_id = $1").bind(note.to_string()).execute(&mut **tx).await?;
+    Ok(())
+}
