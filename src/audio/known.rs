@@ -57,6 +57,7 @@ pub(super) fn known(bytes: &[u8], container: Container, detail: &SourceDetail) -
 /// One ID3v2 tag at most, frames of one kind to the last byte, and an ID3v1 tag at most.
 fn mp3(bytes: &[u8]) -> Option<Known> {
     let mut rest = bytes.get(id3_length(bytes)..)?;
+    let length = rest.len() as u64;
     if let Some(before) = rest.len().checked_sub(128).filter(|&at| rest[at..].starts_with(b"TAG")) {
         rest = &rest[..before];
     }
@@ -81,11 +82,20 @@ fn mp3(bytes: &[u8]) -> Option<Known> {
     let samples = frames * u64::from(first.samples);
     let played = match information {
         None => samples,
-        // ffmpeg counts the trim of the end from the number that is stated here.
-        Some(stated) if stated.frames == frames => samples.checked_sub(stated.padding)?,
+        // ffmpeg counts the trim of the end from the number that is stated here, and believes it only where the size
+        // fits, too.
+        Some(stated)
+            if stated.frames == frames && stated.bytes.is_none_or(|bytes| is_near(bytes, length)) =>
+        {
+            samples.checked_sub(stated.padding)?
+        }
         Some(_) => return None,
     };
     Known::new("mp3", first.sample_rate, u16::from(first.channels), played)
+}
+
+fn is_near(a: u64, b: u64) -> bool {
+    a.abs_diff(b) <= a.min(b) / 16
 }
 
 /// Frames of one kind to the last byte. Below 32 kHz, nothing but decoding tells whether the sound has a second layer
@@ -150,14 +160,23 @@ fn chunk<'a>(bytes: &'a [u8], big_endian: bool, wanted: &[u8; 4], others: &[&[u8
 /// Chunks that change nothing about the sound.
 const BESIDE_WAV: [&[u8; 4]; 8] = [b"fmt ", b"data", b"LIST", b"fact", b"PEAK", b"JUNK", b"bext", b"id3 "];
 
+/// What ids of formats have behind the tag.
+/// <https://learn.microsoft.com/windows/win32/api/mmreg/ns-mmreg-waveformatextensible>
+const EXTENSIBLE: &[u8] = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
+
 fn wav(bytes: &[u8]) -> Option<Known> {
     let format = chunk(bytes, false, b"fmt ", &BESIDE_WAV)?;
     let data = chunk(bytes, false, b"data", &BESIDE_WAV)?;
-    if !matches!(format.len(), 16 | 18) {
-        return None;
-    }
     let &[t0, t1, c0, c1, r0, r1, r2, r3, _, _, _, _, a0, a1, b0, b1] = format.first_chunk::<16>()?;
-    let codec = match (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([b0, b1])) {
+    let tag = match (u16::from_le_bytes([t0, t1]), format.len()) {
+        (tag, 16 | 18) => tag,
+        // The tag stands further behind, in the first bytes of an id; all bits have to be in use.
+        (0xfffe, 40) if format[26..].ends_with(EXTENSIBLE) && format[18..20] == [b0, b1] => {
+            u16::from_le_bytes([format[24], format[25]])
+        }
+        _ => return None,
+    };
+    let codec = match (tag, u16::from_le_bytes([b0, b1])) {
         (1, 8) => "pcm_u8",
         (1, 16) => "pcm_s16le",
         (1, 24) => "pcm_s24le",

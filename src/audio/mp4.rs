@@ -291,7 +291,8 @@ pub(super) struct OnlyAac {
     pub without_sbr: bool,
     /// Units of media time in a second.
     pub scale: u32,
-    /// Samples that are heard: what the edit list skips at the start is left out.
+    /// Samples that decode: what the edit list skips at the start is left out, what it cuts at the end is not, since
+    /// ffmpeg plays whole frames.
     pub played: u64,
 }
 
@@ -311,14 +312,13 @@ pub(super) fn only_aac(bytes: &[u8]) -> Option<OnlyAac> {
     if entries.next().is_some() {
         return None;
     }
-    let mut total = 0_u64;
-    let stts = child(table, b"stts")?;
-    let runs = stts.get(8..)?.chunks_exact(8);
-    if runs.len() != usize::try_from(be_u32(stts, 4)?).ok()? {
+    let frames = frames(table, bytes.len())?;
+    let lasting = entries_of::<2>(child(table, b"stts")?)?;
+    let whole: u64 =
+        lasting.iter().filter(|[_, length]| *length == FRAME).map(|[count, _]| u64::from(*count)).sum();
+    let last = lasting.last().filter(|[count, length]| *count == 1 && *length < FRAME);
+    if whole + u64::from(last.is_some()) != frames {
         return None;
-    }
-    for run in runs {
-        total = total.checked_add(u64::from(be_u32(run, 0)?) * u64::from(be_u32(run, 4)?))?;
     }
     let skipped = match descend(trak, &[b"edts", b"elst"]) {
         None => 0,
@@ -334,6 +334,49 @@ pub(super) fn only_aac(bytes: &[u8]) -> Option<OnlyAac> {
         aac: aac(entry)?,
         without_sbr: entry.windows(3).any(|found| found == b"\x56\xe5\x00"),
         scale: u32::try_from(scale).ok()?,
-        played: total.checked_sub(skipped)?,
+        played: (frames * u64::from(FRAME)).checked_sub(skipped)?,
     })
+}
+
+/// Samples in a frame of AAC.
+const FRAME: u32 = 1024;
+
+/// How many frames the table has, where each of them is in the file.
+fn frames(table: &[u8], length: usize) -> Option<u64> {
+    let stsz = child(table, b"stsz")?;
+    // One size for all, which no AAC has.
+    if be_u32(stsz, 4)? != 0 {
+        return None;
+    }
+    let sizes = entries_of::<1>(stsz.get(4..)?)?;
+    let runs = entries_of::<3>(child(table, b"stsc")?)?;
+    let chunks = entries_of::<1>(child(table, b"stco")?)?;
+    let mut left = sizes.iter();
+    for (number, [offset]) in (1..).zip(&chunks) {
+        let [_, count, _] = runs.iter().rfind(|[first, ..]| *first <= number)?;
+        let size: u64 =
+            left.by_ref().take(usize::try_from(*count).ok()?).map(|[size]| u64::from(*size)).sum();
+        if u64::from(*offset) + size > length as u64 {
+            return None;
+        }
+    }
+    left.next().is_none().then_some(sizes.len() as u64)
+}
+
+/// The entries of a table with a version and a count before them.
+fn entries_of<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
+    let entries = table.get(8..)?.chunks_exact(4 * N);
+    let stated = usize::try_from(be_u32(table, 4)?).ok()?;
+    if entries.len() != stated {
+        return None;
+    }
+    entries
+        .map(|entry| {
+            let mut numbers = [0; N];
+            for (index, number) in numbers.iter_mut().enumerate() {
+                *number = be_u32(entry, 4 * index)?;
+            }
+            Some(numbers)
+        })
+        .collect()
 }

@@ -103,6 +103,8 @@ impl FrameHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Information {
     pub frames: u64,
+    /// From this frame on to the end.
+    pub bytes: Option<u64>,
     /// Samples that players drop at both ends.
     pub padding: u64,
 }
@@ -122,12 +124,14 @@ pub(super) fn information(frame: &[u8]) -> Option<Option<Information>> {
     };
     let (flags, mut rest) = rest.split_first_chunk::<4>()?;
     let flags = u32::from_be_bytes(*flags);
-    let mut frames = None;
+    let (mut frames, mut bytes) = (None, None);
     for (bit, length) in [(1, 4), (2, 4), (4, 100), (8, 4)] {
         if flags & bit != 0 {
             let (field, after) = rest.split_at_checked(length)?;
-            if bit == 1 {
-                frames = Some(u32::from_be_bytes(*field.first_chunk()?));
+            match bit {
+                1 => frames = Some(u32::from_be_bytes(*field.first_chunk()?)),
+                2 => bytes = Some(u64::from(u32::from_be_bytes(*field.first_chunk()?))),
+                _ => {}
             }
             rest = after;
         }
@@ -138,7 +142,7 @@ pub(super) fn information(frame: &[u8]) -> Option<Option<Information>> {
     let start = (u64::from(a) << 4) | u64::from(b >> 4);
     let end = (u64::from(b & 15) << 8) | u64::from(c);
     let frames = u64::from(frames.filter(|_| known && end >= DECODER_DELAY)?);
-    Some(Some(Information { frames, padding: start + end }))
+    Some(Some(Information { frames, bytes, padding: start + end }))
 }
 
 /// Whether two ADTS frames follow each other from the start of `bytes`.

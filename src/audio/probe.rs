@@ -45,7 +45,13 @@ pub(super) fn recognise(
 }
 
 fn from_structure(examined: &Examined, max_duration: Duration) -> Option<Probed> {
+    /// A frame, more or less; what the index says of a clean file is not further off.
+    const NEAR_MS: u64 = 130;
+    let stated = examined.stated_ms;
     let known = examined.known.as_ref()?;
+    if stated.is_some_and(|stated| stated.abs_diff(known.duration_ms) > NEAR_MS) {
+        return None;
+    }
     // Near the limit, the decoder decides.
     let short = Duration::from_millis(known.duration_ms) + Duration::from_secs(1) < max_duration;
     let stream = AudioStream {

@@ -2,6 +2,7 @@
 //! ffmpeg's own decoders. The tables are in `tests/fixtures/audio/matrix.toml`.
 
 mod hostile;
+mod known;
 mod load;
 mod matrix;
 mod proof;
