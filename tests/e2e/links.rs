@@ -75,7 +75,7 @@ async fn audio_is_removed_after_its_retention_and_the_note_after_its_own() {
 #[tokio::test]
 async fn audio_whose_note_never_came_to_be_is_removed() {
     let world = World::start().await;
-    let kept = world.accept("", fixture("speech-24k.mp3")).await;
+    let kept = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     world.until_status(&kept, "accepted").await;
     let orphan = world.folder.path().join("media/notes").join(NoteId::new().to_string());
     std::fs::create_dir(&orphan).expect("a folder");
