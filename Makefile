@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs openapi api-test fuzz chaos setup
+.PHONY: help demo test build lint docs openapi api-test bench fuzz chaos setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ api-test: ## hold a running gateway against docs/openapi.json with schemathesis 
 	@scripts/setup.sh --api
 	$(CARGO) build
 	target/tools/api/bin/python tests/api/run.py $(or $(CARGO_TARGET_DIR),target)/debug/voicegate $(ARGS)
+
+bench: setup ## measure a release build (ARGS=--help lists the parts)
+	$(CARGO) build --release --package voicegate --package voicegate-bench
+	$(or $(CARGO_TARGET_DIR),target)/release/voicegate-bench $(ARGS)
 
 fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... for some)
 	@scripts/setup.sh

@@ -13,6 +13,9 @@ use crate::store::{Acceptance, Change, Claim, JobEnd, NewNote, Received, Recepti
 /// the first one wait.
 const MOST: usize = 128;
 
+/// Another number in its place, for measuring only (`make bench`): 1 is one commit for each change.
+const MOST_FOR_MEASURING: &str = "VOICEGATE_BENCH_BATCH";
+
 /// Changes that wait for their turn; further callers wait to join.
 const WAITING: usize = 1024;
 
@@ -47,7 +50,8 @@ impl Writer {
     /// Starts the task; it ends when the last writer is dropped.
     pub fn start(pool: SqlitePool) -> Self {
         let (queue, requests) = mpsc::channel(WAITING);
-        tokio::spawn(run(pool, requests));
+        let measured = std::env::var(MOST_FOR_MEASURING).ok().and_then(|most| most.parse().ok());
+        tokio::spawn(run(pool, requests, measured.unwrap_or(MOST)));
         Self { queue }
     }
 
@@ -84,9 +88,9 @@ fn gone() -> StoreError {
     StoreError::Open("the database's writer has stopped".to_owned())
 }
 
-async fn run(pool: SqlitePool, mut requests: mpsc::Receiver<Request>) {
+async fn run(pool: SqlitePool, mut requests: mpsc::Receiver<Request>, most: usize) {
     let mut batch = Vec::new();
-    while requests.recv_many(&mut batch, MOST).await > 0 {
+    while requests.recv_many(&mut batch, most).await > 0 {
         let (answers, ops): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|Request { op, answer }| (answer, op)).unzip();
         let done = match commit(&pool, &ops).await {

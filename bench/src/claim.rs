@@ -1,0 +1,174 @@
+//! What leasing 32 notes costs, from a short queue and from a long one.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde_json::json;
+use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use voicegate::{
+    note::{Note, NoteId},
+    store::{Bounds, Change, ClaimRequest, NewNote, SqliteStore, Step, Store},
+};
+
+use crate::report::{Report, quantile};
+
+const SHORT: u64 = 1_000;
+const LEASED: usize = 32;
+const ROUNDS: usize = 25;
+
+/// A shape of the queue, in SQL over the number `i` of the row: its lane, its connection, when it is due.
+struct Shape {
+    name: &'static str,
+    lane: &'static str,
+    connection: &'static str,
+    due: &'static str,
+    head: &'static str,
+    paused: bool,
+}
+
+const SHAPES: [Shape; 4] = [
+    Shape { name: "one lane", lane: "0", connection: "'c'", due: "0", head: "i = 0", paused: false },
+    Shape {
+        name: "100,000 lanes",
+        lane: "i % 100000",
+        connection: "'c'",
+        due: "0",
+        head: "i < 100000",
+        paused: false,
+    },
+    Shape {
+        name: "100,000 lanes, all heads in backoff",
+        lane: "i % 100000",
+        connection: "'c'",
+        due: "CASE WHEN i < 100000 THEN 3600000 ELSE 0 END",
+        head: "i < 100000",
+        paused: false,
+    },
+    Shape {
+        name: "100,000 lanes, a paused connection has 90 %",
+        lane: "i % 100000",
+        connection: "CASE WHEN i % 10 = 0 THEN 'c' ELSE 'paused' END",
+        due: "0",
+        head: "i < 100000",
+        paused: true,
+    },
+];
+
+pub async fn measure(backlog: u64, report: &mut Report) -> anyhow::Result<()> {
+    report.part(&format!("claim: leasing up to {LEASED}, median of {ROUNDS}"));
+    for shape in &SHAPES {
+        let mut medians = Vec::new();
+        for queued in [SHORT, backlog] {
+            let folder = tempfile::tempdir()?;
+            let path = folder.path().join("voicegate.db");
+            let now = Timestamp::now();
+            fill(&path, shape, queued, now).await?;
+            let (mut took, leased) = claims(&path, now).await?;
+            medians.push(quantile(&mut took, 0.5));
+            let name = format!("{}, {queued} queued ({leased:.0} each)", shape.name);
+            report.figure("claim", &name, *medians.last().context("a median")?, "ms");
+        }
+        report.figure("claim", "  ratio", medians[1] / medians[0], "times");
+    }
+    Ok(())
+}
+
+/// How long each claim took, and how much they leased on average.
+async fn claims(path: &Path, now: Timestamp) -> anyhow::Result<(Vec<f64>, f64)> {
+    let store = SqliteStore::open(path).await?;
+    let room = Bounds { concurrency: usize::MAX >> 1, rate: None };
+    let (mut took, mut leased) = (Vec::new(), 0);
+    for round in 0..=ROUNDS {
+        let request = ClaimRequest {
+            now,
+            lease_until: now + Duration::from_secs(600),
+            limit: LEASED,
+            bounds: &|_| room,
+        };
+        let begun = Instant::now();
+        let claims = store.claim(&request).await?;
+        // The first one fills caches.
+        if round > 0 {
+            took.push(begun.elapsed().as_secs_f64() * 1000.0);
+            leased += claims.len();
+        }
+        for claim in claims {
+            store.write(&claim, &Change::new(claim.note.clone(), Step::Done)).await?;
+        }
+    }
+    Ok((took, leased as f64 / ROUNDS as f64))
+}
+
+/// A database with so many queued notes. Only those that are going to be leased have a note.
+async fn fill(path: &Path, shape: &Shape, queued: u64, now: Timestamp) -> anyhow::Result<()> {
+    let note: Note = serde_json::from_value(json!({
+        "id": NoteId::new(), "tenant": "t", "status": "queued", "to": "+15550001111",
+        "route": [{ "connection": "c", "provider": "linq", "to": "+15550001111", "recipient_key": "+15550001111" }],
+        "stop": 0, "source": "stored", "hints": {}, "convert": null, "reply_to": null, "text": null, "metadata": {},
+        "expires_at": now + Duration::from_secs(86_400), "probed": null, "sent": null, "form": null,
+        "provider_message_id": null, "memory": null, "attempts": [], "warnings": [], "error": null,
+        "next_attempt_at": null, "created_at": now, "updated_at": now, "accepted_at": null,
+    }))?;
+    let id = note.id.to_string();
+    // The gateway's own way, for the tables and for one row to copy.
+    let store = SqliteStore::open(path).await?;
+    let new = NewNote {
+        note,
+        source: None,
+        idempotency: None,
+        releases: None,
+        max_queue: u64::MAX,
+        max_queue_per_tenant: u64::MAX,
+    };
+    store.accept(&new).await?;
+    drop(store);
+    let mut database = SqliteConnectOptions::new()
+        .filename(path)
+        .foreign_keys(false)
+        .disable_statement_logging()
+        .connect()
+        .await?;
+    let of_queue = "FROM sqlite_master WHERE tbl_name = 'deliveries' AND type IN ('index', 'trigger') AND sql IS NOT NULL";
+    let made: Vec<(String, String, String)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(format!("SELECT type, name, sql {of_queue}")))
+            .fetch_all(&mut database)
+            .await?;
+    let numbers = |most: u64| {
+        format!("WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {most})")
+    };
+    let Shape { lane, connection, due, head, .. } = shape;
+    let now = now.as_millisecond();
+    let mut script = vec!["PRAGMA synchronous = OFF".to_owned(), "BEGIN".to_owned()];
+    script.extend(made.iter().map(|(kind, name, _)| format!("DROP {kind} {name}")));
+    script.push("DELETE FROM deliveries".to_owned());
+    // In one lane every row may come up, one after the other; elsewhere the first heads do.
+    let notes = queued.min(20_000);
+    script.push(format!(
+        "{} INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
+         SELECT printf('n%09d', i), tenant, status, created_at, doc, recipient, via FROM n, notes WHERE id = '{id}'",
+        numbers(notes)
+    ));
+    script.push(format!(
+        "{} INSERT INTO deliveries (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at, head)
+         SELECT printf('n%09d', i), 't', 't/' || {connection}, {connection} || printf('-%06d', {lane}), 'queued',
+                {now}, {now} + {due}, {now}, {now} + 86400000, {head} FROM n",
+        numbers(queued)
+    ));
+    script.push(format!("INSERT OR REPLACE INTO queue_depths VALUES ('t', {queued})"));
+    if shape.paused {
+        script.push(format!(
+            "INSERT INTO connections (connection, paused_until) VALUES ('t/paused', {now} + 3600000)"
+        ));
+    }
+    script.extend(made.into_iter().map(|(.., sql)| sql));
+    script.push("COMMIT".to_owned());
+    for step in script {
+        sqlx::query(sqlx::AssertSqlSafe(step.clone())).execute(&mut database).await.context(step)?;
+    }
+    database.close().await?;
+    Ok(())
+}

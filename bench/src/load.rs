@@ -1,0 +1,116 @@
+//! A generator of load that costs little itself: one connection for each request in flight, kept alive, and no more
+//! of HTTP than this server needs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use crate::gateway::{KEY, recipient};
+
+/// What came of a load.
+#[derive(Default)]
+pub struct Load {
+    pub span: Duration,
+    /// Of each accepted note, in milliseconds.
+    pub latencies: Vec<f64>,
+}
+
+impl Load {
+    pub fn per_second(&self) -> f64 {
+        self.latencies.len() as f64 / self.span.as_secs_f64()
+    }
+}
+
+/// Sends notes until `most` were sent or the time is over. Every answer has to be 202.
+pub async fn send(
+    address: &str,
+    query: &str,
+    audio: &[u8],
+    concurrency: usize,
+    most: usize,
+    span: Duration,
+) -> anyhow::Result<Load> {
+    let started = Instant::now();
+    let mut clients = JoinSet::new();
+    for client in 0..concurrency {
+        let (address, query, audio) = (address.to_owned(), query.to_owned(), audio.to_vec());
+        clients.spawn(async move {
+            let mut connection = Connection::open(&address).await?;
+            let mut latencies = Vec::new();
+            for number in (client..most).step_by(concurrency) {
+                if started.elapsed() >= span {
+                    break;
+                }
+                let to = recipient(number).replace('+', "%2B");
+                let request = format!(
+                    "POST /voice?to={to}{query} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {KEY}\r\n\
+                     Content-Type: audio/mpeg\r\nContent-Length: {}\r\n\r\n",
+                    audio.len()
+                );
+                let begun = Instant::now();
+                let (status, body) = connection.exchange(request.as_bytes(), &audio).await?;
+                ensure!(status == 202, "answered with {status}: {}", String::from_utf8_lossy(&body));
+                latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
+            }
+            Ok::<_, anyhow::Error>(latencies)
+        });
+    }
+    let mut load = Load::default();
+    while let Some(done) = clients.join_next().await {
+        load.latencies.extend(done??);
+    }
+    load.span = started.elapsed();
+    Ok(load)
+}
+
+/// The status of a plain request.
+pub async fn get(address: &str, path: &str) -> anyhow::Result<u16> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    Ok(Connection::open(address).await?.exchange(request.as_bytes(), &[]).await?.0)
+}
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(8192) })
+    }
+
+    async fn exchange(&mut self, head: &[u8], body: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(head);
+        self.buffer.extend_from_slice(body);
+        self.stream.write_all(&self.buffer).await?;
+        self.buffer.clear();
+        loop {
+            if let Some(end) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
+                let status = head.get(9..12).and_then(|status| status.parse().ok()).context("no status")?;
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let length: usize = length.context("an answer without a length")?.trim().parse()?;
+                while self.buffer.len() < end + 4 + length {
+                    self.more().await?;
+                }
+                return Ok((status, self.buffer[end + 4..].to_vec()));
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn more(&mut self) -> anyhow::Result<()> {
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            bail!("the gateway hung up");
+        }
+        Ok(())
+    }
+}

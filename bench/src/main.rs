@@ -1,0 +1,94 @@
+//! Measures the gateway and prints figures and ratios. It asserts nothing about time, since machines differ; what the
+//! figures mean is in `docs/benchmarks.md`.
+
+mod accept;
+mod claim;
+mod delivery;
+mod gateway;
+mod load;
+mod memory;
+mod report;
+mod shim;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+use crate::report::Report;
+
+#[derive(Parser)]
+#[command(name = "make bench ARGS=", about = "Measures the gateway")]
+struct Args {
+    /// Only these parts.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// How long each arm of `accept` and the load of `memory` last.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Requests in flight.
+    #[arg(long, default_value_t = 32)]
+    concurrency: usize,
+    /// Notes of `delivery`, for each provider.
+    #[arg(long, default_value_t = 200)]
+    notes: usize,
+    /// The longer queue of `claim`.
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: u64,
+    /// Seconds of rest before `memory` looks at an idle gateway.
+    #[arg(long, default_value_t = 60)]
+    idle: u64,
+    /// Also writes all figures to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The executable to measure; without it, the one beside this program.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Durable accepts by HTTP.
+    Accept,
+    /// Notes from the request to the provider.
+    Delivery,
+    /// Leasing from a short and from a long queue.
+    Claim,
+    /// Memory, idle and under load.
+    Memory,
+}
+
+/// What the parts have in common.
+struct Setting {
+    binary: PathBuf,
+    span: Duration,
+    concurrency: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    let beside = std::env::current_exe()?.with_file_name("voicegate");
+    let binary = std::path::absolute(args.binary.unwrap_or(beside))?;
+    anyhow::ensure!(binary.is_file(), "{} is not there; `make bench` builds it", binary.display());
+    let setting = Setting { binary, span: Duration::from_secs(args.seconds), concurrency: args.concurrency };
+    let mut report = Report::default();
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    if wanted(Part::Accept) {
+        accept::measure(&setting, &mut report).await.context("accept")?;
+    }
+    if wanted(Part::Delivery) {
+        delivery::measure(&setting, args.notes, &mut report).await.context("delivery")?;
+    }
+    if wanted(Part::Claim) {
+        claim::measure(args.backlog, &mut report).await.context("claim")?;
+    }
+    if wanted(Part::Memory) {
+        let rest = Duration::from_secs(args.idle);
+        memory::measure(&setting, rest, &mut report).await.context("memory")?;
+    }
+    if let Some(path) = args.json {
+        std::fs::write(path, report.to_json())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
