@@ -12,8 +12,10 @@ use crate::{
     audio::{Engine, EngineOptions},
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
+    disk::Disks,
     limit::RequestLimit,
     media::{AudioFile, Fetcher, Links, MediaStore, Which},
+    metrics,
     note::NoteId,
     problem::Problem,
     store::{self, Bounds, Horizon, SqliteStore, Store, StoreError},
@@ -52,6 +54,7 @@ pub struct Live {
 
 impl Live {
     pub(crate) fn new(config: Config, tenants: Tenants, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
+        metrics::expect(&tenants);
         let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
         let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
         let http = reqwest::Client::builder()
@@ -123,10 +126,13 @@ pub struct Gateway {
     pub clock: Arc<dyn Clock>,
     pub store: Arc<dyn Store>,
     pub media: MediaStore,
+    pub disks: Arc<Disks>,
     pub engine: Engine,
     pub links: Links,
-    /// Cancelled when the process is to end; nothing waits for anything from then on.
+    /// Cancelled when the process is to end: nothing new is begun from then on, and nobody waits for what takes long.
     pub stop: CancellationToken,
+    /// Cancelled when the worker has nothing in flight any more; until then providers may have to fetch audio here.
+    pub drained: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
     /// What is left of `server.memory`, in KiB.
@@ -155,6 +161,8 @@ impl Gateway {
         let links = Links::new(store.secret("links", rand::random()).await?);
         let media = MediaStore::open(&config.storage.media_path())
             .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
+        let disks = Arc::new(Disks::new(&config.storage));
+        let media = media.watching(disks.clone());
         let engine = Engine::new(engine_options(&config)).context("audio")?;
         let memory = usize::try_from(config.server.memory.0.div_ceil(KIB)).unwrap_or(Semaphore::MAX_PERMITS);
         let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
@@ -162,9 +170,11 @@ impl Gateway {
             clock,
             store: Arc::new(store),
             media,
+            disks,
             engine,
             links,
             stop: CancellationToken::new(),
+            drained: CancellationToken::new(),
             layers,
             live,
             memory: Arc::new(Semaphore::new(memory)),
@@ -206,12 +216,17 @@ impl Gateway {
 
     /// Encodes a tone with every profile, once, so that a broken ffmpeg is found before a note needs it.
     pub async fn test_audio(&self) {
-        let result = self.engine.self_test().await;
+        let result = metrics::as_self_test(self.engine.self_test()).await;
         match &result {
             Ok(()) => tracing::info!("the audio engine works"),
             Err(reason) => tracing::error!(reason, "the audio engine does not work: {reason}"),
         }
         self.audio_test.send_replace(Some(result));
+    }
+
+    /// Whether [`Self::test_audio`] has ended well.
+    pub fn audio_works(&self) -> bool {
+        matches!(*self.audio_test.borrow(), Some(Ok(())))
     }
 
     /// Waits for the end of [`Self::test_audio`].
@@ -221,14 +236,17 @@ impl Gateway {
         ended.map_or(Ok(()), |result| result.clone().unwrap_or(Ok(())))
     }
 
-    /// Whether requests can be served: one entry each for database, media store, ffmpeg and disk.
+    /// Whether requests can be served: one entry each for database, media store, ffmpeg and disk, and one where the
+    /// process is about to end.
     pub async fn readiness(&self) -> Readiness {
         let database = self.store.ping().await.map_err(|error| error.to_string());
         let media = std::fs::read_dir(self.media.notes()).map(drop).map_err(|error| error.kind().to_string());
         let disk = self.media.check().await.map_err(|error| error.kind().to_string());
+        let disk = disk.and_then(|()| self.disks.check());
+        let stopping = self.stop.is_cancelled().then(|| Err("the gateway was told to stop".to_owned()));
         let tested = self.audio_test.borrow().clone();
         let ffmpeg = tested.unwrap_or_else(|| Err("the self-test is still running".to_owned()));
-        let ready = [&database, &media, &disk, &ffmpeg].into_iter().all(Result::is_ok);
+        let ready = [&database, &media, &disk, &ffmpeg].into_iter().chain(&stopping).all(Result::is_ok);
         Readiness {
             status: if ready { CheckStatus::Ok } else { CheckStatus::Failed },
             checks: Checks {
@@ -236,8 +254,20 @@ impl Gateway {
                 media: media.into(),
                 ffmpeg: ffmpeg.into(),
                 disk: disk.into(),
+                shutdown: stopping.map(Into::into),
             },
         }
+    }
+
+    /// Whether new notes and uploads are taken.
+    ///
+    /// # Errors
+    /// `overloaded`, once the process is to end.
+    pub fn open_for_work(&self) -> Result<(), Problem> {
+        if self.stop.is_cancelled() {
+            return Err(Problem::overloaded("the gateway is about to stop; try again shortly"));
+        }
+        Ok(())
     }
 
     /// Reserves memory for a request's fields, out of `server.memory`. Let go of when dropped.

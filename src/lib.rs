@@ -22,6 +22,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod disk;
 pub mod docs;
 pub mod event;
 #[cfg(debug_assertions)]
@@ -32,8 +33,10 @@ pub mod http;
 pub mod id;
 mod limit;
 pub mod media;
+pub mod metrics;
 pub mod note;
 pub mod problem;
+pub mod request_id;
 pub mod store;
 mod telemetry;
 pub mod upload;

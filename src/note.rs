@@ -209,6 +209,9 @@ pub struct Note {
     /// Not before; `None`: at once.
     #[serde(default, with = "rfc3339_millis::option")]
     pub send_at: Option<Timestamp>,
+    /// Of the request that made it.
+    #[serde(default)]
+    pub request_id: Option<String>,
     /// The note of which this is another try, by the bot's wish.
     #[serde(default)]
     pub resend_of: Option<NoteId>,
@@ -309,7 +312,7 @@ impl Note {
         (self.hints, self.source) = (Hints::default(), Source::Stored);
         self.metadata.clear();
         self.warnings.clear();
-        self.erased = true;
+        (self.erased, self.request_id) = (true, None);
         self
     }
 }

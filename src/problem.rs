@@ -52,6 +52,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub retry_after: Option<u64>,
+    /// The request that was answered with this: `X-Request-Id`. Not in a note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, max_length = 128, examples("0199fd9c2f6c7d128d0a4c0f3c1d2e3f"))]
+    pub request_id: Option<String>,
     /// What the provider itself said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ProviderAnswer>, nullable = false)]
@@ -105,6 +109,7 @@ impl Problem {
             stage: None,
             field: None,
             retry_after: None,
+            request_id: None,
             provider: None,
         }
     }

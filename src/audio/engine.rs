@@ -117,7 +117,7 @@ impl Engine {
         let bench = render::Bench {
             ffmpeg: ffmpeg.as_deref(),
             scratch: self.shared.run_folder.path(),
-            limits: Limits { timeout: options.timeout, max_output: options.max_output },
+            limits: Limits { purpose: "encode", timeout: options.timeout, max_output: options.max_output },
             max_duration: options.max_duration,
         };
         let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());

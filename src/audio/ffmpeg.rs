@@ -11,6 +11,8 @@ use ffmpeg_sidecar::command::FfmpegCommand;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::metrics::FfmpegRun;
+
 /// What is kept of the log. A damaged file can make ffmpeg complain without end; the rest is read and dropped.
 const LOG_KEPT: usize = 256 << 10;
 /// Variables a dynamically linked ffmpeg may need to start.
@@ -23,6 +25,8 @@ const MAX_MEMORY: u64 = 2 << 30;
 
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
+    /// What the run is for, in the metrics.
+    pub purpose: &'static str,
     pub timeout: Duration,
     /// Bytes of one output file, or of standard output.
     pub max_output: u64,
@@ -138,6 +142,24 @@ pub(super) async fn run(
     command: FfmpegCommand,
     limits: &Limits,
     mut each: impl FnMut(&[u8]),
+) -> Result<Finished, RunError> {
+    let counted = FfmpegRun::start(limits.purpose);
+    let finished = run_uncounted(command, limits, &mut each).await;
+    counted.ended(match &finished {
+        Ok(Finished { success: true, .. }) => "ok",
+        Ok(_) => "failed",
+        Err(RunError::Missing) => "missing",
+        Err(RunError::Timeout) => "timeout",
+        Err(RunError::TooMuch) => "too_much",
+        Err(RunError::Io(_)) => "error",
+    });
+    finished
+}
+
+async fn run_uncounted(
+    command: FfmpegCommand,
+    limits: &Limits,
+    each: &mut impl FnMut(&[u8]),
 ) -> Result<Finished, RunError> {
     let mut group = Group::spawn(Command::from(command))?;
     #[cfg(target_os = "linux")]

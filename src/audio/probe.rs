@@ -108,6 +108,7 @@ async fn decode(
     let mut waveform = Waveform::new();
     let mut odd = None;
     let limits = Limits {
+        purpose: "probe",
         timeout: bench.timeout,
         // Two bytes a sample, and room for what a resampler flushes.
         max_output: (longest.as_secs() + 2) * u64::from(MEASURE_RATE) * 2,

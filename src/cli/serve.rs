@@ -14,15 +14,18 @@ use crate::{
     config::{self, Layers},
     delivery::Worker,
     gateway::{Gateway, as_mistakes},
-    http, telemetry,
+    http, metrics, telemetry,
 };
 
+/// How long closing the database may take after everything else has ended.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(5);
+
 pub async fn run(layers: Layers) -> anyhow::Result<ExitCode> {
-    telemetry::init();
-    // The address first: a port in use is the likeliest mistake, and no file has been touched yet.
-    let signals = Signals::new()?;
-    raise_open_files();
+    let mut signals = Signals::new()?;
     let (config, _) = config::load(&layers, None)?;
+    telemetry::init(config.server.log);
+    raise_open_files();
+    // The address first: a port in use is the likeliest mistake, and no file has been touched yet.
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -37,9 +40,20 @@ pub async fn run(layers: Layers) -> anyhow::Result<ExitCode> {
         // Neither server nor worker ends by itself: one of them panicked, and the other alone is no gateway.
         () = &mut running => anyhow::bail!("an inner task ended unexpectedly; the log says why"),
     }
-    tracing::info!("stopping");
+    tracing::info!("stopping; a second signal stops at once");
     gateway.stop.cancel();
-    running.await;
+    tokio::select! {
+        () = &mut running => {}
+        () = signals.stop() => {
+            tracing::warn!("stopping at once; notes that are being sent will be unknown");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    // What a disk does not let go of in time is taken up at the next start.
+    if tokio::time::timeout(CLOSING, gateway.store.close()).await.is_err() {
+        tracing::warn!("the database could not be closed in time");
+    }
+    tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,14 +86,24 @@ impl Signals {
         })
     }
 
+    /// Returns at the next SIGTERM or SIGINT.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Returns at the first SIGTERM or SIGINT; SIGHUP reloads.
-    async fn until_stop(mut self, gateway: &Gateway) {
+    async fn until_stop(&mut self, gateway: &Gateway) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => {
-                    if let Err(error) = gateway.reload() {
+                    let reloaded = gateway.reload();
+                    metrics::reloaded(reloaded.is_ok());
+                    if let Err(error) = reloaded {
                         let why = as_mistakes(&error).map_or_else(|| format!("{error:#}"), ToString::to_string);
                         tracing::error!("the configuration was not reloaded, the old one stays in force: {why}");
                     }

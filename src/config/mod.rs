@@ -21,7 +21,7 @@ use url::Url;
 use voicegate_providers::{guard::AddressRules, without_values};
 
 pub use tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key};
-pub use values::{Rate, RateOrOff, Size, Span24};
+pub use values::{LogFormat, Rate, RateOrOff, Size, Span24, Token};
 
 use build::RawTenant;
 use values::{list, plain};
@@ -55,6 +55,8 @@ pub struct Server {
     pub body_timeout: Span24,
     pub link_ttl: Span24,
     pub shutdown_grace: Span24,
+    pub metrics_token: Option<Token>,
+    pub log: LogFormat,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -65,6 +67,7 @@ pub struct Storage {
     pub retention: Span24,
     pub notes_retention: Span24,
     pub media_retention: Span24,
+    pub min_free: Size,
 }
 
 impl Storage {

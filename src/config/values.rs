@@ -1,6 +1,6 @@
 //! The kinds of value that a configuration has: durations, sizes, secrets.
 
-use std::{any::type_name, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{any::type_name, fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};
 use serde::{
@@ -8,6 +8,9 @@ use serde::{
     de::{self, DeserializeOwned},
 };
 use serde_json::{Map, Value};
+use subtle::ConstantTimeEq;
+
+use super::tenants::hash_key;
 
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -154,6 +157,41 @@ fn from_elsewhere(map: &Map<String, Value>, env: &dyn Fn(&str) -> Option<String>
             .map_err(|error| format!("the file {path} cannot be read: {}", error.kind())),
         _ => Err("expected exactly one of { env = \"NAME\" } and { file = \"PATH\" }".to_owned()),
     }
+}
+
+/// A secret that a caller has to show; only its hash is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// Compares in constant time.
+    pub fn is(&self, shown: &str) -> bool {
+        hash_key(shown).ct_eq(&self.0).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let text = secret(&value, &|name| std::env::var(name).ok()).map_err(de::Error::custom)?;
+        Ok(Self(hash_key(&text)))
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Pretty,
+    Json,
 }
 
 /// Whether `value` has the shape of a secret kept elsewhere.

@@ -13,8 +13,10 @@ use crate::{
     gateway::{Gateway, Live},
     id::UploadId,
     media::{AudioInput, Held, Received, Which},
+    metrics,
     note::{ConvertChoice, Note, NoteId, Source, Status, Stop, Warning},
     problem::Problem,
+    request_id,
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
     upload,
 };
@@ -108,6 +110,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         text: request.text,
         metadata: request.metadata,
         send_at: request.send_at,
+        request_id: request_id::current(),
         resend_of: None,
         // Counted from when it is due.
         expires_at: due_at + request.expires_in.unwrap_or(live.config.delivery.expires_in.0),
@@ -192,6 +195,7 @@ pub(super) async fn make_durable(
         Acceptance::Created => {
             let note = new.note;
             tracing::info!(note.id = %note.id, tenant = note.tenant, "note {} accepted", note.id);
+            metrics::note(&note);
             gateway.wake_worker();
             Ok(Receipt { note, replayed: false })
         }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tracing::Instrument;
 use voicegate_providers::{
     Accepted, Context, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient,
 };
@@ -15,6 +16,7 @@ use crate::{
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
     media::{AudioFile, FetchRequest, Which},
+    metrics,
     note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status},
     problem::Problem,
     store::{Change, Claim, Health, Learned, Step, StoreError, connection_key},
@@ -28,6 +30,8 @@ const RECORD_PAUSE: Duration = Duration::from_secs(1);
 enum Abandoned {
     /// Its progress could not be committed: somebody else holds the lease, or the database is gone.
     Store(StoreError),
+    /// The process is to end, and no visible request was made.
+    Stopping,
     /// Anything else; recorded as the try's outcome.
     Failed(Box<Failure>),
 }
@@ -43,13 +47,25 @@ impl From<StoreError> for Abandoned {
 }
 
 /// Makes one try at a leased note and records its end.
-pub async fn run(gateway: &Gateway, mut claim: Claim) {
+pub async fn run(gateway: &Gateway, claim: Claim) {
+    let note = &claim.note;
+    let n = note.attempts.last().map_or(1, |last| last.n + 1);
+    // Of the highest level, so that every filter leaves it in.
+    let span = tracing::error_span!(
+        "attempt", request_id = note.request_id, note.id = %note.id, tenant = note.tenant,
+        connection = note.current().connection, n
+    );
+    run_once(gateway, claim).instrument(span).await;
+}
+
+async fn run_once(gateway: &Gateway, mut claim: Claim) {
     let live = gateway.live();
     let started = gateway.clock.now();
     let stop = claim.note.current().clone();
     let lane = claim.note.lane();
     let tenant = live.tenants.get(&claim.note.tenant).cloned();
     let connection = tenant.as_ref().and_then(|tenant| tenant.connections.get(&stop.connection));
+    metrics::looked_up("recipients", claim.learned.is_some());
     let mut memory = Memory { recipient: claim.learned.clone(), note: claim.note.memory.clone() };
 
     let end = if claim.interrupted {
@@ -61,6 +77,10 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
         match try_once(gateway, &live, connection, &mut claim, &mut memory).await {
             Ok(accepted) => Ok(accepted),
             Err(Abandoned::Failed(failure)) => Err(*failure),
+            Err(Abandoned::Stopping) => {
+                claim.note.memory = memory.note.take();
+                return give_back(gateway, claim).await;
+            }
             Err(Abandoned::Store(error)) => {
                 // The lease runs out by itself, and whoever takes it goes on from what is stored.
                 tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
@@ -90,6 +110,7 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
     };
     let health = health.map(|health| (connection_key(&claim.note.tenant, &stop.connection), health));
     let step = outcome::settle(&mut claim.note, end, timing, policy);
+    metrics::attempt(&claim.note, &stop.provider);
     let learned = match memory.recipient {
         now if now == claim.learned => Learned::Keep,
         None => Learned::Forget { lane },
@@ -98,6 +119,16 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
         }
     };
     record(gateway, &claim, step, health, learned).await;
+}
+
+/// Puts the note back as if nobody had taken it, with what was made for it so far.
+async fn give_back(gateway: &Gateway, mut claim: Claim) {
+    let now = gateway.clock.now();
+    claim.note.status = Status::Queued;
+    (claim.note.next_attempt_at, claim.note.updated_at) = (Some(now), now);
+    tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
+    let step = Step::Retry { at: now, pause_connection_until: None };
+    record(gateway, &claim, step, None, Learned::Keep).await;
 }
 
 async fn record(
@@ -130,7 +161,10 @@ async fn record(
     let mut patience = RECORD_RETRIES;
     loop {
         match gateway.store.write(claim, &change).await {
-            Ok(()) => return gateway.changed(claim.note.id),
+            Ok(()) => {
+                metrics::recorded(&change);
+                return gateway.changed(claim.note.id);
+            }
             Err(error) if patience == 0 || matches!(error, StoreError::LeaseLost) => {
                 tracing::error!(note.id = %claim.note.id, %error, "the end of a try of note {} is lost", claim.note.id);
                 return;
@@ -178,21 +212,20 @@ async fn try_once(
         now: gateway.clock.now(),
         timeout: connection.timeout,
     };
-    if breaker::is_open(claim.failures) {
-        // Nothing of the note is tried before the connection has proved that it works again.
-        let checked = tokio::time::timeout(limit, connection.provider.check(&cx)).await;
-        if let Err(error) = checked.map_err(|_| failed(overdue()))? {
-            return Err(failed(Failure::still_failing(error)));
+    let ready = tokio::time::timeout(limit, async {
+        if breaker::is_open(claim.failures) {
+            // Nothing of the note is tried before the connection has proved that it works again.
+            connection.provider.check(&cx).await.map_err(|error| failed(Failure::still_failing(error)))?;
         }
-    }
-    // The file is gone once it is let go of, and it may be read until the last byte was sent.
-    let (note, _file, prepared) = tokio::time::timeout(limit, async {
         let (note, file) = get_ready(gateway, live, connection, claim).await?;
-        let prepared = connection.provider.prepare(&cx, &note, memory).await.map_err(failed)?;
+        let preparing = connection.provider.prepare(&cx, &note, memory);
+        let prepared = preparing.instrument(tracing::info_span!("prepare")).await.map_err(failed)?;
         Ok::<_, Abandoned>((note, file, prepared))
-    })
-    .await
-    .map_err(|_| failed(overdue()))??;
+    });
+    // All of that can be done again, by whoever comes after us.
+    let ready = gateway.stop.run_until_cancelled(ready).await.ok_or(Abandoned::Stopping)?;
+    // The file is gone once it is let go of, and it may be read until the last byte was sent.
+    let (note, _file, prepared) = ready.map_err(|_| failed(overdue()))??;
 
     claim.note.status = Status::Sending;
     claim.note.form = Some(prepared.form);
@@ -201,7 +234,8 @@ async fn try_once(
     claim.note.marks.clone_from(&prepared.marks);
     claim.note.marks.push(claim.note.id.to_string());
     progress(gateway, claim, Step::Dispatching).await?;
-    connection.provider.dispatch(&cx, &note, prepared, memory).await.map_err(failed)
+    let sending = connection.provider.dispatch(&cx, &note, prepared, memory);
+    sending.instrument(tracing::info_span!("dispatch")).await.map_err(failed)
 }
 
 /// Commits what is known so far.

@@ -2,6 +2,7 @@
 
 use crate::{
     gateway::Gateway,
+    metrics,
     note::{Note, Status},
     problem::Problem,
 };
@@ -22,6 +23,7 @@ pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> 
         return Err(Problem::new("wrong_state", detail).of_note(note.id));
     }
     tracing::info!(note.id = %note.id, "note {} was cancelled", note.id);
+    metrics::note(&note);
     gateway.changed(note.id);
     gateway.wake_worker(); // the next one in its lane
     Ok(note)

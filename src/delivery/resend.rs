@@ -5,6 +5,7 @@ use crate::{
     gateway::Gateway,
     note::{Note, NoteId, Source, Status},
     problem::Problem,
+    request_id,
     store::KeyClaim,
 };
 
@@ -39,6 +40,7 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
         status: Status::Queued,
         stop: 0,
         send_at: None,
+        request_id: request_id::current(),
         resend_of: Some(id),
         expires_at: now + live.config.delivery.expires_in.0,
         sent: None,

@@ -52,10 +52,11 @@ impl Worker {
         if tokio::time::timeout(grace, self.tries.wait()).await.is_err() {
             tracing::warn!(
                 in_flight = self.tries.len(),
-                "stopping with tries in flight; they go on at the next start"
+                "stopping with requests to providers in flight; their notes will be unknown"
             );
         }
         housekeeping.abort();
+        self.gateway.drained.cancel();
     }
 
     /// Leases as much as there is room for and starts it; how much that was.

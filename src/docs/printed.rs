@@ -37,6 +37,7 @@ fn print(name: &str) -> Option<String> {
         "api" => Some(reference::print(&http::document())),
         "codes" => Some(codes()),
         "configuration" => Some(config::reference::print()),
+        "metrics" => Some(crate::metrics::table()),
         "presets" => Some(presets()),
         "profiles" => Some(profiles()),
         "providers" => Some(capabilities()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::FromRequestParts,
-    http::{header::AUTHORIZATION, request::Parts},
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
 
 use crate::{config::Tenant, gateway::Gateway, problem::Problem};
@@ -12,20 +12,22 @@ use crate::{config::Tenant, gateway::Gateway, problem::Problem};
 /// The tenant whose key the request carries, within its rate of requests.
 pub struct Caller(pub Arc<Tenant>);
 
+/// What `Authorization: Bearer` has.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
 impl FromRequestParts<Arc<Gateway>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let refused = |detail: &str| Problem::new("unauthorized", detail).stage("request");
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some((scheme, key)) = header.and_then(|value| value.split_once(' ')) else {
+        let Some(key) = bearer(&parts.headers) else {
             return Err(refused("send the header `Authorization: Bearer KEY`"));
         };
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(refused("send the header `Authorization: Bearer KEY`"));
-        }
         let live = gateway.live();
-        let Some(tenant) = live.tenants.by_key(key.trim()) else {
+        let Some(tenant) = live.tenants.by_key(key) else {
             return Err(refused("this API key is not known here"));
         };
         live.take_request(&tenant.name)?;

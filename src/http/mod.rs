@@ -10,6 +10,7 @@ mod events;
 pub(crate) mod fuzzing;
 mod media;
 mod notes;
+mod observe;
 mod openapi;
 mod ops;
 mod server;
@@ -29,7 +30,7 @@ use axum::{
 use futures_util::FutureExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{gateway::Gateway, problem::Problem};
+use crate::{gateway::Gateway, problem::Problem, request_id};
 
 pub use openapi::{document, text as openapi};
 pub use server::{serve, serve_app};
@@ -51,6 +52,7 @@ fn routes() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(media::by_link))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
+        .routes(routes!(ops::metrics))
         .routes(routes!(openapi::serve))
         .routes(routes!(docs::index))
         .route("/docs/", get(docs::index)) // the same page, for those who type
@@ -68,6 +70,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .layer(DefaultBodyLimit::disable()) // each body is bounded where it is read
         .layer(middleware::from_fn(no_panic))
         .layer(middleware::from_fn(plain_answers))
+        .layer(middleware::from_fn_with_state(gateway.clone(), observe::observe))
         .with_state(gateway)
 }
 
@@ -89,7 +92,8 @@ async fn plain_answers(request: Request, next: Next) -> Response {
 }
 
 impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        self.request_id = request_id::current();
         let status = self.http_status();
         let mut response = (status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();

@@ -2,10 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+};
 
+use super::auth::bearer;
 use crate::{
     gateway::Gateway,
+    metrics,
+    problem::Problem,
     view::{CheckStatus, Readiness},
 };
 
@@ -34,4 +42,28 @@ pub async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Re
     let readiness = gateway.readiness().await;
     let ready = readiness.status == CheckStatus::Ok;
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(readiness))
+}
+
+/// Read the metrics
+///
+/// For Prometheus, as OpenMetrics text. Where `server.metrics_token` is set, it is asked for as a bearer token.
+#[utoipa::path(
+    get, path = "/metrics", tag = "Operation", operation_id = "getMetrics",
+    responses((
+        status = 200, description = "Every metric. Operations has their names and meanings.",
+        content_type = "application/openmetrics-text", body = String,
+    )),
+)]
+pub async fn metrics(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
+    if let Some(token) = &gateway.live().config.server.metrics_token
+        && !bearer(&headers).is_some_and(|shown| token.is(shown))
+    {
+        let detail = "send the header `Authorization: Bearer TOKEN` with the token of server.metrics_token";
+        return Err(Problem::new("unauthorized", detail).stage("request"));
+    }
+    let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+    Ok(([(CONTENT_TYPE, kind)], metrics::text(&gateway).await))
 }

@@ -12,25 +12,33 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tokio_io_timeout::TimeoutStream;
 
 use super::router;
 use crate::{config::Server, gateway::Gateway};
 
-/// Serves until the gateway stops, then lets requests in flight finish for at most `server.shutdown_grace`.
+/// What idle connections need to be closed in order, however late it is.
+const FAREWELL: Duration = Duration::from_millis(250);
+
+/// Serves until the gateway stops and its worker has nothing in flight any more: until then somebody may want to know
+/// that it is not ready, and a provider may have to fetch the audio of a note that is being sent. Then requests in
+/// flight may finish. All of that for at most `server.shutdown_grace`.
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
     serve_app(&gateway.clone(), listener, router(gateway)).await;
 }
 
 /// The same with a router that has something around it.
 pub async fn serve_app(gateway: &Gateway, listener: TcpListener, app: axum::Router) {
-    let (stop, limits) = (gateway.stop.clone(), gateway.live().config.server.clone());
+    let limits = gateway.live().config.server.clone();
+    let grace = grace_of(gateway, limits.shutdown_grace.0);
+    tokio::pin!(grace);
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(limits.max_clients.min(Semaphore::MAX_PERMITS)));
-    loop {
+    let deadline = loop {
         let (stream, place) = tokio::select! {
-            () = stop.cancelled() => break,
+            deadline = &mut grace => break deadline,
             accepted = accept(&listener, &room) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -40,11 +48,20 @@ pub async fn serve_app(gateway: &Gateway, listener: TcpListener, app: axum::Rout
             },
         };
         serve_client(stream, place, &app, &graceful, &limits);
-    }
+    };
     drop(listener);
-    if tokio::time::timeout(limits.shutdown_grace.0, graceful.shutdown()).await.is_err() {
+    let deadline = deadline.max(Instant::now() + FAREWELL);
+    if tokio::time::timeout_at(deadline, graceful.shutdown()).await.is_err() {
         tracing::warn!("stopping with requests in flight");
     }
+}
+
+/// Returns when no further client is to be served, with the time by which the others have to be done.
+async fn grace_of(gateway: &Gateway, grace: Duration) -> Instant {
+    gateway.stop.cancelled().await;
+    let deadline = Instant::now() + grace;
+    let _ = tokio::time::timeout_at(deadline, gateway.drained.cancelled()).await;
+    deadline
 }
 
 async fn accept(

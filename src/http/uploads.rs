@@ -47,6 +47,7 @@ pub async fn add(
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<impl IntoResponse, Problem> {
+    gateway.open_for_work()?;
     let read = body::read(&gateway, request).await.map_err(no_upload_of_an_upload);
     let Submission { fields: NoFields {}, audio, hints } = read?;
     let upload = upload::add(&gateway, &tenant, audio, &hints).await?;

@@ -137,6 +137,7 @@ pub async fn send(
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Response, Problem> {
+    gateway.open_for_work()?;
     let key = idempotency_key(request.headers())?;
     let wait = preferred_wait(request.headers());
     let submission = body::read::<VoiceFields>(&gateway, request).await?;
@@ -178,6 +179,7 @@ pub async fn resend(
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    gateway.open_for_work()?;
     let key = idempotency_key(&headers)?;
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");

@@ -1,6 +1,10 @@
 //! Downloading `audio.url`, which somebody else chose: guarded, bounded, and honest about what went wrong.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
 
 use reqwest::{
     Method, Response, StatusCode,
@@ -11,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use url::Url;
 use voicegate_providers::guard::{AddressRules, GuardedClient};
 
-use crate::problem::Problem;
+use crate::{metrics, problem::Problem};
 
 /// A chain of redirects longer than this is refused.
 const MAX_REDIRECTS: usize = 5;
@@ -75,10 +79,20 @@ impl Fetcher {
         request: &FetchRequest<'_>,
         file: &mut NamedTempFile,
     ) -> Result<(), FetchError> {
-        tokio::time::timeout(self.timeout, self.download(request, file)).await.unwrap_or_else(|_| {
+        let started = Instant::now();
+        let fetched = tokio::time::timeout(self.timeout, self.download(request, file)).await;
+        let fetched = fetched.unwrap_or_else(|_| {
             let seconds = self.timeout.as_secs();
             Err(FetchError::ForNow(unreachable(format!("the download took longer than {seconds} s"))))
-        })
+        });
+        let outcome = match &fetched {
+            Ok(()) => "ok",
+            Err(FetchError::Final(_)) => "refused",
+            Err(FetchError::ForNow(_)) => "failed",
+            Err(FetchError::Disk(_)) => "disk",
+        };
+        metrics::fetched(outcome, started.elapsed());
+        fetched
     }
 
     async fn download(&self, request: &FetchRequest<'_>, file: &mut NamedTempFile) -> Result<(), FetchError> {

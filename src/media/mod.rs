@@ -12,12 +12,14 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use crate::{
+    disk::Disks,
     id::{NoteId, UploadId},
     problem::Problem,
 };
@@ -72,6 +74,7 @@ pub struct MediaStore {
     root: PathBuf,
     /// For what is not a file yet.
     held: held::Budget,
+    disks: Option<Arc<Disks>>,
 }
 
 impl MediaStore {
@@ -81,7 +84,7 @@ impl MediaStore {
     /// Where the folder cannot be used.
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = std::path::absolute(root)?;
-        let store = Self { root, held: held::Budget::new() };
+        let store = Self { root, held: held::Budget::new(), disks: None };
         for folder in [store.notes(), store.uploads(), store.incoming()] {
             std::fs::create_dir_all(&folder)?;
             std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
@@ -90,6 +93,13 @@ impl MediaStore {
             std::fs::remove_file(leftover?.path())?;
         }
         Ok(store)
+    }
+
+    /// Takes in nothing new while a disk is as good as full.
+    #[must_use]
+    pub fn watching(mut self, disks: Arc<Disks>) -> Self {
+        self.disks = Some(disks);
+        self
     }
 
     pub fn notes(&self) -> PathBuf {
@@ -107,8 +117,12 @@ impl MediaStore {
     /// An empty file for bytes that are arriving. It is gone when dropped, unless kept.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// Where the disk does not play along; `StorageFull` also where too little room is left.
     pub fn incoming_file(&self) -> io::Result<NamedTempFile> {
+        if let Some(Err(why)) = self.disks.as_ref().map(|disks| disks.check()) {
+            tracing::warn!("no audio is taken in: {why}");
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         NamedTempFile::new_in(self.incoming())
     }
 

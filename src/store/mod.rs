@@ -129,11 +129,17 @@ pub trait Store: Debug + Send + Sync {
     /// Removes what is old by `horizon`; how many notes that were.
     async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError>;
 
+    /// Deliveries not yet done, by connection and state.
+    async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError>;
+
     /// Deliveries not yet done.
     async fn queue_depth(&self) -> Result<u64, StoreError>;
 
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Lets go of the database in order; nothing works afterwards.
+    async fn close(&self) {}
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -258,6 +264,18 @@ pub struct Claim {
     pub note: Note,
     /// What the adapter learned about the recipient and wanted back.
     pub learned: Option<Value>,
+}
+
+/// Deliveries of one connection in one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueGroup {
+    /// `TENANT/CONNECTION`.
+    pub connection: String,
+    /// As in the database, and `scheduled` for what has never been due.
+    pub state: String,
+    pub count: u64,
+    /// When the first of them became due.
+    pub since: Timestamp,
 }
 
 /// Which notes of a tenant.
@@ -423,4 +441,9 @@ pub const WATCH: &str = "#watch";
 /// `TENANT/CONNECTION`.
 pub fn connection_key(tenant: &str, connection: &str) -> String {
     format!("{tenant}/{connection}")
+}
+
+/// The two parts of a [`connection_key`]. Names have no slash.
+pub fn connection_parts(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or((key, ""))
 }

@@ -265,8 +265,12 @@ pub struct Checks {
     pub media: Check,
     /// Whether every profile could be encoded at start-up.
     pub ffmpeg: Check,
-    /// Whether a file can be written.
+    /// Whether a file can be written, and `storage.min_free` is free.
     pub disk: Check,
+    /// Only where the gateway was told to stop: then it has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub shutdown: Option<Check>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

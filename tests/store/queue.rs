@@ -70,6 +70,7 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         dispatched_at: None,
         marks: Vec::new(),
         send_at: None,
+        request_id: None,
         resend_of: None,
         audio_expired: false,
         erased: false,

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use bytesize::ByteSize;
-use rustix::fs::statvfs;
 
 use super::line::Line;
-use crate::config::Config;
+use crate::{config::Config, disk};
 
 /// For the database: a note takes a few KiB, and its journal may grow to some MiB.
 const DATABASE_FLOOR: u64 = 64 << 20;
@@ -18,8 +17,8 @@ pub fn check(config: &Config) -> Vec<Line> {
     let storage = &config.storage;
     let database = storage.database_path();
     vec![
-        folder("storage.database", database.parent(), DATABASE_FLOOR),
-        folder("storage.media", Some(&storage.media_path()), media_floor(config)),
+        folder("storage.database", database.parent(), DATABASE_FLOOR.max(storage.min_free.0)),
+        folder("storage.media", Some(&storage.media_path()), media_floor(config).max(storage.min_free.0)),
     ]
 }
 
@@ -46,8 +45,8 @@ fn folder(key: &str, path: Option<&Path>, floor: u64) -> Line {
         ));
     }
     let shown = absolute.display();
-    match statvfs(existing) {
-        Ok(disk) => judge(key, &shown.to_string(), disk.f_bavail.saturating_mul(disk.f_frsize), floor),
+    match disk::free(existing) {
+        Ok(free) => judge(key, &shown.to_string(), free, floor),
         Err(error) => Line::note(format!("{key}: {shown}; how much room it has cannot be told ({error})")),
     }
 }

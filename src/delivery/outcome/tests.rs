@@ -49,6 +49,7 @@ fn note(stops: usize) -> Note {
         dispatched_at: None,
         marks: Vec::new(),
         send_at: None,
+        request_id: None,
         resend_of: None,
         audio_expired: false,
         erased: false,

@@ -10,6 +10,7 @@ use utoipa::openapi::{
     Content, Object, OpenApi, PathItem, RefOr, Response, Schema,
     path::{Operation, Parameter, ParameterIn},
     request_body::RequestBody,
+    security::SecurityRequirement,
 };
 
 use self::{
@@ -65,7 +66,11 @@ fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation
 
 fn print_operation(text: &mut String, document: &OpenApi, methods: &str, path: &str, operation: &Operation) {
     let _ = write!(text, "### {}\n\n", operation.summary.as_deref().unwrap_or_default());
-    let open = operation.security.as_ref().is_some_and(Vec::is_empty);
+    // The operator may have closed it with a token of its own, which its own words say.
+    let open = operation
+        .security
+        .as_ref()
+        .is_some_and(|needed| needed.is_empty() || needed.contains(&SecurityRequirement::default()));
     let _ = write!(text, "`{methods} {path}`{}\n\n", if open { " · needs no key" } else { "" });
     if let Some(about) = &operation.description {
         let _ = write!(text, "{about}\n\n");
@@ -84,9 +89,9 @@ fn print_operation(text: &mut String, document: &OpenApi, methods: &str, path: &
     print_headers(text, operation);
 }
 
-/// The headers of answers, each once. Every answer has two more.
+/// The headers of answers, each once. Every answer has three more.
 fn print_headers(text: &mut String, operation: &Operation) {
-    let everywhere = ["Cache-Control", "X-Content-Type-Options"];
+    let everywhere = ["Cache-Control", "X-Content-Type-Options", "X-Request-Id"];
     let mut found: Vec<(&String, Vec<&str>, &str)> = Vec::new();
     for (status, response) in &operation.responses.responses {
         let RefOr::T(response) = response else { continue };

@@ -24,6 +24,9 @@ pub use requests::{Bytes, UploadForm, UploadRequest, VoiceForm, VoiceRequestBody
 /// The name of the one security scheme.
 const SECURITY: &str = "apiKey";
 
+/// Of `/metrics`, where the operator has set a token.
+const METRICS_SECURITY: &str = "metricsToken";
+
 const WALK: &str = include_str!("walk.md");
 
 const TAGS: &[(&str, &str)] = &[
@@ -77,6 +80,9 @@ pub fn document() -> OpenApi {
         let about = "An API key of the tenant. `voicegate keys new` makes one.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
         components.add_security_scheme(SECURITY, SecurityScheme::Http(scheme));
+        let about = "What `server.metrics_token` says.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
+        components.add_security_scheme(METRICS_SECURITY, SecurityScheme::Http(scheme));
     }
     if let Some(head) = document.paths.paths.values_mut().find_map(|path| path.head.as_mut()) {
         head.operation_id = Some("headByLink".to_owned());
@@ -131,6 +137,9 @@ pub fn document() -> OpenApi {
                 response.headers.entry("Cache-Control".to_owned()).or_insert(caching.into());
                 let sniffing = header("The content type is exact; nothing else is to be guessed.", "nosniff");
                 response.headers.insert("X-Content-Type-Options".to_owned(), sniffing.into());
+                let about = "The request's own `X-Request-Id`, if that is 1 to 128 visible ASCII characters; else one made here.";
+                let id = header(about, "0199fd9c2f6c7d128d0a4c0f3c1d2e3f");
+                response.headers.insert("X-Request-Id".to_owned(), id.into());
             }
         }
     }

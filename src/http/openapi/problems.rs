@@ -7,7 +7,7 @@ use utoipa::openapi::{
     security::SecurityRequirement,
 };
 
-use super::{SECURITY, header, operations};
+use super::{METRICS_SECURITY, SECURITY, header, operations};
 use crate::problem::{CODES, Problem};
 
 /// Codes by operation, apart from `internal`, which any but the emptiest can have.
@@ -90,6 +90,7 @@ const CODES_OF: &[(&str, &[&str])] = &[
     ("listConnections", &["unauthorized", "rate_limited"]),
     ("downloadByLink", &["not_found", "media_expired"]),
     ("headByLink", &["not_found", "media_expired"]),
+    ("getMetrics", &["unauthorized"]),
     ("getDocsPage", &["not_found"]),
 ];
 
@@ -205,7 +206,12 @@ pub fn add(document: &mut OpenApi) {
         // A callback proves itself by the connection's own secret.
         let by_key = codes.contains(&"unauthorized") && !id.ends_with("Callback");
         let key = by_key.then(|| SecurityRequirement::new(SECURITY, [""; 0]));
-        operation.security = Some(key.into_iter().collect());
+        operation.security = Some(if id == "getMetrics" {
+            // Open, or not: as the operator wants it.
+            vec![SecurityRequirement::default(), SecurityRequirement::new(METRICS_SECURITY, [""; 0])]
+        } else {
+            key.into_iter().collect()
+        });
         let internal = if codes.is_empty() { None } else { Some(&"internal") };
         let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
         for code in codes.iter().chain(internal) {

