@@ -14,6 +14,8 @@ mod limits;
 mod links;
 mod lists;
 mod manage;
+mod metrics;
+mod observe;
 mod openapi;
 mod requests;
 mod tenants;

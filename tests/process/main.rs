@@ -6,3 +6,4 @@ mod gateway;
 mod kill;
 mod memory;
 mod serve;
+mod stop;

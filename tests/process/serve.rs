@@ -2,6 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -96,7 +97,25 @@ async fn a_client_that_never_reads_is_cut_off() {
 
 #[tokio::test]
 async fn the_log_has_no_secret_and_no_number() {
-    let process = Process::start().await;
+    let process = Process::with(|config| config.replace("[server]", "[server]\nlog = \"json\"")).await;
+    let url = format!("{}/voice?to=%2B15551234567&via=imessage", process.url);
+    let request = process.http.post(url).bearer_auth(KEY).header("content-type", "audio/mpeg").body(sample());
+    let answer = request.header("x-request-id", "bot-7").send().await.expect("an answer");
+    let note: Value = answer.json().await.expect("a note");
+    let id = note["id"].as_str().expect("an id");
+    process.until_status(id, "accepted").await;
+    // Once where the request was answered, once where a worker took it up.
+    for (message, span, n) in [
+        (format!("note {id} accepted"), "request", None),
+        (format!("note {id} was accepted by the provider"), "attempt", Some(1)),
+    ] {
+        let logged = process.logged();
+        let mut lines = logged.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let line = lines.find(|line| line["fields"]["message"] == message).expect("a line");
+        let outermost = &line["spans"][0];
+        assert_eq!((&outermost["name"], &outermost["request_id"]), (&json!(span), &json!("bot-7")), "{line}");
+        assert_eq!(outermost["n"].as_u64(), n, "{line}");
+    }
     for via in ["via=imessage", "via=whatsapp"] {
         let id = process.accept(via).await;
         process.until_status(&id, "accepted").await;

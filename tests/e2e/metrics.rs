@@ -1,0 +1,243 @@
+//! `/metrics`: valid, true, and without anything that may not be there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use reqwest::StatusCode;
+use serde_json::json;
+use voicegate::{clock::Clock, metrics::names::ALL};
+use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
+
+use crate::harness::{KEY, PHONE, World, fixture, read};
+
+/// Samples by series, as they are written: `name{labels}`.
+type Samples = BTreeMap<String, f64>;
+
+async fn scrape(world: &World) -> Samples {
+    let answer = world.http.get(format!("{}/metrics", world.url)).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(answer.headers()["content-type"], kind);
+    parse(&body(answer).await)
+}
+
+async fn body(mut answer: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.expect("a chunk") {
+        bytes.extend(chunk);
+    }
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Reads OpenMetrics text as strictly as its grammar is.
+/// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md#abnf>
+fn parse(text: &str) -> Samples {
+    assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1, "the end");
+    let mut samples = Samples::new();
+    let mut families = BTreeSet::new();
+    let mut family: Option<(&str, &str)> = None;
+    let mut unit = None;
+    for line in text.lines().take_while(|line| *line != "# EOF") {
+        if let Some(about) = line.strip_prefix("# ") {
+            let mut words = about.splitn(3, ' ');
+            let (word, name, value) =
+                (words.next(), words.next().expect("a name"), words.next().expect("more"));
+            match word {
+                Some("HELP") => {
+                    assert!(families.insert(name), "{name} comes twice");
+                    (family, unit) = (Some((name, "")), None);
+                }
+                Some("TYPE") => {
+                    assert!(["counter", "gauge", "histogram"].contains(&value), "{line}");
+                    family = Some((name, value));
+                }
+                Some("UNIT") => unit = Some((name, value)),
+                _ => panic!("{line}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').expect("a value");
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
+        // No labels may be written in two ways.
+        let series = series.strip_suffix("{}").unwrap_or(series);
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let (family, kind) = family.expect("what it is comes first");
+        let end = name.strip_prefix(family).unwrap_or_else(|| panic!("{line} below {family}"));
+        let ends: &[&str] = match kind {
+            "counter" => &["_total"],
+            "gauge" => &[""],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            _ => panic!("{line} has no type"),
+        };
+        assert!(ends.contains(&end), "{line} is no {kind}");
+        if let Some((of, unit)) = unit {
+            assert!(of == family && family.ends_with(&format!("_{unit}")), "{line}: {unit}");
+        }
+        assert!(value >= 0.0, "{line}");
+        let labels = labels.strip_suffix('}').expect("the end of the labels");
+        for label in labels.split(',').filter(|label| !label.is_empty()) {
+            let (name, value) = label.split_once('=').expect("a label");
+            let sound = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            assert!(sound && value.len() > 1 && value.starts_with('"') && value.ends_with('"'), "{line}");
+        }
+        assert!(samples.insert(series.to_owned(), value).is_none(), "{series} is there twice");
+    }
+    buckets_rise(&samples);
+    samples
+}
+
+/// Each bucket holds those below it, and the last one holds all.
+fn buckets_rise(samples: &Samples) {
+    let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for (series, count) in samples.iter().filter(|(series, _)| series.contains("_bucket{")) {
+        let (before, end) = series.split_once("le=\"").expect("an end");
+        let (end, after) = end.split_once('"').expect("a quote");
+        let end = if end == "+Inf" { f64::INFINITY } else { end.parse().expect("a number") };
+        let series =
+            format!("{before}{}", after.trim_start_matches(',')).replace(",}", "}").replace("{}", "");
+        buckets.entry(series.replace("_bucket", "_count")).or_default().push((end, *count));
+    }
+    for (series, mut ends) in buckets {
+        ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+        assert!(ends.is_sorted_by(|a, b| a.1 <= b.1), "{series}: {ends:?}");
+        assert_eq!(ends.last().map(|last| last.1), samples.get(&series).copied(), "{series}");
+    }
+}
+
+fn value(samples: &Samples, series: &str) -> f64 {
+    samples.get(series).copied().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_happens_to_a_note_is_counted() {
+    let world = World::start().await;
+    let before = scrape(&world).await;
+    let limited = FaultAction::RateLimit { retry_after: 60 };
+    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, limited));
+    let id = world.accept("", fixture("speech-24k.mp3")).await;
+    world.to_next_attempt(&id, 1).await;
+    world.until_status(&id, "accepted").await;
+    let after = scrape(&world).await;
+    let grown = |series: &str| value(&after, series) - value(&before, series);
+    let of = |rest: &str| format!("{{tenant=\"a\",connection=\"imessage\"{rest}}}");
+    for (name, rest, wanted) in [
+        ("voicegate_notes_total", ",status=\"queued\"", 1.0),
+        ("voicegate_notes_total", ",status=\"accepted\"", 1.0),
+        ("voicegate_note_errors_total", ",code=\"rate_limited\",stage=\"dispatch\"", 0.0),
+        ("voicegate_attempts_total", ",provider=\"linq\",outcome=\"deferred\"", 1.0),
+        ("voicegate_attempts_total", ",provider=\"linq\",outcome=\"accepted\"", 1.0),
+        ("voicegate_connection_pauses_total", "", 1.0),
+        ("voicegate_note_accepted_seconds_count", "", 1.0),
+    ] {
+        let series = format!("{name}{}", of(rest));
+        assert_eq!(grown(&series), wanted, "{series} in {after:#?}");
+    }
+    // The clock was moved by at least the pause that the provider asked for.
+    assert!(grown(&format!("voicegate_note_accepted_seconds_sum{}", of(""))) >= 60.0);
+    assert!(grown("voicegate_ffmpeg_runs_total{purpose=\"probe\",outcome=\"ok\"}") >= 1.0);
+    assert_eq!(grown("voicegate_http_requests_total{method=\"POST\",route=\"/voice\",status=\"2xx\"}"), 1.0);
+    assert!(grown("voicegate_cache_lookups_total{cache=\"recipients\",result=\"miss\"}") >= 1.0);
+    assert!(grown("voicegate_database_batch_changes_count") >= 3.0);
+    assert_eq!(value(&after, "voicegate_database_up"), 1.0);
+    // Shown before it happens, so that its first time is a rise.
+    assert!(
+        before.contains_key(&format!(
+            "voicegate_attempts_total{}",
+            of(",provider=\"linq\",outcome=\"unknown\"")
+        ))
+    );
+}
+
+#[tokio::test]
+async fn what_waits_and_what_is_wrong_with_connections_is_shown() {
+    let world = World::start().await;
+    let locked = FaultAction::Status { status: 401, body: None, headers: BTreeMap::new(), retry_after: None };
+    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, locked));
+    let later = world.clock.now() + Duration::from_secs(3600);
+    world.accept(&format!("via=whatsapp&send_at={later}"), fixture("speech-24k.mp3")).await;
+    let failed = world.accept("", fixture("speech-24k.mp3")).await;
+    world.until_status(&failed, "failed").await;
+    let samples = scrape(&world).await;
+    let scheduled = "voicegate_queue_notes{tenant=\"a\",connection=\"whatsapp\",state=\"scheduled\"}";
+    assert_eq!(value(&samples, scheduled), 1.0, "{samples:#?}");
+    let oldest = "voicegate_queue_oldest_seconds{tenant=\"a\",connection=\"whatsapp\"}";
+    assert!(!samples.contains_key(oldest), "what is not due is not late");
+    assert_eq!(value(&samples, "voicegate_connection_failing{tenant=\"a\",connection=\"imessage\"}"), 1.0);
+    let errors =
+        "voicegate_note_errors_total{tenant=\"a\",connection=\"imessage\",code=\"provider_unauthorized\"";
+    assert!(
+        samples.iter().any(|(series, count)| series.starts_with(errors) && *count >= 1.0),
+        "{samples:#?}"
+    );
+}
+
+/// Whatever is written must have been told in the one list, and nothing may name a person.
+#[tokio::test]
+async fn every_series_is_of_the_list_and_names_nobody() {
+    let world = World::start().await;
+    for via in ["imessage", "whatsapp"] {
+        let id = world.accept(&format!("via={via}"), fixture("speech-24k.mp3")).await;
+        world.until_status(&id, "accepted").await;
+        world.get(&format!("/voice/{id}")).send().await.expect("an answer");
+    }
+    let digits = PHONE.trim_start_matches('+');
+    let path = format!("/voice/{digits}");
+    world.get(&path).header("x-request-id", PHONE).send().await.expect("an answer");
+    world.get(&format!("/nowhere/{digits}")).send().await.expect("an answer");
+    let samples = scrape(&world).await;
+    for series in samples.keys() {
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let about = ALL
+            .iter()
+            .map(|metric| metric.about())
+            .find(|about| about.query_names().iter().any(|n| n == name));
+        let about = about.unwrap_or_else(|| panic!("{series} is not in the list"));
+        for label in labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name) {
+            assert!(about.query_labels().any(|known| known == label), "{series}");
+        }
+        for secret in [digits, "vn_", "://", KEY] {
+            assert!(!series.contains(secret), "{series}");
+        }
+    }
+    #[cfg(target_os = "linux")]
+    for name in ["process_resident_memory_bytes", "process_open_fds", "process_threads", "process_max_fds"] {
+        assert!(value(&samples, name) > 0.0, "{name}");
+    }
+    let started = value(&samples, "process_start_time_seconds");
+    #[cfg(target_os = "linux")]
+    #[expect(clippy::disallowed_methods, reason = "the process lives in real time")]
+    {
+        let age = jiff::Timestamp::now().as_second() as f64 - started;
+        assert!((-2.0..3600.0).contains(&age), "{age}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_closes_it() {
+    let world =
+        World::with(|config| config.replace("[server]", "[server]\nmetrics_token = \"S3CRET-token\"")).await;
+    let url = format!("{}/metrics", world.url);
+    for wrong in [None, Some("other"), Some(KEY)] {
+        let request = world.http.get(&url);
+        let request = wrong.iter().fold(request, |request, token| request.bearer_auth(token));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.headers()["www-authenticate"], "Bearer");
+        let (status, problem) = read(answer).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::UNAUTHORIZED, &json!("unauthorized")));
+    }
+    let right = world.http.get(&url).bearer_auth("S3CRET-token").send().await.expect("an answer");
+    assert_eq!(right.status(), StatusCode::OK);
+    let (status, _) = read(
+        world
+            .http
+            .get(format!("{}/connections", world.url))
+            .bearer_auth("S3CRET-token")
+            .send()
+            .await
+            .expect("an answer"),
+    )
+    .await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "it opens nothing else");
+}

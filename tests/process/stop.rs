@@ -1,0 +1,129 @@
+//! SIGTERM at every moment of a note's life: what is under way ends, what is not is kept, and nothing is sent twice.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
+
+use crate::gateway::Process;
+
+/// Far less than the default `server.shutdown_grace`, and far more than an idle gateway needs.
+const SOON: Duration = Duration::from_secs(10);
+
+async fn attempts(process: &Process, id: &str) -> usize {
+    process.note(id).await["attempts"].as_array().expect("a list").len()
+}
+
+/// SQLite's journal is empty or gone, so that the file alone is the whole database.
+fn database_is_closed(process: &Process) -> bool {
+    let journal = process.folder.path().join("voicegate.db-wal");
+    journal.metadata().map_or(true, |metadata| metadata.len() == 0)
+}
+
+#[tokio::test]
+async fn a_note_that_is_being_sent_is_sent_to_its_end() {
+    for (via, provider, operation) in [
+        ("via=imessage", Provider::Linq, Operation::Voicememo),
+        // It downloads the audio from the gateway that is about to end.
+        ("via=whatsapp", Provider::Wawp, Operation::Voice),
+    ] {
+        let mut process = Process::start().await;
+        process.sandbox.add_fault(Fault::new(provider, operation, FaultAction::Slow { ms: 1500 }));
+        let id = process.accept(via).await;
+        process.eventually("the dispatch", async || (process.dispatches() == 1).then_some(())).await;
+        process.signal("-TERM");
+        let ready = process
+            .eventually("it is not ready", async || {
+                let answer = process.http.get(format!("{}/readyz", process.url)).send().await.ok()?;
+                (answer.status() == 503).then_some(answer)
+            })
+            .await;
+        let ready: Value = ready.json().await.expect("JSON");
+        assert_eq!(ready["checks"]["shutdown"]["status"], "failed", "{ready}");
+        let (status, refused) = process.send(via, crate::gateway::sample()).await;
+        assert_eq!((status, &refused["code"]), (503, &"overloaded".into()));
+        assert_eq!(process.exit_code().await, Some(0), "{}", process.logged());
+        assert!(database_is_closed(&process));
+        assert_eq!(process.sandbox.ledger().len(), 1, "{}", process.logged());
+        process.launch().await;
+        process.until_status(&id, "accepted").await;
+        assert_eq!((process.dispatches(), attempts(&process, &id).await), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_provider_slower_than_the_grace_leaves_the_note_unknown_and_sent_once() {
+    let mut process =
+        Process::with(|config| config.replace("[server]", "[server]\nshutdown_grace = \"1s\"")).await;
+    let stall = FaultAction::StallAfter { ms: None };
+    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, stall));
+    let id = process.accept("").await;
+    process.eventually("the dispatch", async || (process.dispatches() == 1).then_some(())).await;
+    let asked = Instant::now();
+    process.signal("-TERM");
+    assert_eq!(process.exit_code().await, Some(0), "{}", process.logged());
+    assert!(asked.elapsed() >= Duration::from_secs(1), "it was waited for");
+    assert!(asked.elapsed() < SOON);
+    assert!(database_is_closed(&process));
+    process.launch().await;
+    process.until_status(&id, "unknown").await;
+    assert_eq!((process.dispatches(), process.sandbox.ledger().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_note_that_was_not_sent_yet_goes_back_at_once_and_is_sent_after_the_next_start() {
+    let mut process = Process::start().await;
+    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }));
+    let id = process.accept("").await;
+    process.eventually("the look-up", async || (!process.sandbox.requests().is_empty()).then_some(())).await;
+    let asked = Instant::now();
+    process.signal("-TERM");
+    assert_eq!(process.exit_code().await, Some(0), "{}", process.logged());
+    assert!(asked.elapsed() < SOON, "nobody waits for a request that can be repeated");
+    assert!(database_is_closed(&process));
+    process.launch().await;
+    assert!(!process.logged().contains("that an earlier process left"), "{}", process.logged());
+    process.until_status(&id, "accepted").await;
+    assert_eq!((process.dispatches(), attempts(&process, &id).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_note_that_waits_for_its_next_try_stays_as_it_is() {
+    let mut process = Process::start().await;
+    let limited = FaultAction::RateLimit { retry_after: 600 };
+    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, limited));
+    let id = process.accept("").await;
+    let before = process
+        .eventually("the first try has ended", async || {
+            let note = process.note(&id).await;
+            (note["status"] == "queued" && note["attempts"][0]["outcome"] == "deferred").then_some(note)
+        })
+        .await;
+    let asked = Instant::now();
+    process.signal("-TERM");
+    assert_eq!(process.exit_code().await, Some(0));
+    assert!(asked.elapsed() < SOON);
+    process.launch().await;
+    assert_eq!(process.note(&id).await, before);
+    assert_eq!(process.dispatches(), 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let mut process = Process::start().await;
+    let stall = FaultAction::Stall { ms: None };
+    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, stall));
+    let id = process.accept("").await;
+    process.eventually("the dispatch", async || (process.dispatches() == 1).then_some(())).await;
+    let asked = Instant::now();
+    process.signal("-TERM");
+    process
+        .eventually("the first signal", async || process.logged().contains("stopping").then_some(()))
+        .await;
+    process.signal("-INT");
+    assert_eq!(process.exit_code().await, Some(1), "{}", process.logged());
+    assert!(asked.elapsed() < SOON);
+    process.launch().await;
+    process.until_status(&id, "unknown").await;
+    assert_eq!(process.dispatches(), 1);
+}
