@@ -6,7 +6,7 @@ use voicegate::{
     audio::{Probed, SourceDetail},
     id::UploadId,
     note::{NoteId, Status},
-    store::{Change, Health, Learned, Step, Wanted},
+    store::{Change, Health, Learned, QueueGroup, Step, Wanted},
     upload::Upload,
 };
 use voicegate_providers::{AudioFacts, Codec, Container};
@@ -138,4 +138,37 @@ pub async fn an_upload_is_its_tenants_until_it_is_removed(store: Any) {
     store.remove_upload(late.id).await.expect("removed");
     assert!(!store.has_upload(late.id).await.expect("asked"));
     store.remove_upload(late.id).await.expect("twice is harmless");
+}
+
+pub async fn what_is_not_done_is_counted_by_connection_and_state(store: Any) {
+    assert_eq!(store.queue_state(start()).await.expect("counted"), []);
+    for (connection, recipient) in [("c", "sent"), ("c", "held"), ("c", "done"), ("d", "leased")] {
+        accept(&store, connection, recipient).await;
+    }
+    let claims = claim(&store, start()).await;
+    for (claim, step) in claims.iter().zip([Step::Dispatching, Step::Hold { until: after(600) }, Step::Done])
+    {
+        write(&store, claim, step).await.expect("written");
+    }
+    for due in [after(5), after(3), after(900)] {
+        let mut new = new_note("t", "c", &due.to_string(), start());
+        new.note.send_at = Some(due);
+        store.accept(&new).await.expect("accepted");
+    }
+    let mut groups = store.queue_state(after(10)).await.expect("counted");
+    groups.sort_by(|a, b| (&a.connection, &a.state).cmp(&(&b.connection, &b.state)));
+    let group = |connection: &str, state: &str, count, since| QueueGroup {
+        connection: connection.to_owned(),
+        state: state.to_owned(),
+        count,
+        since,
+    };
+    let expected = [
+        group("t/c", "held", 1, start()),
+        group("t/c", "queued", 2, after(3)),
+        group("t/c", "scheduled", 1, after(900)),
+        group("t/c", "sending", 1, start()),
+        group("t/d", "leased", 1, start()),
+    ];
+    assert_eq!(groups, expected);
 }

@@ -79,6 +79,7 @@ contract! {
         a_list_is_one_tenants_newest_first_and_filtered,
         only_a_finished_note_is_erased,
         what_attempts_say_of_a_connection_is_kept,
+        what_is_not_done_is_counted_by_connection_and_state,
         an_upload_is_its_tenants_until_it_is_removed;
 }
 
