@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use voicegate::{
     note::{Note, NoteId},
     store::{Bounds, Change, ClaimRequest, NewNote, SqliteStore, Step, Store},
@@ -65,6 +65,7 @@ pub async fn measure(backlog: u64, report: &mut Report) -> anyhow::Result<()> {
         for queued in [SHORT, backlog] {
             let folder = tempfile::tempdir()?;
             let path = folder.path().join("voicegate.db");
+            #[expect(clippy::disallowed_methods, reason = "this measures real time")]
             let now = Timestamp::now();
             fill(&path, shape, queued, now).await?;
             let (mut took, leased) = claims(&path, now).await?;

@@ -115,8 +115,12 @@ pub struct Spool<'a> {
 pub struct TooMuch;
 
 impl<'a> Spool<'a> {
-    pub fn new(media: &'a MediaStore, most: u64) -> Self {
-        Self { media, hash: Sha256::new(), left: most, bytes: Vec::new(), room: Room::default(), file: None }
+    /// # Errors
+    /// `StorageFull` where too little room is left on the disk: what is held in memory goes there in the end.
+    pub fn new(media: &'a MediaStore, most: u64) -> io::Result<Self> {
+        media.check_room()?;
+        let (bytes, room) = (Vec::new(), Room::default());
+        Ok(Self { media, hash: Sha256::new(), left: most, bytes, room, file: None })
     }
 
     /// # Errors

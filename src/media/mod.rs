@@ -119,11 +119,18 @@ impl MediaStore {
     /// # Errors
     /// Where the disk does not play along; `StorageFull` also where too little room is left.
     pub fn incoming_file(&self) -> io::Result<NamedTempFile> {
+        self.check_room()?;
+        NamedTempFile::new_in(self.incoming())
+    }
+
+    /// # Errors
+    /// `StorageFull` where too little room is left on a disk to take in anything new.
+    fn check_room(&self) -> io::Result<()> {
         if let Some(Err(why)) = self.disks.as_ref().map(|disks| disks.check()) {
             tracing::warn!("no audio is taken in: {why}");
             return Err(io::ErrorKind::StorageFull.into());
         }
-        NamedTempFile::new_in(self.incoming())
+        Ok(())
     }
 
     /// Bytes as a private file, for whoever needs a path; gone when dropped.

@@ -168,7 +168,7 @@ async fn bot(url: String, lane: usize, count: usize, accepted: Arc<AtomicUsize>)
             let answer = match request.send().await {
                 Ok(answer) if answer.status() == 202 => answer.json::<Value>().await.ok(),
                 Ok(answer) if answer.status() == 503 => None,
-                Ok(answer) => panic!("{}: {:?}", answer.status(), answer.text().await),
+                Ok(answer) => panic!("{}: {:?}", answer.status(), answer.json::<Value>().await),
                 Err(_) => None, // killed just now
             };
             if let Some(note) = answer {

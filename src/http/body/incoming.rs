@@ -81,7 +81,7 @@ impl Incoming {
 
     /// Keeps the audio that the body is, and hashes it on the way.
     pub async fn audio(mut self, media: &MediaStore) -> Result<Received, Problem> {
-        let mut spool = Spool::new(media, self.limit);
+        let mut spool = Spool::new(media, self.limit)?;
         while let Some(piece) = self.next().await? {
             push(&mut spool, &piece, self.limit).await?;
         }

@@ -178,7 +178,7 @@ fn decode(
     };
     let text = Clean { text: Cursor::new(head[start..].trim_ascii_start()).chain(text), ended: false };
     let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    match Spool::new(media, max_bytes).fill(DecoderReader::new(text, &engine)) {
+    match Spool::new(media, max_bytes)?.fill(DecoderReader::new(text, &engine)) {
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
         Ok(None) => Err(too_large(max_bytes)),
         // Of the decoder and of the text; anything else is the disk's.

@@ -112,7 +112,7 @@ fn named(query: &str) -> Named {
             }
             "label_values" => {
                 // label_values(METRIC{...}, LABEL) is Grafana's own.
-                let last = words.clone().filter(|word| is_name(word)).last().expect("a label").to_owned();
+                let last = words.clone().rfind(|word| is_name(word)).expect("a label").to_owned();
                 let inside: Vec<&str> = words.by_ref().collect();
                 let comma = inside.iter().rposition(|word| *word == ",").expect("two arguments");
                 let mut of = self::named(&inside[1..comma].join(" "));

@@ -110,7 +110,7 @@ async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
     let world = World::new().await;
     let hook = |name: &str, url: &str| {
         format!(
-            "[tenants.{name}]\napi_keys = [\"{name}\"]\nwebhook = {{ url = \"{url}\", secrets = [\"S3CRET\"] }}\n"
+            "[tenants.{name}]\napi_keys = [\"{name}\"]\nwebhook = {{ url = \"{url}\", secrets = [\"whsec_UzNDUkVUUzNDUkVUUzNDUkVU\"] }}\n"
         )
     };
     let fetch = "[fetch]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n";
