@@ -6,6 +6,7 @@ use voicegate_providers::{Callback, CallbackRequest};
 use crate::{
     config::{Connection, Tenant},
     gateway::Gateway,
+    metrics,
     problem::Problem,
     store::{Received, Reception},
 };
@@ -42,6 +43,9 @@ pub async fn receive(
     );
     for &note in &reception.changed {
         gateway.changed(note);
+        if let Ok(Some(note)) = gateway.store.note(note, None).await {
+            metrics::told(&note, &received.receipts);
+        }
     }
     // A receipt may let go of a lane, and the bot wants to be told.
     gateway.wake_worker();

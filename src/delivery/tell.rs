@@ -15,6 +15,7 @@ use crate::{
     config::Webhook,
     event::Event,
     gateway::{Gateway, Live},
+    metrics,
     store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
     view::EventBody,
 };
@@ -44,13 +45,19 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
     };
     if now >= event.at + backoff::TELLING {
         tracing::error!(event.id = %event.id, tenant, "event {} was not taken for 24 h and is given up", event.id);
+        metrics::event(tenant, "given_up", None);
         return record(gateway, claim, Step::Done, None).await;
     }
     let told = post(gateway, &live, webhook, event).await;
     let (step, health) = match told {
-        Ok(()) => (Step::Done, Health::Works),
+        Ok(()) => {
+            let lag = gateway.clock.now().duration_since(event.at);
+            metrics::event(tenant, "delivered", Some(lag.try_into().unwrap_or_default()));
+            (Step::Done, Health::Works)
+        }
         Err(NotTold { why, retry_after }) => {
             tracing::warn!(event.id = %event.id, tenant, tries = claim.tries + 1, "event {} was not taken: {why}", event.id);
+            metrics::event(tenant, "failed", None);
             let wait = backoff::wait(claim.tries + 1, retry_after, rand::random());
             let at = (gateway.clock.now() + wait).min(event.at + backoff::TELLING);
             (Step::Retry { at, pause_connection_until: None }, Health::Fails(why))

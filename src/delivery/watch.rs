@@ -59,9 +59,13 @@ pub async fn look_up(gateway: &Gateway, claim: &Claim) {
 
 async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
     let note = &claim.note;
-    if note.status == Status::Unknown
-        && let Some(receipt) = find(gateway, note).await
-    {
+    let asked = async { if note.status == Status::Unknown { find(gateway, note).await } else { None } };
+    let Some(found) = gateway.stop.run_until_cancelled(asked).await else {
+        // Whoever comes after us can ask as well.
+        let step = Step::Retry { at: gateway.clock.now(), pause_connection_until: None };
+        return gateway.store.finish(claim, &JobEnd { step, ..done(gateway) }).await;
+    };
+    if let Some(receipt) = found {
         let connection = &note.current().connection;
         let received = Received {
             tenant: note.tenant.clone(),

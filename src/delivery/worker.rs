@@ -52,7 +52,7 @@ impl Worker {
         if tokio::time::timeout(grace, self.tries.wait()).await.is_err() {
             tracing::warn!(
                 in_flight = self.tries.len(),
-                "stopping with requests to providers in flight; their notes will be unknown"
+                "stopping with requests in flight; notes that were being sent will be unknown"
             );
         }
         housekeeping.abort();

@@ -11,7 +11,7 @@ use axum::{
 use serde_json::json;
 use voicegate_providers::{CallbackError, CallbackRequest};
 
-use crate::{delivery::receive, gateway::Gateway, problem::Problem};
+use crate::{delivery::receive, gateway::Gateway, metrics, problem::Problem};
 
 /// Providers' callbacks have a few KiB.
 const MAX_BODY: usize = 1024 * 1024;
@@ -91,11 +91,24 @@ async fn take(
     };
     let callback = connection.provider.callback(&request).map_err(|error| {
         tracing::warn!(tenant = tenant.name, connection = connection.name, %error, "a callback was refused: {error}");
+        metrics::called_back(&tenant.name, &connection.name, verdict(&error));
         refusal(error)
     })?;
     let answer = callback.answer.clone();
-    receive::receive(gateway, tenant, connection, &request, callback).await?;
+    let reception = receive::receive(gateway, tenant, connection, &request, callback).await?;
+    let verdict = if reception.duplicate { "duplicate" } else { "accepted" };
+    metrics::called_back(&tenant.name, &connection.name, verdict);
     Ok(answer.map_or_else(|| Json(json!({})).into_response(), IntoResponse::into_response))
+}
+
+/// In the metrics.
+fn verdict(error: &CallbackError) -> &'static str {
+    match error {
+        CallbackError::NotConfigured => "not_configured",
+        CallbackError::Forged => "forged",
+        CallbackError::Stale => "stale",
+        CallbackError::Malformed => "malformed",
+    }
 }
 
 fn refusal(error: CallbackError) -> Problem {

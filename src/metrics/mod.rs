@@ -14,6 +14,7 @@ use std::{
 };
 
 use prometheus_client::registry::Registry;
+use voicegate_providers::{Receipt, ReceiptStatus};
 
 use crate::{
     config::Tenants,
@@ -109,13 +110,30 @@ pub fn fetched(outcome: &'static str, took: Duration) {
     FETCH.observe([], took.as_secs_f64());
 }
 
-/// A provider called. `verdict` is a word of the code, such as `accepted` or `bad_signature`.
+/// Receipts changed the note. Counted is the status that one of them gave it; its other times may have come before.
+pub fn told(note: &Note, receipts: &[Receipt]) {
+    let (status, at) = match note.status {
+        Status::Accepted => (ReceiptStatus::Accepted, note.accepted_at),
+        Status::Sent => (ReceiptStatus::Sent, note.sent_at),
+        Status::Delivered => (ReceiptStatus::Delivered, note.delivered_at),
+        Status::Read => (ReceiptStatus::Read, note.read_at),
+        Status::Played => (ReceiptStatus::Played, note.played_at),
+        Status::Failed => (ReceiptStatus::Failed, None),
+        _ => return,
+    };
+    let raised = |receipt: &&Receipt| receipt.status == status && at.is_none_or(|at| at == receipt.at);
+    if receipts.iter().any(|receipt| raised(&receipt)) {
+        self::note(note);
+    }
+}
+
+/// A provider called. `verdict` is a word of the code, such as `accepted` or `forged`.
 pub fn called_back(tenant: &str, connection: &str, verdict: &'static str) {
     CALLBACKS.inc([tenant, connection, verdict]);
 }
 
-/// A try to hand an event to a tenant's webhook ended. `outcome` is a word of the code, such as `delivered` or
-/// `failed`; `lag` counts from what the event tells of, and only where it was handed over.
+/// A try to hand an event to a tenant's webhook ended: `delivered`, `failed` or `given_up`. `lag` counts from what the
+/// event tells of, and only where it was handed over.
 pub fn event(tenant: &str, outcome: &'static str, lag: Option<Duration>) {
     EVENTS.inc([tenant, outcome]);
     if let Some(lag) = lag {

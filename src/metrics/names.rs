@@ -34,7 +34,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Notes that came to a status: taken from a bot (`queued`), ended, or told of by a receipt.
+    /// Notes that came to a status: taken from a bot (`queued`), ended, or raised by a receipt.
     NOTES: Counter = "voicegate_notes_total" ["tenant", "connection", "status"];
     /// Notes that ended without success, by the code and the stage of their error.
     NOTE_ERRORS: Counter = "voicegate_note_errors_total" ["tenant", "connection", "code", "stage"];
@@ -57,10 +57,11 @@ metrics! {
     /// 1 while the last try said that the connection gives no usable answer, or refuses the account.
     FAILING: Gauge = "voicegate_connection_failing" ["tenant", "connection"];
 
-    /// Notes that are not done: `scheduled` for later, `queued`, `leased` (a worker prepares it), `sending`, `held` (its
-    /// outcome is unknown), `unreadable` (set aside).
+    /// What is not done: `scheduled` for later, `queued`, `leased` (a worker prepares it), `sending`, `held` (its outcome is
+    /// unknown), `unreadable` (set aside). The connection is `#events` for events that a webhook is told of, `#watch` for
+    /// deadlines and look-ups, else the notes'.
     QUEUE: Gauge = "voicegate_queue_notes" ["tenant", "connection", "state"];
-    /// How long the oldest note that is due has been waiting for its end.
+    /// How long the oldest of them that is due has been waiting for its end.
     QUEUE_OLDEST: Gauge = "voicegate_queue_oldest_seconds" ["tenant", "connection"];
     /// 1 where the database answered while these metrics were read.
     DATABASE_UP: Gauge = "voicegate_database_up" [];
@@ -87,9 +88,9 @@ metrics! {
     /// Look-ups in what is remembered (`recipients`: what a provider said about a recipient), as `hit` or `miss`.
     CACHE: Counter = "voicegate_cache_lookups_total" ["cache", "result"];
 
-    /// Calls by providers, by what became of them.
+    /// Calls by providers: `accepted`, `duplicate` (it had come before), `forged`, `stale`, `malformed`, `not_configured`.
     CALLBACKS: Counter = "voicegate_callbacks_total" ["tenant", "connection", "verdict"];
-    /// Tries to hand an event to a tenant's webhook, by how they ended.
+    /// Tries to hand an event to a tenant's webhook: `delivered`, `failed` (it is tried again), `given_up` after a day.
     EVENTS: Counter = "voicegate_event_deliveries_total" ["tenant", "outcome"];
     /// From what an event tells of until the tenant's webhook had it.
     EVENT_LAG: Histogram(WAIT) = "voicegate_event_lag_seconds" ["tenant"];

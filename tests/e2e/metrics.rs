@@ -10,7 +10,10 @@ use serde_json::json;
 use voicegate::{clock::Clock, metrics::names::ALL};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
-use crate::harness::{KEY, PHONE, World, fixture, read};
+use crate::{
+    bot::Bot,
+    harness::{KEY, PHONE, World, fixture, read},
+};
 
 /// Samples by series, as they are written: `name{labels}`.
 type Samples = BTreeMap<String, f64>;
@@ -240,4 +243,30 @@ async fn a_token_closes_it() {
     )
     .await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "it opens nothing else");
+}
+
+#[tokio::test]
+async fn calls_by_providers_and_events_to_bots_are_counted() {
+    let bot = Bot::start().await;
+    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let webhook = format!("[tenants.a.webhook]\nurl = \"{}\"\nsecrets = [\"{secret}\"]\n", bot.url);
+    let world = World::with(|config| config + &webhook).await;
+    let before = scrape(&world).await;
+    // Nothing is configured for callbacks here.
+    let url = format!("{}/callbacks/a/imessage", world.url);
+    assert_eq!(world.http.post(&url).send().await.expect("an answer").status(), StatusCode::NOT_FOUND);
+    let nobodys = world.http.post(format!("{url}-{}", PHONE.trim_start_matches('+'))).send().await;
+    assert_eq!(nobodys.expect("an answer").status(), StatusCode::NOT_FOUND);
+    bot.answer(&[500]);
+    world.accept("", fixture("speech-24k.mp3")).await;
+    bot.told(1).await;
+    // It is told again only after the first time was counted.
+    world.pass_until_told(&bot, 2).await;
+    let after = scrape(&world).await;
+    let callbacks =
+        "voicegate_callbacks_total{tenant=\"a\",connection=\"imessage\",verdict=\"not_configured\"}";
+    for series in [callbacks, "voicegate_event_deliveries_total{tenant=\"a\",outcome=\"failed\"}"] {
+        assert_eq!(value(&after, series) - value(&before, series), 1.0, "{series} in {after:#?}");
+    }
+    assert!(!after.keys().any(|series| series.contains("imessage-")), "a path that anybody can make up");
 }

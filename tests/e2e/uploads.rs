@@ -152,7 +152,8 @@ async fn another_tenants_things_are_like_nothing() {
     world.until_status(&note, "accepted").await;
     let (no_upload, no_note) = (voicegate::id::UploadId::new(), voicegate::id::NoteId::new());
     let other = |method: reqwest::Method, path: String| {
-        world.http.request(method, format!("{}{path}", world.url)).bearer_auth(OTHER_KEY)
+        let request = world.http.request(method, format!("{}{path}", world.url)).bearer_auth(OTHER_KEY);
+        request.header("x-request-id", "the-same")
     };
     use reqwest::Method;
     for (method, theirs, nothing) in [
