@@ -60,8 +60,8 @@ pub struct Callback {
 pub struct Receipt {
     /// The provider's id of the message.
     pub message_id: String,
-    /// Another name of the message that [`crate::Prepared::marks`] had: by it the message is known also where the
-    /// answer with its id was lost.
+    /// Another name of the message, one of [`crate::Prepared::marks`] or [`crate::Accepted::marks`]: by it the message
+    /// is known also where the answer with its id was lost, or where the id is spelt in another way.
     pub mark: Option<String>,
     pub status: ReceiptStatus,
     /// When it happened, by the provider's clock.

@@ -23,6 +23,7 @@ mod note;
 mod provider;
 mod recipient;
 mod settings;
+mod signature;
 pub mod wire;
 
 mod linq;
@@ -38,7 +39,7 @@ pub use error::{Disposition, SendError, SendErrorKind, Upstream};
 pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};
 pub use provider::{Context, Descriptor, Prepared, Provider};
 pub use recipient::{JidServer, Recipient, RecipientError, masked_number};
-pub use settings::{BaseUrl, ConfigError, Settings, without_values};
+pub use settings::{BaseUrl, ConfigError, Secrets, Settings, without_values};
 
 /// Every adapter there is, in the order in which documentation lists them.
 pub static PROVIDERS: &[&Descriptor] = &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR];

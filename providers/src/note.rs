@@ -106,4 +106,6 @@ pub struct Accepted {
     pub form: Option<Form>,
     /// The provider's trace id, for its support.
     pub trace: Option<String>,
+    /// Further names by which receipts may know the message, beside its id and [`crate::Prepared::marks`].
+    pub marks: Vec<String>,
 }

@@ -1,6 +1,10 @@
 //! A connection's own settings, on their way from the configuration to an adapter.
 
-use serde::de::DeserializeOwned;
+use secrecy::SecretString;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::{Map, Value};
 use url::{Origin, Url};
 
@@ -41,6 +45,43 @@ pub fn without_values(message: &str) -> String {
         }
     }
     message.to_owned()
+}
+
+/// A secret, or a list of them while one replaces another. The first is the one in use.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(Vec<SecretString>);
+
+impl Secrets {
+    pub fn iter(&self) -> std::slice::Iter<'_, SecretString> {
+        self.0.iter()
+    }
+
+    pub fn first(&self) -> Option<&SecretString> {
+        self.0.first()
+    }
+}
+
+impl<'a> IntoIterator for &'a Secrets {
+    type Item = &'a SecretString;
+    type IntoIter = std::slice::Iter<'a, SecretString>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items = match Value::deserialize(deserializer)? {
+            Value::Array(items) => items,
+            one => vec![one],
+        };
+        let secret =
+            |item: &Value| item.as_str().map(str::trim).filter(|text| !text.is_empty()).map(Into::into);
+        let secrets: Option<Vec<SecretString>> = items.iter().map(secret).collect();
+        let secrets = secrets.filter(|secrets| !secrets.is_empty());
+        secrets.map(Self).ok_or_else(|| D::Error::custom("expected a secret, or a list of secrets"))
+    }
 }
 
 /// A setting that an adapter cannot work with.
@@ -114,6 +155,20 @@ mod tests {
             ["api.example.com", "ftp://api.example.com", "https://u:p@example.com", "https://e.com/?k=v"]
         {
             assert!(BaseUrl::try_from(base.to_owned()).is_err(), "{base}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_one_or_many_and_never_none() {
+        let count =
+            |value: serde_json::Value| serde_json::from_value::<Secrets>(value).map(|all| all.iter().count());
+        assert_eq!(count("one".into()).ok(), Some(1));
+        assert_eq!(count(serde_json::json!(["one", "two"])).ok(), Some(2));
+        for wrong in [serde_json::json!([]), "".into(), 7.into(), serde_json::json!(["one", ""])] {
+            assert_eq!(
+                count(wrong).map_err(|e| e.to_string()),
+                Err("expected a secret, or a list of secrets".into())
+            );
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{Context, Form, Memory, OutboundNote, Recipient, RecipientError, Send
 const MAX_PAGES: usize = 10;
 
 /// The most that `limit` takes.
-const PAGE: &str = "100";
+pub(super) const PAGE: &str = "100";
 
 /// A chat that is known to be the right one: what `Memory::recipient` holds.
 #[derive(Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub(super) fn form_over(service: &str) -> Option<Form> {
 /// A chat as `GET /v3/chats` and `GET /v3/chats/{id}` show it.
 #[derive(Deserialize)]
 pub(crate) struct Chat {
-    id: String,
+    pub(super) id: String,
     service: Option<String>,
     is_group: Option<bool>,
     #[serde(default)]
@@ -100,7 +100,7 @@ impl Handle {
 
 impl Chat {
     /// Offsets differ from chat to chat, so the texts do not compare.
-    fn last_used(&self) -> Option<Timestamp> {
+    pub(super) fn last_used(&self) -> Option<Timestamp> {
         self.updated_at.as_ref()?.parse().ok()
     }
 

@@ -13,12 +13,14 @@ use crate::{
     wire::{self, Answer},
 };
 
-/// What was refused: a call that may be repeated, the one that shows the note, or a question about the account.
+/// What was refused: a call that may be repeated, the one that shows the note, a question about the account, or about
+/// something in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Prepare,
     Dispatch,
     Check,
+    Inquiry,
 }
 
 /// An answer that is no success, taken apart.
@@ -80,20 +82,32 @@ fn usual_wait(code: Option<u64>) -> Option<Duration> {
 /// The table, read from top to bottom.
 fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static str) {
     use SendErrorKind as Kind;
-    use Step::{Check, Dispatch, Prepare};
+    use Step::{Check, Dispatch, Inquiry, Prepare};
 
     match (status, code.unwrap_or_default(), step) {
         // 429 comes with codes that no page lists, so the status alone decides.
         (429, ..) | (_, 1007, _) => (Kind::RateLimited, "the provider limits the rate of this account"),
         (401, ..) | (_, 2004 | 2005, _) => (Kind::Unauthorized, "the provider refused the token; renew it"),
         // No note is at stake: whatever else is refused, the address or the account is not right.
-        (408 | 500.., _, Check) => (Kind::Unavailable, "the provider has a fault; try again later"),
+        (408 | 500.., _, Check | Inquiry) => (Kind::Unavailable, "the provider has a fault; try again later"),
         (300..=399 | 404 | 405, _, Check) => {
             (Kind::Misconfigured, "the provider has nothing at this address; check base_url")
         }
         (.., Check) => (
             Kind::Misconfigured,
             "the provider refused to name the account's lines; check base_url and token",
+        ),
+        (300..=399, _, Inquiry) | (404 | 405, 0, Inquiry) => {
+            (Kind::Misconfigured, "the provider has nothing at this address; check base_url")
+        }
+        (_, 2001 | 2010 | 2013, Inquiry) => (
+            Kind::Misconfigured,
+            "the provider no longer has what was asked for, or it belongs to another account",
+        ),
+        (.., Inquiry) => (
+            Kind::Misconfigured,
+            "the provider refused the question; where it is about callbacks, server.public_url must be https and \
+             reachable from the internet",
         ),
         (413, ..) | (_, 5005, _) => (Kind::MediaTooLarge, "the provider says that the audio is too large"),
 

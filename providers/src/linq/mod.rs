@@ -11,10 +11,14 @@
 //! * `audio/wav` is what the voice memo page says and what `POST /v3/attachments` refuses: `uploads`
 //!   translates.
 //! * The line and the service belong to the chat, so `from` only narrows the search for it.
+//! * `message.failed` is not the last word: a delivery may follow. There are no deliveries and reads for groups and SMS.
 
 pub(crate) mod chats;
 mod check;
 mod errors;
+mod look_up;
+mod receipts;
+mod subscriptions;
 pub(crate) mod uploads;
 
 use std::{fmt, sync::Arc};
@@ -36,10 +40,11 @@ use self::{
     errors::{Refusal, Step},
 };
 use crate::{
-    Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Form, Intake, Memory, OutboundNote,
-    Prepared, Provider, Recipient, RecipientError, ReplySupport, SendError, SendErrorKind, Settings,
-    Upstream,
-    wire::{self, Answer},
+    Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Context,
+    Descriptor, Doubtful, Form, Intake, LookUp, Memory, OutboundNote, Prepared, Provider, Recipient,
+    RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, Upstream,
+    signature::SigningKeys,
+    wire::{self, Answer, NoAnswer},
 };
 
 pub(crate) static DESCRIPTOR: Descriptor =
@@ -65,7 +70,9 @@ struct Config {
     #[serde(default)]
     open_chat: OpenChat,
     opening_text: Option<String>,
-    webhook_secret: Option<SecretString>,
+    /// Of the webhook subscription.
+    #[serde(default)]
+    webhook_secret: Secrets,
 }
 
 /// What to do about a recipient with whom there is no chat yet.
@@ -90,7 +97,8 @@ pub(crate) struct Linq {
     api: BaseUrl,
     token: SecretString,
     authorization: HeaderValue,
-    webhook_secret: Option<SecretString>,
+    webhook_secrets: Secrets,
+    signing_keys: SigningKeys,
     from: Option<String>,
     /// Present where a chat may be opened with it.
     opening_text: Option<String>,
@@ -109,6 +117,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
 
 pub(crate) fn connection(settings: Settings) -> Result<Linq, ConfigError> {
     let config: Config = settings.parse()?;
+    let signing_keys = SigningKeys::read("webhook_secret", &config.webhook_secret)?;
     let capabilities = Capabilities {
         default_profile: "linq-1",
         profile_family: "linq-",
@@ -118,15 +127,17 @@ pub(crate) fn connection(settings: Settings) -> Result<Linq, ConfigError> {
         reply: ReplySupport::None,
         caption: false,
         idempotent_send: false,
-        look_up: false,
-        receipts: false,
+        // Only an upload has a name by which the memo can be told from others.
+        look_up: config.intake == Intake::Upload,
+        receipts: !signing_keys.is_empty(),
         recipients: &["phone", "email", "linq"],
     };
     Ok(Linq {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         authorization: authorization(&config.token)?,
         token: config.token,
-        webhook_secret: config.webhook_secret,
+        webhook_secrets: config.webhook_secret,
+        signing_keys,
         from: config.from.map(|text| line(&text)).transpose()?,
         opening_text: opening_text(&config.open_chat, config.opening_text)?,
         capabilities,
@@ -195,11 +206,12 @@ impl Provider for Linq {
         if let Some(chat) = &known {
             allowed_form(chat, note)?;
         }
-        let audio = match self.capabilities.intake {
+        let (audio, marks) = match self.capabilities.intake {
             Intake::Upload => {
-                json!({"attachment_id": self.attachment_for(cx, note, content_type, memory).await?})
+                let id = self.attachment_for(cx, note, content_type, memory).await?;
+                (json!({"attachment_id": id}), vec![id])
             }
-            Intake::Url => json!({"voice_memo_url": note.audio.link.as_str()}),
+            Intake::Url => (json!({"voice_memo_url": note.audio.link.as_str()}), Vec::new()),
         };
         // Only once the audio is with Linq: nobody is to get an opening text that no voice note follows.
         let chat = match known {
@@ -208,7 +220,7 @@ impl Provider for Linq {
         };
         let form = allowed_form(&chat, note)?;
         let url = self.api.join(&["v3", "chats", &chat.chat_id, "voicememo"]);
-        Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)), marks: Vec::new() })
+        Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)), marks })
     }
 
     async fn dispatch(
@@ -224,6 +236,22 @@ impl Provider for Linq {
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
         self.lines(cx).await.map_err(|error| error.at("check"))
+    }
+
+    fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+        self.heard(request)
+    }
+
+    async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
+        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+    }
+
+    async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
+        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+    }
+
+    async fn look_up(&self, cx: &Context, note: &Doubtful) -> Result<LookUp, SendError> {
+        self.seen(cx, note).await.map_err(|error| error.at("check"))
     }
 }
 
@@ -275,6 +303,19 @@ impl Linq {
         })
     }
 
+    /// Asks something that is about no note on its way.
+    async fn inquire<T: DeserializeOwned>(&self, cx: &Context, request: Request) -> Result<T, SendError> {
+        let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
+        if !answer.status.is_success() {
+            return Err(Refusal::read(&answer, cx.now, &self.secrets(&[])).into_error(Step::Inquiry));
+        }
+        serde_json::from_slice(&answer.body).map_err(|_| {
+            let detail = "the answer is not this provider's; check base_url";
+            SendError::new(SendErrorKind::Misconfigured, detail)
+                .from_upstream(self.not_understood(&[], &answer))
+        })
+    }
+
     /// What the answer to the memo says.
     pub(crate) fn dispatched(
         &self,
@@ -303,7 +344,7 @@ impl Linq {
     }
 
     fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
-        link.iter().chain([&self.token]).chain(&self.webhook_secret).collect()
+        link.iter().chain([&self.token]).chain(&self.webhook_secrets).collect()
     }
 
     fn accepted(&self, note: &OutboundNote, answer: &Answer) -> Result<Accepted, SendError> {
@@ -321,6 +362,7 @@ impl Linq {
                 message_id: voice_memo.id,
                 form: voice_memo.service.as_deref().and_then(chats::form_over),
                 trace: errors::trace(answer, &self.secrets(&note.audio.link_secrets())),
+                marks: Vec::new(),
             }),
             _ => Err(SendError::new(
                 SendErrorKind::Unexpected,

@@ -173,7 +173,7 @@ fn any_end() -> impl Strategy<Value = Result<Accepted, Failure>> {
         OutcomeUnknown,
         Unexpected,
     ];
-    let accepted = Accepted { message_id: "m".to_owned(), form: None, trace: None };
+    let accepted = Accepted { message_id: "m".to_owned(), form: None, trace: None, marks: Vec::new() };
     prop_oneof![
         1 => Just(Ok(accepted)),
         9 => prop::sample::select(kinds).prop_map(failed),

@@ -12,6 +12,10 @@
 //!   server and WordPress plugin send a nested `file` object: `file_fields` chooses.
 //! * `convert` is declared a boolean; samples with `"true"` are not followed.
 //! * A failure can come with status 200, and an answer can be JSON, XML or plain text.
+//! * What it says afterwards is signed in no documented way: the address has a token instead.
+
+mod callbacks;
+mod errors;
 
 use std::{fmt, sync::Arc};
 
@@ -21,11 +25,13 @@ use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use url::Url;
 
+use self::errors::{judge, judge_check, judge_state, reports_failure, status_of, words};
 use crate::{
-    Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Form, Intake, JidServer, Memory,
-    OutboundNote, Prepared, Provider, Recipient, RecipientError, ReplySupport, SendError, SendErrorKind,
-    Settings, Upstream,
+    Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Context,
+    Descriptor, Form, Intake, JidServer, Memory, OutboundNote, Prepared, Provider, Recipient, RecipientError,
+    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, Upstream,
     wire::{self, Answer, NoAnswer},
 };
 
@@ -46,7 +52,9 @@ struct Config {
     access_token: SecretString,
     #[serde(default)]
     file_fields: FileFields,
-    callback_token: Option<SecretString>,
+    /// Part of the address that Wawp is told to call.
+    #[serde(default)]
+    callback_token: Secrets,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -65,7 +73,7 @@ pub(crate) struct Wawp {
     api: BaseUrl,
     instance_id: String,
     access_token: SecretString,
-    callback_token: Option<SecretString>,
+    callback_tokens: Secrets,
     file_fields: FileFields,
     capabilities: Capabilities,
 }
@@ -89,11 +97,12 @@ pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
             return Err(ConfigError::new(key, "expected a text that is not empty"));
         }
     }
+    let receipts = config.callback_token.first().is_some();
     Ok(Wawp {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         instance_id: config.instance_id,
         access_token: config.access_token,
-        callback_token: config.callback_token,
+        callback_tokens: config.callback_token,
         file_fields: config.file_fields,
         capabilities: Capabilities {
             default_profile: "whatsapp-1",
@@ -105,7 +114,7 @@ pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
             caption: false,
             idempotent_send: false,
             look_up: false,
-            receipts: false,
+            receipts,
             recipients: &["phone", "c.us", "g.us", "newsletter", "lid"],
         },
     })
@@ -138,12 +147,9 @@ impl Provider for Wawp {
         let chat = self
             .recipient_key(&note.to)
             .map_err(|error| SendError::new(SendErrorKind::InvalidRecipient, error.to_string()))?;
-        let mut body = json!({
-            "instance_id": self.instance_id,
-            "access_token": self.access_token.expose_secret(),
-            "chatId": chat,
-            "convert": note.provider_converts,
-        });
+        let mut body = self.credentials();
+        body["chatId"] = json!(chat);
+        body["convert"] = json!(note.provider_converts);
         let (url, filename, mimetype) =
             (note.audio.link.as_str(), &note.audio.filename, &note.audio.facts.mime_type);
         match self.file_fields {
@@ -181,16 +187,38 @@ impl Provider for Wawp {
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
         self.session(cx).await.map_err(|error| error.at("check"))
     }
+
+    fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+        self.heard(request)
+    }
+
+    async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
+        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+    }
+
+    async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
+        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+    }
 }
 
 /// The id in every shape that was seen: the whatsapp-web.js message that the page shows (`id._serialized`,
 /// mirrored in `_data`), a bare string, and `message_id` of the older API.
-fn message_id(body: &Value) -> Option<String> {
-    [&body["id"], &body["_data"]["id"], &body["message_id"]]
+fn message_id(message: &Value) -> Option<String> {
+    [&message["id"], &message["_data"]["id"], &message["message_id"]]
         .into_iter()
         .flat_map(|id| [id, &id["_serialized"], &id["id"]])
         .find_map(|id| id.as_str().filter(|id| !id.is_empty()))
         .map(str::to_owned)
+}
+
+/// The part of an id that is the message's own: `3EB0...` of `true_15550001111@c.us_3EB0...`, behind which groups have
+/// the sender. The chat in the middle is not always spelt as at sending: a person may be `@c.us` there and `@lid` in
+/// receipts (<https://github.com/devlikeapro/waha/blob/core/src/core/utils/ids.ts>).
+fn own_part(id: &str) -> &str {
+    match id.split('_').collect::<Vec<_>>().as_slice() {
+        ["true" | "false", chat, own, ..] if chat.contains('@') && !own.is_empty() => own,
+        _ => id,
+    }
 }
 
 fn no_id(answer: &Answer) -> SendError {
@@ -200,29 +228,6 @@ fn no_id(answer: &Answer) -> SendError {
         "the provider's answer names no message, so the note may or may not arrive",
     )
     .from_upstream(upstream)
-}
-
-/// Whether a body says "failed" although its status says 2xx.
-fn reports_failure(body: &Value) -> bool {
-    // Wawp prints empty lists as `{}`, so an empty anything is no error.
-    let error = match &body["error"] {
-        Value::Null => false,
-        Value::Bool(error) => *error,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    };
-    error
-        || body["code"].is_string()
-        || body["success"] == json!(false)
-        || body["result"] == json!(false)
-        || status_in(body).is_some()
-}
-
-/// `{"status": 404}` inside the body (schema of the published OpenAPI file).
-fn status_in(body: &Value) -> Option<u16> {
-    body["status"].as_u64().and_then(|status| u16::try_from(status).ok()).filter(|status| *status >= 400)
 }
 
 impl Wawp {
@@ -236,7 +241,10 @@ impl Wawp {
         let body = answer.json();
         if answer.status.is_success() && !reports_failure(&body) {
             return match message_id(&body) {
-                Some(message_id) => Ok(Accepted { message_id, form: None, trace: None }),
+                Some(message_id) => {
+                    let marks = vec![own_part(&message_id).to_owned()];
+                    Ok(Accepted { message_id, form: None, trace: None, marks })
+                }
                 None => Err(no_id(answer)),
             };
         }
@@ -272,16 +280,19 @@ impl Wawp {
     }
 
     fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
-        link.iter().chain([&self.access_token]).chain(&self.callback_token).collect()
+        link.iter().chain([&self.access_token]).chain(&self.callback_tokens).collect()
+    }
+
+    /// As every request has them in its body.
+    fn credentials(&self) -> Value {
+        json!({"instance_id": self.instance_id, "access_token": self.access_token.expose_secret()})
     }
 
     /// The state of the WhatsApp session: <https://api.wawp.net/en/docs/v2/session/info>. A POST, because a GET
     /// would have the credentials in its query.
     async fn session(&self, cx: &Context) -> Result<String, SendError> {
-        let credentials =
-            json!({"instance_id": self.instance_id, "access_token": self.access_token.expose_secret()});
         let url = self.api.join(&["v2", "session", "info"]);
-        let request = wire::json_request(Method::POST, url, Some(&credentials));
+        let request = wire::json_request(Method::POST, url, Some(&self.credentials()));
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
         self.told(cx.now, &answer)
     }
@@ -304,118 +315,5 @@ impl Wawp {
             ..Upstream::default()
         };
         Err(SendError::new(kind, detail).from_upstream(upstream))
-    }
-}
-
-/// The status that counts: where the answer itself says 2xx, the one in its body.
-fn status_of(answer: &Answer, body: &Value) -> Option<u16> {
-    if answer.status.is_success() { status_in(body) } else { Some(answer.status.as_u16()) }
-}
-
-/// Everything in an answer that may hold an error code: which field has it depends on the part of Wawp that
-/// answers, and outside JSON there are no fields.
-fn words(answer: &Answer, body: &Value) -> String {
-    let fields: Vec<&str> =
-        ["code", "error", "message"].iter().filter_map(|field| body[*field].as_str()).collect();
-    if body.is_null() { String::from_utf8_lossy(&answer.body).into_owned() } else { fields.join(" ") }
-}
-
-/// The table, read from top to bottom; `status` is that of the body where the answer itself says 2xx.
-fn judge(status: Option<u16>, words: &str) -> (SendErrorKind, &'static str) {
-    use SendErrorKind as Kind;
-
-    let says = |code: &str| words.contains(code);
-    match status {
-        Some(429) => (Kind::RateLimited, "the provider limits the rate of this account"),
-        Some(500..=599 | 408) => (
-            Kind::OutcomeUnknown,
-            "the provider reported a fault after the note was handed over, so it may or may not arrive",
-        ),
-        // Wawp's word for a fault of the engine behind it, with whatever status: that may have sent the note.
-        _ if says("wawp_upstream_error") => (
-            Kind::OutcomeUnknown,
-            "the provider lost touch with WhatsApp while sending the note, so it may or may not arrive",
-        ),
-        Some(401) => (Kind::Unauthorized, "the provider refused the access token; renew it"),
-        _ if says("quota_reached") => (Kind::Misconfigured, "the account's message quota is used up"),
-        _ if says("subscription_required") => {
-            (Kind::Misconfigured, "the account's plan does not include voice notes")
-        }
-        _ if says("invalid_session") => {
-            (Kind::Misconfigured, "the WhatsApp session is gone; it must be linked again")
-        }
-        _ if says("bad_format") => (Kind::MediaRejected, "the provider does not take this audio"),
-        Some(403) => (
-            Kind::Misconfigured,
-            "the account may not send: its quota is used up or its plan does not allow it",
-        ),
-        // A wrong or deleted instance, whose session must be linked again, or a wrong address.
-        Some(404) => (
-            Kind::Misconfigured,
-            "the provider knows no such session: check base_url and instance_id, or link the session again",
-        ),
-        Some(300..=399) => (
-            Kind::Unexpected,
-            "the provider answered with a redirect, so the note may or may not arrive; check base_url",
-        ),
-        _ => (Kind::Rejected, "the provider refused the note"),
-    }
-}
-
-/// The states of a session that cannot send, and the way out of each:
-/// <https://docs.wawp.net/wawps-session-lifecycle-1300479m0>.
-fn judge_state(state: Option<&str>) -> (SendErrorKind, &'static str) {
-    use SendErrorKind as Kind;
-
-    match state {
-        Some("STARTING") => (Kind::NotReady, "the WhatsApp session is starting; try again in a minute"),
-        Some("SCAN_QR_CODE") => (
-            Kind::Misconfigured,
-            "the WhatsApp session is not linked; scan its QR code with the phone, at the provider's dashboard",
-        ),
-        Some("STOPPED") => {
-            (Kind::Misconfigured, "the WhatsApp session is stopped; start it at the provider's dashboard")
-        }
-        Some("FAILED") => (
-            Kind::Misconfigured,
-            "the WhatsApp session has failed; restart it, and where that does not help log out and link it again",
-        ),
-        Some(_) => (
-            Kind::Misconfigured,
-            "the WhatsApp session is in no state that can send; look at it at the provider's dashboard",
-        ),
-        None => (Kind::Misconfigured, "the answer is not this provider's; check base_url"),
-    }
-}
-
-/// [`judge`] for a question about the account, read from top to bottom.
-fn judge_check(status: Option<u16>, words: &str) -> (SendErrorKind, &'static str) {
-    use SendErrorKind as Kind;
-
-    let says = |code: &str| words.contains(code);
-    match status {
-        Some(429) => (Kind::RateLimited, "the provider limits the rate of this account; try again later"),
-        Some(401) => (Kind::Unauthorized, "the provider refused the access token; renew it"),
-        _ if says("wawp_upstream_error") => {
-            (Kind::Unavailable, "the provider lost touch with WhatsApp; try again later")
-        }
-        Some(500..=599 | 408) => (Kind::Unavailable, "the provider has a fault; try again later"),
-        _ if says("invalid_session") => (
-            Kind::Misconfigured,
-            "the provider knows no such session: check instance_id, or link the session again",
-        ),
-        Some(403) => (
-            Kind::Misconfigured,
-            "the account may not do this: its quota is used up or its plan does not allow it",
-        ),
-        Some(404) => (
-            Kind::Misconfigured,
-            "the provider knows no such session: check base_url and instance_id, or link the session again",
-        ),
-        Some(300..=399) => (Kind::Misconfigured, "the provider answered with a redirect; check base_url"),
-        _ => (
-            Kind::Misconfigured,
-            "the provider refused to tell the session's state; check base_url, instance_id and access_token",
-        ),
     }
 }
