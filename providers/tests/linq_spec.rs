@@ -2,8 +2,13 @@
 //! is not ours to publish: `PROVIDER_SPECS` names the folder that has it as `linq.openapi.yaml`
 //! (<https://cdn.linqapp.com/openapi/linq-api-v3.yaml>). Without it there is nothing to compare with.
 
-#[path = "conformance/fixture.rs"]
+#[path = "conformance/callback.rs"]
 #[expect(dead_code, reason = "the conformance suite uses the rest")]
+mod callback;
+#[path = "conformance/checks.rs"]
+#[expect(dead_code, reason = "the conformance suite uses the rest")]
+mod checks;
+#[path = "conformance/fixture.rs"]
 mod fixture;
 #[path = "conformance/run.rs"]
 #[expect(dead_code, reason = "the conformance suite uses the rest")]
@@ -11,7 +16,7 @@ mod run;
 #[path = "conformance/stub.rs"]
 mod stub;
 
-use std::{env, fs, path::Path};
+use std::{collections::BTreeSet, env, fs, path::Path};
 
 use serde_json::{Map, Value, json};
 use stub::Recorded;
@@ -101,10 +106,12 @@ async fn every_request_fits_the_openapi_file() {
         assert!(attempt.result.is_ok(), "{}: {:?}", fixture.name, attempt.result);
         sent.push((fixture, attempt.requests));
     }
-    for fixture in fixture::load_all(PROVIDER, "check").into_iter().filter(accepted) {
-        let checked = run::check(descriptor, &fixture, run::LONG, false).await;
-        assert!(checked.result.is_ok(), "{}: {:?}", fixture.name, checked.result);
-        sent.push((fixture, checked.requests));
+    for ask in run::Ask::ALL {
+        for fixture in fixture::load_all(PROVIDER, ask.folder()).into_iter().filter(accepted) {
+            let checked = run::ask(ask, descriptor, &fixture, run::LONG, false).await;
+            assert!(checked.result.is_ok(), "{}: {:?}", fixture.name, checked.result);
+            sent.push((fixture, checked.requests));
+        }
     }
     for (fixture, requests) in sent {
         // Uploads go to storage, which the file does not describe.
@@ -172,7 +179,8 @@ fn every_successful_answer_in_the_fixtures_fits_the_openapi_file() {
     let sound = |fixture: &fixture::Fixture| {
         !fixture.name.starts_with("unexpected") && fixture.name != "misconfigured.other_server"
     };
-    let fixtures = ["send", "check"].into_iter().flat_map(|what| fixture::load_all(PROVIDER, what));
+    let folders = run::Ask::ALL.into_iter().map(run::Ask::folder).chain(["send"]);
+    let fixtures = folders.flat_map(|what| fixture::load_all(PROVIDER, what));
     for fixture in fixtures.filter(sound) {
         for exchange in fixture.script.iter().filter(|exchange| exchange.method != "PUT") {
             let fixture::Answer::Whole { head, body } = &exchange.answer else { continue };
@@ -191,4 +199,25 @@ fn every_successful_answer_in_the_fixtures_fits_the_openapi_file() {
             assert!(errors.is_empty(), "{place}: {errors:#?}");
         }
     }
+}
+
+#[test]
+fn every_callback_in_the_fixtures_fits_the_openapi_file() {
+    let Some(spec) = Spec::load() else { return };
+    let mut checked = BTreeSet::new();
+    for fixture in callback::load_all(PROVIDER).into_iter().filter(callback::Fixture::is_genuine) {
+        let body: Value = serde_json::from_str(&fixture.body()).expect("JSON");
+        let event = body["event_type"].as_str().expect("a type");
+        let version = body["webhook_version"].as_str().expect("a version");
+        let described = &spec.0["webhooks"][format!("{event}.v{version}")]["post"]["requestBody"];
+        let schema = &described["content"]["application/json"]["schema"];
+        if schema.is_null() {
+            assert_eq!(fixture.name, "none.unknown_event", "{event} of {version} is not in the file");
+            continue;
+        }
+        let errors = spec.errors(schema, &body);
+        assert!(errors.is_empty(), "{}: {errors:#?}", fixture.name);
+        checked.insert((event.to_owned(), version.to_owned()));
+    }
+    assert!(checked.len() >= 7, "only {checked:?}");
 }

@@ -1,4 +1,5 @@
-//! What every adapter owes where it is asked whether its account can send.
+//! What every adapter owes where it is asked something that is no send: whether its account can send, to have receipts
+//! sent, whether they are, and what became of a note.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use voicegate_providers::{Descriptor, SendErrorKind};
 use crate::{
     checks::{self, NOBODY_KNOWS, Outcome, ensure},
     fixture::{Answer, Fixture},
-    run::{self, Checked, LONG, SHORT, check},
+    run::{self, Ask, Checked, LONG, SHORT},
     stub::Recorded,
 };
 
@@ -21,18 +22,25 @@ const KINDS: &[SendErrorKind] = &[
     SendErrorKind::Unavailable,
 ];
 
-/// A check is made every few minutes, so it is cheap.
-const MOST_REQUESTS: usize = 2;
+/// A check is made every few minutes, so it is cheap. The others are bounded.
+fn most_requests(ask: Ask) -> usize {
+    if ask == Ask::Check { 2 } else { 10 }
+}
 
-pub async fn account(descriptor: &Descriptor, fixture: &Fixture, send: Option<&Fixture>) -> Outcome {
-    let checked = check(descriptor, fixture, LONG, false).await;
-    clean(&checked)?;
-    harmless(&checked.requests, send)?;
+pub async fn account(
+    ask: Ask,
+    descriptor: &Descriptor,
+    fixture: &Fixture,
+    send: Option<&Fixture>,
+) -> Outcome {
+    let checked = run::ask(ask, descriptor, fixture, LONG, false).await;
+    clean(ask, &checked)?;
+    harmless(ask, &checked.requests, send)?;
     match (&checked.result, fixture.expected) {
         (Ok(report), None) => {
             let expected = fixture.report.as_ref().ok_or("an ok fixture needs @expect.report")?;
             ensure(report == expected, || format!("reports {report:?} instead of {expected:?}"))?;
-            let name = format!("check.{}", fixture.name);
+            let name = format!("{}.{}", ask.folder(), fixture.name);
             checks::snapshot(descriptor, &name, &checked.requests, &checked.secrets);
         }
         (Err(error), Some(kind)) => {
@@ -49,27 +57,32 @@ pub async fn account(descriptor: &Descriptor, fixture: &Fixture, send: Option<&F
 }
 
 /// What holds for every check, however it ends.
-fn clean(checked: &Checked) -> Outcome {
+fn clean(ask: Ask, checked: &Checked) -> Outcome {
     checks::clean_requests(&checked.requests, &checked.secrets)?;
-    ensure(checked.requests.len() <= MOST_REQUESTS, || format!("{} requests", checked.requests.len()))?;
+    ensure(checked.requests.len() <= most_requests(ask), || format!("{} requests", checked.requests.len()))?;
     ensure(checked.endless_bytes < 16 * 1024 * 1024, || format!("read {} bytes", checked.endless_bytes))?;
     let said = match &checked.result {
         Ok(report) => report,
         Err(error) => {
             checks::keeps_secrets(error, &checked.secrets)?;
-            ensure(KINDS.contains(&error.kind), || format!("{error:?} can be no end of a check"))?;
+            ensure(KINDS.contains(&error.kind), || format!("{error:?} can be no end of this"))?;
             ensure(error.stage == "check", || format!("stage {}", error.stage))?;
             &error.detail
         }
     };
     ensure(!said.is_empty() && !said.contains(char::is_control), || format!("no line for people: {said:?}"))?;
+    // A secret that was made for us, and the ids of messages, are for the caller; nothing else of that kind is.
+    let said = said.split("; webhook_secret = ").next().unwrap_or_default();
+    let said = if ask == Ask::LookUp && checked.result.is_ok() { "seen or not" } else { said };
     let number = said.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= 7);
     ensure(!number, || format!("a phone number in {said:?}"))?;
     ensure(!checked.secrets.iter().any(|secret| said.contains(secret)), || format!("a secret in {said:?}"))
 }
 
 /// Only questions: none of the requests by which sending changes something.
-fn harmless(requests: &[Recorded], send: Option<&Fixture>) -> Outcome {
+fn harmless(ask: Ask, requests: &[Recorded], send: Option<&Fixture>) -> Outcome {
+    let asks = |request: &Recorded| ask == Ask::Register || ask == Ask::Check || request.method == "GET";
+    ensure(requests.iter().all(asks), || "a question changes something".into())?;
     let changes = send.iter().flat_map(|send| &send.script).filter(|exchange| exchange.method != "GET");
     for exchange in changes {
         let path = exchange.target.split('?').next().unwrap_or_default();
@@ -84,6 +97,7 @@ fn harmless(requests: &[Recorded], send: Option<&Fixture>) -> Outcome {
 }
 
 pub async fn fault(
+    ask: Ask,
     descriptor: &Descriptor,
     ok: &Fixture,
     place: usize,
@@ -91,8 +105,8 @@ pub async fn fault(
     in_dispatch: &[SendErrorKind],
 ) -> Outcome {
     let timeout = if matches!(answer, Answer::Stall) { SHORT } else { LONG };
-    let checked = check(descriptor, &answered(ok, place, answer), timeout, false).await;
-    clean(&checked)?;
+    let checked = run::ask(ask, descriptor, &answered(ok, place, answer), timeout, false).await;
+    clean(ask, &checked)?;
     let error = failed(&checked)?;
     // Where nobody knows whether anything was done, the provider is at fault and not the configuration.
     ensure(in_dispatch != NOBODY_KNOWS || error == SendErrorKind::Unavailable, || {
@@ -101,21 +115,23 @@ pub async fn fault(
     ensure(checked.problems.is_empty(), || checked.problems.join("; "))
 }
 
-pub async fn refused_connection(descriptor: &Descriptor, ok: &Fixture) -> Outcome {
-    let checked = check(descriptor, ok, LONG, true).await;
-    clean(&checked)?;
+pub async fn refused_connection(ask: Ask, descriptor: &Descriptor, ok: &Fixture) -> Outcome {
+    let checked = run::ask(ask, descriptor, ok, LONG, true).await;
+    clean(ask, &checked)?;
     let error = failed(&checked)?;
     ensure(error == SendErrorKind::Unavailable, || format!("{error:?} is not Unavailable"))
 }
 
 /// A provider that repeats everything it was told.
-pub async fn echo(descriptor: &Descriptor, ok: &Fixture, place: usize, status: &str) -> Outcome {
-    let secrets = run::secrets(&run::example(descriptor));
+pub async fn echo(ask: Ask, descriptor: &Descriptor, ok: &Fixture, place: usize, status: &str) -> Outcome {
+    let mut settings = run::example(descriptor);
+    settings.extend(ok.settings.clone());
+    let secrets = run::secrets(&settings);
     let said = secrets.iter().map(String::as_str).chain(["+15550001111"]).collect::<Vec<_>>().join(" ");
     for body in checks::echoes(&said) {
         let answer = Answer::new(&format!("{status}\r\nX-Trace-ID: {said}"), &body);
-        let checked = check(descriptor, &answered(ok, place, answer), LONG, false).await;
-        clean(&checked)?;
+        let checked = run::ask(ask, descriptor, &answered(ok, place, answer), LONG, false).await;
+        clean(ask, &checked)?;
         failed(&checked)?;
     }
     Ok(())

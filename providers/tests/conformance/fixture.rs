@@ -1,4 +1,5 @@
-//! The files in `fixtures/<provider>/send/` and `.../check/`: what the provider answers, and what must come of it.
+//! The files in `fixtures/<provider>/send/`, `check/`, `register/`, `callback_status/` and `look_up/`: what the provider
+//! answers, and what must come of it.
 //!
 //! ```text
 //! # Where this answer comes from: a link, and when it was read.
@@ -14,7 +15,8 @@
 //! ```
 //!
 //! The file name up to its first dot is the expected end: `ok`, or the name of a `SendErrorKind`. Of the `@` lines,
-//! `check` knows `@settings`, `@expect.retry_after` and, for what it reports, `@expect.report`. A path
+//! all but `send` know `@settings`, `@expect.retry_after` and, for what is reported, `@expect.report`; `look_up` knows
+//! `@to` and `@mark` beside them. A path
 //! without `?` leaves the query to the snapshot. `Content-Length` is added. In the whole file `{{size}}` and
 //! `{{sha256}}` stand for those of the audio; in answers `{{base}}` for the `base_url` in use and
 //! `{{elsewhere}}` for the same server by another name.
@@ -37,6 +39,8 @@ pub struct Fixture {
     pub degrade: Degrade,
     pub convert: bool,
     pub reply_to: Option<String>,
+    /// What a look-up goes by.
+    pub marks: Vec<String>,
     /// Else whatever the connection's default profile makes.
     pub container: Option<Container>,
     /// Lets upload URLs lead to this machine, for [`Exchange`]s at `{{elsewhere}}`.
@@ -101,7 +105,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Every fixture of a provider for `send` or `check`, by name. An adapter without any is one that nobody tested.
+/// Every fixture of a provider in the folder `what`, by name. An adapter without any is one that nobody tested.
 pub fn load_all(provider: &str, what: &str) -> Vec<Fixture> {
     let Ok(entries) = fs::read_dir(folder(provider).join(what)) else { return Vec::new() };
     let mut fixtures: Vec<Fixture> = entries
@@ -129,6 +133,7 @@ pub fn parse(name: &str, text: &str) -> Result<Fixture, String> {
         degrade: Degrade::default(),
         convert: false,
         reply_to: None,
+        marks: Vec::new(),
         container: None,
         allow_loopback: false,
         memory: Memory::default(),
@@ -167,6 +172,7 @@ fn directive(fixture: &mut Fixture, key: &str, value: &str) -> Result<(), serde_
         "@degrade" => fixture.degrade = serde_json::from_str(value)?,
         "@convert" => fixture.convert = true,
         "@reply_to" => fixture.reply_to = Some(value.to_owned()),
+        "@mark" => fixture.marks.push(value.to_owned()),
         "@audio" => fixture.container = Some(serde_json::from_value(text())?),
         "@allow_loopback" => fixture.allow_loopback = true,
         "@memory.recipient" => fixture.memory.recipient = Some(serde_json::from_str(value)?),

@@ -2,6 +2,7 @@
 //! adapter is tested by being registered; `README.md` says what to bring.
 
 mod account;
+mod callback;
 mod checks;
 mod fixture;
 mod run;
@@ -13,14 +14,14 @@ use voicegate_providers::{Descriptor, PROVIDERS};
 use crate::{
     checks::{At, Outcome},
     fixture::Fixture,
-    run::Gone,
+    run::{Ask, Gone},
 };
 
 /// Ends that every provider has, so every adapter shows how it reads them.
 const OWED: &[&str] = &["ok", "unauthorized", "rejected", "rate_limited", "outcome_unknown", "unexpected"];
 
-/// The same for `check`.
-const OWED_CHECKS: &[&str] = &["ok", "unauthorized"];
+/// The same for everything that is no send. A look-up is owed by those who claim one.
+const OWED_ANSWERS: &[&str] = &["ok", "unauthorized"];
 
 /// With which a provider may repeat what it was told.
 const STATUSES: [&str; 3] = ["400 Bad Request", "500 Internal Server Error", "200 OK"];
@@ -33,60 +34,86 @@ fn main() {
 fn trials(descriptor: &'static Descriptor) -> Vec<Trial> {
     let name = |test: &str| format!("{}::{test}", descriptor.name);
     let fixtures = fixture::load_all(descriptor.name, "send");
-    let checks = fixture::load_all(descriptor.name, "check");
-    let names = |fixtures: &[Fixture]| fixtures.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
-    let (have, have_checks) = (names(&fixtures), names(&checks));
+    let have = names(&fixtures);
     let mut trials = vec![
         Trial::test(name("settings"), || checks::settings(descriptor)),
         Trial::test(name("capabilities"), || checks::capabilities(descriptor)),
         Trial::test(name("fixtures"), move || owed(descriptor, "send", OWED, &have)),
-        Trial::test(name("check::fixtures"), move || owed(descriptor, "check", OWED_CHECKS, &have_checks)),
     ];
     trials.extend(fixtures.iter().cloned().map(|fixture| {
         let test = name(&format!("send::{}", fixture.name));
         Trial::test(test, move || wait(checks::send(descriptor, &fixture)))
     }));
     let ok = fixtures.into_iter().find(|fixture| fixture.name == "ok");
-    trials.extend(account_trials(descriptor, checks, ok.as_ref()));
+    trials.extend(Ask::ALL.into_iter().flat_map(|ask| account_trials(ask, descriptor, ok.as_ref())));
+    trials.extend(callback_trials(descriptor));
     trials.extend(ok.iter().flat_map(|ok| generated(descriptor, ok)));
     trials
 }
 
-/// Everything about `check`.
-fn account_trials(
-    descriptor: &'static Descriptor,
-    fixtures: Vec<Fixture>,
-    send: Option<&Fixture>,
-) -> Vec<Trial> {
-    let name = |test: String| format!("{}::check::{test}", descriptor.name);
+fn names(fixtures: &[Fixture]) -> Vec<String> {
+    fixtures.iter().map(|fixture| fixture.name.clone()).collect()
+}
+
+/// Everything about one kind of question.
+fn account_trials(ask: Ask, descriptor: &'static Descriptor, send: Option<&Fixture>) -> Vec<Trial> {
+    let name = |test: String| format!("{}::{}::{test}", descriptor.name, ask.folder());
+    let fixtures = fixture::load_all(descriptor.name, ask.folder());
     let ok = fixtures.iter().find(|fixture| fixture.name == "ok").cloned();
-    let mut trials: Vec<Trial> = fixtures
-        .into_iter()
-        .map(|fixture| {
-            let send = send.cloned();
-            Trial::test(name(fixture.name.clone()), move || {
-                wait(account::account(descriptor, &fixture, send.as_ref()))
-            })
+    let have = names(&fixtures);
+    let looks = run::build(descriptor, run::example(descriptor)).capabilities().look_up;
+    let mut trials = vec![Trial::test(name("fixtures".to_owned()), move || match ask {
+        Ask::LookUp if !looks => checks::ensure(have.is_empty(), || "a look-up that nobody makes".into()),
+        _ => owed(descriptor, ask.folder(), OWED_ANSWERS, &have),
+    })];
+    trials.extend(fixtures.into_iter().map(|fixture| {
+        let send = send.cloned();
+        Trial::test(name(fixture.name.clone()), move || {
+            wait(account::account(ask, descriptor, &fixture, send.as_ref()))
         })
-        .collect();
+    }));
     let Some(ok) = ok else { return trials };
     for place in 0..ok.script.len() {
         for (fault, answer, kinds) in checks::faults() {
             let ok = ok.clone();
             trials.push(Trial::test(name(format!("fault::{}::{fault}", place + 1)), move || {
-                wait(account::fault(descriptor, &ok, place, answer, kinds))
+                wait(account::fault(ask, descriptor, &ok, place, answer, kinds))
             }));
         }
         for status in STATUSES {
             let ok = ok.clone();
             trials.push(Trial::test(name(format!("echo::{}::{}", place + 1, &status[..3])), move || {
-                wait(account::echo(descriptor, &ok, place, status))
+                wait(account::echo(ask, descriptor, &ok, place, status))
             }));
         }
     }
     trials.push(Trial::test(name("refused".to_owned()), move || {
-        wait(account::refused_connection(descriptor, &ok))
+        wait(account::refused_connection(ask, descriptor, &ok))
     }));
+    trials
+}
+
+/// Everything about what comes in.
+fn callback_trials(descriptor: &'static Descriptor) -> Vec<Trial> {
+    let name = |test: &str| format!("{}::callback::{test}", descriptor.name);
+    let fixtures = callback::load_all(descriptor.name);
+    let have: Vec<String> = fixtures.iter().map(|fixture| fixture.name.clone()).collect();
+    let mut trials = vec![Trial::test(name("fixtures"), move || {
+        let has = |kind: &&&str| have.iter().any(|name| name.split('.').next() == Some(**kind));
+        let missing: Vec<&str> = callback::OWED.iter().filter(|kind| !has(kind)).copied().collect();
+        checks::ensure(missing.is_empty(), || {
+            format!("fixtures/{}/callback/ has no .json file for: {}", descriptor.name, missing.join(", "))
+        })
+    })];
+    for fixture in fixtures {
+        let (genuine, test) = (fixture.is_genuine(), fixture.name.clone());
+        let again = fixture.clone();
+        trials.push(Trial::test(name(&test), move || callback::callback(descriptor, &fixture)));
+        if genuine {
+            let forged = name(&format!("{test}::forgeries"));
+            trials.push(Trial::test(forged, move || callback::forgeries(descriptor, &again)));
+        }
+    }
     trials
 }
 

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use voicegate_providers::{
-    Accepted, AudioFacts, Codec, Container, Context, Descriptor, Form, Memory, OutboundAudio, OutboundNote,
-    Prepared, Provider, Recipient, SendError, Settings, find,
+    Accepted, AudioFacts, Codec, Container, Context, Descriptor, Doubtful, Form, LookUp, Memory,
+    OutboundAudio, OutboundNote, Prepared, Provider, Recipient, SendError, Settings, find,
     guard::{AddressRules, GuardedClient},
 };
 
@@ -55,7 +56,10 @@ pub fn build(descriptor: &Descriptor, settings: Map<String, Value>) -> Arc<dyn P
 
 /// Every setting that must stay hidden.
 pub fn secrets(settings: &Map<String, Value>) -> BTreeSet<String> {
-    let values = settings.values().filter_map(Value::as_str).filter(|value| value.contains("secret"));
+    let all = settings
+        .values()
+        .flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    let values = all.filter_map(Value::as_str).filter(|value| value.contains("secret"));
     values.map(str::to_owned).collect()
 }
 
@@ -172,7 +176,39 @@ pub async fn attempt(descriptor: &Descriptor, fixture: &Fixture, timeout: Durati
     Attempt { result, form, dispatched, memory, requests, problems, endless_bytes, secrets, note }
 }
 
-pub async fn check(descriptor: &Descriptor, fixture: &Fixture, timeout: Duration, gone: bool) -> Checked {
+/// A question about the account, or a change to it, that is no send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Check,
+    Register,
+    Status,
+    LookUp,
+}
+
+impl Ask {
+    pub const ALL: [Self; 4] = [Self::Check, Self::Register, Self::Status, Self::LookUp];
+
+    /// The folder of its fixtures.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Register => "register",
+            Self::Status => "callback_status",
+            Self::LookUp => "look_up",
+        }
+    }
+}
+
+/// The address of the callbacks in all fixtures.
+const CALLBACKS: &str = "https://gateway.example/callbacks/acme/main";
+
+pub async fn ask(
+    ask: Ask,
+    descriptor: &Descriptor,
+    fixture: &Fixture,
+    timeout: Duration,
+    gone: bool,
+) -> Checked {
     let mut stub = Stub::start(fixture.script.clone()).await;
     let mut settings = example(descriptor);
     settings.insert("base_url".to_owned(), stub.base_url().into());
@@ -182,7 +218,24 @@ pub async fn check(descriptor: &Descriptor, fixture: &Fixture, timeout: Duration
     if gone {
         stub.stop().await;
     }
-    let result = provider.check(&context(timeout, false)).await;
+    let (cx, url) = (context(timeout, false), CALLBACKS.parse().expect("a URL"));
+    let result = match ask {
+        Ask::Check => provider.check(&cx).await,
+        Ask::Register => provider.register_callbacks(&cx, &url).await.map(|made| {
+            assert!(!format!("{made:?}").contains("whsec_"), "Debug shows the secret");
+            let secret = made.secret.map(|(key, secret)| format!("; {key} = {}", secret.expose_secret()));
+            made.summary + &secret.unwrap_or_default()
+        }),
+        Ask::Status => provider.callback_status(&cx, &url).await,
+        Ask::LookUp => {
+            let doubtful =
+                Doubtful { to: recipient(&fixture.to), marks: fixture.marks.clone(), dispatched_at: cx.now };
+            provider.look_up(&cx, &doubtful).await.map(|found| match found {
+                LookUp::Found(accepted) => format!("found {}", accepted.message_id),
+                LookUp::NotSeen => "not seen".to_owned(),
+            })
+        }
+    };
     let (requests, problems, endless_bytes) = (stub.requests(), stub.problems(), stub.endless_bytes());
     Checked { result, requests, problems, endless_bytes, secrets }
 }
