@@ -2,10 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::{
-    StatusCode,
+    Method, StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
 };
 use secrecy::SecretString;
@@ -13,15 +14,15 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use crate::{
-    Accepted, AudioFacts, Codec, Container, Degrade, Disposition, Memory, OutboundAudio, OutboundNote,
-    PROVIDERS, SendError, Settings,
+    Accepted, AudioFacts, Callback, CallbackError, CallbackRequest, Codec, Container, Degrade, Disposition,
+    Memory, OutboundAudio, OutboundNote, PROVIDERS, Provider, Receipt, ReceiptStatus, SendError, Settings,
     guard::{AddressRules, Forbidden},
     linq::{
         self,
         chats::Page,
         uploads::{Ticket, signed_headers},
     },
-    parse_recipient, wawp,
+    parse_recipient, signature, wawp,
     wire::{self, Answer},
 };
 
@@ -30,16 +31,20 @@ type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
     ("linq_answers", linq_answers),
+    ("linq_callbacks", linq_callbacks),
     ("recipient", recipient),
     ("retry_after", retry_after),
     ("url_rules", url_rules),
     ("wawp_answers", wawp_answers),
+    ("wawp_callbacks", wawp_callbacks),
     ("words", words),
 ];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const TOKEN: &str = "secret-token-0123";
 const LINK_TOKEN: &str = "secret-link-token";
+/// Base64, as a token may be, too.
+const WEBHOOK_SECRET: &str = "secretsecretsecretsecret";
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
@@ -142,6 +147,85 @@ fn wawp_answers(data: &[u8]) {
             );
         }
         judged(&answer, outcome);
+    }
+}
+
+/// A body that Linq signed, and the same with a signature that it did not make.
+fn linq_callbacks(data: &[u8]) {
+    let secret = format!("whsec_{WEBHOOK_SECRET}");
+    let linq = linq::connection(settings(&[("token", TOKEN), ("webhook_secret", &secret)]));
+    let key = BASE64_STANDARD.decode(WEBHOOK_SECRET).expect("base64");
+    let time = now().as_second().to_string();
+    let signature = signature::sign(&key, "evt_1", &time, data);
+    let headers = [("webhook-id", "evt_1"), ("webhook-timestamp", &time), ("webhook-signature", &signature)];
+    let request = called(&headers, &[], data);
+    let linq = linq.expect("settings that suffice");
+    let heard = linq.callback(&request);
+    assert!(matches!(heard, Ok(_) | Err(CallbackError::Malformed)), "signed, and not believed: {heard:?}");
+    assert!(heard.as_ref().is_ok_and(|callback| callback.id.is_some()) || heard.is_err());
+    receipts(&linq, &request, heard, WEBHOOK_SECRET);
+
+    // The bytes as a signature, and as what was signed.
+    let text = String::from_utf8_lossy(data);
+    let forged = [("webhook-id", "evt_1"), ("webhook-timestamp", &time), ("webhook-signature", &*text)];
+    let body = &b"{\"event_type\": \"message.sent\"}"[..];
+    assert_eq!(linq.callback(&called(&forged, &[], body)), Err(CallbackError::Forged));
+    let mut other = data.to_vec();
+    other.push(b' ');
+    assert_eq!(linq.callback(&called(&headers, &[], &other)), Err(CallbackError::Forged));
+}
+
+/// A body that came with the token, and a token that somebody tries.
+fn wawp_callbacks(data: &[u8]) {
+    let known =
+        [("instance_id", "A1B2C3D4E5F6"), ("access_token", TOKEN), ("callback_token", WEBHOOK_SECRET)];
+    let wawp = wawp::connection(settings(&known)).expect("settings that suffice");
+    let request = called(&[], &[("token", WEBHOOK_SECRET)], data);
+    let heard = wawp.callback(&request);
+    assert!(matches!(heard, Ok(_) | Err(CallbackError::Malformed)), "the token is right: {heard:?}");
+    receipts(&wawp, &request, heard, WEBHOOK_SECRET);
+
+    let text = String::from_utf8_lossy(data);
+    let tried = wawp.callback(&called(&[], &[("token", &text)], b"{\"event\": \"message.ack\"}"));
+    assert!(text == WEBHOOK_SECRET || tried == Err(CallbackError::Forged), "{tried:?}");
+}
+
+fn called(headers: &[(&str, &str)], query: &[(&str, &str)], body: &[u8]) -> CallbackRequest {
+    let header = |(name, value): &(&str, &str)| {
+        Some((HeaderName::try_from(*name).ok()?, HeaderValue::try_from(*value).ok()?))
+    };
+    CallbackRequest {
+        method: Method::POST,
+        headers: headers.iter().filter_map(header).collect(),
+        query: query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        body: Bytes::copy_from_slice(body),
+        now: now(),
+    }
+}
+
+/// What goes into the database and to the bot.
+fn receipts(
+    provider: &dyn Provider,
+    request: &CallbackRequest,
+    heard: Result<Callback, CallbackError>,
+    secret: &str,
+) {
+    assert_eq!(provider.callback(request), heard, "the second time it says something else");
+    let Ok(callback) = heard else { return };
+    assert!(callback.id.is_none_or(|id| (1..=255).contains(&id.len())));
+    for receipt in callback.receipts {
+        let ids = std::iter::once(&receipt.message_id).chain(&receipt.mark);
+        for id in ids {
+            assert!((1..=255).contains(&id.len()) && !id.chars().any(char::is_control), "{id:?}");
+        }
+        assert_eq!(receipt.failure.is_some(), receipt.status == ReceiptStatus::Failed);
+        if let Some(failure) = &receipt.failure {
+            let told = serde_json::to_string(&failure.upstream).expect("JSON");
+            assert!(!failure.detail.is_empty() && told.len() < 4000);
+            hides(&told, &[TOKEN, secret]);
+        }
+        let stored = serde_json::to_value(&receipt).expect("JSON");
+        assert_eq!(serde_json::from_value::<Receipt>(stored).expect("a receipt"), receipt);
     }
 }
 
