@@ -325,22 +325,28 @@ impl Build<'_> {
         profile
     }
 
-    /// Puts the secrets that are kept elsewhere in their places.
+    /// Puts the secrets that are kept elsewhere in their places, those in lists too.
     fn resolve(&mut self, path: &str, own: Map<String, Value>) -> Map<String, Value> {
         let mut resolved = Map::new();
         for (key, value) in own {
-            if !is_reference(&value) {
-                resolved.insert(key, value);
-                continue;
-            }
-            match secret(&value, self.env) {
-                Ok(text) => {
-                    resolved.insert(key, Value::String(text));
+            let path = format!("{path}.{key}");
+            let value = match value {
+                Value::Array(items) if items.iter().any(is_reference) => {
+                    let item = |(index, item)| self.resolved(&format!("{path}[{index}]"), item);
+                    items.into_iter().enumerate().map(item).collect::<Option<_>>().map(Value::Array)
                 }
-                Err(message) => self.mistake(&format!("{path}.{key}"), message),
-            }
+                value => self.resolved(&path, value),
+            };
+            resolved.extend(value.map(|value| (key, value)));
         }
         resolved
+    }
+
+    fn resolved(&mut self, path: &str, value: Value) -> Option<Value> {
+        if !is_reference(&value) {
+            return Some(value);
+        }
+        secret(&value, self.env).map_err(|message| self.mistake(path, message)).ok().map(Value::String)
     }
 }
 

@@ -398,6 +398,32 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_for_callbacks_may_be_a_list_while_one_replaces_another() {
+        let with = |secrets: &str| {
+            let setting = format!("\"t\"\nwebhook_secret = {secrets}");
+            load_inline(&TENANT.replace("\"t\"", &setting)).map(|(_, tenants)| {
+                tenants.get("a").expect("the tenant").connections["imessage"].provider.capabilities().receipts
+            })
+        };
+        let file = tempfile::NamedTempFile::new().expect("a scratch file");
+        std::fs::write(file.path(), "whsec_YSBzZWNyZXQ=\n").expect("room for it");
+        let list = format!("[\"whsec_YW5vdGhlcg==\", {{ file = {:?} }}]", file.path());
+        for secrets in ["\"whsec_YSBzZWNyZXQ=\"", &list] {
+            assert!(with(secrets).is_ok_and(|receipts| receipts), "{secrets}");
+        }
+        let key = "tenants.a.connections.imessage.webhook_secret";
+        for (wrong, key) in [
+            ("[\"YQ==\", { env = \"NOT_SET_ANYWHERE\" }]", format!("{key}[1]: ")),
+            ("[]", format!("{key}: ")),
+            ("\"S3CRET!\"", format!("{key}: ")),
+            ("[\"YQ==\", [\"S3CRET\"]]", format!("{key}: ")),
+        ] {
+            let mistakes = with(wrong).expect_err(wrong).to_string();
+            assert!(mistakes.contains(&key) && !mistakes.contains("S3CRET"), "{mistakes}");
+        }
+    }
+
+    #[test]
     fn two_tenants_cannot_share_a_key() {
         let both = format!("{TENANT}{}", TENANT.replace("tenants.a", "tenants.b"));
         let mistakes = load_inline(&both).expect_err("refused").to_string();
@@ -417,6 +443,7 @@ mod tests {
             .map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line))
             .map(|line| line.replace("{ env = \"WEBHOOK_SECRET\" }", "\"whsec_UzNDUkVUUzNDUkVUUzNDUkVU\""))
             .map(|line| line.replace("{ env = \"", "\"").replace("\" }", "\""))
+            .map(|line| line.replace("LINQ_WEBHOOK_SECRET", "whsec_YSBzZWNyZXQ="))
             .collect::<Vec<_>>()
             .join("\n");
         let sample = sample.replace("http://127.0.0.1:8080", "https://voice.example");
