@@ -9,12 +9,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 use crate::linq::NewChat;
+use crate::receipts::ReceiptStatus;
 use crate::state::Event;
 use crate::{Fault, Sandbox};
 
@@ -30,6 +31,9 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
         .route("/sandbox/ledger/{id}/audio", get(audio))
         .route("/sandbox/requests", get(requests))
         .route("/sandbox/faults", get(faults).post(add_faults).delete(drop_faults))
+        .route("/sandbox/callbacks", get(callbacks))
+        .route("/sandbox/receipts", get(rules).post(add_rules).delete(drop_rules))
+        .route("/sandbox/ledger/{id}/receipts", post(tell))
         .route("/sandbox/chats", get(chats).post(add_chat))
         .route("/sandbox/clear", post(clear))
         .route("/sandbox/events", get(events))
@@ -59,6 +63,11 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, Json<Value>
     serde_json::from_slice(body).map_err(|error| refused(error.to_string()))
 }
 
+/// One or several. Decided by hand: an untagged enum would hide which field is wrong.
+fn one_or_more<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, (StatusCode, Json<Value>)> {
+    if body.trim_ascii_start().starts_with(b"[") { parse(body) } else { Ok(vec![parse(body)?]) }
+}
+
 fn refused(why: String) -> (StatusCode, Json<Value>) {
     (StatusCode::BAD_REQUEST, Json(json!({ "error": why })))
 }
@@ -67,13 +76,57 @@ async fn add_faults(
     State(sandbox): State<Sandbox>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), (StatusCode, Json<Value>)> {
-    // One or several. Decided by hand: an untagged enum would hide which field is wrong.
-    let faults: Vec<Fault> =
-        if body.trim_ascii_start().starts_with(b"[") { parse(&body)? } else { vec![parse(&body)?] };
-    for fault in faults {
+    for fault in one_or_more::<Fault>(&body)? {
         sandbox.add_fault(fault);
     }
     Ok((StatusCode::CREATED, Json(json!({ "items": sandbox.inner.lock().faults }))))
+}
+
+async fn callbacks(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({ "items": sandbox.callbacks() }))
+}
+
+async fn rules(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({ "items": sandbox.inner.lock().rules }))
+}
+
+async fn add_rules(
+    State(sandbox): State<Sandbox>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), (StatusCode, Json<Value>)> {
+    for rule in one_or_more(&body)? {
+        sandbox.add_receipt_rule(rule);
+    }
+    Ok((StatusCode::CREATED, Json(json!({ "items": sandbox.inner.lock().rules }))))
+}
+
+async fn drop_rules(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.inner.lock().rules.clear();
+    StatusCode::NO_CONTENT
+}
+
+/// Answers when the registered addresses have.
+async fn tell(
+    State(sandbox): State<Sandbox>,
+    Path(id): Path<Uuid>,
+    body: Bytes,
+) -> Result<StatusCode, (StatusCode, Json<Value>)> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Told {
+        status: ReceiptStatus,
+    }
+    let Told { status } = parse(&body)?;
+    if !sandbox.ledger().iter().any(|entry| entry.id == id) {
+        return Err((
+            StatusCode::NOT_FOUND,
+            Json(json!({ "error": "there is no such entry in the ledger" })),
+        ));
+    }
+    if sandbox.receipt(id, status).await {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(refused("this provider never says that of a message, or nothing was delivered".into()))
 }
 
 async fn drop_faults(State(sandbox): State<Sandbox>) -> StatusCode {
@@ -97,7 +150,7 @@ async fn clear(State(sandbox): State<Sandbox>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// `entry` (a ledger entry), `cleared`, `reload` (events were lost: read the ledger again).
+/// `entry` (a ledger entry), `receipts` (all that is told of an entry), `cleared`, `reload` (events were lost: read the ledger again).
 async fn events(
     State(sandbox): State<Sandbox>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, std::convert::Infallible>>> {
@@ -107,6 +160,10 @@ async fn events(
             Ok(Event::Entry(entry)) => {
                 let data = serde_json::to_string(&entry).unwrap_or_default();
                 sse::Event::default().event("entry").data(data)
+            }
+            Ok(Event::Receipts(id, receipts)) => {
+                let data = json!({ "id": id, "receipts": receipts }).to_string();
+                sse::Event::default().event("receipts").data(data)
             }
             Ok(Event::Cleared) => sse::Event::default().event("cleared").data("{}"),
             Err(RecvError::Lagged(_)) => sse::Event::default().event("reload").data("{}"),

@@ -53,6 +53,8 @@ pub enum Operation {
     Messages,
     /// Linq `/v3/phone_numbers`.
     Lines,
+    /// Where events are to be sent: Linq `/v3/webhook-subscriptions…`, Wawp `/v2/session/webhook`, `/v2/webhook/…`.
+    Webhooks,
     /// Wawp `/v2/send/voice`.
     Voice,
     /// Wawp `/v2/session/info`.
@@ -71,6 +73,7 @@ impl Operation {
             Self::Chats => "chats",
             Self::Messages => "messages",
             Self::Lines => "lines",
+            Self::Webhooks => "webhooks",
             Self::Voice => "voice",
             Self::Session => "session",
             Self::Other => "other",
@@ -159,6 +162,9 @@ fn classify(method: &Method, path: &str) -> Option<(Provider, Operation)> {
         let operation = match path {
             "/wawp/v2/send/voice" => Operation::Voice,
             "/wawp/v2/session/info" => Operation::Session,
+            "/wawp/v2/session/webhook" | "/wawp/v2/webhook/set" | "/wawp/v2/webhook/delete" => {
+                Operation::Webhooks
+            }
             _ => Operation::Other,
         };
         return Some((Provider::Wawp, operation));
@@ -172,6 +178,7 @@ fn classify(method: &Method, path: &str) -> Option<(Provider, Operation)> {
         ["v3", "chats"] | ["v3", "chats", _] => Operation::Chats,
         ["v3", "attachments", ..] => Operation::Attachments,
         ["v3", "phone_numbers"] => Operation::Lines,
+        ["v3", "webhook-subscriptions", ..] => Operation::Webhooks,
         _ => Operation::Other,
     };
     Some((Provider::Linq, operation))

@@ -33,6 +33,22 @@ impl Fetcher {
         }
     }
 
+    /// One POST of JSON, whose answer's body is nobody's concern. `None`: no answer.
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+        timeout: Duration,
+    ) -> Option<u16> {
+        let mut request = self.client().ok()?.post(url.clone()).timeout(timeout);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.header("content-type", "application/json").body(body).send().await.ok()?;
+        Some(answer.status().as_u16())
+    }
+
     async fn download(&self, url: &Url, max: usize) -> Result<Fetched, FetchError> {
         let failed = |error: reqwest::Error| FetchError::Failed(error.without_url().to_string());
         let response = self.client()?.get(url.clone()).send().await.map_err(failed)?;

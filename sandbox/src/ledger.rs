@@ -5,6 +5,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::audio::AudioInfo;
+use crate::receipts::Receipt;
 
 /// One message on the recipient's phone.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +42,8 @@ pub struct LedgerEntry {
     pub convert: Option<bool>,
     /// The request's JSON, secrets removed.
     pub request: Value,
+    /// What the provider has told of it so far.
+    pub receipts: Vec<Receipt>,
 }
 
 /// One request that hit an emulator.

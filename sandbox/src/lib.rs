@@ -18,8 +18,10 @@ mod fetch;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hooks;
 mod ledger;
 mod linq;
+mod receipts;
 mod server;
 mod state;
 mod wawp;
@@ -32,8 +34,10 @@ use uuid::Uuid;
 
 pub use audio::AudioInfo;
 pub use faults::{Fault, FaultAction, Operation, Provider};
+pub use hooks::{CallbackLog, Try};
 pub use ledger::{LedgerEntry, RequestLog};
 pub use linq::{NewChat, Service};
+pub use receipts::{Receipt, ReceiptRule, ReceiptStatus, ReceiptStep};
 
 use state::Inner;
 
@@ -101,7 +105,7 @@ impl Sandbox {
         self.inner.lock().faults.clear();
     }
 
-    /// Forgets the ledger, requests, faults, uploads and idempotency keys; chats stay.
+    /// Forgets the ledger, requests, faults, rules, uploads and idempotency keys; chats and registered addresses stay.
     pub fn clear(&self) {
         self.inner.clear();
     }

@@ -6,18 +6,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use uuid::Uuid;
 
 use crate::SandboxOptions;
 use crate::faults::Fault;
 use crate::fetch::Fetcher;
+use crate::hooks::{CallbackLog, MOST_AT_A_TIME};
 use crate::ledger::{LedgerEntry, RequestLog};
-use crate::linq::{Attachment, Chat, default_chats};
+use crate::linq::{Attachment, Chat, Subscription, default_chats};
+use crate::receipts::{Receipt, ReceiptRule};
+use crate::wawp::Hook;
 
 /// A sandbox left running for days must not eat the machine; tests stay far below these.
 const LEDGER_MAX: usize = 100_000;
 const REQUESTS_MAX: usize = 200_000;
+const CALLBACKS_MAX: usize = 200_000;
 const AUDIO_MAX_BYTES: usize = 512 * 1024 * 1024;
 
 pub(crate) struct Inner {
@@ -26,12 +30,16 @@ pub(crate) struct Inner {
     /// Signs upload links; made anew for each run, so links of an earlier run are refused.
     pub upload_key: String,
     pub events: broadcast::Sender<Event>,
+    /// For requests to registered addresses.
+    pub places: Semaphore,
     state: Mutex<State>,
 }
 
 #[derive(Clone)]
 pub(crate) enum Event {
     Entry(Box<LedgerEntry>),
+    /// All that is told of an entry.
+    Receipts(Uuid, Vec<Receipt>),
     Cleared,
 }
 
@@ -44,6 +52,11 @@ pub(crate) struct State {
     pub requests: VecDeque<RequestLog>,
     next_request: u64,
     pub faults: Vec<Fault>,
+    pub rules: Vec<ReceiptRule>,
+    pub subscriptions: Vec<Subscription>,
+    pub hooks: Vec<Hook>,
+    pub callbacks: VecDeque<CallbackLog>,
+    next_callback: u64,
     pub chats: Vec<Chat>,
     pub attachments: HashMap<Uuid, Attachment>,
     /// Linq idempotency key to the answer first given for it.
@@ -58,6 +71,7 @@ impl Inner {
             fetcher: Fetcher::default(),
             upload_key: Uuid::new_v4().simple().to_string(),
             events: broadcast::channel(256).0,
+            places: Semaphore::new(MOST_AT_A_TIME),
             state: Mutex::new(state),
         }
     }
@@ -86,8 +100,10 @@ impl Inner {
         let mut state = self.lock();
         let chats = std::mem::take(&mut state.chats);
         // Request numbers go on, so that an answer still under way cannot be booked on a later request.
-        let next_request = state.next_request;
-        *state = State { chats, next_request, ..State::default() };
+        let (next_request, next_callback) = (state.next_request, state.next_callback);
+        let (subscriptions, hooks) =
+            (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.hooks));
+        *state = State { chats, subscriptions, hooks, next_request, next_callback, ..State::default() };
         let _ = self.events.send(Event::Cleared);
     }
 }
@@ -113,6 +129,17 @@ impl State {
             self.requests.pop_front();
         }
         self.requests.push_back(request);
+        number
+    }
+
+    pub fn log_callback(&mut self, mut callback: CallbackLog) -> u64 {
+        callback.n = self.next_callback;
+        self.next_callback += 1;
+        if self.callbacks.len() == CALLBACKS_MAX {
+            self.callbacks.pop_front();
+        }
+        let number = callback.n;
+        self.callbacks.push_back(callback);
         number
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{CHAT, Server, linq_error, wav};
 use serde_json::{Value, json};
-use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
+use voicegate_sandbox::{Fault, FaultAction, Operation, Provider, ReceiptRule};
 
 fn voicememo(action: FaultAction) -> Fault {
     Fault::new(Provider::Linq, Operation::Voicememo, action)
@@ -30,6 +30,8 @@ async fn a_reset_looks_the_same_before_and_after_commit() {
 #[tokio::test]
 async fn a_stall_is_logged_at_once_and_a_late_commit_still_happens() {
     let server = Server::start().await;
+    // Receipts are events, too.
+    server.sandbox.add_receipt_rule(ReceiptRule { provider: None, to: None, times: None, steps: Vec::new() });
     let id = server.upload("audio/x-wav", wav(100)).await;
     let short = Duration::from_millis(150);
     for (action, delivered) in

@@ -8,6 +8,7 @@ use uuid::{Uuid, uuid};
 
 use super::{LinqError, is_e164};
 use crate::Sandbox;
+use crate::receipts::ReceiptStatus;
 use crate::state::{self, Inner};
 
 /// The chat that the vendor's own examples use.
@@ -129,6 +130,31 @@ impl Chat {
         }
     }
 
+    /// Notes down what became of a message.
+    pub fn book(&mut self, message_id: &str, status: ReceiptStatus, at: &str) {
+        let Some(message) = self.messages.iter_mut().find(|message| message["id"] == message_id) else {
+            return;
+        };
+        let (name, time) = match status {
+            ReceiptStatus::Sent => ("sent", "sent_at"),
+            ReceiptStatus::Delivered => ("delivered", "delivered_at"),
+            ReceiptStatus::Read => ("read", "read_at"),
+            ReceiptStatus::Failed => ("failed", "updated_at"),
+            ReceiptStatus::Accepted | ReceiptStatus::Played => return,
+        };
+        message["updated_at"] = json!(at);
+        message[time] = json!(at);
+        message["is_delivered"] = json!(!message["delivered_at"].is_null());
+        message["is_read"] = json!(!message["read_at"].is_null());
+        // What is late is told all the same, and changes nothing.
+        let rank = |name: &str| {
+            ["queued", "sent", "failed", "delivered", "read"].iter().position(|known| *known == name)
+        };
+        if rank(name) > message["delivery_status"].as_str().and_then(rank) {
+            message["delivery_status"] = json!(name);
+        }
+    }
+
     /// What the control API and the page show.
     pub fn summary(&self) -> Value {
         json!({
@@ -175,12 +201,7 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Value>, LinqError> {
     let limit = page_size(query.limit.as_deref(), 20)?;
-    let start = match query.cursor.as_deref() {
-        None => 0,
-        Some(text) => {
-            text.parse::<usize>().map_err(|_| LinqError::new(400, 1005, "cursor is not one of ours"))?
-        }
-    };
+    let start = page_start(query.cursor.as_deref())?;
     // A `+` that was not sent as `%2B` arrives as a space.
     let spaced =
         |text: &Option<String>| text.as_deref().is_some_and(|text| text.contains(char::is_whitespace));
@@ -204,6 +225,12 @@ pub(super) async fn list(
     let next_cursor = (end < matching.len()).then(|| end.to_string());
     let chats: Vec<_> = matching.iter().skip(start).take(limit).map(|chat| chat.json()).collect();
     Ok(Json(json!({ "chats": chats, "next_cursor": next_cursor })))
+}
+
+/// The place to which a listing's `cursor` points.
+pub(super) fn page_start(cursor: Option<&str>) -> Result<usize, LinqError> {
+    let Some(text) = cursor else { return Ok(0) };
+    text.parse().map_err(|_| LinqError::new(400, 1005, "cursor is not one of ours"))
 }
 
 /// The `limit` of a listing. Taken as text, so that a bad one gets the vendor's envelope too.

@@ -117,6 +117,7 @@ pub(super) async fn send_to_chat(
 #[derive(Deserialize)]
 pub(super) struct ListQuery {
     limit: Option<String>,
+    cursor: Option<String>,
 }
 
 /// `GET /v3/chats/{chatId}/messages`, newest first: how a caller finds out what became of a lost answer.
@@ -127,8 +128,11 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, LinqError> {
     let chat = chats::find(&sandbox, &chat_id)?;
     let limit = chats::page_size(query.limit.as_deref(), 50)?;
-    let messages: Vec<&Value> = chat.messages.iter().rev().take(limit).collect();
-    Ok(Json(json!({ "messages": messages, "next_cursor": null })))
+    let start = chats::page_start(query.cursor.as_deref())?;
+    let end = start.saturating_add(limit);
+    let messages: Vec<&Value> = chat.messages.iter().rev().skip(start).take(limit).collect();
+    let next_cursor = (end < chat.messages.len()).then(|| end.to_string());
+    Ok(Json(json!({ "messages": messages, "next_cursor": next_cursor })))
 }
 
 /// The answer first given for this key; else does the work and keeps its answer.
@@ -262,22 +266,36 @@ fn deliver(
     let now = state::now();
     let message_id = Uuid::new_v4();
     let message = sent_message(message_id, chat, &now, content.parts);
-    remember(sandbox, chat.id, message.clone(), &now);
+    remember(sandbox, chat.id, &message, &now);
     let memo = content.memo.as_ref();
     let mut entry = voicememo::entry(sandbox, chat, message_id, &now, memo, Value::Object(request));
     entry.form = if memo.is_some() { "audio" } else { "text" };
     entry.via = memo.map_or(via.to_owned(), |memo| format!("{via} with {}", memo.via));
     entry.text = content.text;
-    sandbox.inner.deliver(entry, content.memo.map(|memo| memo.bytes));
+    sandbox.inner.deliver(entry.clone(), content.memo.map(|memo| memo.bytes));
+    sandbox.follow(&entry, chat.is_group);
     message
 }
 
-pub(super) fn remember(sandbox: &Sandbox, chat_id: Uuid, message: Value, now: &str) {
+pub(super) fn remember(sandbox: &Sandbox, chat_id: Uuid, message: &Value, now: &str) {
     let mut state = sandbox.inner.lock();
     if let Some(chat) = state.chats.iter_mut().find(|chat| chat.id == chat_id) {
         now.clone_into(&mut chat.updated_at);
-        chat.messages.push(message);
+        chat.messages.push(listed(chat, message, now));
     }
+}
+
+/// The vendor's `Message`, which the list has: a `SentMessage` and where it is.
+fn listed(chat: &Chat, sent: &Value, now: &str) -> Value {
+    let mut message = sent.clone();
+    message["chat_id"] = json!(chat.id);
+    message["from"] = json!(chat.from);
+    message["from_handle"] = chat.handles_json()[0].clone();
+    message["is_from_me"] = json!(true);
+    message["is_delivered"] = json!(false);
+    message["updated_at"] = json!(now);
+    message["read_at"] = Value::Null;
+    message
 }
 
 /// The vendor's `SentMessage`.

@@ -6,6 +6,7 @@
 mod attachments;
 mod chats;
 mod messages;
+mod subscriptions;
 mod voicememo;
 
 use axum::extract::{Request, State};
@@ -21,6 +22,7 @@ use uuid::Uuid;
 pub(crate) use attachments::Attachment;
 pub(crate) use chats::{Chat, add_chat, default_chats};
 pub use chats::{NewChat, Service};
+pub(crate) use subscriptions::{Subscription, events};
 
 use crate::Sandbox;
 
@@ -34,6 +36,12 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
         .route("/attachments", post(attachments::request_upload))
         .route("/attachments/{id}", get(attachments::get_one))
         .route("/phone_numbers", get(chats::lines))
+        .route("/webhook-events", get(subscriptions::events_list))
+        .route("/webhook-subscriptions", get(subscriptions::list).post(subscriptions::create))
+        .route(
+            "/webhook-subscriptions/{id}",
+            get(subscriptions::get_one).put(subscriptions::update).delete(subscriptions::delete),
+        )
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(from_fn_with_state(sandbox.clone(), authenticate));

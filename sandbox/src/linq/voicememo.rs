@@ -166,8 +166,9 @@ fn record(
     entry.form = chat.voice_form();
     entry.via = format!("POST /v3/chats/{{id}}/voicememo with {}", memo.via);
     let message = super::messages::sent_message(message_id, chat, now, vec![part]);
-    super::messages::remember(sandbox, chat.id, message, now);
-    sandbox.inner.deliver(entry, Some(memo.bytes));
+    super::messages::remember(sandbox, chat.id, &message, now);
+    sandbox.inner.deliver(entry.clone(), Some(memo.bytes));
+    sandbox.follow(&entry, chat.is_group);
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
@@ -213,5 +214,6 @@ pub(super) fn entry(
         reply_to: None,
         convert: None,
         request: redact(&request, &sandbox.secrets()),
+        receipts: Vec::new(),
     }
 }

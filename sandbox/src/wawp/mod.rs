@@ -1,18 +1,22 @@
 //! Wawp, `POST /v2/send/voice`: <https://api.wawp.net/en/docs/v2/send/voice>, and the state of the session:
 //! <https://api.wawp.net/en/docs/v2/session/info>.
 
+mod hooks;
+
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, delete, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 use uuid::Uuid;
+
+pub(crate) use hooks::{Hook, acks};
 
 use crate::audio::{self, AudioInfo, Kind, is_clean_opus};
 use crate::fetch::{FetchError, Fetched, is_loopback};
@@ -30,6 +34,9 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/v2/send/voice", any(send_voice))
         .route("/v2/session/info", any(session_info))
+        .route("/v2/session/webhook", any(hooks::session_webhook))
+        .route("/v2/webhook/set", post(hooks::set))
+        .route("/v2/webhook/delete", delete(hooks::delete))
         .fallback(unknown)
         .with_state(sandbox.clone())
 }
@@ -207,8 +214,10 @@ async fn send_voice(
         reply_to: voice.reply_to,
         convert: Some(voice.convert),
         request: redact(&Value::Object(request), &sandbox.secrets()),
+        receipts: Vec::new(),
     };
-    sandbox.inner.deliver(entry, Some(fetched.bytes));
+    sandbox.inner.deliver(entry.clone(), Some(fetched.bytes));
+    sandbox.follow(&entry, false);
     Ok(Json(message))
 }
 
@@ -237,6 +246,7 @@ fn report_leak(sandbox: &Sandbox, method: &Method, path: &str, query: &str) {
         reply_to: None,
         convert: None,
         request: json!({ "query": redact_query(query, &sandbox.secrets()) }),
+        receipts: Vec::new(),
     };
     sandbox.inner.deliver(entry, None);
 }

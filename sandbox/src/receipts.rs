@@ -1,0 +1,170 @@
+//! What is told of a message after it was taken: when, how often, and whether at all.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::faults::Provider;
+use crate::ledger::LedgerEntry;
+use crate::state::{self, Event};
+use crate::{Sandbox, linq, wawp};
+
+/// Where a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptStatus {
+    /// Wawp alone says so.
+    Accepted,
+    Sent,
+    Delivered,
+    Read,
+    /// Wawp alone says so.
+    Played,
+    Failed,
+}
+
+/// One word of a provider about one message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Receipt {
+    pub status: ReceiptStatus,
+    pub at: String,
+    /// What the registered addresses answered in the end: a status, or `no answer`. Empty where there is none.
+    pub answers: Vec<String>,
+}
+
+/// What is told of messages that fit, instead of what usually is. The first rule that fits holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptRule {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Provider>,
+    /// Only messages to somebody whose handle contains this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// For so many messages; without it for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
+    /// None: nothing is told.
+    pub steps: Vec<ReceiptStep>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptStep {
+    pub status: ReceiptStatus,
+    /// Counted from the moment when the message was taken, which is before the send is answered.
+    #[serde(default)]
+    pub after_ms: u64,
+    /// How often the same event is delivered.
+    #[serde(default = "once")]
+    pub copies: u32,
+    /// Linq, where it failed: the error code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl ReceiptStep {
+    pub fn new(status: ReceiptStatus, after_ms: u64) -> Self {
+        Self { status, after_ms, copies: 1, code: None }
+    }
+}
+
+impl ReceiptRule {
+    fn fits(&self, entry: &LedgerEntry) -> bool {
+        self.provider.is_none_or(|provider| provider.name() == entry.provider)
+            && self.to.as_ref().is_none_or(|part| entry.to.iter().any(|handle| handle.contains(part)))
+    }
+}
+
+/// On its way at once, on the device a moment later. Linq has no more than `sent` of groups and SMS:
+/// <https://docs.linqapp.com/guides/webhooks/events/>.
+fn usual(entry: &LedgerEntry, is_group: bool) -> Vec<ReceiptStep> {
+    let mut steps = vec![ReceiptStep::new(ReceiptStatus::Sent, 0)];
+    if entry.provider != Provider::Linq.name() || (!is_group && entry.service != Some("SMS")) {
+        steps.push(ReceiptStep::new(ReceiptStatus::Delivered, 300));
+    }
+    steps
+}
+
+impl Sandbox {
+    /// From now on messages that fit are told of in this way.
+    pub fn add_receipt_rule(&self, rule: ReceiptRule) {
+        self.inner.lock().rules.push(rule);
+    }
+
+    /// Begins to tell of a message that was just taken.
+    pub(crate) fn follow(&self, entry: &LedgerEntry, is_group: bool) {
+        let mut state = self.inner.lock();
+        let rule = state.rules.iter_mut().find(|rule| rule.times != Some(0) && rule.fits(entry));
+        let steps = rule.map_or_else(
+            || usual(entry, is_group),
+            |rule| {
+                rule.times = rule.times.map(|times| times - 1);
+                rule.steps.clone()
+            },
+        );
+        drop(state);
+        for step in steps {
+            let (sandbox, id) = (self.clone(), entry.id);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(step.after_ms)).await;
+                sandbox.tell(id, &step).await;
+            });
+        }
+    }
+
+    /// Tells this of a message, now. `false` where there is no such message, or its provider has no such word.
+    pub async fn receipt(&self, entry: Uuid, status: ReceiptStatus) -> bool {
+        self.tell(entry, &ReceiptStep::new(status, 0)).await
+    }
+
+    async fn tell(&self, id: Uuid, step: &ReceiptStep) -> bool {
+        let at = state::now();
+        let Some(entry) = self.book(id, step.status, &at) else { return false };
+        let outgoing = if entry.provider == Provider::Linq.name() {
+            linq::events(self, &entry, step, &at)
+        } else {
+            wawp::acks(self, &entry, step)
+        };
+        let copies = (0..step.copies.clamp(1, 10)).flat_map(|_| outgoing.iter().cloned());
+        let sent: Vec<_> = copies.map(|one| tokio::spawn(self.clone().send(one))).collect();
+        let mut answers = Vec::new();
+        for answer in sent {
+            answers.extend(answer.await.ok());
+        }
+        self.answered(id, step.status, &at, answers);
+        true
+    }
+
+    /// Notes down that it happened; the entry as it is then.
+    fn book(&self, id: Uuid, status: ReceiptStatus, at: &str) -> Option<LedgerEntry> {
+        let mut state = self.inner.lock();
+        let entry = state.ledger.iter_mut().rev().find(|entry| entry.id == id)?;
+        let only_wawp = matches!(status, ReceiptStatus::Accepted | ReceiptStatus::Played);
+        if entry.form == "refused" || (only_wawp && entry.provider != Provider::Wawp.name()) {
+            return None;
+        }
+        entry.receipts.push(Receipt { status, at: at.to_owned(), answers: Vec::new() });
+        let entry = entry.clone();
+        for chat in &mut state.chats {
+            chat.book(&entry.message_id, status, at);
+        }
+        let _ = self.inner.events.send(Event::Receipts(entry.id, entry.receipts.clone()));
+        Some(entry)
+    }
+
+    fn answered(&self, id: Uuid, status: ReceiptStatus, at: &str, answers: Vec<String>) {
+        let mut state = self.inner.lock();
+        let Some(entry) = state.ledger.iter_mut().rev().find(|entry| entry.id == id) else { return };
+        let is_it = |receipt: &&mut Receipt| receipt.status == status && receipt.at == at;
+        if let Some(receipt) = entry.receipts.iter_mut().find(is_it) {
+            receipt.answers = answers;
+        }
+        let _ = self.inner.events.send(Event::Receipts(id, entry.receipts.clone()));
+    }
+}
