@@ -43,6 +43,9 @@ pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
 
 const MAX_BYTES: u64 = 16_000_000;
 
+/// Nothing else keeps strangers from claiming that a note arrived.
+const MIN_CALLBACK_TOKEN: usize = 16;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -96,6 +99,11 @@ pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
         if value.trim().is_empty() {
             return Err(ConfigError::new(key, "expected a text that is not empty"));
         }
+    }
+    let short = |token: &SecretString| token.expose_secret().chars().count() < MIN_CALLBACK_TOKEN;
+    if config.callback_token.iter().any(short) {
+        let expected = format!("expected at least {MIN_CALLBACK_TOKEN} characters, chosen at random");
+        return Err(ConfigError::new("callback_token", expected));
     }
     let receipts = config.callback_token.first().is_some();
     Ok(Wawp {
@@ -315,5 +323,24 @@ impl Wawp {
             ..Upstream::default()
         };
         Err(SendError::new(kind, detail).from_upstream(upstream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_can_be_guessed_is_refused_and_not_shown() {
+        let built = |token: Value| {
+            let settings = json!({"instance_id": "A1", "access_token": "t", "callback_token": token});
+            let settings = settings.as_object().cloned().unwrap_or_default();
+            build(Settings::new(settings)).map(|provider| provider.capabilities().receipts)
+        };
+        assert_eq!(built(json!("0123456789abcdef")), Ok(true));
+        for short in [json!("0123456789abcde"), json!(["0123456789abcdef", "hunter2"])] {
+            let error = built(short).expect_err("refused");
+            assert!(error.key == "callback_token" && !error.to_string().contains("hunter2"), "{error}");
+        }
     }
 }
