@@ -168,6 +168,7 @@ fn accept(note: &mut Note, accepted: Accepted, now: Timestamp) -> Step {
     note.status = Status::Accepted;
     note.accepted_at = Some(now);
     note.provider_message_id = Some(accepted.message_id);
+    note.marks.extend(accepted.marks);
     note.form = accepted.form.or(note.form);
     (note.next_attempt_at, note.error) = (None, None);
     Step::Done

@@ -93,7 +93,8 @@ async fn follow_up(tx: &mut Transaction<'_, Sqlite>, change: &Change) -> Result<
         Step::Dispatching => receipts::name(tx, note, note.marks.iter().map(String::as_str)).await,
         Step::Done | Step::Retry { .. } | Step::Hold { .. } => {
             if note.status.is_accepted() {
-                receipts::name(tx, note, note.provider_message_id.as_deref().into_iter()).await?;
+                let names = note.provider_message_id.iter().chain(&note.marks);
+                receipts::name(tx, note, names.map(String::as_str)).await?;
             }
             let connection = connection_key(&note.tenant, &note.current().connection);
             receipts::take_early(tx, note, &connection, note.updated_at, change.notify).await
