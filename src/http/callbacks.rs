@@ -26,6 +26,7 @@ const MAX_BODY: usize = 1024 * 1024;
         ("tenant" = String, Path, description = "The tenant's name in the configuration."),
         ("connection" = String, Path, description = "The connection's name."),
         ("token" = Option<String>, Query, description = "Where the provider does not sign: the connection's `callback_token`."),
+        ("version" = Option<String>, Query, description = "Of Linq's events. Linq reads it in the address that it was given; the gateway reads every version."),
     ),
     request_body(description = "As the provider writes it.", content((String = "*/*"))),
     responses((
@@ -50,6 +51,7 @@ pub async fn post(
         ("tenant" = String, Path, description = "The tenant's name in the configuration."),
         ("connection" = String, Path, description = "The connection's name."),
         ("token" = Option<String>, Query, description = "Where the provider does not sign: the connection's `callback_token`."),
+        ("version" = Option<String>, Query, description = "Of Linq's events. Linq reads it in the address that it was given; the gateway reads every version."),
     ),
     responses((
         status = 200, description = "What the provider wants to read.",
