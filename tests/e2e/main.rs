@@ -17,6 +17,7 @@ mod manage;
 mod metrics;
 mod observe;
 mod openapi;
+mod receipts;
 mod requests;
 mod tenants;
 mod truth;
