@@ -26,7 +26,8 @@ pub fn free(folder: &Path) -> io::Result<u64> {
 
 /// The disks of the database and of the media folder.
 pub struct Disks {
-    folders: [(&'static str, PathBuf); 2],
+    /// A database elsewhere has no folder here.
+    folders: [(&'static str, Option<PathBuf>); 2],
     min_free: u64,
     free: fn(&Path) -> io::Result<u64>,
     seen: Mutex<Option<(Instant, [Option<u64>; 2])>>,
@@ -34,11 +35,8 @@ pub struct Disks {
 
 impl Disks {
     pub fn new(storage: &Storage) -> Self {
-        let database = storage.database_path();
-        let database = database.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let database = database.unwrap_or(Path::new(".")).to_owned();
         Self {
-            folders: [("database", database), ("media", storage.media_path())],
+            folders: [("database", storage.database_folder()), ("media", Some(storage.media_path()))],
             min_free: storage.min_free.0,
             free,
             seen: Mutex::new(None),
@@ -55,7 +53,7 @@ impl Disks {
         let room = match *seen {
             Some((at, room)) if at.elapsed() < FRESH => room,
             _ => {
-                let room = [0, 1].map(|index| (self.free)(&self.folders[index].1).ok());
+                let room = [0, 1].map(|index| (self.free)(self.folders[index].1.as_deref()?).ok());
                 *seen = Some((Instant::now(), room));
                 room
             }
@@ -92,7 +90,7 @@ mod tests {
     use super::*;
 
     fn disks(min_free: u64, free: fn(&Path) -> io::Result<u64>) -> Disks {
-        let folders = [("database", PathBuf::from("d")), ("media", PathBuf::from("m"))];
+        let folders = [("database", Some(PathBuf::from("d"))), ("media", Some(PathBuf::from("m")))];
         Disks { folders, min_free, free, seen: Mutex::new(None) }
     }
 

@@ -1,11 +1,16 @@
 //! Builds everything from the configuration and holds it together while it runs.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,7 +23,7 @@ use crate::{
     metrics,
     note::NoteId,
     problem::Problem,
-    store::{self, Bounds, Horizon, SqliteStore, Store, StoreError},
+    store::{self, Bounds, Horizon, Notice, Store, StoreError},
     view::{CheckStatus, Checks, Readiness},
 };
 
@@ -153,11 +158,7 @@ impl Gateway {
         for key in &tenants.without_effect {
             tracing::warn!(key, "{key} is checked but has no effect in this version");
         }
-        let store = SqliteStore::open(&config.storage.database_path()).await?;
-        let interrupted = store.end_all_leases(clock.now()).await?;
-        if interrupted > 0 {
-            tracing::warn!(interrupted, "taking up {interrupted} deliveries that an earlier process left");
-        }
+        let store = store::open(&config.storage.database, &*clock).await?;
         let links = Links::new(store.secret("links", rand::random()).await?);
         let media = MediaStore::open(&config.storage.media_path())
             .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
@@ -166,9 +167,9 @@ impl Gateway {
         let engine = Engine::new(engine_options(&config)).context("audio")?;
         let memory = usize::try_from(config.server.memory.0.div_ceil(KIB)).unwrap_or(Semaphore::MAX_PERMITS);
         let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
-        Ok(Arc::new(Self {
+        let gateway = Arc::new(Self {
             clock,
-            store: Arc::new(store),
+            store,
             media,
             disks,
             engine,
@@ -181,7 +182,11 @@ impl Gateway {
             work: Notify::new(),
             changes: broadcast::channel(1024).0,
             audio_test: watch::channel(None).0,
-        }))
+        });
+        if let Some(notices) = gateway.store.notices() {
+            tokio::spawn(pass_on(Arc::downgrade(&gateway), notices));
+        }
+        Ok(gateway)
     }
 
     /// The configuration as it is now. Hold it for one request or one try, not longer.
@@ -383,6 +388,25 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+}
+
+/// Tells worker and waiters what other processes changed, for as long as there is a gateway.
+async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice>) {
+    loop {
+        let notice = match notices.recv().await {
+            Ok(notice) => notice,
+            // What was missed may have been anything.
+            Err(RecvError::Lagged(_)) => Notice { due: true, notes: Vec::new() },
+            Err(RecvError::Closed) => return,
+        };
+        let Some(gateway) = gateway.upgrade() else { return };
+        if notice.due {
+            gateway.wake_worker();
+        }
+        for note in notice.notes {
+            gateway.changed(note);
+        }
     }
 }
 

@@ -16,6 +16,8 @@
 //! Adapters live in the crate `voicegate_providers`; emulators of the providers in `voicegate_sandbox`.
 //! [`gateway`] builds everything from the [`config`]; [`cli`] is what the command line reaches.
 
+#![expect(clippy::duplicate_mod, reason = "src/store/sql is compiled once for each database")]
+
 pub mod audio;
 mod breaker;
 pub mod cli;

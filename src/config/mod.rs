@@ -21,7 +21,7 @@ use url::Url;
 use voicegate_providers::{guard::AddressRules, without_values};
 
 pub use tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key};
-pub use values::{LogFormat, Rate, RateOrOff, Size, Span24, Token};
+pub use values::{Database, LogFormat, Rate, RateOrOff, Size, Span24, Token};
 
 use build::RawTenant;
 use values::{list, plain};
@@ -62,7 +62,7 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
-    pub database: String,
+    pub database: Database,
     pub media: String,
     pub retention: Span24,
     pub notes_retention: Span24,
@@ -71,9 +71,11 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// The database's file. Checked by [`load`].
-    pub fn database_path(&self) -> PathBuf {
-        PathBuf::from(self.database.strip_prefix("sqlite://").unwrap_or(&self.database))
+    /// Where a SQLite file is.
+    pub fn database_folder(&self) -> Option<PathBuf> {
+        let Database::Sqlite(file) = &self.database else { return None };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Some(folder.unwrap_or(Path::new(".")).to_owned())
     }
 
     pub fn media_path(&self) -> PathBuf {
@@ -239,11 +241,6 @@ fn check_sections(raw: &Raw, mistakes: &mut Vec<String>) {
             && url.query().is_none()
             && url.fragment().is_none(),
         "server.public_url: expected an http or https URL without a query, such as \"https://voice.example\"",
-    );
-    let database = &raw.storage.database;
-    expect(
-        database.strip_prefix("sqlite://").is_some_and(|path| !path.is_empty() && !path.contains('?')),
-        "storage.database: expected \"sqlite://PATH\"; other databases are not supported by this version",
     );
     expect(
         !raw.storage.media.is_empty() && !raw.storage.media.contains("://"),

@@ -1,6 +1,6 @@
 //! The kinds of value that a configuration has: durations, sizes, secrets.
 
-use std::{any::type_name, fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{any::type_name, fmt, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};
 use serde::{
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
 use super::tenants::hash_key;
+use crate::store;
 
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -147,6 +148,42 @@ pub fn secret(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<Str
     if found.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(found.to_owned()) }
 }
 
+/// Where notes and queue are kept.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Database {
+    Sqlite(PathBuf),
+    /// The URL, password and all.
+    Postgres(String),
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres(_) => f.write_str("Postgres(..)"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Database {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let url = secret(&Value::deserialize(deserializer)?, &|name| std::env::var(name).ok())
+            .map_err(de::Error::custom)?;
+        if let Some(path) =
+            url.strip_prefix("sqlite://").filter(|path| !path.is_empty() && !path.contains('?'))
+        {
+            return Ok(Self::Sqlite(path.into()));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            store::check_postgres_url(&url).map_err(de::Error::custom)?;
+            return Ok(Self::Postgres(url));
+        }
+        Err(de::Error::custom(
+            "expected \"sqlite://PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"; there are no others",
+        ))
+    }
+}
+
 fn from_elsewhere(map: &Map<String, Value>, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut entries = map.iter();
     match (entries.next(), entries.next()) {
@@ -224,6 +261,34 @@ mod tests {
         );
         assert_eq!(rate("0/60s"), None);
         assert_eq!(rate("30"), None);
+    }
+
+    #[test]
+    fn a_database_is_one_of_two_and_its_password_is_never_shown() {
+        let read =
+            |value: Value| serde_json::from_value::<Database>(value).map_err(|error| error.to_string());
+        assert_eq!(read("sqlite://data/x.db".into()), Ok(Database::Sqlite("data/x.db".into())));
+        for url in [
+            "postgres://user:S3CRET@db.example/voicegate?sslmode=verify-full",
+            "postgresql://user:S3CRET@[::1]:6432/voicegate",
+            "postgres://user@localhost/voicegate?host=/run/postgresql",
+        ] {
+            let database = read(url.into()).expect(url);
+            assert_eq!(format!("{database:?}"), "Postgres(..)");
+        }
+        for (url, expected) in [
+            ("sqlite://", "expected \"sqlite://PATH\""),
+            ("mysql://user:S3CRET@host/db", "expected \"sqlite://PATH\""),
+            ("postgres://user:S3CRET@host", "the name of the database is missing"),
+            ("postgres://user:S3CRET@host:port/db", "expected \"postgres://"),
+            ("postgres://user:S3CRET@host/db?sslmode=S3CRET", "expected \"postgres://"),
+            ("postgres://user:S3CRET@host/db?pool=S3CRET", "there is no parameter \"pool\""),
+        ] {
+            let error = read(url.into()).expect_err(url);
+            assert!(error.contains(expected) && !error.contains("S3CRET"), "{error}");
+        }
+        let error = read(serde_json::json!({ "env": "NOT_SET_ANYWHERE" })).expect_err("missing");
+        assert!(error.contains("NOT_SET_ANYWHERE"), "{error}");
     }
 
     #[test]

@@ -188,7 +188,12 @@ pub(super) async fn make_durable(
         max_queue_per_tenant: live.config.delivery.max_queue_per_tenant,
     };
     let accepted = gateway.store.accept(&new).await;
-    if is_file && !matches!(accepted, Ok(Acceptance::Created)) {
+    // Where it is in doubt whether there is a note, its audio stays; without one it goes with other orphans.
+    let is_wanted = match &accepted {
+        Ok(acceptance) => *acceptance == Acceptance::Created,
+        Err(error) => error.is_in_doubt(),
+    };
+    if is_file && !is_wanted {
         gateway.media.remove(new.note.id).await?;
     }
     match accepted? {

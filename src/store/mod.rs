@@ -3,18 +3,22 @@
 //! [`Store`] holds no rules. It makes changes atomic and fenced; `delivery` decides what the changes are. Every
 //! implementation passes the one contract suite in `tests/store`.
 
+pub(crate) mod postgres;
+mod share;
 mod sqlite;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::broadcast;
 use voicegate_providers::Receipt;
 
 use crate::{
-    config::Rate,
+    clock::Clock,
+    config::{Database, Rate},
     event::Event,
     id::UploadId,
     note::{Note, NoteId, Status},
@@ -22,7 +26,41 @@ use crate::{
     upload::Upload,
 };
 
+pub use postgres::{Notice, PostgresStore, Time};
 pub use sqlite::SqliteStore;
+
+/// Opens the configured database. Deliveries that an earlier process left under way are taken up.
+///
+/// # Errors
+/// What the operator has to change.
+pub async fn open(database: &Database, clock: &dyn Clock) -> Result<Arc<dyn Store>, StoreError> {
+    match database {
+        Database::Sqlite(path) => {
+            let store = SqliteStore::open(path).await?;
+            // Nobody else can have the file. With PostgreSQL others may be at work, and leases run out by themselves.
+            let interrupted = store.end_all_leases(clock.now()).await?;
+            if interrupted > 0 {
+                tracing::warn!(
+                    interrupted,
+                    "taking up {interrupted} deliveries that an earlier process left"
+                );
+            }
+            Ok(Arc::new(store))
+        }
+        Database::Postgres(url) => {
+            let time = if clock.runs() { Time::Database } else { Time::Caller };
+            Ok(Arc::new(PostgresStore::open(url, time).await?))
+        }
+    }
+}
+
+/// Whether `url` can name a PostgreSQL database.
+///
+/// # Errors
+/// What was expected; never the password.
+pub fn check_postgres_url(url: &str) -> Result<(), String> {
+    postgres::open::options(url).map(drop)
+}
 
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
@@ -140,6 +178,12 @@ pub trait Store: Debug + Send + Sync {
 
     /// Lets go of the database in order; nothing works afterwards.
     async fn close(&self) {}
+
+    /// What other processes on the same database change, as they tell it; `None` where there can be no others. A
+    /// notice may get lost, so nothing may need it for more than being quick.
+    fn notices(&self) -> Option<broadcast::Receiver<Notice>> {
+        None
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -161,12 +205,31 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the change may have been made all the same: the connection broke before the answer came.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        error.as_database_error().is_none() && !matches!(error, sqlx::Error::PoolTimedOut)
+    }
+
     /// The same for somebody else whose change was to be made together with this one.
     pub(crate) fn for_another(&self) -> Self {
         match self {
             Self::LeaseLost => Self::LeaseLost,
             Self::Full => Self::Full,
             other => Self::Open(other.to_string()),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLITE_FULL, https://www.sqlite.org/rescode.html#full; disk_full,
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.is_some_and(|code| code == "13" || code == "53100") {
+            Self::Full
+        } else {
+            Self::Database(error)
         }
     }
 }
@@ -205,6 +268,13 @@ pub struct KeyClaim {
 pub struct KeyHolder {
     pub fingerprint: String,
     pub note: NoteId,
+}
+
+impl KeyHolder {
+    fn of_row(fingerprint: String, note: &str) -> Result<Self, StoreError> {
+        let malformed = |()| StoreError::Open("a stored note id is malformed".to_owned());
+        Ok(Self { fingerprint, note: note.parse().map_err(malformed)? })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -366,6 +436,13 @@ pub enum Step {
         until: Timestamp,
     },
     Done,
+}
+
+impl Step {
+    /// Whether something else may go out now, or may wait for less long.
+    fn may_free_others(self) -> bool {
+        matches!(self, Self::Retry { .. } | Self::Hold { .. } | Self::Done)
+    }
 }
 
 /// The end of a job that changes no note.

@@ -2,18 +2,28 @@
 
 mod events;
 mod lists;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod queue;
 mod receipts;
 
 use std::sync::Arc;
 
-use voicegate::store::{SqliteStore, Store};
+use postgres_server::Database;
+use voicegate::store::{PostgresStore, SqliteStore, Store, Time};
 
 /// A store that nobody has used, and what keeps it alive.
 async fn sqlite() -> (Arc<dyn Store>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(&folder.path().join("nested/voicegate.db")).await.expect("a store");
     (Arc::new(store), folder)
+}
+
+/// The same on PostgreSQL, where there is one.
+async fn postgres() -> Option<(Arc<dyn Store>, Database)> {
+    let database = Database::make().await?;
+    let store = PostgresStore::open(&database.url(), Time::Caller).await.expect("a store");
+    Some((Arc::new(store), database))
 }
 
 /// Runs each clause of the contract against a fresh store of each kind.
@@ -25,6 +35,16 @@ macro_rules! contract {
                 async fn $clause() {
                     let (store, _keep) = super::sqlite().await;
                     super::$group::$clause(store).await;
+                }
+            )+)+
+        }
+        mod postgres {
+            $($(
+                #[tokio::test]
+                async fn $clause() {
+                    if let Some((store, _keep)) = super::postgres().await {
+                        super::$group::$clause(store).await;
+                    }
                 }
             )+)+
         }

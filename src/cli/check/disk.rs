@@ -15,11 +15,12 @@ const COMFORT: u64 = 10;
 
 pub fn check(config: &Config) -> Vec<Line> {
     let storage = &config.storage;
-    let database = storage.database_path();
-    vec![
-        folder("storage.database", database.parent(), DATABASE_FLOOR.max(storage.min_free.0)),
-        folder("storage.media", Some(&storage.media_path()), media_floor(config).max(storage.min_free.0)),
-    ]
+    let mut lines = Vec::new();
+    if let Some(database) = storage.database_folder() {
+        lines.push(folder("storage.database", &database, DATABASE_FLOOR.max(storage.min_free.0)));
+    }
+    lines.push(folder("storage.media", &storage.media_path(), media_floor(config).max(storage.min_free.0)));
+    lines
 }
 
 /// What the workers alone may take up at the same time: each a source and what is made of it, at their largest.
@@ -32,8 +33,7 @@ fn media_floor(config: &Config) -> u64 {
 }
 
 /// The folder, or the nearest one above it that exists, can be written to and has room.
-fn folder(key: &str, path: Option<&Path>, floor: u64) -> Line {
-    let path = path.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn folder(key: &str, path: &Path, floor: u64) -> Line {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(&absolute);
     // A file without a name, which is gone when it is closed.

@@ -6,14 +6,16 @@ mod disk;
 mod ffmpeg;
 mod line;
 mod online;
+mod postgres;
 mod reach;
+mod sqlite;
 
 use std::{process::ExitCode, sync::Arc};
 
 use self::line::Line;
 use crate::{
     clock::SystemClock,
-    config::{self, Config, Layers, Tenants},
+    config::{self, Config, Database, Layers, Tenants},
     gateway::Live,
 };
 
@@ -21,7 +23,10 @@ pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
     let (config, tenants) = config::load(layers, None)?;
     let mut sound = print(configured(&tenants));
     sound &= print(disk::check(&config));
-    sound &= print(database::check(&config.storage.database_path()).await);
+    sound &= print(match &config.storage.database {
+        Database::Sqlite(path) => sqlite::check(path).await,
+        Database::Postgres(url) => postgres::check(url).await,
+    });
     sound &= print(ffmpeg::check(&config).await);
     if online {
         sound &= print(ask(config, tenants).await?);
@@ -33,7 +38,11 @@ pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
 async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
     let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock);
     let live = Live::new(config, tenants, &clock)?;
-    let mut lines = vec![online::public_url(&live).await];
+    let mut lines = match &live.config.storage.database {
+        Database::Sqlite(_) => Vec::new(),
+        Database::Postgres(url) => postgres::measure(url, || clock.now()).await,
+    };
+    lines.push(online::public_url(&live).await);
     lines.extend(online::connections(&live, clock.now()).await);
     lines.extend(online::webhooks(&live).await);
     Ok(lines)

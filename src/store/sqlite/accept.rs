@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use sqlx::{Sqlite, Transaction};
 
-use super::{lanes::elect, write::release};
-use crate::store::{Acceptance, KeyHolder, NewNote, StoreError, connection_key};
+use super::{Tx, lanes::elect};
+use crate::{
+    note::NoteId,
+    store::{Acceptance, KeyHolder, NewNote, StoreError, connection_key},
+};
 
 /// A whole note in one go: each statement of its own would be a trip to SQLite's thread and back, which takes longer
 /// than the statement. The savepoint keeps what fails from leaving a half. The last answer says whether the note goes
@@ -31,11 +33,7 @@ pub struct Depths {
 }
 
 impl Depths {
-    async fn have_room(
-        &mut self,
-        tx: &mut Transaction<'_, Sqlite>,
-        new: &NewNote,
-    ) -> Result<bool, StoreError> {
+    async fn have_room(&mut self, tx: &mut Tx<'_>, new: &NewNote) -> Result<bool, StoreError> {
         let tenant = &new.note.tenant;
         let fits = |total: i64, of_tenant: i64| {
             total.unsigned_abs() < new.max_queue && of_tenant.unsigned_abs() < new.max_queue_per_tenant
@@ -68,7 +66,7 @@ impl Depths {
 
 /// See [`crate::store::Store::accept`]. The outer error concerns everything in the transaction.
 pub async fn accept(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     new: &NewNote,
     depths: &mut Depths,
 ) -> Result<Result<Acceptance, StoreError>, StoreError> {
@@ -122,8 +120,22 @@ pub async fn accept(
     Ok(Ok(Acceptance::Created))
 }
 
+/// Lets go of the lane of a note whose outcome is unknown, before its time.
+async fn release(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
+    let lane: Option<String> = sqlx::query_scalar(
+        "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state = 'held' RETURNING lane",
+    )
+    .bind(note.to_string())
+    .fetch_optional(&mut **tx)
+    .await?;
+    match lane {
+        Some(lane) => elect(tx, &lane).await,
+        None => Ok(()),
+    }
+}
+
 pub async fn key_holder(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     tenant: &str,
     key: &str,
     now: Timestamp,
@@ -136,11 +148,5 @@ pub async fn key_holder(
     .bind(now.as_millisecond())
     .fetch_optional(&mut **tx)
     .await?;
-    found
-        .map(|(fingerprint, note)| {
-            let note =
-                note.parse().map_err(|()| StoreError::Open("a stored note id is malformed".to_owned()))?;
-            Ok(KeyHolder { fingerprint, note })
-        })
-        .transpose()
+    found.map(|(fingerprint, note)| KeyHolder::of_row(fingerprint, &note)).transpose()
 }

@@ -1,24 +1,20 @@
 //! Leasing: which deliveries are next, and for whom. Every step reads an index from its start, so that the cost does
 //! not grow with the queue, its lanes or what waits for a paused connection.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 
-use jiff::Timestamp;
-use serde_json::Value;
-use sqlx::{Sqlite, Transaction};
-
-use super::{events, lanes::elect};
+use super::{Tx, events, lanes::elect};
 use crate::{
     breaker,
     config::Rate,
-    store::{Claim, ClaimRequest, Job, StoreError},
+    store::{
+        Claim, ClaimRequest, StoreError,
+        share::{Candidate, Ready, fair_share, tenant_of},
+    },
 };
 
 /// See [`crate::store::Store::claim`].
-pub async fn claim(
-    tx: &mut Transaction<'_, Sqlite>,
-    request: &ClaimRequest<'_>,
-) -> Result<Vec<Claim>, StoreError> {
+pub async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
     let_go(tx, request).await?;
     let mut chosen = overdue(tx, request).await?;
     let room = request.limit.saturating_sub(chosen.len());
@@ -37,26 +33,8 @@ pub async fn claim(
     Ok(claims)
 }
 
-#[derive(sqlx::FromRow)]
-struct Candidate {
-    id: i64,
-    kind: String,
-    note_id: String,
-    event: Option<i64>,
-    connection: String,
-    lane: String,
-    state: String,
-    queued_at: i64,
-    due_at: i64,
-    fence: i64,
-    tries: i64,
-    /// Of the connection, in a row.
-    #[sqlx(default)]
-    failures: i64,
-}
-
 /// Lets go of lanes whose unknown head was held long enough.
-async fn let_go(tx: &mut Transaction<'_, Sqlite>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
+async fn let_go(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
     let lanes: Vec<String> =
         sqlx::query_scalar("DELETE FROM deliveries WHERE state = 'held' AND due_at <= $1 RETURNING lane")
             .bind(request.now.as_millisecond())
@@ -69,10 +47,7 @@ async fn let_go(tx: &mut Transaction<'_, Sqlite>, request: &ClaimRequest<'_>) ->
 }
 
 /// Leases that ran out, and notes that waited longer than they may, wherever in their lane.
-async fn overdue(
-    tx: &mut Transaction<'_, Sqlite>,
-    request: &ClaimRequest<'_>,
-) -> Result<Vec<Candidate>, StoreError> {
+async fn overdue(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
         "SELECT * FROM (SELECT * FROM deliveries
                         WHERE lease_until <= $1 AND state IN ('leased', 'sending') LIMIT $2)
@@ -88,20 +63,8 @@ async fn overdue(
     Ok(found)
 }
 
-/// What may go out over one connection.
-struct Ready {
-    tenant: String,
-    /// Already under way, over all connections of the tenant.
-    under_way: usize,
-    due: VecDeque<Candidate>,
-}
-
 /// For each connection that may send: its deliveries that are due, as many as it has room for.
-async fn ready(
-    tx: &mut Transaction<'_, Sqlite>,
-    request: &ClaimRequest<'_>,
-    limit: usize,
-) -> Result<Vec<Ready>, StoreError> {
+async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, limit: usize) -> Result<Vec<Ready>, StoreError> {
     let now = request.now.as_millisecond();
     let under_way = under_way(tx, now).await?;
     let mut ready = Vec::new();
@@ -133,13 +96,9 @@ async fn ready(
     Ok(ready)
 }
 
-fn tenant_of(connection: &str) -> &str {
-    connection.split('/').next().unwrap_or_default()
-}
-
 /// Connections with something to send that do not wait, and their failures in a row: one seek for each, however much
 /// there is.
-async fn waiting(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<Vec<(String, i64)>, StoreError> {
+async fn waiting(tx: &mut Tx<'_>, now: i64) -> Result<Vec<(String, i64)>, StoreError> {
     let found = sqlx::query_as(
         "WITH RECURSIVE each (connection) AS (
             SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
@@ -157,7 +116,7 @@ async fn waiting(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<Vec<(Stri
     Ok(found)
 }
 
-async fn under_way(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<HashMap<String, usize>, StoreError> {
+async fn under_way(tx: &mut Tx<'_>, now: i64) -> Result<HashMap<String, usize>, StoreError> {
     let counts: Vec<(String, i64)> = sqlx::query_as(
         "SELECT connection, COUNT(*) FROM deliveries
          WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection",
@@ -170,12 +129,7 @@ async fn under_way(tx: &mut Transaction<'_, Sqlite>, now: i64) -> Result<HashMap
 
 /// How many more attempts the rate allows now. Where none, the connection waits until the oldest one is out of the
 /// window.
-async fn starts_left(
-    tx: &mut Transaction<'_, Sqlite>,
-    connection: &str,
-    rate: Rate,
-    now: i64,
-) -> Result<usize, StoreError> {
+async fn starts_left(tx: &mut Tx<'_>, connection: &str, rate: Rate, now: i64) -> Result<usize, StoreError> {
     let window = i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX);
     sqlx::query("DELETE FROM starts WHERE connection = $1 AND at <= $2")
         .bind(connection)
@@ -203,7 +157,7 @@ async fn starts_left(
 
 /// Remembers when attempts over connections with a rate began.
 async fn count_starts(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
     share: &[Candidate],
 ) -> Result<(), StoreError> {
@@ -217,30 +171,8 @@ async fn count_starts(
     Ok(())
 }
 
-/// Gives each place to the tenant that has fewest under way, and within a tenant to one connection after the other.
-fn fair_share(ready: Vec<Ready>, room: usize) -> Vec<Candidate> {
-    let mut tenants: BTreeMap<String, (usize, VecDeque<VecDeque<Candidate>>)> = BTreeMap::new();
-    for Ready { tenant, under_way, due } in ready.into_iter().filter(|ready| !ready.due.is_empty()) {
-        let entry = tenants.entry(tenant).or_insert_with(|| (under_way, VecDeque::new()));
-        entry.1.push_back(due);
-    }
-    let mut share = Vec::new();
-    while share.len() < room {
-        let least =
-            tenants.values_mut().filter(|(_, queues)| !queues.is_empty()).min_by_key(|(busy, _)| *busy);
-        let Some((busy, queues)) = least else { break };
-        let Some(mut queue) = queues.pop_front() else { break };
-        share.extend(queue.pop_front());
-        *busy += 1;
-        if !queue.is_empty() {
-            queues.push_back(queue);
-        }
-    }
-    share
-}
-
 async fn lease(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     candidate: &Candidate,
     request: &ClaimRequest<'_>,
 ) -> Result<Claim, StoreError> {
@@ -253,39 +185,25 @@ async fn lease(
     .bind(request.now.as_millisecond())
     .fetch_one(&mut **tx)
     .await?;
-    let note = serde_json::from_str(&doc)?;
-    let learned = learned.map(|text| serde_json::from_str::<Value>(&text)).transpose()?;
-    let job = match candidate.kind.as_str() {
-        "tell" => Job::Tell(Box::new(events::one(tx, candidate.event.unwrap_or_default()).await?)),
-        "overdue" => Job::Overdue,
-        "look_up" => Job::LookUp,
-        _ => Job::Send,
+    let event = match candidate.event {
+        Some(seq) => Some(events::one(tx, seq).await?),
+        None => None,
     };
-    let interrupted = candidate.state == "sending";
+    let claim = candidate.claim(&doc, learned.as_deref(), event)?;
     sqlx::query(
         "UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1, tries = tries + 1 WHERE id = $1",
     )
     .bind(candidate.id)
-    .bind(if interrupted { "sending" } else { "leased" })
+    .bind(if claim.interrupted { "sending" } else { "leased" })
     .bind(request.lease_until.as_millisecond())
     .execute(&mut **tx)
     .await?;
-    Ok(Claim {
-        delivery: candidate.id,
-        fence: candidate.fence + 1,
-        job,
-        queued_at: Timestamp::from_millisecond(candidate.queued_at).unwrap_or(request.now),
-        tries: candidate.tries.try_into().unwrap_or(u32::MAX),
-        interrupted,
-        failures: candidate.failures.try_into().unwrap_or(u32::MAX),
-        note,
-        learned,
-    })
+    Ok(Claim { fence: candidate.fence + 1, ..claim })
 }
 
 /// One note that cannot be read must not stop all others. It stays in the database for somebody to look at.
 async fn set_aside(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     candidate: &Candidate,
     error: &serde_json::Error,
 ) -> Result<(), StoreError> {

@@ -1,11 +1,12 @@
 //! Which delivery of a lane is its head: the first by the time at which it became due, unless one is under way.
 
-use sqlx::{Sqlite, Transaction};
+use jiff::Timestamp;
 
-use crate::store::StoreError;
+use super::{Pool, Tx};
+use crate::{note::NoteId, store::StoreError};
 
 /// Makes the right delivery of `lane` its head, after one came, went or was left.
-pub async fn elect(tx: &mut Transaction<'_, Sqlite>, lane: &str) -> Result<(), StoreError> {
+pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
     let head: Option<(i64, String)> =
         sqlx::query_as("SELECT id, state FROM deliveries WHERE lane = $1 AND head = 1")
             .bind(lane)
@@ -33,4 +34,28 @@ pub async fn elect(tx: &mut Transaction<'_, Sqlite>, lane: &str) -> Result<(), S
             .await?;
     }
     Ok(())
+}
+
+/// Here one transaction writes at a time, so nothing has to be held.
+pub async fn hold(_: &mut Tx<'_>, _names: &[String]) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// As above.
+pub async fn keep(_: &mut Tx<'_>, _note: NoteId) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// There is one clock.
+pub async fn ahead(_: &mut Tx<'_>, _now: Timestamp) -> Result<i64, StoreError> {
+    Ok(0)
+}
+
+/// The place of a tenant's newest event.
+pub async fn settled(pool: &Pool, tenant: &str) -> Result<i64, StoreError> {
+    let newest = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM events WHERE tenant = $1")
+        .bind(tenant)
+        .fetch_one(pool)
+        .await?;
+    Ok(newest)
 }

@@ -2,13 +2,19 @@
 
 mod accept;
 mod claim;
+#[path = "../sql/events.rs"]
 mod events;
 mod group;
 mod lanes;
+#[path = "../sql/read.rs"]
 mod read;
+#[path = "../sql/receipts.rs"]
 mod receipts;
+#[path = "../sql/sources.rs"]
 mod sources;
+#[path = "../sql/uploads.rs"]
 mod uploads;
+#[path = "../sql/write.rs"]
 mod write;
 
 use std::{
@@ -38,6 +44,12 @@ use crate::{
     note::{Note, NoteId},
     upload::Upload,
 };
+
+/// What is compiled once for each database asks for it by these names.
+type Tx<'c> = Transaction<'c, Sqlite>;
+type Pool = SqlitePool;
+/// By which events are in order: numbers are given one commit after the other.
+const PLACE: &str = "seq";
 
 const READERS: u32 = 4;
 
@@ -125,14 +137,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        // SQLITE_FULL, https://www.sqlite.org/rescode.html#full
-        let full = error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code == "13");
-        if full { Self::Full } else { Self::Database(error) }
-    }
-}
-
 #[async_trait]
 impl Store for SqliteStore {
     async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
@@ -150,13 +154,7 @@ impl Store for SqliteStore {
     }
 
     async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
-        let doc: Option<String> =
-            sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1 AND tenant = COALESCE($2, tenant)")
-                .bind(id.to_string())
-                .bind(tenant)
-                .fetch_optional(&self.readers)
-                .await?;
-        Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
+        read::note(&self.readers, id, tenant).await
     }
 
     async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
@@ -170,9 +168,6 @@ impl Store for SqliteStore {
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let erased = write::erase(&mut tx, left, lanes).await?;
-        if erased {
-            sources::remove(&mut tx, left.id).await?;
-        }
         tx.commit().await?;
         Ok(erased)
     }
@@ -219,18 +214,7 @@ impl Store for SqliteStore {
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(
-            "SELECT MIN(at) FROM (
-                SELECT MIN(due_at) AS at FROM deliveries WHERE head = 1 AND state = 'queued' AND due_at > $1
-                UNION ALL SELECT MIN(due_at) FROM deliveries WHERE state = 'held' AND due_at > $1
-                UNION ALL SELECT MIN(expires_at) FROM deliveries WHERE state = 'queued' AND expires_at > $1
-                UNION ALL SELECT MIN(lease_until) FROM deliveries WHERE lease_until > $1
-                UNION ALL SELECT MIN(paused_until) FROM connections WHERE paused_until > $1
-                UNION ALL SELECT MIN(rate_until) FROM connections WHERE rate_until > $1)",
-        )
-        .bind(now.as_millisecond())
-        .fetch_one(&self.readers)
-        .await?;
+        let at = read::next_due(&self.readers, now.as_millisecond()).await?;
         Ok(at.and_then(|at| Timestamp::from_millisecond(at).ok()))
     }
 
@@ -246,72 +230,27 @@ impl Store for SqliteStore {
 
     async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
         let mut tx = self.begin().await?;
-        sqlx::query("INSERT OR IGNORE INTO secrets (name, value) VALUES ($1, $2)")
-            .bind(name)
-            .bind(fresh.as_slice())
-            .execute(&mut *tx)
-            .await?;
-        let kept: Vec<u8> = sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1")
-            .bind(name)
-            .fetch_one(&mut *tx)
-            .await?;
+        let kept = write::secret(&mut tx, name, fresh).await?;
         tx.commit().await?;
-        kept.try_into()
-            .map_err(|_| StoreError::Open(format!("the stored secret \"{name}\" has the wrong length")))
+        Ok(kept)
     }
 
     async fn notes_with_old_audio(&self, before: Timestamp, limit: u32) -> Result<Vec<NoteId>, StoreError> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM notes WHERE ended_at <= $1 AND has_audio = 1 ORDER BY ended_at LIMIT $2",
-        )
-        .bind(before.as_millisecond())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+        read::notes_with_old_audio(&self.readers, before, limit).await
     }
 
     async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "UPDATE notes SET has_audio = 0, doc = json_set(doc, '$.audio_expired', json('true')) WHERE id = $1",
-        )
-        .bind(id.to_string())
-        .execute(&mut *tx)
-        .await?;
-        sources::remove(&mut tx, id).await?;
+        write::audio_removed(&mut tx, id).await?;
         tx.commit().await?;
         Ok(())
     }
 
     async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
-        events::forget(&mut tx, horizon.events).await?;
-        let notes_before = horizon.notes.as_millisecond();
-        // A repetition of their requests would find no note.
-        sqlx::query(
-            "DELETE FROM idempotency
-             WHERE note_id IN (SELECT id FROM notes WHERE ended_at <= $1 AND has_audio = 0)",
-        )
-        .bind(notes_before)
-        .execute(&mut *tx)
-        .await?;
-        // A note is kept while it has audio, so that no file is ever left without its note.
-        let notes = sqlx::query("DELETE FROM notes WHERE ended_at <= $1 AND has_audio = 0")
-            .bind(notes_before)
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("DELETE FROM uploads WHERE expires_at <= $1 AND has_audio = 0")
-            .bind(notes_before)
-            .execute(&mut *tx)
-            .await?;
-        for sql in
-            ["DELETE FROM idempotency WHERE expires_at <= $1", "DELETE FROM learned WHERE expires_at <= $1"]
-        {
-            sqlx::query(sql).bind(horizon.now.as_millisecond()).execute(&mut *tx).await?;
-        }
+        let forgotten = write::forget(&mut tx, horizon).await?;
         tx.commit().await?;
-        Ok(notes.rows_affected())
+        Ok(forgotten)
     }
 
     async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {

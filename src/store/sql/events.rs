@@ -1,11 +1,14 @@
-//! Events and the jobs that come with them.
+//! Events and the jobs that come with them. Compiled once for each database.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{FromRow, QueryBuilder};
 
-use super::lanes::elect;
+use super::{
+    PLACE, Pool, Tx,
+    lanes::{ahead, elect, settled},
+};
 use crate::{
     event::{Event, EventKind},
     id::EventId,
@@ -21,7 +24,7 @@ const WATCHING: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// Records an event, and with `notify` queues the telling of it behind the earlier ones of the same note.
 pub async fn add(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     note: &Note,
     kind: EventKind,
     at: Timestamp,
@@ -47,7 +50,7 @@ pub async fn add(
 
 /// Queues a deadline or a look-up for a note.
 pub async fn watch(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     note: &Note,
     kind: &str,
     now: Timestamp,
@@ -58,13 +61,14 @@ pub async fn watch(
 }
 
 async fn queue(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     note: &Note,
     (kind, connection, lane): (&str, &str, String),
     event: Option<i64>,
     (now, due): (Timestamp, Timestamp),
     expires_at: Timestamp,
 ) -> Result<(), StoreError> {
+    let ahead = ahead(tx, now).await?;
     sqlx::query(
         "INSERT INTO deliveries
             (kind, note_id, event, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at)
@@ -77,8 +81,8 @@ async fn queue(
     .bind(connection_key(&note.tenant, connection))
     .bind(&lane)
     .bind(now.as_millisecond())
-    .bind(due.as_millisecond())
-    .bind(expires_at.as_millisecond())
+    .bind(due.as_millisecond() + ahead)
+    .bind(expires_at.as_millisecond() + ahead)
     .execute(&mut **tx)
     .await?;
     elect(tx, &lane).await
@@ -86,7 +90,7 @@ async fn queue(
 
 #[derive(FromRow)]
 struct Row {
-    seq: i64,
+    place: i64,
     id: String,
     kind: String,
     at: i64,
@@ -98,7 +102,7 @@ impl Row {
         let malformed = || StoreError::Open("a stored event is malformed".to_owned());
         Ok(Event {
             id: self.id.parse::<EventId>().map_err(|()| malformed())?,
-            position: self.seq.to_string(),
+            position: self.place.to_string(),
             kind: EventKind::parse(&self.kind).ok_or_else(malformed)?,
             at: Timestamp::from_millisecond(self.at).map_err(|_| malformed())?,
             note: serde_json::from_str(&self.doc)?,
@@ -107,41 +111,39 @@ impl Row {
 }
 
 /// One event.
-pub async fn one(db: &mut SqliteConnection, seq: i64) -> Result<Event, StoreError> {
-    let row: Row = sqlx::query_as("SELECT seq, id, kind, at, doc FROM events WHERE seq = $1")
-        .bind(seq)
-        .fetch_one(db)
-        .await?;
+pub async fn one(tx: &mut Tx<'_>, seq: i64) -> Result<Event, StoreError> {
+    let mut query =
+        QueryBuilder::new(format!("SELECT {PLACE} AS place, id, kind, at, doc FROM events WHERE seq = "));
+    let row: Row = query.push_bind(seq).build_query_as().fetch_one(&mut **tx).await?;
     row.into_event()
 }
 
 /// See [`crate::store::Store::events`].
-pub async fn list(pool: &SqlitePool, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
+pub async fn list(pool: &Pool, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
     let after: i64 = match wanted.after {
         Some(position) => position.parse().map_err(|_| StoreError::Position)?,
         None => 0,
     };
-    let mut query = QueryBuilder::new("SELECT seq, id, kind, at, doc FROM events WHERE tenant = ");
-    query.push_bind(wanted.tenant).push(" AND seq > ").push_bind(after);
+    let until = settled(pool, wanted.tenant).await?;
+    let mut query =
+        QueryBuilder::new(format!("SELECT {PLACE} AS place, id, kind, at, doc FROM events WHERE {PLACE} > "));
+    query.push_bind(after).push(format!(" AND {PLACE} <= ")).push_bind(until);
+    query.push(" AND tenant = ").push_bind(wanted.tenant);
     if let Some(note) = wanted.note {
         query.push(" AND note_id = ").push_bind(note.to_string());
     }
-    query.push(" ORDER BY seq LIMIT ").push_bind(wanted.limit);
+    query.push(format!(" ORDER BY {PLACE} LIMIT ")).push_bind(i64::from(wanted.limit));
     let rows: Vec<Row> = query.build_query_as().fetch_all(pool).await?;
     rows.into_iter().map(Row::into_event).collect()
 }
 
 /// See [`crate::store::Store::last_event`].
-pub async fn last(pool: &SqlitePool, tenant: &str) -> Result<String, StoreError> {
-    let seq: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM events WHERE tenant = $1")
-        .bind(tenant)
-        .fetch_one(pool)
-        .await?;
-    Ok(seq.to_string())
+pub async fn last(pool: &Pool, tenant: &str) -> Result<String, StoreError> {
+    Ok(settled(pool, tenant).await?.to_string())
 }
 
 /// Forgets what events say of an erased note; bots that were not told yet are told no more.
-pub async fn erase(tx: &mut Transaction<'_, Sqlite>, note: NoteId) -> Result<(), StoreError> {
+pub async fn erase(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
     for sql in ["DELETE FROM deliveries WHERE note_id = $1", "DELETE FROM events WHERE note_id = $1"] {
         sqlx::query(sql).bind(note.to_string()).execute(&mut **tx).await?;
     }
@@ -149,7 +151,7 @@ pub async fn erase(tx: &mut Transaction<'_, Sqlite>, note: NoteId) -> Result<(),
 }
 
 /// Forgets events and callbacks that came before `horizon`, unless a bot still has to be told.
-pub async fn forget(tx: &mut Transaction<'_, Sqlite>, horizon: Timestamp) -> Result<(), StoreError> {
+pub async fn forget(tx: &mut Tx<'_>, horizon: Timestamp) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM events WHERE at <= $1
          AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event = events.seq)",

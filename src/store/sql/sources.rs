@@ -1,11 +1,11 @@
-//! Audio that is kept beside its note.
+//! Audio that is kept beside its note. Compiled once for each database.
 
 use bytes::Bytes;
-use sqlx::{Sqlite, SqlitePool, Transaction};
 
+use super::{Pool, Tx};
 use crate::{note::NoteId, store::StoreError};
 
-pub async fn find(pool: &SqlitePool, note: NoteId) -> Result<Option<Bytes>, StoreError> {
+pub async fn find(pool: &Pool, note: NoteId) -> Result<Option<Bytes>, StoreError> {
     let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM sources WHERE note_id = $1")
         .bind(note.to_string())
         .fetch_optional(pool)
@@ -13,7 +13,7 @@ pub async fn find(pool: &SqlitePool, note: NoteId) -> Result<Option<Bytes>, Stor
     Ok(bytes.map(Bytes::from))
 }
 
-pub async fn remove(tx: &mut Transaction<'_, Sqlite>, note: NoteId) -> Result<(), StoreError> {
+pub async fn remove(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM sources WHERE note_id = $1").bind(note.to_string()).execute(&mut **tx).await?;
     Ok(())
 }

@@ -1,13 +1,12 @@
-//! What providers say afterwards, matched to the notes that it is about.
+//! What providers say afterwards, matched to the notes that it is about. Compiled once for each database.
 
 use jiff::Timestamp;
-use sqlx::{Sqlite, Transaction};
 use voicegate_providers::Receipt;
 
 use super::{
-    events,
-    lanes::elect,
-    write::{Saving, heard_of, save},
+    Tx, events,
+    lanes::{ahead, elect, hold, keep},
+    write::{Saving, heard_of, save, still_ours},
 };
 use crate::{
     event::EventKind,
@@ -16,25 +15,20 @@ use crate::{
 };
 
 /// See [`crate::store::Store::receive`].
-pub async fn receive(tx: &mut Transaction<'_, Sqlite>, received: &Received) -> Result<Reception, StoreError> {
+pub async fn receive(tx: &mut Tx<'_>, received: &Received) -> Result<Reception, StoreError> {
     let connection = connection_key(&received.tenant, &received.connection);
-    let fresh = sqlx::query("INSERT OR IGNORE INTO callbacks (connection, id, at) VALUES ($1, $2, $3)")
-        .bind(&connection)
-        .bind(&received.id)
-        .bind(received.now.as_millisecond())
-        .execute(&mut **tx)
-        .await?;
+    let fresh =
+        sqlx::query("INSERT INTO callbacks (connection, id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(&connection)
+            .bind(&received.id)
+            .bind(received.now.as_millisecond())
+            .execute(&mut **tx)
+            .await?;
     if fresh.rows_affected() == 0 {
         return Ok(Reception { duplicate: true, ..Reception::default() });
     }
-    sqlx::query(
-        "INSERT INTO connections (connection, callback_at) VALUES ($1, $2)
-         ON CONFLICT (connection) DO UPDATE SET callback_at = excluded.callback_at",
-    )
-    .bind(&connection)
-    .bind(received.now.as_millisecond())
-    .execute(&mut **tx)
-    .await?;
+    let names = names(tx, &connection, &received.receipts).await?;
+    hold(tx, &names).await?;
     let mut reception = Reception::default();
     for receipt in &received.receipts {
         match addressee(tx, &connection, receipt).await? {
@@ -51,12 +45,40 @@ pub async fn receive(tx: &mut Transaction<'_, Sqlite>, received: &Received) -> R
             }
         }
     }
+    sqlx::query(
+        "INSERT INTO connections (connection, callback_at) VALUES ($1, $2)
+         ON CONFLICT (connection) DO UPDATE SET callback_at = excluded.callback_at",
+    )
+    .bind(&connection)
+    .bind(received.now.as_millisecond())
+    .execute(&mut **tx)
+    .await?;
     Ok(reception)
+}
+
+/// What these receipts may concern: the messages that they name, whose names may just be told by an attempt, and the
+/// notes that have those already, with their lanes.
+async fn names(tx: &mut Tx<'_>, connection: &str, receipts: &[Receipt]) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    for receipt in receipts {
+        names.extend(
+            std::iter::once(&receipt.message_id).chain(&receipt.mark).map(|name| message(connection, name)),
+        );
+        if let Some(note) = addressee(tx, connection, receipt).await? {
+            names.extend([note.id.to_string(), note.lane()]);
+        }
+    }
+    Ok(names)
+}
+
+/// A message's name, as something that can be held.
+pub fn message(connection: &str, name: &str) -> String {
+    format!("{connection}\u{1f}{name}")
 }
 
 /// Takes in what came for a note before its names were known, or while it was under way.
 pub async fn take_early(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     note: &Note,
     connection: &str,
     now: Timestamp,
@@ -87,11 +109,7 @@ pub async fn take_early(
 }
 
 /// The note that a receipt is about.
-async fn addressee(
-    tx: &mut Transaction<'_, Sqlite>,
-    connection: &str,
-    receipt: &Receipt,
-) -> Result<Option<Note>, StoreError> {
+async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Result<Option<Note>, StoreError> {
     let doc: Option<String> = sqlx::query_scalar(
         "SELECT n.doc FROM messages m JOIN notes n ON n.id = m.note_id
          WHERE m.connection = $1 AND m.name IN ($2, $3) ORDER BY m.name = $2 DESC LIMIT 1",
@@ -104,18 +122,21 @@ async fn addressee(
     Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
 }
 
-async fn is_under_way(tx: &mut Transaction<'_, Sqlite>, note: NoteId) -> Result<bool, StoreError> {
-    let found: Option<i64> = sqlx::query_scalar(
-        "SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state IN ('leased', 'sending')",
+/// No claim takes it from here on.
+async fn is_under_way(tx: &mut Tx<'_>, note: NoteId) -> Result<bool, StoreError> {
+    keep(tx, note).await?;
+    let found = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM deliveries
+                        WHERE note_id = $1 AND kind = 'send' AND state IN ('leased', 'sending'))",
     )
     .bind(note.to_string())
-    .fetch_optional(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
-    Ok(found.is_some())
+    Ok(found)
 }
 
 async fn park(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     connection: &str,
     receipt: &Receipt,
     now: Timestamp,
@@ -135,7 +156,7 @@ async fn park(
 
 /// Lets the note take in the receipt; whether that changed anything.
 async fn apply(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx<'_>,
     mut note: Note,
     receipt: &Receipt,
     now: Timestamp,
@@ -171,25 +192,25 @@ async fn apply(
 }
 
 /// See [`crate::store::Store::finish`].
-pub async fn finish(tx: &mut Transaction<'_, Sqlite>, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
+pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
+    hold(tx, &[claim.note.id.to_string()]).await?;
     let due = match end.step {
         Step::Retry { at, .. } => Some(at),
         _ => None,
     };
     match due {
         Some(due) => {
+            let due = due.as_millisecond() + ahead(tx, end.now).await?;
             let kept = sqlx::query(
                 "UPDATE deliveries SET state = 'queued', due_at = $3, lease_until = NULL
                  WHERE id = $1 AND fence = $2",
             )
             .bind(claim.delivery)
             .bind(claim.fence)
-            .bind(due.as_millisecond())
+            .bind(due)
             .execute(&mut **tx)
             .await?;
-            if kept.rows_affected() == 0 {
-                return Err(StoreError::LeaseLost);
-            }
+            still_ours(kept.rows_affected())?;
         }
         None => done(tx, claim).await?,
     }
@@ -200,11 +221,8 @@ pub async fn finish(tx: &mut Transaction<'_, Sqlite>, claim: &Claim, end: &JobEn
 }
 
 /// See [`crate::store::Store::stall`].
-pub async fn stall(
-    tx: &mut Transaction<'_, Sqlite>,
-    claim: &Claim,
-    stall: &Stall,
-) -> Result<bool, StoreError> {
+pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
+    hold(tx, &[claim.note.id.to_string()]).await?;
     done(tx, claim).await?;
     let doc: String = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
         .bind(claim.note.id.to_string())
@@ -231,7 +249,7 @@ pub async fn stall(
     Ok(true)
 }
 
-async fn done(tx: &mut Transaction<'_, Sqlite>, claim: &Claim) -> Result<(), StoreError> {
+async fn done(tx: &mut Tx<'_>, claim: &Claim) -> Result<(), StoreError> {
     let lane: Option<String> =
         sqlx::query_scalar("DELETE FROM deliveries WHERE id = $1 AND fence = $2 RETURNING lane")
             .bind(claim.delivery)
@@ -242,19 +260,18 @@ async fn done(tx: &mut Transaction<'_, Sqlite>, claim: &Claim) -> Result<(), Sto
 }
 
 /// Remembers by which names the provider knows a note's message.
-pub async fn name(
-    tx: &mut Transaction<'_, Sqlite>,
-    note: &Note,
-    names: impl Iterator<Item = &str>,
-) -> Result<(), StoreError> {
+pub async fn name(tx: &mut Tx<'_>, note: &Note, names: impl Iterator<Item = &str>) -> Result<(), StoreError> {
     let connection = connection_key(&note.tenant, &note.current().connection);
     for name in names {
-        sqlx::query("INSERT OR REPLACE INTO messages (connection, name, note_id) VALUES ($1, $2, $3)")
-            .bind(&connection)
-            .bind(name)
-            .bind(note.id.to_string())
-            .execute(&mut **tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO messages (connection, name, note_id) VALUES ($1, $2, $3)
+             ON CONFLICT (connection, name) DO UPDATE SET note_id = excluded.note_id",
+        )
+        .bind(&connection)
+        .bind(name)
+        .bind(note.id.to_string())
+        .execute(&mut **tx)
+        .await?;
     }
     Ok(())
 }

@@ -1,0 +1,374 @@
+//! The store for several processes on one PostgreSQL.
+//!
+//! What takes a lock takes it in this order, so that nobody waits in a circle: idempotency key, names (notes and
+//! lanes, see `hold` in the first migration), deliveries, notes, what was learned, connections, counts. Claims stand
+//! outside of it: they take turns among themselves and skip deliveries that somebody has.
+
+mod accept;
+mod claim;
+#[path = "../sql/events.rs"]
+mod events;
+mod lanes;
+mod notices;
+pub(crate) mod open;
+#[path = "../sql/read.rs"]
+mod read;
+#[path = "../sql/receipts.rs"]
+mod receipts;
+#[path = "../sql/sources.rs"]
+mod sources;
+#[path = "../sql/uploads.rs"]
+mod uploads;
+#[path = "../sql/write.rs"]
+mod write;
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::broadcast;
+
+use self::notices::Notices;
+use super::{
+    Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
+    QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+};
+use crate::{
+    event::Event,
+    id::UploadId,
+    note::{Note, NoteId},
+    upload::Upload,
+};
+
+pub use notices::Notice;
+
+/// What is compiled once for each database asks for it by these names.
+type Tx<'c> = Transaction<'c, Postgres>;
+type Pool = PgPool;
+/// By which events are in order.
+const PLACE: &str = "place";
+
+/// How often a change is begun anew that a broken connection or a deadlock ended, and how far apart. A database that
+/// restarts closes every connection of the pool, and each is found out by its next use.
+const TRIES: u32 = 40;
+const BETWEEN_TRIES: Duration = Duration::from_millis(250);
+
+/// Whose clock says what is due and when a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// The database's: machines need not agree on theirs.
+    Database,
+    /// The caller's word counts: tests move time by hand.
+    Caller,
+}
+
+/// Asks again where a connection broke or two got in each other's way: for what may be done twice. A macro, because the
+/// future of a closure that borrows cannot be shown to be `Send`.
+macro_rules! again {
+    ($ask:expr) => {{
+        let mut tries = Tries(0);
+        loop {
+            match $ask.await {
+                Err(error) if tries.left_after(&error).await => {}
+                done => break done,
+            }
+        }
+    }};
+}
+
+/// Makes a change to a note in one transaction, and again as above. Where the answer to a commit got lost, the note's
+/// document tells whether it was made; then the result is `$made`.
+macro_rules! change {
+    ($store:ident, $note:expr, $made:expr, $tx:ident => $apply:expr) => {{
+        let (mut tries, mut in_doubt) = (Tries(0), false);
+        loop {
+            if in_doubt && $store.has($note).await? {
+                break Ok($made);
+            }
+            let done = async {
+                let mut begun = $store.pool.begin().await?;
+                let $tx = &mut begun;
+                let done = $apply.await?;
+                begun.commit().await?;
+                Ok::<_, StoreError>(done)
+            };
+            match done.await {
+                Err(error) if tries.left_after(&error).await => in_doubt |= is_broken(&error),
+                done => break done,
+            }
+        }
+    }};
+}
+
+#[derive(Debug)]
+pub struct PostgresStore {
+    pool: Pool,
+    notices: Notices,
+    /// By how many milliseconds the database's clock was ahead of the caller's at the last claim.
+    ahead: AtomicI64,
+}
+
+impl PostgresStore {
+    /// Connects to the database at `url` and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] says what to do.
+    pub async fn open(url: &str, time: Time) -> Result<Self, StoreError> {
+        let options =
+            open::options(url).map_err(|error| StoreError::Open(format!("storage.database: {error}")))?;
+        let pool = open::pool(options.clone(), time).await?;
+        let notices = Notices::start(pool.clone(), open::listening(options));
+        Ok(Self { pool, notices, ahead: AtomicI64::new(0) })
+    }
+
+    /// Whether this is the document that is stored.
+    async fn has(&self, note: &Note) -> Result<bool, StoreError> {
+        let doc = serde_json::to_string(note)?;
+        again!(async {
+            let same = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM notes WHERE id = $1 AND doc = $2)")
+                .bind(note.id.to_string())
+                .bind(&doc)
+                .fetch_one(&self.pool)
+                .await?;
+            Ok(same)
+        })
+    }
+}
+
+/// How often something is begun anew.
+struct Tries(u32);
+
+impl Tries {
+    /// Waits a little before the next one; `false` where there is none.
+    async fn left_after(&mut self, error: &StoreError) -> bool {
+        self.0 += 1;
+        let left = self.0 < TRIES && passes(error);
+        if left {
+            tracing::debug!(%error, "the database is asked again");
+            tokio::time::sleep(BETWEEN_TRIES).await;
+        }
+        left
+    }
+}
+
+/// Whether the same may go well in a moment.
+fn passes(error: &StoreError) -> bool {
+    // Deadlock, serialization failure. https://www.postgresql.org/docs/current/errcodes-appendix.html
+    is_broken(error) || matches!(code(error).as_deref(), Some("40P01" | "40001"))
+}
+
+/// Whether the connection is gone, and with it the answer.
+fn is_broken(error: &StoreError) -> bool {
+    match error {
+        StoreError::Database(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
+        // Shut down by an operator, crashed, starting up.
+        _ => matches!(code(error).as_deref(), Some("57P01" | "57P02" | "57P03")),
+    }
+}
+
+fn code(error: &StoreError) -> Option<String> {
+    let StoreError::Database(error) = error else { return None };
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
+        let accepted = again!(accept::accept(&self.pool, new))?;
+        if accepted == Acceptance::Created {
+            self.notices.tell(true, new.releases);
+        }
+        Ok(accepted)
+    }
+
+    async fn idempotency(
+        &self,
+        tenant: &str,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<KeyHolder>, StoreError> {
+        again!(accept::key_holder(&self.pool, tenant, key, now))
+    }
+
+    async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
+        again!(read::note(&self.pool, id, tenant))
+    }
+
+    async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
+        again!(sources::find(&self.pool, id))
+    }
+
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
+        again!(read::notes(&self.pool, wanted))
+    }
+
+    async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
+        change!(self, left, true, tx => write::erase(tx, left, lanes))
+    }
+
+    async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
+        let canceled = change!(self, note, true, tx => write::cancel(tx, note, notify))?;
+        self.notices.tell(canceled, canceled.then_some(note.id));
+        Ok(canceled)
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
+        let claimed = claim::claim(&self.pool, request).await?;
+        self.ahead.store(claimed.ahead, Ordering::Relaxed);
+        Ok(claimed.claims)
+    }
+
+    async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+        change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
+        self.notices.tell(change.step.may_free_others(), [change.note.id]);
+        Ok(())
+    }
+
+    async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
+        again!(async {
+            let mut tx = self.pool.begin().await?;
+            receipts::finish(&mut tx, claim, end).await?;
+            Ok::<_, StoreError>(tx.commit().await?)
+        })?;
+        self.notices.tell(true, None);
+        Ok(())
+    }
+
+    async fn stall(&self, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
+        let stalled = again!(async {
+            let mut tx = self.pool.begin().await?;
+            let stalled = receipts::stall(&mut tx, claim, stall).await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(stalled)
+        })?;
+        self.notices.tell(stalled && stall.notify, stalled.then_some(claim.note.id));
+        Ok(stalled)
+    }
+
+    async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
+        // Once more where two got in each other's way. A callback whose answer got lost is delivered again, and is a
+        // duplicate then.
+        let reception = again!(async {
+            let mut tx = self.pool.begin().await?;
+            let reception = receipts::receive(&mut tx, received).await?;
+            tx.commit().await?;
+            Ok::<_, StoreError>(reception)
+        })?;
+        self.notices.tell(!reception.changed.is_empty(), reception.changed.iter().copied());
+        Ok(reception)
+    }
+
+    async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
+        again!(events::list(&self.pool, wanted))
+    }
+
+    async fn last_event(&self, tenant: &str) -> Result<String, StoreError> {
+        again!(events::last(&self.pool, tenant))
+    }
+
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        // As the claim at `now` saw it, so that nothing that became due since then is passed over.
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let at = read::next_due(&self.pool, now.as_millisecond() + ahead).await?;
+        Ok(at.and_then(|at| Timestamp::from_millisecond(at - ahead).ok()))
+    }
+
+    async fn end_all_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "UPDATE deliveries SET lease_until = $1 + ahead_of($1) WHERE lease_until > $1 + ahead_of($1)",
+        )
+        .bind(now.as_millisecond())
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let kept = write::secret(&mut tx, name, fresh).await?;
+        tx.commit().await?;
+        Ok(kept)
+    }
+
+    async fn notes_with_old_audio(&self, before: Timestamp, limit: u32) -> Result<Vec<NoteId>, StoreError> {
+        read::notes_with_old_audio(&self.pool, before, limit).await
+    }
+
+    async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        write::audio_removed(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        // One process at a time; the others find nothing left to do.
+        let free: bool =
+            sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(1, 2)").fetch_one(&mut *tx).await?;
+        if !free {
+            return Ok(0);
+        }
+        let forgotten = write::forget(&mut tx, horizon).await?;
+        tx.commit().await?;
+        Ok(forgotten)
+    }
+
+    async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
+        again!(read::connections(&self.pool, tenant))
+    }
+
+    async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError> {
+        again!(uploads::add(&self.pool, upload))
+    }
+
+    async fn upload(&self, id: UploadId, tenant: &str) -> Result<Option<Upload>, StoreError> {
+        again!(uploads::find(&self.pool, id, tenant))
+    }
+
+    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError> {
+        uploads::exists(&self.pool, id).await
+    }
+
+    async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError> {
+        again!(uploads::remove(&self.pool, id))
+    }
+
+    async fn expired_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>, StoreError> {
+        uploads::expired(&self.pool, now, limit).await
+    }
+
+    async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError> {
+        uploads::audio_removed(&self.pool, id).await
+    }
+
+    async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {
+        read::queue_state(&self.pool, now).await
+    }
+
+    async fn queue_depth(&self) -> Result<u64, StoreError> {
+        let depth: i64 =
+            sqlx::query_scalar("SELECT COALESCE(SUM(depth), 0)::BIGINT FROM queue_depths WHERE tenant = ''")
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(depth.unsigned_abs())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    fn notices(&self) -> Option<broadcast::Receiver<Notice>> {
+        Some(self.notices.subscribe())
+    }
+}

@@ -1,0 +1,135 @@
+//! Connecting: what every connection is set to, and what an operator reads where it fails.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    ConnectOptions,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{Pool, Time};
+use crate::store::StoreError;
+
+/// Connections of one process, beside the one for notices. Accepts that commit at the same time share a flush.
+const CONNECTIONS: u32 = 16;
+
+/// How long a request waits for a connection, and so also for a database that restarts.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection that was idle for longer is tried before it is used: a restart of the database breaks all of them.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// What `storage.database` says, checked for what sqlx would pass over in silence.
+///
+/// # Errors
+/// What was expected. Never the password.
+pub fn options(url: &str) -> Result<PgConnectOptions, String> {
+    const KNOWN: [&str; 7] = ["host", "port", "user", "dbname", "sslmode", "sslrootcert", "application_name"];
+    let expected = "expected \"postgres://USER:PASSWORD@HOST/DATABASE\"";
+    let parsed: url::Url = url.parse().map_err(|error| format!("{expected}: {error}"))?;
+    for (key, _) in parsed.query_pairs() {
+        if !KNOWN.contains(&key.as_ref()) {
+            return Err(format!("there is no parameter \"{key}\"; known are {}", KNOWN.join(", ")));
+        }
+    }
+    let options = PgConnectOptions::from_str(url).map_err(|_| expected.to_owned())?;
+    if options.get_database().is_none() {
+        return Err(format!("{expected}; the name of the database is missing"));
+    }
+    Ok(match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("voicegate"),
+    })
+}
+
+/// `HOST:PORT/DATABASE`, for people.
+pub fn address(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_default();
+    match options.get_socket() {
+        Some(folder) => format!("{}:{}/{database}", folder.display(), options.get_port()),
+        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
+/// Why the database cannot be used, and what to do.
+pub fn explain(options: &PgConnectOptions, error: &sqlx::Error) -> String {
+    let address = address(options);
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or_default();
+    // https://www.postgresql.org/docs/current/errcodes-appendix.html
+    let way_out = match code.as_ref() {
+        "28P01" | "28000" => format!("check user and password, and that pg_hba.conf lets {user} in"),
+        "3D000" => format!("make it: createdb --owner={user} {database}"),
+        "42501" => format!("let {user} own it: ALTER DATABASE {database} OWNER TO {user}"),
+        "53300" => "let the server take more connections (max_connections)".to_owned(),
+        _ => match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => {
+                "see that the server runs there and can be reached from here".to_owned()
+            }
+            sqlx::Error::Tls(_) => "check sslmode and sslrootcert".to_owned(),
+            _ => "see the server's log".to_owned(),
+        },
+    };
+    let what =
+        error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    format!("{address} cannot be used: {what}; {way_out}")
+}
+
+/// The pool for everything but notices.
+pub async fn pool(options: PgConnectOptions, time: Time) -> Result<Pool, StoreError> {
+    let failed =
+        |error: &sqlx::Error| StoreError::Open(format!("storage.database: {}", explain(&options, error)));
+    // Asked without patience: where the first connection fails, the reason is wanted, not a time-out.
+    let mut first = options.clone().disable_statement_logging().connect().await.map_err(|e| failed(&e))?;
+    // Of two processes that start together one waits here for the other. Not over a connection of the pool, whose
+    // waits are bounded: bringing a large database up to date may take long.
+    sqlx::migrate!("src/store/migrations/postgres").run_direct(None, &mut first, false).await.map_err(
+        |error| {
+            StoreError::Open(match &error {
+                sqlx::migrate::MigrateError::Execute(inner) => {
+                    format!("storage.database: {}", explain(&options, inner))
+                }
+                _ => format!("storage.database: {} cannot be brought up to date: {error}", address(&options)),
+            })
+        },
+    )?;
+    sqlx::Connection::close(first).await?;
+    let clock = match time {
+        Time::Database => "database",
+        Time::Caller => "caller",
+    };
+    let settings = [
+        // An accepted note survives a power cut, whatever the server's own default is.
+        ("synchronous_commit", "on"),
+        // A process that vanishes in the middle of a transaction must not keep its locks.
+        ("idle_in_transaction_session_timeout", "15s"),
+        ("lock_timeout", "10s"),
+        ("voicegate.clock", clock),
+    ];
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+        .before_acquire(|connection, state| {
+            Box::pin(async move {
+                if state.idle_for > IDLE {
+                    sqlx::Connection::ping(connection).await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_with(options.clone().options(settings))
+        .await;
+    pool.map_err(|error| failed(&error))
+}
+
+/// A pool of one connection that is kept for ever.
+pub fn listening(options: PgConnectOptions) -> Pool {
+    PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(PATIENCE)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_lazy_with(options)
+}

@@ -1,0 +1,353 @@
+//! Changes to a leased note, each guarded by its fence. Compiled once for each database.
+//!
+//! What is counted or kept for a connection comes last: its row is everybody's, and is not to be held while anything
+//! else is waited for.
+
+use jiff::Timestamp;
+
+use super::{
+    Tx, events,
+    lanes::{ahead, elect, hold},
+    receipts, sources,
+};
+use crate::{
+    breaker,
+    event::EventKind,
+    note::{Note, NoteId},
+    store::{Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key},
+};
+
+pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+    let note = &change.note;
+    let lane: Option<String> = sqlx::query_scalar("SELECT lane FROM deliveries WHERE id = $1 AND fence = $2")
+        .bind(claim.delivery)
+        .bind(claim.fence)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let lane = lane.ok_or(StoreError::LeaseLost)?;
+    hold(tx, &names(&lane, change)).await?;
+    match change.step {
+        Step::Done => {
+            let done = sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
+                .bind(claim.delivery)
+                .bind(claim.fence)
+                .execute(&mut **tx)
+                .await?;
+            still_ours(done.rows_affected())?;
+            elect(tx, &lane).await?;
+        }
+        Step::Progress | Step::Dispatching => {
+            let state = if change.step == Step::Dispatching { "sending" } else { "leased" };
+            let done = sqlx::query(
+                "UPDATE deliveries SET state = $3 WHERE id = $1 AND fence = $2 AND state = 'leased'",
+            )
+            .bind(claim.delivery)
+            .bind(claim.fence)
+            .bind(state)
+            .execute(&mut **tx)
+            .await?;
+            still_ours(done.rows_affected())?;
+        }
+        Step::Retry { at: due, .. } | Step::Hold { until: due } => {
+            let state = if matches!(change.step, Step::Hold { .. }) { "held" } else { "queued" };
+            let due = due.as_millisecond() + ahead(tx, note.updated_at).await?;
+            let done = sqlx::query(
+                "UPDATE deliveries SET state = $3, due_at = $4, lease_until = NULL WHERE id = $1 AND fence = $2",
+            )
+            .bind(claim.delivery)
+            .bind(claim.fence)
+            .bind(state)
+            .bind(due)
+            .execute(&mut **tx)
+            .await?;
+            still_ours(done.rows_affected())?;
+            if note.lane() != lane {
+                move_on(tx, claim, note, &lane, due).await?;
+            }
+        }
+    }
+    let ended = matches!(change.step, Step::Done | Step::Hold { .. });
+    save(tx, note, Saving { ended, notify: change.notify }).await?;
+    learn(tx, &change.learned).await?;
+    follow_up(tx, change).await?;
+    if let Some((connection, health)) = &change.health {
+        heard_of(tx, connection, health, note.updated_at).await?;
+    }
+    if let Step::Retry { pause_connection_until: Some(until), .. } = change.step {
+        // The connection of the attempt; a note that moves on never pauses the one it left.
+        let connection = connection_key(&note.tenant, &note.current().connection);
+        pause(tx, &connection, until, note.updated_at).await?;
+    }
+    Ok(())
+}
+
+/// What a change may concern: the note, the lanes that it is in and gets into, and the names that its message gets.
+fn names(lane: &str, change: &Change) -> Vec<String> {
+    let note = &change.note;
+    let connection = connection_key(&note.tenant, &note.current().connection);
+    let messages = note.marks.iter().chain(&note.provider_message_id);
+    let messages = messages.map(|name| receipts::message(&connection, name));
+    [note.id.to_string(), lane.to_owned(), note.lane()].into_iter().chain(messages).collect()
+}
+
+/// Between looking and writing another process may have taken the delivery over.
+pub fn still_ours(changed: u64) -> Result<(), StoreError> {
+    if changed == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+}
+
+/// What begins with a change, and what came before it was written.
+async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
+    let note = &change.note;
+    for (kind, due) in [("overdue", change.deadline), ("look_up", change.look_up)] {
+        if let Some(due) = due {
+            sqlx::query("DELETE FROM deliveries WHERE note_id = $1 AND kind = $2")
+                .bind(note.id.to_string())
+                .bind(kind)
+                .execute(&mut **tx)
+                .await?;
+            events::watch(tx, note, kind, note.updated_at, due).await?;
+        }
+    }
+    match change.step {
+        Step::Progress => Ok(()),
+        Step::Dispatching => receipts::name(tx, note, note.marks.iter().map(String::as_str)).await,
+        Step::Done | Step::Retry { .. } | Step::Hold { .. } => {
+            if note.status.is_accepted() {
+                let names = note.provider_message_id.iter().chain(&note.marks);
+                receipts::name(tx, note, names.map(String::as_str)).await?;
+            }
+            let connection = connection_key(&note.tenant, &note.current().connection);
+            receipts::take_early(tx, note, &connection, note.updated_at, change.notify).await
+        }
+    }
+}
+
+/// Takes a note that waits out of the queue.
+pub async fn cancel(tx: &mut Tx<'_>, note: &Note, notify: bool) -> Result<bool, StoreError> {
+    let lane = note.lane();
+    hold(tx, &[note.id.to_string(), lane.clone()]).await?;
+    // In another lane it would be another note than the one that was looked at.
+    let gone = sqlx::query(
+        "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND lane = $2 AND state = 'queued'",
+    )
+    .bind(note.id.to_string())
+    .bind(&lane)
+    .execute(&mut **tx)
+    .await?;
+    if gone.rows_affected() == 0 {
+        return Ok(false);
+    }
+    elect(tx, &lane).await?;
+    save(tx, note, Saving { ended: true, notify }).await?;
+    Ok(true)
+}
+
+/// Puts a delivery into the lane of the note's next connection, where it becomes due anew.
+async fn move_on(
+    tx: &mut Tx<'_>,
+    claim: &Claim,
+    note: &Note,
+    old_lane: &str,
+    due: i64,
+) -> Result<(), StoreError> {
+    let lane = note.lane();
+    sqlx::query("UPDATE deliveries SET connection = $2, lane = $3, order_at = $4, head = 0 WHERE id = $1")
+        .bind(claim.delivery)
+        .bind(connection_key(&note.tenant, &note.current().connection))
+        .bind(&lane)
+        .bind(due)
+        .execute(&mut **tx)
+        .await?;
+    elect(tx, old_lane).await?;
+    elect(tx, &lane).await
+}
+
+/// How a note is saved.
+#[derive(Clone, Copy)]
+pub struct Saving {
+    /// No attempt will follow.
+    pub ended: bool,
+    /// The tenant has a webhook to be told.
+    pub notify: bool,
+}
+
+/// Replaces a note. Where that changes its status, the event is part of it.
+pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), StoreError> {
+    let id = note.id.to_string();
+    let before: Option<String> = sqlx::query_scalar("SELECT status FROM notes WHERE id = $1")
+        .bind(&id)
+        .fetch_optional(&mut **tx)
+        .await?;
+    sqlx::query(
+        "UPDATE notes SET status = $2, ended_at = CASE WHEN $3 THEN COALESCE(ended_at, $4) END, doc = $5, via = $6
+         WHERE id = $1",
+    )
+    .bind(&id)
+    .bind(note.status.as_str())
+    .bind(saving.ended)
+    .bind(note.updated_at.as_millisecond())
+    .bind(serde_json::to_string(note)?)
+    .bind(&note.current().connection)
+    .execute(&mut **tx)
+    .await?;
+    match EventKind::of(note.status) {
+        Some(kind) if before.as_deref() != Some(note.status.as_str()) => {
+            events::add(tx, note, kind, note.updated_at, saving.notify).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Remembers how a connection does, and leaves it alone for a while where it fails again and again.
+pub async fn heard_of(
+    tx: &mut Tx<'_>,
+    connection: &str,
+    health: &Health,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let failure = match health {
+        Health::Works => None,
+        Health::Fails(why) => Some(why),
+    };
+    let failures: i64 = sqlx::query_scalar(
+        "INSERT INTO connections (connection, seen_at, failure, failures)
+         VALUES ($1, $2, $3, CASE WHEN $3 IS NULL THEN 0 ELSE 1 END)
+         ON CONFLICT (connection) DO UPDATE SET seen_at = excluded.seen_at, failure = excluded.failure,
+            failures = CASE WHEN excluded.failure IS NULL THEN 0 ELSE connections.failures + 1 END
+         RETURNING failures",
+    )
+    .bind(connection)
+    .bind(at.as_millisecond())
+    .bind(failure)
+    .fetch_one(&mut **tx)
+    .await?;
+    if let Some(span) = breaker::pause(failures.try_into().unwrap_or(u32::MAX)) {
+        pause(tx, connection, at + span, at).await?;
+    }
+    Ok(())
+}
+
+/// Sends nothing over a connection until then, or for longer where that was said before.
+async fn pause(
+    tx: &mut Tx<'_>,
+    connection: &str,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let until = until.as_millisecond() + ahead(tx, now).await?;
+    sqlx::query(
+        "INSERT INTO connections (connection, paused_until) VALUES ($1, $2)
+         ON CONFLICT (connection) DO UPDATE SET paused_until = excluded.paused_until
+         WHERE connections.paused_until < excluded.paused_until",
+    )
+    .bind(connection)
+    .bind(until)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Leaves of an ended note only what `left` says.
+pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
+    hold(tx, &[left.id.to_string()]).await?;
+    let erased = sqlx::query(
+        "UPDATE notes SET doc = $2, recipient = NULL WHERE id = $1 AND ended_at IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send')",
+    )
+    .bind(left.id.to_string())
+    .bind(serde_json::to_string(left)?)
+    .execute(&mut **tx)
+    .await?;
+    if erased.rows_affected() == 0 {
+        return Ok(false);
+    }
+    events::erase(tx, left.id).await?;
+    sources::remove(tx, left.id).await?;
+    for lane in lanes {
+        learn(tx, &Learned::Forget { lane: lane.clone() }).await?;
+    }
+    Ok(true)
+}
+
+async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
+    match learned {
+        Learned::Keep => {}
+        Learned::Forget { lane } => {
+            sqlx::query("DELETE FROM learned WHERE lane = $1").bind(lane).execute(&mut **tx).await?;
+        }
+        Learned::Set { lane, value, expires_at } => {
+            sqlx::query(
+                "INSERT INTO learned (lane, value, expires_at) VALUES ($1, $2, $3)
+                 ON CONFLICT (lane) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
+            )
+            .bind(lane)
+            .bind(serde_json::to_string(value)?)
+            .bind(expires_at.as_millisecond())
+            .execute(&mut **tx)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Records that a note's audio was removed.
+pub async fn audio_removed(tx: &mut Tx<'_>, id: NoteId) -> Result<(), StoreError> {
+    hold(tx, &[id.to_string()]).await?;
+    let doc: Option<String> = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(doc) = doc else { return Ok(()) };
+    let mut note: Note = serde_json::from_str(&doc)?;
+    note.audio_expired = true;
+    sqlx::query("UPDATE notes SET has_audio = 0, doc = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(serde_json::to_string(&note)?)
+        .execute(&mut **tx)
+        .await?;
+    sources::remove(tx, id).await
+}
+
+/// The secret of this name, made from `fresh` where there is none yet.
+pub async fn secret(tx: &mut Tx<'_>, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
+    sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .bind(name)
+        .bind(fresh.as_slice())
+        .execute(&mut **tx)
+        .await?;
+    let kept: Vec<u8> = sqlx::query_scalar("SELECT value FROM secrets WHERE name = $1")
+        .bind(name)
+        .fetch_one(&mut **tx)
+        .await?;
+    kept.try_into()
+        .map_err(|_| StoreError::Open(format!("the stored secret \"{name}\" has the wrong length")))
+}
+
+/// Removes what is too old; how many notes that were.
+pub async fn forget(tx: &mut Tx<'_>, horizon: &Horizon) -> Result<u64, StoreError> {
+    events::forget(tx, horizon.events).await?;
+    let notes_before = horizon.notes.as_millisecond();
+    // A repetition of their requests would find no note.
+    sqlx::query(
+        "DELETE FROM idempotency
+         WHERE note_id IN (SELECT id FROM notes WHERE ended_at <= $1 AND has_audio = 0)",
+    )
+    .bind(notes_before)
+    .execute(&mut **tx)
+    .await?;
+    // A note is kept while it has audio, so that no file is ever left without its note.
+    let notes = sqlx::query("DELETE FROM notes WHERE ended_at <= $1 AND has_audio = 0")
+        .bind(notes_before)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query("DELETE FROM uploads WHERE expires_at <= $1 AND has_audio = 0")
+        .bind(notes_before)
+        .execute(&mut **tx)
+        .await?;
+    for sql in
+        ["DELETE FROM idempotency WHERE expires_at <= $1", "DELETE FROM learned WHERE expires_at <= $1"]
+    {
+        sqlx::query(sql).bind(horizon.now.as_millisecond()).execute(&mut **tx).await?;
+    }
+    Ok(notes.rows_affected())
+}
