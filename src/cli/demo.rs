@@ -49,7 +49,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     };
     let sandbox = tokio::spawn(Sandbox::new(options).serve(sandbox_listener));
     let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
-    let running = serve::start(&gateway, listener);
+    let running = serve::start(&gateway, listener, serve::Role::All);
 
     println!("gateway  {gateway_url}   with a tenant and a key made for this run");
     println!("sandbox  {sandbox_url}   stands in for Linq (iMessage) and Wawp (WhatsApp)\n");

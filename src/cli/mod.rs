@@ -11,6 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use self::serve::Role;
 use crate::{config::Layers, gateway::as_mistakes};
 
 /// Real voice notes for chatbots, through the messaging provider of each tenant's choice.
@@ -27,6 +28,9 @@ enum Command {
     Serve {
         #[command(flatten)]
         config: ConfigArgs,
+        /// What this process does, where several share a PostgreSQL database.
+        #[arg(long, value_enum, default_value_t)]
+        role: Role,
     },
     /// Check the configuration and what the gateway needs on this machine, and say what to mend.
     Check {
@@ -91,7 +95,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve { config } => serve::run(config.layers()).await,
+        Command::Serve { config, role } => serve::run(config.layers(), role).await,
         Command::Check { config, online } => check::run(&config.layers(), online).await,
         Command::Keys { command: KeysCommand::New } => Ok(keys::new()),
         Command::Keys { command: KeysCommand::Webhook } => Ok(keys::webhook()),

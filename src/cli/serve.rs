@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::{
     clock::SystemClock,
-    config::{self, Layers},
+    config::{self, Database, Layers},
     delivery::Worker,
     gateway::{Gateway, as_mistakes},
     http, metrics, telemetry,
@@ -20,9 +20,27 @@ use crate::{
 /// How long closing the database may take after everything else has ended.
 const CLOSING: std::time::Duration = std::time::Duration::from_secs(5);
 
-pub async fn run(layers: Layers) -> anyhow::Result<ExitCode> {
+/// What a process does. All of them have the same configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Everything.
+    #[default]
+    All,
+    /// Takes requests; somebody else sends.
+    Api,
+    /// Sends and tidies up; serves /healthz, /readyz, /metrics and the media links only.
+    Worker,
+}
+
+pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let (config, _) = config::load(&layers, None)?;
+    if role != Role::All && matches!(config.storage.database, Database::Sqlite(_)) {
+        bail!(
+            "--role: a SQLite file belongs to one process, which has to do everything; leave --role out, or set \
+             storage.database to \"postgres://...\""
+        );
+    }
     telemetry::init(config.server.log);
     raise_open_files();
     // The address first: a port in use is the likeliest mistake, and no file has been touched yet.
@@ -32,7 +50,7 @@ pub async fn run(layers: Layers) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("server.listen: {listen} cannot be listened on"))?;
     let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
     let listen = listener.local_addr()?;
-    let running = start(&gateway, listener);
+    let running = start(&gateway, listener, role);
     tracing::info!(%listen, tenants = gateway.live().tenants.iter().count(), "listening on http://{listen}");
     tokio::pin!(running);
     tokio::select! {
@@ -57,10 +75,22 @@ pub async fn run(layers: Layers) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts server, worker and the test of the audio engine. The future ends when all have stopped, or one has failed.
-pub fn start(gateway: &Arc<Gateway>, listener: TcpListener) -> impl Future<Output = ()> + use<> {
-    let server = tokio::spawn(http::serve(gateway.clone(), listener));
-    let worker = tokio::spawn(Worker::new(gateway.clone()).run());
+/// Starts what the role has of server and worker, and the test of the audio engine. The future ends when all have stopped, or one has failed.
+pub fn start(gateway: &Arc<Gateway>, listener: TcpListener, role: Role) -> impl Future<Output = ()> + use<> {
+    let served = gateway.clone();
+    let server = tokio::spawn(async move {
+        let router = if role == Role::Worker { http::worker_router } else { http::router };
+        http::serve_app(&served, listener, router(served.clone())).await;
+    });
+    let working = gateway.clone();
+    let worker = tokio::spawn(async move {
+        if role == Role::Api {
+            working.stop.cancelled().await;
+            working.drained.cancel();
+        } else {
+            Worker::new(working).run().await;
+        }
+    });
     let tested = gateway.clone();
     tokio::spawn(async move { tested.test_audio().await });
     async move {

@@ -33,7 +33,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{gateway::Gateway, problem::Problem, request_id};
 
 pub use openapi::{document, text as openapi};
-pub use server::{serve, serve_app};
+pub use server::serve_app;
 
 /// Every path there is, and what it says of itself.
 fn routes() -> OpenApiRouter<Arc<Gateway>> {
@@ -60,8 +60,25 @@ fn routes() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(docs::page))
 }
 
+/// What a process without the API serves: whether it is well, and the audio that providers download.
+fn worker_routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new()
+        .routes(routes!(media::by_link))
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(ops::metrics))
+}
+
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    let (router, _) = routes().split_for_parts();
+    finished(routes(), gateway)
+}
+
+pub fn worker_router(gateway: Arc<Gateway>) -> Router {
+    finished(worker_routes(), gateway)
+}
+
+fn finished(routes: OpenApiRouter<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
+    let (router, _) = routes.split_for_parts();
     router
         .fallback(async || Problem::new("not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {

@@ -16,7 +16,6 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
-use super::router;
 use crate::{config::Server, gateway::Gateway};
 
 /// What idle connections need to be closed in order, however late it is.
@@ -25,11 +24,6 @@ const FAREWELL: Duration = Duration::from_millis(250);
 /// Serves until the gateway stops and its worker has nothing in flight any more: until then somebody may want to know
 /// that it is not ready, and a provider may have to fetch the audio of a note that is being sent. Then requests in
 /// flight may finish. All of that for at most `server.shutdown_grace`.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener) {
-    serve_app(&gateway.clone(), listener, router(gateway)).await;
-}
-
-/// The same with a router that has something around it.
 pub async fn serve_app(gateway: &Gateway, listener: TcpListener, app: axum::Router) {
     let limits = gateway.live().config.server.clone();
     let grace = grace_of(gateway, limits.shutdown_grace.0);
