@@ -6,6 +6,7 @@ mod lists;
 mod postgres_server;
 mod queue;
 mod receipts;
+mod shared;
 
 use std::sync::Arc;
 

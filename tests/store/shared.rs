@@ -1,0 +1,383 @@
+//! Several processes on one PostgreSQL: each store handle here stands for one.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sqlx::Connection;
+use tokio::task::JoinSet;
+use voicegate::{
+    config::Rate,
+    note::{NoteId, Status},
+    store::{
+        Acceptance, Bounds, Change, Claim, ClaimRequest, PostgresStore, Received, Step, Store, Time,
+        WantedEvents,
+    },
+};
+use voicegate_providers::{Receipt, ReceiptStatus};
+
+use crate::{
+    postgres_server::Database,
+    queue::{Any, after, new_note, retry, start, write},
+};
+
+/// Nothing here takes this long; it turns a hang into a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn open(database: &Database, time: Time) -> Any {
+    Arc::new(PostgresStore::open(&database.url(), time).await.expect("a store"))
+}
+
+async fn handles<const N: usize>(database: &Database) -> [Any; N] {
+    let mut stores = Vec::new();
+    for _ in 0..N {
+        stores.push(open(database, Time::Caller).await);
+    }
+    stores.try_into().expect("as many as asked for")
+}
+
+async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
+    let request = ClaimRequest { now, lease_until: now + PATIENCE * 10, limit, bounds: &|_| bounds };
+    store.claim(&request).await.expect("claimed")
+}
+
+const WIDE: Bounds = Bounds { concurrency: 1000, rate: None };
+
+#[tokio::test]
+async fn processes_that_start_at_once_on_an_empty_database_all_succeed() {
+    let Some(database) = Database::make().await else { return };
+    let url = database.url();
+    let mut starts = JoinSet::new();
+    for _ in 0..4 {
+        let url = url.clone();
+        starts.spawn(async move { PostgresStore::open(&url, Time::Caller).await });
+    }
+    for started in starts.join_all().await {
+        started.expect("a store").ping().await.expect("alive");
+    }
+}
+
+/// What the test knows of the deliveries that somebody holds.
+#[derive(Default)]
+struct UnderWay {
+    lanes: HashSet<String>,
+    most: HashMap<String, usize>,
+    now: HashMap<String, usize>,
+    /// By lane, in the order in which they were done.
+    done: BTreeMap<String, Vec<NoteId>>,
+}
+
+impl UnderWay {
+    fn begin(&mut self, claim: &Claim) {
+        assert!(self.lanes.insert(claim.note.lane()), "two of one lane are under way");
+        let connection = &claim.note.current().connection;
+        let now = self.now.entry(connection.clone()).or_default();
+        *now += 1;
+        let most = self.most.entry(connection.clone()).or_default();
+        *most = (*most).max(*now);
+    }
+
+    fn end(&mut self, claim: &Claim, is_done: bool) {
+        let lane = claim.note.lane();
+        self.lanes.remove(&lane);
+        *self.now.get_mut(&claim.note.current().connection).expect("it began") -= 1;
+        if is_done {
+            self.done.entry(lane).or_default().push(claim.note.id);
+        }
+    }
+}
+
+/// Accepts, claims, retries, cancellations and ends, all at once from four handles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_load_nothing_is_claimed_twice_and_lanes_and_bounds_hold() {
+    const LANES: usize = 12;
+    const NOTES: usize = 25;
+    const ROOM: usize = 3;
+    let Some(database) = Database::make().await else { return };
+    let stores: [Any; 4] = handles(&database).await;
+    let under_way = Arc::new(Mutex::new(UnderWay::default()));
+    let mut tasks = JoinSet::new();
+    // One writer for each lane, so that there is an order to keep.
+    for lane in 0..LANES {
+        let store = stores[lane % stores.len()].clone();
+        tasks.spawn(async move {
+            let (connection, recipient) = (["a", "b", "c"][lane % 3], lane.to_string());
+            let mut expected = Vec::new();
+            for number in 0..NOTES {
+                let new = new_note("t", connection, &recipient, start());
+                assert_eq!(store.accept(&new).await.expect("answered"), Acceptance::Created);
+                let mut cancelled = new.note.clone();
+                cancelled.status = Status::Canceled;
+                let gone = number % 7 == 3 && store.cancel(&cancelled, false).await.expect("answered");
+                if !gone {
+                    expected.push(new.note.id);
+                }
+            }
+            let lane = new_note("t", connection, &recipient, start()).note.lane();
+            Some((lane, expected))
+        });
+    }
+    for number in 0..8 {
+        let (store, under_way) = (stores[number % stores.len()].clone(), under_way.clone());
+        tasks.spawn(async move {
+            let bounds = Bounds { concurrency: ROOM, rate: None };
+            let mut idle = 0;
+            // The writers may be slower than the workers.
+            while idle < 50 || store.queue_depth().await.expect("a number") > 0 {
+                let claims = claim_within(&store, start(), 5, bounds).await;
+                idle = if claims.is_empty() { idle + 1 } else { 0 };
+                if claims.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                claims.iter().for_each(|claim| under_way.lock().expect("sound").begin(claim));
+                for mut claim in claims {
+                    claim.note.status = Status::Sending;
+                    write(&store, &claim, Step::Dispatching).await.expect("written");
+                    // Every third is tried twice, and keeps its place.
+                    let again = claim.tries == 0 && claim.delivery % 3 == 0;
+                    claim.note.status = if again { Status::Queued } else { Status::Accepted };
+                    under_way.lock().expect("sound").end(&claim, !again);
+                    let step = if again { retry(start()) } else { Step::Done };
+                    write(&store, &claim, step).await.expect("written");
+                }
+            }
+            None
+        });
+    }
+    let ended = tokio::time::timeout(PATIENCE, tasks.join_all()).await.expect("in time");
+    let expected: BTreeMap<_, _> = ended.into_iter().flatten().collect();
+    let under_way = under_way.lock().expect("sound");
+    assert_eq!(under_way.done, expected, "each once, in the order of its lane");
+    assert_eq!(under_way.most.len(), 3);
+    for (connection, most) in &under_way.most {
+        assert!(*most <= ROOM, "{most} at once over {connection}");
+    }
+    assert_eq!(stores[0].queue_depth().await.expect("a number"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rate_holds_over_all_processes() {
+    let Some(database) = Database::make().await else { return };
+    let stores: [Any; 3] = handles(&database).await;
+    for recipient in 0..60 {
+        stores[0].accept(&new_note("t", "c", &recipient.to_string(), start())).await.expect("accepted");
+    }
+    let rate = Rate { count: NonZeroU32::new(7).expect("seven"), per: Duration::from_secs(60) };
+    for minute in 0..3 {
+        let mut tasks = JoinSet::new();
+        for number in 0..9 {
+            let store = stores[number % 3].clone();
+            let bounds = Bounds { concurrency: 1000, rate: Some(rate) };
+            tasks.spawn(async move { claim_within(&store, after(minute * 60), 4, bounds).await.len() });
+        }
+        assert_eq!(tasks.join_all().await.iter().sum::<usize>(), 7, "minute {minute}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_over_by_another_process_and_the_first_changes_nothing() {
+    let Some(database) = Database::make().await else { return };
+    let [first, second] = handles(&database).await;
+    first.accept(&new_note("t", "c", "r", start())).await.expect("accepted");
+    let held = claim_within(&first, start(), 1, WIDE).await.remove(0);
+    assert!(claim_within(&second, after(599), 1, WIDE).await.is_empty());
+    let taken = claim_within(&second, after(600), 1, WIDE).await.remove(0);
+    write(&first, &held, Step::Dispatching).await.expect_err("the lease was lost");
+    write(&second, &taken, Step::Dispatching).await.expect("written");
+}
+
+/// A machine whose clock is off by an hour is as good as any other.
+#[tokio::test]
+async fn what_is_due_is_told_by_the_database_and_not_by_the_clocks_of_machines() {
+    let Some(database) = Database::make().await else { return };
+    let (right, wrong) = (open(&database, Time::Database).await, open(&database, Time::Database).await);
+    #[expect(clippy::disallowed_methods, reason = "the database has the real time")]
+    let now = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).expect("a time");
+    let fast = now + Duration::from_secs(3600);
+    let new = new_note("t", "c", "r", fast);
+    wrong.accept(&new).await.expect("accepted");
+    let claimed = claim_within(&right, now, 1, WIDE).await.remove(0);
+    assert_eq!(claimed.note.id, new.note.id, "due at once");
+    assert!(claim_within(&wrong, fast, 1, WIDE).await.is_empty(), "the lease has just begun");
+    let mut note = claimed.note.clone();
+    note.updated_at = now;
+    let pause = Step::Retry { at: now + PATIENCE, pause_connection_until: None };
+    right.write(&claimed, &Change::new(note, pause)).await.expect("written");
+    assert!(claim_within(&wrong, fast, 1, WIDE).await.is_empty());
+    // Told in the time of whoever asks.
+    let due = wrong.next_due(fast).await.expect("an answer").expect("a time");
+    let off = due.duration_since(fast + PATIENCE).abs();
+    assert!(off < Duration::from_secs(10).try_into().expect("short"), "{due} is {off} off");
+}
+
+#[tokio::test]
+async fn others_hear_of_changes_and_go_on_hearing_when_the_database_was_away() {
+    let Some(database) = Database::make().await else { return };
+    let [one, other] = handles(&database).await;
+    let mut heard = other.notices().expect("several processes");
+    let mut own = one.notices().expect("several processes");
+    let say = async || {
+        let new = new_note("t", "c", "r", start());
+        one.accept(&new).await.expect("accepted");
+        let mut cancelled = new.note.clone();
+        cancelled.status = Status::Canceled;
+        assert!(one.cancel(&cancelled, false).await.expect("answered"));
+        new.note.id
+    };
+    // Who does not listen yet, or not again, hears the next one.
+    let mut until_heard = async || {
+        let mut said = say().await;
+        let hearing = async {
+            loop {
+                match tokio::time::timeout(Duration::from_millis(500), heard.recv()).await {
+                    Ok(notice) if notice.as_ref().is_ok_and(|notice| notice.notes.contains(&said)) => {
+                        return notice.expect("one");
+                    }
+                    Ok(_) => {}
+                    Err(_) => said = say().await,
+                }
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, hearing).await.expect("heard").due);
+    };
+    until_heard().await;
+
+    let mut operator = database.connect().await;
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .execute(&mut operator)
+    .await
+    .expect("executed");
+    operator.close().await.expect("closed");
+    // Every connection of both is broken. Who says something is not bothered with it, and who listens does so again.
+    until_heard().await;
+    while let Ok(notice) = own.try_recv() {
+        assert_eq!(notice.notes, [], "nobody hears himself");
+    }
+}
+
+/// A reader that goes on behind the last event that it saw misses none, whoever commits first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_of_events_misses_none_however_many_write() {
+    const WRITERS: usize = 8;
+    const NOTES: usize = 30;
+    let Some(database) = Database::make().await else { return };
+    let stores: [Any; 3] = handles(&database).await;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = stores[writer % 3].clone();
+        writers.spawn(async move {
+            for _ in 0..NOTES {
+                let new = new_note("t", "c", &writer.to_string(), start());
+                store.accept(&new).await.expect("accepted");
+                let mut cancelled = new.note.clone();
+                cancelled.status = Status::Canceled;
+                assert!(store.cancel(&cancelled, false).await.expect("answered"));
+            }
+        });
+    }
+    let reading = async {
+        let (mut seen, mut position) = (Vec::new(), None);
+        while seen.len() < WRITERS * NOTES {
+            let wanted = WantedEvents { tenant: "t", note: None, after: position.as_deref(), limit: 10 };
+            let events = stores[2].events(&wanted).await.expect("events");
+            seen.extend(events.iter().map(|event| event.note.id));
+            position = events.last().map(|event| event.position.clone()).or(position);
+        }
+        seen
+    };
+    let seen = tokio::time::timeout(PATIENCE, reading).await.expect("every event is seen");
+    assert_eq!(seen.iter().collect::<HashSet<_>>().len(), WRITERS * NOTES, "each once");
+    writers.join_all().await;
+}
+
+/// Receipts come at any moment of an attempt, also in the instant in which its end is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_receipt_is_lost_between_two_processes() {
+    const NOTES: usize = 60;
+    let Some(database) = Database::make().await else { return };
+    let [sender, receiver] = handles(&database).await;
+    let mut tasks = JoinSet::new();
+    let mut ids = Vec::new();
+    for number in 0..NOTES {
+        let new = new_note("t", "c", &number.to_string(), start());
+        ids.push(new.note.id);
+        sender.accept(&new).await.expect("accepted");
+        let (sender, receiver) = (sender.clone(), receiver.clone());
+        let name = format!("m-{number}");
+        let receipt = Receipt {
+            message_id: name.clone(),
+            mark: None,
+            status: ReceiptStatus::Delivered,
+            at: after(3),
+            failure: None,
+            trace: None,
+        };
+        let received = Received {
+            tenant: "t".to_owned(),
+            connection: "c".to_owned(),
+            id: name.clone(),
+            receipts: vec![receipt],
+            now: after(4),
+            notify: true,
+        };
+        let claim = claim_within(&sender, start(), 1, WIDE).await.remove(0);
+        tasks.spawn(async move {
+            let mut note = claim.note.clone();
+            (note.status, note.updated_at) = (Status::Accepted, after(2));
+            note.provider_message_id = Some(name);
+            sender
+                .write(&claim, &Change { notify: true, ..Change::new(note, Step::Done) })
+                .await
+                .expect("ok");
+        });
+        tasks.spawn(async move {
+            receiver.receive(&received).await.expect("received");
+        });
+    }
+    tokio::time::timeout(PATIENCE, tasks.join_all()).await.expect("in time");
+    for id in ids {
+        let note = sender.note(id, None).await.expect("read").expect("a note");
+        assert_eq!(note.status, Status::Delivered);
+    }
+}
+
+#[tokio::test]
+async fn one_note_that_cannot_be_read_stops_no_other() {
+    let Some(database) = Database::make().await else { return };
+    let store = open(&database, Time::Caller).await;
+    let notes = ["broken", "sound"].map(|recipient| new_note("t", "c", recipient, start()));
+    for new in &notes {
+        store.accept(new).await.expect("accepted");
+    }
+    let mut raw = database.connect().await;
+    let broken = sqlx::query("UPDATE notes SET doc = '{}' WHERE id = $1").bind(notes[0].note.id.to_string());
+    broken.execute(&mut raw).await.expect("broken");
+    let claims = claim_within(&store, start(), 10, WIDE).await;
+    assert_eq!(claims.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [notes[1].note.id]);
+    assert!(
+        claim_within(&store, after(9999), 10, WIDE)
+            .await
+            .iter()
+            .all(|claim| claim.note.id == notes[1].note.id)
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_why_and_not_the_password() {
+    let Some(database) = Database::make().await else { return };
+    let gone = database.url().replace("voicegate_test_", "voicegate_none_");
+    let nobody = "postgres://user:S3CRET@127.0.0.1:1/voicegate".to_owned();
+    for (url, expected) in [(gone, "make it: createdb --owner="), (nobody, "see that the server runs there")]
+    {
+        let error = PostgresStore::open(&url, Time::Caller).await.expect_err("no such database").to_string();
+        assert!(error.starts_with("storage.database: ") && error.contains(expected), "{error}");
+        assert!(!error.contains("S3CRET"), "{error}");
+    }
+}
