@@ -3,12 +3,17 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, ensure};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use url::Url;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
-use super::{keys, sandbox::connections, send, serve};
-use crate::{clock::SystemClock, config::Layers, gateway::Gateway};
+use super::{callbacks, keys, sandbox::connections, send, serve};
+use crate::{
+    clock::{Clock, SystemClock},
+    config::{self, Layers},
+    gateway::{Gateway, Live},
+};
 
 /// Speech synthesised for this project.
 const SAMPLE: &[u8] = include_bytes!("../demo/sample.mp3");
@@ -42,12 +47,9 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let (sandbox_listener, sandbox_url) = bind(args.sandbox).await?;
     let options = SandboxOptions::default();
     let key = keys::generate();
-    let layers = Layers {
-        only_defaults: true,
-        inline: Some(configuration(folder.path(), &gateway_url, &sandbox_url, &key, &options)?),
-        ..Layers::default()
-    };
+    let configuration = configuration(folder.path(), &gateway_url, &sandbox_url, &key, &options)?;
     let sandbox = tokio::spawn(Sandbox::new(options).serve(sandbox_listener));
+    let layers = with_receipts(configuration).await?;
     let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
     let running = serve::start(&gateway, listener, serve::Role::All);
 
@@ -77,6 +79,28 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     running.await;
     sandbox.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration with what makes receipts come: the providers are told where to call, as
+/// `voicegate callbacks register` does it, and their secrets believed.
+async fn with_receipts(configuration: String) -> anyhow::Result<Layers> {
+    let layers = |inline: String| Layers { only_defaults: true, inline: Some(inline), ..Layers::default() };
+    let set = |text: &str, connection: &str, key: &str, value: &str| {
+        let head = format!("[tenants.demo.connections.{connection}]");
+        text.replace(&head, &format!("{head}\n{key} = \"{value}\""))
+    };
+    let mut configuration = set(&configuration, "whatsapp", "callback_token", &keys::generate());
+    let (config, tenants) = config::load(&layers(configuration.clone()), None)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let live = Live::new(config, tenants, &clock)?;
+    let tenant = live.tenants.get("demo").context("the demo has its tenant")?;
+    for connection in tenant.connections.values() {
+        let registration = callbacks::ask(&live, clock.now(), tenant, connection).await?;
+        if let Some((key, secret)) = registration.secret {
+            configuration = set(&configuration, &connection.name, key, secret.expose_secret());
+        }
+    }
+    Ok(layers(configuration))
 }
 
 /// The address asked for, or a free port where that is taken.

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod callbacks;
 mod check;
 mod demo;
 mod keys;
@@ -46,6 +47,13 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Receipts: what providers say about messages after they were sent.
+    Callbacks {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(subcommand)]
+        command: CallbacksCommand,
+    },
     /// Send an audio file through a running gateway.
     Send(send::SendArgs),
     /// Serve emulators of the providers, with an inbox page, for trying things out without any account.
@@ -54,6 +62,14 @@ enum Command {
     Openapi,
     /// Run gateway and sandbox together and send a sample voice note through both.
     Demo(demo::DemoArgs),
+}
+
+#[derive(Subcommand)]
+enum CallbacksCommand {
+    /// Have the provider of a connection call the gateway, and print the secret that it chose.
+    Register(callbacks::CallbacksArgs),
+    /// Show whether the provider is set up to call, and whether it ever did.
+    Status(callbacks::CallbacksArgs),
 }
 
 #[derive(Subcommand)]
@@ -99,6 +115,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check { config, online } => check::run(&config.layers(), online).await,
         Command::Keys { command: KeysCommand::New } => Ok(keys::new()),
         Command::Keys { command: KeysCommand::Webhook } => Ok(keys::webhook()),
+        Command::Callbacks { config, command } => match command {
+            CallbacksCommand::Register(args) => callbacks::register(&config.layers(), &args).await,
+            CallbacksCommand::Status(args) => callbacks::status(&config.layers(), &args).await,
+        },
         Command::Send(args) => send::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Openapi => {

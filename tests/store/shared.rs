@@ -150,11 +150,13 @@ async fn under_load_nothing_is_claimed_twice_and_lanes_and_bounds_hold() {
     }
     let ended = tokio::time::timeout(PATIENCE, tasks.join_all()).await.expect("in time");
     let expected: BTreeMap<_, _> = ended.into_iter().flatten().collect();
-    let under_way = under_way.lock().expect("sound");
-    assert_eq!(under_way.done, expected, "each once, in the order of its lane");
-    assert_eq!(under_way.most.len(), 3);
-    for (connection, most) in &under_way.most {
-        assert!(*most <= ROOM, "{most} at once over {connection}");
+    {
+        let under_way = under_way.lock().expect("sound");
+        assert_eq!(under_way.done, expected, "each once, in the order of its lane");
+        assert_eq!(under_way.most.len(), 3);
+        for (connection, most) in &under_way.most {
+            assert!(*most <= ROOM, "{most} at once over {connection}");
+        }
     }
     assert_eq!(stores[0].queue_depth().await.expect("a number"), 0);
 }

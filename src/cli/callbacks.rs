@@ -1,0 +1,148 @@
+//! `voicegate callbacks`: having a provider say what becomes of messages, and seeing whether it does.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+use sqlx::{ConnectOptions, Connection as _, sqlite::SqliteConnectOptions};
+use url::Url;
+use voicegate_providers::{Context, Registration};
+
+use crate::{
+    clock::{Clock, SystemClock, rfc3339_millis},
+    config::{self, Connection, Database, Layers, Tenant},
+    gateway::Live,
+    store::{connection_key, postgres::open::options},
+};
+
+#[derive(clap::Args)]
+pub struct CallbacksArgs {
+    /// A connection, or TENANT/CONNECTION where several tenants have one of that name.
+    connection: String,
+}
+
+/// Has the provider call the gateway, and prints the secret that it chose.
+pub async fn register(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<ExitCode> {
+    let (live, now) = live(layers)?;
+    let (tenant, connection) = find(&live, &args.connection)?;
+    let registration = ask(&live, now, tenant, connection).await?;
+    println!("{}", registration.summary);
+    if let Some((key, secret)) = registration.secret {
+        println!(
+            "\nThe provider shows its secret this once. In [tenants.{}.connections.{}]:\n",
+            tenant.name, connection.name
+        );
+        println!("{key} = \"{}\"\n", secret.expose_secret());
+        println!("Then reload the configuration (SIGHUP): without it no receipt is believed.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the provider says about its set-up, and when it last called.
+pub async fn status(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<ExitCode> {
+    let (live, now) = live(layers)?;
+    let (tenant, connection) = find(&live, &args.connection)?;
+    let mut sound = true;
+    if !connection.provider.capabilities().receipts {
+        println!(
+            "configuration: no secret for callbacks, so none is believed; `voicegate callbacks register` sets them up"
+        );
+        sound = false;
+    }
+    match connection
+        .provider
+        .callback_status(&context(&live, now, connection), &url(&live, tenant, connection)?)
+        .await
+    {
+        Ok(line) => println!("provider: {line}"),
+        Err(error) => {
+            println!("provider: {error}");
+            sound = false;
+        }
+    }
+    match last_callback(&live.config.storage.database, &connection_key(&tenant.name, &connection.name)).await
+    {
+        Ok(Some(at)) => println!("arrived: the last genuine one at {}", rfc3339_millis::text(at)),
+        Ok(None) => println!("arrived: none yet"),
+        Err(error) => println!("arrived: not known, since the database cannot be read ({error:#})"),
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Has the provider of a connection call this gateway.
+///
+/// # Errors
+/// What the provider says, with what to do about it.
+pub async fn ask(
+    live: &Live,
+    now: Timestamp,
+    tenant: &Tenant,
+    connection: &Connection,
+) -> anyhow::Result<Registration> {
+    let url = url(live, tenant, connection)?;
+    let registered = connection.provider.register_callbacks(&context(live, now, connection), &url).await;
+    registered.map_err(|error| anyhow::anyhow!("{}: {error}", connection.name))
+}
+
+fn live(layers: &Layers) -> anyhow::Result<(Live, Timestamp)> {
+    let (config, tenants) = config::load(layers, None)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Ok((Live::new(config, tenants, &clock)?, clock.now()))
+}
+
+fn find<'a>(live: &'a Live, name: &str) -> anyhow::Result<(&'a Tenant, &'a Connection)> {
+    let (tenant, name) = name.split_once('/').map_or((None, name), |(tenant, name)| (Some(tenant), name));
+    let tenants =
+        live.tenants.iter().filter(|candidate| tenant.is_none_or(|tenant| candidate.name == tenant));
+    let mut found = tenants.filter_map(|tenant| Some((tenant.as_ref(), tenant.connections.get(name)?)));
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => bail!("several tenants have a connection \"{name}\"; write TENANT/{name}"),
+        (None, _) => bail!("there is no connection \"{name}\" in the configuration"),
+    }
+}
+
+fn context(live: &Live, now: Timestamp, connection: &Connection) -> Context {
+    Context {
+        http: live.http.clone(),
+        guarded: live.fetcher.client().clone(),
+        now,
+        timeout: connection.timeout,
+    }
+}
+
+/// Where the provider of a connection calls.
+fn url(live: &Live, tenant: &Tenant, connection: &Connection) -> anyhow::Result<Url> {
+    let mut url = live.config.server.public_url.clone();
+    url.path_segments_mut()
+        .map_err(|()| anyhow::anyhow!("server.public_url cannot have a path"))?
+        .pop_if_empty()
+        .extend(["callbacks", &tenant.name, &connection.name]);
+    Ok(url)
+}
+
+/// When a genuine callback last came, by the book of the gateway that took it in. The gateway may be running.
+async fn last_callback(database: &Database, connection: &str) -> anyhow::Result<Option<Timestamp>> {
+    const LAST: &str = "SELECT callback_at FROM connections WHERE connection = $1";
+    let at: Option<Option<i64>> = match database {
+        Database::Sqlite(path) => {
+            if !Path::new(path).exists() {
+                return Ok(None);
+            }
+            let options = SqliteConnectOptions::new().filename(path).read_only(true);
+            let mut database = options.connect().await.context("opening it")?;
+            let found = sqlx::query_scalar(LAST).bind(connection).fetch_optional(&mut database).await?;
+            database.close().await?;
+            found
+        }
+        Database::Postgres(url) => {
+            let options = options(url).map_err(anyhow::Error::msg)?;
+            let mut database = options.connect().await.context("opening it")?;
+            let found = sqlx::query_scalar(LAST).bind(connection).fetch_optional(&mut database).await?;
+            database.close().await?;
+            found
+        }
+    };
+    Ok(at.flatten().and_then(|at| Timestamp::from_millisecond(at).ok()))
+}
