@@ -363,6 +363,7 @@ async fn download(
     url: &str,
     headers: &BTreeMap<String, String>,
 ) -> Result<(), Abandoned> {
+    gateway.media.has_room().map_err(failed)?;
     let mut file = gateway.media.incoming_file().map_err(failed)?;
     let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
     live.fetcher.fetch(&request, &mut file).await.map_err(failed)?;

@@ -118,7 +118,7 @@ impl<'a> Spool<'a> {
     /// # Errors
     /// `StorageFull` where too little room is left on the disk: what is held in memory goes there in the end.
     pub fn new(media: &'a MediaStore, most: u64) -> io::Result<Self> {
-        media.check_room()?;
+        media.has_room()?;
         let (bytes, room) = (Vec::new(), Room::default());
         Ok(Self { media, hash: Sha256::new(), left: most, bytes, room, file: None })
     }

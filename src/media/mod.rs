@@ -117,15 +117,17 @@ impl MediaStore {
     /// An empty file for bytes that are arriving. It is gone when dropped, unless kept.
     ///
     /// # Errors
-    /// Where the disk does not play along; `StorageFull` also where too little room is left.
+    /// Where the disk does not play along.
     pub fn incoming_file(&self) -> io::Result<NamedTempFile> {
-        self.check_room()?;
         NamedTempFile::new_in(self.incoming())
     }
 
+    /// Whether bytes may be taken in that nobody was promised anything about. What was accepted is not asked: the room
+    /// that is left is for that.
+    ///
     /// # Errors
-    /// `StorageFull` where too little room is left on a disk to take in anything new.
-    fn check_room(&self) -> io::Result<()> {
+    /// `StorageFull` where too little room is left.
+    pub fn has_room(&self) -> io::Result<()> {
         if let Some(Err(why)) = self.disks.as_ref().map(|disks| disks.check()) {
             tracing::warn!("no audio is taken in: {why}");
             return Err(io::ErrorKind::StorageFull.into());

@@ -76,8 +76,17 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
         let (status, problem) = read(request.send().await.expect("an answer")).await;
         assert_eq!((status, &problem["code"]), (StatusCode::INSUFFICIENT_STORAGE, &json!("storage_full")));
     }
+    let by_url = json!({ "to": PHONE, "audio": { "url": format!("{}/docs", world.url) } });
+    let (status, note) = read(world.post_json(&by_url).send().await.expect("an answer")).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "only a row so far: {note}");
+    let id = note["id"].as_str().expect("an id");
+    let note = world.until(id, |note| !note["attempts"][0].is_null()).await;
+    assert_eq!(
+        (&note["status"], &note["attempts"][0]["error"]["code"]),
+        (&json!("queued"), &json!("storage_full"))
+    );
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
-    assert_eq!(world.gateway.store.queue_depth().await.expect("a number"), 0);
+    assert_eq!(world.gateway.store.queue_depth().await.expect("a number"), 1);
     world.gateway.test_audio().await;
     let (status, ready) = read(world.get("/readyz").send().await.expect("an answer")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);

@@ -66,6 +66,7 @@ impl Incoming {
         while let Some(piece) = self.next().await? {
             start.extend_from_slice(&piece);
             if start.len() > MAX_FIELDS {
+                media.has_room()?;
                 let file = media.incoming_file()?;
                 let mut out = tokio::fs::File::from_std(file.reopen()?);
                 out.write_all(&start).await?;
