@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::{
     Setting,
     gateway::{Gateway, sample},
@@ -15,12 +17,13 @@ const DELAY_US: u32 = 2000;
 /// Connections, caches and the first pages of the database.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Notes that are due later cost nothing but their acceptance.
-const LATER: &str = "&send_at=2099-01-01T00:00:00Z";
+const LATER: SignedDuration = SignedDuration::from_hours(24);
 
 pub async fn measure(setting: &Setting, report: &mut Report) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let shim = Shim::build(folder.path())?;
     let audio = sample();
+    let later = format!("&send_at={}&expires_in=1h", Timestamp::now() + LATER);
     let title = format!("accept: {} bytes of MP3, {} requests in flight", audio.len(), setting.concurrency);
     report.part(&title);
     if shim.is_none() {
@@ -34,7 +37,7 @@ pub async fn measure(setting: &Setting, report: &mut Report) -> anyhow::Result<(
             environment.extend(batch.map(|most| ("VOICEGATE_BENCH_BATCH".to_owned(), most.to_owned())));
             let gateway = Gateway::start(&setting.binary, &environment).await?;
             let send =
-                |span| load::send(&gateway.address, LATER, &audio, setting.concurrency, usize::MAX, span);
+                |span| load::send(&gateway.address, &later, &audio, setting.concurrency, usize::MAX, span);
             send(WARM_UP).await?;
             let before = shim.as_ref().map(Shim::flushes).transpose()?;
             let mut load = send(setting.span).await?;

@@ -6,7 +6,7 @@
 use voicegate_providers::Container;
 
 use super::mp4;
-use super::mpeg::{FrameHeader, id3_length, information};
+use super::mpeg::{FrameHeader, Information, id3_length, information};
 use super::source::{PcmEncoding, PcmFormat, SourceDetail};
 
 /// Below this, decoders and rounding decide whether there is any sound at all.
@@ -54,8 +54,13 @@ pub(super) fn known(bytes: &[u8], container: Container, detail: &SourceDetail) -
     }
 }
 
-/// One ID3v2 tag at most, frames of one kind to the last byte, and an ID3v1 tag at most.
+/// One ID3v2 tag at most, frames of one kind to the last byte, and an ID3v1 tag at most. The last frame may be cut off:
+/// bots cut streams anywhere, and decoders make a whole frame of what is there.
 fn mp3(bytes: &[u8]) -> Option<Known> {
+    /// Header and side information.
+    const LEAST_OF_FRAME: usize = 40;
+    /// What a decoder adds at the start by itself.
+    const DECODER_DELAY: u64 = 529;
     let mut rest = bytes.get(id3_length(bytes)..)?;
     let length = rest.len() as u64;
     if let Some(before) = rest.len().checked_sub(128).filter(|&at| rest[at..].starts_with(b"TAG")) {
@@ -66,17 +71,18 @@ fn mp3(bytes: &[u8]) -> Option<Known> {
     let information = information(frame)?;
     if information.is_some() {
         rest = after;
-    } else if first.main_data_begin(frame)? > 0 {
-        // Cut out of the middle: its first frames refer to others that are not there.
-        return None;
     }
-    let mut frames = 0;
+    let (mut frames, mut is_whole) = (0, true);
     while !rest.is_empty() {
         let next = FrameHeader::parse(rest)?;
         if !first.continues(&next) || next.channels != first.channels {
             return None;
         }
-        rest = rest.get(next.length..)?;
+        is_whole = next.length <= rest.len();
+        if !is_whole && rest.len() < LEAST_OF_FRAME {
+            return None;
+        }
+        rest = rest.get(next.length..).unwrap_or_default();
         frames += 1;
     }
     let samples = frames * u64::from(first.samples);
@@ -84,10 +90,15 @@ fn mp3(bytes: &[u8]) -> Option<Known> {
         None => samples,
         // ffmpeg counts the trim of the end from the number that is stated here, and believes it only where the size
         // fits, too.
-        Some(stated)
-            if stated.frames == frames && stated.bytes.is_none_or(|bytes| is_near(bytes, length)) =>
+        Some(Information { frames: stated, bytes, start, end }) if stated == frames && is_whole => {
+            let believed = bytes.is_none_or(|bytes| is_near(bytes, length));
+            samples.checked_sub(start + end).filter(|_| believed)?
+        }
+        // Cut off before the end that was to be trimmed.
+        Some(Information { frames: stated, start, end, .. })
+            if stated.checked_sub(frames)? * u64::from(first.samples) >= end =>
         {
-            samples.checked_sub(stated.padding)?
+            samples.checked_sub(start + DECODER_DELAY)?
         }
         Some(_) => return None,
     };

@@ -81,14 +81,6 @@ impl FrameHeader {
 }
 
 impl FrameHeader {
-    /// How far back the sound of this frame begins, in the frames before it.
-    pub fn main_data_begin(&self, frame: &[u8]) -> Option<u16> {
-        // Behind the header, and behind the checksum where there is one.
-        let at = if frame.get(1)? & 1 == 0 { 6 } else { 4 };
-        let &[high, low] = frame.get(at..)?.first_chunk()?;
-        Some(if self.version == 3 { u16::from(high) << 1 | u16::from(low >> 7) } else { u16::from(high) })
-    }
-
     /// Where an information frame says that it is one.
     fn information_at(&self) -> usize {
         match (self.version == 3, self.channels) {
@@ -105,8 +97,10 @@ pub(super) struct Information {
     pub frames: u64,
     /// From this frame on to the end.
     pub bytes: Option<u64>,
-    /// Samples that players drop at both ends.
-    pub padding: u64,
+    /// Samples that players drop at the start, less what a decoder adds there by itself.
+    pub start: u64,
+    /// Samples that players drop at the end, and what the decoder adds.
+    pub end: u64,
 }
 
 /// The information frame that `frame` is; `Some(None)` for one of sound, `None` where it is not clear what players make
@@ -142,7 +136,7 @@ pub(super) fn information(frame: &[u8]) -> Option<Option<Information>> {
     let start = (u64::from(a) << 4) | u64::from(b >> 4);
     let end = (u64::from(b & 15) << 8) | u64::from(c);
     let frames = u64::from(frames.filter(|_| known && end >= DECODER_DELAY)?);
-    Some(Some(Information { frames, bytes, padding: start + end }))
+    Some(Some(Information { frames, bytes, start, end }))
 }
 
 /// Whether two ADTS frames follow each other from the start of `bytes`.
