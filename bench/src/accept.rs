@@ -40,13 +40,20 @@ pub async fn measure(setting: &Setting, report: &mut Report) -> anyhow::Result<(
                 |span| load::send(&gateway.address, &later, &audio, setting.concurrency, usize::MAX, span);
             send(WARM_UP).await?;
             let before = shim.as_ref().map(Shim::flushes).transpose()?;
+            let busy = gateway.processor_time();
             let mut load = send(setting.span).await?;
+            let busy = gateway.processor_time().zip(busy).map(|(after, before)| after - before);
             let after = shim.as_ref().map(Shim::flushes).transpose()?;
             let name =
                 format!("{arm}, flushes {}", if delay == 0 { "as they are" } else { "delayed to 2 ms" });
             report.figure("accept", &name, load.per_second(), "accepts/s");
             for (what, share) in [("p50", 0.5), ("p99", 0.99)] {
                 report.figure("accept", &format!("  {what}"), quantile(&mut load.latencies, share), "ms");
+            }
+            if let Some(busy) = busy {
+                // The figure that other load on the machine changes least.
+                let each = busy * 1e6 / load.latencies.len() as f64;
+                report.figure("accept", "  processor time of the gateway per accept", each, "us");
             }
             if let (Some(before), Some(after)) = (before, after) {
                 let flushes = (after - before) as f64 / load.latencies.len() as f64;

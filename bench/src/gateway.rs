@@ -85,6 +85,17 @@ impl Gateway {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Processor time of the process so far, in seconds; `None` where that cannot be read.
+    pub fn processor_time(&self) -> Option<f64> {
+        /// <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>: in ticks of 10 ms.
+        const TICKS: f64 = 100.0;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
+        // The name in brackets may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+        Some((ticks(11)? + ticks(12)?) / TICKS)
+    }
 }
 
 impl Drop for Gateway {
