@@ -10,20 +10,31 @@ use crate::{
     store::{Acceptance, KeyHolder, NewNote, StoreError, connection_key},
 };
 
-/// A whole note in one go: each statement of its own would be a trip to SQLite's thread and back, which takes longer
-/// than the statement. The savepoint keeps what fails from leaving a half. The last answer says whether the note goes
-/// before the head of its lane, which happens where that was put off until later.
-const INSERT: &str = "
-    SAVEPOINT accept;
-    INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
-    SELECT $2, $13, $14, $1, $15 WHERE $13 IS NOT NULL;
-    INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via) VALUES ($1, $2, $3, $4, $5, $6, $7);
-    INSERT INTO sources (note_id, bytes) SELECT $1, $8 WHERE $8 IS NOT NULL;
-    INSERT INTO deliveries (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at, head)
-    SELECT $1, $2, $9, $10, 'queued', $4, $11, $11, $12,
-           NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = $10 AND head = 1);
-    RELEASE accept;
-    SELECT 1 FROM deliveries WHERE lane = $10 AND head = 1 AND state = 'queued' AND order_at > $11";
+/// What makes [`INSERT`] write all rows of a note, for the connection that writes.
+///
+/// As statements of their own they would be six trips to SQLite's thread and back, each of which takes longer than the
+/// statement. The new delivery is the head of its lane if there is none yet, or if that one
+/// was put off until later.
+pub const SETUP: &str = "
+    CREATE TEMP VIEW accepted AS SELECT
+        0 AS id, 0 AS tenant, 0 AS status, 0 AS created_at, 0 AS doc, 0 AS recipient, 0 AS via, 0 AS source,
+        0 AS connection, 0 AS lane, 0 AS due_at, 0 AS expires_at, 0 AS key, 0 AS fingerprint, 0 AS key_expires_at;
+    CREATE TEMP TRIGGER accepting INSTEAD OF INSERT ON accepted BEGIN
+        INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
+        SELECT NEW.tenant, NEW.key, NEW.fingerprint, NEW.id, NEW.key_expires_at WHERE NEW.key IS NOT NULL;
+        INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
+        VALUES (NEW.id, NEW.tenant, NEW.status, NEW.created_at, NEW.doc, NEW.recipient, NEW.via);
+        INSERT INTO sources (note_id, bytes) SELECT NEW.id, NEW.source WHERE NEW.source IS NOT NULL;
+        UPDATE deliveries SET head = 0
+        WHERE lane = NEW.lane AND head = 1 AND state = 'queued' AND order_at > NEW.due_at;
+        INSERT INTO deliveries
+            (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at, head)
+        VALUES (NEW.id, NEW.tenant, NEW.connection, NEW.lane, 'queued', NEW.created_at, NEW.due_at, NEW.due_at,
+            NEW.expires_at, NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = NEW.lane AND head = 1));
+    END";
+
+const INSERT: &str =
+    "INSERT INTO accepted VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 /// How much waits. Within a batch it is counted along, which can only be too much.
 #[derive(Default)]
@@ -64,60 +75,42 @@ impl Depths {
     }
 }
 
-/// See [`crate::store::Store::accept`]. The outer error concerns everything in the transaction.
-pub async fn accept(
-    tx: &mut Tx<'_>,
-    new: &NewNote,
-    depths: &mut Depths,
-) -> Result<Result<Acceptance, StoreError>, StoreError> {
+/// See [`crate::store::Store::accept`]. What fails here is the database, so an error concerns everything in the
+/// transaction.
+pub async fn accept(tx: &mut Tx<'_>, new: &NewNote, depths: &mut Depths) -> Result<Acceptance, StoreError> {
     let note = &new.note;
-    let doc = match serde_json::to_string(note) {
-        Ok(doc) => doc,
-        Err(error) => return Ok(Err(error.into())),
-    };
     if let Some(claim) = &new.idempotency
         && let Some(holder) = key_holder(tx, &note.tenant, &claim.key, note.created_at).await?
     {
-        return Ok(Ok(Acceptance::KeyTaken(holder)));
+        return Ok(Acceptance::KeyTaken(holder));
     }
     if !depths.have_room(tx, new).await? {
-        return Ok(Ok(Acceptance::QueueFull));
+        return Ok(Acceptance::QueueFull);
     }
     let key = new.idempotency.as_ref();
-    let lane = note.lane();
-    let inserted = sqlx::query(INSERT)
+    sqlx::query(INSERT)
         .bind(note.id.to_string())
         .bind(&note.tenant)
         .bind(note.status.as_str())
         .bind(note.created_at.as_millisecond())
-        .bind(doc)
+        .bind(serde_json::to_string(note)?)
         .bind(&note.to)
         .bind(&note.current().connection)
         .bind(new.source.as_deref())
         .bind(connection_key(&note.tenant, &note.current().connection))
-        .bind(&lane)
+        .bind(note.lane())
         .bind(note.due_at().as_millisecond())
         .bind(note.expires_at.as_millisecond())
         .bind(key.map(|claim| &claim.key))
         .bind(key.map(|claim| &claim.fingerprint))
         .bind(key.map(|claim| claim.expires_at.as_millisecond()))
-        .fetch_all(&mut **tx)
-        .await;
-    let goes_first = match inserted {
-        Ok(rows) => !rows.is_empty(),
-        Err(error) => {
-            sqlx::query("ROLLBACK TO accept; RELEASE accept").execute(&mut **tx).await?;
-            return Ok(Err(error.into()));
-        }
-    };
+        .execute(&mut **tx)
+        .await?;
     depths.add(&note.tenant);
-    if goes_first {
-        elect(tx, &lane).await?;
-    }
     if let Some(held) = new.releases {
         release(tx, held).await?;
     }
-    Ok(Ok(Acceptance::Created))
+    Ok(Acceptance::Created)
 }
 
 /// Lets go of the lane of a note whose outcome is unknown, before its time.

@@ -130,12 +130,11 @@ async fn apply(
     depths: &mut Depths,
 ) -> Result<Result<Done, StoreError>, StoreError> {
     if let Op::Accept(new) = op {
-        // It has a savepoint of its own.
-        return Ok(accept(tx, new, depths).await?.map(Done::Accepted));
+        return Ok(Ok(Done::Accepted(accept(tx, new, depths).await?)));
     }
     let mut step = tx.begin().await?;
     let result = match op {
-        Op::Accept(new) => accept(&mut step, new, depths).await?.map(Done::Accepted),
+        Op::Accept(new) => accept(&mut step, new, depths).await.map(Done::Accepted),
         Op::Write(claim, change) => write::write(&mut step, claim, change).await.map(|()| Done::Written),
         Op::Finish(claim, end) => receipts::finish(&mut step, claim, end).await.map(|()| Done::Written),
         Op::Receive(received) => receipts::receive(&mut step, received).await.map(Done::Received),

@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    ConnectOptions, Connection, Executor, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -85,11 +85,27 @@ impl SqliteStore {
             .foreign_keys(true);
         let open =
             |error: sqlx::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
-        let writer =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(open)?;
-        sqlx::migrate!("src/store/migrations/sqlite").run(&writer).await.map_err(|error| {
+        let mut first = options.connect().await.map_err(open)?;
+        sqlx::migrate!("src/store/migrations/sqlite").run(&mut first).await.map_err(|error| {
             StoreError::Open(format!("storage.database cannot be brought up to date: {error}"))
         })?;
+        first.close().await.map_err(open)?;
+        let writes = options
+            .clone()
+            // What a failing statement takes back is noted down page by page; by default in a file.
+            .pragma("temp_store", "MEMORY")
+            // In KiB. A batch has to fit, or it is written twice.
+            .pragma("cache_size", "-16384")
+            // In pages: fewer, larger checkpoints, and less that is flushed for them.
+            .pragma("wal_autocheckpoint", "4000");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .after_connect(|connection, _| {
+                Box::pin(async move { connection.execute(accept::SETUP).await.map(drop) })
+            })
+            .connect_with(writes)
+            .await
+            .map_err(open)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.read_only(true).create_if_missing(false))
