@@ -1,12 +1,13 @@
 //! What is read back and forgotten, beside the queue. Clauses of the same contract.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
     audio::{Probed, SourceDetail},
     id::UploadId,
     note::{NoteId, Status},
-    store::{Change, Health, Learned, QueueGroup, Step, Wanted},
+    store::{Change, Health, Learned, NewNote, QueueGroup, Step, Wanted},
     upload::Upload,
 };
 use voicegate_providers::{AudioFacts, Codec, Container};
@@ -47,6 +48,42 @@ pub async fn a_list_is_one_tenants_newest_first_and_filtered(store: Any) {
     assert_eq!(list(Wanted { status: Some(Status::Accepted), ..wanted("t") }).await, [first]);
     assert_eq!(list(Wanted { via: Some("next"), ..wanted("t") }).await, [first]);
     assert_eq!(list(Wanted { via: Some("c"), to: Some("r"), ..wanted("t") }).await, []);
+}
+
+pub async fn a_source_is_kept_beside_its_note_and_goes_with_its_audio(store: Any) {
+    let audio = Bytes::from(vec![7; 30_000]);
+    let mut notes = Vec::new();
+    for recipient in ["erased", "old", "kept"] {
+        let new = NewNote { source: Some(audio.clone()), ..new_note("t", "c", recipient, start()) };
+        store.accept(&new).await.expect("accepted");
+        notes.push(new.note.id);
+    }
+    let without = accept(&store, "d", "r").await;
+    assert_eq!(store.source(without).await.expect("read"), None);
+    for leased in claim(&store, start()).await {
+        write(&store, &leased, Step::Done).await.expect("written");
+    }
+    let [erased, old, kept] = notes[..] else { unreachable!("three were made") };
+    assert_eq!(store.source(erased).await.expect("read"), Some(audio.clone()));
+    let note = store.note(erased, None).await.expect("read").expect("a note");
+    assert!(store.erase(&note.erased(), &[]).await.expect("asked"));
+    assert_eq!(store.source(erased).await.expect("read"), None);
+    store.audio_removed(old).await.expect("removed");
+    assert_eq!(store.source(old).await.expect("read"), None);
+    assert_eq!(store.source(kept).await.expect("read"), Some(audio));
+}
+
+pub async fn a_note_that_is_due_sooner_goes_first(store: Any) {
+    let mut later = new_note("t", "c", "r", start());
+    later.note.send_at = Some(after(100));
+    store.accept(&later).await.expect("accepted");
+    let sooner = accept(&store, "c", "r").await;
+    let last = accept(&store, "c", "r").await;
+    for (now, id) in [(start(), sooner), (start(), last), (after(100), later.note.id)] {
+        let claims = claim(&store, now).await;
+        assert_eq!(claims.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [id]);
+        write(&store, &claims[0], Step::Done).await.expect("written");
+    }
 }
 
 pub async fn only_a_finished_note_is_erased(store: Any) {

@@ -11,7 +11,7 @@ mod shared;
 use std::sync::Arc;
 
 use postgres_server::Database;
-use voicegate::store::{PostgresStore, SqliteStore, Store, Time};
+use voicegate::store::{NewNote, PostgresStore, SqliteStore, Step, Store, Time};
 
 /// A store that nobody has used, and what keeps it alive.
 async fn sqlite() -> (Arc<dyn Store>, tempfile::TempDir) {
@@ -98,10 +98,39 @@ contract! {
         a_look_up_is_due_once_and_ends_when_the_note_is_known;
     lists:
         a_list_is_one_tenants_newest_first_and_filtered,
+        a_source_is_kept_beside_its_note_and_goes_with_its_audio,
+        a_note_that_is_due_sooner_goes_first,
         only_a_finished_note_is_erased,
         what_attempts_say_of_a_connection_is_kept,
         what_is_not_done_is_counted_by_connection_and_state,
         an_upload_is_its_tenants_until_it_is_removed;
+}
+
+/// Free pages of a database are copied with it, so nothing that was erased may be in them.
+#[tokio::test]
+async fn an_erased_source_is_nowhere_in_the_database() {
+    let mark = b"a voice that asked to be forgotten";
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("voicegate.db");
+    let holds = || std::fs::read(&path).expect("the file").windows(mark.len()).any(|found| found == mark);
+    {
+        let store = SqliteStore::open(&path).await.expect("a store");
+        let audio = mark.repeat(1000).into();
+        let new = NewNote { source: Some(audio), ..queue::new_note("t", "c", "r", queue::start()) };
+        store.accept(&new).await.expect("accepted");
+        let store: Arc<dyn Store> = Arc::new(store);
+        let claims = queue::claim(&store, queue::start()).await;
+        queue::write(&store, &claims[0], Step::Done).await.expect("written");
+        let raw = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.expect("a pool");
+        let moved =
+            async || sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&raw).await.expect("moved");
+        moved().await;
+        assert!(holds());
+        assert!(store.erase(&new.note.erased(), &[]).await.expect("asked"));
+        moved().await;
+        raw.close().await;
+    }
+    assert!(!holds());
 }
 
 #[tokio::test]
