@@ -23,6 +23,7 @@ pub async fn measure(setting: &Setting, report: &mut Report) -> anyhow::Result<(
     let folder = tempfile::tempdir()?;
     let shim = Shim::build(folder.path())?;
     let audio = sample();
+    #[expect(clippy::disallowed_methods, reason = "the gateway that is measured lives in real time")]
     let later = format!("&send_at={}&expires_in=1h", Timestamp::now() + LATER);
     let title = format!("accept: {} bytes of MP3, {} requests in flight", audio.len(), setting.concurrency);
     report.part(&title);
