@@ -4,7 +4,7 @@
 #   scripts/with-postgres.sh cargo nextest run
 #
 # The cluster is in a temporary folder, listens on a socket in it and on nothing else, and is stopped and removed when
-# the command has ended, however that was. It forgets everything in a power cut; that makes tests fast. A URL that is
+# the command has ended, however that was. VOICEGATE_TEST_PG_CTL commands it. It forgets everything in a power cut; that makes tests fast. A URL that is
 # set already is used as it is: its user makes databases and drops them again.
 set -eu
 
@@ -67,6 +67,8 @@ trap 'exit 143' TERM
 rm -f "$folder.log"
 
 export VOICEGATE_TEST_POSTGRES="postgres://voicegate@localhost/postgres?host=$folder"
+# For tests that stop and start a server of their own.
+export VOICEGATE_TEST_PG_CTL="$run $bin/pg_ctl -D $folder/data -l $folder/data/log"
 # Not exec: this shell has to clean up.
 status=0
 "$@" || status=$?

@@ -374,6 +374,7 @@ impl Gateway {
     /// # Errors
     /// Where database or disk does not answer.
     pub async fn remove_orphans(&self) -> anyhow::Result<()> {
+        self.media.remove_leftovers()?;
         let old = before(self.clock.now(), Duration::from_secs(3600));
         for id in self.media.list().await? {
             if id.made_at().is_some_and(|made| made < old) && self.store.note(id, None).await?.is_none() {

@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ use crate::{
 pub use fetch::{FetchError, FetchRequest, Fetcher};
 pub use held::{AudioFile, Held, Received, Spool, TooMuch};
 pub use link::{LinkError, Links};
+
+/// A file on its way in that was not written to for so long belongs to nobody: no body and no download pauses that long.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
 /// Headers of a download that belong to the transfer itself; a caller cannot set them.
 pub const TRANSFER_HEADERS: [&str; 4] = ["host", "content-length", "transfer-encoding", "connection"];
@@ -68,7 +72,7 @@ pub enum Which {
     Sent,
 }
 
-/// A folder that only this gateway reads and writes. File names are made here, never taken from a request.
+/// A folder that only gateways on one database read and write. File names are made here, never taken from a request.
 #[derive(Clone, Debug)]
 pub struct MediaStore {
     root: PathBuf,
@@ -89,10 +93,25 @@ impl MediaStore {
             std::fs::create_dir_all(&folder)?;
             std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
         }
-        for leftover in std::fs::read_dir(store.incoming())? {
-            std::fs::remove_file(leftover?.path())?;
-        }
+        store.remove_leftovers()?;
         Ok(store)
+    }
+
+    /// Removes files that nobody writes to any more: their process died. Others may share the folder, and theirs are
+    /// younger.
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub fn remove_leftovers(&self) -> io::Result<()> {
+        for file in std::fs::read_dir(self.incoming())? {
+            let file = file?;
+            // One that is gone has got to its place just now.
+            let written = file.metadata().and_then(|facts| facts.modified());
+            if written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
+                std::fs::remove_file(file.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes in nothing new while a disk is as good as full.

@@ -191,6 +191,21 @@ impl World {
     }
 }
 
+/// Another gateway on the database and the media folder of `world`, and its URL.
+pub async fn beside(world: &World, has_worker: bool) -> (Arc<Gateway>, String) {
+    let (listener, url) = listen().await;
+    let text = std::fs::read_to_string(world.folder.path().join("config.toml")).expect("the configuration");
+    let file = world.folder.path().join("beside.toml");
+    std::fs::write(&file, text.replace(&world.url, &url)).expect("written");
+    let gateway = Gateway::open(Layers::of_file(Some(file)), world.clock.clone()).await.expect("a gateway");
+    // They end with the test.
+    tokio::spawn(serve(gateway.clone(), listener, router(gateway.clone())));
+    if has_worker {
+        tokio::spawn(Worker::new(gateway.clone()).run());
+    }
+    (gateway, url)
+}
+
 /// How many attempts a note shows.
 pub fn attempts(note: &Value) -> usize {
     note["attempts"].as_array().map_or(0, Vec::len)

@@ -17,8 +17,11 @@ mod manage;
 mod metrics;
 mod observe;
 mod openapi;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod receipts;
 mod requests;
+mod shared;
 mod tenants;
 mod truth;
 mod uploads;

@@ -23,6 +23,7 @@ pub struct Process {
     pub url: String,
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
+    role: &'static str,
     child: Option<Child>,
 }
 
@@ -33,19 +34,41 @@ impl Process {
 
     /// Starts with the usual configuration as changed by `edit`.
     pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
+        Self::in_role("all", edit).await
+    }
+
+    /// The same, doing only its part.
+    pub async fn in_role(role: &'static str, edit: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let sandbox = Sandbox::new(SandboxOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let sandbox_url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(sandbox.clone().serve(listener));
-        // Free now; nobody else on this machine takes a port that was just given out.
-        let port =
-            TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
-        let url = format!("http://127.0.0.1:{port}");
+        let port = free_port().await;
         let configuration = edit(configuration(folder.path(), port, &sandbox_url));
+        Self::of(role, sandbox, folder, port, &configuration).await
+    }
+
+    /// Another one with this one's database, folder of audio and sandbox.
+    pub async fn beside(&self, role: &'static str) -> Self {
+        let text =
+            std::fs::read_to_string(self.folder.path().join("config.toml")).expect("the configuration");
+        let (port, own) = (free_port().await, self.url.rsplit(':').next().expect("a port"));
+        let configuration = text.replace(&format!(":{own}\""), &format!(":{port}\""));
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::of(role, self.sandbox.clone(), folder, port, &configuration).await
+    }
+
+    async fn of(
+        role: &'static str,
+        sandbox: Sandbox,
+        folder: tempfile::TempDir,
+        port: u16,
+        configuration: &str,
+    ) -> Self {
         std::fs::write(folder.path().join("config.toml"), configuration).expect("written");
-        let http = reqwest::Client::new();
-        let mut process = Self { sandbox, url, folder, http, child: None };
+        let (url, http) = (format!("http://127.0.0.1:{port}"), reqwest::Client::new());
+        let mut process = Self { sandbox, url, folder, http, role, child: None };
         process.launch().await;
         process
     }
@@ -53,7 +76,7 @@ impl Process {
     /// Starts the executable and waits until it is ready.
     pub async fn launch(&mut self) {
         let child = Command::new(env!("CARGO_BIN_EXE_voicegate"))
-            .arg("serve")
+            .args(["serve", "--role", self.role])
             .arg("--config")
             .arg(self.folder.path().join("config.toml"))
             .current_dir(self.folder.path())
@@ -180,6 +203,12 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
+}
+
+/// Free now; nobody else on this machine takes a port that was just given out.
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    listener.local_addr().expect("an address").port()
 }
 
 pub fn sample() -> Vec<u8> {

@@ -5,5 +5,8 @@ mod check;
 mod gateway;
 mod kill;
 mod memory;
+#[path = "../support/postgres.rs"]
+mod postgres_server;
 mod serve;
+mod shared;
 mod stop;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use voicegate::{
     config::Rate,
@@ -30,6 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn open(database: &Database, time: Time) -> Any {
     Arc::new(PostgresStore::open(&database.url(), time).await.expect("a store"))
+}
+
+/// A connection beside those of the stores.
+async fn raw(database: &Database) -> PgConnection {
+    PgConnection::connect(&database.url()).await.expect("a connection")
 }
 
 async fn handles<const N: usize>(database: &Database) -> [Any; N] {
@@ -150,15 +155,13 @@ async fn under_load_nothing_is_claimed_twice_and_lanes_and_bounds_hold() {
     }
     let ended = tokio::time::timeout(PATIENCE, tasks.join_all()).await.expect("in time");
     let expected: BTreeMap<_, _> = ended.into_iter().flatten().collect();
-    {
-        let under_way = under_way.lock().expect("sound");
-        assert_eq!(under_way.done, expected, "each once, in the order of its lane");
-        assert_eq!(under_way.most.len(), 3);
-        for (connection, most) in &under_way.most {
-            assert!(*most <= ROOM, "{most} at once over {connection}");
-        }
-    }
     assert_eq!(stores[0].queue_depth().await.expect("a number"), 0);
+    let under_way = under_way.lock().expect("sound");
+    assert_eq!(under_way.done, expected, "each once, in the order of its lane");
+    assert_eq!(under_way.most.len(), 3);
+    for (connection, most) in &under_way.most {
+        assert!(*most <= ROOM, "{most} at once over {connection}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -248,7 +251,7 @@ async fn others_hear_of_changes_and_go_on_hearing_when_the_database_was_away() {
     };
     until_heard().await;
 
-    let mut operator = database.connect().await;
+    let mut operator = raw(&database).await;
     sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -297,6 +300,42 @@ async fn a_reader_of_events_misses_none_however_many_write() {
     let seen = tokio::time::timeout(PATIENCE, reading).await.expect("every event is seen");
     assert_eq!(seen.iter().collect::<HashSet<_>>().len(), WRITERS * NOTES, "each once");
     writers.join_all().await;
+}
+
+/// The moment in which one would be missed: a later event is committed while an earlier one has its place and is not.
+#[tokio::test]
+async fn a_reader_waits_for_whoever_is_between_his_place_and_his_commit() {
+    let Some(database) = Database::make().await else { return };
+    let [store, reader] = handles(&database).await;
+    let notes = ["first", "second"].map(|recipient| new_note("t", "c", recipient, start()));
+    for new in &notes {
+        store.accept(new).await.expect("accepted");
+    }
+    let mut raw = raw(&database).await;
+    let mut slow = raw.begin().await.expect("begun");
+    sqlx::query(
+        "INSERT INTO events (id, tenant, note_id, kind, at, doc)
+         SELECT 'ev_00000000-0000-7000-8000-000000000000', tenant, id, 'voice.canceled', 0, doc FROM notes WHERE id = $1",
+    )
+    .bind(notes[0].note.id.to_string())
+    .execute(&mut *slow)
+    .await
+    .expect("inserted");
+    sqlx::query("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *slow).await.expect("placed");
+    let mut cancelled = notes[1].note.clone();
+    cancelled.status = Status::Canceled;
+    assert!(store.cancel(&cancelled, false).await.expect("answered"));
+
+    let reading = tokio::spawn(async move {
+        let wanted = WantedEvents { tenant: "t", note: None, after: None, limit: 10 };
+        reader.events(&wanted).await.expect("events")
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!reading.is_finished(), "the first may still come");
+    slow.commit().await.expect("committed");
+    let events = tokio::time::timeout(PATIENCE, reading).await.expect("in time").expect("no panic");
+    let seen: Vec<_> = events.iter().map(|event| event.note.id).collect();
+    assert_eq!(seen, notes.map(|new| new.note.id));
 }
 
 /// Receipts come at any moment of an attempt, also in the instant in which its end is committed.
@@ -358,7 +397,7 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     for new in &notes {
         store.accept(new).await.expect("accepted");
     }
-    let mut raw = database.connect().await;
+    let mut raw = raw(&database).await;
     let broken = sqlx::query("UPDATE notes SET doc = '{}' WHERE id = $1").bind(notes[0].note.id.to_string());
     broken.execute(&mut raw).await.expect("broken");
     let claims = claim_within(&store, start(), 10, WIDE).await;

@@ -33,11 +33,6 @@ impl Database {
         url.to_string()
     }
 
-    /// A connection beside those of the gateway.
-    pub async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url()).await.expect("a connection")
-    }
-
     async fn on_server(&self, command: &str) {
         let with = if command.starts_with("DROP") { "WITH (FORCE)" } else { "" };
         let mut server = PgConnection::connect(self.server.as_str()).await.expect("the server");

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Pool, Tx, events, lanes};
+use super::{Pool, Tx, events, lanes, retry::again};
 use crate::{
     breaker,
     store::{
@@ -27,14 +27,36 @@ pub struct Claimed {
 
 /// See [`crate::store::Store::claim`].
 pub async fn claim(pool: &Pool, request: &ClaimRequest<'_>) -> Result<Claimed, StoreError> {
-    let_go(pool, request).await?;
-    let mut tx = pool.begin().await?;
-    let claimed = take(&mut tx, request).await?;
-    tx.commit().await?;
+    again!(let_go(pool, request))?;
+    let (tx, claimed) = again!(async {
+        let mut tx = pool.begin().await?;
+        let claimed = take(&mut tx, request).await?;
+        Ok::<_, StoreError>((tx, claimed))
+    })?;
+    if let Err(error) = tx.commit().await {
+        // Leased or not, nobody would work on it until the leases end.
+        again!(give_back(pool, &claimed.claims))?;
+        return Err(error.into());
+    }
     for (leased, error) in &claimed.unreadable {
         set_aside(pool, leased, error).await?;
     }
     Ok(claimed)
+}
+
+/// Ends leases that were never told to anybody.
+async fn give_back(pool: &Pool, claims: &[Claim]) -> Result<(), StoreError> {
+    let (ids, fences): (Vec<i64>, Vec<i64>) =
+        claims.iter().map(|claim| (claim.delivery, claim.fence)).unzip();
+    sqlx::query(
+        "UPDATE deliveries d SET lease_until = 0 FROM unnest($1, $2) AS c (id, fence)
+         WHERE d.id = c.id AND d.fence = c.fence AND d.state IN ('leased', 'sending')",
+    )
+    .bind(ids)
+    .bind(fences)
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 async fn take(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Claimed, StoreError> {

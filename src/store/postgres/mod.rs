@@ -15,6 +15,7 @@ pub(crate) mod open;
 mod read;
 #[path = "../sql/receipts.rs"]
 mod receipts;
+mod retry;
 #[path = "../sql/sources.rs"]
 mod sources;
 #[path = "../sql/uploads.rs"]
@@ -22,10 +23,7 @@ mod uploads;
 #[path = "../sql/write.rs"]
 mod write;
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,7 +31,10 @@ use jiff::Timestamp;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::sync::broadcast;
 
-use self::notices::Notices;
+use self::{
+    notices::Notices,
+    retry::{again, change},
+};
 use super::{
     Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
     QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
@@ -53,11 +54,6 @@ type Pool = PgPool;
 /// By which events are in order.
 const PLACE: &str = "place";
 
-/// How often a change is begun anew that a broken connection or a deadlock ended, and how far apart. A database that
-/// restarts closes every connection of the pool, and each is found out by its next use.
-const TRIES: u32 = 40;
-const BETWEEN_TRIES: Duration = Duration::from_millis(250);
-
 /// Whose clock says what is due and when a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
@@ -65,44 +61,6 @@ pub enum Time {
     Database,
     /// The caller's word counts: tests move time by hand.
     Caller,
-}
-
-/// Asks again where a connection broke or two got in each other's way: for what may be done twice. A macro, because the
-/// future of a closure that borrows cannot be shown to be `Send`.
-macro_rules! again {
-    ($ask:expr) => {{
-        let mut tries = Tries(0);
-        loop {
-            match $ask.await {
-                Err(error) if tries.left_after(&error).await => {}
-                done => break done,
-            }
-        }
-    }};
-}
-
-/// Makes a change to a note in one transaction, and again as above. Where the answer to a commit got lost, the note's
-/// document tells whether it was made; then the result is `$made`.
-macro_rules! change {
-    ($store:ident, $note:expr, $made:expr, $tx:ident => $apply:expr) => {{
-        let (mut tries, mut in_doubt) = (Tries(0), false);
-        loop {
-            if in_doubt && $store.has($note).await? {
-                break Ok($made);
-            }
-            let done = async {
-                let mut begun = $store.pool.begin().await?;
-                let $tx = &mut begun;
-                let done = $apply.await?;
-                begun.commit().await?;
-                Ok::<_, StoreError>(done)
-            };
-            match done.await {
-                Err(error) if tries.left_after(&error).await => in_doubt |= is_broken(&error),
-                done => break done,
-            }
-        }
-    }};
 }
 
 #[derive(Debug)]
@@ -138,42 +96,6 @@ impl PostgresStore {
             Ok(same)
         })
     }
-}
-
-/// How often something is begun anew.
-struct Tries(u32);
-
-impl Tries {
-    /// Waits a little before the next one; `false` where there is none.
-    async fn left_after(&mut self, error: &StoreError) -> bool {
-        self.0 += 1;
-        let left = self.0 < TRIES && passes(error);
-        if left {
-            tracing::debug!(%error, "the database is asked again");
-            tokio::time::sleep(BETWEEN_TRIES).await;
-        }
-        left
-    }
-}
-
-/// Whether the same may go well in a moment.
-fn passes(error: &StoreError) -> bool {
-    // Deadlock, serialization failure. https://www.postgresql.org/docs/current/errcodes-appendix.html
-    is_broken(error) || matches!(code(error).as_deref(), Some("40P01" | "40001"))
-}
-
-/// Whether the connection is gone, and with it the answer.
-fn is_broken(error: &StoreError) -> bool {
-    match error {
-        StoreError::Database(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
-        // Shut down by an operator, crashed, starting up.
-        _ => matches!(code(error).as_deref(), Some("57P01" | "57P02" | "57P03")),
-    }
-}
-
-fn code(error: &StoreError) -> Option<String> {
-    let StoreError::Database(error) = error else { return None };
-    Some(error.as_database_error()?.code()?.into_owned())
 }
 
 #[async_trait]

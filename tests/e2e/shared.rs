@@ -1,0 +1,166 @@
+//! Gateways that share a PostgreSQL database and a folder of audio, and nothing else.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use reqwest::StatusCode;
+use tokio::task::JoinSet;
+use voicegate::{
+    clock::Clock,
+    gateway::Gateway,
+    store::{Claim, ClaimRequest},
+};
+use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
+
+use crate::{
+    harness::{KEY, World, beside, fixture, read},
+    postgres_server::Database,
+};
+
+/// A world on a database of its own, changed by `edit`; `None` where there is no server.
+async fn world(edit: impl FnOnce(String) -> String) -> Option<(World, Database)> {
+    let database = Database::make().await?;
+    let url = database.url();
+    let world = World::with(|config| {
+        let (head, tail) = config.split_once("database = \"").expect("a database");
+        let (_, tail) = tail.split_once('"').expect("its URL");
+        edit(format!("{head}database = \"{url}\"{tail}"))
+    })
+    .await;
+    Some((world, database))
+}
+
+/// What one more worker would get now.
+async fn claims(world: &World, gateway: &Arc<Gateway>) -> Vec<Claim> {
+    let (now, live) = (world.clock.now(), gateway.live());
+    let bounds = |connection: &str| live.bounds(connection);
+    let request = ClaimRequest { now, lease_until: now + live.lease(), limit: 100, bounds: &bounds };
+    gateway.store.claim(&request).await.expect("claimed")
+}
+
+#[tokio::test]
+async fn a_note_goes_through_each_provider() {
+    let Some((world, _database)) = world(|config| config).await else { return };
+    for (via, provider) in [("imessage", "linq"), ("whatsapp", "wawp")] {
+        let id = world.accept(&format!("via={via}"), fixture("speech-24k.mp3")).await;
+        let note = world.until_status(&id, "accepted").await;
+        assert_eq!((note["provider"].as_str(), world.delivered(provider).len()), (Some(provider), 1));
+    }
+    // Small audio is in the database, larger audio in the folder; both are given out again.
+    for file in ["speech-24k.mp3", "speech.wav"] {
+        let id = world.accept("via=imessage", fixture(file)).await;
+        let mut kept = world.get(&format!("/voice/{id}/audio?source=1")).send().await.expect("an answer");
+        let mut audio = Vec::new();
+        while let Some(chunk) = kept.chunk().await.expect("the audio") {
+            audio.extend_from_slice(&chunk);
+        }
+        assert!(audio == fixture(file), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn simultaneous_requests_with_one_key_to_two_gateways_make_one_note() {
+    let Some((world, _database)) = world(|config| config).await else { return };
+    let (_second, url) = beside(&world, true).await;
+    let mut requests = JoinSet::new();
+    for number in 0..12 {
+        let url = if number % 2 == 0 { &world.url } else { &url };
+        let request = world
+            .http
+            .post(format!("{url}/voice?to=%2B15551234567"))
+            .bearer_auth(KEY)
+            .header("content-type", "audio/mpeg")
+            .header("idempotency-key", "once")
+            .body(fixture("speech-24k.mp3"));
+        requests.spawn(async move { read(request.send().await.expect("an answer")).await });
+    }
+    let mut ids = HashSet::new();
+    for (status, note) in requests.join_all().await {
+        assert_eq!(status, StatusCode::ACCEPTED, "{note}");
+        ids.insert(note["id"].as_str().expect("an id").to_owned());
+    }
+    assert_eq!(ids.len(), 1);
+    world.until_status(ids.iter().next().expect("one"), "accepted").await;
+    assert_eq!(world.delivered("linq").len(), 1);
+}
+
+/// The one that was asked has no worker. It is told by the one that has.
+#[tokio::test]
+async fn who_waits_is_answered_although_another_process_does_the_work() {
+    let Some((world, _database)) = world(|config| config).await else { return };
+    let (idle, url) = beside(&world, false).await;
+    let mut notices = idle.store.notices().expect("several processes");
+    let request = world
+        .http
+        .post(format!("{url}/voice?to=%2B15551234567"))
+        .bearer_auth(KEY)
+        .header("content-type", "audio/mpeg")
+        .header("prefer", "wait=30")
+        .body(fixture("speech-24k.mp3"));
+    let (status, note) = read(request.send().await.expect("an answer")).await;
+    assert_eq!((status, note["status"].as_str()), (StatusCode::OK, Some("accepted")), "{note}");
+    let id = note["id"].as_str().expect("an id").parse().expect("an id");
+    let told = async { while !notices.recv().await.expect("open").notes.contains(&id) {} };
+    tokio::time::timeout(Duration::from_secs(5), told).await.expect("told by the other");
+}
+
+#[tokio::test]
+async fn two_gateways_share_a_connections_concurrency() {
+    let edit = |config: String| config.replacen("instance_id", "concurrency = 2\ninstance_id", 1);
+    let Some((world, _database)) = world(edit).await else { return };
+    let (second, _url) = beside(&world, true).await;
+    let stall = FaultAction::Stall { ms: None };
+    world.sandbox.add_fault(Fault::new(Provider::Wawp, Operation::Voice, stall).times(9));
+    let mut changes = second.changes();
+    for recipient in 0..6 {
+        let query = format!("to=%2B1555123400{recipient}&via=whatsapp");
+        let response = world.post_raw(&query, fixture("speech-24k.mp3")).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+    }
+    let both = async {
+        while world.dispatches() < 2 {
+            let _ = tokio::time::timeout(Duration::from_millis(50), changes.recv()).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("two are under way");
+    for gateway in [&world.gateway, &second] {
+        assert_eq!(claims(&world, gateway).await.len(), 0, "there is no room for a third");
+    }
+    assert_eq!(world.dispatches(), 2);
+}
+
+#[tokio::test]
+async fn two_gateways_share_a_connections_rate() {
+    let edit = |config: String| config.replacen("instance_id", "rate = \"2/60s\"\ninstance_id", 1);
+    let Some((world, _database)) = world(edit).await else { return };
+    let (second, _url) = beside(&world, true).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(world.accept("via=whatsapp", fixture("speech-24k.mp3")).await);
+    }
+    world.until_status(&ids[1], "accepted").await;
+    for gateway in [&world.gateway, &second] {
+        assert_eq!(claims(&world, gateway).await.len(), 0, "two of them began within the minute");
+    }
+    assert_eq!(world.delivered("wawp").len(), 2);
+    world.clock.advance(Duration::from_secs(60));
+    world.until_status(&ids[3], "accepted").await;
+    assert_eq!(world.delivered("wawp").len(), 4);
+}
+
+#[tokio::test]
+async fn what_a_gateway_holds_that_hangs_is_taken_over_when_its_lease_ends() {
+    let Some((world, _database)) = world(|config| config).await else { return };
+    // The look-up before the visible request never answers.
+    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }));
+    let id = world.accept("", fixture("speech-24k.mp3")).await;
+    let hangs = async {
+        while !world.sandbox.requests().iter().any(|request| request.operation == "chats") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), hangs).await.expect("the look-up");
+    let (_second, _url) = beside(&world, true).await;
+    world.clock.advance(world.gateway.live().lease());
+    world.until_status(&id, "accepted").await;
+    assert_eq!((world.dispatches(), world.delivered("linq").len()), (1, 1));
+}

@@ -1,0 +1,181 @@
+//! Processes that share a PostgreSQL database: what each role does, one that dies, and a database that dies.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use sqlx::{Connection, PgConnection};
+use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
+
+use crate::{
+    gateway::{KEY, Process, sample},
+    postgres_server::Database,
+};
+
+/// The usual configuration on this database.
+fn on(database: &str) -> impl FnOnce(String) -> String + use<> {
+    let url = database.to_owned();
+    move |config| {
+        let (head, tail) = config.split_once("database = \"").expect("a database");
+        let (_, tail) = tail.split_once('"').expect("its URL");
+        format!("{head}database = \"{url}\"{tail}")
+    }
+}
+
+async fn status(process: &Process, path: &str) -> u16 {
+    let request = process.http.get(format!("{}{path}", process.url)).bearer_auth(KEY);
+    request.send().await.expect("an answer").status().as_u16()
+}
+
+#[tokio::test]
+async fn one_takes_requests_and_the_other_sends() {
+    let Some(database) = Database::make().await else { return };
+    let api = Process::in_role("api", on(&database.url())).await;
+    let waiting = api.accept("via=whatsapp").await;
+    for path in ["/healthz", "/readyz", "/metrics", "/voice", "/connections"] {
+        assert_eq!(status(&api, path).await, 200, "{path}");
+    }
+    assert_eq!((api.note(&waiting).await["status"].as_str(), api.dispatches()), (Some("queued"), 0));
+
+    let worker = api.beside("worker").await;
+    api.until_status(&waiting, "accepted").await;
+    // At once, and not when it happens to look: whoever waits has to be told, too.
+    let request = api
+        .http
+        .post(format!("{}/voice?to=%2B15551234567", api.url))
+        .bearer_auth(KEY)
+        .header("content-type", "audio/mpeg")
+        .header("prefer", "wait=30");
+    let answer = request.body(sample()).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 200);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(status(&worker, path).await, 200, "{path}");
+    }
+    for path in ["/voice", "/connections", "/events", "/docs", "/openapi.json"] {
+        assert_eq!(status(&worker, path).await, 404, "{path}");
+    }
+    // Wawp has downloaded the audio from the worker, whose links those are.
+    for mut process in [api, worker] {
+        process.signal("-TERM");
+        assert_eq!(process.exit_code().await, Some(0));
+    }
+}
+
+#[test]
+fn a_role_needs_a_database_that_can_be_shared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, "[storage]\ndatabase = \"sqlite://x.db\"\n").expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_voicegate"))
+        .args(["serve", "--role", "worker", "--config"])
+        .arg(&file)
+        .current_dir(folder.path())
+        .output()
+        .expect("the executable");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("postgres://"), "{error}");
+    assert!(!folder.path().join("x.db").exists());
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_held_is_sent_once_by_the_next() {
+    let Some(database) = Database::make().await else { return };
+    let api = Process::in_role("api", on(&database.url())).await;
+    let mut worker = api.beside("worker").await;
+    // The look-up before the dispatch never answers, so no visible request can have been made.
+    api.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }));
+    let id = api.accept("").await;
+    api.eventually("the look-up", async || (!api.sandbox.requests().is_empty()).then_some(())).await;
+    worker.kill();
+    worker.launch().await;
+    assert_eq!(api.dispatches(), 0, "nobody knows yet that it is dead");
+    // The minutes that a lease lasts.
+    let mut operator = PgConnection::connect(&database.url()).await.expect("a connection");
+    let ended = sqlx::query("UPDATE deliveries SET lease_until = 1 WHERE state = 'leased'");
+    assert_eq!(ended.execute(&mut operator).await.expect("executed").rows_affected(), 1);
+    let note = api.until_status(&id, "accepted").await;
+    assert_eq!(note["attempts"].as_array().map(Vec::len), Some(1));
+    assert_eq!((api.dispatches(), api.sandbox.ledger().len()), (1, 1));
+}
+
+/// A server of one test's own, to be stopped in the middle.
+struct Server {
+    child: Child,
+    url: String,
+    restart: String,
+}
+
+impl Server {
+    /// `None` where it cannot be started here.
+    fn start() -> Option<Self> {
+        std::env::var_os("VOICEGATE_TEST_POSTGRES")?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/with-postgres.sh");
+        // It lives until its command has read the end of its input.
+        let mut child = Command::new(script)
+            .args(["sh", "-c", "echo \"$VOICEGATE_TEST_POSTGRES\"; echo \"$VOICEGATE_TEST_PG_CTL\"; cat"])
+            .env_remove("VOICEGATE_TEST_POSTGRES")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the script");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut line = || lines.next()?.ok();
+        let Some((url, control)) = line().zip(line()) else {
+            child.wait().expect("reaped");
+            println!("skipped: no PostgreSQL can be started here");
+            return None;
+        };
+        Some(Self {
+            child,
+            url,
+            restart: format!("cd / && {control} -m immediate -w restart >/dev/null 2>&1"),
+        })
+    }
+
+    /// As a crash would: every connection breaks, and what was not committed is gone.
+    fn restart(&self) {
+        let restarted = Command::new("sh").args(["-c", &self.restart]).status();
+        assert!(restarted.expect("a shell").success(), "the server is back");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_crashes_again_and_again_ends_no_process_and_loses_nothing() {
+    let Some(server) = Server::start() else { return };
+    let first = Process::with(on(&server.url)).await;
+    let second = first.beside("all").await;
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        for process in [&first, &second] {
+            for via in ["via=imessage", "via=whatsapp"] {
+                ids.push(process.accept(via).await);
+            }
+        }
+        server.restart();
+        // At once, over connections that are all broken.
+        ids.push([&first, &second][round % 2].accept("via=whatsapp").await);
+    }
+    for id in &ids {
+        first
+            .eventually_long("an end", async || {
+                let status = first.note(id).await["status"].as_str()?.to_owned();
+                matches!(status.as_str(), "accepted" | "sent" | "delivered" | "unknown").then_some(())
+            })
+            .await;
+    }
+    let ledger = first.sandbox.ledger();
+    assert!(ledger.len() <= ids.len(), "{} notes, {} sent", ids.len(), ledger.len());
+    for mut process in [first, second] {
+        process.signal("-TERM");
+        assert_eq!(process.exit_code().await, Some(0), "it was there all the time");
+    }
+}
