@@ -17,10 +17,10 @@ help: ## show this list
 demo: setup ## run gateway and sandbox, send a voice note through each provider, stay (ARGS=--once to exit)
 	$(CARGO) run -- demo $(ARGS)
 
-test: ## run the whole suite (ARGS are for cargo nextest run)
+test: ## run the whole suite, with a PostgreSQL of its own (ARGS are for cargo nextest run)
 	@scripts/setup.sh --test
 	$(CARGO) test --workspace --doc --quiet
-	$(CARGO) nextest run --workspace $(ARGS)
+	scripts/with-postgres.sh $(CARGO) nextest run --workspace $(ARGS)
 
 build: setup ## build target/debug/voicegate
 	$(CARGO) build

@@ -2,8 +2,8 @@
 # Installs what is missing on this machine. Silent, and done in a moment, when nothing is.
 #
 #   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
-#   scripts/setup.sh --test    also what the tests need: opusinfo, kill and cargo-nextest; for the examples of the
-#                              documentation curl, Python and Node, with requests and tsc in target/tools
+#   scripts/setup.sh --test    also what the tests need: opusinfo, kill, PostgreSQL and cargo-nextest; for the examples
+#                              of the documentation curl, Python and Node, with requests and tsc in target/tools
 #   scripts/setup.sh --api     also what `make api-test` needs: Python, with schemathesis in target/tools
 #   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
 set -eu
@@ -35,6 +35,13 @@ has_certificates() {
 
 # The program: the shell's own `kill` is of no use to the tests.
 has_kill() { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; }
+
+# Neither Debian nor Homebrew puts a server on the PATH. Tests on a server that is there already need none here.
+has_postgres() {
+    [ -n "${VOICEGATE_TEST_POSTGRES:-}" ] || has initdb ||
+        ls /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb \
+            /usr/local/opt/postgresql@*/bin/initdb 2>/dev/null | grep -q .
+}
 
 # Debian has what makes a virtual environment in a package of its own.
 has_python() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
@@ -99,6 +106,7 @@ if [ -n "$for_tests" ]; then
     has ffprobe || ! has ffmpeg || missing "ffprobe" "ffmpeg" "ffmpeg"
     has opusinfo || missing "opusinfo" "opus-tools" "opus-tools"
     has_kill || missing "kill" "procps" ""
+    has_postgres || missing "PostgreSQL" "postgresql" "postgresql@17"
     has curl || missing "curl" "curl" "curl"
     { has node && has npm; } || missing "Node" "nodejs npm" "node"
 fi

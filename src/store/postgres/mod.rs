@@ -23,7 +23,10 @@ mod uploads;
 #[path = "../sql/write.rs"]
 mod write;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,6 +45,7 @@ use super::{
 use crate::{
     event::Event,
     id::UploadId,
+    metrics,
     note::{Note, NoteId},
     upload::Upload,
 };
@@ -101,7 +105,9 @@ impl PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
+        let begun = Instant::now();
         let accepted = again!(accept::accept(&self.pool, new))?;
+        metrics::flushed(1, begun.elapsed());
         if accepted == Acceptance::Created {
             self.notices.tell(true, new.releases);
         }
@@ -146,7 +152,9 @@ impl Store for PostgresStore {
     }
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+        let begun = Instant::now();
         change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
+        metrics::flushed(1, begun.elapsed());
         self.notices.tell(change.step.may_free_others(), [change.note.id]);
         Ok(())
     }

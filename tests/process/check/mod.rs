@@ -2,6 +2,7 @@
 
 mod local;
 mod online;
+mod postgres;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
