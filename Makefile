@@ -54,7 +54,7 @@ fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... for some)
 chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 SEED=1
 	@scripts/setup.sh --test
 	CHAOS_NOTES=$(or $(NOTES),10000) CHAOS_KILLS=$(or $(KILLS),20) CHAOS_SEED=$(or $(SEED),1) \
-		$(CARGO) nextest run --test process --no-capture -E 'test(/^chaos::/)' $(ARGS)
+		scripts/with-postgres.sh $(CARGO) nextest run --test process --no-capture -E 'test(/^chaos::/)' $(ARGS)
 
 setup: ## install what is missing: a C compiler, ffmpeg
 	@scripts/setup.sh

@@ -1,6 +1,10 @@
 //! The worker: leases what is due, runs tries side by side, and sleeps until something can be due again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
@@ -27,17 +31,20 @@ const ORPHANS: u64 = 60;
 pub struct Worker {
     gateway: Arc<Gateway>,
     tries: TaskTracker,
+    /// Delivery and fence of what is in flight.
+    leases: Arc<Mutex<HashMap<i64, i64>>>,
 }
 
 impl Worker {
     pub fn new(gateway: Arc<Gateway>) -> Self {
-        Self { gateway, tries: TaskTracker::new() }
+        Self { gateway, tries: TaskTracker::new(), leases: Arc::default() }
     }
 
     /// Works until the gateway stops, then lets what is in flight finish for at most `server.shutdown_grace`.
     pub async fn run(self) {
         let stop = self.gateway.stop.clone();
         let housekeeping = tokio::spawn(housekeeping(self.gateway.clone()));
+        let renewing = tokio::spawn(renew(self.gateway.clone(), self.leases.clone()));
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
             if self.claim(now).await == 0 {
@@ -56,6 +63,7 @@ impl Worker {
             );
         }
         housekeeping.abort();
+        renewing.abort();
         self.gateway.drained.cancel();
     }
 
@@ -64,7 +72,7 @@ impl Worker {
         let live = self.gateway.live();
         let request = ClaimRequest {
             now,
-            lease_until: now + live.lease(),
+            lease_until: now + self.gateway.store.renewed_lease().unwrap_or_else(|| live.lease()),
             limit: IN_FLIGHT.saturating_sub(self.tries.len()),
             bounds: &|connection| live.bounds(connection),
         };
@@ -80,6 +88,9 @@ impl Worker {
         };
         let count = claims.len();
         for claim in claims {
+            let (delivery, fence) = (claim.delivery, claim.fence);
+            lock(&self.leases).insert(delivery, fence);
+            let leases = self.leases.clone();
             let gateway = self.gateway.clone();
             let running = self.tries.spawn(async move { run(&gateway, claim).await });
             let gateway = self.gateway.clone();
@@ -87,6 +98,7 @@ impl Worker {
                 if running.await.is_err() {
                     tracing::error!("a try panicked; its note is taken up when its lease ends");
                 }
+                lock(&leases).remove(&delivery);
                 // The lane's next note and the connection's next place are free now.
                 gateway.wake_worker();
             });
@@ -107,6 +119,29 @@ impl Worker {
             () = self.gateway.woken() => {}
             () = due => {}
             () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}
+
+/// Plain numbers, which no panic leaves half changed.
+fn lock(leases: &Mutex<HashMap<i64, i64>>) -> MutexGuard<'_, HashMap<i64, i64>> {
+    leases.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Renews the leases of what is in flight, several times before they end. By the machine's own time: what has to be
+/// beaten is the real lease of a store that other processes share.
+async fn renew(gateway: Arc<Gateway>, leases: Arc<Mutex<HashMap<i64, i64>>>) {
+    let Some(lease) = gateway.store.renewed_lease() else { return };
+    let mut turns = tokio::time::interval(lease / 5);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        let held: Vec<_> = lock(&leases).iter().map(|(delivery, fence)| (*delivery, *fence)).collect();
+        let now = gateway.clock.now();
+        if !held.is_empty()
+            && let Err(error) = gateway.store.renew(&held, now, now + lease).await
+        {
+            tracing::warn!(%error, "leases could not be renewed; it is tried again");
         }
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod postgres;
 mod share;
 mod sqlite;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -97,6 +97,22 @@ pub trait Store: Debug + Send + Sync {
     /// rate for, of a paused connection none, and of each tenant a fair share. Also takes over leases that ran out, and notes that waited
     /// longer than they may. Lets go of lanes whose unknown head was held long enough.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError>;
+
+    /// For how long a lease holds that is renewed while its work goes on, so that what a dead process had is taken over
+    /// soon. `None` where no other process could take it over; then a lease holds for as long as any work may take.
+    fn renewed_lease(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Lets leases, by delivery and fence, hold until then. Those that somebody else has taken over stay lost.
+    async fn renew(
+        &self,
+        _leases: &[(i64, i64)],
+        _now: Timestamp,
+        _until: Timestamp,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Changes a note whose delivery is leased, in one transaction.
     ///

@@ -16,26 +16,34 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 use voicegate_sandbox::{Fault, FaultAction, NewChat, Operation, Provider, Sandbox, Service};
 
-use crate::gateway::{KEY, Process};
+use crate::{
+    gateway::{KEY, Process},
+    postgres_server::Database,
+    shared::on,
+};
 
 /// Recipients; every fourth one is reached over WhatsApp, where audio is encoded.
 const LANES: usize = 16;
 
 struct Plan {
+    /// Whether two processes share a PostgreSQL.
+    shared: bool,
     seed: u64,
     notes: usize,
     kills: usize,
 }
 
 impl Plan {
-    fn from_env() -> Self {
+    fn from_env(shared: bool) -> Self {
         let read = |name: &str, default: u64| {
             std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
         };
         Self {
+            shared,
             seed: read("CHAOS_SEED", 20_261_121),
             notes: usize::try_from(read("CHAOS_NOTES", 160)).expect("a count"),
             kills: usize::try_from(read("CHAOS_KILLS", 4)).expect("a count"),
@@ -44,10 +52,24 @@ impl Plan {
 }
 
 #[tokio::test]
-async fn chaos_sends_nothing_twice_and_loses_nothing() {
-    let plan = Plan::from_env();
+async fn one_process_sends_nothing_twice_and_loses_nothing() {
+    run(Plan::from_env(false), configuration).await;
+}
+
+#[tokio::test]
+async fn two_processes_of_which_one_is_killed_send_nothing_twice_and_lose_nothing() {
+    let Some(database) = Database::make().await else { return };
+    let on = on(&database.url());
+    run(Plan::from_env(true), move |config| configuration(on(config))).await;
+}
+
+async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
     println!("CHAOS_SEED={} CHAOS_NOTES={} CHAOS_KILLS={}", plan.seed, plan.notes, plan.kills);
     let mut process = Process::with(configuration).await;
+    let mut other = None;
+    if plan.shared {
+        other = Some(process.beside("all").await);
+    }
     for lane in (0..LANES).filter(|lane| !is_whatsapp(*lane)) {
         let chat = NewChat {
             handles: vec![phone(lane)],
@@ -64,7 +86,9 @@ async fn chaos_sends_nothing_twice_and_loses_nothing() {
     let bots: Vec<_> = (0..LANES)
         .map(|lane| {
             let count = (plan.notes + LANES - 1 - lane) / LANES;
-            tokio::spawn(bot(process.url.clone(), lane, count, accepted.clone()))
+            let urls =
+                [Some(&process), other.as_ref()].into_iter().flatten().map(|process| process.url.clone());
+            tokio::spawn(bot(urls.collect(), lane, count, accepted.clone()))
         })
         .collect();
 
@@ -75,9 +99,13 @@ async fn chaos_sends_nothing_twice_and_loses_nothing() {
         let share = plan.notes * kill / (plan.kills + 1);
         process.eventually_within("notes to kill between", accepted.clone(), share).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
-        process.kill();
-        interrupted += sending(&process).await;
-        process.launch().await;
+        let dying = match &mut other {
+            Some(other) if kill % 2 == 0 => other,
+            _ => &mut process,
+        };
+        dying.kill();
+        interrupted += sending(dying).await;
+        dying.launch().await;
     }
     let mut notes = Vec::new();
     for (lane, bot) in bots.into_iter().enumerate() {
@@ -147,7 +175,7 @@ fn mark(lane: usize, n: usize) -> String {
 }
 
 /// Sends notes to one recipient, one after the other, each until it is accepted; their ids in order.
-async fn bot(url: String, lane: usize, count: usize, accepted: Arc<AtomicUsize>) -> Vec<String> {
+async fn bot(urls: Vec<String>, lane: usize, count: usize, accepted: Arc<AtomicUsize>) -> Vec<String> {
     let http = reqwest::Client::new();
     let mut ids = Vec::new();
     for n in 0..count {
@@ -157,7 +185,10 @@ async fn bot(url: String, lane: usize, count: usize, accepted: Arc<AtomicUsize>)
         }
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let body = speech(lane, n);
+        let mut tries = 0;
         let id = loop {
+            tries += 1;
+            let url = &urls[(n + tries) % urls.len()];
             let request = http
                 .post(format!("{url}/voice?{query}"))
                 .bearer_auth(KEY)
@@ -223,14 +254,21 @@ async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: 
 
 /// How many visible requests were under way when the gateway died, by its own book.
 async fn sending(process: &Process) -> usize {
-    let file = process.folder.path().join("voicegate.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
-    let pool = sqlx::SqlitePool::connect_with(options).await.expect("the database");
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE state = 'sending'")
-        .fetch_one(&pool)
-        .await
-        .expect("a count");
-    pool.close().await;
+    const COUNT: &str = "SELECT COUNT(*) FROM deliveries WHERE state = 'sending'";
+    let text = std::fs::read_to_string(process.folder.path().join("config.toml")).expect("the configuration");
+    let config: toml::Table = text.parse().expect("TOML");
+    let database = config["storage"]["database"].as_str().expect("a database");
+    let count: i64 = match database.strip_prefix("sqlite://") {
+        Some(file) => {
+            let mut database =
+                SqliteConnection::connect(&format!("sqlite://{file}")).await.expect("the database");
+            sqlx::query_scalar(COUNT).fetch_one(&mut database).await.expect("a count")
+        }
+        None => {
+            let mut database = PgConnection::connect(database).await.expect("the database");
+            sqlx::query_scalar(COUNT).fetch_one(&mut database).await.expect("a count")
+        }
+    };
     usize::try_from(count).expect("a count")
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The usual configuration on this database.
-fn on(database: &str) -> impl FnOnce(String) -> String + use<> {
+pub fn on(database: &str) -> impl FnOnce(String) -> String + use<> {
     let url = database.to_owned();
     move |config| {
         let (head, tail) = config.split_once("database = \"").expect("a database");

@@ -197,6 +197,26 @@ async fn a_lease_is_taken_over_by_another_process_and_the_first_changes_nothing(
 
 /// A machine whose clock is off by an hour is as good as any other.
 #[tokio::test]
+async fn a_lease_that_is_renewed_holds_and_one_that_was_lost_does_not() {
+    let Some(database) = Database::make().await else { return };
+    let [first, second] = handles(&database).await;
+    let new = new_note("t", "a", "+1", start());
+    assert_eq!(first.accept(&new).await.expect("accepted"), Acceptance::Created);
+    let request =
+        |now| ClaimRequest { now, lease_until: now + Duration::from_secs(60), limit: 10, bounds: &|_| WIDE };
+    let claim = first.claim(&request(start())).await.expect("claimed").remove(0);
+    first.renew(&[(claim.delivery, claim.fence)], after(50), after(110)).await.expect("renewed");
+    assert!(second.claim(&request(after(109))).await.expect("claimed").is_empty());
+    let taken = second.claim(&request(after(111))).await.expect("claimed");
+    assert_eq!(taken.len(), 1);
+    first
+        .renew(&[(claim.delivery, claim.fence)], after(112), after(1000))
+        .await
+        .expect("nothing was renewed");
+    assert_eq!(first.claim(&request(after(172))).await.expect("claimed").len(), 1);
+}
+
+#[tokio::test]
 async fn what_is_due_is_told_by_the_database_and_not_by_the_clocks_of_machines() {
     let Some(database) = Database::make().await else { return };
     let (right, wrong) = (open(&database, Time::Database).await, open(&database, Time::Database).await);

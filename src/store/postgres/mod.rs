@@ -25,7 +25,7 @@ mod write;
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -73,7 +73,11 @@ pub struct PostgresStore {
     notices: Notices,
     /// By how many milliseconds the database's clock was ahead of the caller's at the last claim.
     ahead: AtomicI64,
+    time: Time,
 }
+
+/// What a process that died had is taken over after this.
+const LEASE: Duration = Duration::from_secs(60);
 
 impl PostgresStore {
     /// Connects to the database at `url` and brings its tables up to date.
@@ -85,7 +89,7 @@ impl PostgresStore {
             open::options(url).map_err(|error| StoreError::Open(format!("storage.database: {error}")))?;
         let pool = open::pool(options.clone(), time).await?;
         let notices = Notices::start(pool.clone(), open::listening(options));
-        Ok(Self { pool, notices, ahead: AtomicI64::new(0) })
+        Ok(Self { pool, notices, ahead: AtomicI64::new(0), time })
     }
 
     /// Whether this is the document that is stored.
@@ -149,6 +153,26 @@ impl Store for PostgresStore {
         let claimed = claim::claim(&self.pool, request).await?;
         self.ahead.store(claimed.ahead, Ordering::Relaxed);
         Ok(claimed.claims)
+    }
+
+    fn renewed_lease(&self) -> Option<Duration> {
+        // Where tests move time, it may jump beyond any lease at once.
+        (self.time == Time::Database).then_some(LEASE)
+    }
+
+    async fn renew(&self, leases: &[(i64, i64)], now: Timestamp, until: Timestamp) -> Result<(), StoreError> {
+        let (ids, fences): (Vec<i64>, Vec<i64>) = leases.iter().copied().unzip();
+        sqlx::query(
+            "UPDATE deliveries d SET lease_until = $3 + ahead_of($4) FROM unnest($1, $2) AS c (id, fence)
+             WHERE d.id = c.id AND d.fence = c.fence AND d.state IN ('leased', 'sending')",
+        )
+        .bind(ids)
+        .bind(fences)
+        .bind(until.as_millisecond())
+        .bind(now.as_millisecond())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
