@@ -2,6 +2,7 @@
 
 mod events;
 mod lists;
+mod model;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod queue;
@@ -192,4 +193,17 @@ async fn what_was_committed_is_there_after_a_reopen() {
     }
     let store = SqliteStore::open(&path).await.expect("a store");
     assert_eq!(store.note(new.note.id, None).await.expect("read"), Some(new.note));
+}
+
+#[test]
+fn the_queue_on_sqlite_is_as_its_model() {
+    model::explore(150, sqlite);
+}
+
+#[test]
+fn the_queue_on_postgresql_is_as_its_model() {
+    if std::env::var_os("VOICEGATE_TEST_POSTGRES").is_none() {
+        return println!("skipped: there is no PostgreSQL");
+    }
+    model::explore(25, async || postgres().await.expect("a database"));
 }

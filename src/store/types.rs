@@ -1,0 +1,277 @@
+//! What goes into a store and comes out of it.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use voicegate_providers::Receipt;
+
+use super::StoreError;
+use crate::{
+    config::Rate,
+    event::Event,
+    note::{Note, NoteId, Status},
+};
+
+#[derive(Clone, Debug)]
+pub struct NewNote {
+    pub note: Note,
+    /// The audio, where it is small enough to be kept beside the note and not as a file.
+    pub source: Option<Bytes>,
+    pub idempotency: Option<KeyClaim>,
+    /// A note that is held because its outcome is unknown, and whose lane is let go with this one.
+    pub releases: Option<NoteId>,
+    pub max_queue: u64,
+    pub max_queue_per_tenant: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct KeyClaim {
+    pub key: String,
+    pub fingerprint: String,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyHolder {
+    pub fingerprint: String,
+    pub note: NoteId,
+}
+
+impl KeyHolder {
+    pub(super) fn of_row(fingerprint: String, note: &str) -> Result<Self, StoreError> {
+        let malformed = |()| StoreError::Open("a stored note id is malformed".to_owned());
+        Ok(Self { fingerprint, note: note.parse().map_err(malformed)? })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    Created,
+    /// The idempotency key is taken; nothing was stored.
+    KeyTaken(KeyHolder),
+    /// A bound on the queue is reached; nothing was stored.
+    QueueFull,
+}
+
+pub struct ClaimRequest<'a> {
+    pub now: Timestamp,
+    pub lease_until: Timestamp,
+    pub limit: usize,
+    /// What a connection (`TENANT/CONNECTION`) may do, over all processes.
+    pub bounds: &'a (dyn Fn(&str) -> Bounds + Send + Sync),
+}
+
+/// How much may go out over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Deliveries leased at the same time.
+    pub concurrency: usize,
+    /// Attempts begun within any span of that length.
+    pub rate: Option<Rate>,
+}
+
+/// What has to be done for a note.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Send it.
+    Send,
+    /// Tell the tenant's webhook of an event.
+    Tell(Box<Event>),
+    /// Its `ack_deadline` has passed.
+    Overdue,
+    /// Ask the provider what became of it.
+    LookUp,
+}
+
+/// A leased job: one row of the one queue.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub delivery: i64,
+    /// Grows with every lease; a write with an old one is refused.
+    pub fence: i64,
+    pub job: Job,
+    /// When it came into the queue.
+    pub queued_at: Timestamp,
+    /// How often it was leased before.
+    pub tries: u32,
+    /// The lease ran out while the visible request was under way: the outcome is unknown.
+    pub interrupted: bool,
+    /// Failures of the connection in a row: it may have to prove first that it works again.
+    pub failures: u32,
+    pub note: Note,
+    /// What the adapter learned about the recipient and wanted back.
+    pub learned: Option<Value>,
+}
+
+/// Deliveries of one connection in one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueGroup {
+    /// `TENANT/CONNECTION`.
+    pub connection: String,
+    /// As in the database, and `scheduled` for what has never been due.
+    pub state: String,
+    pub count: u64,
+    /// When the first of them became due.
+    pub since: Timestamp,
+}
+
+/// Which notes of a tenant.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub tenant: &'a str,
+    pub status: Option<Status>,
+    /// In its canonical spelling.
+    pub to: Option<&'a str>,
+    /// The connection that a note goes or went through.
+    pub via: Option<&'a str>,
+    /// Only older ones.
+    pub before: Option<NoteId>,
+    pub limit: u32,
+}
+
+/// What attempts told about a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionState {
+    /// Without the tenant.
+    pub connection: String,
+    /// Nothing is sent before.
+    pub paused_until: Option<Timestamp>,
+    /// When an attempt last said something about the connection.
+    pub seen_at: Option<Timestamp>,
+    /// What that was, if it was no success.
+    pub failure: Option<String>,
+    /// How many in a row were none.
+    pub failures: u32,
+    /// When a genuine callback last came.
+    pub callback_at: Option<Timestamp>,
+}
+
+/// What an attempt says about its connection, whatever it says about the note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    Works,
+    /// For people.
+    Fails(String),
+}
+
+/// A change to a leased note.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub note: Note,
+    /// Whether the tenant has a webhook to be told.
+    pub notify: bool,
+    /// Jobs that begin with this change, and when they are due.
+    pub deadline: Option<Timestamp>,
+    pub look_up: Option<Timestamp>,
+    /// Of the connection with this key, `TENANT/CONNECTION`.
+    pub health: Option<(String, Health)>,
+    pub learned: Learned,
+    pub step: Step,
+}
+
+impl Change {
+    /// Only the note, and what becomes of its delivery.
+    pub fn new(note: Note, step: Step) -> Self {
+        let learned = Learned::Keep;
+        Self { note, step, learned, health: None, notify: false, deadline: None, look_up: None }
+    }
+}
+
+/// What becomes of what the adapter knows about the recipient. `Set` and `Forget` concern `lane`, that of the
+/// attempt, even where the note moves on to another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Learned {
+    Keep,
+    Forget { lane: String },
+    Set { lane: String, value: Value, expires_at: Timestamp },
+}
+
+/// What becomes of the delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It goes on.
+    Progress,
+    /// The visible request is about to be made.
+    Dispatching,
+    /// Back into the queue, in the lane of the note as it is now.
+    Retry {
+        at: Timestamp,
+        pause_connection_until: Option<Timestamp>,
+    },
+    /// The lane stays blocked until then, and nothing more is tried.
+    Hold {
+        until: Timestamp,
+    },
+    Done,
+}
+
+impl Step {
+    /// Whether something else may go out now, or may wait for less long.
+    pub(super) fn may_free_others(self) -> bool {
+        matches!(self, Self::Retry { .. } | Self::Hold { .. } | Self::Done)
+    }
+}
+
+/// The end of a job that changes no note.
+#[derive(Clone, Debug)]
+pub struct JobEnd {
+    /// `Done` or `Retry`.
+    pub step: Step,
+    /// Of the connection with this key.
+    pub health: Option<(String, Health)>,
+    pub now: Timestamp,
+}
+
+/// A missing receipt.
+#[derive(Clone, Debug)]
+pub struct Stall {
+    pub now: Timestamp,
+    pub notify: bool,
+    /// What is said of the connection; it is not paused for that.
+    pub why: String,
+}
+
+/// A genuine callback.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub tenant: String,
+    /// Without the tenant.
+    pub connection: String,
+    /// The same when the provider delivers it again.
+    pub id: String,
+    pub receipts: Vec<Receipt>,
+    pub now: Timestamp,
+    pub notify: bool,
+}
+
+/// What became of a callback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reception {
+    /// It had come before; nothing was changed.
+    pub duplicate: bool,
+    /// Notes that know more now.
+    pub changed: Vec<NoteId>,
+    /// Receipts that were for no known message.
+    pub unmatched: usize,
+}
+
+/// Which events.
+#[derive(Debug)]
+pub struct WantedEvents<'a> {
+    pub tenant: &'a str,
+    pub note: Option<NoteId>,
+    /// Only those behind this position.
+    pub after: Option<&'a str>,
+    pub limit: u32,
+}
+
+/// How far back things are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Horizon {
+    /// Notes that ended, and uploads that expired, by then.
+    pub notes: Timestamp,
+    /// Events, callbacks and receipts that came by then; events that still have to be told are kept.
+    pub events: Timestamp,
+    /// For what carries its own end: idempotency keys, and what was learned.
+    pub now: Timestamp,
+}
