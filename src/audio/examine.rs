@@ -19,7 +19,7 @@ use super::{ogg, ogg_opus, webm};
 /// WebM is read in memory; what is larger is not a voice note and gets transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
 /// What is larger is known by decoding alone: walking it would take the memory of many other requests.
-const LARGEST_KNOWN: u64 = 2 << 20;
+const LARGEST_KNOWN: u64 = 8 << 20;
 
 #[derive(Debug)]
 pub(super) struct Examined {
