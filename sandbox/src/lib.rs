@@ -90,6 +90,11 @@ impl Sandbox {
         self.inner.lock().ledger.iter().cloned().collect()
     }
 
+    /// How much reached a phone.
+    pub fn ledger_len(&self) -> usize {
+        self.inner.lock().ledger.len()
+    }
+
     /// Every request that hit an emulator, in order of arrival, logged before it is read, stalled or judged.
     pub fn requests(&self) -> Vec<RequestLog> {
         self.inner.lock().requests.iter().cloned().collect()

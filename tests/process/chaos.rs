@@ -82,22 +82,24 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
     let stop = CancellationToken::new();
     let ambiguous = Arc::new(AtomicUsize::new(0));
     let faults = tokio::spawn(inject(process.sandbox.clone(), plan.seed, ambiguous.clone(), stop.clone()));
-    let accepted = Arc::new(AtomicUsize::new(0));
     let bots: Vec<_> = (0..LANES)
         .map(|lane| {
             let count = (plan.notes + LANES - 1 - lane) / LANES;
             let urls =
                 [Some(&process), other.as_ref()].into_iter().flatten().map(|process| process.url.clone());
-            tokio::spawn(bot(urls.collect(), lane, count, accepted.clone()))
+            tokio::spawn(bot(urls.collect(), lane, count))
         })
         .collect();
 
-    // Each kill comes at its share of the work, so that all of them fall into it.
+    // Each kill comes at its share of the sending, so that all of them fall into it.
     let mut interrupted = 0;
     let mut random = StdRng::seed_from_u64(plan.seed);
     for kill in 1..=plan.kills {
         let share = plan.notes * kill / (plan.kills + 1);
-        process.eventually_within("notes to kill between", accepted.clone(), share).await;
+        let sandbox = process.sandbox.clone();
+        process
+            .eventually_long("notes to kill between", async || (sandbox.ledger_len() >= share).then_some(()))
+            .await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
         let dying = match &mut other {
             Some(other) if kill % 2 == 0 => other,
@@ -175,7 +177,7 @@ fn mark(lane: usize, n: usize) -> String {
 }
 
 /// Sends notes to one recipient, one after the other, each until it is accepted; their ids in order.
-async fn bot(urls: Vec<String>, lane: usize, count: usize, accepted: Arc<AtomicUsize>) -> Vec<String> {
+async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
     let http = reqwest::Client::new();
     let mut ids = Vec::new();
     for n in 0..count {
@@ -208,7 +210,6 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize, accepted: Arc<AtomicU
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         ids.push(id);
-        accepted.fetch_add(1, Ordering::SeqCst);
     }
     ids
 }

@@ -3,10 +3,6 @@
 use std::{
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
@@ -177,11 +173,6 @@ impl Process {
             Ok(found) => found,
             Err(_) => panic!("waited in vain for: {what}\n{}", self.logged()),
         }
-    }
-
-    /// Waits until so much was done, however long the whole takes.
-    pub async fn eventually_within(&self, what: &str, done: Arc<AtomicUsize>, share: usize) {
-        self.within(LONG, what, async || (done.load(Ordering::SeqCst) >= share).then_some(())).await;
     }
 
     /// As [`Self::eventually`], with the patience of a test that runs for long.
