@@ -35,6 +35,7 @@ sources![
     "providers.md",
     "configuration.md",
     "operations.md",
+    "benchmarks.md",
     "ARCHITECTURE.md",
 ];
 
