@@ -98,7 +98,9 @@ async fn claims(path: &Path, now: Timestamp) -> anyhow::Result<(Vec<f64>, f64)> 
             leased += claims.len();
         }
         for claim in claims {
-            store.write(&claim, &Change::new(claim.note.clone(), Step::Done)).await?;
+            // Back into the queue, so that it is as long for the next one.
+            let again = Step::Retry { at: now, pause_connection_until: None };
+            store.write(&claim, &Change::new(claim.note.clone(), again)).await?;
         }
     }
     Ok((took, leased as f64 / ROUNDS as f64))

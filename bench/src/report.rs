@@ -16,7 +16,7 @@ impl Report {
     /// One figure: what it is, how much, and of what.
     pub fn figure(&mut self, part: &str, name: &str, value: f64, unit: &str) {
         let digits = if value.abs() >= 100.0 { 0 } else { 2 };
-        println!("  {name:<58} {value:>12.digits$} {unit}");
+        println!("  {name:<72} {value:>9.digits$} {unit}");
         let figures = self.parts.entry(part).or_insert_with(|| json!([]));
         if let Value::Array(figures) = figures {
             figures.push(json!({ "name": name, "value": value, "unit": unit }));
