@@ -1,6 +1,8 @@
 //! The voice note: one audio to one recipient, from the request to its end.
 
 mod receipts;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::{collections::BTreeMap, fmt};
 

@@ -90,3 +90,86 @@ fn failed(receipt: &Receipt) -> Problem {
     }
     problem
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::note::sample::note;
+
+    const STEPS: [ReceiptStatus; 6] = [
+        ReceiptStatus::Accepted,
+        ReceiptStatus::Sent,
+        ReceiptStatus::Delivered,
+        ReceiptStatus::Read,
+        ReceiptStatus::Played,
+        ReceiptStatus::Failed,
+    ];
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    fn receipt(status: ReceiptStatus) -> Receipt {
+        let (mark, failure, trace) = (None, None, None);
+        Receipt { message_id: "m1".to_owned(), mark, status, at: at(1), failure, trace }
+    }
+
+    fn sent(status: Status) -> Note {
+        let mut note = note(1);
+        (note.status, note.provider_message_id) = (status, Some("m1".to_owned()));
+        note
+    }
+
+    #[test]
+    fn a_failure_is_taken_back_by_an_arrival_and_never_the_other_way() {
+        let mut note = sent(Status::Accepted);
+        assert!(note.receive(&receipt(ReceiptStatus::Failed), at(2)));
+        assert_eq!((note.status, note.error.is_some()), (Status::Failed, true));
+        assert!(note.receive(&receipt(ReceiptStatus::Delivered), at(3)));
+        assert_eq!((note.status, note.error.is_some()), (Status::Delivered, false));
+        assert!(!note.receive(&receipt(ReceiptStatus::Failed), at(4)));
+        assert_eq!((note.status, note.updated_at), (Status::Delivered, at(3)));
+    }
+
+    #[test]
+    fn one_copys_failure_is_not_anothers() {
+        let mut note = sent(Status::Accepted);
+        note.provider_message_id = Some("m2".to_owned());
+        assert!(!note.receive(&receipt(ReceiptStatus::Failed), at(2)));
+        note.status = Status::Queued;
+        assert!(!note.receive(&receipt(ReceiptStatus::Failed), at(2)));
+    }
+
+    proptest! {
+        /// Late, twice, in any order: what counts is what was said.
+        #[test]
+        fn the_order_of_receipts_does_not_matter(
+            said in prop::collection::vec(0..STEPS.len(), 0..8),
+            shuffle in any::<prop::sample::Index>(),
+            unknown in any::<bool>(),
+        ) {
+            let start = if unknown { Status::Unknown } else { Status::Accepted };
+            let read = |order: &[usize]| {
+                let mut note = sent(start);
+                for step in order {
+                    let before = note.status.rank();
+                    note.receive(&receipt(STEPS[*step]), at(2));
+                    prop_assert!(note.status.rank() >= before);
+                    let again = note.clone();
+                    prop_assert!(!note.receive(&receipt(STEPS[*step]), at(3)), "twice is once");
+                    prop_assert_eq!(&note, &again);
+                }
+                Ok((note.status, note.sent_at, note.delivered_at, note.read_at, note.played_at))
+            };
+            let mut other = said.clone();
+            if !other.is_empty() {
+                let place = shuffle.index(other.len());
+                other.rotate_left(place);
+                other.reverse();
+            }
+            prop_assert_eq!(read(&said)?, read(&other)?);
+        }
+    }
+}
