@@ -37,6 +37,30 @@ async fn every_source_arrives_as_the_table_says() {
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
 }
 
+/// Its structure is without fault, so the request is accepted; that it does not decode is found before anything is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn audio_that_only_looks_sound_fails_before_it_is_sent() {
+    let world = World::start().await;
+    let mut audio = fixture("speech-moov-first.m4a");
+    let sound = audio.windows(4).position(|name| name == b"mdat").expect("the sound") + 4;
+    audio[sound..].fill(0xff);
+    for (case, wait) in [("at once", "wait=0"), ("waited for", "wait=60")] {
+        let request = world.post_raw("to=%2B15551234567", audio.clone()).header("prefer", wait);
+        let (status, answer) = read(request.send().await.expect("an answer")).await;
+        let id = answer["id"].as_str().expect("an id");
+        let note = world.until_status(id, "failed").await;
+        let problem = if wait == "wait=0" { &note["error"] } else { &answer };
+        assert_eq!(status, if wait == "wait=0" { 202 } else { 422 }, "{case}: {answer}");
+        assert_eq!(
+            (&problem["code"], &problem["stage"]),
+            (&"audio_unreadable".into(), &"probe".into()),
+            "{case}"
+        );
+    }
+    assert_eq!(world.dispatches(), 0);
+    assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
+}
+
 async fn send_and_judge(
     world: &World,
     input: &Input,

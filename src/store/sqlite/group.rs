@@ -129,6 +129,7 @@ async fn apply(
     op: &Op,
     depths: &mut Depths,
 ) -> Result<Result<Done, StoreError>, StoreError> {
+    // One statement, with nothing to take back before it.
     if let Op::Accept(new) = op {
         return Ok(Ok(Done::Accepted(accept(tx, new, depths).await?)));
     }
