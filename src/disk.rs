@@ -24,7 +24,7 @@ pub fn free(folder: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// The disks of the database and of the media folder.
+/// The disks of the database, and of the media folder or, where audio is in a bucket, the scratch folder.
 pub struct Disks {
     /// A database elsewhere has no folder here.
     folders: [(&'static str, Option<PathBuf>); 2],
@@ -35,8 +35,9 @@ pub struct Disks {
 
 impl Disks {
     pub fn new(storage: &Storage) -> Self {
+        let (work, folder) = storage.work_folder();
         Self {
-            folders: [("database", storage.database_folder()), ("media", Some(storage.media_path()))],
+            folders: [("database", storage.database_folder()), (work, Some(folder.to_owned()))],
             min_free: storage.min_free.0,
             free,
             seen: Mutex::new(None),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
@@ -9,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
@@ -160,7 +162,7 @@ impl Gateway {
         }
         let store = store::open(&config.storage.database, &*clock).await?;
         let links = Links::new(store.secret("links", rand::random()).await?);
-        let media = MediaStore::open(&config.storage.media_path())
+        let media = MediaStore::of(&config.storage, &layers.variables("AWS_"))
             .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
         let disks = Arc::new(Disks::new(&config.storage));
         let media = media.watching(disks.clone());
@@ -245,7 +247,10 @@ impl Gateway {
     /// process is about to end.
     pub async fn readiness(&self) -> Readiness {
         let database = self.store.ping().await.map_err(|error| error.to_string());
-        let media = std::fs::read_dir(self.media.notes()).map(drop).map_err(|error| error.kind().to_string());
+        let media = self.media.answers().await.map_err(|error| match error.kind() {
+            io::ErrorKind::HostUnreachable => error.to_string(),
+            kind => kind.to_string(),
+        });
         let disk = self.media.check().await.map_err(|error| error.kind().to_string());
         let disk = disk.and_then(|()| self.disks.check());
         let stopping = self.stop.is_cancelled().then(|| Err("the gateway was told to stop".to_owned()));
@@ -310,19 +315,14 @@ impl Gateway {
     /// none.
     ///
     /// # Errors
-    /// Where database or disk does not answer.
+    /// Where database, disk or bucket does not answer.
     pub async fn audio(&self, note: NoteId, which: Which) -> Result<Option<AudioFile>, Problem> {
-        let path = self.media.path(note, which);
-        if tokio::fs::try_exists(&path).await? {
-            return Ok(Some(AudioFile::Kept(path)));
+        if which == Which::Source
+            && let Some(bytes) = self.store.source(note).await?
+        {
+            return Ok(Some(AudioFile::Lent(self.media.lend(bytes).await?)));
         }
-        if which == Which::Sent {
-            return Ok(None);
-        }
-        match self.store.source(note).await? {
-            Some(bytes) => Ok(Some(AudioFile::Lent(self.media.lend(bytes).await?))),
-            None => Ok(None),
-        }
+        Ok(self.media.get(note, which).await?)
     }
 
     /// Removes audio and notes that were kept long enough, counted from the end of the note.
@@ -343,6 +343,9 @@ impl Gateway {
                     }
                     Err(error) => {
                         tracing::error!(note.id = %note, %error, "the audio of {note} could not be removed");
+                        if error.kind() == io::ErrorKind::HostUnreachable {
+                            break; // the others are no nearer
+                        }
                     }
                 }
             }
@@ -362,6 +365,9 @@ impl Gateway {
                 Ok(()) => self.store.upload_audio_removed(upload).await?,
                 Err(error) => {
                     tracing::error!(upload.id = %upload, %error, "the upload {upload} could not be removed");
+                    if error.kind() == io::ErrorKind::HostUnreachable {
+                        break;
+                    }
                 }
             }
         }
@@ -372,17 +378,19 @@ impl Gateway {
     /// committed the note. Younger than an hour, the request may still be under way.
     ///
     /// # Errors
-    /// Where database or disk does not answer.
+    /// Where database, disk or bucket does not answer.
     pub async fn remove_orphans(&self) -> anyhow::Result<()> {
         self.media.remove_leftovers()?;
         let old = before(self.clock.now(), Duration::from_secs(3600));
-        for id in self.media.list().await? {
+        let mut notes = self.media.list().await?;
+        while let Some(id) = notes.try_next().await? {
             if id.made_at().is_some_and(|made| made < old) && self.store.note(id, None).await?.is_none() {
                 tracing::info!(note.id = %id, "removing audio without a note");
                 self.media.remove(id).await?;
             }
         }
-        for id in self.media.list_uploads().await? {
+        let mut uploads = self.media.list_uploads().await?;
+        while let Some(id) = uploads.try_next().await? {
             if id.made_at().is_some_and(|made| made < old) && !self.store.has_upload(id).await? {
                 tracing::info!(upload.id = %id, "removing an upload that was never answered");
                 self.media.remove_upload(id).await?;
@@ -415,7 +423,7 @@ fn before(now: Timestamp, span: Duration) -> Timestamp {
     now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// What `[audio]` says, with a folder in the media store for scratch files.
+/// What `[audio]` says, with a folder for scratch files beside those that arrive.
 pub fn engine_options(config: &Config) -> EngineOptions {
     let audio = &config.audio;
     EngineOptions {
@@ -425,7 +433,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         timeout: audio.timeout.0,
         // The most that any profile makes of the longest source is far below the largest source.
         max_output: audio.max_bytes.0,
-        scratch: config.storage.media_path().join("scratch"),
+        scratch: config.storage.work_folder().1.join("scratch"),
     }
 }
 

@@ -179,7 +179,8 @@ impl From<&SendError> for Problem {
     }
 }
 
-/// A full disk is the operator's to mend and has a code of its own; everything else of the kind is internal.
+/// A full disk is the operator's to mend and has a code of its own; a bucket that does not do its part is worth another
+/// try; everything else of the kind is internal.
 impl From<std::io::Error> for Problem {
     fn from(error: std::io::Error) -> Self {
         if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
@@ -187,6 +188,10 @@ impl From<std::io::Error> for Problem {
                 "storage_full",
                 "the gateway's disk is full; try again when its operator made room",
             );
+        }
+        if error.kind() == std::io::ErrorKind::HostUnreachable {
+            tracing::error!("audio is out of reach: {error}");
+            return Self::overloaded("the gateway's store of audio does not answer; try again shortly");
         }
         tracing::error!(%error, "an operation on a file failed");
         Self::internal()

@@ -21,7 +21,7 @@ use url::Url;
 use voicegate_providers::{guard::AddressRules, without_values};
 
 pub use tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key};
-pub use values::{Database, LogFormat, Rate, RateOrOff, Size, Span24, Token};
+pub use values::{Database, LogFormat, Media, Rate, RateOrOff, Size, Span24, Token};
 
 use build::RawTenant;
 use values::{list, plain};
@@ -63,7 +63,8 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 pub struct Storage {
     pub database: Database,
-    pub media: String,
+    pub media: Media,
+    pub scratch: PathBuf,
     pub retention: Span24,
     pub notes_retention: Span24,
     pub media_retention: Span24,
@@ -78,8 +79,12 @@ impl Storage {
         Some(folder.unwrap_or(Path::new(".")).to_owned())
     }
 
-    pub fn media_path(&self) -> PathBuf {
-        PathBuf::from(&self.media)
+    /// Where files are that are being worked on, and the key that says so.
+    pub fn work_folder(&self) -> (&'static str, &Path) {
+        match &self.media {
+            Media::Folder(folder) => ("media", folder),
+            Media::Bucket { .. } => ("scratch", &self.scratch),
+        }
     }
 }
 
@@ -154,11 +159,25 @@ pub struct Layers {
     pub only_defaults: bool,
     /// A layer above the file, as TOML.
     pub inline: Option<String>,
+    /// Environment variables above those of the process: for secrets, and for the credentials of a bucket.
+    pub environment: BTreeMap<String, String>,
 }
 
 impl Layers {
     pub fn of_file(file: Option<PathBuf>) -> Self {
         Self { file, ..Self::default() }
+    }
+
+    /// All variables whose names begin like this.
+    pub fn variables(&self, prefix: &str) -> BTreeMap<String, String> {
+        let texts = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let all = texts.chain(self.environment.clone());
+        all.filter(|(name, _)| name.starts_with(prefix)).collect()
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.get(name).cloned().or_else(|| std::env::var(name).ok())
     }
 
     fn file(&self) -> Option<PathBuf> {
@@ -178,7 +197,7 @@ pub fn load(layers: &Layers, in_force: Option<&Server>) -> Result<(Config, Tenan
     let raw = read(layers).map_err(|mistake| Mistakes(vec![mistake]))?;
     let mut mistakes = Vec::new();
     check_sections(&raw, &mut mistakes);
-    let env = |name: &str| std::env::var(name).ok();
+    let env = |name: &str| layers.variable(name);
     let public_url = &in_force.unwrap_or(&raw.server).public_url;
     let tenants = build::build(raw.tenants, public_url, &env, &mut mistakes);
     if !mistakes.is_empty() {
@@ -242,10 +261,7 @@ fn check_sections(raw: &Raw, mistakes: &mut Vec<String>) {
             && url.fragment().is_none(),
         "server.public_url: expected an http or https URL without a query, such as \"https://voice.example\"",
     );
-    expect(
-        !raw.storage.media.is_empty() && !raw.storage.media.contains("://"),
-        "storage.media: expected a folder; other media stores are not supported by this version",
-    );
+    expect(!raw.storage.scratch.as_os_str().is_empty(), "storage.scratch: expected a folder");
     for (key, span) in [
         ("server.header_timeout", raw.server.header_timeout),
         ("server.body_timeout", raw.server.body_timeout),
@@ -314,6 +330,8 @@ mod tests {
             ("[delivery]\nmax_queue = \"many\"", "delivery.max_queue"),
             ("[fetch]\nallow_networks = [\"10.0.0.0/99\"]", "fetch.allow_networks: item 0"),
             ("[storage]\ndatabase = \"mysql://x\"", "storage.database"),
+            ("[storage]\nmedia = \"gs://x\"", "storage.media"),
+            ("[storage]\nscratch = \"\"", "storage.scratch"),
             ("[servr]\nlisten = 1", "servr"),
             (&TENANT.replace("token = \"t\"", ""), "tenants.a.connections.imessage"),
             (&TENANT.replace("token", "tokn"), "tenants.a.connections.imessage"),

@@ -148,6 +148,50 @@ pub fn secret(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<Str
     if found.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(found.to_owned()) }
 }
 
+/// Where audio is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Media {
+    Folder(PathBuf),
+    /// On S3. The prefix is empty, or several parts with `/` between them.
+    Bucket {
+        name: String,
+        prefix: String,
+    },
+}
+
+impl fmt::Display for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Bucket { name, prefix } if prefix.is_empty() => write!(f, "s3://{name}"),
+            Self::Bucket { name, prefix } => write!(f, "s3://{name}/{prefix}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Media {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected =
+            || de::Error::custom("expected a folder, or \"s3://BUCKET\" or \"s3://BUCKET/PREFIX\"");
+        let text = String::deserialize(deserializer).map_err(|_| expected())?;
+        let Some(address) = text.strip_prefix("s3://") else {
+            let is_folder = !text.is_empty() && !text.contains("://");
+            return if is_folder { Ok(Self::Folder(text.into())) } else { Err(expected()) };
+        };
+        let (name, prefix) = address.split_once('/').unwrap_or((address, ""));
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        // What needs no escaping in a URL, and is no way up in a path.
+        let is_part = |part: &str| {
+            !matches!(part, "" | "." | "..")
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        if !is_part(name) || !(prefix.is_empty() || prefix.split('/').all(is_part)) {
+            return Err(expected());
+        }
+        Ok(Self::Bucket { name: name.to_owned(), prefix: prefix.to_owned() })
+    }
+}
+
 /// Where notes and queue are kept.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
@@ -289,6 +333,34 @@ mod tests {
         }
         let error = read(serde_json::json!({ "env": "NOT_SET_ANYWHERE" })).expect_err("missing");
         assert!(error.contains("NOT_SET_ANYWHERE"), "{error}");
+    }
+
+    #[test]
+    fn media_is_a_folder_or_a_bucket() {
+        let read = |text: &str| serde_json::from_value::<Media>(text.into()).ok();
+        let bucket = |name: &str, prefix: &str| {
+            Some(Media::Bucket { name: name.to_owned(), prefix: prefix.to_owned() })
+        };
+        assert_eq!(read("data/media"), Some(Media::Folder("data/media".into())));
+        assert_eq!(read("s3://voice.example"), bucket("voice.example", ""));
+        assert_eq!(read("s3://voice/"), bucket("voice", ""));
+        assert_eq!(read("s3://voice/a/b-1/"), bucket("voice", "a/b-1"));
+        for text in ["data/media", "s3://voice", "s3://voice/a/b"] {
+            assert_eq!(read(text).map(|media| media.to_string()).as_deref(), Some(text));
+        }
+        for wrong in [
+            "",
+            "s3://",
+            "s3:///a",
+            "s3://a//b",
+            "s3://a/../b",
+            "s3://a/b?c",
+            "s3://k:S@a",
+            "gs://a",
+            "https://a",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

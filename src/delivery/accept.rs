@@ -162,7 +162,7 @@ pub(super) async fn make_durable(
     let (mut beside, mut _room) = (None, None);
     let kept = match audio {
         Bytes::Later => Ok(()),
-        Bytes::Held(Held::File(file)) => gateway.media.keep(file, note.id, Which::Source).await,
+        Bytes::Held(Held::File(file)) => gateway.media.keep(file, note.id, Which::Source).await.map(drop),
         Bytes::Held(Held::Memory(bytes, room)) => {
             (beside, _room) = (Some(bytes), Some(room));
             Ok(())

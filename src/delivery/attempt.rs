@@ -336,14 +336,10 @@ async fn reply(
 /// The source and what it is; downloads and decodes it where that has not happened yet.
 async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(AudioFile, Probed), Abandoned> {
     mark_processing(gateway, claim).await?;
-    let downloads = match claim.note.source.clone() {
-        Source::Url { url, headers } => {
-            download(gateway, live, claim, &url, &headers).await?;
-            true
-        }
-        Source::Stored => false,
+    let (file, downloads) = match claim.note.source.clone() {
+        Source::Url { url, headers } => (download(gateway, live, claim, &url, &headers).await?, true),
+        Source::Stored => (file(gateway, claim.note.id, Which::Source).await?, false),
     };
-    let file = file(gateway, claim.note.id, Which::Source).await?;
     // What was only recognised by its structure has no waveform yet.
     if let Some(probed) = claim.note.probed.as_ref().filter(|probed| !probed.waveform.is_empty()) {
         return Ok((file, probed.clone()));
@@ -362,15 +358,15 @@ async fn download(
     claim: &mut Claim,
     url: &str,
     headers: &BTreeMap<String, String>,
-) -> Result<(), Abandoned> {
+) -> Result<AudioFile, Abandoned> {
     gateway.media.has_room().map_err(failed)?;
     let mut file = gateway.media.incoming_file().map_err(failed)?;
     let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
     live.fetcher.fetch(&request, &mut file).await.map_err(failed)?;
-    gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
+    let file = gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
     // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
     claim.note.source = Source::Stored;
-    Ok(())
+    Ok(file)
 }
 
 async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
@@ -400,8 +396,8 @@ async fn render(
         match gateway.engine.render(source.path(), probed, profile, convert).await.map_err(failed)? {
             Render::Untouched => (probed.facts.clone(), Work::None, None),
             Render::Made { file, facts, work, .. } => {
-                gateway.media.keep(file, id, Which::Sent).await.map_err(failed)?;
-                (facts, work, Some(AudioFile::Kept(gateway.media.path(id, Which::Sent))))
+                let made = gateway.media.keep(file, id, Which::Sent).await.map_err(failed)?;
+                (facts, work, Some(made))
             }
         };
     claim.note.sent = Some(SentAudio { facts, profile: profile.name.to_owned(), work });

@@ -121,9 +121,11 @@ async fn file(
     };
     let facts = facts.ok_or_else(absent)?;
     let file = gateway.audio(note.id, which).await?.ok_or_else(absent)?;
-    if let AudioFile::Lent(file) = &file {
-        // It was made just now, but the audio did not change.
-        file.as_file().set_modified(note.created_at.into())?;
+    // A copy was made just now, but the audio did not change.
+    match &file {
+        AudioFile::Kept(_) => {}
+        AudioFile::Lent(file) => file.as_file().set_modified(note.created_at.into())?,
+        AudioFile::Fetched(file, at) => file.as_file().set_modified(*at)?,
     }
     let mime: Mime = facts.mime_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
     tame_range(request.headers_mut());

@@ -4,6 +4,7 @@ use std::{
     io::{self, Write},
     path::Path,
     sync::Arc,
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -53,13 +54,15 @@ pub enum AudioFile {
     Kept(std::path::PathBuf),
     /// Made for one use, gone when dropped.
     Lent(NamedTempFile),
+    /// The same, from a bucket, where it was put at that time.
+    Fetched(NamedTempFile, SystemTime),
 }
 
 impl AudioFile {
     pub fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
-            Self::Lent(file) => file.path(),
+            Self::Lent(file) | Self::Fetched(file, _) => file.path(),
         }
     }
 }

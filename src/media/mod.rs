@@ -3,23 +3,26 @@
 mod fetch;
 mod held;
 mod link;
+mod place;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::{File, Permissions},
+    fs::Permissions,
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use tempfile::NamedTempFile;
 
+use self::place::{Folder, Name, Place};
 use crate::{
+    config::{Media, Storage},
     disk::Disks,
     id::{NoteId, UploadId},
     problem::Problem,
@@ -28,6 +31,7 @@ use crate::{
 pub use fetch::{FetchError, FetchRequest, Fetcher};
 pub use held::{AudioFile, Held, Received, Spool, TooMuch};
 pub use link::{LinkError, Links};
+pub use place::Bucket;
 
 /// A file on its way in that was not written to for so long belongs to nobody: no body and no download pauses that long.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
@@ -72,27 +76,46 @@ pub enum Which {
     Sent,
 }
 
-/// A folder that only gateways on one database read and write. File names are made here, never taken from a request.
+/// Where audio is kept, and a private folder for what is still in the making.
 #[derive(Clone, Debug)]
 pub struct MediaStore {
-    root: PathBuf,
+    place: Arc<dyn Place>,
+    incoming: PathBuf,
     /// For what is not a file yet.
     held: held::Budget,
     disks: Option<Arc<Disks>>,
 }
 
 impl MediaStore {
-    /// Creates the folder, and removes what an earlier process left half-written.
+    /// Opens what `storage.media` names. `environment` has the credentials of a bucket.
+    ///
+    /// # Errors
+    /// Where a folder cannot be used, or a bucket cannot be addressed. Whether it answers is not asked.
+    pub fn of(storage: &Storage, environment: &BTreeMap<String, String>) -> io::Result<Self> {
+        match &storage.media {
+            Media::Folder(folder) => Self::open(folder),
+            Media::Bucket { name, prefix } => {
+                let bucket = Bucket::open(name, prefix, environment)?;
+                Self::new(Arc::new(bucket), &std::path::absolute(&storage.scratch)?)
+            }
+        }
+    }
+
+    /// Audio in a folder, which is created.
     ///
     /// # Errors
     /// Where the folder cannot be used.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        let root = std::path::absolute(root)?;
-        let store = Self { root, held: held::Budget::new(), disks: None };
-        for folder in [store.notes(), store.uploads(), store.incoming()] {
-            std::fs::create_dir_all(&folder)?;
-            std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        }
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        let place = Arc::new(Folder::open(&folder)?);
+        // Beside what is kept, so that a finished file only has to be renamed.
+        Self::new(place, &folder)
+    }
+
+    fn new(place: Arc<dyn Place>, work: &Path) -> io::Result<Self> {
+        let store = Self { place, incoming: work.join("incoming"), held: held::Budget::new(), disks: None };
+        std::fs::create_dir_all(&store.incoming)?;
+        std::fs::set_permissions(&store.incoming, Permissions::from_mode(0o700))?;
         store.remove_leftovers()?;
         Ok(store)
     }
@@ -103,7 +126,7 @@ impl MediaStore {
     /// # Errors
     /// Where the disk does not play along.
     pub fn remove_leftovers(&self) -> io::Result<()> {
-        for file in std::fs::read_dir(self.incoming())? {
+        for file in std::fs::read_dir(&self.incoming)? {
             let file = file?;
             // One that is gone has got to its place just now.
             let written = file.metadata().and_then(|facts| facts.modified());
@@ -121,24 +144,12 @@ impl MediaStore {
         self
     }
 
-    pub fn notes(&self) -> PathBuf {
-        self.root.join("notes")
-    }
-
-    fn uploads(&self) -> PathBuf {
-        self.root.join("uploads")
-    }
-
-    fn incoming(&self) -> PathBuf {
-        self.root.join("incoming")
-    }
-
     /// An empty file for bytes that are arriving. It is gone when dropped, unless kept.
     ///
     /// # Errors
     /// Where the disk does not play along.
     pub fn incoming_file(&self) -> io::Result<NamedTempFile> {
-        NamedTempFile::new_in(self.incoming())
+        NamedTempFile::new_in(&self.incoming)
     }
 
     /// Whether bytes may be taken in that nobody was promised anything about. What was accepted is not asked: the room
@@ -174,48 +185,28 @@ impl MediaStore {
         }
     }
 
-    pub fn path(&self, note: NoteId, which: Which) -> PathBuf {
-        let name = match which {
-            Which::Source => "source",
-            Which::Sent => "sent",
-        };
-        self.notes().join(note.to_string()).join(name)
-    }
-
-    /// Moves a complete file to its place. When this returns, bytes and name are on disk: the promise of a 202
-    /// includes them.
+    /// Keeps a complete file. When this returns, it outlives this process: the promise of a 202 includes it.
     ///
     /// # Errors
-    /// Where the disk does not play along; then the file is gone and nothing else changed.
-    pub async fn keep(&self, file: NamedTempFile, note: NoteId, which: Which) -> io::Result<()> {
-        let (path, notes) = (self.path(note, which), self.notes());
-        blocking(move || {
-            let folder = make_folder(&path)?;
-            // Its bytes last: what a journalling file system writes for them has the names in it already, and the
-            // folders' own flushes find little left to do. Nobody reads it before all three are through.
-            let file = file.persist(&path).map_err(|error| error.error)?;
-            file.sync_all()?;
-            sync(&[&folder, &notes])
-        })
-        .await
+    /// Where disk or bucket does not play along; then the file is gone and nothing else changed.
+    pub async fn keep(&self, file: NamedTempFile, note: NoteId, which: Which) -> io::Result<AudioFile> {
+        self.place.put(file, Name::Note(note, which)).await
     }
 
-    /// Moves a complete file to where uploads are kept. As durable as [`Self::keep`].
+    /// The same for an upload.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// Where disk or bucket does not play along.
     pub async fn keep_upload(&self, file: NamedTempFile, upload: UploadId) -> io::Result<()> {
-        let (path, uploads) = (self.upload_path(upload), self.uploads());
-        blocking(move || {
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            sync(&[&uploads])
-        })
-        .await
+        self.place.put(file, Name::Upload(upload)).await.map(drop)
     }
 
-    pub fn upload_path(&self, upload: UploadId) -> PathBuf {
-        self.uploads().join(upload.to_string())
+    /// A kept file of a note; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where disk or bucket does not play along.
+    pub async fn get(&self, note: NoteId, which: Which) -> io::Result<Option<AudioFile>> {
+        self.place.get(Name::Note(note, which), &self.incoming).await
     }
 
     /// Makes an upload the source of a note: from here on they live and end apart.
@@ -223,7 +214,7 @@ impl MediaStore {
     /// # Errors
     /// `NotFound` where the upload is gone.
     pub async fn use_upload(&self, upload: UploadId, note: NoteId) -> io::Result<()> {
-        self.link(self.upload_path(upload), note).await
+        self.place.copy(Name::Upload(upload), Name::Note(note, Which::Source)).await
     }
 
     /// Makes a note's source that of another note, too.
@@ -231,65 +222,48 @@ impl MediaStore {
     /// # Errors
     /// `NotFound` where the source is gone, or beside its note and no file.
     pub async fn use_source(&self, original: NoteId, note: NoteId) -> io::Result<()> {
-        self.link(self.path(original, Which::Source), note).await
-    }
-
-    async fn link(&self, from: PathBuf, note: NoteId) -> io::Result<()> {
-        let (to, notes) = (self.path(note, Which::Source), self.notes());
-        blocking(move || {
-            let folder = make_folder(&to)?;
-            // The bytes never change, so a second name for them will do. They were flushed when they came.
-            if let Err(error) = std::fs::hard_link(&from, &to) {
-                if error.kind() == io::ErrorKind::NotFound {
-                    let _ = std::fs::remove_dir(&folder); // made for nothing
-                    return Err(error);
-                }
-                // Some file systems have no links.
-                std::fs::copy(&from, &to)?;
-                File::open(&to)?.sync_all()?;
-            }
-            sync(&[&folder, &notes])
-        })
-        .await
+        let source = |note| Name::Note(note, Which::Source);
+        self.place.copy(source(original), source(note)).await
     }
 
     /// Removes an upload. Removing what is gone already is no error.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// Where disk or bucket does not play along.
     pub async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
-        match tokio::fs::remove_file(self.upload_path(upload)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.place.remove_upload(upload).await
     }
 
     /// Removes all audio of a note. Removing what is gone already is no error.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// Where disk or bucket does not play along.
     pub async fn remove(&self, note: NoteId) -> io::Result<()> {
-        let folder = self.notes().join(note.to_string());
-        match tokio::fs::remove_dir_all(folder).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.place.remove_note(note).await
     }
 
-    /// The notes that have a folder here.
+    /// The notes that have a file, each once.
     ///
     /// # Errors
-    /// Where the disk does not play along.
-    pub async fn list(&self) -> io::Result<Vec<NoteId>> {
-        names(self.notes()).await
+    /// Where disk or bucket does not play along.
+    pub async fn list(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>> {
+        self.place.notes().await
     }
 
-    /// The uploads that are here.
+    /// The uploads that are kept.
     ///
     /// # Errors
-    /// Where the disk does not play along.
-    pub async fn list_uploads(&self) -> io::Result<Vec<UploadId>> {
-        names(self.uploads()).await
+    /// Where disk or bucket does not play along.
+    pub async fn list_uploads(&self) -> io::Result<BoxStream<'static, io::Result<UploadId>>> {
+        self.place.uploads().await
+    }
+
+    /// Whether the place where audio is kept answers.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub async fn answers(&self) -> io::Result<()> {
+        self.place.check().await
     }
 
     /// Whether a file can be written right now.
@@ -297,36 +271,13 @@ impl MediaStore {
     /// # Errors
     /// The reason why not.
     pub async fn check(&self) -> io::Result<()> {
-        let folder = self.incoming();
+        let folder = self.incoming.clone();
         blocking(move || {
             let mut file = NamedTempFile::new_in(folder)?;
             io::Write::write_all(&mut file, b"voicegate")
         })
         .await
     }
-}
-
-fn make_folder(file: &Path) -> io::Result<PathBuf> {
-    let folder = file.parent().unwrap_or(file).to_owned();
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
-/// Names are on disk only once their folder is.
-fn sync(folders: &[&Path]) -> io::Result<()> {
-    folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
-}
-
-/// What in a folder is named like an id.
-async fn names<T: FromStr + Send + 'static>(folder: PathBuf) -> io::Result<Vec<T>> {
-    blocking(move || {
-        let mut ids = Vec::new();
-        for entry in std::fs::read_dir(folder)? {
-            ids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
-        }
-        Ok(ids)
-    })
-    .await
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -1,6 +1,7 @@
 //! A whole gateway in one process: real router, database, ffmpeg and sandbox; only the clock is moved by hand.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -46,6 +47,14 @@ impl World {
 
     /// Starts with the default configuration as changed by `edit`.
     pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
+        Self::with_environment(BTreeMap::new(), edit).await
+    }
+
+    /// The same with environment variables.
+    pub async fn with_environment(
+        environment: BTreeMap<String, String>,
+        edit: impl FnOnce(String) -> String,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let sandbox = Sandbox::new(SandboxOptions::default());
         let (sandbox_listener, sandbox_url) = listen().await;
@@ -56,7 +65,8 @@ impl World {
         // A clock that starts at the real time: the sandbox has its own, and links and uploads expire.
         #[expect(clippy::disallowed_methods, reason = "the emulators live in real time")]
         let clock = Arc::new(TestClock::new(jiff::Timestamp::now()));
-        let gateway = Gateway::open(Layers::of_file(Some(file)), clock.clone()).await.expect("a gateway");
+        let layers = Layers { environment, ..Layers::of_file(Some(file)) };
+        let gateway = Gateway::open(layers, clock.clone()).await.expect("a gateway");
         let truth = Truth::default();
         let tasks = vec![
             tokio::spawn(sandbox.clone().serve(sandbox_listener)),
@@ -165,8 +175,9 @@ impl World {
 
     /// Files on their way in or in the making.
     pub fn stray_files(&self) -> Vec<PathBuf> {
-        let media = self.folder.path().join("media");
-        let mut folders = vec![media.join("incoming"), media.join("scratch")];
+        let work = ["media", "scratch"].map(|folder| self.folder.path().join(folder));
+        let mut folders =
+            work.iter().flat_map(|work| [work.join("incoming"), work.join("scratch")]).collect::<Vec<_>>();
         let mut files = Vec::new();
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -230,6 +241,7 @@ public_url = "{url}"
 [storage]
 database = "sqlite://{folder}/voicegate.db"
 media = "{folder}/media"
+scratch = "{folder}/scratch"
 [fetch]
 allow_http = true
 allow_networks = ["127.0.0.0/8"]

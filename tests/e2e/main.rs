@@ -4,6 +4,7 @@ mod accept;
 mod audio;
 mod bodies;
 mod bot;
+mod bucket;
 mod convert;
 mod delivery;
 mod events;
@@ -21,6 +22,8 @@ mod openapi;
 mod postgres_server;
 mod receipts;
 mod requests;
+#[path = "../support/s3.rs"]
+mod s3;
 mod shared;
 mod tenants;
 mod truth;

@@ -9,7 +9,7 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 use crate::harness::{KEY, World, fixture, read};
 
 impl World {
-    async fn post(&self, path: &str) -> (StatusCode, Value) {
+    pub async fn post(&self, path: &str) -> (StatusCode, Value) {
         let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(KEY);
         read(request.send().await.expect("an answer")).await
     }

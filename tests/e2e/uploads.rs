@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{KEY, OTHER_KEY, PHONE, World, fixture, read};
 
 impl World {
-    async fn upload(&self, audio: Vec<u8>) -> Value {
+    pub async fn upload(&self, audio: Vec<u8>) -> Value {
         let request = self.http.post(format!("{}/media", self.url)).bearer_auth(KEY).body(audio);
         let response = request.header("content-type", "audio/mpeg").send().await.expect("an answer");
         let location = response.headers().get("location").cloned();
@@ -20,12 +20,12 @@ impl World {
         upload
     }
 
-    async fn send_upload(&self, id: &Value, to: &str) -> (StatusCode, Value) {
+    pub async fn send_upload(&self, id: &Value, to: &str) -> (StatusCode, Value) {
         let body = json!({ "to": to, "via": "whatsapp", "audio": { "media_id": id } });
         read(self.post_json(&body).send().await.expect("an answer")).await
     }
 
-    async fn delete(&self, path: &str) -> (StatusCode, Value) {
+    pub async fn delete(&self, path: &str) -> (StatusCode, Value) {
         let request = self.http.delete(format!("{}{path}", self.url)).bearer_auth(KEY);
         read(request.send().await.expect("an answer")).await
     }
@@ -131,7 +131,7 @@ async fn an_upload_ends_with_its_time_and_its_notes_do_not() {
 async fn what_a_request_that_died_left_behind_is_swept() {
     let world = World::start().await;
     let kept = world.upload(fixture("speech-24k.mp3")).await;
-    let orphan = world.gateway.media.upload_path(voicegate::id::UploadId::new());
+    let orphan = world.folder.path().join("media/uploads").join(voicegate::id::UploadId::new().to_string());
     std::fs::write(&orphan, b"x").expect("written");
     world.gateway.remove_orphans().await.expect("swept");
     assert!(orphan.exists(), "its request may still be under way");

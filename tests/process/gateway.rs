@@ -1,6 +1,7 @@
 //! A `voicegate serve` of its own, with the sandbox in this process.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -20,6 +21,8 @@ pub struct Process {
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
     role: &'static str,
+    /// Variables of the process, beside those of the test.
+    environment: BTreeMap<String, String>,
     child: Option<Child>,
 }
 
@@ -35,6 +38,15 @@ impl Process {
 
     /// The same, doing only its part.
     pub async fn in_role(role: &'static str, edit: impl FnOnce(String) -> String) -> Self {
+        Self::with_environment(role, BTreeMap::new(), edit).await
+    }
+
+    /// The same with variables.
+    pub async fn with_environment(
+        role: &'static str,
+        environment: BTreeMap<String, String>,
+        edit: impl FnOnce(String) -> String,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let sandbox = Sandbox::new(SandboxOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -42,7 +54,7 @@ impl Process {
         tokio::spawn(sandbox.clone().serve(listener));
         let port = free_port().await;
         let configuration = edit(configuration(folder.path(), port, &sandbox_url));
-        Self::of(role, sandbox, folder, port, &configuration).await
+        Self::of((role, environment), sandbox, folder, port, &configuration).await
     }
 
     /// Another one with this one's database, folder of audio and sandbox.
@@ -52,11 +64,12 @@ impl Process {
         let (port, own) = (free_port().await, self.url.rsplit(':').next().expect("a port"));
         let configuration = text.replace(&format!(":{own}\""), &format!(":{port}\""));
         let folder = tempfile::tempdir().expect("a folder");
-        Self::of(role, self.sandbox.clone(), folder, port, &configuration).await
+        let process = (role, self.environment.clone());
+        Self::of(process, self.sandbox.clone(), folder, port, &configuration).await
     }
 
     async fn of(
-        role: &'static str,
+        (role, environment): (&'static str, BTreeMap<String, String>),
         sandbox: Sandbox,
         folder: tempfile::TempDir,
         port: u16,
@@ -64,7 +77,7 @@ impl Process {
     ) -> Self {
         std::fs::write(folder.path().join("config.toml"), configuration).expect("written");
         let (url, http) = (format!("http://127.0.0.1:{port}"), reqwest::Client::new());
-        let mut process = Self { sandbox, url, folder, http, role, child: None };
+        let mut process = Self { sandbox, url, folder, http, role, environment, child: None };
         process.launch().await;
         process
     }
@@ -75,6 +88,7 @@ impl Process {
             .args(["serve", "--role", self.role])
             .arg("--config")
             .arg(self.folder.path().join("config.toml"))
+            .envs(&self.environment)
             .current_dir(self.folder.path())
             .env("RUST_LOG", "voicegate=debug")
             .stderr(std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log"))

@@ -1,5 +1,6 @@
 //! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
 
+mod bucket;
 mod chaos;
 mod check;
 mod gateway;
@@ -7,6 +8,9 @@ mod kill;
 mod memory;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
+#[path = "../support/s3.rs"]
+#[expect(dead_code, reason = "shared with tests that look closer")]
+mod s3;
 mod serve;
 mod shared;
 mod stop;

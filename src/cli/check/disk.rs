@@ -19,7 +19,8 @@ pub fn check(config: &Config) -> Vec<Line> {
     if let Some(database) = storage.database_folder() {
         lines.push(folder("storage.database", &database, DATABASE_FLOOR.max(storage.min_free.0)));
     }
-    lines.push(folder("storage.media", &storage.media_path(), media_floor(config).max(storage.min_free.0)));
+    let (key, work) = storage.work_folder();
+    lines.push(folder(&format!("storage.{key}"), work, media_floor(config).max(storage.min_free.0)));
     lines
 }
 

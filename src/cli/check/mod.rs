@@ -1,6 +1,7 @@
 //! `voicegate check`: what an operator wants to know before a start, without touching anything. With `--online` also
 //! what can only be found out by asking: providers, `server.public_url`, web hooks.
 
+mod bucket;
 mod database;
 mod disk;
 mod ffmpeg;
@@ -22,13 +23,16 @@ use crate::{
 pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
     let (config, tenants) = config::load(layers, None)?;
     let mut sound = print(configured(&tenants));
+    let environment = layers.variables("AWS_");
     sound &= print(disk::check(&config));
+    sound &= print(bucket::check(&config.storage, &environment).into_iter().collect());
     sound &= print(match &config.storage.database {
         Database::Sqlite(path) => sqlite::check(path).await,
         Database::Postgres(url) => postgres::check(url).await,
     });
     sound &= print(ffmpeg::check(&config).await);
     if online {
+        sound &= print(bucket::try_out(&config.storage, &environment).await.into_iter().collect());
         sound &= print(ask(config, tenants).await?);
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })

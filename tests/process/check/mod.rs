@@ -1,5 +1,6 @@
 //! `voicegate check`, with and without `--online`: every line, and that nothing was changed by asking.
 
+mod bucket;
 mod local;
 mod online;
 mod postgres;

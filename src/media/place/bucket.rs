@@ -1,0 +1,217 @@
+//! A bucket of S3, or of a server that speaks its language.
+
+use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig,
+    aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
+    buffered::BufWriter,
+    path::Path,
+};
+use tempfile::NamedTempFile;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Semaphore,
+};
+
+use super::{AudioFile, Name, Place, trouble};
+use crate::{
+    id::{NoteId, UploadId},
+    media::Which,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Of one request. Each carries at most one part up, or one file down.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After this no request is made again: somebody waits for an answer, and the worker comes back by itself.
+const RETRY_FOR: Duration = Duration::from_secs(10);
+const RETRIES: usize = 3;
+
+/// For the question whether it answers.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Larger files go up in parts of this size, which is the least that S3 takes.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
+const PART: usize = 5 << 20;
+
+/// Parts of one file that are on their way at the same time, and one that is being filled.
+const PARTS_AT_ONCE: usize = 2;
+
+/// In KiB, of all that is on its way up at once.
+const ROOM: usize = 64 << 10;
+
+/// One prefix belongs to the gateways on one database.
+#[derive(Clone)]
+pub struct Bucket {
+    store: Arc<AmazonS3>,
+    prefix: Path,
+    room: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bucket").finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    /// Asks nobody yet. Endpoint, region and credentials are those of the `AWS_` variables in `environment`.
+    ///
+    /// # Errors
+    /// Where the variables make no sense.
+    pub fn open(bucket: &str, prefix: &str, environment: &BTreeMap<String, String>) -> io::Result<Self> {
+        let backoff = BackoffConfig { max_backoff: Duration::from_secs(1), ..BackoffConfig::default() };
+        let retry = RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_FOR };
+        let client = ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(TIMEOUT);
+        let mut builder = AmazonS3Builder::new().with_client_options(client);
+        for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("AWS_")) {
+            // Others are for other programs.
+            if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        let store = builder.with_retry(retry).with_bucket_name(bucket).build().map_err(trouble::of)?;
+        let prefix = Path::parse(prefix).map_err(|error| trouble::of(error.into()))?;
+        Ok(Self { store: Arc::new(store), prefix, room: Arc::new(Semaphore::new(ROOM)) })
+    }
+
+    fn path(&self, name: Name) -> Path {
+        self.folder(&name.to_string())
+    }
+
+    fn folder(&self, name: &str) -> Path {
+        name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
+    /// Puts a small object, reads it and removes it: all that a gateway may have to do.
+    ///
+    /// # Errors
+    /// What the operator has to mend.
+    pub async fn try_out(&self) -> io::Result<()> {
+        let path = self.path(Name::Upload(UploadId::new()));
+        let probe = b"voicegate check";
+        self.check().await?;
+        self.store.put(&path, probe.as_slice().into()).await.map_err(trouble::of)?;
+        let got = self.store.get(&path).await.map_err(trouble::of)?.bytes().await.map_err(trouble::of)?;
+        if got != probe.as_slice() {
+            return Err(trouble::new("gives back other bytes than it was given"));
+        }
+        self.remove(vec![path]).await
+    }
+
+    async fn upload(&self, file: &NamedTempFile, to: &Path) -> io::Result<()> {
+        let mut from = tokio::fs::File::from_std(file.reopen()?);
+        let size = usize::try_from(from.metadata().await?.len()).unwrap_or(usize::MAX);
+        let memory = size.min(PART * (PARTS_AT_ONCE + 1)).div_ceil(1024);
+        let memory = u32::try_from(memory).unwrap_or(u32::MAX);
+        let _room = self.room.acquire_many(memory).await.map_err(io::Error::other)?;
+        if size <= PART {
+            let mut bytes = Vec::with_capacity(size);
+            from.read_to_end(&mut bytes).await?;
+            return self.store.put(to, bytes.into()).await.map(drop).map_err(trouble::of);
+        }
+        let mut writer = BufWriter::with_capacity(self.store.clone(), to.clone(), PART)
+            .with_max_concurrency(PARTS_AT_ONCE);
+        let written = async {
+            tokio::io::copy_buf(&mut tokio::io::BufReader::with_capacity(64 << 10, from), &mut writer)
+                .await?;
+            writer.shutdown().await
+        };
+        if let Err(error) = written.await {
+            // What is left of it costs money until the bucket's own rule removes it.
+            let _ = writer.abort().await;
+            return Err(trouble::of_io(error));
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, paths: Vec<Path>) -> io::Result<()> {
+        let mut removed = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+        while let Some(removed) = removed.next().await {
+            match removed {
+                Err(error) if !trouble::is_absence(&error) => return Err(trouble::of(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids below a folder. Objects come in the order of their names, page by page.
+    fn ids<T>(&self, folder: &str) -> BoxStream<'static, io::Result<T>>
+    where
+        T: FromStr + Copy + PartialEq + Send + Sync + 'static,
+    {
+        let folder = self.folder(folder);
+        let objects = self.store.list(Some(&folder));
+        let ids = objects.map_err(trouble::of).try_filter_map(move |object| {
+            let id = object
+                .location
+                .prefix_match(&folder)
+                .and_then(|mut parts| parts.next()?.as_ref().parse().ok());
+            std::future::ready(Ok(id))
+        });
+        let mut last = None;
+        ids.try_filter(move |id| std::future::ready(last.replace(*id) != Some(*id))).boxed()
+    }
+}
+
+#[async_trait]
+impl Place for Bucket {
+    async fn put(&self, file: NamedTempFile, name: Name) -> io::Result<AudioFile> {
+        self.upload(&file, &self.path(name)).await?;
+        Ok(AudioFile::Lent(file))
+    }
+
+    async fn get(&self, name: Name, incoming: &std::path::Path) -> io::Result<Option<AudioFile>> {
+        let object = match self.store.get(&self.path(name)).await {
+            Err(error) if trouble::is_absence(&error) => return Ok(None),
+            object => object.map_err(trouble::of)?,
+        };
+        let modified = object.meta.last_modified.into();
+        let file = NamedTempFile::new_in(incoming)?;
+        let mut out = tokio::fs::File::from_std(file.reopen()?);
+        let mut bytes = object.into_stream();
+        while let Some(piece) = bytes.try_next().await.map_err(trouble::of)? {
+            out.write_all(&piece).await?;
+        }
+        out.flush().await?;
+        Ok(Some(AudioFile::Fetched(file, modified)))
+    }
+
+    async fn copy(&self, from: Name, to: Name) -> io::Result<()> {
+        self.store.copy(&self.path(from), &self.path(to)).await.map_err(trouble::of)
+    }
+
+    async fn remove_note(&self, note: NoteId) -> io::Result<()> {
+        let files = [Which::Source, Which::Sent].map(|which| self.path(Name::Note(note, which)));
+        self.remove(files.to_vec()).await
+    }
+
+    async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
+        self.remove(vec![self.path(Name::Upload(upload))]).await
+    }
+
+    async fn notes(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>> {
+        Ok(self.ids("notes"))
+    }
+
+    async fn uploads(&self) -> io::Result<BoxStream<'static, io::Result<UploadId>>> {
+        Ok(self.ids("uploads"))
+    }
+
+    async fn check(&self) -> io::Result<()> {
+        // Behind the last name that there can be: an empty page, and the only question that a bucket answers with the
+        // reason why not.
+        let folder = self.folder("uploads");
+        let mut page = self.store.list_with_offset(Some(&folder), &self.folder("uploads/~"));
+        match tokio::time::timeout(CHECK_TIMEOUT, page.next()).await {
+            Ok(None | Some(Ok(_))) => Ok(()),
+            Ok(Some(Err(error))) => Err(trouble::of(error)),
+            Err(_) => Err(trouble::new("does not answer; look at the network and at AWS_ENDPOINT_URL")),
+        }
+    }
+}
