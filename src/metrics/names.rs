@@ -69,7 +69,7 @@ metrics! {
     DATABASE_BATCH: Histogram(BATCH) = "voicegate_database_batch_changes" [];
     /// How long one flush of the database took, its changes included.
     DATABASE_WRITE: Histogram(FLUSH) = "voicegate_database_write_seconds" [];
-    /// Room on the disk of the database and of the media folder.
+    /// Room on the disk of the database and of the media folder; with audio on S3 of the scratch folder.
     DISK_FREE: Gauge = "voicegate_disk_free_bytes" ["folder"];
     /// Below this much room nothing new is stored (storage.min_free).
     DISK_MIN_FREE: Gauge = "voicegate_disk_min_free_bytes" [];

@@ -261,7 +261,7 @@ pub struct Readiness {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Checks {
     pub database: Check,
-    /// The folder of the audio.
+    /// Where audio is kept: a folder, or a bucket.
     pub media: Check,
     /// Whether every profile could be encoded at start-up.
     pub ffmpeg: Check,
