@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -32,9 +32,9 @@ pub struct Server {
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
-    is_down: AtomicBool,
+    /// How many requests are still answered.
+    left: AtomicUsize,
     /// Method and path of every request that was answered.
     requests: Mutex<Vec<(Method, String)>>,
 }
@@ -48,7 +48,7 @@ impl Server {
         let service = service.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { left: AtomicUsize::new(usize::MAX), requests: Mutex::default() });
         tokio::spawn(serve(listener, service, state.clone()));
         Self { url, folder, state }
     }
@@ -67,7 +67,12 @@ impl Server {
 
     /// From now on every connection breaks off at its first request.
     pub fn set_down(&self, is_down: bool) {
-        self.state.is_down.store(is_down, Ordering::SeqCst);
+        self.down_after(if is_down { 0 } else { usize::MAX });
+    }
+
+    /// The same after so many more requests.
+    pub fn down_after(&self, requests: usize) {
+        self.state.left.store(requests, Ordering::SeqCst);
     }
 
     /// Every object by its key, with its bytes.
@@ -112,7 +117,8 @@ async fn serve(listener: TcpListener, service: S3Service, state: Arc<State>) {
             let answer = service_fn(move |request: hyper::Request<Incoming>| {
                 let (service, state) = (service.clone(), state.clone());
                 async move {
-                    if state.is_down.load(Ordering::SeqCst) {
+                    let one_less = |left: usize| left.checked_sub(1);
+                    if state.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err() {
                         return Err(io::Error::other("down"));
                     }
                     let about = (request.method().clone(), request.uri().to_string());

@@ -7,7 +7,6 @@ use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
-    buffered::BufWriter,
     path::Path,
 };
 use tempfile::NamedTempFile;
@@ -36,10 +35,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Larger files go up in parts of this size, which is the least that S3 takes.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
-const PART: usize = 5 << 20;
-
-/// Parts of one file that are on their way at the same time, and one that is being filled.
-const PARTS_AT_ONCE: usize = 2;
+const PART: u64 = 5 << 20;
 
 /// In KiB, of all that is on its way up at once.
 const ROOM: usize = 64 << 10;
@@ -105,28 +101,31 @@ impl Bucket {
 
     async fn upload(&self, file: &NamedTempFile, to: &Path) -> io::Result<()> {
         let mut from = tokio::fs::File::from_std(file.reopen()?);
-        let size = usize::try_from(from.metadata().await?.len()).unwrap_or(usize::MAX);
-        let memory = size.min(PART * (PARTS_AT_ONCE + 1)).div_ceil(1024);
-        let memory = u32::try_from(memory).unwrap_or(u32::MAX);
+        let size = from.metadata().await?.len();
+        let memory = size.min(PART).div_ceil(1024).try_into().unwrap_or(u32::MAX);
         let _room = self.room.acquire_many(memory).await.map_err(io::Error::other)?;
         if size <= PART {
-            let mut bytes = Vec::with_capacity(size);
-            from.read_to_end(&mut bytes).await?;
+            let bytes = part(&mut from).await?;
             return self.store.put(to, bytes.into()).await.map(drop).map_err(trouble::of);
         }
-        let mut writer = BufWriter::with_capacity(self.store.clone(), to.clone(), PART)
-            .with_max_concurrency(PARTS_AT_ONCE);
-        let written = async {
-            tokio::io::copy_buf(&mut tokio::io::BufReader::with_capacity(64 << 10, from), &mut writer)
-                .await?;
-            writer.shutdown().await
+        let mut upload = self.store.put_multipart(to).await.map_err(trouble::of)?;
+        let sent = async {
+            let mut left = size;
+            while left > 0 {
+                let bytes = part(&mut from).await?;
+                // Shorter than it was: nobody else writes to it, so it is the disk.
+                let count = u64::try_from(bytes.len()).ok().filter(|count| *count > 0);
+                left = left.saturating_sub(count.ok_or(io::ErrorKind::UnexpectedEof)?);
+                upload.put_part(bytes.into()).await.map_err(trouble::of)?;
+            }
+            upload.complete().await.map(drop).map_err(trouble::of)
         };
-        if let Err(error) = written.await {
+        let sent = sent.await;
+        if sent.is_err() {
             // What is left of it costs money until the bucket's own rule removes it.
-            let _ = writer.abort().await;
-            return Err(trouble::of_io(error));
+            let _ = upload.abort().await;
         }
-        Ok(())
+        sent
     }
 
     async fn remove(&self, paths: Vec<Path>) -> io::Result<()> {
@@ -157,6 +156,13 @@ impl Bucket {
         let mut last = None;
         ids.try_filter(move |id| std::future::ready(last.replace(*id) != Some(*id))).boxed()
     }
+}
+
+/// The next part of a file.
+async fn part(file: &mut tokio::fs::File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(PART).read_to_end(&mut bytes).await?;
+    Ok(bytes)
 }
 
 #[async_trait]

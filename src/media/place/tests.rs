@@ -136,6 +136,31 @@ async fn a_long_list_is_whole() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_goes_down_in_the_middle_keeps_nothing() {
+    let [_, bench] = Bench::both().await;
+    let server = bench.bucket.as_ref().expect("a bucket");
+    let large = vec![7; 12_000_000];
+    let note = NoteId::new();
+    // Begun, parts under way, all parts there and not put together.
+    for answered in 0..5 {
+        server.down_after(answered);
+        let kept = bench.media.keep(bench.file(&large), note, Which::Sent).await;
+        let error = kept.map(drop).expect_err("broken off");
+        assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable, "after {answered}: {error}");
+        server.set_down(false);
+        assert_eq!(bench.read(note, Which::Sent).await, None, "after {answered}");
+    }
+    drop(bench.media.keep(bench.file(&large), note, Which::Sent).await.expect("kept"));
+    // Down while it is read.
+    server.set_down(true);
+    let error = bench.media.get(note, Which::Sent).await.expect_err("no answer");
+    assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable, "{error}");
+    server.set_down(false);
+    assert_eq!(bench.read(note, Which::Sent).await.map(|bytes| bytes.len()), Some(large.len()));
+    assert_eq!(bench.strays(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_bucket_that_is_of_no_use_says_why() {
     let server = s3::Server::start().await;
     let sound = server.environment();

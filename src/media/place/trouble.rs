@@ -25,14 +25,6 @@ pub fn of(error: Error) -> io::Error {
     new(words(&error))
 }
 
-/// What comes out of a writer: the bucket's own error inside an I/O error.
-pub fn of_io(error: io::Error) -> io::Error {
-    match error.downcast::<Error>() {
-        Ok(error) => of(error),
-        Err(error) => new(words_of_text(&error.to_string(), "")),
-    }
-}
-
 /// The error code that S3 sends in its XML.
 fn code(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("<Code>")?;
