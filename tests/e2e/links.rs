@@ -88,7 +88,7 @@ async fn audio_whose_note_never_came_to_be_is_removed() {
     assert!(world.folder.path().join("media/notes").join(kept).exists());
 }
 
-async fn body(mut response: reqwest::Response) -> Vec<u8> {
+pub async fn body(mut response: reqwest::Response) -> Vec<u8> {
     let mut all = Vec::new();
     while let Some(chunk) = response.chunk().await.expect("a body") {
         all.extend_from_slice(&chunk);

@@ -43,7 +43,11 @@ async fn one_process_accepts_and_another_sends() {
         assert_eq!(note["audio"]["sent"]["sha256"], arrived[index].sha256.clone().expect("a hash"));
         // Made by the one, heard from the other.
         let heard = api.http.get(format!("{}/voice/{id}/audio", api.url)).bearer_auth(KEY);
-        let heard = heard.send().await.expect("an answer").bytes().await.expect("a body");
+        let mut answer = heard.send().await.expect("an answer");
+        let mut heard = Vec::new();
+        while let Some(chunk) = answer.chunk().await.expect("a body") {
+            heard.extend_from_slice(&chunk);
+        }
         assert_eq!(heard, worker.sandbox.audio(&arrived[index].id).expect("its audio"));
     }
     assert_eq!(worker.dispatches(), 2);
