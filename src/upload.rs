@@ -52,7 +52,7 @@ pub async fn add(
         }
         AudioInput::Upload(_) => return Err(uploaded_already()),
     };
-    let probed = gateway.engine.probe(file.path(), hints).await?;
+    let probed = gateway.engine.for_tenant(&tenant.name).probe(file.path(), hints).await?;
     let now = gateway.clock.now();
     let upload = Upload {
         id: UploadId::new(),

@@ -15,6 +15,9 @@ use crate::load;
 
 pub const KEY: &str = "vg_bench_key";
 
+/// Of another tenant, with the same connections.
+pub const OTHER_KEY: &str = "vg_bench_other_key";
+
 /// Recipients that notes are spread over: those to one of them wait for each other.
 pub const RECIPIENTS: usize = 200;
 
@@ -51,6 +54,8 @@ impl Gateway {
             let handles = vec![recipient(number)];
             sandbox.add_chat(NewChat { handles, service: Some(Service::IMessage), ..NewChat::default() });
         }
+        let handles = vec!["+15550009999".to_owned()];
+        sandbox.add_chat(NewChat { handles, service: Some(Service::IMessage), ..NewChat::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let emulated = format!("http://{}", listener.local_addr()?);
         let emulators = tokio::spawn(sandbox.clone().serve(listener));
@@ -128,6 +133,18 @@ provider = "linq"
 base_url = "{sandbox}/linq"
 token = "{linq_token}"
 [tenants.bench.connections.whatsapp]
+provider = "wawp"
+base_url = "{sandbox}/wawp"
+instance_id = "{wawp_instance_id}"
+access_token = "{wawp_access_token}"
+[tenants.other]
+api_keys = ["{OTHER_KEY}"]
+route = ["imessage"]
+[tenants.other.connections.imessage]
+provider = "linq"
+base_url = "{sandbox}/linq"
+token = "{linq_token}"
+[tenants.other.connections.whatsapp]
 provider = "wawp"
 base_url = "{sandbox}/wawp"
 instance_id = "{wawp_instance_id}"

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -72,6 +73,18 @@ pub async fn send(
 pub async fn get(address: &str, path: &str) -> anyhow::Result<u16> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
     Ok(Connection::open(address).await?.exchange(request.as_bytes(), &[]).await?.0)
+}
+
+/// The JSON that a tenant's request is answered with.
+pub async fn json(address: &str, key: &str, method: &str, path: &str, body: &[u8]) -> anyhow::Result<Value> {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: audio/mpeg\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let (status, answer) = Connection::open(address).await?.exchange(request.as_bytes(), body).await?;
+    ensure!((200..300).contains(&status), "answered with {status}: {}", String::from_utf8_lossy(&answer));
+    Ok(serde_json::from_slice(&answer)?)
 }
 
 struct Connection {

@@ -4,6 +4,7 @@
 mod accept;
 mod claim;
 mod delivery;
+mod fairness;
 mod gateway;
 mod load;
 mod memory;
@@ -32,6 +33,9 @@ struct Args {
     /// Notes of `delivery`, for each provider.
     #[arg(long, default_value_t = 200)]
     notes: usize,
+    /// Notes that the other tenant of `fairness` has queued.
+    #[arg(long, default_value_t = 20_000)]
+    beside: usize,
     /// The longer queue of `claim`.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: u64,
@@ -52,6 +56,8 @@ enum Part {
     Accept,
     /// Notes from the request to the provider.
     Delivery,
+    /// A tenant with few notes beside one with many.
+    Fairness,
     /// Leasing from a short and from a long queue.
     Claim,
     /// Memory, idle and under load.
@@ -79,6 +85,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     if wanted(Part::Delivery) {
         delivery::measure(&setting, args.notes, &mut report).await.context("delivery")?;
+    }
+    if wanted(Part::Fairness) {
+        fairness::measure(&setting, args.beside, 20, &mut report).await.context("fairness")?;
     }
     if wanted(Part::Claim) {
         claim::measure(args.backlog, &mut report).await.context("claim")?;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::{NamedTempFile, TempDir};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{AudioError, AudioErrorKind};
 use super::ffmpeg::{Limits, RunError, locate};
@@ -16,6 +15,7 @@ use super::probe::{Depth, not_run};
 use super::profile::{PROFILES, Profile};
 use super::render::{Render, make};
 use super::source::{Hints, Probed};
+use super::turns::{Turn, Turns};
 use super::{probe, render};
 
 /// Jobs that may wait for a worker, for each worker.
@@ -39,14 +39,14 @@ pub struct EngineOptions {
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
+    /// By whom workers are shared fairly.
+    whose: Arc<str>,
 }
 
 #[derive(Debug)]
 struct Shared {
     options: EngineOptions,
-    workers: Arc<Semaphore>,
-    /// Workers and those who wait for one.
-    places: Arc<Semaphore>,
+    turns: Turns,
     run_folder: TempDir,
     /// Locked as long as we live, which tells others that the folder is in use.
     _in_use: File,
@@ -64,13 +64,18 @@ impl Engine {
             AudioError::probe(AudioErrorKind::Internal, format!("the scratch folder cannot be used: {error}"))
         })?;
         let shared = Shared {
-            workers: Arc::new(Semaphore::new(workers)),
-            places: Arc::new(Semaphore::new(workers.saturating_mul(1 + WAITING_PER_WORKER))),
+            turns: Turns::new(workers, workers.saturating_mul(WAITING_PER_WORKER)),
             options,
             run_folder,
             _in_use: in_use,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), whose: "".into() })
+    }
+
+    /// The same engine for one tenant's work: those with much to do leave workers to those with little.
+    #[must_use]
+    pub fn for_tenant(&self, tenant: &str) -> Self {
+        Self { shared: self.shared.clone(), whose: tenant.into() }
     }
 
     /// The facts about a source, where its structure tells them for sure; `None` where only decoding can tell. Costs
@@ -173,18 +178,12 @@ impl Engine {
     }
 
     /// A worker, waited for if there is room to wait. Dropped with the job, also when the caller goes away.
-    async fn place(
-        &self,
-        stage: &'static str,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), AudioError> {
-        let overloaded = || AudioError {
+    async fn place(&self, stage: &'static str) -> Result<Turn, AudioError> {
+        self.shared.turns.take(&self.whose).await.ok_or_else(|| AudioError {
             kind: AudioErrorKind::Overloaded,
             detail: "too much audio is waiting to be converted; try again shortly".to_owned(),
             stage,
-        };
-        let place = self.shared.places.clone().try_acquire_owned().map_err(|_| overloaded())?;
-        let worker = self.shared.workers.clone().acquire_owned().await.map_err(|_| overloaded())?;
-        Ok((worker, place))
+        })
     }
 }
 

@@ -28,6 +28,7 @@ mod sniff;
 mod source;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod verify;
 mod waveform;
 mod webm;

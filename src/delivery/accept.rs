@@ -392,13 +392,14 @@ async fn examine(
         }
         AudioInput::Bytes(received) => received,
     };
+    let engine = gateway.engine.for_tenant(&tenant.name);
     let probed = match &held {
-        Held::File(file) => gateway.engine.identify(file.path(), hints).await?,
-        Held::Memory(bytes, _) => match gateway.engine.recognise(bytes, &sha256, hints)? {
+        Held::File(file) => engine.identify(file.path(), hints).await?,
+        Held::Memory(bytes, _) => match engine.recognise(bytes, &sha256, hints)? {
             Some(probed) => probed,
             None => {
                 let file = gateway.media.lend(bytes.clone()).await?;
-                gateway.engine.probe(file.path(), hints).await?
+                engine.probe(file.path(), hints).await?
             }
         },
     };

@@ -344,7 +344,12 @@ async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(Au
     if let Some(probed) = claim.note.probed.as_ref().filter(|probed| !probed.waveform.is_empty()) {
         return Ok((file, probed.clone()));
     }
-    let probed = gateway.engine.probe(file.path(), &claim.note.hints).await.map_err(failed)?;
+    let probed = gateway
+        .engine
+        .for_tenant(&claim.note.tenant)
+        .probe(file.path(), &claim.note.hints)
+        .await
+        .map_err(failed)?;
     claim.note.probed = Some(probed.clone());
     if downloads {
         progress(gateway, claim, Step::Progress).await?;
@@ -392,14 +397,19 @@ async fn render(
         ConvertChoice::Never => Convert::Never,
     };
     let id = claim.note.id;
-    let (facts, work, made) =
-        match gateway.engine.render(source.path(), probed, profile, convert).await.map_err(failed)? {
-            Render::Untouched => (probed.facts.clone(), Work::None, None),
-            Render::Made { file, facts, work, .. } => {
-                let made = gateway.media.keep(file, id, Which::Sent).await.map_err(failed)?;
-                (facts, work, Some(made))
-            }
-        };
+    let (facts, work, made) = match gateway
+        .engine
+        .for_tenant(&claim.note.tenant)
+        .render(source.path(), probed, profile, convert)
+        .await
+        .map_err(failed)?
+    {
+        Render::Untouched => (probed.facts.clone(), Work::None, None),
+        Render::Made { file, facts, work, .. } => {
+            let made = gateway.media.keep(file, id, Which::Sent).await.map_err(failed)?;
+            (facts, work, Some(made))
+        }
+    };
     claim.note.sent = Some(SentAudio { facts, profile: profile.name.to_owned(), work });
     Ok(made)
 }

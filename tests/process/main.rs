@@ -1,6 +1,7 @@
 //! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
 
 mod bucket;
+mod callbacks;
 mod chaos;
 mod check;
 mod gateway;
