@@ -105,6 +105,11 @@ impl Sandbox {
         self.inner.lock().faults.push(fault);
     }
 
+    /// How many faults were scripted and not met yet.
+    pub fn pending_faults(&self) -> usize {
+        self.inner.lock().faults.iter().filter(|fault| fault.times > 0).count()
+    }
+
     /// Takes back every fault that was not met yet.
     pub fn forget_faults(&self) {
         self.inner.lock().faults.clear();

@@ -225,6 +225,10 @@ async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: 
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
+        // They must not pile up while a connection is paused: then every probe of it would meet one, for ever.
+        if sandbox.pending_faults() >= 3 {
+            continue;
+        }
         let (provider, operation) = match random.random_range(0..8) {
             0 => (Provider::Linq, Operation::Attachments),
             1 => (Provider::Linq, Operation::Upload),
