@@ -29,6 +29,9 @@ use crate::{
 /// Recipients; every fourth one is reached over WhatsApp, where audio is encoded.
 const LANES: usize = 16;
 
+/// How many notes arrive, at least, between two faults.
+const NOTES_PER_FAULT: usize = 2;
+
 struct Plan {
     /// Whether two processes share a PostgreSQL.
     shared: bool,
@@ -219,16 +222,20 @@ async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: 
     let mut random = StdRng::seed_from_u64(seed ^ 0xFA17);
     let status =
         |status| FaultAction::Status { status, body: None, headers: BTreeMap::new(), retry_after: None };
+    let mut last = 0;
     loop {
         let pause = Duration::from_millis(random.random_range(20..250));
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
-        // They must not pile up while a connection is paused: then every probe of it would meet one, for ever.
-        if sandbox.pending_faults() >= 3 {
+        // One for every few notes. While a connection is paused nothing arrives, and faults that piled up meanwhile
+        // would meet every probe of it, for ever.
+        let arrived = sandbox.ledger_len();
+        if arrived < last + NOTES_PER_FAULT || sandbox.pending_faults() >= 3 {
             continue;
         }
+        last = arrived;
         let (provider, operation) = match random.random_range(0..8) {
             0 => (Provider::Linq, Operation::Attachments),
             1 => (Provider::Linq, Operation::Upload),
