@@ -1,6 +1,6 @@
 //! Events: what became of a note, one for each change that a bot may care about.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,9 @@ use crate::{
     id::EventId,
     note::{Note, Status},
 };
+
+/// How long a bot is told of an event that it does not take.
+pub const TELLING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What happened to a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]

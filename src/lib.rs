@@ -11,7 +11,9 @@
 //! 4. `delivery::attempt` makes one try: download where the audio is a URL, let [`audio`] do the least that the
 //!    connection's profile needs, `prepare` at the provider's adapter, commit `sending`, `dispatch`.
 //! 5. [`delivery::outcome`] decides what the end of the try means, the adapter having named only what happened,
-//!    and the store commits it together with what becomes of the delivery.
+//!    and the store commits it together with what becomes of the delivery, and with the [`event`] that it is.
+//! 6. [`delivery::receive`] takes in what the provider says afterwards, and `delivery::tell` passes events on to the
+//!    bot's webhook, out of the same queue.
 //!
 //! Adapters live in the crate `voicegate_providers`; emulators of the providers in `voicegate_sandbox`.
 //! [`gateway`] builds everything from the [`config`]; [`cli`] is what the command line reaches.

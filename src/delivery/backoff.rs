@@ -4,8 +4,6 @@ use std::time::Duration;
 
 /// Upper bound of the first wait; the contract promises a first retry within 5 s.
 const BASE: Duration = Duration::from_secs(4);
-/// How long a bot is told of an event that it does not take.
-pub const TELLING: Duration = Duration::from_secs(24 * 60 * 60);
 const CAP: Duration = Duration::from_secs(10 * 60);
 /// Nobody is asked again at once.
 const FLOOR: Duration = Duration::from_millis(250);

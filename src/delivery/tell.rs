@@ -13,7 +13,7 @@ use voicegate_providers::wire::retry_after;
 use super::backoff;
 use crate::{
     config::Webhook,
-    event::Event,
+    event::{Event, TELLING},
     gateway::{Gateway, Live},
     metrics,
     store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
@@ -43,7 +43,7 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
     let Some(webhook) = live.tenants.get(tenant).and_then(|tenant| tenant.webhook.as_ref()) else {
         return record(gateway, claim, Step::Done, None).await; // nobody wants to know any more
     };
-    if now >= event.at + backoff::TELLING {
+    if now >= event.at + TELLING {
         tracing::error!(event.id = %event.id, tenant, "event {} was not taken for 24 h and is given up", event.id);
         metrics::event(tenant, "given_up", None);
         return record(gateway, claim, Step::Done, None).await;
@@ -59,7 +59,7 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
             tracing::warn!(event.id = %event.id, tenant, tries = claim.tries + 1, "event {} was not taken: {why}", event.id);
             metrics::event(tenant, "failed", None);
             let wait = backoff::wait(claim.tries + 1, retry_after, rand::random());
-            let at = (gateway.clock.now() + wait).min(event.at + backoff::TELLING);
+            let at = (gateway.clock.now() + wait).min(event.at + TELLING);
             (Step::Retry { at, pause_connection_until: None }, Health::Fails(why))
         }
     };

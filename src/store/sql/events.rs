@@ -10,14 +10,11 @@ use super::{
     lanes::{ahead, elect, settled},
 };
 use crate::{
-    event::{Event, EventKind},
+    event::{Event, EventKind, TELLING},
     id::EventId,
     note::{Note, NoteId},
     store::{EVENTS, StoreError, WATCH, WantedEvents, connection_key},
 };
-
-/// How long a bot is told of an event that it does not take.
-const TELLING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Deadlines and look-ups end by themselves; this only keeps a forgotten one from staying.
 const WATCHING: Duration = Duration::from_secs(400 * 24 * 60 * 60);
