@@ -6,7 +6,7 @@ use voicegate::{
     store::{Change, Claim, EVENTS, Health, Job, JobEnd, Step, WantedEvents, connection_key},
 };
 
-use crate::queue::{Any, accept, after, claim, horizon, new_note, retry, start, write};
+use crate::support::{Any, accept, after, claim, horizon, new_note, retry, start, write};
 
 /// Events behind a position.
 pub async fn events(store: &Any, note: Option<NoteId>, after: Option<&str>) -> Vec<Event> {

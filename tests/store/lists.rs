@@ -12,7 +12,7 @@ use voicegate::{
 };
 use voicegate_providers::{AudioFacts, Codec, Container};
 
-use crate::queue::{Any, accept, after, claim, horizon, new_note, retry, start, write};
+use crate::support::{Any, accept, after, claim, horizon, new_note, retry, start, write};
 
 fn wanted(tenant: &str) -> Wanted<'_> {
     Wanted { tenant, status: None, to: None, via: None, before: None, limit: 100 }
@@ -107,7 +107,7 @@ pub async fn only_a_finished_note_is_erased(store: Any) {
     assert!(left.erased && left.to.is_empty() && left.text.is_none() && left.metadata.is_empty());
     assert!(store.notes(&Wanted { to: Some("r"), ..wanted("t") }).await.expect("a list").is_empty());
     accept(&store, "c", "r").await;
-    let next = crate::queue::claim(&store, after(31)).await.swap_remove(0);
+    let next = crate::support::claim(&store, after(31)).await.swap_remove(0);
     assert_eq!(next.learned, None, "what was learned of the recipient went with the note");
 }
 

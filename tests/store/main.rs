@@ -8,6 +8,7 @@ mod postgres_server;
 mod queue;
 mod receipts;
 mod shared;
+mod support;
 
 use std::sync::Arc;
 
@@ -117,11 +118,11 @@ async fn an_erased_source_is_nowhere_in_the_database() {
     {
         let store = SqliteStore::open(&path).await.expect("a store");
         let audio = mark.repeat(1000).into();
-        let new = NewNote { source: Some(audio), ..queue::new_note("t", "c", "r", queue::start()) };
+        let new = NewNote { source: Some(audio), ..support::new_note("t", "c", "r", support::start()) };
         store.accept(&new).await.expect("accepted");
         let store: Arc<dyn Store> = Arc::new(store);
-        let claims = queue::claim(&store, queue::start()).await;
-        queue::write(&store, &claims[0], Step::Done).await.expect("written");
+        let claims = support::claim(&store, support::start()).await;
+        support::write(&store, &claims[0], Step::Done).await.expect("written");
         let raw = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.expect("a pool");
         let moved =
             async || sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&raw).await.expect("moved");
@@ -152,7 +153,7 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
     let store = SqliteStore::open(&path).await.expect("a store");
-    let notes = ["broken", "sound"].map(|recipient| queue::new_note("t", "c", recipient, queue::start()));
+    let notes = ["broken", "sound"].map(|recipient| support::new_note("t", "c", recipient, support::start()));
     for new in &notes {
         store.accept(new).await.expect("accepted");
     }
@@ -160,8 +161,8 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     let broken = sqlx::query("UPDATE notes SET doc = '{}' WHERE id = $1").bind(notes[0].note.id.to_string());
     broken.execute(&raw).await.expect("broken");
     let request = ClaimRequest {
-        now: queue::start(),
-        lease_until: queue::start(),
+        now: support::start(),
+        lease_until: support::start(),
         limit: 10,
         bounds: &|_| Bounds { concurrency: 10, rate: None },
     };
@@ -186,7 +187,7 @@ async fn the_database_is_readable_by_its_owner_alone() {
 async fn what_was_committed_is_there_after_a_reopen() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
-    let new = queue::new_note("t", "c", "r", queue::start());
+    let new = support::new_note("t", "c", "r", support::start());
     {
         let store = SqliteStore::open(&path).await.expect("a store");
         store.accept(&new).await.expect("accepted");

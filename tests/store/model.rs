@@ -13,7 +13,7 @@ use voicegate::{
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
 
-use crate::queue::{Any, after, new_note, retry};
+use crate::support::{Any, after, new_note, retry};
 
 const LEASE: u64 = 60;
 

@@ -10,7 +10,7 @@ use voicegate_providers::{Receipt, ReceiptStatus};
 
 use crate::{
     events::{events, kinds},
-    queue::{Any, accept, after, claim, retry, start, write},
+    support::{Any, accept, after, claim, retry, start, write},
 };
 
 fn receipt(message: &str, status: ReceiptStatus) -> Receipt {

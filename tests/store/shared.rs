@@ -22,7 +22,7 @@ use voicegate_providers::{Receipt, ReceiptStatus};
 
 use crate::{
     postgres_server::Database,
-    queue::{Any, after, new_note, retry, start, write},
+    support::{Any, after, new_note, retry, start, write},
 };
 
 /// Nothing here takes this long; it turns a hang into a failure.

@@ -1,0 +1,118 @@
+//! What the clauses share: notes to begin with, and a clock that is moved by hand.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::json;
+use voicegate::{
+    audio::Hints,
+    note::{Note, NoteId, Source, Status, Stop},
+    store::{Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Step, Store, StoreError},
+};
+
+pub type Any = Arc<dyn Store>;
+
+pub const LEASE: Duration = Duration::from_secs(60);
+
+pub fn start() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a time")
+}
+
+pub fn after(seconds: u64) -> Timestamp {
+    start() + Duration::from_secs(seconds)
+}
+
+pub fn stop(connection: &str, recipient: &str) -> Stop {
+    Stop {
+        connection: connection.to_owned(),
+        provider: "linq".to_owned(),
+        to: recipient.to_owned(),
+        recipient_key: recipient.to_owned(),
+    }
+}
+
+pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp) -> NewNote {
+    let note = Note {
+        id: NoteId::new(),
+        tenant: tenant.to_owned(),
+        status: Status::Queued,
+        to: recipient.to_owned(),
+        route: vec![stop(connection, recipient), stop("next", recipient)],
+        stop: 0,
+        source: Source::Stored,
+        hints: Hints::default(),
+        convert: None,
+        reply_to: None,
+        text: Some("hello".to_owned()),
+        metadata: json!({ "a": 1 }).as_object().expect("an object").clone(),
+        expires_at: now + Duration::from_secs(86_400),
+        probed: None,
+        sent: None,
+        form: None,
+        provider_message_id: None,
+        memory: None,
+        attempts: Vec::new(),
+        warnings: Vec::new(),
+        error: None,
+        next_attempt_at: Some(now),
+        created_at: now,
+        updated_at: now,
+        accepted_at: None,
+        sent_at: None,
+        delivered_at: None,
+        read_at: None,
+        played_at: None,
+        stalled: false,
+        dispatched_at: None,
+        marks: Vec::new(),
+        send_at: None,
+        request_id: None,
+        resend_of: None,
+        audio_expired: false,
+        erased: false,
+    };
+    NewNote {
+        note,
+        source: None,
+        idempotency: None,
+        releases: None,
+        max_queue: 1000,
+        max_queue_per_tenant: 1000,
+    }
+}
+
+pub async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
+    let new = new_note("t", connection, recipient, start());
+    assert_eq!(store.accept(&new).await.expect("accepted"), Acceptance::Created);
+    new.note.id
+}
+
+pub async fn claim_up_to(store: &Any, now: Timestamp, limit: usize, room: usize) -> Vec<Claim> {
+    claim_within(store, now, limit, Bounds { concurrency: room, rate: None }).await
+}
+
+pub async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
+    let request = ClaimRequest { now, lease_until: now + LEASE, limit, bounds: &|_| bounds };
+    store.claim(&request).await.expect("claimed")
+}
+
+pub async fn claim(store: &Any, now: Timestamp) -> Vec<Claim> {
+    claim_up_to(store, now, 100, 100).await
+}
+
+pub fn ids(claims: &[Claim]) -> Vec<NoteId> {
+    claims.iter().map(|claim| claim.note.id).collect()
+}
+
+pub async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreError> {
+    store.write(claim, &Change::new(claim.note.clone(), step)).await
+}
+
+/// Everything that is old by `at`.
+pub fn horizon(at: Timestamp) -> Horizon {
+    Horizon { notes: at, events: at, now: at }
+}
+
+pub fn retry(at: Timestamp) -> Step {
+    Step::Retry { at, pause_connection_until: None }
+}
