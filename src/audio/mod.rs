@@ -24,6 +24,7 @@ mod presets;
 mod probe;
 mod profile;
 mod render;
+mod rewrap;
 mod sniff;
 mod source;
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Makes what a profile produces: wraps the packets anew, or encodes.
 
-use std::io::{self, BufReader, BufWriter};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,14 +8,12 @@ use voicegate_providers::{AudioFacts, Container};
 
 use super::error::{AudioError, AudioErrorKind};
 use super::ffmpeg::{self, Clock, Limits, RunError};
-use super::ogg_opus::{self, Damage, Writer};
-use super::opus::OpusHead;
 use super::plan::Work;
 use super::probe::{demuxer, not_run};
-use super::profile::{Profile, Recipe, VENDOR, Wrapper};
+use super::profile::{Profile, Recipe, Wrapper};
+use super::rewrap::{Packets, Wrap, rewrap};
 use super::source::Probed;
 use super::verify::verify;
-use super::webm;
 
 /// What a render came to.
 #[derive(Debug)]
@@ -52,7 +49,8 @@ pub(super) async fn make(
         (Work::None, ..) => return Ok(Render::Untouched),
         (Work::Remuxed, Wrapper::Ogg { input_rate }, _) => {
             let packets = if probed.facts.container == Container::Ogg { Packets::Ogg } else { Packets::Webm };
-            (rewrap(bench, source, packets, input_rate).await?, Container::Ogg)
+            let wrap = Wrap { container: Container::Ogg, input_rate, frames_per_packet: None };
+            (rewrap(bench, source, packets, wrap).await?, Container::Ogg)
         }
         (Work::Remuxed, Wrapper::M4a, _) => {
             (run(bench, source, probed, &["-c:a", "copy"], "ipod").await?, Container::Mp4)
@@ -110,7 +108,9 @@ async fn encode(
             options.extend(["-frame_duration", "20", "-compression_level", "10"]);
             let encoded = run(bench, source, probed, &options, "ogg").await?;
             // ffmpeg names itself in the headers; a recorder would not.
-            let file = rewrap(bench, encoded.path(), Packets::EncodedOgg, Some(sample_rate)).await?;
+            let wrap =
+                Wrap { container: Container::Ogg, input_rate: Some(sample_rate), frames_per_packet: None };
+            let file = rewrap(bench, encoded.path(), Packets::EncodedOgg, wrap).await?;
             Ok((file, Container::Ogg))
         }
     }
@@ -162,79 +162,15 @@ async fn run(
     }
 }
 
-fn scratch_file(folder: &Path) -> Result<NamedTempFile, AudioError> {
+pub(super) fn scratch_file(folder: &Path) -> Result<NamedTempFile, AudioError> {
     tempfile::Builder::new().prefix("render-").tempfile_in(folder).map_err(|error| {
         tracing::error!(%error, "no scratch file could be made");
         AudioError::encode(AudioErrorKind::Internal, "there is no room for working files")
     })
 }
 
-/// Where Opus packets come from.
-#[derive(Clone, Copy)]
-enum Packets {
-    /// The caller's Ogg, whose granules say how long it is.
-    Ogg,
-    /// What our ffmpeg has just encoded.
-    EncodedOgg,
-    Webm,
-}
-
-/// Keeps the packets and writes the headers anew.
-async fn rewrap(
-    bench: &Bench<'_>,
-    source: &Path,
-    packets: Packets,
-    input_rate: Option<u32>,
-) -> Result<NamedTempFile, AudioError> {
-    let output = scratch_file(bench.scratch)?;
-    let (source, target) = (source.to_owned(), output.path().to_owned());
-    blocking(move || Ok(rewrap_file(&source, &target, packets, input_rate)))
-        .await?
-        .map_err(|Damage(reason)| {
-            AudioError::encode(AudioErrorKind::Internal, format!("the packets could not be kept: {reason}"))
-        })
-        .map(|()| output)
-}
-
-const UNWRITTEN: Damage = Damage("the new file could not be written");
-
-fn rewrap_file(
-    source: &Path,
-    target: &Path,
-    packets: Packets,
-    input_rate: Option<u32>,
-) -> Result<(), Damage> {
-    let unread = |_: io::Error| Damage("the source could not be read");
-    let read_ogg = match packets {
-        Packets::Ogg => ogg_opus::read,
-        Packets::EncodedOgg => ogg_opus::recount,
-        Packets::Webm => {
-            let bytes = std::fs::read(source).map_err(unread)?;
-            let head = webm::read(&bytes, &mut |_| Ok(()))?.head();
-            let mut writer = writer(target, head, input_rate)?;
-            webm::read(&bytes, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
-            return writer.finish().map(drop).map_err(|_| UNWRITTEN);
-        }
-    };
-    let open = || std::fs::File::open(source).map(BufReader::new).map_err(unread);
-    let head = read_ogg(&mut open()?, &mut |_| Ok(()))?.head();
-    let mut writer = writer(target, head, input_rate)?;
-    read_ogg(&mut open()?, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
-    writer.finish().map(drop).map_err(|_| UNWRITTEN)
-}
-
-fn writer(
-    target: &Path,
-    head: OpusHead,
-    input_rate: Option<u32>,
-) -> Result<Writer<BufWriter<std::fs::File>>, Damage> {
-    let head = OpusHead { input_rate: input_rate.unwrap_or(head.input_rate), ..head };
-    let file = std::fs::File::create(target).map_err(|_| UNWRITTEN)?;
-    Writer::new(BufWriter::new(file), &head, VENDOR).map_err(|_| UNWRITTEN)
-}
-
 /// Runs file work on a thread that may block.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AudioError> + Send + 'static,
 ) -> Result<T, AudioError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
