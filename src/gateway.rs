@@ -42,6 +42,9 @@ const ASIDE: usize = 8;
 /// How long events can be read again, and callbacks are known again.
 const EVENTS_KEPT: Duration = Duration::from_secs(48 * 60 * 60);
 
+/// How long a file that was made can serve other notes with the same audio.
+const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
+
 const KIB: u64 = 1024;
 
 /// Notes whose old audio is looked up at once.
@@ -433,6 +436,10 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         timeout: audio.timeout.0,
         // The most that any profile makes of the longest source is far below the largest source.
         max_output: audio.max_bytes.0,
+        cache: audio.cache.0,
+        // No longer than the audio that it was made of.
+        cache_ttl: config.storage.retention.0.min(RENDERS_KEPT),
+        complexity: None,
         scratch: config.storage.work_folder().1.join("scratch"),
     }
 }

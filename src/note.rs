@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
 use crate::{
-    audio::{Hints, Probed, Work},
+    audio::{Convert, Hints, Probed, Work},
     clock::rfc3339_millis,
     problem::Problem,
 };
@@ -131,6 +131,17 @@ pub enum ConvertChoice {
     Provider,
 }
 
+impl From<ConvertChoice> for Convert {
+    fn from(choice: ConvertChoice) -> Self {
+        match choice {
+            // What the provider converts by itself still has to be what it takes.
+            ConvertChoice::Auto | ConvertChoice::Provider => Self::Auto,
+            ConvertChoice::Always => Self::Always,
+            ConvertChoice::Never => Self::Never,
+        }
+    }
+}
+
 /// Which audio was made for the provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SentAudio {
@@ -138,6 +149,9 @@ pub struct SentAudio {
     pub facts: AudioFacts,
     pub profile: String,
     pub work: Work,
+    /// What was verified on what was made, by name; nothing where the source goes as it is.
+    #[serde(default)]
+    pub checks: Vec<String>,
 }
 
 /// Something that was left out or done differently, without being an error.

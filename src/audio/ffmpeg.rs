@@ -28,15 +28,17 @@ pub(super) struct Limits {
     /// What the run is for, in the metrics.
     pub purpose: &'static str,
     pub timeout: Duration,
-    /// Bytes of one output file, or of standard output.
+    /// Bytes of one output file.
     pub max_output: u64,
+    /// Bytes of standard output.
+    pub max_piped: u64,
 }
 
 #[derive(Debug)]
 pub(super) enum RunError {
     Missing,
     Timeout,
-    /// More came out than `max_output`.
+    /// More came out than `max_piped`.
     TooMuch,
     Io(io::Error),
 }
@@ -99,9 +101,13 @@ pub(super) fn reading(
         command.duration(seconds(limit));
     }
     command.input(file_url(input));
-    command.args(["-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"]);
-    command.args(["-threads", "1"]);
     command
+}
+
+/// What every output begins with: the sound that `map` names, and nothing else of the source.
+pub(super) fn only(command: &mut FfmpegCommand, map: &str) {
+    command.args(["-map", map, "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"]);
+    command.args(["-threads", "1"]);
 }
 
 pub(super) fn seconds(span: Duration) -> String {
@@ -170,7 +176,7 @@ async fn run_uncounted(
     let work = async {
         let output = async {
             let Some(mut stdout) = stdout else { return Ok::<(), RunError>(()) };
-            let mut left = limits.max_output;
+            let mut left = limits.max_piped;
             let mut buffer = vec![0; 64 << 10];
             loop {
                 let count = stdout.read(&mut buffer).await?;

@@ -1,7 +1,7 @@
 //! The audio engine: reads what a bot sent, and makes of it what a target shows as a voice note.
 //!
 //! [`Engine::probe`] finds out what the bytes are, [`plan()`] what has to be done for a [`Profile`], and
-//! [`Engine::render`] does it and proves the result. ffmpeg decodes and encodes, as a child process; containers are
+//! [`Engine::prepare`] does it, once for all who need the same, and proves the result. ffmpeg decodes and encodes, as a child process; containers are
 //! read and written in Rust.
 
 mod engine;
@@ -11,6 +11,7 @@ mod ffmpeg;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
 mod iff;
+mod kept;
 mod known;
 mod log;
 mod mp4;
@@ -19,10 +20,12 @@ mod names;
 mod ogg;
 mod ogg_opus;
 mod opus;
+mod pass;
 mod plan;
 mod presets;
 mod probe;
 mod profile;
+mod profiles;
 mod render;
 mod rewrap;
 mod sniff;
@@ -34,11 +37,13 @@ mod verify;
 mod waveform;
 mod webm;
 
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, Source};
 pub use error::{AudioError, AudioErrorKind};
+pub use kept::{Ready, ReadyFile};
 pub use opus::{Bandwidth, OpusDetail};
 pub use plan::{Convert, Work, plan};
 pub use presets::{Preset, SERVICES, Service, presets};
-pub use profile::{PROFILES, Profile, profile};
+pub use profile::{Profile, profile};
+pub use profiles::PROFILES;
 pub use render::Render;
 pub use source::{Hints, PcmEncoding, PcmFormat, Probed, SourceDetail};

@@ -35,23 +35,27 @@ pub enum Work {
 /// What may be tried, least first. A remux may turn out not to hold (its result is read back), which is why there
 /// can be more than one.
 pub fn plan(probed: &Probed, profile: &Profile, convert: Convert) -> Result<Vec<Work>, AudioError> {
-    if convert == Convert::Always {
-        return Ok(vec![Work::Transcoded]);
-    }
-    if profile.accepts(probed) {
-        return Ok(vec![Work::None]);
-    }
     let mut candidates = Vec::new();
-    if profile.remuxes(probed) {
-        candidates.push(Work::Remuxed);
-    }
-    match convert {
-        Convert::Never if candidates.is_empty() => Err(refused(profile)),
-        Convert::Never => Ok(candidates),
-        Convert::Auto | Convert::Always => {
-            candidates.push(Work::Transcoded);
-            Ok(candidates)
+    if convert != Convert::Always {
+        if profile.accepts(probed) {
+            return Ok(vec![Work::None]);
         }
+        if profile.remuxes(probed) {
+            candidates.push(Work::Remuxed);
+        }
+    }
+    let longest = profile.max_duration.map_or(u128::MAX, |span| span.as_millis());
+    let is_short = u128::from(probed.facts.duration_ms) <= longest;
+    if convert != Convert::Never && is_short {
+        candidates.push(Work::Transcoded);
+    }
+    match candidates.is_empty() {
+        false => Ok(candidates),
+        true if convert == Convert::Never => Err(refused(profile)),
+        true => Err(AudioError::encode(
+            AudioErrorKind::TooLong,
+            format!("{} takes at most {} s of audio; send a shorter note", profile.name, longest / 1000),
+        )),
     }
 }
 
@@ -60,7 +64,7 @@ pub(super) fn refused(profile: &Profile) -> AudioError {
         AudioErrorKind::ConvertRefused,
         format!(
             "this audio would have to be re-encoded, and `convert` forbids it; the target needs {}",
-            profile.needs
+            profile.needs()
         ),
     )
 }

@@ -1,28 +1,20 @@
 //! Reads a source: what it is, how long, and its waveform.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use voicegate_providers::{AudioFacts, Codec, Container};
 
 use super::error::{AudioError, AudioErrorKind};
-use super::examine::{Examined, examine, examine_bytes, several, too_many_channels};
-use super::ffmpeg::{self, Clock, Finished, Limits, RunError};
+use super::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
+use super::ffmpeg::RunError;
 use super::iff::CHANNELS;
 use super::known::Known;
 use super::log::{AudioStream, InputLog};
+use super::pass::{Bench, Input, Make, Measured, PassError, Passed, pass};
 use super::source::{Hints, PcmFormat, Probed, SourceDetail, mime_type};
-use super::waveform::Waveform;
-
-/// Rate at which sources are measured: one decode for length and waveform, at little cost.
-const MEASURE_RATE: u32 = 8_000;
-
-/// What the engine lends to one probe.
-pub(super) struct Bench<'a> {
-    pub ffmpeg: &'a Path,
-    pub timeout: Duration,
-    pub max_duration: Duration,
-}
 
 /// How deep a source is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +36,8 @@ pub(super) fn recognise(
     Ok(from_structure(&examined, max_duration))
 }
 
-fn from_structure(examined: &Examined, max_duration: Duration) -> Option<Probed> {
+/// The same of what was examined already.
+pub(super) fn from_structure(examined: &Examined, max_duration: Duration) -> Option<Probed> {
     /// A frame, more or less; what the index says of a clean file is not further off.
     const NEAR_MS: u64 = 130;
     let stated = examined.stated_ms;
@@ -68,19 +61,37 @@ pub(super) async fn probe(
     hints: &Hints,
     depth: Depth,
 ) -> Result<Probed, AudioError> {
+    let examined = look(bench, file, hints).await?;
+    if depth == Depth::Structure
+        && let Some(probed) = from_structure(&examined, bench.max_duration)
+    {
+        return Ok(probed);
+    }
+    decode(bench, file, &examined).await
+}
+
+/// Examines a file, and refuses what its size alone speaks against.
+pub(super) async fn look(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Examined, AudioError> {
     let (path, asked) = (file.to_owned(), hints.clone());
     let examined = tokio::task::spawn_blocking(move || examine(&path, &asked)).await.map_err(|error| {
         tracing::error!(%error, "reading a source failed");
         AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
     })??;
     refuse_longer_samples(&examined, bench.max_duration)?;
-    if depth == Depth::Structure
-        && let Some(probed) = from_structure(&examined, bench.max_duration)
-    {
-        return Ok(probed);
+    Ok(examined)
+}
+
+/// The digest of a file, by which it is known again.
+pub(super) async fn digest_of(file: &Path) -> Result<String, AudioError> {
+    let file = file.to_owned();
+    let digest = tokio::task::spawn_blocking(move || digest(&mut File::open(file)?));
+    match digest.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok((_, sha256)) => Ok(sha256),
+        Err(error) => {
+            tracing::error!(%error, "reading a source failed");
+            Err(AudioError::probe(AudioErrorKind::Internal, "reading the audio failed"))
+        }
     }
-    let (log, waveform) = decode(bench, file, &examined).await?;
-    assemble(bench, &examined, log, &waveform)
 }
 
 /// The size of headerless samples tells their length.
@@ -91,49 +102,21 @@ fn refuse_longer_samples(examined: &Examined, max_duration: Duration) -> Result<
     refuse_longer(max_duration, examined.size_bytes * 1000 / rate)
 }
 
-async fn decode(
+pub(super) fn input<'a>(path: &'a Path, container: Container, detail: &SourceDetail) -> Input<'a> {
+    Input { path, container, format: detail.format, chained: detail.chained }
+}
+
+/// What decoding says about the source.
+pub(super) async fn decode(
     bench: &Bench<'_>,
     file: &Path,
     examined: &Examined,
-) -> Result<(InputLog, Waveform), AudioError> {
-    // One second more than allowed, to see that it is too long; three hours of silence cost no more.
-    let longest = bench.max_duration + Duration::from_secs(1);
-    let demuxer = demuxer(examined.container, examined.detail.format);
-    // The limit is on what comes out: one on what goes in would quietly drop everything behind a long hole.
-    let mut command = ffmpeg::reading(bench.ffmpeg, file, &demuxer, None);
-    let clock = if examined.detail.chained { Clock::Ignored } else { Clock::UpTo(longest) };
-    command.args(["-af", &ffmpeg::filters(MEASURE_RATE, clock), "-c:a", "pcm_s16le"]);
-    command.duration(ffmpeg::seconds(longest)).format("s16le").pipe_stdout();
-
-    let mut waveform = Waveform::new();
-    let mut odd = None;
-    let limits = Limits {
-        purpose: "probe",
-        timeout: bench.timeout,
-        // Two bytes a sample, and room for what a resampler flushes.
-        max_output: (longest.as_secs() + 2) * u64::from(MEASURE_RATE) * 2,
-    };
-    let finished = ffmpeg::run(command, &limits, |bytes| {
-        let mut bytes = bytes.iter().copied();
-        while let Some(low) = odd.take().or_else(|| bytes.next()) {
-            match bytes.next() {
-                Some(high) => waveform.push(i16::from_le_bytes([low, high])),
-                None => {
-                    odd = Some(low);
-                    break;
-                }
-            }
-        }
-    })
-    .await;
-    match finished {
-        Ok(Finished { success, log }) => {
-            let log = InputLog::read(&log);
-            judge(&log, success, &waveform)?;
-            Ok((log, waveform))
-        }
-        Err(RunError::TooMuch) => Err(too_long(bench.max_duration)),
-        Err(RunError::Timeout) => Err(AudioError::probe(
+) -> Result<Probed, AudioError> {
+    let input = input(file, examined.container, &examined.detail);
+    match pass(bench, input, Make::Nothing, true).await {
+        Ok(passed) => assemble(bench, examined, &passed),
+        Err(PassError::Run(RunError::TooMuch)) => Err(too_long(bench.max_duration)),
+        Err(PassError::Run(RunError::Timeout)) => Err(AudioError::probe(
             AudioErrorKind::Unreadable,
             format!("this audio could not be read within {} s", bench.timeout.as_secs()),
         )),
@@ -142,14 +125,15 @@ async fn decode(
 }
 
 /// ffmpeg itself could not be run.
-pub(super) fn not_run(error: &RunError, stage: &'static str) -> AudioError {
+pub(super) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
     let detail = match error {
-        RunError::Missing => MISSING,
-        RunError::Io(error) => {
+        PassError::Run(RunError::Missing) => MISSING,
+        PassError::Run(RunError::Io(error)) => {
             tracing::error!(%error, stage, "ffmpeg could not be run");
             "ffmpeg could not be run"
         }
-        RunError::Timeout | RunError::TooMuch => "ffmpeg did not keep to its limits",
+        PassError::Run(RunError::Timeout | RunError::TooMuch) => "ffmpeg did not keep to its limits",
+        PassError::Scratch => "there is no room for working files",
     };
     AudioError { kind: AudioErrorKind::Internal, detail: detail.to_owned(), stage }
 }
@@ -157,7 +141,7 @@ pub(super) fn not_run(error: &RunError, stage: &'static str) -> AudioError {
 const MISSING: &str = "ffmpeg was not found; install it or set audio.ffmpeg";
 
 /// What a run says about the source, whatever else it printed.
-fn judge(log: &InputLog, success: bool, waveform: &Waveform) -> Result<(), AudioError> {
+fn judge(log: &InputLog, success: bool, duration_ms: u64) -> Result<(), AudioError> {
     let unsupported = |detail: String| Err(AudioError::probe(AudioErrorKind::Unsupported, detail));
     let Some(audio) = &log.audio else {
         if log.other_streams > 0 {
@@ -177,7 +161,7 @@ fn judge(log: &InputLog, success: bool, waveform: &Waveform) -> Result<(), Audio
     if let Some(channels) = audio.channels.filter(|channels| channels > CHANNELS.end()) {
         return unsupported(too_many_channels(channels));
     }
-    if waveform.samples() == 0 || audio.sample_rate == 0 || audio.channels == Some(0) || !success {
+    if duration_ms == 0 || audio.sample_rate == 0 || audio.channels == Some(0) || !success {
         return Err(AudioError::probe(
             AudioErrorKind::Unreadable,
             "no sound could be decoded from this file; it is empty, damaged or cut off",
@@ -186,15 +170,18 @@ fn judge(log: &InputLog, success: bool, waveform: &Waveform) -> Result<(), Audio
     Ok(())
 }
 
-fn assemble(
+/// The facts, of what was examined and of a pass that measured.
+pub(super) fn assemble(
     bench: &Bench<'_>,
     examined: &Examined,
-    log: InputLog,
-    waveform: &Waveform,
+    passed: &Passed,
 ) -> Result<Probed, AudioError> {
+    let log = InputLog::read(&passed.log);
     let Examined { container, ref detail, stated_ms, .. } = *examined;
-    let rate = u64::from(MEASURE_RATE);
-    let duration_ms = (waveform.samples() * 1000 + rate / 2) / rate;
+    let measured = passed.measured.as_ref();
+    let duration_ms = measured.map_or(0, Measured::duration_ms);
+    let bars = measured.map_or(Vec::new(), |measured| measured.waveform.bars());
+    judge(&log, passed.success, duration_ms)?;
     refuse_longer(bench.max_duration, duration_ms)?;
     if detail.chained && stated_ms.is_some_and(|stated| is_short(duration_ms, stated)) {
         return Err(several());
@@ -226,7 +213,7 @@ fn assemble(
         }
         None => duration_ms,
     };
-    Ok(probed(examined, audio, log.other_streams, duration_ms, waveform.bars()))
+    Ok(probed(examined, audio, log.other_streams, duration_ms, bars))
 }
 
 /// Whether decoding says the same. At the rate of measuring, lengths are rounded by up to a sample at either end; then
@@ -283,7 +270,7 @@ fn refuse_longer(max_duration: Duration, duration_ms: u64) -> Result<(), AudioEr
     if u128::from(duration_ms) > max_duration.as_millis() { Err(too_long(max_duration)) } else { Ok(()) }
 }
 
-fn too_long(max_duration: Duration) -> AudioError {
+pub(super) fn too_long(max_duration: Duration) -> AudioError {
     AudioError::probe(
         AudioErrorKind::TooLong,
         format!("this audio is longer than the {} s that are allowed", max_duration.as_secs()),

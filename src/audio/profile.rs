@@ -1,204 +1,387 @@
-//! The encode profiles: what each target takes as it is, and what is made for it otherwise.
-//!
-//! A released profile never changes, because renders are cached by its name. A new idea is a new number.
+//! What a profile is made of, and how it judges a source. The profiles themselves are in `profiles.rs`.
 
-use voicegate_providers::Container;
+use std::fmt;
+use std::time::Duration;
 
-use super::opus::Bandwidth;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use voicegate_providers::{Codec, Container};
+
+use super::opus::{Bandwidth, OpusDetail};
+use super::profiles::PROFILES;
 use super::source::Probed;
-
-#[derive(Debug)]
-pub struct Profile {
-    pub name: &'static str,
-    /// For people: what the target needs.
-    pub needs: &'static str,
-    /// For people: what is made where encoding is needed.
-    pub produces: &'static str,
-    /// Largest file the target takes.
-    pub max_bytes: Option<u64>,
-    /// Whether the target takes these bytes untouched.
-    accepts: fn(&Probed) -> bool,
-    /// Whether the packets may be kept and only their wrapper made anew.
-    remuxes: fn(&Probed) -> bool,
-    pub(super) wrapper: Wrapper,
-    pub(super) recipe: Recipe,
-}
-
-/// The container that kept packets are put into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wrapper {
-    /// M4A by ffmpeg's stream copy.
-    M4a,
-    /// Ogg by our own writer. `input_rate` is written into the header where given, else the source's is kept.
-    Ogg { input_rate: Option<u32> },
-}
-
-/// How to encode; always mono.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recipe {
-    /// Ogg, VBR, voip, 20 ms frames, complexity 10.
-    Opus {
-        sample_rate: u32,
-        kbit: u32,
-    },
-    /// M4A with the index first, AAC-LC.
-    Aac {
-        kbit: u32,
-    },
-    Mp3 {
-        kbit: u32,
-    },
-}
 
 /// The vendor string of voice notes that WhatsApp's own apps record.
 pub(super) const VENDOR: &str = "Recorder";
 
-pub static PROFILES: &[Profile] = &[
-    // Formats: Linq's reference of `voicememo`, which names no Opus outside CAF and refuses Ogg and FLAC.
-    Profile {
-        name: "linq-1",
-        needs: "MP3, AAC (ADTS or M4A), WAV or AIFF with linear PCM, AMR-NB, or Opus or AAC in CAF, \
-                with at most 2 channels, 48 kHz and 10,000,000 bytes",
-        produces: "M4A, AAC-LC, mono, 64 kbit/s, index first",
-        max_bytes: Some(10_000_000),
-        accepts: linq_accepts,
-        remuxes: aac_fits,
-        wrapper: Wrapper::M4a,
-        recipe: Recipe::Aac { kbit: 64 },
+/// Of an Ogg page for each second, and of the length of each packet: what a container adds, in bytes a second.
+const OGG_OVERHEAD: u64 = 80;
+/// A variable bit rate may end up this much above what was asked for.
+const HEADROOM: u64 = 10;
+
+/// What a target takes, and what is made for it.
+#[derive(Debug)]
+pub struct Profile {
+    pub name: &'static str,
+    /// For people: where it is used.
+    pub target: &'static str,
+    /// The forms that are sent untouched.
+    pub(super) accepts: &'static [Form],
+    /// What may be kept of a source in another form.
+    pub(super) keeps: Keeps,
+    pub(super) makes: Recipe,
+    /// Largest file the target takes.
+    pub max_bytes: Option<u64>,
+    /// Longest audio that can be made to fit.
+    pub max_duration: Option<Duration>,
+}
+
+/// A form that is sent untouched, always without other streams and with nothing amiss in its structure.
+#[derive(Debug)]
+pub(super) struct Form {
+    pub container: Container,
+    pub codec: AudioCodec,
+    /// At most.
+    pub channels: u16,
+    /// Hz, from and to.
+    pub rate: (u32, u32),
+    /// What else the packets and headers have to be.
+    pub opus: Option<OpusForm>,
+}
+
+impl Form {
+    /// One or two channels, at most 48 kHz.
+    pub const fn of(container: Container, codec: AudioCodec) -> Self {
+        Self { container, codec, channels: 2, rate: (0, 48_000), opus: None }
+    }
+
+    fn fits(&self, probed: &Probed) -> bool {
+        let Probed { facts, detail, .. } = probed;
+        let flavour = detail.flavour.as_str();
+        facts.container == self.container
+            && self.codec.is(&facts.codec)
+            && (1..=self.channels).contains(&facts.channels)
+            && (self.rate.0..=self.rate.1).contains(&facts.sample_rate)
+            // QuickTime is not M4A: services look at the brand. Nor is every WAV what most programs read.
+            && (facts.container != Container::Mp4 || flavour != "qt  ")
+            && (facts.container != Container::Wav || flavour == "RIFF")
+            && self.opus.is_none_or(|form| {
+                detail.opus.as_ref().is_some_and(|opus| form.fits_packets(opus) && form.fits_headers(opus))
+            })
+    }
+}
+
+/// Mono Opus of a certain make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpusForm {
+    /// At most.
+    pub bandwidth: Bandwidth,
+    /// What the header names as the rate of the original.
+    pub input_rate: Option<u32>,
+    pub frame_ms: Option<u32>,
+    pub frames_per_packet: Option<u8>,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tags {
+    Any,
+    /// No comments, and the vendor that phones write.
+    Bare,
+}
+
+impl OpusForm {
+    /// Whether the frames fit, however they are packed: that can be changed without encoding.
+    fn fits_frames(&self, opus: &OpusDetail) -> bool {
+        let frame_us = self.frame_ms.map(|ms| ms * 1000);
+        opus.channels == 1
+            && opus.mono
+            && opus.mapping_family == 0
+            && opus.max_bandwidth <= self.bandwidth
+            && (frame_us.is_none() || opus.frame_us == frame_us)
+            // Another gain would change the level where the header is written anew without it.
+            && (self.tags == Tags::Any || opus.gain == 0)
+    }
+
+    fn fits_packets(&self, opus: &OpusDetail) -> bool {
+        self.fits_frames(opus)
+            && self.frames_per_packet.is_none_or(|count| {
+                opus.frames_per_packet == Some(count) && (count > 1 || opus.single_frames)
+            })
+    }
+
+    fn fits_headers(&self, opus: &OpusDetail) -> bool {
+        let bare = opus.vendor.as_deref() == Some(VENDOR) && opus.comments == 0 && opus.gain == 0;
+        self.input_rate.is_none_or(|rate| opus.input_rate == rate) && (self.tags == Tags::Any || bare)
+    }
+}
+
+/// What may be kept of a source whose form is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    Nothing,
+    /// Opus frames of this make, packed and wrapped anew.
+    Opus(OpusForm),
+    /// AAC in one or two channels, wrapped as M4A.
+    Aac {
+        max_rate: u32,
     },
-    // What the phones' own recorder writes: https://github.com/tulir/whatsmeow/issues/517
-    Profile {
-        name: "whatsapp-1",
-        needs: "Ogg/Opus, mono, wideband (16 kHz), one 20 ms frame a packet, vendor `Recorder` and no comments",
-        produces: "Ogg/Opus, mono, 16 kHz, 24 kbit/s VBR, 20 ms frames",
-        max_bytes: Some(16_000_000),
-        accepts: recorder_accepts,
-        remuxes: recorder_remuxes,
-        wrapper: Wrapper::Ogg { input_rate: Some(16_000) },
-        recipe: Recipe::Opus { sample_rate: 16_000, kbit: 24 },
+}
+
+/// How to encode; always mono. Ogg and CAF: Opus, VBR, voip, 20 ms frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Recipe {
+    pub container: Container,
+    pub codec: AudioCodec,
+    pub rate: Rate,
+    /// What an Opus header names as the rate of the original.
+    pub input_rate: u32,
+    pub bitrate: Bitrate,
+    pub frames_per_packet: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AudioCodec {
+    Opus,
+    Aac,
+    Mp3,
+    AmrNb,
+    PcmS16,
+    /// Integer or float of any width.
+    LinearPcm,
+}
+
+impl AudioCodec {
+    fn is(self, codec: &Codec) -> bool {
+        self == Self::LinearPcm && codec.is_linear_pcm() || codec.is(self.name())
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opus => "opus",
+            Self::Aac => "aac",
+            Self::Mp3 => "mp3",
+            Self::AmrNb => "amr_nb",
+            Self::PcmS16 => "pcm_s16le",
+            Self::LinearPcm => "pcm",
+        }
+    }
+}
+
+/// Hz of the encoder's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rate {
+    Fixed(u32),
+    /// The source's, or the next that the codec has: encoding at more costs time and adds nothing.
+    Own {
+        least: u32,
+        most: u32,
     },
-    Profile {
-        name: "whatsapp-3",
-        needs: "Ogg/Opus, mono",
-        produces: "Ogg/Opus, mono, 48 kHz, 32 kbit/s VBR, 20 ms frames",
-        max_bytes: Some(16_000_000),
-        accepts: mono_opus_accepts,
-        remuxes: mono_opus_remuxes,
-        wrapper: Wrapper::Ogg { input_rate: None },
-        recipe: Recipe::Opus { sample_rate: 48_000, kbit: 32 },
-    },
-    // For providers that convert by themselves and take whatever is common.
-    Profile {
-        name: "mp3-1",
-        needs: "MP3, AAC (ADTS or M4A) or WAV with linear PCM, with at most 2 channels",
-        produces: "MP3, mono, 64 kbit/s",
-        max_bytes: None,
-        accepts: common_accepts,
-        remuxes: aac_fits,
-        wrapper: Wrapper::M4a,
-        recipe: Recipe::Mp3 { kbit: 64 },
-    },
-];
+}
+
+/// Bits a second: as many as fit, between these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bitrate {
+    pub most: u32,
+    pub least: u32,
+}
+
+impl Bitrate {
+    pub const fn fixed(bits: u32) -> Self {
+        Self { most: bits, least: bits }
+    }
+}
+
+impl Recipe {
+    /// The rate to encode at.
+    pub fn sample_rate(&self, source: u32) -> u32 {
+        let rates: &[u32] = match self.codec {
+            AudioCodec::Opus => &[8_000, 12_000, 16_000, 24_000, 48_000],
+            _ => &[16_000, 22_050, 24_000, 32_000, 44_100, 48_000],
+        };
+        match self.rate {
+            Rate::Fixed(rate) => rate,
+            Rate::Own { least, most } => {
+                let wanted = source.clamp(least, most);
+                rates.iter().copied().find(|&rate| rate >= wanted).unwrap_or(most)
+            }
+        }
+    }
+
+    /// The rate that the made file states.
+    pub fn stated_rate(&self, source: u32) -> u32 {
+        if self.codec == AudioCodec::Opus { self.input_rate } else { self.sample_rate(source) }
+    }
+}
+
+impl Profile {
+    /// Whether the target takes these bytes untouched.
+    pub fn accepts(&self, probed: &Probed) -> bool {
+        probed.detail.intact
+            && probed.detail.other_streams == 0
+            && self.max_bytes.is_none_or(|limit| probed.facts.size_bytes <= limit)
+            && self.accepts.iter().any(|form| form.fits(probed))
+    }
+
+    /// Whether the packets may be kept, and only be packed and wrapped anew.
+    pub fn remuxes(&self, probed: &Probed) -> bool {
+        let facts = &probed.facts;
+        let kept = match self.keeps {
+            Keeps::Nothing => false,
+            Keeps::Opus(form) => probed.detail.opus.as_ref().is_some_and(|opus| form.fits_frames(opus)),
+            // That only sits in the wrong wrapper, or beside other streams.
+            Keeps::Aac { max_rate } => {
+                use Container::{Caf, Matroska, Mp4, Wav, Webm};
+                matches!(facts.container, Mp4 | Matroska | Webm | Caf | Wav)
+                    && facts.codec.is("aac")
+                    && (1..=2).contains(&facts.channels)
+                    && facts.sample_rate <= max_rate
+            }
+        };
+        // What is far too large stays so in another wrapper.
+        kept && self.max_bytes.is_none_or(|limit| facts.size_bytes / 4 <= limit)
+    }
+
+    /// Bits a second for audio that lasts so long.
+    pub(super) fn bitrate(&self, duration_ms: u64) -> u32 {
+        let Bitrate { most, least } = self.makes.bitrate;
+        let (Some(limit), true) = (self.max_bytes, most > least) else { return most };
+        let seconds = duration_ms.div_ceil(1000).max(1);
+        let bytes = (limit / seconds).saturating_sub(OGG_OVERHEAD);
+        let bits = bytes * 8 * (100 - HEADROOM) / 100;
+        u32::try_from(bits).unwrap_or(u32::MAX).clamp(least, most)
+    }
+
+    /// Roughly what encoding `duration_ms` comes to, in bytes.
+    pub(super) fn encoded_size(&self, duration_ms: u64, source_rate: u32) -> u64 {
+        const HEADERS: u64 = 200;
+        let audio = |bits: u64| bits * duration_ms / 8000;
+        HEADERS
+            + match self.makes.codec {
+                AudioCodec::PcmS16 | AudioCodec::LinearPcm => {
+                    audio(u64::from(self.makes.sample_rate(source_rate)) * 16)
+                }
+                // Speech has pauses, and a variable bit rate makes use of them; containers take as much again.
+                _ => audio(u64::from(self.bitrate(duration_ms))) + OGG_OVERHEAD * duration_ms / 1000,
+            }
+    }
+
+    /// What the target needs, in words.
+    pub fn needs(&self) -> String {
+        let mut forms: Vec<String> = Vec::new();
+        for form in self.accepts {
+            let text = form.to_string();
+            if !forms.contains(&text) {
+                forms.push(text);
+            }
+        }
+        let mut text = forms.join("; ");
+        if let Some(bytes) = self.max_bytes {
+            text += &format!("; at most {bytes} bytes");
+        }
+        text
+    }
+
+    /// What is made where encoding is needed, in words.
+    pub fn produces(&self) -> String {
+        let Recipe { container, codec, rate, bitrate, frames_per_packet, .. } = self.makes;
+        let mut text = format!("{}, mono", wrapped(container, codec));
+        match rate {
+            Rate::Fixed(rate) => text += &format!(", {} kHz", kilo(rate)),
+            Rate::Own { least, most } => {
+                text += &format!(", the source's rate from {} to {} kHz", kilo(least), kilo(most));
+            }
+        }
+        match (codec, bitrate) {
+            (AudioCodec::PcmS16, _) => text += ", 16 bits",
+            (_, Bitrate { most, least }) if most == least => text += &format!(", {} kbit/s", kilo(most)),
+            (_, Bitrate { most, least }) => {
+                text += &format!(", {} kbit/s, for long notes down to {}", kilo(most), kilo(least));
+            }
+        }
+        match (codec, frames_per_packet) {
+            (AudioCodec::Opus, 1) => text += ", one frame of 20 ms a packet",
+            (AudioCodec::Opus, count) => text += &format!(", {count} frames of 20 ms a packet"),
+            (AudioCodec::Aac, _) => text += ", index first",
+            _ => {}
+        }
+        text
+    }
+
+    /// The rate that is written into the header of kept packets; `None` keeps the source's.
+    pub(super) fn kept_input_rate(&self) -> Option<u32> {
+        if let Keeps::Opus(form) = self.keeps { form.input_rate } else { None }
+    }
+
+    /// Frames in each packet of kept ones; `None` leaves them as they are packed.
+    pub(super) fn kept_frames_per_packet(&self) -> Option<u8> {
+        if let Keeps::Opus(form) = self.keeps { form.frames_per_packet } else { None }
+    }
+}
 
 /// The profile of that name.
 pub fn profile(name: &str) -> Option<&'static Profile> {
     PROFILES.iter().find(|profile| profile.name == name)
 }
 
-impl Profile {
-    pub fn accepts(&self, probed: &Probed) -> bool {
-        probed.detail.intact
-            && probed.detail.other_streams == 0
-            && self.max_bytes.is_none_or(|limit| probed.facts.size_bytes <= limit)
-            && (self.accepts)(probed)
-    }
+fn kilo(number: u32) -> String {
+    format!("{}", f64::from(number) / 1000.0)
+}
 
-    pub fn remuxes(&self, probed: &Probed) -> bool {
-        (self.remuxes)(probed)
+fn wrapped(container: Container, codec: AudioCodec) -> &'static str {
+    match (container, codec) {
+        (Container::Ogg, _) => "Ogg/Opus",
+        (Container::Caf, AudioCodec::Opus) => "Opus in CAF",
+        (Container::Caf, _) => "AAC in CAF",
+        (Container::Mp4, _) => "AAC in M4A",
+        (Container::Adts, _) => "AAC (ADTS)",
+        (Container::Mp3, _) => "MP3",
+        (Container::Wav, _) => "WAV with linear PCM",
+        (Container::Aiff, _) => "AIFF with linear PCM",
+        (Container::Amr, _) => "AMR-NB",
+        _ => "other audio",
     }
 }
 
-impl Recipe {
-    /// The rate to encode at: the source's, or the next that the codec has, never above 48 kHz.
-    pub(super) fn sample_rate(self, source: u32) -> u32 {
-        match self {
-            Self::Opus { sample_rate, .. } => sample_rate,
-            Self::Aac { .. } | Self::Mp3 { .. } => {
-                let rates = [16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
-                rates.into_iter().find(|&rate| rate >= source).unwrap_or(48_000)
-            }
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(wrapped(self.container, self.codec))?;
+        if self.channels == 1 {
+            f.write_str(", mono")?;
         }
+        match self.rate {
+            (least, most) if least == most => write!(f, ", {} kHz", kilo(most))?,
+            _ => {}
+        }
+        let Some(opus) = self.opus else { return Ok(()) };
+        if let Some(rate) = opus.input_rate {
+            write!(f, ", {} kHz", kilo(rate))?;
+        }
+        if opus.bandwidth < Bandwidth::Full {
+            f.write_str(", at most wideband")?;
+        }
+        match (opus.frame_ms, opus.frames_per_packet) {
+            (Some(ms), Some(1)) => write!(f, ", one frame of {ms} ms a packet")?,
+            (Some(ms), Some(count)) => write!(f, ", {count} frames of {ms} ms a packet")?,
+            _ => {}
+        }
+        if opus.tags == Tags::Bare {
+            write!(f, ", vendor `{VENDOR}` and no comments")?;
+        }
+        Ok(())
     }
 }
 
-fn linq_accepts(probed: &Probed) -> bool {
-    let facts = &probed.facts;
-    let known = match facts.container {
-        Container::Amr => facts.codec.is("amr_nb"),
-        Container::Caf => facts.codec.is("opus") || facts.codec.is("aac"),
-        Container::Aiff => facts.codec.is_linear_pcm(),
-        _ => is_common(probed),
-    };
-    known && (1..=2).contains(&facts.channels) && facts.sample_rate <= 48_000
-}
-
-fn common_accepts(probed: &Probed) -> bool {
-    is_common(probed) && (1..=2).contains(&probed.facts.channels)
-}
-
-fn is_common(probed: &Probed) -> bool {
-    let facts = &probed.facts;
-    match facts.container {
-        Container::Mp3 => facts.codec.is("mp3"),
-        Container::Adts => facts.codec.is("aac"),
-        // QuickTime is not M4A: services look at the brand.
-        Container::Mp4 => facts.codec.is("aac") && probed.detail.flavour != "qt  ",
-        Container::Wav => facts.codec.is_linear_pcm() && probed.detail.flavour == "RIFF",
-        _ => false,
+/// As `voicegate profiles --json` and `GET /connections` show it.
+impl Serialize for Profile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let accepts: Vec<String> = self.accepts.iter().map(ToString::to_string).collect();
+        let mut shown = serializer.serialize_struct("Profile", 6)?;
+        shown.serialize_field("name", self.name)?;
+        shown.serialize_field("target", self.target)?;
+        shown.serialize_field("accepts", &accepts)?;
+        shown.serialize_field("makes", &self.produces())?;
+        shown.serialize_field("max_bytes", &self.max_bytes)?;
+        shown.serialize_field("max_duration_ms", &self.max_duration.map(|span| span.as_millis() as u64))?;
+        shown.end()
     }
-}
-
-/// AAC that only sits in the wrong wrapper, or beside other streams.
-fn aac_fits(probed: &Probed) -> bool {
-    let facts = &probed.facts;
-    let wrapped = matches!(
-        facts.container,
-        Container::Mp4 | Container::Matroska | Container::Webm | Container::Caf | Container::Wav
-    );
-    wrapped && facts.codec.is("aac") && (1..=2).contains(&facts.channels) && facts.sample_rate <= 48_000
-}
-
-fn mono_opus_accepts(probed: &Probed) -> bool {
-    probed.facts.container == Container::Ogg && mono_opus_remuxes(probed)
-}
-
-fn mono_opus_remuxes(probed: &Probed) -> bool {
-    probed
-        .detail
-        .opus
-        .as_ref()
-        .is_some_and(|opus| opus.channels == 1 && opus.mono && opus.mapping_family == 0)
-}
-
-fn recorder_accepts(probed: &Probed) -> bool {
-    let tags_fit = |vendor: Option<&str>, comments| vendor == Some(VENDOR) && comments == 0;
-    probed.facts.container == Container::Ogg
-        && recorder_remuxes(probed)
-        && probed
-            .detail
-            .opus
-            .as_ref()
-            .is_some_and(|opus| opus.input_rate == 16_000 && tags_fit(opus.vendor.as_deref(), opus.comments))
-}
-
-fn recorder_remuxes(probed: &Probed) -> bool {
-    mono_opus_remuxes(probed)
-        && probed.detail.opus.as_ref().is_some_and(|opus| {
-            // Another gain would change the level if the header were written anew without it.
-            opus.gain == 0
-                && opus.max_bandwidth <= Bandwidth::Wide
-                && opus.frame_us == Some(20_000)
-                && opus.frames_per_packet == Some(1)
-                && opus.single_frames
-        })
 }

@@ -1,18 +1,19 @@
 //! Makes what a profile produces: wraps the packets anew, or encodes.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tempfile::NamedTempFile;
 use voicegate_providers::{AudioFacts, Container};
 
 use super::error::{AudioError, AudioErrorKind};
-use super::ffmpeg::{self, Clock, Limits, RunError};
-use super::plan::Work;
-use super::probe::{demuxer, not_run};
-use super::profile::{Profile, Recipe, Wrapper};
+use super::examine::Examined;
+use super::ffmpeg::RunError;
+use super::pass::{Bench, Make, PassError, Passed, pass};
+use super::plan::{Convert, Work, plan, refused};
+use super::probe::{Depth, assemble, decode, from_structure, input, look, not_run, too_long};
+use super::profile::{AudioCodec, Keeps, Profile};
 use super::rewrap::{Packets, Wrap, rewrap};
-use super::source::Probed;
+use super::source::{Hints, Probed};
 use super::verify::verify;
 
 /// What a render came to.
@@ -29,144 +30,229 @@ pub enum Render {
     },
 }
 
-/// What the engine lends to one render.
-pub(super) struct Bench<'a> {
-    pub ffmpeg: Option<&'a Path>,
-    pub scratch: &'a Path,
-    pub limits: Limits,
-    pub max_duration: Duration,
+/// A source on its way to a profile, and what is known of it.
+struct Job<'a> {
+    bench: &'a Bench<'a>,
+    path: &'a Path,
+    profile: &'static Profile,
+    convert: Convert,
+    /// `None` where the facts came with the job.
+    examined: Option<Examined>,
+    facts: Probed,
+    /// The facts are those of decoding.
+    is_measured: bool,
 }
 
-/// One candidate of the plan, made and proven.
-pub(super) async fn make(
+/// Makes what the profile asks for out of a source that is measured already.
+pub(super) async fn render(
     bench: &Bench<'_>,
-    source: &Path,
+    path: &Path,
     probed: &Probed,
     profile: &'static Profile,
-    work: Work,
+    convert: Convert,
 ) -> Result<Render, AudioError> {
-    let (file, container) = match (work, profile.wrapper, profile.recipe) {
-        (Work::None, ..) => return Ok(Render::Untouched),
-        (Work::Remuxed, Wrapper::Ogg { input_rate }, _) => {
-            let packets = if probed.facts.container == Container::Ogg { Packets::Ogg } else { Packets::Webm };
-            let wrap = Wrap { container: Container::Ogg, input_rate, frames_per_packet: None };
-            (rewrap(bench, source, packets, wrap).await?, Container::Ogg)
-        }
-        (Work::Remuxed, Wrapper::M4a, _) => {
-            (run(bench, source, probed, &["-c:a", "copy"], "ipod").await?, Container::Mp4)
-        }
-        (Work::Transcoded, _, recipe) => encode(bench, source, probed, recipe).await?,
+    let facts = probed.clone();
+    let job = Job { bench, path, profile, convert, examined: None, facts, is_measured: true };
+    job.run().await.map(|(_, render)| render)
+}
+
+/// The same for any source, and its facts: in one pass of ffmpeg, wherever its structure tells what has to be done.
+/// With [`Depth::Structure`] they are not of decoding where the structure is sure.
+pub(super) async fn read_and_render(
+    bench: &Bench<'_>,
+    path: &Path,
+    hints: &Hints,
+    depth: Depth,
+    profile: &'static Profile,
+    convert: Convert,
+) -> Result<(Probed, Render), AudioError> {
+    let examined = look(bench, path, hints).await?;
+    let (facts, is_measured) = match from_structure(&examined, bench.max_duration) {
+        Some(facts) => (facts, depth == Depth::Structure),
+        // Encoded before it is known how long it is, a file that claims to go on for hours would be encoded for hours.
+        None => (decode(bench, path, &examined).await?, true),
     };
-    let path = file.path().to_owned();
-    let facts = probed.facts.clone();
-    let encoded = work == Work::Transcoded;
-    let proven = blocking(move || Ok(verify(&path, container, &facts, profile, encoded))).await?;
-    match proven {
-        Ok(proven) => Ok(Render::Made { file, facts: proven.facts, work, checks: proven.checks }),
-        Err(reason) => {
-            let size = file.as_file().metadata().map_or(0, |metadata| metadata.len());
-            let most = profile.max_bytes.unwrap_or(u64::MAX).min(bench.limits.max_output);
-            // ffmpeg stops quietly a little before its limit, and what it wrote is then too short.
-            if encoded && size >= most - most / 50 {
+    Job { bench, path, profile, convert, examined: Some(examined), facts, is_measured }.run().await
+}
+
+impl Job<'_> {
+    async fn run(mut self) -> Result<(Probed, Render), AudioError> {
+        let mut tried = None;
+        loop {
+            let candidates = self.candidates()?;
+            let Some(&work) = candidates.iter().find(|work| tried.is_none_or(|tried| tried < **work)) else {
+                // Everything that was allowed was tried, and did not hold.
+                return Err(refused(self.profile));
+            };
+            let render = match work {
+                Work::None => Ok(Render::Untouched),
+                Work::Remuxed => self.keep_packets().await,
+                Work::Transcoded => self.encode().await,
+            };
+            match render {
+                // Kept packets that do not hold are no failure of ours; encoding comes next, if it may.
+                Err(error) if work == Work::Remuxed && error.kind == AudioErrorKind::Internal => {
+                    tracing::debug!(profile = self.profile.name, %error, "the packets could not be kept");
+                    tried = Some(work);
+                }
+                Err(error) => return Err(error),
+                Ok(render) => {
+                    self.measure().await?;
+                    // Decoding may have shown what speaks against it: another stream, or another codec.
+                    if tried.is_some() || self.candidates()?.first() == Some(&work) {
+                        return Ok((self.facts, render));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What may be done, least first.
+    fn candidates(&self) -> Result<Vec<Work>, AudioError> {
+        plan(&self.facts, self.profile, self.convert)
+    }
+
+    /// Decodes for the facts, where no pass has done it yet.
+    async fn measure(&mut self) -> Result<(), AudioError> {
+        if let Some(examined) = self.examined.as_ref().filter(|_| !self.is_measured) {
+            self.facts = decode(self.bench, self.path, examined).await?;
+            self.is_measured = true;
+        }
+        Ok(())
+    }
+
+    async fn keep_packets(&mut self) -> Result<Render, AudioError> {
+        let (file, container) = match self.profile.keeps {
+            Keeps::Opus(_) => {
+                let facts = &self.facts;
+                let packets = match facts.facts.container {
+                    Container::Ogg => Packets::Ogg,
+                    Container::Caf => Packets::Caf,
+                    _ => Packets::Webm,
+                };
+                let packed = facts.detail.opus.as_ref().and_then(|opus| opus.frames_per_packet);
+                let wrap = Wrap {
+                    container: self.profile.makes.container,
+                    input_rate: self.profile.kept_input_rate(),
+                    frames_per_packet: self.profile.kept_frames_per_packet().filter(|&n| packed != Some(n)),
+                };
+                (rewrap(self.bench, self.path, packets, wrap).await?, wrap.container)
+            }
+            Keeps::Aac { .. } | Keeps::Nothing => (self.pass(Make::Copy).await?, Container::Mp4),
+        };
+        self.prove(file, container, Work::Remuxed).await
+    }
+
+    async fn encode(&mut self) -> Result<Render, AudioError> {
+        let recipe = &self.profile.makes;
+        let source = &self.facts.facts;
+        let rate = recipe.sample_rate(source.sample_rate);
+        let bits = self.profile.bitrate(source.duration_ms);
+        let mut file = self.pass(Make::Encode { profile: self.profile, rate, bits }).await?;
+        if recipe.codec == AudioCodec::Opus {
+            // ffmpeg names itself in the headers; a recorder would not.
+            let wrap = Wrap {
+                container: recipe.container,
+                input_rate: Some(recipe.input_rate),
+                frames_per_packet: Some(recipe.frames_per_packet).filter(|&count| count > 1),
+            };
+            file = rewrap(self.bench, file.path(), Packets::EncodedOgg, wrap).await?;
+        }
+        self.prove(file, recipe.container, Work::Transcoded).await
+    }
+
+    /// One pass of ffmpeg that makes a file, and measures the source where that has not been done.
+    async fn pass(&mut self, make: Make) -> Result<NamedTempFile, AudioError> {
+        let unmeasured = self.examined.as_ref().filter(|_| !self.is_measured);
+        let facts = &self.facts;
+        let input = input(self.path, facts.facts.container, &facts.detail);
+        let passed = match pass(self.bench, input, make, unmeasured.is_some()).await {
+            Ok(passed) => passed,
+            Err(PassError::Run(RunError::TooMuch)) => return Err(too_long(self.bench.max_duration)),
+            // A busy machine or a file that never ends: a few more times, not for as long as the note lives.
+            Err(PassError::Run(RunError::Timeout)) => {
                 return Err(AudioError::encode(
-                    AudioErrorKind::TooLarge,
-                    format!("even re-encoded, this audio is larger than the {most} bytes that fit"),
+                    AudioErrorKind::Internal,
+                    format!("making the file took longer than {} s", self.bench.timeout.as_secs()),
                 ));
             }
-            tracing::warn!(profile = profile.name, ?work, %reason, "a made file did not prove right");
-            Err(AudioError::encode(
+            Err(error) => return Err(not_run(&error, "encode")),
+        };
+        if passed.success
+            && let Some(examined) = unmeasured
+        {
+            self.facts = assemble(self.bench, examined, &passed)?;
+            self.is_measured = true;
+        }
+        match passed {
+            Passed { success: true, file: Some(file), .. } => Ok(file),
+            passed => {
+                let error = self.not_made(&passed);
+                // Where nothing is known to be wrong on this side, it may be the source.
+                if error.kind == AudioErrorKind::Internal && !lacks_encoder(&passed.log) {
+                    self.measure().await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// ffmpeg ran, and failed.
+    fn not_made(&self, passed: &Passed) -> AudioError {
+        let log = String::from_utf8_lossy(&passed.log);
+        let said = log.lines().rfind(|line| line.contains("[error]") || line.contains("[fatal]"));
+        tracing::warn!(said = said.unwrap_or_default(), "ffmpeg failed to make a file");
+        let size = passed.file.as_ref().map_or(0, size_of);
+        match (lacks_encoder(&passed.log), size >= self.bench.max_output) {
+            (true, _) => AudioError::encode(
                 AudioErrorKind::Internal,
-                format!("what was made for {} did not prove right: it {reason}", profile.name),
-            ))
+                "this ffmpeg lacks an encoder; it needs libopus, aac and libmp3lame",
+            ),
+            (_, true) => AudioError::encode(AudioErrorKind::TooLarge, "the result would be too large"),
+            _ => AudioError::encode(AudioErrorKind::Internal, "ffmpeg failed to make the file"),
         }
     }
-}
 
-async fn encode(
-    bench: &Bench<'_>,
-    source: &Path,
-    probed: &Probed,
-    recipe: Recipe,
-) -> Result<(NamedTempFile, Container), AudioError> {
-    let rate = recipe.sample_rate(probed.facts.sample_rate);
-    let filters = ffmpeg::filters(rate, if probed.detail.chained { Clock::Ignored } else { Clock::Kept });
-    let mut options = vec!["-af", filters.as_str()];
-    match recipe {
-        Recipe::Aac { kbit } => {
-            let bits = format!("{kbit}k");
-            options.extend(["-c:a", "aac", "-profile:a", "aac_low", "-b:a", &bits]);
-            Ok((run(bench, source, probed, &options, "ipod").await?, Container::Mp4))
+    /// Reads back what was made.
+    async fn prove(
+        &self,
+        file: NamedTempFile,
+        container: Container,
+        work: Work,
+    ) -> Result<Render, AudioError> {
+        let profile = self.profile;
+        let path = file.path().to_owned();
+        let facts = self.facts.facts.clone();
+        let encoded = work == Work::Transcoded;
+        let proven = blocking(move || Ok(verify(&path, container, &facts, profile, encoded))).await?;
+        let reason = match proven {
+            Ok(proven) => {
+                return Ok(Render::Made { file, facts: proven.facts, work, checks: proven.checks });
+            }
+            Err(reason) => reason,
+        };
+        let most = profile.max_bytes.unwrap_or(u64::MAX).min(self.bench.max_output);
+        // ffmpeg stops quietly a little before its limit, and what it wrote is then too short.
+        if encoded && size_of(&file) >= most - most / 50 {
+            return Err(AudioError::encode(
+                AudioErrorKind::TooLarge,
+                format!("even re-encoded, this audio is larger than the {most} bytes that fit"),
+            ));
         }
-        Recipe::Mp3 { kbit } => {
-            let bits = format!("{kbit}k");
-            options.extend(["-c:a", "libmp3lame", "-b:a", &bits, "-id3v2_version", "0"]);
-            Ok((run(bench, source, probed, &options, "mp3").await?, Container::Mp3))
-        }
-        Recipe::Opus { sample_rate, kbit } => {
-            let bits = format!("{kbit}k");
-            options.extend(["-c:a", "libopus", "-b:a", &bits, "-vbr", "on", "-application", "voip"]);
-            options.extend(["-frame_duration", "20", "-compression_level", "10"]);
-            let encoded = run(bench, source, probed, &options, "ogg").await?;
-            // ffmpeg names itself in the headers; a recorder would not.
-            let wrap =
-                Wrap { container: Container::Ogg, input_rate: Some(sample_rate), frames_per_packet: None };
-            let file = rewrap(bench, encoded.path(), Packets::EncodedOgg, wrap).await?;
-            Ok((file, Container::Ogg))
-        }
-    }
-}
-
-async fn run(
-    bench: &Bench<'_>,
-    source: &Path,
-    probed: &Probed,
-    options: &[&str],
-    muxer: &str,
-) -> Result<NamedTempFile, AudioError> {
-    let binary = bench.ffmpeg.ok_or_else(|| not_run(&RunError::Missing, "encode"))?;
-    let output = scratch_file(bench.scratch)?;
-    let demuxer = demuxer(probed.facts.container, probed.detail.format);
-    let longest = bench.max_duration + Duration::from_secs(1);
-    let mut command = ffmpeg::reading(binary, source, &demuxer, Some(longest));
-    // Bit-exact: no version of ffmpeg inside, and equal sources give equal bytes.
-    command.args(options).args(["-fflags", "+bitexact", "-flags:a", "+bitexact"]);
-    if muxer == "ipod" {
-        command.args(["-movflags", "+faststart"]);
-    }
-    command.args(["-fs", &bench.limits.max_output.to_string()]);
-    command.overwrite().format(muxer).output(ffmpeg::file_url(output.path()));
-
-    match ffmpeg::run(command, &bench.limits, |_| {}).await {
-        Ok(finished) if finished.success => Ok(output),
-        Ok(finished) => {
-            let log = String::from_utf8_lossy(&finished.log);
-            let said = log.lines().rfind(|line| line.contains("[error]") || line.contains("[fatal]"));
-            tracing::warn!(muxer, said = said.unwrap_or_default(), "ffmpeg failed to make a file");
-            let missing = log.lines().any(|line| line.contains("Unknown encoder"));
-            let size = output.as_file().metadata().map_or(0, |metadata| metadata.len());
-            Err(match (missing, size >= bench.limits.max_output) {
-                (true, _) => AudioError::encode(
-                    AudioErrorKind::Internal,
-                    "this ffmpeg lacks an encoder; it needs libopus, aac and libmp3lame",
-                ),
-                (_, true) => AudioError::encode(AudioErrorKind::TooLarge, "the result would be too large"),
-                _ => AudioError::encode(AudioErrorKind::Internal, "ffmpeg failed to make the file"),
-            })
-        }
-        // A busy machine or a file that never ends: a few more times, not for as long as the note lives.
-        Err(RunError::Timeout) => Err(AudioError::encode(
+        tracing::warn!(profile = profile.name, ?work, %reason, "a made file did not prove right");
+        Err(AudioError::encode(
             AudioErrorKind::Internal,
-            format!("making the file took longer than {} s", bench.limits.timeout.as_secs()),
-        )),
-        Err(error) => Err(not_run(&error, "encode")),
+            format!("what was made for {} did not prove right: it {reason}", profile.name),
+        ))
     }
 }
 
-pub(super) fn scratch_file(folder: &Path) -> Result<NamedTempFile, AudioError> {
-    tempfile::Builder::new().prefix("render-").tempfile_in(folder).map_err(|error| {
-        tracing::error!(%error, "no scratch file could be made");
-        AudioError::encode(AudioErrorKind::Internal, "there is no room for working files")
-    })
+fn lacks_encoder(log: &[u8]) -> bool {
+    String::from_utf8_lossy(log).lines().any(|line| line.contains("Unknown encoder"))
+}
+
+fn size_of(file: &NamedTempFile) -> u64 {
+    file.as_file().metadata().map_or(0, |metadata| metadata.len())
 }
 
 /// Runs file work on a thread that may block.

@@ -10,8 +10,10 @@ use voicegate_providers::Container;
 use super::error::{AudioError, AudioErrorKind};
 use super::ogg_opus::{self, Damage, Writer};
 use super::opus::OpusHead;
+use super::pass::{Bench, scratch_file};
+use super::probe::not_run;
 use super::profile::VENDOR;
-use super::render::{Bench, blocking, scratch_file};
+use super::render::blocking;
 use super::webm;
 
 /// Where Opus packets come from.
@@ -23,6 +25,7 @@ pub(super) enum Packets {
     EncodedOgg,
     /// WebM or Matroska.
     Webm,
+    Caf,
 }
 
 /// How kept packets are wrapped.
@@ -42,7 +45,7 @@ pub(super) async fn rewrap(
     packets: Packets,
     wrap: Wrap,
 ) -> Result<NamedTempFile, AudioError> {
-    let output = scratch_file(bench.scratch)?;
+    let output = scratch_file(bench.scratch).map_err(|error| not_run(&error, "encode"))?;
     let (source, target) = (source.to_owned(), output.path().to_owned());
     blocking(move || Ok(rewrap_file(&source, &target, packets, wrap)))
         .await?
@@ -62,6 +65,7 @@ pub(super) fn rewrap_file(source: &Path, target: &Path, packets: Packets, wrap: 
     let read_ogg = match packets {
         Packets::Ogg => ogg_opus::read,
         Packets::EncodedOgg => ogg_opus::recount,
+        Packets::Caf => return Err(Damage("nothing reads this wrapper")),
         Packets::Webm => {
             let bytes = std::fs::read(source).map_err(unread)?;
             let head = webm::read(&bytes, &mut |_| Ok(()))?.head();

@@ -21,7 +21,7 @@ pub struct Hints {
 }
 
 /// The format of headerless samples. Read from an object or from the name of a preset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PcmFormat {
     pub encoding: PcmEncoding,
@@ -34,7 +34,7 @@ pub struct PcmFormat {
 
 /// How a sample is written: integers or floats of so many bits, `le` with the lowest byte first, `be` with the highest;
 /// or telephony's mu-law and A-law.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PcmEncoding {
     S16le,

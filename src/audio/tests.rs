@@ -11,7 +11,8 @@ use super::mpeg::{FrameHeader, walk_mp3};
 use super::ogg_opus::{self, Damage, Placed, Writer};
 use super::opus::{Bandwidth, OpusDetail, OpusHead, OpusTags, Packet};
 use super::plan::{Convert, Work, plan};
-use super::profile::{PROFILES, VENDOR, profile};
+use super::profile::{VENDOR, profile};
+use super::profiles::PROFILES;
 use super::sniff::{refusal, sniff};
 use super::source::{Hints, Probed, SourceDetail};
 use super::waveform::Waveform;
@@ -296,8 +297,8 @@ fn the_least_work_that_is_accepted() {
         ("whatsapp-1", opus(Ogg, |opus| opus.max_bandwidth = Bandwidth::Full), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.frame_us = Some(60_000)), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.frame_us = None), ENCODE),
-        ("whatsapp-1", opus(Ogg, |opus| opus.frames_per_packet = Some(3)), ENCODE),
-        ("whatsapp-1", opus(Ogg, |opus| opus.single_frames = false), ENCODE),
+        ("whatsapp-1", opus(Ogg, |opus| opus.frames_per_packet = Some(3)), REMUX),
+        ("whatsapp-1", opus(Ogg, |opus| opus.single_frames = false), REMUX),
         ("whatsapp-1", opus(Ogg, |opus| opus.mono = false), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.channels = 2), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.gain = 256), ENCODE),

@@ -15,8 +15,10 @@ pub(super) struct Turns {
 
 #[derive(Debug)]
 struct State {
+    workers: usize,
     /// Workers that nobody has.
     free: usize,
+    places: usize,
     /// Places to wait that nobody has.
     room: usize,
     /// By whose they are; who has nothing is missing.
@@ -44,7 +46,16 @@ pub(super) struct Turn {
 impl Turns {
     pub fn new(workers: usize, room: usize) -> Self {
         let parties = BTreeMap::new();
-        Self { state: Arc::new(Mutex::new(State { free: workers, room, parties, clock: 0 })) }
+        Self {
+            state: Arc::new(Mutex::new(State {
+                workers,
+                free: workers,
+                places: room,
+                room,
+                parties,
+                clock: 0,
+            })),
+        }
     }
 
     /// A worker for `whose` work, waited for; `None` where there is no room to wait.
@@ -61,6 +72,16 @@ impl Turns {
             receiver
         };
         waiting.await.ok()
+    }
+
+    pub fn workers(&self) -> usize {
+        self.lock().workers
+    }
+
+    /// How many wait for a worker.
+    pub fn waiting(&self) -> usize {
+        let state = self.lock();
+        state.places.saturating_sub(state.room)
     }
 
     /// Gives free workers to those who wait: first to whom has fewest, then to whom has waited longest for a turn.

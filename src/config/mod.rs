@@ -97,6 +97,7 @@ pub struct Audio {
     pub max_bytes: Size,
     pub max_duration: Span24,
     pub timeout: Span24,
+    pub cache: Size,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

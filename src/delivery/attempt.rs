@@ -11,7 +11,7 @@ use super::accept::{native_reply, reply_dropped};
 use super::outcome::{self, Failure, Policy, Timing};
 use super::watch::FIRST_LOOK;
 use crate::{
-    audio::{self, Convert, Probed, Profile, Render, Work},
+    audio::{self, Profile, Work},
     breaker,
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
@@ -265,8 +265,8 @@ async fn get_ready(
     let file = match made.map(|sent| sent.work) {
         Some(work) => file(gateway, claim.note.id, sent_as(work)).await?,
         None => {
-            let (source, probed) = source(gateway, live, claim).await?;
-            render(gateway, claim, &source, &probed, profile, choice).await?.unwrap_or(source)
+            let source = source(gateway, live, claim).await?;
+            render(gateway, claim, &source, profile, choice).await?.unwrap_or(source)
         }
     };
     let reply_to = reply(gateway, connection, &mut claim.note).await?;
@@ -333,28 +333,17 @@ async fn reply(
     }
 }
 
-/// The source and what it is; downloads and decodes it where that has not happened yet.
-async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(AudioFile, Probed), Abandoned> {
+/// The source, downloaded where that has not happened yet.
+async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<AudioFile, Abandoned> {
     mark_processing(gateway, claim).await?;
-    let (file, downloads) = match claim.note.source.clone() {
-        Source::Url { url, headers } => (download(gateway, live, claim, &url, &headers).await?, true),
-        Source::Stored => (file(gateway, claim.note.id, Which::Source).await?, false),
-    };
-    // What was only recognised by its structure has no waveform yet.
-    if let Some(probed) = claim.note.probed.as_ref().filter(|probed| !probed.waveform.is_empty()) {
-        return Ok((file, probed.clone()));
+    match claim.note.source.clone() {
+        Source::Url { url, headers } => {
+            let file = download(gateway, live, claim, &url, &headers).await?;
+            progress(gateway, claim, Step::Progress).await?;
+            Ok(file)
+        }
+        Source::Stored => file(gateway, claim.note.id, Which::Source).await,
     }
-    let probed = gateway
-        .engine
-        .for_tenant(&claim.note.tenant)
-        .probe(file.path(), &claim.note.hints)
-        .await
-        .map_err(failed)?;
-    claim.note.probed = Some(probed.clone());
-    if downloads {
-        progress(gateway, claim, Step::Progress).await?;
-    }
-    Ok((file, probed))
 }
 
 async fn download(
@@ -382,34 +371,29 @@ async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), Sto
     progress(gateway, claim, Step::Progress).await
 }
 
-/// What was made; `None` where the source goes as it is.
+/// What was made; `None` where the source goes as it is. Either way the source is decoded, here or for an earlier note,
+/// and what it is stands in the note.
 async fn render(
     gateway: &Gateway,
     claim: &mut Claim,
     source: &AudioFile,
-    probed: &Probed,
     profile: &'static Profile,
     choice: ConvertChoice,
 ) -> Result<Option<AudioFile>, Abandoned> {
-    let convert = match choice {
-        ConvertChoice::Auto | ConvertChoice::Provider => Convert::Auto,
-        ConvertChoice::Always => Convert::Always,
-        ConvertChoice::Never => Convert::Never,
-    };
-    let id = claim.note.id;
-    let (facts, work, made) = match gateway
-        .engine
-        .for_tenant(&claim.note.tenant)
-        .render(source.path(), probed, profile, convert)
-        .await
-        .map_err(failed)?
-    {
-        Render::Untouched => (probed.facts.clone(), Work::None, None),
-        Render::Made { file, facts, work, .. } => {
-            let made = gateway.media.keep(file, id, Which::Sent).await.map_err(failed)?;
-            (facts, work, Some(made))
+    let note = &mut claim.note;
+    let engine = gateway.engine.for_tenant(&note.tenant);
+    let source = audio::Source { path: source.path(), hints: &note.hints, probed: note.probed.as_ref() };
+    let ready = engine.prepare(source, profile, choice.into()).await.map_err(failed)?;
+    note.probed = Some(ready.source.clone());
+    let (facts, work, checks, file) = match &ready.made {
+        None => (&ready.source.facts, Work::None, [].as_slice(), None),
+        Some(made) => {
+            let copy = gateway.media.copy_of(made.path()).await.map_err(failed)?;
+            let file = gateway.media.keep(copy, note.id, Which::Sent).await.map_err(failed)?;
+            (&made.facts, made.work, made.checks.as_slice(), Some(file))
         }
     };
-    claim.note.sent = Some(SentAudio { facts, profile: profile.name.to_owned(), work });
-    Ok(made)
+    let checks = checks.iter().map(|&check| check.to_owned()).collect();
+    note.sent = Some(SentAudio { facts: facts.clone(), profile: profile.name.to_owned(), work, checks });
+    Ok(file)
 }

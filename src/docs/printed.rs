@@ -72,7 +72,7 @@ fn presets() -> String {
 fn profiles() -> String {
     let mut text = "| Profile | Accepts untouched | Makes |\n|---|---|---|\n".to_owned();
     for profile in PROFILES {
-        let _ = writeln!(text, "| `{}` | {} | {} |", profile.name, profile.needs, profile.produces);
+        let _ = writeln!(text, "| `{}` | {} | {} |", profile.name, profile.needs(), profile.produces());
     }
     text
 }

@@ -174,6 +174,20 @@ impl MediaStore {
         blocking(move || held::lend(&bytes, &store)).await
     }
 
+    /// A file's bytes as a private file of their own, for whoever keeps it.
+    ///
+    /// # Errors
+    /// Where the disk does not play along.
+    pub async fn copy_of(&self, file: &Path) -> io::Result<NamedTempFile> {
+        let (store, file) = (self.clone(), file.to_owned());
+        blocking(move || {
+            let mut copy = store.incoming_file()?;
+            io::copy(&mut std::fs::File::open(file)?, copy.as_file_mut())?;
+            Ok(copy)
+        })
+        .await
+    }
+
     /// What is held, as a private file.
     ///
     /// # Errors

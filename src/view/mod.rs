@@ -139,6 +139,7 @@ pub struct SentAudio {
     pub facts: AudioFacts,
     pub profile: String,
     pub work: Work,
+    pub checks: Vec<String>,
 }
 
 /// What a bot's webhook and the streams of events get.
@@ -360,6 +361,11 @@ impl From<&providers::AudioFacts> for AudioFacts {
 
 impl From<&note::SentAudio> for SentAudio {
     fn from(sent: &note::SentAudio) -> Self {
-        Self { facts: (&sent.facts).into(), profile: sent.profile.clone(), work: sent.work }
+        Self {
+            facts: (&sent.facts).into(),
+            profile: sent.profile.clone(),
+            work: sent.work,
+            checks: sent.checks.clone(),
+        }
     }
 }

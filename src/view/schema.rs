@@ -113,7 +113,12 @@ impl PartialSchema for SentAudio {
         all.description = Some("Audio as it goes to the provider.".to_owned());
         all.properties.insert("profile".to_owned(), profile.into());
         all.properties.insert("work".to_owned(), Ref::from_schema_name("Work").into());
-        all.required.extend(["profile".to_owned(), "work".to_owned()]);
+        let checks = ArrayBuilder::new()
+            .items(Object::with_type(Type::String))
+            .description(Some("What was verified on it before it was sent; nothing where it is the source."))
+            .examples([serde_json::json!(["ogg_pages", "opus_headers", "duration"])]);
+        all.properties.insert("checks".to_owned(), checks.into());
+        all.required.extend(["profile", "work", "checks"].map(str::to_owned));
         all.into()
     }
 }

@@ -15,12 +15,12 @@ pub struct Bench {
 
 pub fn options(scratch: &Path) -> EngineOptions {
     EngineOptions {
-        ffmpeg: None,
+        scratch: scratch.join("engine"),
         workers: 2,
         max_duration: Duration::from_secs(15 * 60),
         timeout: Duration::from_secs(60),
         max_output: 50_000_000,
-        scratch: scratch.join("engine"),
+        ..EngineOptions::default()
     }
 }
 

@@ -173,7 +173,7 @@ impl World {
         requests.filter(|request| matches!(request.operation, "voicememo" | "voice")).count()
     }
 
-    /// Files on their way in or in the making.
+    /// Files on their way in or in the making; what was made and is kept for other notes is neither.
     pub fn stray_files(&self) -> Vec<PathBuf> {
         let work = ["media", "scratch"].map(|folder| self.folder.path().join(folder));
         let mut folders =
@@ -182,7 +182,7 @@ impl World {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.path().is_dir() {
-                    folders.push(entry.path());
+                    folders.extend((entry.file_name() != "renders").then(|| entry.path()));
                 } else if entry.file_name() != "lock" {
                     files.push(entry.path());
                 }

@@ -170,6 +170,7 @@ fn accepted() -> Value {
         "sha256": "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9",
         "profile": "whatsapp-1",
         "work": "transcoded",
+        "checks": ["ogg_pages", "opus_headers", "opus_packets", "granules", "duration", "profile"],
     });
     note["attempts"] = json!([{
         "n": 1,
