@@ -14,7 +14,7 @@ use super::mp4::Mp4;
 use super::names::{text_kind, unmistakable};
 use super::sniff::{LATE_MP3, refusal, sniff};
 use super::source::{Hints, SourceDetail};
-use super::{ogg, ogg_opus, webm};
+use super::{caf_opus, ogg, ogg_opus, webm};
 
 /// WebM is read in memory; what is larger is not a voice note and gets transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
@@ -115,6 +115,7 @@ fn structure(
             if let Some(fault) = iff::caf_fault(&mut reader).map_err(io_failed)? {
                 return Err(faulty(fault));
             }
+            detail.opus = caf_opus::read(&mut reader, &mut |_| Ok(())).ok();
         }
         Container::Mp4 => {
             let mp4 = Mp4::read(&mut reader).map_err(io_failed)?;

@@ -6,14 +6,19 @@ use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
 use super::{
+    caf_opus,
     examine::examine,
+    framing::{Frames, Reframe},
     iff,
     log::InputLog,
     mp4::Mp4,
     mpeg::{FrameHeader, id3_length, walk_mp3},
-    ogg_opus::{self, Damage, Placed, Writer},
+    ogg::Damage,
+    ogg_opus,
     opus::{OpusDetail, OpusHead, OpusTags, Packet},
+    packets::{Item, Placed, Sink},
     profile::VENDOR,
+    rewrap::{Wrap, rewrap_with},
     sniff::{LATE_MP3, refusal, sniff},
     source::{Hints, PcmEncoding, PcmFormat},
     webm,
@@ -21,6 +26,7 @@ use super::{
 use crate::fuzzing::Target;
 
 pub const TARGETS: &[Target] = &[
+    ("audio_caf", caf),
     ("audio_examine", files),
     ("audio_iff", chunks),
     ("audio_mp4", boxes),
@@ -99,37 +105,76 @@ fn frames(data: &[u8]) {
 
 /// What a reader says of a file and every packet in it.
 type Read = Result<(OpusDetail, Vec<Placed>), Damage>;
-type Each<'a> = &'a mut dyn FnMut(Placed) -> Result<(), Damage>;
 
-fn all_packets(read: impl FnOnce(Each) -> Result<OpusDetail, Damage>) -> Read {
+fn all_packets(read: impl FnOnce(Sink) -> Result<OpusDetail, Damage>) -> Read {
+    let mut heads = Vec::new();
     let mut packets = Vec::new();
-    let detail = read(&mut |packet| {
-        packets.push(packet);
+    let detail = read(&mut |item| {
+        match item {
+            Item::Head(head) => heads.push(head),
+            Item::Packet(packet) => packets.push(packet),
+        }
         Ok(())
     })?;
+    assert_eq!(heads, [detail.head()]);
     assert_eq!(detail.packets, packets.len() as u64);
     Ok((detail, packets))
 }
 
-/// Packets wrapped anew, as a remux does it, are read again as the same.
-fn wrapped_anew((detail, packets): &(OpusDetail, Vec<Placed>)) {
-    // Nothing else is ever written.
-    if detail.mapping_family != 0 {
-        return;
-    }
-    let mut writer = Writer::new(Vec::new(), &detail.head(), VENDOR).expect("memory");
+/// Where the frames are that a player hears, each with its place. Packets come and go with the wrapper, frames do not.
+fn frames_heard((detail, packets): &(OpusDetail, Vec<Placed>)) -> Vec<(u8, Vec<u8>, u64)> {
+    let end = detail.samples + u64::from(detail.pre_skip);
+    let mut position = 0;
+    let mut heard = Vec::new();
     for packet in packets {
-        writer.push(packet.clone()).expect("memory");
+        let frames = Frames::of(&packet.data).expect("a packet that was read");
+        for frame in frames.all() {
+            if position < end {
+                heard.push((frames.configuration, frame.to_vec(), position));
+            }
+            position += u64::from(packet.facts.frame_samples);
+        }
+        assert_eq!(packet.end, position.min(end), "the place of a packet is not that of its frames");
     }
-    let file = writer.finish().expect("memory");
-    let (again, kept) = all_packets(|each| ogg_opus::read(&mut &file[..], each)).expect("our own file");
-    let with_our_header = OpusDetail { vendor: Some(VENDOR.to_owned()), comments: 0, ..detail.clone() };
-    assert_eq!(again, with_our_header);
-    let places = |packets: &[Placed]| {
-        packets.iter().map(|packet| (packet.data.clone(), packet.granule)).collect::<Vec<_>>()
+    heard
+}
+
+/// Packets wrapped anew, as a remux does it, are read again as the same frames at the same places.
+fn wrapped_anew(read: &(OpusDetail, Vec<Placed>)) {
+    let (detail, packets) = read;
+    let again = |each: Sink| {
+        each(Item::Head(detail.head()))?;
+        packets.iter().try_for_each(|packet| each(Item::Packet(packet.clone())))?;
+        Ok(detail.clone())
     };
-    // Where pages end is not compared: a long one is parted.
-    assert_eq!(places(&kept), places(packets));
+    for frames_per_packet in [None, Some(1), Some(3), Some(48)] {
+        let wrap = Wrap { container: Container::Ogg, input_rate: None, frames_per_packet };
+        let file = rewrap_with(again, Vec::new(), wrap).expect("memory");
+        let kept = all_packets(|each| ogg_opus::read(&mut &file[..], each)).expect("our own file");
+        let same = OpusDetail {
+            vendor: Some(VENDOR.to_owned()),
+            comments: 0,
+            packets: kept.0.packets,
+            frames_per_packet: kept.0.frames_per_packet,
+            code: kept.0.code,
+            single_frames: kept.0.single_frames,
+            mono: kept.0.mono,
+            max_bandwidth: kept.0.max_bandwidth,
+            frame_us: kept.0.frame_us,
+            ..detail.clone()
+        };
+        assert_eq!(kept.0, same);
+        assert_eq!(frames_heard(&kept), frames_heard(read), "{frames_per_packet:?}");
+
+        let wrap = Wrap { container: Container::Caf, ..wrap };
+        let Ok(file) = rewrap_with(again, Vec::new(), wrap) else {
+            assert!(detail.gain != 0, "CAF has a place for this");
+            continue;
+        };
+        let caf = all_packets(|each| caf_opus::read(&mut Cursor::new(&file), each)).expect("our own file");
+        assert_eq!((caf.0.samples, caf.0.pre_skip), (detail.samples, detail.pre_skip));
+        assert_eq!(frames_heard(&caf), frames_heard(read), "{frames_per_packet:?} in CAF");
+    }
 }
 
 /// Ogg with Opus.
@@ -176,6 +221,14 @@ fn blocks(data: &[u8]) {
     if let Ok(read) = all_packets(|each| webm::read(data, each)) {
         wrapped_anew(&read);
     }
+}
+
+/// CAF with Opus.
+fn caf(data: &[u8]) {
+    let Ok(read) = all_packets(|each| caf_opus::read(&mut Cursor::new(data), each)) else { return };
+    wrapped_anew(&read);
+    let cut = caf_opus::read(&mut Cursor::new(&data[..data.len() - 1]), &mut |_| Ok(()));
+    assert!(cut.is_err(), "the last byte is cut off and nobody noticed");
 }
 
 fn beginnings(data: &[u8]) {
@@ -227,6 +280,33 @@ fn opus_packets(data: &[u8]) {
     }
     if let Some(packet) = Packet::parse(data) {
         assert!((120..=5760).contains(&packet.samples()));
+    }
+    frames_and_back(data);
+}
+
+/// A packet taken apart and put together again has the same frames.
+fn frames_and_back(data: &[u8]) {
+    let Some(frames) = Frames::of(data) else { return };
+    let facts = Packet::parse(data).expect("a packet with frames");
+    assert_eq!(usize::from(facts.frames), frames.all().len());
+    let placed = Placed { data: data.to_vec(), facts, end: u64::from(facts.samples()) };
+    for per_packet in [1, 2, 3, 48] {
+        let mut packets = Vec::new();
+        let mut reframe = Reframe::new(per_packet);
+        let mut keep = |packet| {
+            packets.push(packet);
+            Ok(())
+        };
+        reframe.push(&placed, &mut keep).expect("a packet with frames");
+        reframe.finish(&mut keep).expect("a packet with frames");
+        let parts: Vec<_> =
+            packets.iter().map(|packet: &Placed| Frames::of(&packet.data).expect("our own packet")).collect();
+        let again: Vec<_> = parts.iter().flat_map(Frames::all).copied().collect();
+        assert_eq!(again, frames.all());
+        assert!(parts.iter().all(|part| part.configuration == frames.configuration));
+        assert!(packets.iter().all(|packet| packet.facts.frames <= per_packet));
+        assert!(packets.iter().all(|packet| packet.facts.code == if per_packet == 1 { 0 } else { 3 }));
+        assert_eq!(packets.last().map(|packet| packet.end), Some(placed.end));
     }
 }
 

@@ -7,6 +7,7 @@ use voicegate_providers::Container;
 
 use super::mp4;
 use super::mpeg::{FrameHeader, Information, id3_length, information};
+use super::opus::{LONGEST_PACKET, OpusDetail, RATE};
 use super::source::{PcmEncoding, PcmFormat, SourceDetail};
 
 /// Below this, decoders and rounding decide whether there is any sound at all.
@@ -19,6 +20,8 @@ pub(super) struct Known {
     pub sample_rate: u32,
     pub channels: u16,
     pub duration_ms: u64,
+    /// What ffmpeg may play beyond that, because it does not know what is cut off at the ends.
+    pub untrimmed_ms: u64,
 }
 
 impl Known {
@@ -27,7 +30,7 @@ impl Known {
         let rate = u64::from(sample_rate);
         let duration_ms = (samples.checked_mul(1000)? + rate / 2).checked_div(rate)?;
         let sure = duration_ms >= SHORTEST_MS && (1..=2).contains(&channels);
-        sure.then_some(Self { codec, sample_rate, channels, duration_ms })
+        sure.then_some(Self { codec, sample_rate, channels, duration_ms, untrimmed_ms: 0 })
     }
 }
 
@@ -39,19 +42,27 @@ pub(super) fn known(bytes: &[u8], container: Container, detail: &SourceDetail) -
         Container::Mp3 => mp3(bytes),
         Container::Adts => adts(bytes),
         Container::Mp4 => aac_in_mp4(bytes),
-        Container::Ogg => {
-            let opus = detail.opus.as_ref().filter(|opus| opus.mapping_family == 0)?;
-            // Opus counts at 48 kHz, whatever the original had.
-            let played = Known::new("opus", 48_000, u16::from(opus.channels), opus.samples)?;
-            Some(Known { sample_rate: opus.sane_rate(), ..played })
-        }
+        Container::Ogg => opus(detail.opus.as_ref()?),
         Container::Wav if detail.flavour == "RIFF" => wav(bytes),
         Container::Aiff if detail.flavour == "AIFF" => aiff(bytes),
-        Container::Caf => caf(bytes),
+        Container::Caf => match &detail.opus {
+            // ffmpeg passes over what the packet table says of the start and the end.
+            Some(found) => {
+                let most = u64::from(found.pre_skip) + u64::from(LONGEST_PACKET);
+                opus(found).map(|known| Known { untrimmed_ms: most * 1000 / RATE, ..known })
+            }
+            None => caf(bytes),
+        },
         Container::Amr => amr(bytes, &detail.flavour),
         Container::Pcm => pcm(bytes, detail.format?),
         _ => None,
     }
+}
+
+/// Opus counts at 48 kHz, whatever the original had.
+fn opus(opus: &OpusDetail) -> Option<Known> {
+    let played = Known::new("opus", 48_000, u16::from(opus.channels), opus.samples)?;
+    Some(Known { sample_rate: opus.sane_rate(), ..played })
 }
 
 /// One ID3v2 tag at most, frames of one kind to the last byte, and an ID3v1 tag at most. The last frame may be cut off:

@@ -1,13 +1,15 @@
 //! The audio engine: reads what a bot sent, and makes of it what a target shows as a voice note.
 //!
 //! [`Engine::probe`] finds out what the bytes are, [`plan()`] what has to be done for a [`Profile`], and
-//! [`Engine::prepare`] does it, once for all who need the same, and proves the result. ffmpeg decodes and encodes, as a child process; containers are
-//! read and written in Rust.
+//! [`Engine::prepare`] does it, once for all who need the same, and proves the result. ffmpeg decodes and encodes, as a
+//! child process; containers are read and written in Rust.
 
+mod caf_opus;
 mod engine;
 mod error;
 mod examine;
 mod ffmpeg;
+mod framing;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
 mod iff;
@@ -20,6 +22,7 @@ mod names;
 mod ogg;
 mod ogg_opus;
 mod opus;
+mod packets;
 mod pass;
 mod plan;
 mod presets;

@@ -7,25 +7,16 @@ use std::io::{self, Read, Write};
 
 use ogg::{PacketWriteEndInfo, PacketWriter};
 
-pub(super) use super::ogg::Damage;
-use super::ogg::{NO_GRANULE, Page, next_page};
-use super::opus::{OpusDetail, OpusHead, OpusTags, Packet};
+use super::ogg::{Damage, NO_GRANULE, Page, next_page};
+use super::opus::{OpusDetail, OpusHead, OpusTags, Packet, RATE, Tally};
+use super::packets::{Item, Placed, Sink};
 
 /// Any serial will do for a file with one stream; a fixed one makes equal input give equal bytes.
 const SERIAL: u32 = 0x766f_6963;
 /// No comment header needs more (cover art included), and no audio packet comes near it.
 const LONGEST_PACKET: usize = 1 << 20;
-/// An audio packet with its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
-    pub data: Vec<u8>,
-    /// Samples at 48 kHz from the start of the stream to the end of this packet, pre-skip included; the last one
-    /// carries the end trim. A stream may start its count anywhere (RFC 7845 section 4.1); here it starts at 0,
-    /// because some players take another start for silence.
-    pub granule: u64,
-    /// A page ends with this packet.
-    pub ends_page: bool,
-}
+/// One second a page, like encoders do.
+const PAGE_SAMPLES: u64 = RATE;
 
 /// Whether granules have to fit the packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,33 +26,27 @@ enum Granules {
     Recounted,
 }
 
-/// Reads a whole file and hands every audio packet to `each`.
-pub(super) fn read(
-    reader: &mut impl Read,
-    each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
-) -> Result<OpusDetail, Damage> {
+/// Reads a whole file and hands its header and every audio packet to `each`.
+pub(super) fn read(reader: &mut impl Read, each: Sink) -> Result<OpusDetail, Damage> {
     read_with(reader, Granules::Checked, each)
 }
 
 /// [`read`] for what ffmpeg encoded: where a damaged source's clock jumps, so do ffmpeg's granules, although the
 /// packets are whole and follow each other.
-pub(super) fn recount(
-    reader: &mut impl Read,
-    each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
-) -> Result<OpusDetail, Damage> {
+pub(super) fn recount(reader: &mut impl Read, each: Sink) -> Result<OpusDetail, Damage> {
     read_with(reader, Granules::Recounted, each)
 }
 
-fn read_with(
-    reader: &mut impl Read,
-    granules: Granules,
-    each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
-) -> Result<OpusDetail, Damage> {
+fn read_with(reader: &mut impl Read, granules: Granules, each: Sink) -> Result<OpusDetail, Damage> {
     let first = next_page(reader)?.ok_or(Damage("the file is empty"))?;
     if !first.first || first.last || first.continued || first.lacing.len() != 1 || first.sequence != 0 {
         return Err(Damage("the first page is not that of an Opus stream"));
     }
     let head = OpusHead::parse(&first.body).ok_or(Damage("the file does not begin with an Opus header"))?;
+    // Its packets hold one stream within another, and frames are counted otherwise (RFC 7845, section 3).
+    if head.mapping_family != 0 {
+        return Err(Damage("the channels have a mapping of their own"));
+    }
 
     let mut stream = Stream { serial: first.serial, next_sequence: 1, partial: Vec::new(), open: false };
     let mut tags = None;
@@ -77,7 +62,8 @@ fn read_with(
         }
     }
 
-    let mut detail = OpusDetail::new(&head, tags);
+    let mut tally = Tally::new(&head, tags);
+    each(Item::Head(head))?;
     // Samples up to the last whole packet; unknown until the first granule shows where the stream starts.
     let mut position: Option<u64> = None;
     let mut start = 0;
@@ -88,13 +74,13 @@ fn read_with(
             return Err(Damage("there are pages after the end of the stream"));
         }
         let packets = stream.packets(&page)?;
-        let mut lengths = Vec::with_capacity(packets.len());
+        let mut found = Vec::with_capacity(packets.len());
         for packet in &packets {
-            let facts = Packet::parse(packet).ok_or(Damage("an audio packet is malformed"))?;
-            detail.add(&facts);
-            lengths.push(u64::from(facts.samples()));
+            let facts = Packet::parse(packet).ok_or(MALFORMED)?;
+            tally.add(&facts);
+            found.push(facts);
         }
-        let sum: u64 = lengths.iter().sum();
+        let sum: u64 = found.iter().map(|facts| u64::from(facts.samples())).sum();
         if page.granule == NO_GRANULE {
             if !packets.is_empty() || page.last {
                 return Err(Damage("a page lacks its granule"));
@@ -123,32 +109,23 @@ fn read_with(
             return Err(Damage("a granule does not fit its packets"));
         }
         position = Some(after);
-        let mut granule = before;
-        let count = packets.len();
-        for (index, (data, length)) in packets.into_iter().zip(lengths).enumerate() {
-            granule += length;
-            let last_here = index + 1 == count;
-            let granule = if last_here && page.last { page.granule } else { granule };
-            each(Placed { data, granule: granule - start, ends_page: last_here && !stream.open })?;
+        let mut end = before;
+        for (data, facts) in packets.into_iter().zip(found) {
+            end += u64::from(facts.samples());
+            each(Item::Packet(Placed { data, facts, end: end.min(page.granule) - start }))?;
         }
         if page.last {
-            ended = Some(page.granule);
+            ended = Some(page.granule - start);
         }
     }
     let end = ended.ok_or(Damage("the end of the stream is missing"))?;
     if stream.open {
         return Err(Damage("the last packet is incomplete"));
     }
-    detail.samples = end
-        .checked_sub(start)
-        .and_then(|length| length.checked_sub(u64::from(head.pre_skip)))
-        .ok_or(Damage("the stream is shorter than its pre-skip"))?;
-    if detail.packets == 0 {
-        return Err(Damage("there is no audio packet"));
-    }
-    Ok(detail)
+    tally.close(end)
 }
 
+pub(super) const MALFORMED: Damage = Damage("an audio packet is malformed");
 const EARLY_GRANULE: Damage = Damage("the first granule is too small");
 
 /// Joins the segments of pages into packets.
@@ -197,6 +174,10 @@ pub(super) struct Writer<W: Write> {
     pages: PacketWriter<'static, W>,
     /// Held back, because the last packet ends the stream.
     pending: Option<Placed>,
+    /// Where the page before this one ends.
+    page_start: u64,
+    /// Pieces of up to 255 bytes on this page, of which it holds 255.
+    segments: usize,
 }
 
 impl<W: Write> Writer<W> {
@@ -204,20 +185,27 @@ impl<W: Write> Writer<W> {
         let mut pages = PacketWriter::new(output);
         pages.write_packet(head.to_bytes(), SERIAL, PacketWriteEndInfo::EndPage, 0)?;
         pages.write_packet(OpusTags::bare(vendor), SERIAL, PacketWriteEndInfo::EndPage, 0)?;
-        Ok(Self { pages, pending: None })
+        Ok(Self { pages, pending: None, page_start: 0, segments: 0 })
     }
 
     pub fn push(&mut self, packet: Placed) -> io::Result<()> {
-        if let Some(Placed { data, granule, ends_page }) = self.pending.replace(packet) {
-            let end = if ends_page { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
-            self.pages.write_packet(data, SERIAL, end, granule)?;
+        let next = packet.data.len() / 255 + 1;
+        let Some(Placed { data, end, .. }) = self.pending.replace(packet) else {
+            self.segments = next;
+            return Ok(());
+        };
+        let ends_page = end - self.page_start >= PAGE_SAMPLES || self.segments + next > usize::from(u8::MAX);
+        self.segments = if ends_page { next } else { self.segments + next };
+        if ends_page {
+            self.page_start = end;
         }
-        Ok(())
+        let info = if ends_page { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
+        self.pages.write_packet(data, SERIAL, info, end)
     }
 
     pub fn finish(mut self) -> io::Result<W> {
-        if let Some(Placed { data, granule, .. }) = self.pending.take() {
-            self.pages.write_packet(data, SERIAL, PacketWriteEndInfo::EndStream, granule)?;
+        if let Some(Placed { data, end, .. }) = self.pending.take() {
+            self.pages.write_packet(data, SERIAL, PacketWriteEndInfo::EndStream, end)?;
         }
         let mut output = self.pages.into_inner();
         output.flush()?;

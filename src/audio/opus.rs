@@ -3,10 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::framing::{Frames, frame_samples};
+use super::ogg::Damage;
+
 /// Opus always decodes at this rate; granules and pre-skip count its samples.
 pub(super) const RATE: u64 = 48_000;
 /// No packet is longer than 120 ms.
-const LONGEST_PACKET: u32 = 5_760;
+pub(super) const LONGEST_PACKET: u32 = 5_760;
 
 /// The identification header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +113,8 @@ pub enum Bandwidth {
 pub(super) struct Packet {
     pub bandwidth: Bandwidth,
     pub stereo: bool,
+    /// Mode, bandwidth and length of a frame, as one number from 0 to 31.
+    pub config: u8,
     /// How the frames are packed: 0 is one frame, 3 is any number with a count byte.
     pub code: u8,
     pub frames: u8,
@@ -118,40 +123,20 @@ pub(super) struct Packet {
 }
 
 impl Packet {
+    /// `None` for a malformed packet: its frames are found, though not decoded.
     pub fn parse(packet: &[u8]) -> Option<Self> {
+        let frames = u8::try_from(Frames::of(packet)?.all().len()).ok()?;
         let toc = *packet.first()?;
         let config = toc >> 3;
-        let (bandwidth, frame_samples) = match config {
-            0..=11 => {
-                let bandwidth = match config / 4 {
-                    0 => Bandwidth::Narrow,
-                    1 => Bandwidth::Medium,
-                    _ => Bandwidth::Wide,
-                };
-                (bandwidth, [480, 960, 1920, 2880][usize::from(config % 4)])
-            }
-            12..=15 => {
-                let bandwidth = if config < 14 { Bandwidth::SuperWide } else { Bandwidth::Full };
-                (bandwidth, [480, 960][usize::from(config % 2)])
-            }
-            _ => {
-                let bandwidth = match (config - 16) / 4 {
-                    0 => Bandwidth::Narrow,
-                    1 => Bandwidth::Wide,
-                    2 => Bandwidth::SuperWide,
-                    _ => Bandwidth::Full,
-                };
-                (bandwidth, [120, 240, 480, 960][usize::from(config % 4)])
-            }
+        let bandwidth = match config {
+            0..=3 | 16..=19 => Bandwidth::Narrow,
+            4..=7 => Bandwidth::Medium,
+            8..=11 | 20..=23 => Bandwidth::Wide,
+            12..=13 | 24..=27 => Bandwidth::SuperWide,
+            _ => Bandwidth::Full,
         };
-        let code = toc & 3;
-        let frames = match code {
-            0 => 1,
-            1 | 2 => 2,
-            _ => *packet.get(1)? & 0x3f,
-        };
-        let packet = Self { bandwidth, stereo: toc & 4 != 0, code, frames, frame_samples };
-        (frames > 0 && packet.samples() <= LONGEST_PACKET).then_some(packet)
+        let (stereo, code) = (toc & 4 != 0, toc & 3);
+        Some(Self { bandwidth, stereo, config, code, frames, frame_samples: frame_samples(toc) })
     }
 
     pub fn samples(&self) -> u32 {
@@ -159,7 +144,7 @@ impl Packet {
     }
 }
 
-/// An Opus stream as a whole. `None` in `frame_us` and `frames_per_packet` means that packets differ.
+/// An Opus stream as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpusDetail {
     pub channels: u8,
@@ -167,25 +152,41 @@ pub struct OpusDetail {
     pub pre_skip: u16,
     pub gain: i16,
     pub mapping_family: u8,
-    /// Of the comment header; Matroska has none.
+    /// Of the comment header; Matroska and CAF have none.
     pub vendor: Option<String>,
     pub comments: u32,
     pub packets: u64,
     /// No packet is coded in stereo.
     pub mono: bool,
     pub max_bandwidth: Bandwidth,
+    /// Length of a frame; `None` where they differ.
     pub frame_us: Option<u32>,
+    /// `None` where packets differ. The last packet may have fewer frames, and so may one before a change of mode,
+    /// bandwidth or channels, because frames of one packet are alike.
     pub frames_per_packet: Option<u8>,
+    /// How frames are packed, 0 to 3 (RFC 6716, section 3.1); `None` where packets differ.
+    #[serde(default)]
+    pub code: Option<u8>,
     /// Every packet is of code 0: one frame and no count byte.
     pub single_frames: bool,
     /// What a player plays, in samples at 48 kHz: pre-skip and end trim taken off.
     pub samples: u64,
 }
 
-impl OpusDetail {
-    pub(super) fn new(head: &OpusHead, tags: Option<OpusTags>) -> Self {
+/// Counts packets while a reader finds them.
+#[derive(Debug)]
+pub(super) struct Tally {
+    detail: OpusDetail,
+    last: Option<Packet>,
+    most_frames: u8,
+    /// Among packets that another one of the same configuration follows.
+    least_frames: Option<u8>,
+}
+
+impl Tally {
+    pub fn new(head: &OpusHead, tags: Option<OpusTags>) -> Self {
         let (vendor, comments) = tags.map_or((None, 0), |tags| (Some(tags.vendor), tags.comments));
-        Self {
+        let detail = OpusDetail {
             channels: head.channels,
             input_rate: head.input_rate,
             pre_skip: head.pre_skip,
@@ -198,30 +199,51 @@ impl OpusDetail {
             max_bandwidth: Bandwidth::Narrow,
             frame_us: None,
             frames_per_packet: None,
+            code: None,
             single_frames: true,
             samples: 0,
-        }
+        };
+        Self { detail, last: None, most_frames: 0, least_frames: None }
     }
 
-    /// Takes one more audio packet into account; `samples` is left to the container's reader.
-    pub(super) fn add(&mut self, packet: &Packet) {
+    /// Takes one more audio packet into account.
+    pub fn add(&mut self, packet: &Packet) {
+        let detail = &mut self.detail;
         let frame_us = Some(packet.frame_samples * 125 / 6);
-        let frames = Some(packet.frames);
-        if self.packets == 0 {
-            (self.frame_us, self.frames_per_packet) = (frame_us, frames);
+        match &self.last {
+            None => (detail.frame_us, detail.code) = (frame_us, Some(packet.code)),
+            Some(last) => {
+                detail.frame_us = detail.frame_us.filter(|_| detail.frame_us == frame_us);
+                detail.code = detail.code.filter(|&code| code == packet.code);
+                if (last.config, last.stereo) == (packet.config, packet.stereo) {
+                    let least = self.least_frames.unwrap_or(u8::MAX);
+                    self.least_frames = Some(least.min(last.frames));
+                }
+            }
         }
-        if self.frame_us != frame_us {
-            self.frame_us = None;
-        }
-        if self.frames_per_packet != frames {
-            self.frames_per_packet = None;
-        }
-        self.packets += 1;
-        self.mono &= !packet.stereo;
-        self.single_frames &= packet.code == 0;
-        self.max_bandwidth = self.max_bandwidth.max(packet.bandwidth);
+        self.most_frames = self.most_frames.max(packet.frames);
+        detail.packets += 1;
+        detail.mono &= !packet.stereo;
+        detail.single_frames &= packet.code == 0;
+        detail.max_bandwidth = detail.max_bandwidth.max(packet.bandwidth);
+        self.last = Some(*packet);
     }
 
+    /// The whole stream, of which `end` is the granule: the pre-skip counts, what is cut off at the end does not.
+    pub fn close(self, end: u64) -> Result<OpusDetail, Damage> {
+        let Self { mut detail, most_frames, least_frames, .. } = self;
+        if detail.packets == 0 {
+            return Err(Damage("there is no audio packet"));
+        }
+        let alike = least_frames.is_none_or(|least| least == most_frames);
+        detail.frames_per_packet = alike.then_some(most_frames);
+        let samples = end.checked_sub(u64::from(detail.pre_skip)).filter(|&samples| samples > 0);
+        detail.samples = samples.ok_or(Damage("the stream is not longer than its pre-skip"))?;
+        Ok(detail)
+    }
+}
+
+impl OpusDetail {
     pub(super) fn head(&self) -> OpusHead {
         OpusHead {
             channels: self.channels,

@@ -221,7 +221,9 @@ pub(super) fn assemble(
 fn is_borne_out(known: &Known, audio: &AudioStream, decoded_ms: u64) -> bool {
     let same = (known.codec, known.sample_rate, Some(known.channels))
         == (audio.codec.as_str(), audio.sample_rate, audio.channels);
-    (same || known.codec == "opus") && known.duration_ms.abs_diff(decoded_ms) <= 1
+    (same || known.codec == "opus")
+        && (known.duration_ms.saturating_sub(1)..=known.duration_ms + 1 + known.untrimmed_ms)
+            .contains(&decoded_ms)
 }
 
 fn probed(
@@ -240,7 +242,7 @@ fn probed(
     }
     if let Some(opus) = &detail.opus {
         (sample_rate, channels) = (opus.sane_rate(), u16::from(opus.channels));
-    } else if container == Container::Ogg && audio.codec == "opus" {
+    } else if matches!(container, Container::Ogg | Container::Caf) && audio.codec == "opus" {
         detail.intact = false;
     }
     let facts = AudioFacts {

@@ -1,20 +1,22 @@
-//! Keeps Opus packets and wraps them anew; nothing is decoded.
+//! Keeps Opus packets, or at least their frames, and wraps them anew; nothing is decoded.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
-use super::ogg_opus::{self, Damage, Writer};
-use super::opus::OpusHead;
+use super::framing::Reframe;
+use super::ogg::Damage;
+use super::opus::{OpusDetail, OpusHead};
+use super::packets::{Item, Placed, Sink};
+use super::profile::VENDOR;
 use super::pass::{Bench, scratch_file};
 use super::probe::not_run;
-use super::profile::VENDOR;
 use super::render::blocking;
-use super::webm;
+use super::{caf_opus, ogg_opus, webm};
 
 /// Where Opus packets come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub(super) enum Packets {
 /// How kept packets are wrapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wrap {
+    /// [`Container::Ogg`] or [`Container::Caf`].
     pub container: Container,
     /// Written into the header where given, else the source's is kept.
     pub input_rate: Option<u32>,
@@ -55,34 +58,96 @@ pub(super) async fn rewrap(
         .map(|()| output)
 }
 
+const UNREAD: Damage = Damage("the source could not be read");
 const UNWRITTEN: Damage = Damage("the new file could not be written");
+const NO_HEADER: Damage = Damage("the source has no header");
 
+/// Reads the source once and writes the target while it goes. On an error, what is in the target is worthless.
 pub(super) fn rewrap_file(source: &Path, target: &Path, packets: Packets, wrap: Wrap) -> Result<(), Damage> {
-    let unread = |_: io::Error| Damage("the source could not be read");
-    if wrap.container != Container::Ogg || wrap.frames_per_packet.is_some() {
-        return Err(Damage("nothing writes this wrapper"));
-    }
-    let read_ogg = match packets {
-        Packets::Ogg => ogg_opus::read,
-        Packets::EncodedOgg => ogg_opus::recount,
-        Packets::Caf => return Err(Damage("nothing reads this wrapper")),
-        Packets::Webm => {
-            let bytes = std::fs::read(source).map_err(unread)?;
-            let head = webm::read(&bytes, &mut |_| Ok(()))?.head();
-            let mut writer = writer(target, head, wrap.input_rate)?;
-            webm::read(&bytes, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
-            return writer.finish().map(drop).map_err(|_| UNWRITTEN);
-        }
+    let open = || File::open(source).map(BufReader::new).map_err(|_| UNREAD);
+    let output = BufWriter::new(File::create(target).map_err(|_| UNWRITTEN)?);
+    let read = |each: Sink| match packets {
+        Packets::Ogg => ogg_opus::read(&mut open()?, each),
+        Packets::EncodedOgg => ogg_opus::recount(&mut open()?, each),
+        Packets::Caf => caf_opus::read(&mut open()?, each),
+        Packets::Webm => webm::read(&std::fs::read(source).map_err(|_| UNREAD)?, each),
     };
-    let open = || File::open(source).map(BufReader::new).map_err(unread);
-    let head = read_ogg(&mut open()?, &mut |_| Ok(()))?.head();
-    let mut writer = writer(target, head, wrap.input_rate)?;
-    read_ogg(&mut open()?, &mut |packet| writer.push(packet).map_err(|_| UNWRITTEN))?;
-    writer.finish().map(drop).map_err(|_| UNWRITTEN)
+    rewrap_with(read, output, wrap).map(drop)
 }
 
-fn writer(target: &Path, head: OpusHead, input_rate: Option<u32>) -> Result<Writer<BufWriter<File>>, Damage> {
-    let head = OpusHead { input_rate: input_rate.unwrap_or(head.input_rate), ..head };
-    let file = File::create(target).map_err(|_| UNWRITTEN)?;
-    Writer::new(BufWriter::new(file), &head, VENDOR).map_err(|_| UNWRITTEN)
+/// Writes what `read` hands on.
+pub(super) fn rewrap_with<W: Write>(
+    read: impl FnOnce(Sink) -> Result<OpusDetail, Damage>,
+    output: W,
+    wrap: Wrap,
+) -> Result<W, Damage> {
+    let mut unopened = Some(output);
+    let mut output = None;
+    let mut reframe = wrap.frames_per_packet.map(Reframe::new);
+    read(&mut |item| match (item, &mut output, &mut reframe) {
+        (Item::Head(head), None, _) => {
+            output = unopened.take().map(|file| Output::new(file, &head, wrap)).transpose()?;
+            Ok(())
+        }
+        (Item::Packet(packet), Some(output), None) => output.push(packet),
+        (Item::Packet(packet), Some(output), Some(reframe)) => {
+            reframe.push(&packet, &mut |packet| output.push(packet))
+        }
+        (Item::Head(_), Some(_), _) | (Item::Packet(_), None, _) => Err(NO_HEADER),
+    })?;
+    let mut output = output.ok_or(NO_HEADER)?;
+    if let Some(mut reframe) = reframe {
+        reframe.finish(&mut |packet| output.push(packet))?;
+    }
+    output.finish()
+}
+
+/// A file that is written.
+struct Output<W: Write> {
+    wrapper: Wrapper<W>,
+    /// Where the last packet ends.
+    end: u64,
+}
+
+enum Wrapper<W: Write> {
+    Ogg(ogg_opus::Writer<W>),
+    Caf(caf_opus::Writer, W),
+}
+
+impl<W: Write> Output<W> {
+    fn new(file: W, head: &OpusHead, wrap: Wrap) -> Result<Self, Damage> {
+        let wrapper = match wrap.container {
+            Container::Ogg => {
+                let head =
+                    OpusHead { input_rate: wrap.input_rate.unwrap_or(head.input_rate), ..head.clone() };
+                Wrapper::Ogg(ogg_opus::Writer::new(file, &head, VENDOR).map_err(|_| UNWRITTEN)?)
+            }
+            Container::Caf => Wrapper::Caf(caf_opus::Writer::new(head, wrap.input_rate)?, file),
+            _ => return Err(Damage("Opus is wrapped in Ogg or CAF only")),
+        };
+        Ok(Self { wrapper, end: 0 })
+    }
+
+    fn push(&mut self, packet: Placed) -> Result<(), Damage> {
+        // What lies behind the end is not played, and players differ about packets of which nothing is.
+        if packet.end <= self.end {
+            return Ok(());
+        }
+        self.end = packet.end;
+        match &mut self.wrapper {
+            Wrapper::Ogg(writer) => writer.push(packet).map_err(|_| UNWRITTEN),
+            Wrapper::Caf(writer, _) => {
+                writer.push(&packet);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<W, Damage> {
+        match self.wrapper {
+            Wrapper::Ogg(writer) => writer.finish(),
+            Wrapper::Caf(writer, file) => writer.finish(file),
+        }
+        .map_err(|_| UNWRITTEN)
+    }
 }

@@ -1,24 +1,22 @@
 //! Opus in Matroska and WebM, as browsers record it, read without decoding.
 
+use std::collections::VecDeque;
 use std::io::Cursor;
 
 use matroska_demuxer::{Frame, MatroskaFile, TrackType};
 
-use super::ogg_opus::{Damage, Placed};
-use super::opus::{OpusDetail, OpusHead, Packet, RATE};
+use super::ogg::Damage;
+use super::ogg_opus::MALFORMED as MALFORMED_PACKET;
+use super::opus::{OpusDetail, OpusHead, Packet, RATE, Tally};
+use super::packets::{Item, Placed, Sink};
 
 /// Timestamps may be this far from the sum of the packets before it counts as a hole. Browsers stamp in whole
 /// milliseconds and jitter by a few; a paused or lossy recording jumps by at least a packet.
 const HOLE_NS: i128 = 15_000_000;
-/// One second a page, like the encoders do.
-const PAGE_SAMPLES: u64 = RATE;
 
-/// Reads a file with one Opus track and hands every packet to `each`, with granules as Ogg counts them.
-pub(super) fn read(
-    bytes: &[u8],
-    each: &mut dyn FnMut(Placed) -> Result<(), Damage>,
-) -> Result<OpusDetail, Damage> {
-    let trim = survey(bytes)?.unwrap_or(0);
+/// Reads a file with one Opus track and hands its header and every packet to `each`, counted as Ogg counts them.
+pub(super) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
+    let trim = survey(bytes)?;
     let mut file = MatroskaFile::open(Cursor::new(bytes)).map_err(|_| MALFORMED)?;
     let [track] = file.tracks() else {
         return Err(Damage("there is more than one track"));
@@ -30,22 +28,28 @@ pub(super) fn read(
     if track.content_encodings().is_some() {
         return Err(Damage("the track is packed"));
     }
+    // Its pre-skip is what decoders drop at the start. `CodecDelay` should say the same, but ffmpeg 5.1 writes a third
+    // of it for a recording of 16 kHz.
     let head = track.codec_private().and_then(OpusHead::parse).ok_or(Damage("the Opus header is missing"))?;
+    if head.mapping_family != 0 {
+        return Err(Damage("the channels have a mapping of their own"));
+    }
     let number = track.track_number().get();
     let scale = i128::from(file.info().timestamp_scale().get());
 
-    let mut detail = OpusDetail::new(&head, None);
+    let mut tally = Tally::new(&head, None);
+    each(Item::Head(head))?;
     let mut frame = Frame::default();
     let mut position = 0_u64;
-    let mut page_start = 0_u64;
-    let mut page_segments = 0_usize;
     let mut origin = None;
-    let mut pending: Option<Placed> = None;
+    // Those that the end trim may reach.
+    let mut pending: VecDeque<Placed> = VecDeque::new();
     while file.next_frame(&mut frame).map_err(|_| Damage("a block is malformed"))? {
         if frame.track != number {
             return Err(Damage("a block belongs to no track"));
         }
-        let facts = Packet::parse(&frame.data).ok_or(Damage("an audio packet is malformed"))?;
+        let data = std::mem::take(&mut frame.data);
+        let facts = Packet::parse(&data).ok_or(MALFORMED_PACKET)?;
         // Laced frames share one timestamp, so only the first of a block can be compared; a hole shows anyway,
         // because a timestamp that lies ahead is one.
         let stamp = i128::from(frame.timestamp) * scale;
@@ -54,28 +58,24 @@ pub(super) fn read(
         if stamp - origin > expected + HOLE_NS {
             return Err(Damage("the recording has a hole"));
         }
-        detail.add(&facts);
-        if let Some(mut previous) = pending.take() {
-            let segments = frame.data.len() / 255 + 1;
-            previous.ends_page =
-                position - page_start >= PAGE_SAMPLES || page_segments + segments > usize::from(u8::MAX);
-            if previous.ends_page {
-                (page_start, page_segments) = (position, 0);
-            }
-            each(previous)?;
-        }
+        tally.add(&facts);
         position += u64::from(facts.samples());
-        page_segments += frame.data.len() / 255 + 1;
-        pending = Some(Placed { data: std::mem::take(&mut frame.data), granule: position, ends_page: false });
+        pending.push_back(Placed { data, facts, end: position });
+        while let Some(sure) = pending.pop_front_if(|first| first.end + trim <= position) {
+            each(Item::Packet(sure))?;
+        }
     }
-    let mut last = pending.ok_or(Damage("there is no audio packet"))?;
     let end = position.checked_sub(trim).ok_or(Damage("the end trim is longer than the recording"))?;
-    last.granule = end;
-    each(last)?;
-    detail.samples = end
-        .checked_sub(u64::from(head.pre_skip))
-        .ok_or(Damage("the recording is shorter than its pre-skip"))?;
-    Ok(detail)
+    for packet in pending {
+        each(Item::Packet(Placed { end: packet.end.min(end), ..packet }))?;
+    }
+    tally.close(end)
+}
+
+/// Nanoseconds as samples at 48 kHz. Rounded, because a sample is not a whole number of nanoseconds.
+fn samples(nanoseconds: u64) -> u64 {
+    let samples = (u128::from(nanoseconds) * u128::from(RATE) + 500_000_000) / 1_000_000_000;
+    u64::try_from(samples).unwrap_or(u64::MAX)
 }
 
 /// Whether a second file begins behind the first.
@@ -98,7 +98,7 @@ pub(super) fn begins_again(bytes: &[u8]) -> bool {
 ///
 /// matroska-demuxer looks for the next element behind damage, and counts without checks: a block's earliest time
 /// overflows. So what has damage or such a time is refused here first.
-fn survey(bytes: &[u8]) -> Result<Option<u64>, Damage> {
+fn survey(bytes: &[u8]) -> Result<u64, Damage> {
     const SEGMENT: u64 = 0x1853_8067;
     const CLUSTER: u64 = 0x1f43_b675;
     const BLOCK_GROUP: u64 = 0xa0;
@@ -108,48 +108,54 @@ fn survey(bytes: &[u8]) -> Result<Option<u64>, Damage> {
     const DISCARD_PADDING: u64 = 0x75a2;
 
     let mut rest = bytes;
-    let mut found = None;
+    let mut trim = 0;
     while !rest.is_empty() {
         let (id, after) = vint(rest, false).ok_or(MALFORMED)?;
         let (size, body) = vint(after, true).ok_or(MALFORMED)?;
-        match id {
-            // Entered by simply going on with what they hold; live recordings leave their sizes unknown.
-            SEGMENT | CLUSTER => rest = body,
-            BLOCK_GROUP => {
-                found = None;
-                rest = body;
-            }
-            _ => {
-                let element = usize::try_from(size).ok().and_then(|size| body.split_at_checked(size));
-                let (value, next) = element.ok_or(MALFORMED)?;
-                match id {
-                    SIMPLE_BLOCK | BLOCK if is_earliest(value) => return Err(NO_TIME),
-                    TIMESTAMP if value.len() == 8 && value[0] & 0x80 != 0 => return Err(NO_TIME),
-                    SIMPLE_BLOCK => found = None,
-                    DISCARD_PADDING if value.len() <= 8 => {
-                        let nanoseconds = value.iter().fold(0_u64, |sum, &byte| (sum << 8) | u64::from(byte));
-                        let negative = value.first().is_some_and(|&byte| byte & 0x80 != 0);
-                        found = (!negative).then_some(nanoseconds);
-                    }
-                    _ => {}
-                }
-                rest = next;
-            }
+        if matches!(id, BLOCK_GROUP | SIMPLE_BLOCK) && trim != 0 {
+            return Err(Damage("something is cut out of the middle"));
         }
+        // Entered by simply going on with what they hold; live recordings leave their sizes unknown.
+        if matches!(id, SEGMENT | CLUSTER | BLOCK_GROUP) {
+            rest = body;
+            continue;
+        }
+        let element = usize::try_from(size).ok().and_then(|size| body.split_at_checked(size));
+        let (value, next) = element.ok_or(MALFORMED)?;
+        match id {
+            SIMPLE_BLOCK | BLOCK => check_block(value)?,
+            TIMESTAMP if value.len() == 8 && value[0] & 0x80 != 0 => return Err(NO_TIME),
+            DISCARD_PADDING if value.len() <= 8 => {
+                if value.first().is_some_and(|&byte| byte & 0x80 != 0) {
+                    return Err(Damage("something is cut off at the start"));
+                }
+                trim = samples(value.iter().fold(0_u64, |sum, &byte| (sum << 8) | u64::from(byte)));
+            }
+            _ => {}
+        }
+        rest = next;
     }
-    // Rounded, because a sample is not a whole number of nanoseconds.
-    Ok(found.map(|nanoseconds| {
-        let samples = (u128::from(nanoseconds) * u128::from(RATE) + 500_000_000) / 1_000_000_000;
-        u64::try_from(samples).unwrap_or(u64::MAX)
-    }))
+    Ok(trim)
 }
 
 const MALFORMED: Damage = Damage("the file is malformed");
 const NO_TIME: Damage = Damage("a block has a time that no recording has");
 
-/// A block's time is a signed 16-bit number behind the track's; the smallest one has no opposite.
-fn is_earliest(block: &[u8]) -> bool {
-    vint(block, true).is_some_and(|(_, rest)| rest.starts_with(&i16::MIN.to_be_bytes()))
+/// Refuses what matroska-demuxer would misread. A block's time is a signed 16-bit number behind the track's, and the
+/// smallest one has no opposite; frames of one size need a length that their number divides; and of one frame, EBML
+/// lacing states no size. <https://www.matroska.org/technical/notes.html#block-lacing>
+fn check_block(block: &[u8]) -> Result<(), Damage> {
+    let (_, rest) = vint(block, true).ok_or(MALFORMED)?;
+    let (time, rest) = rest.split_first_chunk::<2>().ok_or(MALFORMED)?;
+    if i16::from_be_bytes(*time) == i16::MIN {
+        return Err(NO_TIME);
+    }
+    let (flags, frames) = rest.split_first().ok_or(MALFORMED)?;
+    match (flags & 0x06, frames.split_first()) {
+        (0, _) | (0x02, Some(_)) | (0x06, Some((1.., _))) => Ok(()),
+        (0x04, Some((&more, all))) if all.len() % (usize::from(more) + 1) == 0 => Ok(()),
+        _ => Err(Damage("a block is malformed")),
+    }
 }
 
 /// An EBML number of variable length: an id keeps its length marker, a size loses it.
