@@ -29,12 +29,17 @@ mod presets;
 mod probe;
 mod profile;
 mod profiles;
+mod proof;
 mod render;
 mod rewrap;
 mod sniff;
 mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_verify;
+#[cfg(test)]
+mod tests_wrapping;
 mod turns;
 mod verify;
 mod waveform;
@@ -50,3 +55,4 @@ pub use profile::{Profile, profile};
 pub use profiles::PROFILES;
 pub use render::Render;
 pub use source::{Hints, PcmEncoding, PcmFormat, Probed, SourceDetail};
+pub use verify::CHECKS;

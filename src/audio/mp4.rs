@@ -133,11 +133,11 @@ fn boxes(mut content: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     })
 }
 
-fn child<'a>(content: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+pub(super) fn child<'a>(content: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     boxes(content).find(|(found, _)| found == kind).map(|(_, body)| body)
 }
 
-fn descend<'a>(content: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+pub(super) fn descend<'a>(content: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     path.iter().try_fold(content, |content, kind| child(content, kind))
 }
 
@@ -343,6 +343,12 @@ const FRAME: u32 = 1024;
 
 /// How many frames the table has, where each of them is in the file.
 fn frames(table: &[u8], length: usize) -> Option<u64> {
+    let (runs, count) = runs(table)?;
+    runs.iter().all(|(offset, size)| offset + size <= length as u64).then_some(count)
+}
+
+/// Where frames follow each other, as offset and bytes, and how many frames there are in all.
+pub(super) fn runs(table: &[u8]) -> Option<(Vec<(u64, u64)>, u64)> {
     let stsz = child(table, b"stsz")?;
     // One size for all, which no AAC has.
     if be_u32(stsz, 4)? != 0 {
@@ -352,15 +358,14 @@ fn frames(table: &[u8], length: usize) -> Option<u64> {
     let runs = entries_of::<3>(child(table, b"stsc")?)?;
     let chunks = entries_of::<1>(child(table, b"stco")?)?;
     let mut left = sizes.iter();
+    let mut found = Vec::new();
     for (number, [offset]) in (1..).zip(&chunks) {
         let [_, count, _] = runs.iter().rfind(|[first, ..]| *first <= number)?;
         let size: u64 =
             left.by_ref().take(usize::try_from(*count).ok()?).map(|[size]| u64::from(*size)).sum();
-        if u64::from(*offset) + size > length as u64 {
-            return None;
-        }
+        found.push((u64::from(*offset), size));
     }
-    left.next().is_none().then_some(sizes.len() as u64)
+    left.next().is_none().then_some((found, sizes.len() as u64))
 }
 
 /// The entries of a table with a version and a count before them.

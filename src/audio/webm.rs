@@ -115,8 +115,13 @@ fn survey(bytes: &[u8]) -> Result<u64, Damage> {
         if matches!(id, BLOCK_GROUP | SIMPLE_BLOCK) && trim != 0 {
             return Err(Damage("something is cut out of the middle"));
         }
-        // Entered by simply going on with what they hold; live recordings leave their sizes unknown.
+        // Entered by simply going on with what they hold. Live recordings leave their sizes unknown, which is written as
+        // nothing but ones.
         if matches!(id, SEGMENT | CLUSTER | BLOCK_GROUP) {
+            let unknown = (1_u64 << (7 * (after.len() - body.len()))) - 1;
+            if size != unknown && size > body.len() as u64 {
+                return Err(Damage("the file is cut off"));
+            }
             rest = body;
             continue;
         }

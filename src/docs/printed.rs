@@ -6,7 +6,7 @@ use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport,
 
 use super::reference;
 use crate::{
-    audio::{PROFILES, SERVICES},
+    audio::{CHECKS, PROFILES, SERVICES},
     config, http,
     problem::CODES,
 };
@@ -35,6 +35,7 @@ pub fn fill(page: &str) -> Result<String, String> {
 fn print(name: &str) -> Option<String> {
     match name {
         "api" => Some(reference::print(&http::document())),
+        "checks" => Some(checks()),
         "codes" => Some(codes()),
         "configuration" => Some(config::reference::print()),
         "metrics" => Some(crate::metrics::table()),
@@ -49,6 +50,14 @@ fn codes() -> String {
     let mut text = "| Code | Status | |\n|---|---|---|\n".to_owned();
     for (code, status, title) in CODES {
         let _ = writeln!(text, "| [`{code}`](#{code}) | {status} | {title} |");
+    }
+    text
+}
+
+fn checks() -> String {
+    let mut text = "| Check | What is proven |\n|---|---|\n".to_owned();
+    for (name, meaning) in CHECKS {
+        let _ = writeln!(text, "| `{name}` | {meaning} |");
     }
     text
 }
