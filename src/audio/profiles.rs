@@ -19,6 +19,9 @@ const RECORDER: OpusForm = OpusForm {
     tags: Tags::Bare,
 };
 
+/// Three frames a packet: <https://github.com/WhiskeySockets/Baileys/pull/2648>
+const RECORDER_BY_THREE: OpusForm = OpusForm { frames_per_packet: Some(3), ..RECORDER };
+
 /// Opus of any kind.
 const ANY_OPUS: OpusForm = OpusForm {
     bandwidth: Bandwidth::Full,
@@ -27,6 +30,10 @@ const ANY_OPUS: OpusForm = OpusForm {
     frames_per_packet: None,
     tags: Tags::Any,
 };
+
+/// As a Mac encodes it for a voice message.
+const APPLE: OpusForm =
+    OpusForm { input_rate: Some(24_000), frame_ms: Some(20), frames_per_packet: Some(1), ..ANY_OPUS };
 
 /// How speech is encoded unless a target asks for something else.
 const SPEECH: Recipe = Recipe {
@@ -83,6 +90,21 @@ pub static PROFILES: &[Profile] = &[
         max_duration: None,
     },
     Profile {
+        name: "whatsapp-2",
+        target: "WhatsApp by its own protocol: as phones record it, three frames a packet",
+        accepts: &[Form { opus: Some(RECORDER_BY_THREE), ..OPUS_IN_OGG }],
+        keeps: Keeps::Opus(RECORDER_BY_THREE),
+        makes: Recipe {
+            rate: Rate::Fixed(16_000),
+            input_rate: 16_000,
+            bitrate: Bitrate::fixed(24_000),
+            frames_per_packet: 3,
+            ..SPEECH
+        },
+        max_bytes: Some(16_000_000),
+        max_duration: None,
+    },
+    Profile {
         name: "whatsapp-3",
         target: "WhatsApp by its own protocol, where any Opus plays",
         accepts: &[OPUS_IN_OGG],
@@ -124,6 +146,32 @@ pub static PROFILES: &[Profile] = &[
         keeps: Keeps::Opus(ANY_OPUS),
         makes: Recipe { rate: Rate::Own { least: 8_000, most: 48_000 }, ..SPEECH },
         max_bytes: Some(10_000_000),
+        max_duration: None,
+    },
+    // AAC or PCM in CAF comes out as a file, or as a bubble of no length:
+    // <https://github.com/BlueBubblesApp/bluebubbles-server/issues/799>
+    Profile {
+        name: "imessage-caf-1",
+        target: "iMessage by a Mac of one's own",
+        accepts: &[Form { opus: Some(APPLE), channels: 1, ..Form::of(Caf, AudioCodec::Opus) }],
+        keeps: Keeps::Opus(APPLE),
+        makes: Recipe { container: Caf, rate: Rate::Fixed(24_000), input_rate: 24_000, ..SPEECH },
+        max_bytes: Some(100_000_000),
+        max_duration: None,
+    },
+    Profile {
+        name: "wav16k-1",
+        target: "speech recognition",
+        accepts: &[Form { channels: 1, rate: (16_000, 16_000), ..Form::of(Wav, AudioCodec::PcmS16) }],
+        keeps: Keeps::Nothing,
+        makes: Recipe {
+            container: Wav,
+            codec: AudioCodec::PcmS16,
+            rate: Rate::Fixed(16_000),
+            bitrate: Bitrate::fixed(256_000),
+            ..SPEECH
+        },
+        max_bytes: None,
         max_duration: None,
     },
     // For providers that convert by themselves and take whatever is common.
