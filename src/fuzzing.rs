@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     audio,
     config::{Layers, Rate, RateOrOff, Size, Span24, load},
-    delivery::accept::canonical,
+    delivery::route::canonical,
     http,
     id::{NoteId, UploadId},
     media::{LinkError, Links, Which},

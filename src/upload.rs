@@ -9,7 +9,7 @@ use crate::{
     config::Tenant,
     gateway::Gateway,
     id::UploadId,
-    media::{AudioInput, FetchError, FetchRequest},
+    media::{AudioInput, FetchRequest},
     problem::Problem,
 };
 
@@ -44,10 +44,7 @@ pub async fn add(
             let mut file = gateway.media.incoming_file()?;
             let max_bytes = live.config.audio.max_bytes.0;
             let request = FetchRequest { url: &url, headers: &headers, max_bytes };
-            live.fetcher.fetch(&request, &mut file).await.map_err(|error| match error {
-                FetchError::Final(problem) | FetchError::ForNow(problem) => problem,
-                FetchError::Disk(error) => error.into(),
-            })?;
+            live.fetcher.fetch(&request, &mut file).await?;
             file
         }
         AudioInput::Upload(_) => return Err(uploaded_already()),

@@ -51,7 +51,7 @@ pub use kept::{Ready, ReadyFile};
 pub use opus::{Bandwidth, OpusDetail};
 pub use plan::{Convert, Work, plan};
 pub use presets::{Preset, SERVICES, Service, presets};
-pub use profile::{Profile, profile};
+pub use profile::{Foreseen, Profile, profile};
 pub use profiles::PROFILES;
 pub use render::Render;
 pub use source::{Hints, PcmEncoding, PcmFormat, Probed, SourceDetail};

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
-use voicegate_providers::{Codec, Container};
+use voicegate_providers::{AudioFacts, Codec, Container};
 
 use super::opus::{Bandwidth, OpusDetail};
+use super::plan::Work;
 use super::profiles::PROFILES;
-use super::source::Probed;
+use super::source::{Probed, mime_type};
 
 /// The vendor string of voice notes that WhatsApp's own apps record.
 pub(super) const VENDOR: &str = "Recorder";
@@ -251,30 +251,59 @@ impl Profile {
         u32::try_from(bits).unwrap_or(u32::MAX).clamp(least, most)
     }
 
-    /// Roughly what encoding `duration_ms` comes to, in bytes.
-    pub(super) fn encoded_size(&self, duration_ms: u64, source_rate: u32) -> u64 {
-        const HEADERS: u64 = 200;
+    /// What would come of it.
+    pub fn foresee(&self, probed: &Probed, work: Work) -> Foreseen {
+        let AudioFacts { container, duration_ms, size_bytes, sample_rate, channels, .. } = probed.facts;
+        let codec = probed.facts.codec.clone();
+        let kept = Foreseen { container, codec, duration_ms, size_bytes, sample_rate, channels };
+        match (work, self.keeps) {
+            (Work::None, _) => kept,
+            // The packets are most of it.
+            (Work::Remuxed, Keeps::Opus(form)) => Foreseen {
+                container: self.makes.container,
+                sample_rate: form.input_rate.unwrap_or(sample_rate),
+                ..kept
+            },
+            (Work::Remuxed, _) => Foreseen { container: Container::Mp4, ..kept },
+            (Work::Transcoded, _) => Foreseen {
+                container: self.makes.container,
+                codec: Codec::new(self.makes.codec.name()),
+                size_bytes: self.encoded_size(duration_ms, sample_rate),
+                sample_rate: self.makes.stated_rate(sample_rate),
+                channels: 1,
+                ..kept
+            },
+        }
+    }
+
+    /// Roughly what encoding comes to, in bytes.
+    fn encoded_size(&self, duration_ms: u64, source_rate: u32) -> u64 {
+        /// Headers, and an index where there is one.
+        const AROUND: u64 = 300;
         let audio = |bits: u64| bits * duration_ms / 8000;
-        HEADERS
+        let bits = u64::from(self.bitrate(duration_ms));
+        AROUND
             + match self.makes.codec {
                 AudioCodec::PcmS16 | AudioCodec::LinearPcm => {
-                    audio(u64::from(self.makes.sample_rate(source_rate)) * 16)
+                    return 44 + audio(u64::from(self.makes.sample_rate(source_rate)) * 16);
                 }
-                // Speech has pauses, and a variable bit rate makes use of them; containers take as much again.
-                _ => audio(u64::from(self.bitrate(duration_ms))) + OGG_OVERHEAD * duration_ms / 1000,
+                AudioCodec::Opus => audio(bits) + OGG_OVERHEAD * duration_ms / 1000,
+                _ => audio(bits),
             }
+    }
+
+    pub fn max_duration_ms(&self) -> Option<u64> {
+        self.max_duration.map(|span| span.as_secs() * 1000)
+    }
+
+    /// The forms that are sent untouched, in words.
+    pub fn forms(&self) -> Vec<String> {
+        self.accepts.iter().map(ToString::to_string).collect()
     }
 
     /// What the target needs, in words.
     pub fn needs(&self) -> String {
-        let mut forms: Vec<String> = Vec::new();
-        for form in self.accepts {
-            let text = form.to_string();
-            if !forms.contains(&text) {
-                forms.push(text);
-            }
-        }
-        let mut text = forms.join("; ");
+        let mut text = self.forms().join("; ");
         if let Some(bytes) = self.max_bytes {
             text += &format!("; at most {bytes} bytes");
         }
@@ -315,6 +344,25 @@ impl Profile {
     /// Frames in each packet of kept ones; `None` leaves them as they are packed.
     pub(super) fn kept_frames_per_packet(&self) -> Option<u8> {
         if let Keeps::Opus(form) = self.keeps { form.frames_per_packet } else { None }
+    }
+}
+
+/// What a source would become. The size is a guess where it is encoded, within some ten percent for speech.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreseen {
+    pub container: Container,
+    pub codec: Codec,
+    pub duration_ms: u64,
+    pub size_bytes: u64,
+    /// Hz.
+    pub sample_rate: u32,
+    pub channels: u16,
+}
+
+impl Foreseen {
+    /// The exact media type.
+    pub fn mime_type(&self) -> &'static str {
+        mime_type(self.container, &self.codec.0)
     }
 }
 
@@ -368,20 +416,5 @@ impl fmt::Display for Form {
             write!(f, ", vendor `{VENDOR}` and no comments")?;
         }
         Ok(())
-    }
-}
-
-/// As `voicegate profiles --json` and `GET /connections` show it.
-impl Serialize for Profile {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let accepts: Vec<String> = self.accepts.iter().map(ToString::to_string).collect();
-        let mut shown = serializer.serialize_struct("Profile", 6)?;
-        shown.serialize_field("name", self.name)?;
-        shown.serialize_field("target", self.target)?;
-        shown.serialize_field("accepts", &accepts)?;
-        shown.serialize_field("makes", &self.produces())?;
-        shown.serialize_field("max_bytes", &self.max_bytes)?;
-        shown.serialize_field("max_duration_ms", &self.max_duration.map(|span| span.as_millis() as u64))?;
-        shown.end()
     }
 }

@@ -12,9 +12,9 @@ use super::framing::Reframe;
 use super::ogg::Damage;
 use super::opus::{OpusDetail, OpusHead};
 use super::packets::{Item, Placed, Sink};
-use super::profile::VENDOR;
 use super::pass::{Bench, scratch_file};
 use super::probe::not_run;
+use super::profile::VENDOR;
 use super::render::blocking;
 use super::{caf_opus, ogg_opus, webm};
 

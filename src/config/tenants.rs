@@ -10,7 +10,10 @@ use url::Url;
 use voicegate_providers::{Degrade, Provider};
 
 use super::values::{Rate, RateOrOff};
-use crate::{audio::Profile, note::ConvertChoice};
+use crate::{
+    audio::{self, Profile},
+    note::ConvertChoice,
+};
 
 /// What happens to a send whose outcome is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -40,6 +43,25 @@ pub struct Connection {
     /// A note without any receipt by then is stalled.
     pub ack_deadline: Duration,
     pub degrade: Degrade,
+}
+
+impl Connection {
+    /// What is done with a note's audio: the request decides, else the connection.
+    pub fn choice(&self, requested: Option<ConvertChoice>) -> ConvertChoice {
+        requested.or(self.convert).unwrap_or_default()
+    }
+
+    /// Whether the audio is handed over for the provider to convert.
+    pub fn hands_over(&self, choice: ConvertChoice) -> bool {
+        choice == ConvertChoice::Provider && self.provider.capabilities().provider_converts.is_some()
+    }
+
+    /// The profile by which audio is made.
+    pub fn profile_for(&self, choice: ConvertChoice) -> &'static Profile {
+        let capabilities = self.provider.capabilities();
+        let handed_over = capabilities.provider_converts.filter(|_| self.hands_over(choice));
+        handed_over.and_then(audio::profile).unwrap_or(self.profile)
+    }
 }
 
 /// Where a tenant wants to be told what became of its notes.

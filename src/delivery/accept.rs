@@ -5,19 +5,19 @@ use std::{collections::BTreeMap, io, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient};
 
+use super::route::{Target, reply, route};
 use crate::{
     audio::{self, Convert, Hints, Probed},
-    config::{Connection, Tenant},
+    config::Tenant,
     gateway::{Gateway, Live},
     id::UploadId,
     media::{AudioInput, Held, Received, Which},
     metrics,
-    note::{ConvertChoice, Note, NoteId, Source, Status, Stop, Warning},
+    note::{ConvertChoice, Note, NoteId, Source, Status},
     problem::Problem,
     request_id,
-    store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
+    store::{Acceptance, KeyClaim, KeyHolder, NewNote},
     upload,
 };
 
@@ -76,7 +76,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         }
         None => None,
     };
-    let route = route(tenant, &target, &request)?;
+    let route = route(tenant, &target, request.via.as_deref())?;
     let (reply_to, warnings) = reply(gateway, tenant, &route, &request).await?;
     let first = &tenant.connections[&route[0].connection];
     let source = match &request.audio {
@@ -84,7 +84,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         AudioInput::Bytes(_) | AudioInput::Upload(_) => Source::Stored,
     };
     let (probed, bytes) = examine(gateway, &live, tenant, request.audio, &request.hints).await?;
-    let choice = request.convert.or(first.convert).unwrap_or_default();
+    let choice = first.choice(request.convert);
     if let Some(probed) = &probed
         && choice == ConvertChoice::Never
     {
@@ -223,153 +223,6 @@ pub(super) async fn replay(
     let note = gateway.store.note(holder.note, None).await?;
     let gone = || Problem::new("not_found", "the note of this Idempotency-Key is no longer kept");
     Ok(Receipt { note: note.ok_or_else(gone)?, replayed: true })
-}
-
-/// The connections of the route that can reach the recipient, in order.
-fn route(tenant: &Tenant, target: &Target, request: &VoiceRequest) -> Result<Vec<Stop>, Problem> {
-    let unknown = |detail: String| Problem::new("unknown_connection", detail).stage("request").field("via");
-    let names: Vec<&String> = match &request.via {
-        None if tenant.route.is_empty() => {
-            return Err(unknown("this tenant has no default route; name a connection in `via`".to_owned()));
-        }
-        None => tenant.route.iter().collect(),
-        Some(via) => match (tenant.connections.get_key_value(via), tenant.routes.get(via)) {
-            (Some((name, _)), _) => vec![name],
-            (None, Some(route)) if !route.is_empty() => route.iter().collect(),
-            _ => {
-                return Err(unknown(
-                    "there is no connection or route of this name; GET /connections lists them".to_owned(),
-                ));
-            }
-        },
-    };
-    if let Target::Alias(name) = target
-        && !tenant.aliases.contains_key(name)
-    {
-        return Err(invalid_recipient("there is no such alias"));
-    }
-    let mut stops = Vec::new();
-    let mut reasons = Vec::new();
-    for connection in names.iter().filter_map(|name| tenant.connections.get(*name)) {
-        match target.on(tenant, connection) {
-            Ok((recipient, recipient_key)) => stops.push(Stop {
-                connection: connection.name.clone(),
-                provider: connection.provider_name.to_owned(),
-                to: recipient.to_string(),
-                recipient_key,
-            }),
-            Err(reason) => reasons.push(format!("{}: {reason}", connection.name)),
-        }
-    }
-    if stops.is_empty() {
-        let detail = reasons.join("; ");
-        return Err(Problem::new("recipient_unsupported", detail).stage("request").field("to"));
-    }
-    Ok(stops)
-}
-
-fn invalid_recipient(detail: impl Into<String>) -> Problem {
-    Problem::new("recipient_invalid", detail).stage("request").field("to")
-}
-
-/// The canonical spelling of a recipient, in which notes are found again.
-///
-/// # Errors
-/// `recipient_invalid`
-pub fn canonical(to: &str) -> Result<String, Problem> {
-    Ok(Target::parse(to)?.to_string())
-}
-
-/// `to`, before it is known over which connection.
-enum Target {
-    Recipient(Recipient),
-    /// By the name behind `alias:`.
-    Alias(String),
-}
-
-impl Target {
-    fn parse(to: &str) -> Result<Self, Problem> {
-        if let Some(name) = to.trim().strip_prefix("alias:") {
-            return Ok(Self::Alias(name.to_owned()));
-        }
-        parse_recipient(to).map(Self::Recipient).map_err(|error| invalid_recipient(error.to_string()))
-    }
-
-    /// Whom it names on this connection, and that connection's key for them.
-    fn on(&self, tenant: &Tenant, connection: &Connection) -> Result<(Recipient, String), RecipientError> {
-        let recipient = match self {
-            Self::Recipient(recipient) => recipient.clone(),
-            Self::Alias(name) => {
-                let none = || RecipientError::Unsupported("the alias names nobody here".to_owned());
-                let target = tenant.aliases.get(name).and_then(|targets| targets.get(&connection.name));
-                parse_recipient(target.ok_or_else(none)?)?
-            }
-        };
-        let key = connection.provider.recipient_key(&recipient)?;
-        Ok((recipient, key))
-    }
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Recipient(recipient) => recipient.fmt(f),
-            Self::Alias(name) => write!(f, "alias:{name}"),
-        }
-    }
-}
-
-/// What is kept of `reply_to`: nothing where no connection of the route can use it. The first one's trouble is a
-/// warning, and with `strict` a refusal.
-async fn reply(
-    gateway: &Gateway,
-    tenant: &Tenant,
-    route: &[Stop],
-    request: &VoiceRequest,
-) -> Result<(Option<String>, Vec<Warning>), Problem> {
-    let Some(reply_to) = &request.reply_to else { return Ok((None, Vec::new())) };
-    if let Ok(id) = reply_to.parse::<NoteId>()
-        && gateway.store.note(id, Some(&tenant.name)).await?.is_none()
-    {
-        return Err(Problem::invalid("reply_to", "there is no such voice note"));
-    }
-    let mut usable = Vec::new();
-    for stop in route {
-        let connection = &tenant.connections[&stop.connection];
-        usable.push(native_reply(gateway, &tenant.name, connection, reply_to).await?);
-    }
-    let kept = usable.iter().any(Result::is_ok).then(|| reply_to.clone());
-    match usable.swap_remove(0) {
-        Ok(_) => Ok((kept, Vec::new())),
-        Err(why) if request.strict => {
-            Err(Problem::new("reply_unsupported", why).stage("request").field("reply_to"))
-        }
-        Err(why) => Ok((kept, vec![reply_dropped(why)])),
-    }
-}
-
-/// The provider's own id of the message that `reply_to` means, or why there is none on this connection.
-pub async fn native_reply(
-    gateway: &Gateway,
-    tenant: &str,
-    connection: &Connection,
-    reply_to: &str,
-) -> Result<Result<String, &'static str>, StoreError> {
-    if connection.provider.capabilities().reply == ReplySupport::None {
-        return Ok(Err("replies are not possible over this connection"));
-    }
-    let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(Ok(reply_to.to_owned())) };
-    let note = gateway.store.note(id, Some(tenant)).await?;
-    let message = note
-        .filter(|note| note.current().connection == connection.name)
-        .and_then(|note| note.provider_message_id);
-    Ok(message.ok_or("the note to reply to has no message at this connection"))
-}
-
-/// The note goes out all the same, as a message of its own.
-pub fn reply_dropped(why: &str) -> Warning {
-    let detail = format!("{why}, so the note is sent as a message of its own");
-    Warning { code: "reply_unsupported".to_owned(), detail }
 }
 
 /// Looks at the audio as far as that is possible inside the request, and says where its bytes are. A URL is judged by

@@ -7,8 +7,8 @@ use voicegate_providers::{
     Accepted, Context, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient,
 };
 
-use super::accept::{native_reply, reply_dropped};
 use super::outcome::{self, Failure, Policy, Timing};
+use super::route::{native_reply, reply_dropped};
 use super::watch::FIRST_LOOK;
 use crate::{
     audio::{self, Profile, Work},
@@ -256,10 +256,9 @@ async fn get_ready(
     connection: &Connection,
     claim: &mut Claim,
 ) -> Result<(OutboundNote, AudioFile), Abandoned> {
-    let choice = claim.note.convert.or(connection.convert).unwrap_or_default();
+    let choice = connection.choice(claim.note.convert);
     let capabilities = connection.provider.capabilities();
-    let handed_over = capabilities.provider_converts.filter(|_| choice == ConvertChoice::Provider);
-    let profile = handed_over.and_then(audio::profile).unwrap_or(connection.profile);
+    let profile = connection.profile_for(choice);
 
     let made = claim.note.sent.as_ref().filter(|sent| sent.profile == profile.name);
     let file = match made.map(|sent| sent.work) {
@@ -294,7 +293,7 @@ async fn get_ready(
         id: note.id.to_string(),
         to,
         audio: OutboundAudio { facts: sent.facts.clone(), filename, path: file.path().to_owned(), link },
-        provider_converts: handed_over.is_some(),
+        provider_converts: connection.hands_over(choice),
         reply_to,
         text: note.text.clone(),
         degrade: connection.degrade.clone(),

@@ -1,7 +1,7 @@
 //! From an accepted request to its end: [`accept`] makes it durable, `worker` leases what is due, `attempt` makes
 //! one try, [`outcome`] says what its end means, `backoff` when the next one follows. [`receive`] takes in what the
 //! provider says afterwards, `watch` asks where it says nothing, `tell` passes it on to the bot. [`erase`] forgets whom a
-//! finished note was for.
+//! finished note was for; [`plan`] says beforehand what would happen.
 
 pub mod accept;
 mod attempt;
@@ -9,8 +9,10 @@ mod backoff;
 pub mod cancel;
 pub mod erase;
 pub mod outcome;
+pub mod plan;
 pub mod receive;
 pub mod resend;
+pub mod route;
 mod tell;
 mod watch;
 mod worker;

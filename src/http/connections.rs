@@ -50,6 +50,7 @@ fn view(connection: &Connection, state: Option<&ConnectionState>, now: Timestamp
         health_detail: detail,
         capabilities: view::Capabilities {
             profile: connection.profile.name,
+            audio: connection.profile.into(),
             convert: connection.convert.unwrap_or_default(),
             provider_converts: capabilities.provider_converts.is_some(),
             intake: capabilities.intake,

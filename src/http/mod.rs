@@ -13,6 +13,7 @@ mod notes;
 mod observe;
 mod openapi;
 mod ops;
+mod plan;
 mod server;
 mod uploads;
 mod voice;
@@ -39,6 +40,7 @@ pub use server::serve_app;
 fn routes() -> OpenApiRouter<Arc<Gateway>> {
     OpenApiRouter::new()
         .routes(routes!(voice::send, notes::list))
+        .routes(routes!(plan::plan))
         .routes(routes!(notes::show, notes::remove))
         .routes(routes!(media::of_note))
         .routes(routes!(notes::cancel))

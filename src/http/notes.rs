@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use super::auth::Caller;
 use crate::{
     config::Tenant,
-    delivery::{accept, cancel, erase},
+    delivery::{cancel, erase, route},
     gateway::Gateway,
     id::NoteId,
     note::{Note, Status},
@@ -84,7 +84,7 @@ pub async fn list(
     }
     let no_cursor = |()| Problem::invalid("cursor", "expected the next_cursor of an earlier answer");
     let before: Option<NoteId> = filter.cursor.map(|cursor| cursor.parse()).transpose().map_err(no_cursor)?;
-    let to = filter.to.map(|to| accept::canonical(&to)).transpose()?;
+    let to = filter.to.map(|to| route::canonical(&to)).transpose()?;
     let wanted = Wanted {
         tenant: &tenant.name,
         status: filter.status,

@@ -73,7 +73,7 @@ pub(super) struct VoiceFields {
 }
 
 impl Submission<VoiceFields> {
-    fn into_request(self, idempotency_key: Option<String>) -> VoiceRequest {
+    pub(super) fn into_request(self, idempotency_key: Option<String>) -> VoiceRequest {
         let VoiceFields { to, via, convert, reply_to, text, strict, send_at, expires_in, metadata } =
             self.fields;
         let (audio, hints) = (self.audio, self.hints);

@@ -48,6 +48,16 @@ pub enum FetchError {
     Disk(#[from] io::Error),
 }
 
+/// For a caller who waits for it, whether or not it would be tried again.
+impl From<FetchError> for Problem {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Final(problem) | FetchError::ForNow(problem) => problem,
+            FetchError::Disk(error) => error.into(),
+        }
+    }
+}
+
 impl Fetcher {
     /// # Errors
     /// Where the TLS set-up of this machine is unusable.

@@ -2,6 +2,7 @@
 //! neither hinders the other's growth.
 
 pub mod grammar;
+mod plan;
 pub mod schema;
 
 use jiff::Timestamp;
@@ -10,8 +11,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use voicegate_providers as providers;
 
+pub use plan::{ConnectionPlan, Verdict, VoicePlan};
+
 use crate::{
-    audio::Work,
+    audio::{Profile, Work},
     clock::rfc3339_millis,
     event::{Event, EventKind},
     id::{NoteId, UploadId},
@@ -221,12 +224,41 @@ pub enum Health {
     Unchecked,
 }
 
+/// What is sent untouched by a profile, and what is made otherwise.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AudioProfile {
+    /// The forms that go as they are.
+    #[schema(examples(json!(["MP3", "AAC in M4A"])))]
+    pub accepts: Vec<String>,
+    /// What anything else becomes.
+    #[schema(examples("AAC in M4A, mono, the source's rate from 16 to 48 kHz, 64 kbit/s, index first"))]
+    pub makes: String,
+    /// Of a file.
+    #[schema(required, examples(10_000_000))]
+    pub max_bytes: Option<u64>,
+    /// Of audio that has to be encoded.
+    #[schema(required, examples(540_000))]
+    pub max_duration_ms: Option<u64>,
+}
+
+impl From<&Profile> for AudioProfile {
+    fn from(profile: &Profile) -> Self {
+        Self {
+            accepts: profile.forms(),
+            makes: profile.produces(),
+            max_bytes: profile.max_bytes,
+            max_duration_ms: profile.max_duration_ms(),
+        }
+    }
+}
+
 /// What a connection can do.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Capabilities {
     /// How audio is made for it.
     #[schema(examples("linq-1"))]
     pub profile: &'static str,
+    pub audio: AudioProfile,
     /// What happens where the request has no `convert`.
     pub convert: ConvertChoice,
     /// Whether `convert: "provider"` has an effect.

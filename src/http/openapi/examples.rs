@@ -89,6 +89,7 @@ fn request(operation: &str, kind: &str) -> Examples {
 fn answer(operation: &str, status: &str) -> Examples {
     match (operation, status) {
         ("sendVoice" | "resendVoice", "202") => vec![("queued", "Just taken", queued())],
+        ("planVoice", "200") => vec![("two", "Over two connections", plan())],
         ("sendVoice" | "getVoice", "200") => vec![("accepted", "With the provider", accepted())],
         ("cancelVoice", "200") => vec![("canceled", "Called off", canceled())],
         ("listVoice", "200") => {
@@ -121,6 +122,53 @@ fn source() -> Value {
         "sample_rate": 24_000,
         "channels": 1,
         "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    })
+}
+
+fn plan() -> Value {
+    json!({
+        "audio": source(),
+        "connections": [
+            {
+                "connection": "imessage",
+                "provider": "linq",
+                "verdict": "warning",
+                "profile": "linq-1",
+                "work": "none",
+                "audio": {
+                    "container": "mp3",
+                    "codec": "mp3",
+                    "mime_type": "audio/mpeg",
+                    "duration_ms": 9870,
+                    "size_bytes": 158_000,
+                    "sample_rate": 24_000,
+                    "channels": 1,
+                },
+                "form": "voice",
+                "reasons": [{
+                    "code": "reply_unsupported",
+                    "detail": "replies are not possible over this connection, so the note is sent as a message of its own",
+                }],
+            },
+            {
+                "connection": "whatsapp",
+                "provider": "wawp",
+                "verdict": "ok",
+                "profile": "whatsapp-1",
+                "work": "transcoded",
+                "audio": {
+                    "container": "ogg",
+                    "codec": "opus",
+                    "mime_type": "audio/ogg; codecs=opus",
+                    "duration_ms": 9870,
+                    "size_bytes": 30_699,
+                    "sample_rate": 16_000,
+                    "channels": 1,
+                },
+                "form": "voice",
+                "reasons": [],
+            },
+        ],
     })
 }
 
@@ -214,6 +262,12 @@ fn connections() -> Value {
                 "health_detail": null,
                 "capabilities": {
                     "profile": "linq-1",
+                    "audio": {
+                        "accepts": ["MP3", "AAC (ADTS)", "AAC in M4A", "WAV with linear PCM"],
+                        "makes": "AAC in M4A, mono, the source's rate from 16 to 48 kHz, 64 kbit/s, index first",
+                        "max_bytes": 10_000_000,
+                        "max_duration_ms": null,
+                    },
                     "convert": "auto",
                     "provider_converts": false,
                     "intake": "upload",
@@ -232,6 +286,15 @@ fn connections() -> Value {
                 "health_detail": "the provider asked to slow down; nothing is sent before 2026-11-21T10:05:00.000Z",
                 "capabilities": {
                     "profile": "whatsapp-1",
+                    "audio": {
+                        "accepts": [
+                            "Ogg/Opus, mono, 16 kHz, at most wideband, one frame of 20 ms a packet, \
+                             vendor `Recorder` and no comments",
+                        ],
+                        "makes": "Ogg/Opus, mono, 16 kHz, 24 kbit/s, one frame of 20 ms a packet",
+                        "max_bytes": 16_000_000,
+                        "max_duration_ms": null,
+                    },
                     "convert": "auto",
                     "provider_converts": true,
                     "intake": "url",

@@ -1,0 +1,178 @@
+//! Whom a note is for, and over which connections.
+
+use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient};
+
+use super::accept::VoiceRequest;
+use crate::{
+    config::{Connection, Tenant},
+    gateway::Gateway,
+    note::{NoteId, Stop, Warning},
+    problem::Problem,
+    store::StoreError,
+};
+
+/// The connections that `via` names, or without it those of the tenant's own route, in order.
+///
+/// # Errors
+/// `unknown_connection`
+pub fn named<'a>(tenant: &'a Tenant, via: Option<&str>) -> Result<Vec<&'a Connection>, Problem> {
+    let unknown = |detail: String| Problem::new("unknown_connection", detail).stage("request").field("via");
+    let names: Vec<&String> = match via {
+        None if tenant.route.is_empty() => {
+            return Err(unknown("this tenant has no default route; name a connection in `via`".to_owned()));
+        }
+        None => tenant.route.iter().collect(),
+        Some(via) => match (tenant.connections.get_key_value(via), tenant.routes.get(via)) {
+            (Some((name, _)), _) => vec![name],
+            (None, Some(route)) if !route.is_empty() => route.iter().collect(),
+            _ => {
+                return Err(unknown(
+                    "there is no connection or route of this name; GET /connections lists them".to_owned(),
+                ));
+            }
+        },
+    };
+    Ok(names.into_iter().filter_map(|name| tenant.connections.get(name)).collect())
+}
+
+/// The connections of the route that can reach the recipient, in order.
+pub(super) fn route(tenant: &Tenant, target: &Target, via: Option<&str>) -> Result<Vec<Stop>, Problem> {
+    let connections = named(tenant, via)?;
+    target.exists_at(tenant)?;
+    let mut stops = Vec::new();
+    let mut reasons = Vec::new();
+    for connection in connections {
+        match target.on(tenant, connection) {
+            Ok((recipient, recipient_key)) => stops.push(Stop {
+                connection: connection.name.clone(),
+                provider: connection.provider_name.to_owned(),
+                to: recipient.to_string(),
+                recipient_key,
+            }),
+            Err(reason) => reasons.push(format!("{}: {reason}", connection.name)),
+        }
+    }
+    if stops.is_empty() {
+        let detail = reasons.join("; ");
+        return Err(Problem::new("recipient_unsupported", detail).stage("request").field("to"));
+    }
+    Ok(stops)
+}
+
+fn invalid_recipient(detail: impl Into<String>) -> Problem {
+    Problem::new("recipient_invalid", detail).stage("request").field("to")
+}
+
+/// The canonical spelling of a recipient, in which notes are found again.
+///
+/// # Errors
+/// `recipient_invalid`
+pub fn canonical(to: &str) -> Result<String, Problem> {
+    Ok(Target::parse(to)?.to_string())
+}
+
+/// `to`, before it is known over which connection.
+pub(super) enum Target {
+    Recipient(Recipient),
+    /// By the name behind `alias:`.
+    Alias(String),
+}
+
+impl Target {
+    pub fn parse(to: &str) -> Result<Self, Problem> {
+        if let Some(name) = to.trim().strip_prefix("alias:") {
+            return Ok(Self::Alias(name.to_owned()));
+        }
+        parse_recipient(to).map(Self::Recipient).map_err(|error| invalid_recipient(error.to_string()))
+    }
+
+    /// Whether the tenant has the alias, if it is one.
+    pub fn exists_at(&self, tenant: &Tenant) -> Result<(), Problem> {
+        match self {
+            Self::Alias(name) if !tenant.aliases.contains_key(name) => {
+                Err(invalid_recipient("there is no such alias"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whom it names on this connection, and that connection's key for them.
+    pub fn on(
+        &self,
+        tenant: &Tenant,
+        connection: &Connection,
+    ) -> Result<(Recipient, String), RecipientError> {
+        let recipient = match self {
+            Self::Recipient(recipient) => recipient.clone(),
+            Self::Alias(name) => {
+                let none = || RecipientError::Unsupported("the alias names nobody here".to_owned());
+                let target = tenant.aliases.get(name).and_then(|targets| targets.get(&connection.name));
+                parse_recipient(target.ok_or_else(none)?)?
+            }
+        };
+        let key = connection.provider.recipient_key(&recipient)?;
+        Ok((recipient, key))
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Recipient(recipient) => recipient.fmt(f),
+            Self::Alias(name) => write!(f, "alias:{name}"),
+        }
+    }
+}
+
+/// What is kept of `reply_to`: nothing where no connection of the route can use it. The first one's trouble is a
+/// warning, and with `strict` a refusal.
+pub(super) async fn reply(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    route: &[Stop],
+    request: &VoiceRequest,
+) -> Result<(Option<String>, Vec<Warning>), Problem> {
+    let Some(reply_to) = &request.reply_to else { return Ok((None, Vec::new())) };
+    if let Ok(id) = reply_to.parse::<NoteId>()
+        && gateway.store.note(id, Some(&tenant.name)).await?.is_none()
+    {
+        return Err(Problem::invalid("reply_to", "there is no such voice note"));
+    }
+    let mut usable = Vec::new();
+    for stop in route {
+        let connection = &tenant.connections[&stop.connection];
+        usable.push(native_reply(gateway, &tenant.name, connection, reply_to).await?);
+    }
+    let kept = usable.iter().any(Result::is_ok).then(|| reply_to.clone());
+    match usable.swap_remove(0) {
+        Ok(_) => Ok((kept, Vec::new())),
+        Err(why) if request.strict => {
+            Err(Problem::new("reply_unsupported", why).stage("request").field("reply_to"))
+        }
+        Err(why) => Ok((kept, vec![reply_dropped(why)])),
+    }
+}
+
+/// The provider's own id of the message that `reply_to` means, or why there is none on this connection.
+pub async fn native_reply(
+    gateway: &Gateway,
+    tenant: &str,
+    connection: &Connection,
+    reply_to: &str,
+) -> Result<Result<String, &'static str>, StoreError> {
+    if connection.provider.capabilities().reply == ReplySupport::None {
+        return Ok(Err("replies are not possible over this connection"));
+    }
+    let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(Ok(reply_to.to_owned())) };
+    let note = gateway.store.note(id, Some(tenant)).await?;
+    let message = note
+        .filter(|note| note.current().connection == connection.name)
+        .and_then(|note| note.provider_message_id);
+    Ok(message.ok_or("the note to reply to has no message at this connection"))
+}
+
+/// The note goes out all the same, as a message of its own.
+pub fn reply_dropped(why: &str) -> Warning {
+    let detail = format!("{why}, so the note is sent as a message of its own");
+    Warning { code: "reply_unsupported".to_owned(), detail }
+}

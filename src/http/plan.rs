@@ -1,0 +1,44 @@
+//! `POST /voice/plan`: what would become of a note.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+
+use super::{
+    auth::Caller,
+    body,
+    openapi::{Bytes, VoiceForm, VoiceRequestBody},
+    voice::VoiceFields,
+};
+use crate::{delivery::plan, gateway::Gateway, problem::Problem, view::VoicePlan};
+
+/// Plan a voice note
+///
+/// Takes what `POST /voice` takes, and says for each connection of the route what would be sent there, or why nothing would.
+/// Judged from the real bytes, by the rules that sending goes by; a URL is downloaded for it. Nothing is stored or sent, and
+/// no provider is asked.
+#[utoipa::path(
+    post, path = "/voice/plan", tag = "Voice notes", operation_id = "planVoice",
+    request_body(
+        description = "As with `POST /voice`.",
+        content(
+            (VoiceRequestBody = "application/json"),
+            (VoiceForm = "multipart/form-data"),
+            (inline(Bytes) = "audio/*"),
+            (inline(Bytes) = "application/octet-stream"),
+        ),
+    ),
+    responses((status = 200, description = "What would become of it.", body = VoicePlan)),
+)]
+pub async fn plan(
+    State(gateway): State<Arc<Gateway>>,
+    Caller(tenant): Caller,
+    request: Request,
+) -> Result<Json<VoicePlan>, Problem> {
+    let submission = body::read::<VoiceFields>(&gateway, request).await?;
+    let plan = plan::plan(&gateway, &tenant, submission.into_request(None)).await?;
+    Ok(Json(VoicePlan::from(&plan)))
+}
