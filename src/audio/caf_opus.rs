@@ -276,7 +276,7 @@ impl Writer {
         let pre_skip = u64::from(self.head.pre_skip);
         let exact = |&rate: &u32| {
             let scale = RATE / u64::from(rate);
-            pre_skip % scale == 0 && self.end % scale == 0
+            pre_skip.is_multiple_of(scale) && self.end.is_multiple_of(scale)
         };
         let source = Some(self.head.input_rate).filter(|rate| RATES.contains(rate)).filter(exact);
         let rate = self.rate.or(source).unwrap_or(48_000);

@@ -75,7 +75,7 @@ pub(super) fn wav(bytes: &[u8]) -> Proof<Wav> {
         return Err("is not PCM of 16 bits");
     }
     let block = u64::from(block);
-    if samples.is_empty() || samples.len() as u64 % block != 0 {
+    if samples.is_empty() || !(samples.len() as u64).is_multiple_of(block) {
         return Err("has no whole samples");
     }
     Ok(Wav { sample_rate, channels, samples: samples.len() as u64 / block })
