@@ -6,17 +6,20 @@
 #                              of the documentation curl, Python and Node, with requests and tsc in target/tools
 #   scripts/setup.sh --api     also what `make api-test` needs: Python, with schemathesis in target/tools
 #   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
+#   scripts/setup.sh --ffmpeg  also what `make ffmpeg` builds with, on Debian and Ubuntu: nasm, dpkg-dev, pkg-config, make
+#                              and libmp3lame
 set -eu
 
 cd "$(dirname "$0")/.."
 
-for_tests= for_api= for_lint=
+for_tests= for_api= for_lint= for_ffmpeg=
 for argument; do
     case $argument in
         --test) for_tests=1 ;;
         --api) for_api=1 ;;
         --lint) for_lint=1 ;;
-        *) echo "usage: scripts/setup.sh [--test] [--api] [--lint]" >&2; exit 2 ;;
+        --ffmpeg) for_ffmpeg=1 ;;
+        *) echo "usage: scripts/setup.sh [--test] [--api] [--lint] [--ffmpeg]" >&2; exit 2 ;;
     esac
 done
 
@@ -32,6 +35,9 @@ has_certificates() {
         [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ] ||
         [ -s /etc/ssl/cert.pem ]
 }
+
+# Header and library.
+has_lame() { echo 'int main(void) { return 0; }' | cc -include lame/lame.h -x c - -lmp3lame -o /dev/null 2>/dev/null; }
 
 # The program: the shell's own `kill` is of no use to the tests.
 has_kill() { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; }
@@ -112,6 +118,13 @@ if [ -n "$for_tests" ]; then
 fi
 if [ -n "$for_tests$for_api" ]; then
     has_python || missing "Python" "python3 python3-venv" "python"
+fi
+if [ -n "$for_ffmpeg" ]; then
+    has make || missing "make" "make" ""
+    has dpkg-source || missing "dpkg-source" "dpkg-dev" ""
+    has pkg-config || missing "pkg-config" "pkg-config" ""
+    has nasm || [ "$(uname -m)" != x86_64 ] || missing "nasm" "nasm" ""
+    has_lame || missing "libmp3lame" "libmp3lame-dev" ""
 fi
 
 if [ -n "$what" ]; then

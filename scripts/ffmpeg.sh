@@ -1,0 +1,188 @@
+#!/bin/sh
+# Builds an ffmpeg that does what voicegate asks of it and nothing else: static, without network, video or devices.
+# Silent, and done in a moment, when it is there already.
+#
+# It starts in a millisecond, where a distribution's own links some two hundred libraries first, and encodes with a newer
+# libopus. The source is the distribution's (with its security fixes), that of libopus comes from crates.io.
+# Where neither Debian's nor Ubuntu's packages are, it builds nothing, and the ffmpeg on the PATH goes on being used.
+#
+# The result is TARGET/tools/ffmpeg/ffmpeg, TARGET being target/ or CARGO_TARGET_DIR, and a copy lies beside each
+# executable, where voicegate looks first. JOBS=1 builds with one process instead of one per core.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { echo "ffmpeg: $*" >&2; }
+
+target=${CARGO_TARGET_DIR:-target}
+tools=$target/tools/ffmpeg
+
+if [ "$(uname -s)" != Linux ] || ! command -v apt-get >/dev/null 2>&1; then
+    say "this builds on Debian and Ubuntu only; voicegate uses the ffmpeg on the PATH"
+    exit 0
+fi
+
+# What it may read. The names are ffmpeg's; what is missing here is missing without a word, so the tests run with it.
+demuxers="aac aiff amr amrnb amrwb caf flac matroska mov mp3 ogg w64 wav
+    pcm_alaw pcm_f32be pcm_f32le pcm_f64be pcm_f64le pcm_mulaw pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be
+    pcm_s32le pcm_s8 pcm_u8"
+decoders="aac aac_latm alac amrnb amrwb flac gsm gsm_ms mp1float mp2float mp3float opus speex vorbis
+    adpcm_g722 adpcm_g726 adpcm_ima_qt adpcm_ima_wav adpcm_ms
+    pcm_alaw pcm_f32be pcm_f32le pcm_f64be pcm_f64le pcm_mulaw pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be
+    pcm_s32le pcm_s8 pcm_u8"
+# Without its parser a format is cut short, and ffmpeg calls that a success.
+parsers="aac aac_latm amr flac gsm mpegaudio opus vorbis"
+# What it may write.
+encoders="aac libmp3lame libopus pcm_f32le pcm_s16le"
+muxers="caf ipod mp3 mp4 null ogg opus pcm_f32le pcm_s16le wav"
+filters="aformat anull aresample asetpts asplit atrim loudnorm volume"
+bsfs="aac_adtstoasc"
+protocols="file pipe"
+
+# What the result depends on; a fix of the distribution's is one such thing.
+wanted() {
+    apt-cache policy ffmpeg 2>/dev/null | grep Candidate || true
+    cat scripts/ffmpeg.sh scripts/ffmpeg/Cargo.lock bench/floor/opus_floor.c | cksum
+}
+
+# Where the executables are, or will be. Written beside and moved, since the old one may be running.
+place() {
+    for profile in debug release; do
+        ! cmp -s "$tools/ffmpeg" "$target/$profile/ffmpeg" || continue
+        mkdir -p "$target/$profile"
+        cp "$tools/ffmpeg" "$target/$profile/ffmpeg.new"
+        mv "$target/$profile/ffmpeg.new" "$target/$profile/ffmpeg"
+    done
+}
+
+if [ "$(wanted)" = "$(cat "$tools/built" 2>/dev/null)" ] && [ -x "$tools/ffmpeg" ]; then
+    place
+    exit 0
+fi
+
+scripts/setup.sh --ffmpeg
+mkdir -p "$tools"
+tools=$(cd "$tools" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
+unset MAKEFLAGS MFLAGS
+
+# logged NAME COMMAND...: quiet, unless it fails.
+logged() {
+    log=$work/$1.log
+    shift
+    "$@" >"$log" 2>&1 </dev/null || {
+        tail -n 30 "$log" >&2
+        say "this failed: $*"
+        exit 1
+    }
+}
+
+# --- Sources -------------------------------------------------------------------------------------------------------
+
+# The system's own entries for this release, asked for sources, in a configuration of our own: the system's is not
+# changed, and no root is needed. apt checks what comes against the keys that it trusts already.
+release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+[ -n "$release" ] || release=sid
+apt=$work/apt
+mkdir -p "$apt/parts" "$apt/lists/partial" "$apt/cache/archives/partial"
+for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+    [ ! -f "$list" ] || sed -nE "s/^deb ((\[[^]]*\] )?[^ ]+ $release(-[a-z]+)? .*)/deb-src \1/p" "$list"
+done >"$apt/parts/voicegate.list"
+for list in /etc/apt/sources.list.d/*.sources; do
+    [ ! -f "$list" ] || awk -v release="$release" 'BEGIN { RS = ""; ORS = "\n\n" }
+        $0 ~ "(^|\n)Suites:[^\n]* " release "([ \n-]|$)" { gsub(/(^|\n)Types:[^\n]*/, "\nTypes: deb-src"); print }' "$list"
+done >"$apt/parts/voicegate.sources"
+apt_get() {
+    apt-get -qq -o APT::Sandbox::User=root -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$apt/parts" \
+        -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" "$@"
+}
+say "fetching the source of $release's ffmpeg, and libopus"
+logged update apt_get update
+cd "$work"
+logged source apt_get source ffmpeg
+cd - >/dev/null
+logged vendor cargo vendor --locked --manifest-path scripts/ffmpeg/Cargo.toml "$work/crates"
+cp -r "$work/crates/opusic-sys/opus" "$work/opus"
+# One time for all, or make thinks that it must generate anew what is there.
+find "$work/opus" -exec touch -r "$work/opus/configure.ac" {} +
+
+# --- libopus -------------------------------------------------------------------------------------------------------
+
+say "building libopus and ffmpeg with $jobs at a time; this takes some minutes"
+hardened="-fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2"
+prefix=$work/prefix
+mkdir "$work/opus-build"
+cd "$work/opus-build"
+# Faster instructions are chosen when it runs; that is the default, and named because all depends on it.
+logged opus-configure "$work/opus/configure" --prefix="$prefix" --disable-shared --enable-static --enable-rtcd \
+    --enable-intrinsics --disable-doc --disable-extra-programs --disable-dependency-tracking \
+    CFLAGS="-O3 -DNDEBUG $hardened"
+logged opus-make make -j "$jobs"
+logged opus-install make install
+cd - >/dev/null
+
+# --- ffmpeg --------------------------------------------------------------------------------------------------------
+
+# enable KIND NAMES: one option for each.
+enable() {
+    kind=$1
+    shift
+    for name; do printf -- '--enable-%s=%s ' "$kind" "$name"; done
+}
+cd "$work"/ffmpeg-*/
+# No --enable-gpl: the result is under the LGPL, as libmp3lame is.
+# shellcheck disable=SC2046,SC2086 # lists of words
+PKG_CONFIG_PATH=$prefix/lib/pkgconfig logged configure ./configure \
+    --disable-everything --disable-autodetect --disable-network --disable-doc --disable-debug \
+    --disable-ffplay --disable-ffprobe --disable-avdevice --disable-swscale \
+    --enable-pthreads --enable-pic --enable-libopus --enable-libmp3lame \
+    --pkg-config-flags=--static --extra-cflags="$hardened" --extra-ldflags="-static-pie -Wl,-z,relro,-z,now" \
+    $(enable demuxer $demuxers) $(enable decoder $decoders) $(enable parser $parsers) $(enable encoder $encoders) \
+    $(enable muxer $muxers) $(enable filter $filters) $(enable bsf $bsfs) $(enable protocol $protocols)
+
+# configure says nothing about a name that it does not know, and leaves out quietly what lacks something.
+# is_enabled KIND NAMES
+is_enabled() {
+    kind=$1
+    shift
+    for name; do
+        symbol=$(echo "${name}_$kind" | tr '[:lower:]' '[:upper:]')
+        grep -qsx "#define CONFIG_$symbol 1" config.h config_components.h || {
+            say "the $kind $name would be missing"
+            exit 1
+        }
+    done
+}
+# shellcheck disable=SC2086 # lists of words
+{
+    is_enabled demuxer $demuxers
+    is_enabled decoder $decoders
+    is_enabled parser $parsers
+    is_enabled encoder $encoders
+    is_enabled muxer $muxers
+    is_enabled filter $filters
+    is_enabled bsf $bsfs
+    is_enabled protocol $protocols
+}
+if [ "$(uname -m)" = x86_64 ]; then
+    for fast in HAVE_X86ASM HAVE_AVX2_EXTERNAL CONFIG_RUNTIME_CPUDETECT; do
+        grep -qx "#define $fast 1" config.h || { say "it would be slow: no $fast"; exit 1; }
+    done
+    grep -qx '#define OPUS_X86_MAY_HAVE_AVX2 1' "$work/opus-build/config.h" || { say "libopus would be slow"; exit 1; }
+fi
+logged make make -j "$jobs" ffmpeg
+strip ffmpeg
+cp ffmpeg "$tools/ffmpeg.new"
+cd - >/dev/null
+cc -O2 $hardened -static-pie -I "$prefix/include/opus" bench/floor/opus_floor.c "$prefix/lib/libopus.a" -lm \
+    -o "$tools/opus-floor"
+strip "$tools/opus-floor"
+
+"$tools/ffmpeg.new" -hide_banner -loglevel error -version >"$work/version"
+mv "$tools/ffmpeg.new" "$tools/ffmpeg"
+place
+wanted >"$tools/built"
+say "$(head -n 1 "$work/version" | cut -d ' ' -f 1-3), libopus $(sed -n 's/^Version: //p' "$prefix/lib/pkgconfig/opus.pc")," \
+    "$(($(wc -c <"$tools/ffmpeg") / 1024)) KiB: $tools/ffmpeg"
