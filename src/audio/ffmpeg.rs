@@ -1,5 +1,6 @@
 //! Runs ffmpeg as if its input were hostile: a process group of its own, limits on time, output and files, an
-//! empty environment, and nothing of it left behind whatever happens to the caller.
+//! empty environment, no other file and no network where the kernel can see to that ([`super::confine`]), and nothing
+//! of it left behind whatever happens to the caller.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -11,6 +12,7 @@ use ffmpeg_sidecar::command::FfmpegCommand;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::confine::{Allowed, within};
 use crate::metrics::FfmpegRun;
 
 /// What is kept of the log. A damaged file can make ffmpeg complain without end; the rest is read and dropped.
@@ -167,9 +169,9 @@ async fn run_uncounted(
     limits: &Limits,
     each: &mut impl FnMut(&[u8]),
 ) -> Result<Finished, RunError> {
-    let mut group = Group::spawn(Command::from(command))?;
-    #[cfg(target_os = "linux")]
-    restrict(group.child.id(), limits);
+    let command = Command::from(command);
+    let (allowed, own_limits) = (Allowed::named_by(&command), limits.clone());
+    let mut group = within(allowed, move || Group::spawn(command, &own_limits)).await?;
     let stdout = group.child.stdout().take();
     let stderr = group.child.stderr().take();
 
@@ -219,7 +221,8 @@ struct Group {
 }
 
 impl Group {
-    fn spawn(mut command: Command) -> io::Result<Self> {
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "there are no such limits"))]
+    fn spawn(mut command: Command, limits: &Limits) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
         for name in KEPT_ENVIRONMENT {
             if let Some(value) = std::env::var_os(name) {
@@ -228,7 +231,10 @@ impl Group {
         }
         let mut command = CommandWrap::from(tokio::process::Command::from(command));
         command.wrap(KillOnDrop).wrap(ProcessGroup::leader());
-        Ok(Self { child: command.spawn()?, running: true })
+        let group = Self { child: command.spawn()?, running: true };
+        #[cfg(target_os = "linux")]
+        restrict(group.child.id(), limits);
+        Ok(group)
     }
 
     /// Kills the group and waits for its end, so that no zombie stays.

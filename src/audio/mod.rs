@@ -5,6 +5,7 @@
 //! child process; containers are read and written in Rust.
 
 mod caf_opus;
+mod confine;
 mod engine;
 mod error;
 mod examine;
@@ -45,6 +46,7 @@ mod verify;
 mod waveform;
 mod webm;
 
+pub use confine::{Confinement, confinement};
 pub use engine::{Engine, EngineOptions, Source};
 pub use error::{AudioError, AudioErrorKind};
 pub use kept::{Ready, ReadyFile};

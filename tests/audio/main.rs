@@ -1,6 +1,8 @@
 //! Drives the audio engine over the fixtures and judges its results with other tools: `ffprobe`, `opusinfo`, and
 //! ffmpeg's own decoders. The tables are in `tests/fixtures/audio/matrix.toml`.
 
+#[cfg(target_os = "linux")]
+mod confined;
 mod hostile;
 mod known;
 mod load;
