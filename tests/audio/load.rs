@@ -8,6 +8,8 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use voicegate::audio::{AudioErrorKind, Convert, Hints, Render, profile};
 
+#[cfg(target_os = "linux")]
+use crate::tools::group_of;
 use crate::tools::{Bench, children, fixture};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,23 +35,22 @@ async fn eight_in_flight() {
     assert_eq!(children(), Vec::<u32>::new());
 }
 
-/// A stand-in for ffmpeg that never ends and starts a child of its own; it writes down the ids of both.
+/// A stand-in for ffmpeg that never ends and starts a child of its own.
 #[cfg(unix)]
-fn endless_ffmpeg(folder: &Path) -> (PathBuf, PathBuf) {
+fn endless_ffmpeg(folder: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
 
-    let (script, pids) = (folder.join("ffmpeg"), folder.join("pids"));
-    let text = format!("#!/bin/sh\nsleep 600 &\necho $$ $! >{}\nwait\n", pids.display());
-    std::fs::write(&script, text).unwrap();
+    let script = folder.join("ffmpeg");
+    std::fs::write(&script, "#!/bin/sh\nsleep 600 &\nwait\n").unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
-    (script, pids)
+    script
 }
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_are_turned_away() {
     let folder = tempfile::TempDir::new().unwrap();
-    let (script, _) = endless_ffmpeg(folder.path());
+    let script = endless_ffmpeg(folder.path());
     let bench = Bench::with(|options| {
         options.workers = 1;
         options.ffmpeg = Some(script);
@@ -68,35 +69,47 @@ async fn too_many_are_turned_away() {
 }
 
 /// Neither the child nor its child outlives its caller or its time.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_outlives_its_caller() {
     let folder = tempfile::TempDir::new().unwrap();
-    let (script, pids) = endless_ffmpeg(folder.path());
+    let script = endless_ffmpeg(folder.path());
     let bench = Bench::with(|options| {
         options.ffmpeg = Some(script);
         options.timeout = Duration::from_secs(1);
     });
     let path = fixture("speech.wav");
 
-    let timed_out = bench.engine.probe(&path, &Hints::default()).await.unwrap_err();
+    let hints = Hints::default();
+    let (timed_out, pids) = tokio::join!(bench.engine.probe(&path, &hints), both_started());
+    let timed_out = timed_out.unwrap_err();
     assert_eq!(timed_out.kind, AudioErrorKind::Unreadable, "{timed_out:?}");
     gone(&pids).await;
 
-    std::fs::remove_file(&pids).unwrap();
     let (engine, source) = (bench.engine.clone(), path.clone());
     let job = tokio::spawn(async move { engine.probe(&source, &Hints::default()).await });
-    until(|| std::fs::read_to_string(&pids).is_ok_and(|text| text.ends_with('\n'))).await;
+    let pids = both_started().await;
     job.abort();
     gone(&pids).await;
     until(|| children().is_empty()).await;
 }
 
-/// Waits until the processes named in the file have ended.
-#[cfg(unix)]
-async fn gone(pids: &Path) {
-    let text = std::fs::read_to_string(pids).unwrap();
-    for pid in text.split_whitespace() {
+/// Waits for our child, and for its own, which is of the same group, and names them.
+#[cfg(target_os = "linux")]
+async fn both_started() -> Vec<u32> {
+    let mut group = Vec::new();
+    until(|| {
+        group = children().first().map(|&leader| group_of(leader)).unwrap_or_default();
+        group.len() == 2
+    })
+    .await;
+    group
+}
+
+/// Waits until these processes have ended.
+#[cfg(target_os = "linux")]
+async fn gone(pids: &[u32]) {
+    for pid in pids {
         until(|| {
             let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             // A zombie whose parent has gone waits for the init process, which is not ours to test.

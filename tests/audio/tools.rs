@@ -153,21 +153,33 @@ pub fn level(path: &Path) -> f64 {
 /// Processes that are our children, dead or alive.
 #[cfg(target_os = "linux")]
 pub fn children() -> Vec<u32> {
-    let own = std::process::id().to_string();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        // The command in brackets may hold anything; the parent is the second field after it.
-        let Some((_, after)) = stat.rsplit_once(')') else { continue };
-        if after.split_whitespace().nth(1) == Some(own.as_str()) {
-            found.push(pid);
-        }
-    }
-    found
+    with_field(1, std::process::id())
 }
 
 #[cfg(not(target_os = "linux"))]
 pub fn children() -> Vec<u32> {
     Vec::new()
+}
+
+/// The processes of a group.
+#[cfg(target_os = "linux")]
+pub fn group_of(leader: u32) -> Vec<u32> {
+    with_field(2, leader)
+}
+
+/// Processes by a field of their state, counted from behind the command: the parent is 1, the group 2.
+#[cfg(target_os = "linux")]
+fn with_field(index: usize, value: u32) -> Vec<u32> {
+    let value = value.to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        // The command in brackets may hold anything.
+        let Some((_, after)) = stat.rsplit_once(')') else { continue };
+        if after.split_whitespace().nth(index) == Some(value.as_str()) {
+            found.push(pid);
+        }
+    }
+    found
 }
