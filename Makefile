@@ -9,10 +9,10 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs openapi api-test bench fuzz chaos setup
+.PHONY: help demo test build lint docs openapi api-test bench fuzz chaos ffmpeg test-ffmpeg setup
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## run gateway and sandbox, send a voice note through each provider, stay (ARGS=--once to exit)
 	$(CARGO) run -- demo $(ARGS)
@@ -55,6 +55,14 @@ chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 SEED=1
 	@scripts/setup.sh --test
 	CHAOS_NOTES=$(or $(NOTES),10000) CHAOS_KILLS=$(or $(KILLS),20) CHAOS_SEED=$(or $(SEED),1) \
 		scripts/with-postgres.sh $(CARGO) nextest run --test process --no-capture -E 'test(/^chaos::/)' $(ARGS)
+
+ffmpeg: ## build a small ffmpeg that costs less than half; it is used from then on (CPU=x86-64-v3 for such machines only)
+	@CPU="$(CPU)" scripts/ffmpeg.sh
+
+test-ffmpeg: ffmpeg ## run the audio tests with that ffmpeg (ARGS are for cargo nextest run)
+	@scripts/setup.sh --test
+	VOICEGATE_TEST_FFMPEG="$(abspath $(or $(CARGO_TARGET_DIR),target))/tools/ffmpeg/ffmpeg" \
+		$(CARGO) nextest run --test audio $(ARGS)
 
 setup: ## install what is missing: a C compiler, ffmpeg
 	@scripts/setup.sh

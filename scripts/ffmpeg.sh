@@ -7,7 +7,8 @@
 # Where neither Debian's nor Ubuntu's packages are, it builds nothing, and the ffmpeg on the PATH goes on being used.
 #
 # The result is TARGET/tools/ffmpeg/ffmpeg, TARGET being target/ or CARGO_TARGET_DIR, and a copy lies beside each
-# executable, where voicegate looks first. JOBS=1 builds with one process instead of one per core.
+# executable, where voicegate looks first. JOBS=1 builds with one process instead of one per core. CPU=x86-64-v3 (or another
+# of gcc's names for -march=) is a tenth faster, and runs on such processors only.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -41,6 +42,7 @@ protocols="file pipe"
 # What the result depends on; a fix of the distribution's is one such thing.
 wanted() {
     apt-cache policy ffmpeg 2>/dev/null | grep Candidate || true
+    echo "${CPU:-any}"
     cat scripts/ffmpeg.sh scripts/ffmpeg/Cargo.lock bench/floor/opus_floor.c | cksum
 }
 
@@ -111,14 +113,14 @@ find "$work/opus" -exec touch -r "$work/opus/configure.ac" {} +
 # --- libopus -------------------------------------------------------------------------------------------------------
 
 say "building libopus and ffmpeg with $jobs at a time; this takes some minutes"
-hardened="-fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2"
+cflags="-fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2${CPU:+ -march=$CPU}"
 prefix=$work/prefix
 mkdir "$work/opus-build"
 cd "$work/opus-build"
 # Faster instructions are chosen when it runs; that is the default, and named because all depends on it.
 logged opus-configure "$work/opus/configure" --prefix="$prefix" --disable-shared --enable-static --enable-rtcd \
     --enable-intrinsics --disable-doc --disable-extra-programs --disable-dependency-tracking \
-    CFLAGS="-O3 -DNDEBUG $hardened"
+    CFLAGS="-O3 -DNDEBUG $cflags"
 logged opus-make make -j "$jobs"
 logged opus-install make install
 cd - >/dev/null
@@ -132,13 +134,14 @@ enable() {
     for name; do printf -- '--enable-%s=%s ' "$kind" "$name"; done
 }
 cd "$work"/ffmpeg-*/
+package=$(dpkg-parsechangelog --show-field Version)
 # No --enable-gpl: the result is under the LGPL, as libmp3lame is.
 # shellcheck disable=SC2046,SC2086 # lists of words
 PKG_CONFIG_PATH=$prefix/lib/pkgconfig logged configure ./configure \
     --disable-everything --disable-autodetect --disable-network --disable-doc --disable-debug \
     --disable-ffplay --disable-ffprobe --disable-avdevice --disable-swscale \
-    --enable-pthreads --enable-pic --enable-libopus --enable-libmp3lame \
-    --pkg-config-flags=--static --extra-cflags="$hardened" --extra-ldflags="-static-pie -Wl,-z,relro,-z,now" \
+    --extra-version="${package#*-}-voicegate" --enable-pthreads --enable-pic --enable-libopus --enable-libmp3lame \
+    --pkg-config-flags=--static --extra-cflags="$cflags" --extra-ldflags="-static-pie -Wl,-z,relro,-z,now" \
     $(enable demuxer $demuxers) $(enable decoder $decoders) $(enable parser $parsers) $(enable encoder $encoders) \
     $(enable muxer $muxers) $(enable filter $filters) $(enable bsf $bsfs) $(enable protocol $protocols)
 
@@ -170,13 +173,16 @@ if [ "$(uname -m)" = x86_64 ]; then
     for fast in HAVE_X86ASM HAVE_AVX2_EXTERNAL CONFIG_RUNTIME_CPUDETECT; do
         grep -qx "#define $fast 1" config.h || { say "it would be slow: no $fast"; exit 1; }
     done
-    grep -qx '#define OPUS_X86_MAY_HAVE_AVX2 1' "$work/opus-build/config.h" || { say "libopus would be slow"; exit 1; }
+    grep -qx '#define OPUS_X86_MAY_HAVE_AVX2 1' "$work/opus-build/config.h" || {
+        say "it would be slow: libopus has no AVX2"
+        exit 1
+    }
 fi
 logged make make -j "$jobs" ffmpeg
 strip ffmpeg
 cp ffmpeg "$tools/ffmpeg.new"
 cd - >/dev/null
-cc -O2 $hardened -static-pie -I "$prefix/include/opus" bench/floor/opus_floor.c "$prefix/lib/libopus.a" -lm \
+cc -O2 $cflags -static-pie -I "$prefix/include/opus" bench/floor/opus_floor.c "$prefix/lib/libopus.a" -lm \
     -o "$tools/opus-floor"
 strip "$tools/opus-floor"
 

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, broadcast:
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audio::{Engine, EngineOptions},
+    audio::{Engine, EngineOptions, confinement},
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
     disk::Disks,
@@ -26,7 +26,7 @@ use crate::{
     note::NoteId,
     problem::Problem,
     store::{self, Bounds, Horizon, Notice, Store, StoreError},
-    view::{CheckStatus, Checks, Readiness},
+    view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
 
 /// A provider whose name resolves but does not answer is found out after this.
@@ -265,7 +265,7 @@ impl Gateway {
             checks: Checks {
                 database: database.into(),
                 media: media.into(),
-                ffmpeg: ffmpeg.into(),
+                ffmpeg: FfmpegCheck::new(ffmpeg, confinement()),
                 disk: disk.into(),
                 shutdown: stopping.map(Into::into),
             },

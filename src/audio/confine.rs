@@ -257,7 +257,7 @@ mod linux {
 
 /// Reads as much of a program as tells whether it needs others.
 #[cfg(target_os = "linux")]
-mod elf {
+pub(super) mod elf {
     use std::fs::File;
     use std::io::Read;
     use std::path::Path;

@@ -12,6 +12,8 @@ use ffmpeg_sidecar::command::FfmpegCommand;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+#[cfg(target_os = "linux")]
+use super::confine::elf::is_static;
 use super::confine::{Allowed, within};
 use crate::metrics::FfmpegRun;
 
@@ -22,8 +24,13 @@ const KEPT_ENVIRONMENT: &[&str] =
     &["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT"];
 #[cfg(target_os = "linux")]
 const MAX_OPEN_FILES: u64 = 64;
+/// Of address space. A distribution's ffmpeg takes 300 MiB of it for its libraries, and a hostile file up to as much
+/// again.
 #[cfg(target_os = "linux")]
-const MAX_MEMORY: u64 = 2 << 30;
+const MAX_MEMORY: u64 = 1 << 30;
+/// The same for one that is all of a piece, which needs less than 48 MiB for a long file.
+#[cfg(target_os = "linux")]
+const MAX_MEMORY_STATIC: u64 = 256 << 20;
 
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -229,11 +236,14 @@ impl Group {
                 command.env(name, value);
             }
         }
+        #[cfg(target_os = "linux")]
+        let max_memory =
+            if is_static(Path::new(command.get_program())) { MAX_MEMORY_STATIC } else { MAX_MEMORY };
         let mut command = CommandWrap::from(tokio::process::Command::from(command));
         command.wrap(KillOnDrop).wrap(ProcessGroup::leader());
         let group = Self { child: command.spawn()?, running: true };
         #[cfg(target_os = "linux")]
-        restrict(group.child.id(), limits);
+        restrict(group.child.id(), limits, max_memory);
         Ok(group)
     }
 
@@ -259,7 +269,7 @@ impl Drop for Group {
 /// Limits that hold even if we are too busy to enforce them. The instant between start and this call is harmless:
 /// the limits count from the start.
 #[cfg(target_os = "linux")]
-fn restrict(pid: Option<u32>, limits: &Limits) {
+fn restrict(pid: Option<u32>, limits: &Limits, max_memory: u64) {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
     let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else { return };
@@ -267,7 +277,7 @@ fn restrict(pid: Option<u32>, limits: &Limits) {
         (Resource::Cpu, limits.timeout.as_secs() + 1),
         (Resource::Fsize, limits.max_output),
         (Resource::Nofile, MAX_OPEN_FILES),
-        (Resource::As, MAX_MEMORY),
+        (Resource::As, max_memory),
         (Resource::Core, 0),
     ];
     for (resource, limit) in wanted {

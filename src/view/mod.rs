@@ -14,7 +14,7 @@ use voicegate_providers as providers;
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
 
 use crate::{
-    audio::{Profile, Work},
+    audio::{Confinement, Profile, Work},
     clock::rfc3339_millis,
     event::{Event, EventKind},
     id::{NoteId, UploadId},
@@ -297,7 +297,7 @@ pub struct Checks {
     /// Where audio is kept: a folder, or a bucket.
     pub media: Check,
     /// Whether every profile could be encoded at start-up.
-    pub ffmpeg: Check,
+    pub ffmpeg: FfmpegCheck,
     /// Whether a file can be written, and `storage.min_free` is free.
     pub disk: Check,
     /// Only where the gateway was told to stop: then it has failed.
@@ -315,6 +315,19 @@ pub struct Check {
     pub reason: Option<String>,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FfmpegCheck {
+    pub status: CheckStatus,
+    /// Only where the check failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("the self-test is still running"))]
+    pub reason: Option<String>,
+    /// What keeps ffmpeg from everything but its source and its output. Absent until it has run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub confinement: Option<Confinement>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckStatus {
@@ -326,6 +339,13 @@ impl From<Result<(), String>> for Check {
     fn from(result: Result<(), String>) -> Self {
         let status = if result.is_ok() { CheckStatus::Ok } else { CheckStatus::Failed };
         Self { status, reason: result.err() }
+    }
+}
+
+impl FfmpegCheck {
+    pub fn new(result: Result<(), String>, confinement: Option<Confinement>) -> Self {
+        let Check { status, reason } = result.into();
+        Self { status, reason, confinement }
     }
 }
 

@@ -93,6 +93,8 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
     let checks: Vec<&Value> =
         ["database", "media", "ffmpeg", "disk"].iter().map(|name| &ready["checks"][name]["status"]).collect();
     assert_eq!(checks, ["ok", "ok", "ok", "failed"], "{ready}");
+    let confinement = ready["checks"]["ffmpeg"]["confinement"].as_str().expect("it has run");
+    assert!(["enforced", "partial", "unavailable"].contains(&confinement), "{confinement}");
     let reason = ready["checks"]["disk"]["reason"].as_str().expect("a reason");
     assert!(reason.contains("storage.min_free"), "{reason}");
 }

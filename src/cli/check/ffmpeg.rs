@@ -13,7 +13,7 @@ use voicegate_providers::Container;
 
 use super::line::Line;
 use crate::{
-    audio::{Engine, EngineOptions, PROFILES, PcmEncoding},
+    audio::{Confinement, Engine, EngineOptions, PROFILES, PcmEncoding, confinement},
     config::Config,
     gateway::engine_options,
 };
@@ -44,11 +44,27 @@ pub async fn check(config: &Config) -> Vec<Line> {
         }
     };
     let version = version.split(" Copyright").next().unwrap_or_default().trim_start_matches("ffmpeg ");
-    vec![
+    let mut lines = vec![
         Line::ok(format!("audio.ffmpeg: {shown}, {version}")),
         abilities(&path).await,
         self_test(options).await,
-    ]
+    ];
+    lines.extend(confinement().map(confined));
+    lines
+}
+
+fn confined(how: Confinement) -> Line {
+    match how {
+        Confinement::Enforced => {
+            Line::ok("audio.ffmpeg: the kernel keeps it from other files, TCP and processes")
+        }
+        Confinement::Partial => Line::note(
+            "audio.ffmpeg: the kernel keeps it from other files, but not from all of TCP and processes; Linux 6.12 does",
+        ),
+        Confinement::Unavailable => Line::note(
+            "audio.ffmpeg: the kernel does not keep it from other files; Linux with Landlock does, where the service may use it",
+        ),
+    }
 }
 
 /// The one that the engine takes: the configured one, else one beside our executable, else the one on `PATH`.
@@ -101,7 +117,7 @@ fn needed() -> [BTreeSet<&'static str>; 5] {
     demuxers.extend(RAW.map(PcmEncoding::demuxer));
     let encoders = BTreeSet::from(["aac", "libopus", "libmp3lame", "pcm_s16le"]);
     let muxers = BTreeSet::from(["ipod", "ogg", "mp3", "s16le"]);
-    [demuxers, decoders, encoders, muxers, BTreeSet::from(["aresample"])]
+    [demuxers, decoders, encoders, muxers, BTreeSet::from(["aformat", "aresample", "asetpts"])]
 }
 
 const CONTAINERS: [Container; 12] = [

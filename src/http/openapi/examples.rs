@@ -312,7 +312,10 @@ fn connections() -> Value {
 
 fn readiness(reason: Option<&str>) -> Value {
     let ok = json!({ "status": "ok" });
-    let ffmpeg = reason.map_or_else(|| ok.clone(), |reason| json!({ "status": "failed", "reason": reason }));
+    let ffmpeg = match reason {
+        None => json!({ "status": "ok", "confinement": "enforced" }),
+        Some(reason) => json!({ "status": "failed", "reason": reason }),
+    };
     json!({
         "status": if reason.is_some() { "failed" } else { "ok" },
         "checks": { "database": ok, "media": ok, "ffmpeg": ffmpeg, "disk": ok },
