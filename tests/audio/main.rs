@@ -3,12 +3,15 @@
 
 #[cfg(target_os = "linux")]
 mod confined;
+mod corpus;
 mod hostile;
 mod known;
 mod load;
 mod matrix;
 mod proof;
+mod quality;
 #[expect(dead_code, reason = "shared with the tests of the whole gateway")]
 mod rows;
+mod sound;
 mod table;
 mod tools;

@@ -1,0 +1,251 @@
+//! Sources of every kind against every profile: what is made is judged by other tools and by its sound.
+//!
+//! `CORPUS=all` (`make corpus`) takes every two values together; else, every format and every value occurs.
+
+mod make;
+mod pairs;
+mod report;
+mod shape;
+mod table;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use make::{Recipe, Source};
+use report::{Measured, Report};
+use sha2::{Digest, Sha256};
+use table::{Table, Target};
+use voicegate::audio::{AudioErrorKind, Convert, Hints, Probed, Profile, Render, Work};
+
+use crate::sound::Sound;
+use crate::tools::Bench;
+
+/// Below this, nothing is heard; what a codec makes of silence is a little louder.
+const SILENCE_DB: f64 = -60.0;
+const NEARLY_SILENCE_DB: f64 = -50.0;
+const LEVEL_DB: f64 = 1.0;
+const LAG_MS: f64 = 10.0;
+
+#[test]
+fn every_cell_proves_right() {
+    let started = Instant::now();
+    let all = std::env::var("CORPUS").is_ok_and(|asked| asked == "all");
+    let table = Table::read();
+    let targets = table.targets();
+    let sources = sources(&table, all);
+    println!("{} sources after {:.1?}", sources.len(), started.elapsed());
+
+    let judge = Judge {
+        runtime: tokio::runtime::Runtime::new().unwrap(),
+        bench: Bench::with(|options| options.timeout = Duration::from_secs(300)),
+        targets,
+        all,
+        report: Mutex::default(),
+    };
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(source) = sources.get(place) else { break };
+                    judge.source(place, source);
+                }
+            });
+        }
+    });
+    let report = judge.report.into_inner().unwrap();
+    println!("{report}after {:.1?}", started.elapsed());
+    assert!(report.wrong.is_empty(), "\n{}", report.wrong.join("\n"));
+    assert_eq!(judge.bench.leftovers(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(crate::tools::children(), Vec::<u32>::new());
+}
+
+fn sources(table: &Table, all: bool) -> Vec<Source> {
+    let choices = pairs::choose(table, if all { usize::MAX } else { 1 });
+    let contents: Vec<_> = table.content.iter().collect();
+    let layouts: Vec<_> = table.layout.iter().collect();
+    let mut recipes: Vec<Recipe> = choices
+        .into_iter()
+        .map(|[format, content, layout, rate, length]| Recipe {
+            format: &table.format[format],
+            content: (contents[content].0, contents[content].1),
+            layout: (layouts[layout].0, layouts[layout].1),
+            rate: table.rates[rate],
+            length: table.lengths[length],
+        })
+        .collect();
+    if all {
+        recipes.extend(table.long.iter().map(|long| {
+            let (layout, channels) = table.layout.get_key_value(&long.layout).expect("a layout");
+            let (content, speech) = table.content.get_key_value("speech").expect("speech");
+            let format = table.format.iter().find(|format| format.name == long.format).expect("a format");
+            Recipe {
+                format,
+                content: (content, speech),
+                layout: (layout, channels),
+                rate: long.rate,
+                length: long.length,
+            }
+        }));
+    }
+    let mut sources = make::make(&recipes);
+    sources.extend(make::ready(table));
+    sources
+}
+
+struct Judge<'a> {
+    runtime: tokio::runtime::Runtime,
+    bench: Bench,
+    targets: Vec<(&'static Profile, &'a Target)>,
+    all: bool,
+    report: Mutex<Report>,
+}
+
+/// A source as it was read, by the engine and by ffmpeg alone.
+struct Read<'a> {
+    source: &'a Source,
+    probed: Probed,
+    sound: Sound,
+}
+
+impl Judge<'_> {
+    fn source(&self, place: usize, source: &Source) {
+        let read = match self.read(source) {
+            Ok(read) => read,
+            Err(why) => return self.report.lock().unwrap().wrong.push(format!("{}: {why}", source.name)),
+        };
+        for (row, (profile, target)) in self.targets.iter().enumerate() {
+            let either = [Convert::Auto, Convert::Always];
+            let ways = if self.all { &either[..] } else { &either[(place + row) % 2..][..1] };
+            for &convert in ways {
+                let outcome = self.cell(&read, profile, target, convert);
+                let mut report = self.report.lock().unwrap();
+                match outcome {
+                    Ok(measured) => report.add(profile.name, &source.name, measured),
+                    Err(why) => {
+                        report
+                            .wrong
+                            .push(format!("{} for {} ({convert:?}): {why}", source.name, profile.name));
+                    }
+                }
+            }
+        }
+    }
+
+    fn read<'a>(&self, source: &'a Source) -> Result<Read<'a>, String> {
+        let sound = Sound::of_source(&source.path, source.format, source.clock)?;
+        let hints = Hints { filename: Some(source.name.clone()), format: source.format, ..Hints::default() };
+        let probed = self.runtime.block_on(self.bench.engine.probe(&source.path, &hints));
+        let probed = probed.map_err(|error| format!("{error:?}"))?;
+        let facts = &probed.facts;
+        if source.channels.is_some_and(|channels| (channels, channels) != (facts.channels, sound.channels)) {
+            return Err(format!("has {} channels, or {}", facts.channels, sound.channels));
+        }
+        let longer = facts.duration_ms as f64 - sound.length_ms();
+        if longer.abs() > 20.0 {
+            return Err(format!("{longer:.1} ms longer than what decodes: {facts:?}"));
+        }
+        // Encoders fill their last frame, and not all containers have a word for that.
+        let made = source.length_ms.map_or(0.0, |length| sound.length_ms() - f64::from(length));
+        if !(-30.0..=600.0).contains(&made) {
+            return Err(format!("the corpus itself is wrong: {made:.1} ms longer than ordered"));
+        }
+        let bytes = std::fs::read(&source.path).map_err(|error| error.to_string())?;
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let known =
+            self.bench.engine.recognise(&bytes, &sha256, &hints).map_err(|error| format!("{error:?}"))?;
+        match known {
+            Some(known) if (&known.facts, &known.detail) != (&probed.facts, &probed.detail) => {
+                Err(format!("is recognised as {known:?}, and decodes as {probed:?}"))
+            }
+            _ => Ok(Read { source, probed, sound }),
+        }
+    }
+
+    fn cell(
+        &self,
+        read: &Read,
+        profile: &'static Profile,
+        target: &Target,
+        convert: Convert,
+    ) -> Result<Measured, String> {
+        let rendered = self.runtime.block_on(self.bench.engine.render(
+            &read.source.path,
+            &read.probed,
+            profile,
+            convert,
+        ));
+        let (file, facts, work) = match rendered {
+            Ok(Render::Made { file, facts, work, .. }) => (file, facts, work),
+            Ok(Render::Untouched) => {
+                let container =
+                    serde_json::to_value(read.probed.facts.container).map_err(|error| error.to_string())?;
+                let may = target.untouched.iter().any(|kept| container == kept.as_str());
+                let may = may && read.probed.facts.channels <= 2 && convert == Convert::Auto;
+                return if may { Ok(Measured::untouched()) } else { Err("was left as it is".to_owned()) };
+            }
+            Err(error) => {
+                let may =
+                    error.kind == AudioErrorKind::TooLarge && read.probed.facts.duration_ms > target.sure_ms;
+                return if may { Ok(Measured::too_large()) } else { Err(format!("{error:?}")) };
+            }
+        };
+        if target.max_bytes.is_some_and(|most| facts.size_bytes > most) {
+            return Err(format!("has {} bytes", facts.size_bytes));
+        }
+        if convert == Convert::Always && work != Work::Transcoded {
+            return Err(format!("is {work:?}"));
+        }
+        let shape = if work == Work::Transcoded { &target.encoded } else { &target.wrapped };
+        let says_ms = shape::check(file.path(), shape)?;
+        let sound = Sound::of(file.path())?;
+        if !sound.said.is_empty() {
+            return Err(format!("ffmpeg complains: {}", sound.said));
+        }
+        let mut measured = compare(read, &sound, work)?;
+        let length_ms = says_ms.unwrap_or(sound.length_ms());
+        measured.longer_ms = Some(length_ms - read.sound.length_ms());
+        let told = facts.duration_ms as f64 - length_ms;
+        // What decodes beyond what is said is the rest of a frame, or what a decoder needs to get going.
+        let around = sound.length_ms() - length_ms;
+        let right = measured.longer_ms.is_some_and(|longer| longer.abs() <= target.tolerance_ms)
+            && told.abs() <= 1.0
+            && (-1.0..=66.0).contains(&around);
+        if right {
+            Ok(measured)
+        } else {
+            Err(format!(
+                "{:.1?} ms longer, {told:.1} ms more told, {around:.1} ms around",
+                measured.longer_ms
+            ))
+        }
+    }
+}
+
+/// As loud as the source, at the same time, and no more clipped.
+fn compare(read: &Read, made: &Sound, work: Work) -> Result<Measured, String> {
+    let mut measured = Measured::made(work);
+    let (before, after) = (read.sound.level(), made.level());
+    if before < SILENCE_DB {
+        let silent = after < NEARLY_SILENCE_DB;
+        return if silent { Ok(measured) } else { Err(format!("{before:.1} dB became {after:.1} dB")) };
+    }
+    measured.louder_db = Some(after - before);
+    if (after - before).abs() > LEVEL_DB {
+        return Err(format!("{before:.1} dB became {after:.1} dB"));
+    }
+    if read.sound.peak() < 0.9 && made.peak() >= 1.0 {
+        return Err(format!("clips: {} became {}", read.sound.peak(), made.peak()));
+    }
+    if read.source.lag && read.sound.length_ms() > 400.0 {
+        let (lag, likeness) = made.lag_behind(&read.sound);
+        measured.lag_ms = Some(lag);
+        if lag.abs() > LAG_MS || likeness < 0.5 {
+            return Err(format!("starts {lag:.1} ms late, and is alike by {likeness:.2}"));
+        }
+    }
+    Ok(measured)
+}

@@ -1,0 +1,115 @@
+//! What is heard in a file, by ffmpeg's decoders, mixed and measured here.
+
+use std::path::Path;
+use std::process::Command;
+
+use voicegate::audio::PcmFormat;
+
+/// Everything is compared at this rate, which every profile keeps.
+const RATE: f64 = 16_000.0;
+
+pub struct Sound {
+    pub channels: u16,
+    /// The mean of all channels.
+    samples: Vec<f32>,
+    /// What ffmpeg complained about.
+    pub said: String,
+}
+
+impl Sound {
+    /// Of headerless samples where their format is named; `clock` fills what the times of a file leave out.
+    pub fn of_source(path: &Path, format: Option<PcmFormat>, clock: bool) -> Result<Self, String> {
+        let mut input = Vec::new();
+        if let Some(format) = format {
+            input.extend(["-f".to_owned(), format.encoding.demuxer().to_owned()]);
+            input.extend(["-ar".to_owned(), format.sample_rate.to_string()]);
+            input.extend(["-ac".to_owned(), format.channels.to_string()]);
+        }
+        Self::decode(path, &input, if clock { &["-af", "aresample=async=1"] } else { &[] })
+    }
+
+    pub fn of(path: &Path) -> Result<Self, String> {
+        Self::decode(path, &[], &[])
+    }
+
+    fn decode(path: &Path, input: &[String], filters: &[&str]) -> Result<Self, String> {
+        let output = Command::new("ffmpeg")
+            .args(["-nostdin", "-hide_banner", "-loglevel", "warning"])
+            .args(input)
+            .arg("-i")
+            .arg(path)
+            .args(["-map", "0:a:0"])
+            .args(filters)
+            .args(["-ar", "16000", "-c:a", "pcm_f32le", "-f", "wav", "-"])
+            .output()
+            .map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            return Err(said);
+        }
+        let (channels, data) = wav(&output.stdout).ok_or("ffmpeg wrote no WAV")?;
+        let values: Vec<f32> = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let samples = values
+            .chunks_exact(channels.into())
+            .map(|frame| frame.iter().sum::<f32>() / f32::from(channels))
+            .collect();
+        Ok(Self { channels, samples, said })
+    }
+
+    pub fn length_ms(&self) -> f64 {
+        self.samples.len() as f64 * 1000.0 / RATE
+    }
+
+    /// In dB of full scale. What is constant is not heard, and telephony codecs take it away.
+    pub fn level(&self) -> f64 {
+        let count = self.samples.len().max(1) as f64;
+        let mean = self.samples.iter().map(|&sample| f64::from(sample)).sum::<f64>() / count;
+        let square =
+            self.samples.iter().map(|&sample| (f64::from(sample) - mean).powi(2)).sum::<f64>() / count;
+        10.0 * (square + 1e-18).log10()
+    }
+
+    pub fn peak(&self) -> f32 {
+        self.samples.iter().fold(0.0, |peak, sample| sample.abs().max(peak))
+    }
+
+    /// By how many milliseconds this starts later than the other, and how alike they are then, from 0 to 1.
+    pub fn lag_behind(&self, other: &Self) -> (f64, f64) {
+        /// Looked for up to 20 ms in either direction, in the first second and a half.
+        const SHIFTS: isize = 160;
+        const WINDOW: usize = 12_000;
+        let halved = |sound: &Self| -> Vec<f32> {
+            let kept = &sound.samples[..sound.samples.len().min(2 * WINDOW)];
+            let halved: Vec<f32> = kept.chunks_exact(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
+            let mean = halved.iter().sum::<f32>() / halved.len().max(1) as f32;
+            halved.iter().map(|sample| sample - mean).collect()
+        };
+        let (here, there) = (halved(self), halved(other));
+        let power = |samples: &[f32]| samples.iter().map(|sample| sample * sample).sum::<f32>();
+        let scale = (power(&here) * power(&there)).sqrt().max(f32::MIN_POSITIVE);
+        let likeness = |shift: isize| {
+            let (late, early) = (shift.max(0).unsigned_abs(), shift.min(0).unsigned_abs());
+            let pairs = here.iter().skip(late).zip(there.iter().skip(early));
+            pairs.map(|(a, b)| a * b).sum::<f32>() / scale
+        };
+        let found = (-SHIFTS..=SHIFTS).map(|shift| (shift, likeness(shift)));
+        let (shift, likeness) = found.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
+        (shift as f64 * 2000.0 / RATE, likeness.into())
+    }
+}
+
+/// Channels and samples of a WAV that was written to a pipe, so that its sizes say nothing.
+fn wav(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let mut rest = bytes.strip_prefix(b"RIFF")?.get(8..)?;
+    let mut channels = 0;
+    loop {
+        let (kind, after) = rest.split_first_chunk::<4>()?;
+        let (size, content) = after.split_first_chunk::<4>()?;
+        match kind {
+            b"fmt " => channels = u16::from_le_bytes(*content.get(2..)?.first_chunk()?),
+            b"data" if channels > 0 => return Some((channels, content)),
+            _ => {}
+        }
+        rest = content.get(usize::try_from(u32::from_le_bytes(*size)).ok()?..)?;
+    }
+}
