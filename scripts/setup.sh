@@ -4,6 +4,8 @@
 #   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
 #   scripts/setup.sh --test    also what the tests need: opusinfo, kill, PostgreSQL and cargo-nextest; for the examples
 #                              of the documentation curl, Python and Node, with requests and tsc in target/tools
+#   scripts/setup.sh --quality also what `make quality` needs: Python and a synthesiser of speech, with PESQ, STOI and
+#                              recordings of speech in target/tools
 #   scripts/setup.sh --api     also what `make api-test` needs: Python, with schemathesis in target/tools
 #   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
 #   scripts/setup.sh --ffmpeg  also what `make ffmpeg` builds with, on Debian and Ubuntu: nasm, dpkg-dev, pkg-config, make
@@ -12,14 +14,15 @@ set -eu
 
 cd "$(dirname "$0")/.."
 
-for_tests= for_api= for_lint= for_ffmpeg=
+for_tests= for_api= for_quality= for_lint= for_ffmpeg=
 for argument; do
     case $argument in
         --test) for_tests=1 ;;
         --api) for_api=1 ;;
+        --quality) for_quality=1 ;;
         --lint) for_lint=1 ;;
         --ffmpeg) for_ffmpeg=1 ;;
-        *) echo "usage: scripts/setup.sh [--test] [--api] [--lint] [--ffmpeg]" >&2; exit 2 ;;
+        *) echo "usage: scripts/setup.sh [--test] [--quality] [--api] [--lint] [--ffmpeg]" >&2; exit 2 ;;
     esac
 done
 
@@ -51,6 +54,15 @@ has_postgres() {
 
 # Debian has what makes a virtual environment in a package of its own.
 has_python() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+# PESQ is written in C, and built for the Python that is there.
+has_python_headers() {
+    has python3 && python3 -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+}
+
+# What scripts/speech.sh speaks with.
+has_voice() { has espeak-ng || has say || ffmpeg -hide_banner -filters 2>/dev/null | grep -q ' flite '; }
 
 apt= brew= what=
 # missing WHAT-IT-IS APT-PACKAGES BREW-PACKAGES
@@ -116,7 +128,12 @@ if [ -n "$for_tests" ]; then
     has curl || missing "curl" "curl" "curl"
     { has node && has npm; } || missing "Node" "nodejs npm" "node"
 fi
-if [ -n "$for_tests$for_api" ]; then
+if [ -n "$for_quality" ]; then
+    has_python_headers || missing "the headers of Python" "python3-dev" "python"
+    # The ffmpeg that apt-get installs has one.
+    has_voice || ! has ffmpeg || missing "a synthesiser of speech" "espeak-ng" "espeak-ng"
+fi
+if [ -n "$for_tests$for_api$for_quality" ]; then
     has_python || missing "Python" "python3 python3-venv" "python"
 fi
 if [ -n "$for_ffmpeg" ]; then
@@ -153,12 +170,18 @@ python_packages() {
     say "installing into $2: the packages of $1"
     rm -rf "$2"
     python3 -m venv "$2"
-    "$2/bin/python" -m pip --quiet --disable-pip-version-check install -r "$1" </dev/null
+    # What builds a package is pinned as well; newer versions of pip read the second name.
+    PIP_CONSTRAINT="$PWD/$1" PIP_BUILD_CONSTRAINT="$PWD/$1" \
+        "$2/bin/python" -m pip --quiet --disable-pip-version-check install -r "$1" </dev/null
     cp "$1" "$2/requirements.txt"
 }
 
 [ -z "$for_tests" ] || python_packages "$pinned/requirements.txt" "$tools/venv"
 [ -z "$for_api" ] || python_packages tests/api/requirements.txt "$tools/api"
+if [ -n "$for_quality" ]; then
+    python_packages tests/audio/quality/requirements.txt "$tools/quality"
+    scripts/speech.sh "$tools/speech"
+fi
 
 if [ -n "$for_tests" ] && ! is_pinned package-lock.json; then
     say "installing into $tools: the packages of $pinned/package-lock.json"

@@ -22,6 +22,7 @@ pub struct Source {
     pub length_ms: Option<u32>,
     /// Whether it is heard when the sound starts.
     pub lag: bool,
+    pub level_db: Option<f64>,
     pub clock: bool,
 }
 
@@ -50,6 +51,7 @@ impl Recipe<'_> {
             channels: Some(channels),
             length_ms: Some(self.length),
             lag: self.content.1.lag,
+            level_db: self.content.1.level_db,
             clock: false,
         }
     }
@@ -97,6 +99,7 @@ pub fn ready(table: &Table) -> impl Iterator<Item = Source> {
         channels: None,
         length_ms: None,
         lag: true,
+        level_db: None,
         clock: ready.clock,
     })
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::table::Shape;
+use crate::sound::complaints;
 
 /// How long it says it is, in milliseconds; `None` where only decoding tells.
 pub fn check(path: &Path, shape: &Shape) -> Result<Option<f64>, String> {
@@ -48,8 +49,9 @@ fn ffprobe(path: &Path) -> Result<serde_json::Value, String> {
         .arg(path)
         .output()
         .map_err(|error| error.to_string())?;
-    if !output.status.success() || !output.stderr.is_empty() {
-        return Err(format!("ffprobe: {}", String::from_utf8_lossy(&output.stderr)));
+    let said = complaints(&output.stderr);
+    if !output.status.success() || !said.is_empty() {
+        return Err(format!("ffprobe: {said}"));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
 }

@@ -50,6 +50,7 @@ pub struct Content {
     pub filter: Option<String>,
     #[serde(default)]
     pub lag: bool,
+    pub level_db: Option<f64>,
 }
 
 #[derive(Deserialize)]
