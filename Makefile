@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs openapi api-test bench fuzz chaos ffmpeg test-ffmpeg setup
+.PHONY: help demo test build lint docs openapi api-test bench fuzz corpus quality hostile chaos ffmpeg test-ffmpeg setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,19 @@ bench: setup ## measure a release build (ARGS=--help lists the parts)
 fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... for some)
 	@scripts/setup.sh
 	scripts/fuzz.sh $(or $(TIME),60) $(TARGETS)
+
+corpus: ## hold every kind of source against every profile, in all combinations of two values: CORPUS=all
+	@scripts/setup.sh --test
+	CORPUS=$(or $(CORPUS),all) $(CARGO) nextest run --test audio --no-capture -E 'test(/^corpus::/)' $(ARGS)
+
+quality: ## hold encoded speech against PESQ and STOI
+	@scripts/setup.sh --test --quality
+	QUALITY=must $(CARGO) nextest run --test audio --no-capture -E 'test(/^quality::/)' $(ARGS)
+
+hostile: ## send files that are not what they seem, eight at a time: REQUESTS=1000 SEED=1
+	@scripts/setup.sh --test
+	HOSTILE_REQUESTS=$(or $(REQUESTS),1000) SEED=$(or $(SEED),1) \
+		$(CARGO) nextest run --test e2e --no-capture -E 'test(/^hostile::every_/)' $(ARGS)
 
 chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 SEED=1
 	@scripts/setup.sh --test

@@ -23,6 +23,7 @@ pub struct Source {
     /// Whether it is heard when the sound starts.
     pub lag: bool,
     pub level_db: Option<f64>,
+    pub spikes: bool,
     pub clock: bool,
 }
 
@@ -52,6 +53,7 @@ impl Recipe<'_> {
             length_ms: Some(self.length),
             lag: self.content.1.lag,
             level_db: self.content.1.level_db,
+            spikes: self.content.1.spikes,
             clock: false,
         }
     }
@@ -100,6 +102,7 @@ pub fn ready(table: &Table) -> impl Iterator<Item = Source> {
         length_ms: None,
         lag: true,
         level_db: None,
+        spikes: false,
         clock: ready.clock,
     })
 }

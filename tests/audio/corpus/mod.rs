@@ -1,12 +1,13 @@
 //! Sources of every kind against every profile: what is made is judged by other tools and by its sound.
 //!
-//! `CORPUS=all` (`make corpus`) takes every two values together; else, every format and every value occurs.
+//! Every format and every value occurs; `CORPUS=all` (`make corpus`) takes every two values together and some long
+//! sources, and a number takes the first so many sources of every format.
 
 mod make;
 mod pairs;
 mod report;
 mod shape;
-mod table;
+pub mod table;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,8 +22,8 @@ use voicegate::audio::{AudioErrorKind, Convert, Hints, Probed, Profile, Render, 
 use crate::sound::Sound;
 use crate::tools::Bench;
 
-/// Below this, nothing is heard; what a codec makes of silence is a little louder.
-const SILENCE_DB: f64 = -60.0;
+/// Below this is what codecs make of silence.
+const SILENCE_DB: f64 = -55.0;
 const NEARLY_SILENCE_DB: f64 = -50.0;
 const LEVEL_DB: f64 = 1.0;
 const LAG_MS: f64 = 10.0;
@@ -30,17 +31,16 @@ const LAG_MS: f64 = 10.0;
 #[test]
 fn every_cell_proves_right() {
     let started = Instant::now();
-    let all = std::env::var("CORPUS").is_ok_and(|asked| asked == "all");
+    let asked = std::env::var("CORPUS").unwrap_or_else(|_| "1".to_owned());
     let table = Table::read();
     let targets = table.targets();
-    let sources = sources(&table, all);
+    let sources = sources(&table, &asked);
     println!("{} sources after {:.1?}", sources.len(), started.elapsed());
 
     let judge = Judge {
         runtime: tokio::runtime::Runtime::new().unwrap(),
         bench: Bench::with(|options| options.timeout = Duration::from_secs(300)),
         targets,
-        all,
         report: Mutex::default(),
     };
     let next = AtomicUsize::new(0);
@@ -63,8 +63,10 @@ fn every_cell_proves_right() {
     assert_eq!(crate::tools::children(), Vec::<u32>::new());
 }
 
-fn sources(table: &Table, all: bool) -> Vec<Source> {
-    let choices = pairs::choose(table, if all { usize::MAX } else { 1 });
+fn sources(table: &Table, asked: &str) -> Vec<Source> {
+    let all = asked == "all";
+    let rounds = if all { usize::MAX } else { asked.parse().expect("CORPUS is `all` or a number") };
+    let choices = pairs::choose(table, rounds);
     let contents: Vec<_> = table.content.iter().collect();
     let layouts: Vec<_> = table.layout.iter().collect();
     let mut recipes: Vec<Recipe> = choices
@@ -100,7 +102,6 @@ struct Judge<'a> {
     runtime: tokio::runtime::Runtime,
     bench: Bench,
     targets: Vec<(&'static Profile, &'a Target)>,
-    all: bool,
     report: Mutex<Report>,
 }
 
@@ -118,18 +119,13 @@ impl Judge<'_> {
             Err(why) => return self.report.lock().unwrap().wrong.push(format!("{}: {why}", source.name)),
         };
         for (row, (profile, target)) in self.targets.iter().enumerate() {
-            let either = [Convert::Auto, Convert::Always];
-            let ways = if self.all { &either[..] } else { &either[(place + row) % 2..][..1] };
-            for &convert in ways {
-                let outcome = self.cell(&read, profile, target, convert);
-                let mut report = self.report.lock().unwrap();
-                match outcome {
-                    Ok(measured) => report.add(profile.name, &source.name, measured),
-                    Err(why) => {
-                        report
-                            .wrong
-                            .push(format!("{} for {} ({convert:?}): {why}", source.name, profile.name));
-                    }
+            let convert = [Convert::Auto, Convert::Always][(place + row) % 2];
+            let outcome = self.cell(&read, profile, target, convert);
+            let mut report = self.report.lock().unwrap();
+            match outcome {
+                Ok(measured) => report.add(profile.name, &source.name, measured),
+                Err(why) => {
+                    report.wrong.push(format!("{} for {} ({convert:?}): {why}", source.name, profile.name));
                 }
             }
         }
@@ -237,11 +233,12 @@ fn compare(read: &Read, made: &Sound, work: Work) -> Result<Measured, String> {
         let near = after > NEARLY_SILENCE_DB && after < before + 3.0;
         return if near { Ok(measured) } else { Err(format!("{before:.1} dB became {after:.1} dB")) };
     }
-    measured.louder_db = Some(after - before);
-    if (after - before).abs() > read.source.level_db.unwrap_or(LEVEL_DB) {
+    let louder = after - before;
+    measured.louder_db = read.source.level_db.is_none().then_some(louder);
+    if louder.abs() > read.source.level_db.unwrap_or(LEVEL_DB) {
         return Err(format!("{before:.1} dB became {after:.1} dB"));
     }
-    if read.sound.peak() < 0.9 && made.peak() >= 1.0 {
+    if !read.source.spikes && read.sound.peak() < 0.9 && made.peak() >= 1.0 {
         return Err(format!("clips: {} became {}", read.sound.peak(), made.peak()));
     }
     if read.source.lag {

@@ -30,6 +30,7 @@ pub struct Target {
     pub max_bytes: Option<u64>,
     pub sure_ms: u64,
     pub tolerance_ms: f64,
+    pub pesq: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +52,8 @@ pub struct Content {
     #[serde(default)]
     pub lag: bool,
     pub level_db: Option<f64>,
+    #[serde(default)]
+    pub spikes: bool,
 }
 
 #[derive(Deserialize)]
