@@ -53,16 +53,16 @@ fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... for some)
 
 corpus: ## hold every kind of source against every profile, in all combinations of two values: CORPUS=all
 	@scripts/setup.sh --test
-	CORPUS=$(or $(CORPUS),all) $(CARGO) nextest run --test audio --no-capture -E 'test(/^corpus::/)' $(ARGS)
+	CORPUS=$(or $(CORPUS),all) $(CARGO) nextest run --profile long --test audio --no-capture -E 'test(/^corpus::/)' $(ARGS)
 
 quality: ## hold encoded speech against PESQ and STOI
 	@scripts/setup.sh --test --quality
 	QUALITY=must $(CARGO) nextest run --test audio --no-capture -E 'test(/^quality::/)' $(ARGS)
 
-hostile: ## send files that are not what they seem, eight at a time: REQUESTS=1000 SEED=1
+hostile: ## send files that are not what they seem, eight at a time: REQUESTS=10000 SEED=1
 	@scripts/setup.sh --test
-	HOSTILE_REQUESTS=$(or $(REQUESTS),1000) SEED=$(or $(SEED),1) \
-		$(CARGO) nextest run --test e2e --no-capture -E 'test(/^hostile::every_/)' $(ARGS)
+	HOSTILE_REQUESTS=$(or $(REQUESTS),10000) SEED=$(or $(SEED),1) \
+		$(CARGO) nextest run --profile long --test e2e --no-capture -E 'test(/^hostile::every_/)' $(ARGS)
 
 chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 SEED=1
 	@scripts/setup.sh --test
