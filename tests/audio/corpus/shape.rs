@@ -82,7 +82,10 @@ fn mp4(bytes: &[u8]) -> Result<(), String> {
     if tracks == 1 { Ok(()) } else { Err(format!("has {tracks} tracks")) }
 }
 
-fn boxes(mut bytes: &[u8]) -> Result<Vec<([u8; 4], &[u8])>, String> {
+/// Kind and content.
+type Mp4Box<'a> = ([u8; 4], &'a [u8]);
+
+fn boxes(mut bytes: &[u8]) -> Result<Vec<Mp4Box<'_>>, String> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
         let (size, after) = bytes.split_first_chunk::<4>().ok_or("a box is cut off")?;
