@@ -64,9 +64,10 @@ hostile: ## send files that are not what they seem, eight at a time: REQUESTS=10
 	HOSTILE_REQUESTS=$(or $(REQUESTS),10000) SEED=$(or $(SEED),1) \
 		$(CARGO) nextest run --profile long --test e2e --no-capture -E 'test(/^hostile::every_/)' $(ARGS)
 
-chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 SEED=1
+chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 RESTARTS=10 SEED=1
 	@scripts/setup.sh --test
-	CHAOS_NOTES=$(or $(NOTES),10000) CHAOS_KILLS=$(or $(KILLS),20) CHAOS_SEED=$(or $(SEED),1) \
+	CHAOS_NOTES=$(or $(NOTES),10000) CHAOS_KILLS=$(or $(KILLS),20) CHAOS_RESTARTS=$(or $(RESTARTS),10) \
+		CHAOS_SEED=$(or $(SEED),1) \
 		scripts/with-postgres.sh $(CARGO) nextest run --test process --no-capture -E 'test(/^chaos::/)' $(ARGS)
 
 ffmpeg: ## build a small ffmpeg that costs less than half; it is used from then on (CPU=x86-64-v3 for such machines only)

@@ -2,7 +2,7 @@
 //! same: no note is sent twice, those of one recipient arrive in order, each one ends, and none is called unknown
 //! without a reason.
 //!
-//! A longer run: `make chaos NOTES=10000 KILLS=20` (`SEED=...` for the same faults again).
+//! A longer run: `make chaos NOTES=10000 KILLS=20 RESTARTS=10` (`SEED=...` for the same faults again).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection, SqliteConnection};
@@ -22,7 +22,7 @@ use voicegate_sandbox::{Fault, FaultAction, NewChat, Operation, Provider, Sandbo
 
 use crate::{
     gateway::{KEY, Process},
-    postgres_server::Database,
+    server::{Server, Stop},
     shared::on,
 };
 
@@ -33,44 +33,68 @@ const LANES: usize = 16;
 const NOTES_PER_FAULT: usize = 2;
 
 struct Plan {
-    /// Whether two processes share a PostgreSQL.
-    shared: bool,
+    /// The PostgreSQL that two processes share.
+    server: Option<Server>,
     seed: u64,
     notes: usize,
     kills: usize,
+    /// Of the database.
+    restarts: usize,
+}
+
+/// What ends from outside.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// A gateway, by SIGKILL.
+    Kill,
+    Database(Stop),
 }
 
 impl Plan {
-    fn from_env(shared: bool) -> Self {
+    fn from_env(server: Option<Server>) -> Self {
         let read = |name: &str, default: u64| {
             std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
         };
+        let count = |name, default| usize::try_from(read(name, default)).expect("a count");
+        let restarts = count("CHAOS_RESTARTS", 2);
         Self {
-            shared,
             seed: read("CHAOS_SEED", 20_261_121),
-            notes: usize::try_from(read("CHAOS_NOTES", 160)).expect("a count"),
-            kills: usize::try_from(read("CHAOS_KILLS", 4)).expect("a count"),
+            notes: count("CHAOS_NOTES", 160),
+            kills: count("CHAOS_KILLS", 4),
+            restarts: if server.is_some() { restarts } else { 0 },
+            server,
         }
+    }
+
+    /// All of them in an order of their own.
+    fn blows(&self, random: &mut StdRng) -> Vec<Blow> {
+        let stops = [Stop::Immediate, Stop::Fast].into_iter().cycle().map(Blow::Database);
+        let mut blows: Vec<_> = stops.take(self.restarts).collect();
+        blows.extend([Blow::Kill].repeat(self.kills));
+        blows.shuffle(random);
+        blows
     }
 }
 
 #[tokio::test]
 async fn one_process_sends_nothing_twice_and_loses_nothing() {
-    run(Plan::from_env(false), configuration).await;
+    run(Plan::from_env(None), configuration).await;
 }
 
 #[tokio::test]
 async fn two_processes_of_which_one_is_killed_send_nothing_twice_and_lose_nothing() {
-    let Some(database) = Database::make().await else { return };
-    let on = on(&database.url());
-    run(Plan::from_env(true), move |config| configuration(on(config))).await;
+    // Its own, because it is stopped again and again while other tests run.
+    let Some(server) = Server::start() else { return };
+    let on = on(&server.url);
+    run(Plan::from_env(Some(server)), move |config| configuration(on(config))).await;
 }
 
 async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
-    println!("CHAOS_SEED={} CHAOS_NOTES={} CHAOS_KILLS={}", plan.seed, plan.notes, plan.kills);
+    let Plan { seed, notes, kills, restarts, .. } = &plan;
+    println!("CHAOS_SEED={seed} CHAOS_NOTES={notes} CHAOS_KILLS={kills} CHAOS_RESTARTS={restarts}");
     let mut process = Process::with(configuration).await;
     let mut other = None;
-    if plan.shared {
+    if plan.server.is_some() {
         other = Some(process.beside("all").await);
     }
     for lane in (0..LANES).filter(|lane| !is_whatsapp(*lane)) {
@@ -94,23 +118,32 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
         })
         .collect();
 
-    // Each kill comes at its share of the sending, so that all of them fall into it.
-    let mut interrupted = 0;
+    // Each blow comes at its share of the sending, so that all of them fall into it.
+    let (mut interrupted, mut kills) = (0, 0);
     let mut random = StdRng::seed_from_u64(plan.seed);
-    for kill in 1..=plan.kills {
-        let share = plan.notes * kill / (plan.kills + 1);
+    let blows = plan.blows(&mut random);
+    for (before, blow) in blows.iter().enumerate() {
+        let share = plan.notes * (before + 1) / (blows.len() + 1);
         let sandbox = process.sandbox.clone();
         process
-            .eventually_long("notes to kill between", async || (sandbox.ledger_len() >= share).then_some(()))
+            .eventually_long("notes to strike between", async || {
+                (sandbox.ledger_len() >= share).then_some(())
+            })
             .await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
-        let dying = match &mut other {
-            Some(other) if kill % 2 == 0 => other,
-            _ => &mut process,
-        };
-        dying.kill();
-        interrupted += sending(dying).await;
-        dying.launch().await;
+        match (blow, &plan.server) {
+            (Blow::Database(stop), Some(server)) => server.restart(*stop).await,
+            _ => {
+                kills += 1;
+                let dying = match &mut other {
+                    Some(other) if kills % 2 == 0 => other,
+                    _ => &mut process,
+                };
+                dying.kill();
+                interrupted += sending(dying).await;
+                dying.launch().await;
+            }
+        }
     }
     let mut notes = Vec::new();
     for (lane, bot) in bots.into_iter().enumerate() {
@@ -203,7 +236,8 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
                 .body(body.clone());
             let answer = match request.send().await {
                 Ok(answer) if answer.status() == 202 => answer.json::<Value>().await.ok(),
-                Ok(answer) if answer.status() == 503 => None,
+                // Where the database is away, nothing is promised, and the key finds what may have been stored.
+                Ok(answer) if matches!(answer.status().as_u16(), 500 | 503) => None,
                 Ok(answer) => panic!("{}: {:?}", answer.status(), answer.json::<Value>().await),
                 Err(_) => None, // killed just now
             };

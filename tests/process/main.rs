@@ -13,5 +13,6 @@ mod postgres_server;
 #[expect(dead_code, reason = "shared with tests that look closer")]
 mod s3;
 mod serve;
+mod server;
 mod shared;
 mod stop;

@@ -1,10 +1,6 @@
 //! Processes that share a PostgreSQL database: what each role does, one that dies, and a database that dies.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::process::Command;
 
 use sqlx::{Connection, PgConnection};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
@@ -12,6 +8,7 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 use crate::{
     gateway::{KEY, Process, sample},
     postgres_server::Database,
+    server::{Server, Stop},
 };
 
 /// The usual configuration on this database.
@@ -100,54 +97,6 @@ async fn what_a_killed_worker_held_is_sent_once_by_the_next() {
     assert_eq!((api.dispatches(), api.sandbox.ledger().len()), (1, 1));
 }
 
-/// A server of one test's own, to be stopped in the middle.
-struct Server {
-    child: Child,
-    url: String,
-    restart: String,
-}
-
-impl Server {
-    /// `None` where it cannot be started here.
-    fn start() -> Option<Self> {
-        std::env::var_os("VOICEGATE_TEST_POSTGRES")?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/with-postgres.sh");
-        // It lives until its command has read the end of its input.
-        let mut child = Command::new(script)
-            .args(["sh", "-c", "echo \"$VOICEGATE_TEST_POSTGRES\"; echo \"$VOICEGATE_TEST_PG_CTL\"; cat"])
-            .env_remove("VOICEGATE_TEST_POSTGRES")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the script");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let mut line = || lines.next()?.ok();
-        let Some((url, control)) = line().zip(line()) else {
-            child.wait().expect("reaped");
-            println!("skipped: no PostgreSQL can be started here");
-            return None;
-        };
-        Some(Self {
-            child,
-            url,
-            restart: format!("cd / && {control} -m immediate -w restart >/dev/null 2>&1"),
-        })
-    }
-
-    /// As a crash would: every connection breaks, and what was not committed is gone.
-    fn restart(&self) {
-        let restarted = Command::new("sh").args(["-c", &self.restart]).status();
-        assert!(restarted.expect("a shell").success(), "the server is back");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
 #[tokio::test]
 async fn a_database_that_crashes_again_and_again_ends_no_process_and_loses_nothing() {
     let Some(server) = Server::start() else { return };
@@ -160,7 +109,7 @@ async fn a_database_that_crashes_again_and_again_ends_no_process_and_loses_nothi
                 ids.push(process.accept(via).await);
             }
         }
-        server.restart();
+        server.restart(Stop::Immediate).await;
         // At once, over connections that are all broken.
         ids.push([&first, &second][round % 2].accept("via=whatsapp").await);
     }

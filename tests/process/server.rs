@@ -1,0 +1,65 @@
+//! A PostgreSQL of one test's own, which may be stopped and started while others go on with theirs.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+/// How a server ends. <https://www.postgresql.org/docs/current/app-pg-ctl.html>
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// Every session is told that it ends, and what it had not committed is undone.
+    Fast,
+    /// As a crash: every connection breaks, and the next start reads the log.
+    Immediate,
+}
+
+pub struct Server {
+    child: Child,
+    pub url: String,
+    /// The command that controls it.
+    control: String,
+}
+
+impl Server {
+    /// `None` where it cannot be started here.
+    pub fn start() -> Option<Self> {
+        std::env::var_os("VOICEGATE_TEST_POSTGRES")?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/with-postgres.sh");
+        // It lives until its command has read the end of its input.
+        let mut child = Command::new(script)
+            .args(["sh", "-c", "echo \"$VOICEGATE_TEST_POSTGRES\"; echo \"$VOICEGATE_TEST_PG_CTL\"; cat"])
+            .env_remove("VOICEGATE_TEST_POSTGRES")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the script");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut line = || lines.next()?.ok();
+        let Some((url, control)) = line().zip(line()) else {
+            child.wait().expect("reaped");
+            println!("skipped: no PostgreSQL can be started here");
+            return None;
+        };
+        Some(Self { child, url, control })
+    }
+
+    /// Ends it so, and starts it again; returns when it answers.
+    pub async fn restart(&self, stop: Stop) {
+        let mode = match stop {
+            Stop::Fast => "fast",
+            Stop::Immediate => "immediate",
+        };
+        let command = format!("cd / && {} -m {mode} -w restart >/dev/null 2>&1", self.control);
+        let restarted = tokio::process::Command::new("sh").args(["-c", &command]).status().await;
+        assert!(restarted.expect("a shell").success(), "the server is back");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
