@@ -4,8 +4,8 @@
 #   scripts/with-postgres.sh cargo nextest run
 #
 # The cluster is in a temporary folder, listens on a socket in it and on nothing else, and is stopped and removed when
-# the command has ended, however that was. VOICEGATE_TEST_PG_CTL commands it. It forgets everything in a power cut; that makes tests fast. A URL that is
-# set already is used as it is: its user makes databases and drops them again.
+# the command has ended, however that was. VOICEGATE_TEST_PG_CTL commands it. It forgets everything in a power cut; that makes tests fast
+# (VOICEGATE_TEST_PG_FSYNC=on: it does not, for what measures). A URL that is set already is used as it is: its user makes databases and drops them again.
 set -eu
 
 [ -z "${VOICEGATE_TEST_POSTGRES:-}" ] || exec "$@"
@@ -30,6 +30,7 @@ fi
 
 # A socket's path may have about a hundred characters, and the usual TMPDIR of macOS is longer than it looks.
 folder=$(mktemp -d /tmp/voicegate-postgres.XXXXXX)
+durable=${VOICEGATE_TEST_PG_FSYNC:-off}
 
 # The server refuses to be root.
 run=
@@ -57,7 +58,7 @@ trap 'exit 143' TERM
     # shellcheck disable=SC2086
     $run "$bin/initdb" -D "$folder/data" -U voicegate -A trust -E UTF8 --locale=C --no-sync >"$folder.log" 2>&1 &&
         $run "$bin/pg_ctl" -D "$folder/data" -l "$folder/data/log" -w -o "-k $folder -c listen_addresses= \
-            -c fsync=off -c full_page_writes=off -c max_connections=500" start >>"$folder.log" 2>&1
+            -c fsync=$durable -c full_page_writes=$durable -c max_connections=500" start >>"$folder.log" 2>&1
 ) || {
     cat "$folder.log" "$folder/data/log" >&2 2>/dev/null || true
     rm -f "$folder.log"

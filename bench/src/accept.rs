@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     Setting,
-    gateway::{Gateway, sample},
+    gateway::{Gateway, same, sample},
     load,
     report::{Report, quantile},
     shim::Shim,
@@ -37,13 +37,14 @@ pub async fn measure(setting: &Setting, report: &mut Report) -> anyhow::Result<(
             let mut environment = shim.as_ref().map(|shim| shim.environment(delay)).unwrap_or_default();
             environment.extend(batch.map(|most| ("VOICEGATE_BENCH_BATCH".to_owned(), most.to_owned())));
             let gateway = Gateway::start(&setting.binary, &environment).await?;
-            let send =
-                |span| load::send(&gateway.address, &later, &audio, setting.concurrency, usize::MAX, span);
+            let send = |span| {
+                load::send(&gateway.address, &later, same(&audio), setting.concurrency, usize::MAX, span)
+            };
             send(WARM_UP).await?;
             let before = shim.as_ref().map(Shim::flushes).transpose()?;
-            let busy = gateway.processor_time();
+            let busy = gateway.busy();
             let mut load = send(setting.span).await?;
-            let busy = gateway.processor_time().zip(busy).map(|(after, before)| after - before);
+            let busy = gateway.busy().zip(busy).map(|(after, before)| after.since(before).own);
             let after = shim.as_ref().map(Shim::flushes).transpose()?;
             let name =
                 format!("{arm}, flushes {}", if delay == 0 { "as they are" } else { "delayed to 2 ms" });

@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use crate::{
     Setting,
-    gateway::{Gateway, sample},
+    gateway::{Gateway, distinct},
     load,
     report::Report,
 };
@@ -15,14 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 pub async fn measure(setting: &Setting, notes: usize, report: &mut Report) -> anyhow::Result<()> {
     report.part(&format!("delivery: {notes} notes to each emulated provider"));
-    let audio = sample();
     for (name, connection) in
         [("Linq, MP3 as it is", "imessage"), ("Wawp, transcoded to Ogg/Opus", "whatsapp")]
     {
         let gateway = Gateway::start(&setting.binary, &[]).await?;
         let started = Instant::now();
         let query = format!("&via={connection}");
-        load::send(&gateway.address, &query, &audio, setting.concurrency, notes, PATIENCE).await?;
+        load::send(&gateway.address, &query, distinct, setting.concurrency, notes, PATIENCE).await?;
         let accepted = started.elapsed();
         while gateway.sandbox.ledger().len() < notes {
             ensure!(started.elapsed() < PATIENCE, "{connection}: not all notes arrived");

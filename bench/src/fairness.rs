@@ -1,4 +1,5 @@
-//! One tenant has a long queue; another sends a note now and then.
+//! One tenant has a long queue over many connections, all of it to be encoded; another sends a note now and then, which
+//! has to be encoded, too.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,20 @@ use serde_json::Value;
 
 use crate::{
     Setting,
-    gateway::{Gateway, OTHER_KEY, sample},
-    load,
+    gateway::{Gateway, OTHER_KEY, Premises, Wanted, distinct, recipient},
+    load::{self, Requests},
     report::{Report, quantile},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Over both providers, so that one queue of them has to be encoded.
-const ROUTES: [&str; 2] = ["imessage", "whatsapp"];
+/// Of the tenant with the long queue. With the `concurrency` of each, more than one process has in flight, so that every
+/// place in it is taken.
+const CONNECTIONS: usize = 20;
+
+/// Whom the other tenant's notes are for.
+const TO: &str = "15550009999";
 
 pub async fn measure(
     setting: &Setting,
@@ -25,53 +31,65 @@ pub async fn measure(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     report.part(&format!(
-        "fairness: a note a second, {notes} of them, beside {backlog} queued ones of another tenant"
+        "fairness: a note a second, {notes} of them, beside {backlog} of another tenant; all have to be encoded"
     ));
-    let gateway = Gateway::start(&setting.binary, &[]).await?;
-    let idle = waits(&gateway, notes).await?;
-    let audio = sample();
-    for connection in ROUTES {
-        let query = format!("&via={connection}");
-        let most = backlog / ROUTES.len();
-        load::send(&gateway.address, &query, &audio, setting.concurrency, most, Duration::MAX).await?;
-    }
-    let beside = waits(&gateway, notes).await?;
-    for (mut idle, mut beside, connection) in [(idle.0, beside.0, ROUTES[0]), (idle.1, beside.1, ROUTES[1])] {
-        let (idle, beside) = (quantile(&mut idle, 0.95), quantile(&mut beside, 0.95));
-        report.figure("fairness", &format!("{connection}, from accept to accepted, p95, alone"), idle, "ms");
+    let premises = Premises::new(Wanted { connections: CONNECTIONS, ..Wanted::default() }).await?;
+    let gateway = Gateway::at(premises, &setting.binary, &[]).await?;
+    let mut idle = waits(&gateway, 0..notes).await?;
+    let path = |number: usize| {
+        let to = recipient(number / CONNECTIONS).replace('+', "%2B");
+        format!("/voice?to={to}&via=w{}", number % CONNECTIONS)
+    };
+    let requests = Requests { path, audio: distinct, expected: 202 };
+    load::post(&gateway.address, requests, setting.concurrency, backlog, Duration::MAX).await?;
+    let mut beside = waits(&gateway, notes..2 * notes).await?;
+    for (share, name) in [(0.5, "p50"), (0.95, "p95")] {
+        let (idle, beside) = (quantile(&mut idle, share), quantile(&mut beside, share));
+        report.figure("fairness", &format!("from accept to dispatch, {name}, alone"), idle, "ms");
         report.figure("fairness", "  beside the queue", beside, "ms");
         report.figure("fairness", "  ratio", beside / idle, "times");
     }
+    // What is left proves that the queue was there all the time.
+    let sent = gateway.sandbox.ledger_len().saturating_sub(2 * notes);
+    ensure!(sent < backlog, "the queue of {backlog} notes was empty before the end: there have to be more");
+    report.figure("fairness", "sent of the queue meanwhile", sent as f64, "notes");
     Ok(())
 }
 
-/// From the 202 to the provider's answer, in milliseconds, by connection.
-async fn waits(gateway: &Gateway, notes: usize) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+/// From when a note was made to when its send arrived at the provider, in milliseconds.
+async fn waits(gateway: &Gateway, numbers: std::ops::Range<usize>) -> anyhow::Result<Vec<f64>> {
     let mut turns = tokio::time::interval(EVERY);
-    let mut ids = Vec::new();
-    for number in 0..notes {
+    let mut made = Vec::new();
+    for number in numbers.clone() {
         turns.tick().await;
-        let connection = ROUTES[number % ROUTES.len()];
-        let path = format!("/voice?to=%2B15550009999&via={connection}");
-        let note = load::json(&gateway.address, OTHER_KEY, "POST", &path, &sample()).await?;
-        ids.push(note["id"].as_str().context("an id")?.to_owned());
+        let path = format!("/voice?to=%2B{TO}&via=whatsapp");
+        // Far from the numbers of the queue: nothing that was made before serves again.
+        let audio = distinct(usize::MAX - number);
+        let note = load::json(&gateway.address, OTHER_KEY, "POST", &path, &audio).await?;
+        made.push(time(&note["created_at"])?);
     }
-    let mut waits = (Vec::new(), Vec::new());
-    for (number, id) in ids.iter().enumerate() {
-        let begun = Instant::now();
-        let note = loop {
-            let note = load::json(&gateway.address, OTHER_KEY, "GET", &format!("/voice/{id}"), &[]).await?;
-            if note["accepted_at"].is_string() {
-                break note;
-            }
-            ensure!(begun.elapsed() < Duration::from_secs(120), "the note never arrived: {note}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
-        let wait =
-            time(&note["accepted_at"])?.duration_since(time(&note["created_at"])?).as_secs_f64() * 1000.0;
-        if number % ROUTES.len() == 0 { waits.0.push(wait) } else { waits.1.push(wait) }
-    }
-    Ok(waits)
+    let started = Instant::now();
+    let arrived = loop {
+        // In order, since they are for one person.
+        let arrived = arrivals(gateway)?;
+        if arrived.len() >= numbers.end {
+            break arrived;
+        }
+        ensure!(started.elapsed() < PATIENCE, "not all notes arrived");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let pairs = made.iter().zip(&arrived[numbers]);
+    Ok(pairs.map(|(made, arrived)| arrived.duration_since(*made).as_secs_f64() * 1000.0).collect())
+}
+
+/// When sends for the other tenant's recipient reached the emulated provider.
+fn arrivals(gateway: &Gateway) -> anyhow::Result<Vec<Timestamp>> {
+    let requests = gateway.sandbox.requests().into_iter();
+    let theirs = requests.filter(|request| {
+        request.operation == "voice"
+            && request.body["chatId"].as_str().is_some_and(|chat| chat.starts_with(TO))
+    });
+    theirs.map(|request| Ok(request.at.parse()?)).collect()
 }
 
 fn time(value: &Value) -> anyhow::Result<Timestamp> {

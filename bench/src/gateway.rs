@@ -1,17 +1,21 @@
-//! A gateway of its own, as the executable that is shipped.
+//! A gateway of its own, as the executable that is shipped, or several that share a database.
 
 use std::{
     fs::File,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use voicegate_sandbox::{NewChat, Sandbox, SandboxOptions, Service};
 
-use crate::load;
+use crate::{
+    load,
+    proc::{self, Busy},
+};
 
 pub const KEY: &str = "vg_bench_key";
 
@@ -21,12 +25,101 @@ pub const OTHER_KEY: &str = "vg_bench_other_key";
 /// Recipients that notes are spread over: those to one of them wait for each other.
 pub const RECIPIENTS: usize = 200;
 
+/// What differs from part to part.
+#[derive(Default)]
+pub struct Wanted {
+    /// The URL of a PostgreSQL; without it, an SQLite file.
+    pub database: Option<String>,
+    /// What stands in `[audio]`.
+    pub audio: &'static str,
+    /// How many more connections to the emulated Wawp the measured tenant has: `w0`, `w1` and so on.
+    pub connections: usize,
+}
+
+/// What gateways that share a database share, with the emulated providers.
+pub struct Premises {
+    pub sandbox: Sandbox,
+    folder: tempfile::TempDir,
+    emulated: String,
+    emulators: JoinHandle<()>,
+    wanted: Wanted,
+}
+
+impl Premises {
+    pub async fn new(wanted: Wanted) -> anyhow::Result<Arc<Self>> {
+        let sandbox = Sandbox::new(SandboxOptions::default());
+        for handle in (0..RECIPIENTS).map(recipient).chain(["+15550009999".to_owned()]) {
+            let handles = vec![handle];
+            sandbox.add_chat(NewChat { handles, service: Some(Service::IMessage), ..NewChat::default() });
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let emulated = format!("http://{}", listener.local_addr()?);
+        let emulators = tokio::spawn(sandbox.clone().serve(listener));
+        Ok(Arc::new(Self { sandbox, folder: tempfile::tempdir()?, emulated, emulators, wanted }))
+    }
+
+    fn configuration(&self, address: &str) -> String {
+        let folder = self.folder.path().display();
+        let database = match &self.wanted.database {
+            Some(url) => url.clone(),
+            None => format!("sqlite://{folder}/voicegate.db"),
+        };
+        let mut text = format!(
+            r#"
+[server]
+listen = "{address}"
+public_url = "http://{address}"
+[storage]
+database = "{database}"
+media = "{folder}/media"
+[audio]
+{}
+[delivery]
+max_queue = 100000000
+max_queue_per_tenant = 100000000
+"#,
+            self.wanted.audio
+        );
+        for (tenant, key) in [("bench", KEY), ("other", OTHER_KEY)] {
+            let head = format!("[tenants.{tenant}]\napi_keys = [\"{key}\"]\nroute = [\"imessage\"]\n");
+            text.extend([head, self.linq(tenant), self.wawp(tenant, "whatsapp")]);
+        }
+        text.extend((0..self.wanted.connections).map(|number| self.wawp("bench", &format!("w{number}"))));
+        text
+    }
+
+    fn linq(&self, tenant: &str) -> String {
+        let (sandbox, token) = (&self.emulated, SandboxOptions::default().linq_token);
+        format!(
+            "[tenants.{tenant}.connections.imessage]\nprovider = \"linq\"\nbase_url = \"{sandbox}/linq\"\n\
+             token = \"{token}\"\n"
+        )
+    }
+
+    fn wawp(&self, tenant: &str, name: &str) -> String {
+        let sandbox = &self.emulated;
+        let SandboxOptions { wawp_instance_id, wawp_access_token, .. } = SandboxOptions::default();
+        format!(
+            "[tenants.{tenant}.connections.{name}]\nprovider = \"wawp\"\nbase_url = \"{sandbox}/wawp\"\n\
+             instance_id = \"{wawp_instance_id}\"\naccess_token = \"{wawp_access_token}\"\n"
+        )
+    }
+}
+
+impl Drop for Premises {
+    fn drop(&mut self) {
+        self.emulators.abort();
+    }
+}
+
 pub struct Gateway {
     pub sandbox: Sandbox,
+    /// Kept as long as it runs.
+    _premises: Arc<Premises>,
     pub address: String,
-    pub folder: tempfile::TempDir,
+    /// With its configuration and its log.
+    folder: tempfile::TempDir,
     child: Child,
-    emulators: tokio::task::JoinHandle<()>,
 }
 
 pub fn recipient(number: usize) -> String {
@@ -46,23 +139,43 @@ pub fn sample() -> Vec<u8> {
     whole[start..start + FRAMES * FRAME].to_vec()
 }
 
+/// Always the same bytes.
+pub fn same(audio: &[u8]) -> impl Fn(usize) -> Vec<u8> + Clone + Send + 'static + use<> {
+    let audio = audio.to_vec();
+    move |_| audio.clone()
+}
+
+/// [`sample`], each time another source.
+pub fn distinct(number: usize) -> Vec<u8> {
+    tagged(number, &sample())
+}
+
+/// An MP3 with a number in front, in an ID3 tag, so that nothing made of one source serves for another.
+pub fn tagged(number: usize, mp3: &[u8]) -> Vec<u8> {
+    // https://id3.org/id3v2.3.0: a text of the user's, with an empty description.
+    let text = format!("\0\0{number:016}");
+    let size = |bytes: usize| [0, 0, 0, u8::try_from(bytes).unwrap_or(u8::MAX)];
+    let (tag, frame) = (size(text.len() + 10), size(text.len()));
+    [b"ID3\x03\0\0".as_slice(), &tag, b"TXXX", &frame, &[0, 0], text.as_bytes(), mp3].concat()
+}
+
 impl Gateway {
+    /// One that has everything for itself.
     pub async fn start(binary: &Path, environment: &[(String, String)]) -> anyhow::Result<Self> {
+        Self::at(Premises::new(Wanted::default()).await?, binary, environment).await
+    }
+
+    /// One of those that share what is there.
+    pub async fn at(
+        premises: Arc<Premises>,
+        binary: &Path,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let sandbox = Sandbox::new(SandboxOptions::default());
-        for number in 0..RECIPIENTS {
-            let handles = vec![recipient(number)];
-            sandbox.add_chat(NewChat { handles, service: Some(Service::IMessage), ..NewChat::default() });
-        }
-        let handles = vec!["+15550009999".to_owned()];
-        sandbox.add_chat(NewChat { handles, service: Some(Service::IMessage), ..NewChat::default() });
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let emulated = format!("http://{}", listener.local_addr()?);
-        let emulators = tokio::spawn(sandbox.clone().serve(listener));
         // Free now; nobody else on this machine takes a port that was just given out.
         let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.to_string();
         let config = folder.path().join("config.toml");
-        std::fs::write(&config, configuration(folder.path(), &address, &emulated))?;
+        std::fs::write(&config, premises.configuration(&address))?;
         let child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(&config)
@@ -73,7 +186,8 @@ impl Gateway {
             .stderr(File::create(folder.path().join("log"))?)
             .spawn()
             .context("the gateway does not start")?;
-        let gateway = Self { sandbox, address, folder, child, emulators };
+        let sandbox = premises.sandbox.clone();
+        let gateway = Self { sandbox, _premises: premises, address, folder, child };
         for _ in 0..600 {
             if load::get(&gateway.address, "/readyz").await.is_ok_and(|status| status == 200) {
                 return Ok(gateway);
@@ -91,15 +205,9 @@ impl Gateway {
         self.child.id()
     }
 
-    /// Processor time of the process so far, in seconds; `None` where that cannot be read.
-    pub fn processor_time(&self) -> Option<f64> {
-        /// <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>: in ticks of 10 ms.
-        const TICKS: f64 = 100.0;
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).ok()?;
-        // The name in brackets may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-        Some((ticks(11)? + ticks(12)?) / TICKS)
+    /// Processor time so far; `None` where that cannot be read.
+    pub fn busy(&self) -> Option<Busy> {
+        proc::busy(self.pid())
     }
 }
 
@@ -107,48 +215,5 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.emulators.abort();
     }
-}
-
-fn configuration(folder: &Path, address: &str, sandbox: &str) -> String {
-    let folder = folder.display();
-    let SandboxOptions { linq_token, wawp_instance_id, wawp_access_token, .. } = SandboxOptions::default();
-    format!(
-        r#"
-[server]
-listen = "{address}"
-public_url = "http://{address}"
-[storage]
-database = "sqlite://{folder}/voicegate.db"
-media = "{folder}/media"
-[delivery]
-max_queue = 100000000
-max_queue_per_tenant = 100000000
-[tenants.bench]
-api_keys = ["{KEY}"]
-route = ["imessage"]
-[tenants.bench.connections.imessage]
-provider = "linq"
-base_url = "{sandbox}/linq"
-token = "{linq_token}"
-[tenants.bench.connections.whatsapp]
-provider = "wawp"
-base_url = "{sandbox}/wawp"
-instance_id = "{wawp_instance_id}"
-access_token = "{wawp_access_token}"
-[tenants.other]
-api_keys = ["{OTHER_KEY}"]
-route = ["imessage"]
-[tenants.other.connections.imessage]
-provider = "linq"
-base_url = "{sandbox}/linq"
-token = "{linq_token}"
-[tenants.other.connections.whatsapp]
-provider = "wawp"
-base_url = "{sandbox}/wawp"
-instance_id = "{wawp_instance_id}"
-access_token = "{wawp_access_token}"
-"#
-    )
 }

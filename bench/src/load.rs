@@ -27,19 +27,44 @@ impl Load {
     }
 }
 
-/// Sends notes until `most` were sent or the time is over. Every answer has to be 202.
+/// Sends notes of one kind, to all recipients, until `most` were sent or the time is over.
 pub async fn send(
     address: &str,
     query: &str,
-    audio: &[u8],
+    audio: impl Fn(usize) -> Vec<u8> + Clone + Send + 'static,
     concurrency: usize,
     most: usize,
     span: Duration,
 ) -> anyhow::Result<Load> {
+    let query = query.to_owned();
+    let path = move |number| format!("/voice?to={}{query}", recipient(number).replace('+', "%2B"));
+    post(address, Requests { path, audio, expected: 202 }, concurrency, most, span).await
+}
+
+/// What is posted, by its number, and the status that every answer has to have.
+#[derive(Clone)]
+pub struct Requests<P, A> {
+    pub path: P,
+    pub audio: A,
+    pub expected: u16,
+}
+
+/// Posts audio until `most` requests were made or the time is over.
+pub async fn post<P, A>(
+    address: &str,
+    requests: Requests<P, A>,
+    concurrency: usize,
+    most: usize,
+    span: Duration,
+) -> anyhow::Result<Load>
+where
+    P: Fn(usize) -> String + Clone + Send + 'static,
+    A: Fn(usize) -> Vec<u8> + Clone + Send + 'static,
+{
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for client in 0..concurrency {
-        let (address, query, audio) = (address.to_owned(), query.to_owned(), audio.to_vec());
+        let (address, Requests { path, audio, expected }) = (address.to_owned(), requests.clone());
         clients.spawn(async move {
             let mut connection = Connection::open(&address).await?;
             let mut latencies = Vec::new();
@@ -47,15 +72,16 @@ pub async fn send(
                 if started.elapsed() >= span {
                     break;
                 }
-                let to = recipient(number).replace('+', "%2B");
+                let audio = audio(number);
                 let request = format!(
-                    "POST /voice?to={to}{query} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {KEY}\r\n\
+                    "POST {} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {KEY}\r\n\
                      Content-Type: audio/mpeg\r\nContent-Length: {}\r\n\r\n",
+                    path(number),
                     audio.len()
                 );
                 let begun = Instant::now();
                 let (status, body) = connection.exchange(request.as_bytes(), &audio).await?;
-                ensure!(status == 202, "answered with {status}: {}", String::from_utf8_lossy(&body));
+                ensure!(status == expected, "answered with {status}: {}", String::from_utf8_lossy(&body));
                 latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
             }
             Ok::<_, anyhow::Error>(latencies)

@@ -2,25 +2,32 @@
 //! figures mean is in `docs/benchmarks.md`.
 
 mod accept;
+mod audio;
 mod claim;
+mod convert;
 mod delivery;
 mod fairness;
 mod gateway;
 mod load;
 mod memory;
+mod postgres;
+mod proc;
+mod processes;
 mod report;
 mod shim;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::report::Report;
 
 #[derive(Parser)]
 #[command(name = "make bench ARGS=", about = "Measures the gateway")]
 struct Args {
+    #[command(subcommand)]
+    helper: Option<Helper>,
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -42,6 +49,24 @@ struct Args {
     /// Seconds of rest before `memory` looks at an idle gateway.
     #[arg(long, default_value_t = 60)]
     idle: u64,
+    /// Notes of `processes`, in each run.
+    #[arg(long, default_value_t = 2_000)]
+    shared: usize,
+    /// Pairs of runs of `processes`.
+    #[arg(long, default_value_t = 3)]
+    pairs: usize,
+    /// The database of `processes` forgets nothing in a power cut.
+    #[arg(long)]
+    fsync: bool,
+    /// Rounds of `audio`.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Seconds of the long source of `audio`.
+    #[arg(long, default_value_t = 890)]
+    long: u64,
+    /// The ffmpeg that the engine of `audio` uses; without it, the one beside this program, else the one on the PATH.
+    #[arg(long)]
+    ffmpeg: Option<PathBuf>,
     /// Also writes all figures to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -62,6 +87,37 @@ enum Part {
     Claim,
     /// Memory, idle and under load.
     Memory,
+    /// One process beside two on a PostgreSQL.
+    Processes,
+    /// Conversion beside the system's ffmpeg, the encoder alone and Node.
+    Audio,
+}
+
+/// What this program starts itself for: arms that have to be processes of their own.
+#[derive(Subcommand)]
+enum Helper {
+    /// Converts a file so many times.
+    #[command(hide = true)]
+    Repeat {
+        #[arg(long)]
+        count: usize,
+        #[arg(long)]
+        profile: String,
+        /// What has to be done to it.
+        #[arg(long)]
+        work: String,
+        #[arg(long)]
+        ffmpeg: Option<PathBuf>,
+        file: PathBuf,
+    },
+    /// Converts what is posted to it.
+    #[command(hide = true)]
+    Service {
+        #[arg(long)]
+        profile: String,
+        #[arg(long)]
+        ffmpeg: Option<PathBuf>,
+    },
 }
 
 /// What the parts have in common.
@@ -74,6 +130,17 @@ struct Setting {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
+    match args.helper {
+        Some(Helper::Repeat { count, profile, work, ffmpeg, file }) => {
+            audio::repeat(count, &profile, &work, file, ffmpeg).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Helper::Service { profile, ffmpeg }) => {
+            audio::serve(&profile, ffmpeg).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => {}
+    }
     let beside = std::env::current_exe()?.with_file_name("voicegate");
     let binary = std::path::absolute(args.binary.unwrap_or(beside))?;
     anyhow::ensure!(binary.is_file(), "{} is not there; `make bench` builds it", binary.display());
@@ -87,7 +154,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         delivery::measure(&setting, args.notes, &mut report).await.context("delivery")?;
     }
     if wanted(Part::Fairness) {
-        fairness::measure(&setting, args.beside, 20, &mut report).await.context("fairness")?;
+        fairness::measure(&setting, args.beside, 40, &mut report).await.context("fairness")?;
     }
     if wanted(Part::Claim) {
         claim::measure(args.backlog, &mut report).await.context("claim")?;
@@ -95,6 +162,15 @@ async fn main() -> anyhow::Result<ExitCode> {
     if wanted(Part::Memory) {
         let rest = Duration::from_secs(args.idle);
         memory::measure(&setting, rest, &mut report).await.context("memory")?;
+    }
+    if wanted(Part::Processes) {
+        processes::measure(&setting, args.shared, args.pairs, args.fsync, &mut report)
+            .await
+            .context("processes")?;
+    }
+    if wanted(Part::Audio) {
+        let options = audio::Options { rounds: args.rounds, ffmpeg: args.ffmpeg, long: args.long };
+        audio::measure(&setting, &options, &mut report).await.context("audio")?;
     }
     if let Some(path) = args.json {
         std::fs::write(path, report.to_json())?;

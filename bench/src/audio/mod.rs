@@ -1,0 +1,66 @@
+//! What converting costs: beside the system's ffmpeg, beside the encoder alone, beside a service in Node, and in memory.
+
+mod cpu;
+mod http;
+mod memory;
+mod service;
+mod sources;
+mod usage;
+
+use std::path::PathBuf;
+
+pub use service::serve;
+
+use self::{sources::Sources, usage::Usage};
+use crate::{Setting, convert::Converter, report::Report};
+
+/// 16 kHz, 24 kbit/s, complexity 10.
+const PROFILE: &str = "whatsapp-1";
+const RATE: u32 = 16_000;
+const BITRATE: u32 = 24_000;
+
+/// Of the arms of `audio`.
+pub struct Options {
+    /// Rounds of every arm, one after the other.
+    pub rounds: usize,
+    /// Where not the ffmpeg that the gateway would take.
+    pub ffmpeg: Option<PathBuf>,
+    /// The length of the long source of the memory's part, in seconds.
+    pub long: u64,
+}
+
+pub async fn measure(setting: &Setting, options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let usage = Usage::build(folder.path())?;
+    let sources = Sources::make(folder.path())?;
+    cpu::measure(&usage, &sources, options, report)?;
+    cpu::job(setting, &usage, &sources, options, report).await?;
+    http::measure(setting, &sources, options, report).await?;
+    memory::measure(setting, &sources, options, report).await
+}
+
+/// Converts a file again and again: what one conversion costs is the difference between two such runs.
+pub async fn repeat(
+    count: usize,
+    profile: &str,
+    work: &str,
+    file: PathBuf,
+    ffmpeg: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let converter = Converter::new(ffmpeg.as_deref())?;
+    for _ in 0..count {
+        let done = format!("{:?}", converter.file(&file, profile).await?).to_lowercase();
+        anyhow::ensure!(done == work, "this was to be {work}, and was {done}");
+    }
+    Ok(())
+}
+
+/// What the system's ffmpeg is told, from `input` to `output`: as much as anybody would have to tell it for the same file.
+fn by_hand(input: &str, output: &str, complexity: u8) -> Vec<String> {
+    let (rate, bitrate, complexity) = (RATE.to_string(), BITRATE.to_string(), complexity.to_string());
+    let mut options = vec!["-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-i", input];
+    options.extend(["-vn", "-map_metadata", "-1", "-ac", "1", "-ar", &rate]);
+    options.extend(["-c:a", "libopus", "-b:a", &bitrate, "-vbr", "on", "-application", "voip"]);
+    options.extend(["-frame_duration", "20", "-compression_level", &complexity, "-f", "ogg", output]);
+    options.into_iter().map(str::to_owned).collect()
+}
