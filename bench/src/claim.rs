@@ -88,6 +88,7 @@ async fn claims(path: &Path, now: Timestamp) -> anyhow::Result<(Vec<f64>, f64)> 
             now,
             lease_until: now + Duration::from_secs(600),
             limit: LEASED,
+            reserved: 0,
             bounds: &|_| room,
         };
         let begun = Instant::now();

@@ -18,6 +18,10 @@ use crate::{
 /// Tries in flight in this process. Most of their time they wait for a provider.
 const IN_FLIGHT: usize = 64;
 
+/// Further ones for tenants with little under way: what they send now and then need not wait until one of those ends that
+/// somebody else has so many of.
+const RESERVED: usize = 8;
+
 /// With another process on the same database, news can come without a wake-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -73,7 +77,8 @@ impl Worker {
         let request = ClaimRequest {
             now,
             lease_until: now + self.gateway.store.renewed_lease().unwrap_or_else(|| live.lease()),
-            limit: IN_FLIGHT.saturating_sub(self.tries.len()),
+            limit: (IN_FLIGHT + RESERVED).saturating_sub(self.tries.len()),
+            reserved: RESERVED,
             bounds: &|connection| live.bounds(connection),
         };
         if request.limit == 0 {

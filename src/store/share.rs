@@ -67,8 +67,12 @@ pub fn tenant_of(connection: &str) -> &str {
     connection.split('/').next().unwrap_or_default()
 }
 
-/// Gives each place to the tenant that has fewest under way, and within a tenant to one connection after the other.
-pub fn fair_share(ready: Vec<Ready>, room: usize) -> Vec<Candidate> {
+/// A tenant has little under way with fewer than this.
+const LITTLE: usize = 4;
+
+/// Gives each place to the tenant that has fewest under way, and within a tenant to one connection after the other. The
+/// last `reserved` places are for tenants that have little under way.
+pub fn fair_share(ready: Vec<Ready>, room: usize, reserved: usize) -> Vec<Candidate> {
     let mut tenants: BTreeMap<String, (usize, VecDeque<VecDeque<Candidate>>)> = BTreeMap::new();
     for Ready { tenant, under_way, due } in ready.into_iter().filter(|ready| !ready.due.is_empty()) {
         let entry = tenants.entry(tenant).or_insert_with(|| (under_way, VecDeque::new()));
@@ -79,6 +83,9 @@ pub fn fair_share(ready: Vec<Ready>, room: usize) -> Vec<Candidate> {
         let least =
             tenants.values_mut().filter(|(_, queues)| !queues.is_empty()).min_by_key(|(busy, _)| *busy);
         let Some((busy, queues)) = least else { break };
+        if *busy >= LITTLE && share.len() + reserved >= room {
+            break;
+        }
         let Some(mut queue) = queues.pop_front() else { break };
         share.extend(queue.pop_front());
         *busy += 1;

@@ -57,6 +57,9 @@ pub struct ClaimRequest<'a> {
     pub now: Timestamp,
     pub lease_until: Timestamp,
     pub limit: usize,
+    /// How many of these are only for tenants that have little under way, so that one with a long queue never has every
+    /// place.
+    pub reserved: usize,
     /// What a connection (`TENANT/CONNECTION`) may do, over all processes.
     pub bounds: &'a (dyn Fn(&str) -> Bounds + Send + Sync),
 }

@@ -33,7 +33,8 @@ async fn world(edit: impl FnOnce(String) -> String) -> Option<(World, Database)>
 async fn claims(world: &World, gateway: &Arc<Gateway>) -> Vec<Claim> {
     let (now, live) = (world.clock.now(), gateway.live());
     let bounds = |connection: &str| live.bounds(connection);
-    let request = ClaimRequest { now, lease_until: now + live.lease(), limit: 100, bounds: &bounds };
+    let request =
+        ClaimRequest { now, lease_until: now + live.lease(), limit: 100, reserved: 0, bounds: &bounds };
     gateway.store.claim(&request).await.expect("claimed")
 }
 

@@ -81,6 +81,7 @@ contract! {
         a_rate_bounds_how_many_begin_within_its_span,
         a_lane_is_in_the_order_in_which_its_notes_became_due,
         places_go_to_the_tenant_with_fewest_under_way,
+        the_last_places_are_for_tenants_with_little_under_way,
         a_waiting_note_is_cancelled_and_one_under_way_is_not;
     events:
         every_change_that_matters_is_one_event,
@@ -164,6 +165,7 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
         now: support::start(),
         lease_until: support::start(),
         limit: 10,
+        reserved: 0,
         bounds: &|_| Bounds { concurrency: 10, rate: None },
     };
     let claims = store.claim(&request).await.expect("claimed");

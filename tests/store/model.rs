@@ -166,6 +166,7 @@ async fn step(store: &Any, model: &mut Model, event: &Event) -> Result<(), TestC
                 now: after(now),
                 lease_until: after(now + LEASE),
                 limit: 1000,
+                reserved: 0,
                 bounds: &|_| Bounds { concurrency: 1000, rate: None },
             };
             let claims = store.claim(&request).await.expect("claimed");

@@ -342,7 +342,8 @@ pub async fn a_rate_bounds_how_many_begin_within_its_span(store: Any) {
     let rate = Rate { count: NonZeroU32::new(3).expect("three"), per: Duration::from_secs(60) };
     let bounds = |key: &str| Bounds { concurrency: 100, rate: (key == "t/c").then_some(rate) };
     let claim = async |now: Timestamp| {
-        let request = ClaimRequest { now, lease_until: now + LEASE * 9, limit: 100, bounds: &bounds };
+        let request =
+            ClaimRequest { now, lease_until: now + LEASE * 9, limit: 100, reserved: 0, bounds: &bounds };
         store.claim(&request).await.expect("claimed")
     };
     let first = claim(start()).await;
@@ -374,6 +375,26 @@ pub async fn a_lane_is_in_the_order_in_which_its_notes_became_due(store: Any) {
     assert_eq!(claimed.note.id, scheduled, "it became due first");
     write(&store, &claimed, retry(after(200))).await.expect("written");
     assert_eq!(ids(&claim(&store, after(150)).await), [], "and keeps its place while it is tried again");
+}
+
+/// However much one tenant has, a few places are left for those who have little.
+pub async fn the_last_places_are_for_tenants_with_little_under_way(store: Any) {
+    for recipient in 0..20 {
+        store.accept(&new_note("busy", "c", &recipient.to_string(), start())).await.expect("accepted");
+    }
+    let claim = async |limit, reserved| {
+        let (now, bounds) = (after(5), Bounds { concurrency: 100, rate: None });
+        let request = ClaimRequest { now, lease_until: now + LEASE, limit, reserved, bounds: &|_| bounds };
+        let claims = store.claim(&request).await.expect("claimed");
+        claims.into_iter().map(|claim| claim.note.tenant).collect::<Vec<_>>()
+    };
+    assert_eq!(claim(12, 2).await, ["busy"; 10]);
+    assert_eq!(claim(2, 2).await, [""; 0], "those are not for it");
+    for recipient in ["1", "2"] {
+        store.accept(&new_note("calm", "c", recipient, start())).await.expect("accepted");
+    }
+    assert_eq!(claim(2, 2).await, ["calm"; 2]);
+    assert_eq!(claim(3, 2).await, ["busy"], "the first place is for anybody");
 }
 
 /// A tenant with much under way leaves the next places to others.

@@ -46,7 +46,8 @@ async fn handles<const N: usize>(database: &Database) -> [Any; N] {
 }
 
 async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
-    let request = ClaimRequest { now, lease_until: now + PATIENCE * 10, limit, bounds: &|_| bounds };
+    let request =
+        ClaimRequest { now, lease_until: now + PATIENCE * 10, limit, reserved: 0, bounds: &|_| bounds };
     store.claim(&request).await.expect("claimed")
 }
 
@@ -202,8 +203,13 @@ async fn a_lease_that_is_renewed_holds_and_one_that_was_lost_does_not() {
     let [first, second] = handles(&database).await;
     let new = new_note("t", "a", "+1", start());
     assert_eq!(first.accept(&new).await.expect("accepted"), Acceptance::Created);
-    let request =
-        |now| ClaimRequest { now, lease_until: now + Duration::from_secs(60), limit: 10, bounds: &|_| WIDE };
+    let request = |now| ClaimRequest {
+        now,
+        lease_until: now + Duration::from_secs(60),
+        limit: 10,
+        reserved: 0,
+        bounds: &|_| WIDE,
+    };
     let claim = first.claim(&request(start())).await.expect("claimed").remove(0);
     first.renew(&[(claim.delivery, claim.fence)], after(50), after(110)).await.expect("renewed");
     assert!(second.claim(&request(after(109))).await.expect("claimed").is_empty());

@@ -92,7 +92,7 @@ pub async fn claim_up_to(store: &Any, now: Timestamp, limit: usize, room: usize)
 }
 
 pub async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
-    let request = ClaimRequest { now, lease_until: now + LEASE, limit, bounds: &|_| bounds };
+    let request = ClaimRequest { now, lease_until: now + LEASE, limit, reserved: 0, bounds: &|_| bounds };
     store.claim(&request).await.expect("claimed")
 }
 

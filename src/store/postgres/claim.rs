@@ -66,7 +66,7 @@ async fn take(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Claimed, St
     let ahead = now - their_now;
     let overdue = overdue(tx, now, request.limit).await?;
     let room = request.limit.saturating_sub(overdue.len());
-    let share = fair_share(ready(tx, request, now, room).await?, room);
+    let share = fair_share(ready(tx, request, now, room).await?, room, request.reserved);
     let mut claimed = Claimed { ahead, ..Claimed::default() };
     if overdue.is_empty() && share.is_empty() {
         return Ok(claimed);

@@ -18,7 +18,7 @@ pub async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Cl
     let_go(tx, request).await?;
     let mut chosen = overdue(tx, request).await?;
     let room = request.limit.saturating_sub(chosen.len());
-    let share = fair_share(ready(tx, request, room).await?, room);
+    let share = fair_share(ready(tx, request, room).await?, room, request.reserved);
     count_starts(tx, request, &share).await?;
     chosen.extend(share);
     chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
