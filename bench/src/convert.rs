@@ -19,11 +19,12 @@ impl Converter {
         let scratch = tempfile::tempdir()?;
         let options = EngineOptions {
             ffmpeg: ffmpeg.map(PathBuf::from),
-            workers: 0,
             max_duration: Duration::from_secs(20 * 60),
             timeout: Duration::from_secs(600),
             max_output: 64 << 20,
+            complexity: Some(10),
             scratch: scratch.path().join("engine"),
+            ..EngineOptions::default()
         };
         Ok(Self { engine: Engine::new(options)?, scratch })
     }
@@ -31,8 +32,8 @@ impl Converter {
     /// Reads, plans, makes and verifies.
     async fn convert(&self, source: &Path, target: &str) -> anyhow::Result<Render> {
         let profile = profile(target).context("there is no such profile")?;
-        let probed = self.engine.probe(source, &Hints::default()).await?;
-        Ok(self.engine.render(source, &probed, profile, Convert::Auto).await?)
+        let (_, render) = self.engine.convert(source, &Hints::default(), profile, Convert::Auto).await?;
+        Ok(render)
     }
 
     /// What was done.

@@ -1,9 +1,11 @@
 //! The commands.
 
+mod audio;
 mod callbacks;
 mod check;
 mod demo;
 mod keys;
+mod plan;
 mod sandbox;
 mod send;
 mod serve;
@@ -56,6 +58,19 @@ enum Command {
     },
     /// Send an audio file through a running gateway.
     Send(send::SendArgs),
+    /// Say what would become of an audio file over a tenant's connections, by the configuration. Sends nothing.
+    Plan {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        args: plan::PlanArgs,
+    },
+    /// Make a voice note of an audio file, as it would be sent.
+    Convert(audio::ConvertArgs),
+    /// Say what a file is, and what each profile would make of it.
+    Inspect(audio::InspectArgs),
+    /// List the profiles: what each target takes as it is, and what is made for it otherwise.
+    Profiles(audio::ProfilesArgs),
     /// Serve emulators of the providers, with an inbox page, for trying things out without any account.
     Sandbox(sandbox::SandboxArgs),
     /// Print the OpenAPI document, as a running gateway serves it at /openapi.json.
@@ -120,6 +135,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             CallbacksCommand::Status(args) => callbacks::status(&config.layers(), &args).await,
         },
         Command::Send(args) => send::run(args).await,
+        Command::Plan { config, args } => plan::run(&config.layers(), args).await,
+        Command::Convert(args) => audio::convert(args).await,
+        Command::Inspect(args) => audio::inspect(args).await,
+        Command::Profiles(args) => audio::profiles(&args),
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Openapi => {
             print!("{}", crate::http::openapi());

@@ -1,0 +1,103 @@
+//! `voicegate plan FILE`: what would become of a note, by the configuration, without a running gateway.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::audio::{ReadArgs, ensure_file};
+use crate::{
+    config::{self, Layers, Tenant},
+    delivery::{plan::foresee, route::named},
+    gateway::engine_options,
+    note::ConvertChoice,
+    view::{AudioFacts, ConnectionPlan, Verdict},
+};
+
+#[derive(clap::Args)]
+pub struct PlanArgs {
+    /// The audio file, of any kind.
+    file: PathBuf,
+    /// Connection or route; without it the tenant's route.
+    #[arg(long)]
+    via: Option<String>,
+    /// Whose connections; not needed where there is one tenant.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// How far to go; without it as the connection says.
+    #[arg(long, value_parser = choice)]
+    convert: Option<ConvertChoice>,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+fn choice(text: &str) -> Result<ConvertChoice, String> {
+    serde_json::from_value(json!(text)).map_err(|_| "expected auto, always, never or provider".to_owned())
+}
+
+pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
+    ensure_file(&args.file)?;
+    let (config, tenants) = config::load(layers, None)?;
+    let names: Vec<&str> = tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    let tenant: Arc<Tenant> = match (&args.tenant, names.as_slice()) {
+        (Some(name), _) => tenants.get(name).cloned().with_context(|| format!("there is no tenant {name}"))?,
+        (None, [only]) => tenants.get(only).cloned().context("there is no tenant")?,
+        (None, []) => anyhow::bail!(
+            "the configuration has no tenant, so there is no connection to plan for; `voicegate inspect` judges a file \
+             by every profile"
+        ),
+        (None, names) => anyhow::bail!("which tenant? --tenant names one of {}", names.join(", ")),
+    };
+    let connections = named(&tenant, args.via.as_deref()).map_err(|problem| anyhow::anyhow!(problem.detail))?;
+
+    let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
+    let options = crate::audio::EngineOptions {
+        scratch: scratch.path().join("scratch"),
+        cache: 0,
+        ..engine_options(&config)
+    };
+    let engine = crate::audio::Engine::new(options)?;
+    let source = match engine.identify(&args.file, &args.read.hints(&args.file)).await {
+        Ok(source) => source,
+        Err(error) => {
+            eprintln!("voicegate: {} ({})", error.detail, error.code());
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let plans: Vec<ConnectionPlan> =
+        connections.into_iter().map(|connection| (&foresee(connection, &source, args.convert)).into()).collect();
+    if args.read.json {
+        let shown = json!({ "audio": AudioFacts::from(&source.facts), "connections": plans });
+        println!("{}", serde_json::to_string_pretty(&shown)?);
+    } else {
+        for plan in &plans {
+            println!("{}", line(plan));
+        }
+    }
+    let any = plans.iter().any(|plan| plan.verdict != Verdict::Refused);
+    Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn line(plan: &ConnectionPlan) -> String {
+    let name = format!("{} ({}, {})", plan.connection, plan.provider, plan.profile);
+    match (&plan.audio, plan.work) {
+        (Some(audio), Some(work)) => {
+            let work = serde_json::to_value(work).unwrap_or_default();
+            let how = match work.as_str() {
+                Some("none") => "as it is".to_owned(),
+                word => word.unwrap_or_default().to_owned(),
+            };
+            format!(
+                "{name}: {how}, {:.3} s of {} as {}, {} bytes",
+                audio.duration_ms as f64 / 1000.0,
+                audio.codec.0,
+                audio.mime_type,
+                audio.size_bytes
+            )
+        }
+        _ => {
+            let why: Vec<&str> = plan.reasons.iter().map(|reason| reason.detail.as_str()).collect();
+            format!("{name}: refused: {}", why.join("; "))
+        }
+    }
+}
