@@ -116,8 +116,8 @@ fn needed() -> [BTreeSet<&'static str>; 5] {
     }
     demuxers.extend(RAW.map(PcmEncoding::demuxer));
     let encoders = BTreeSet::from(["aac", "libopus", "libmp3lame", "pcm_s16le"]);
-    let muxers = BTreeSet::from(["ipod", "ogg", "mp3", "s16le"]);
-    [demuxers, decoders, encoders, muxers, BTreeSet::from(["aformat", "aresample", "asetpts"])]
+    let muxers = BTreeSet::from(["ipod", "mp3", "ogg", "s16le", "wav"]);
+    [demuxers, decoders, encoders, muxers, BTreeSet::from(["aformat", "aresample", "asetpts", "asplit"])]
 }
 
 const CONTAINERS: [Container; 12] = [
