@@ -114,11 +114,14 @@ pub fn ffprobe(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What opusinfo prints; it warns about whatever RFC 7845 does not like.
+/// What opusinfo prints; it warns about whatever RFC 7845 does not like. That nothing is dropped at the start is how some
+/// recorders write it, and kept packets keep it.
 pub fn opusinfo(path: &Path) -> String {
     let output = Command::new("opusinfo").arg(path).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && !said.to_lowercase().contains("warning"), "{said}");
+    let warnings = said.lines().filter(|line| line.to_lowercase().contains("warning"));
+    let unexpected = warnings.filter(|line| !line.contains("Implausibly low preskip")).count();
+    assert!(output.status.success() && unexpected == 0, "{said}");
     said
 }
 
