@@ -17,7 +17,7 @@ use make::{Recipe, Source};
 use report::{Measured, Report};
 use sha2::{Digest, Sha256};
 use table::{Table, Target};
-use voicegate::audio::{AudioErrorKind, Convert, Hints, Probed, Profile, Render, Work};
+use voicegate::audio::{AudioError, AudioErrorKind, Convert, Hints, Probed, Profile, Render, Work};
 
 use crate::sound::Sound;
 use crate::tools::Bench;
@@ -33,14 +33,13 @@ fn every_cell_proves_right() {
     let started = Instant::now();
     let asked = std::env::var("CORPUS").unwrap_or_else(|_| "1".to_owned());
     let table = Table::read();
-    let targets = table.targets();
     let sources = sources(&table, &asked);
     println!("{} sources after {:.1?}", sources.len(), started.elapsed());
 
     let judge = Judge {
         runtime: tokio::runtime::Runtime::new().unwrap(),
         bench: Bench::with(|options| options.timeout = Duration::from_secs(300)),
-        targets,
+        targets: table::targets(),
         report: Mutex::default(),
     };
     let next = AtomicUsize::new(0);
@@ -98,21 +97,29 @@ fn sources(table: &Table, asked: &str) -> Vec<Source> {
     sources
 }
 
-struct Judge<'a> {
+struct Judge {
     runtime: tokio::runtime::Runtime,
     bench: Bench,
-    targets: Vec<(&'static Profile, &'a Target)>,
+    targets: Vec<(&'static Profile, Target)>,
     report: Mutex<Report>,
+}
+
+/// Read and then rendered, or both at once.
+#[derive(Clone, Copy)]
+enum Way {
+    TwoSteps,
+    OneStep,
 }
 
 /// A source as it was read, by the engine and by ffmpeg alone.
 struct Read<'a> {
     source: &'a Source,
+    hints: Hints,
     probed: Probed,
     sound: Sound,
 }
 
-impl Judge<'_> {
+impl Judge {
     fn source(&self, place: usize, source: &Source) {
         let read = match self.read(source) {
             Ok(read) => read,
@@ -120,7 +127,8 @@ impl Judge<'_> {
         };
         for (row, (profile, target)) in self.targets.iter().enumerate() {
             let convert = [Convert::Auto, Convert::Always][(place + row) % 2];
-            let outcome = self.cell(&read, profile, target, convert);
+            let way = if (place + row) % 4 < 2 { Way::TwoSteps } else { Way::OneStep };
+            let outcome = self.cell(&read, profile, target, convert, way);
             let mut report = self.report.lock().unwrap();
             match outcome {
                 Ok(measured) => report.add(profile.name, &source.name, measured),
@@ -157,7 +165,30 @@ impl Judge<'_> {
             Some(known) if (&known.facts, &known.detail) != (&probed.facts, &probed.detail) => {
                 Err(format!("is recognised as {known:?}, and decodes as {probed:?}"))
             }
-            _ => Ok(Read { source, probed, sound }),
+            _ => Ok(Read { source, hints, probed, sound }),
+        }
+    }
+
+    /// The outer error is that the source was read as something else than before.
+    async fn render(
+        &self,
+        read: &Read<'_>,
+        profile: &'static Profile,
+        convert: Convert,
+        way: Way,
+    ) -> Result<Result<Render, AudioError>, String> {
+        let engine = &self.bench.engine;
+        let path = &read.source.path;
+        match way {
+            Way::TwoSteps => Ok(engine.render(path, &read.probed, profile, convert).await),
+            Way::OneStep => match engine.convert(path, &read.hints, profile, convert).await {
+                Ok((again, _))
+                    if (&again.facts, &again.detail) != (&read.probed.facts, &read.probed.detail) =>
+                {
+                    Err(format!("was read as {:?}, and now as {again:?}", read.probed))
+                }
+                converted => Ok(converted.map(|(_, render)| render)),
+            },
         }
     }
 
@@ -167,13 +198,9 @@ impl Judge<'_> {
         profile: &'static Profile,
         target: &Target,
         convert: Convert,
+        way: Way,
     ) -> Result<Measured, String> {
-        let rendered = self.runtime.block_on(self.bench.engine.render(
-            &read.source.path,
-            &read.probed,
-            profile,
-            convert,
-        ));
+        let rendered = self.runtime.block_on(self.render(read, profile, convert, way))?;
         let (file, facts, work) = match rendered {
             Ok(Render::Made { file, facts, work, .. }) => (file, facts, work),
             Ok(Render::Untouched) => {
@@ -184,9 +211,9 @@ impl Judge<'_> {
                 return if may { Ok(Measured::untouched()) } else { Err("was left as it is".to_owned()) };
             }
             Err(error) => {
-                let may =
-                    error.kind == AudioErrorKind::TooLarge && read.probed.facts.duration_ms > target.sure_ms;
-                return if may { Ok(Measured::too_large()) } else { Err(format!("{error:?}")) };
+                let may = matches!(error.kind, AudioErrorKind::TooLarge | AudioErrorKind::TooLong)
+                    && read.probed.facts.duration_ms > target.sure_ms;
+                return if may { Ok(Measured::refused()) } else { Err(format!("{error:?}")) };
             }
         };
         if target.max_bytes.is_some_and(|most| facts.size_bytes > most) {

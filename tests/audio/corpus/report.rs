@@ -31,8 +31,8 @@ impl Measured {
         Self::new("untouched")
     }
 
-    pub fn too_large() -> Self {
-        Self::new("too large")
+    pub fn refused() -> Self {
+        Self::new("refused")
     }
 
     pub fn made(work: Work) -> Self {

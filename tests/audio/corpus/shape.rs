@@ -24,7 +24,7 @@ pub fn check(path: &Path, shape: &Shape) -> Result<Option<f64>, String> {
         return Err("still has the tags of the source".to_owned());
     }
     match shape.container.as_str() {
-        "ogg" => opusinfo(path, shape.original).map(|()| None),
+        "ogg" => opusinfo(path, shape).map(|()| None),
         "caf" => caf(&read(path)?).map(Some),
         container if container.starts_with("mov") => {
             mp4(&read(path)?)?;
@@ -57,15 +57,18 @@ fn ffprobe(path: &Path) -> Result<serde_json::Value, String> {
 }
 
 /// It warns about whatever RFC 7845 does not like.
-fn opusinfo(path: &Path, original: Option<u32>) -> Result<(), String> {
+fn opusinfo(path: &Path, shape: &Shape) -> Result<(), String> {
     let output = Command::new("opusinfo").arg(path).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() || said.to_lowercase().contains("warning") {
         return Err(format!("opusinfo: {said}"));
     }
-    let lacks =
-        |text: &str| if said.contains(text) { Ok(()) } else { Err(format!("lacks {text:?}: {said}")) };
-    original.map_or(Ok(()), |rate| lacks(&format!("Original sample rate: {rate} Hz")))
+    let original = shape.original.map(|rate| format!("Original sample rate: {rate} Hz"));
+    let packets = shape.packet_ms.map(|length| format!("{length}.0ms (max)"));
+    match original.into_iter().chain(packets).find(|text| !said.contains(text.as_str())) {
+        Some(text) => Err(format!("lacks {text:?}: {said}")),
+        None => Ok(()),
+    }
 }
 
 /// One track, and its index before the sound. ISO/IEC 14496-12: size and kind, again and again.

@@ -1,4 +1,4 @@
-//! `tests/fixtures/audio/corpus.toml`.
+//! `corpus.toml` and `targets.toml` in `tests/fixtures/audio`.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,6 @@ use crate::tools::fixture;
 pub struct Table {
     pub rates: Vec<u32>,
     pub lengths: Vec<u32>,
-    profile: BTreeMap<String, Target>,
     pub content: BTreeMap<String, Content>,
     pub layout: BTreeMap<String, Layout>,
     pub format: Vec<Format>,
@@ -41,6 +40,7 @@ pub struct Shape {
     #[serde(default)]
     pub rates: Vec<u32>,
     pub original: Option<u32>,
+    pub packet_ms: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -100,20 +100,22 @@ impl Table {
     pub fn read() -> Self {
         toml::from_str(&std::fs::read_to_string(fixture("corpus.toml")).unwrap()).unwrap()
     }
+}
 
-    /// Every profile there is, with what is expected of it.
-    pub fn targets(&self) -> Vec<(&'static Profile, &Target)> {
-        let missing: Vec<&str> = PROFILES
-            .iter()
-            .map(|profile| profile.name)
-            .filter(|name| !self.profile.contains_key(*name))
-            .collect();
-        assert!(
-            missing.is_empty(),
-            "add a row for {missing:?} to tests/fixtures/audio/corpus.toml, [profile.NAME]"
-        );
-        PROFILES.iter().map(|profile| (profile, &self.profile[profile.name])).collect()
-    }
+/// Every profile there is, with what is expected of it.
+pub fn targets() -> Vec<(&'static Profile, Target)> {
+    let rows = std::fs::read_to_string(fixture("targets.toml")).unwrap();
+    let mut rows: BTreeMap<String, Target> = toml::from_str(&rows).unwrap();
+    let found = PROFILES.iter().map(|profile| (profile, rows.remove(profile.name)));
+    let (found, missing): (Vec<_>, Vec<_>) = found.partition(|(_, row)| row.is_some());
+    let missing: Vec<&str> = missing.iter().map(|(profile, _)| profile.name).collect();
+    assert!(missing.is_empty(), "add a row for {missing:?} to tests/fixtures/audio/targets.toml");
+    assert!(
+        rows.is_empty(),
+        "there are no profiles for the rows of tests/fixtures/audio/targets.toml: {:?}",
+        rows.keys()
+    );
+    found.into_iter().filter_map(|(profile, row)| Some((profile, row?))).collect()
 }
 
 impl Format {
