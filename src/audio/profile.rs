@@ -393,11 +393,10 @@ fn wrapped(container: Container, codec: AudioCodec) -> &'static str {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(wrapped(self.container, self.codec))?;
-        if self.channels == 1 {
-            f.write_str(", mono")?;
-        }
+        f.write_str(if self.channels == 1 { ", mono" } else { ", mono or stereo" })?;
         match self.rate {
             (least, most) if least == most => write!(f, ", {} kHz", kilo(most))?,
+            (_, most) if most < u32::MAX && self.opus.is_none() => write!(f, ", at most {} kHz", kilo(most))?,
             _ => {}
         }
         let Some(opus) = self.opus else { return Ok(()) };

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{
     audio::{
-        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Render, Work,
-        plan, profile,
+        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Render,
+        Work, plan, profile,
     },
     view::{AudioFacts, AudioProfile},
 };

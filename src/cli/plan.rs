@@ -40,7 +40,9 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
     let (config, tenants) = config::load(layers, None)?;
     let names: Vec<&str> = tenants.iter().map(|tenant| tenant.name.as_str()).collect();
     let tenant: Arc<Tenant> = match (&args.tenant, names.as_slice()) {
-        (Some(name), _) => tenants.get(name).cloned().with_context(|| format!("there is no tenant {name}"))?,
+        (Some(name), _) => {
+            tenants.get(name).cloned().with_context(|| format!("there is no tenant {name}"))?
+        }
         (None, [only]) => tenants.get(only).cloned().context("there is no tenant")?,
         (None, []) => anyhow::bail!(
             "the configuration has no tenant, so there is no connection to plan for; `voicegate inspect` judges a file \
@@ -48,7 +50,8 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
         ),
         (None, names) => anyhow::bail!("which tenant? --tenant names one of {}", names.join(", ")),
     };
-    let connections = named(&tenant, args.via.as_deref()).map_err(|problem| anyhow::anyhow!(problem.detail))?;
+    let connections =
+        named(&tenant, args.via.as_deref()).map_err(|problem| anyhow::anyhow!(problem.detail))?;
 
     let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
     let options = crate::audio::EngineOptions {
@@ -64,8 +67,10 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let plans: Vec<ConnectionPlan> =
-        connections.into_iter().map(|connection| (&foresee(connection, &source, args.convert)).into()).collect();
+    let plans: Vec<ConnectionPlan> = connections
+        .into_iter()
+        .map(|connection| (&foresee(connection, &source, args.convert)).into())
+        .collect();
     if args.read.json {
         let shown = json!({ "audio": AudioFacts::from(&source.facts), "connections": plans });
         println!("{}", serde_json::to_string_pretty(&shown)?);

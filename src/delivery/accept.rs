@@ -61,9 +61,7 @@ pub struct Receipt {
 /// A problem, and nothing is stored.
 pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> Result<Receipt, Problem> {
     let live = gateway.live();
-    if serde_json::to_vec(&request.metadata).map_or(0, |text| text.len()) > MAX_METADATA {
-        return Err(Problem::invalid("metadata", "at most 4 KiB as JSON"));
-    }
+    judge_fields(&request, gateway.clock.now())?;
     let target = Target::parse(&request.to)?;
     // Before anything that depends on today's configuration: a repeated request has been judged already.
     let key = match &request.idempotency_key {
@@ -93,9 +91,6 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
 
     let now = gateway.clock.now();
     let due_at = request.send_at.map_or(now, |at| at.max(now));
-    if due_at.duration_since(now) > LATEST {
-        return Err(Problem::invalid("send_at", "at most one year ahead"));
-    }
     let note = Note {
         id: NoteId::new(),
         tenant: tenant.name.clone(),
@@ -137,6 +132,17 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         erased: false,
     };
     make_durable(gateway, &live, note, bytes, key, None).await
+}
+
+/// What can be wrong about fields whatever the configuration says.
+pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(), Problem> {
+    if serde_json::to_vec(&request.metadata).map_or(0, |text| text.len()) > MAX_METADATA {
+        return Err(Problem::invalid("metadata", "at most 4 KiB as JSON"));
+    }
+    if request.send_at.is_some_and(|at| at.duration_since(now) > LATEST) {
+        return Err(Problem::invalid("send_at", "at most one year ahead"));
+    }
+    Ok(())
 }
 
 /// Where the bytes of a new note are.

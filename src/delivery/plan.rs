@@ -4,8 +4,8 @@
 use voicegate_providers::Form;
 
 use super::{
-    accept::VoiceRequest,
-    route::{Target, named, native_reply, reply_dropped},
+    accept::{VoiceRequest, judge_fields},
+    route::{Target, named, native_reply, reply_dropped, reply_exists},
 };
 use crate::{
     audio::{self, Foreseen, Probed, Work},
@@ -50,9 +50,13 @@ pub struct Sends {
 /// # Errors
 /// What would refuse the whole request: its fields, or audio that cannot be read.
 pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> Result<Plan, Problem> {
+    judge_fields(&request, gateway.clock.now())?;
     let target = Target::parse(&request.to)?;
     let connections = named(tenant, request.via.as_deref())?;
     target.exists_at(tenant)?;
+    if let Some(reply_to) = &request.reply_to {
+        reply_exists(gateway, tenant, reply_to).await?;
+    }
     let mut outlooks = Vec::with_capacity(connections.len());
     let source = read(gateway, tenant, &request).await?;
     for connection in connections {

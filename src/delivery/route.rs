@@ -133,11 +133,7 @@ pub(super) async fn reply(
     request: &VoiceRequest,
 ) -> Result<(Option<String>, Vec<Warning>), Problem> {
     let Some(reply_to) = &request.reply_to else { return Ok((None, Vec::new())) };
-    if let Ok(id) = reply_to.parse::<NoteId>()
-        && gateway.store.note(id, Some(&tenant.name)).await?.is_none()
-    {
-        return Err(Problem::invalid("reply_to", "there is no such voice note"));
-    }
+    reply_exists(gateway, tenant, reply_to).await?;
     let mut usable = Vec::new();
     for stop in route {
         let connection = &tenant.connections[&stop.connection];
@@ -151,6 +147,16 @@ pub(super) async fn reply(
         }
         Err(why) => Ok((kept, vec![reply_dropped(why)])),
     }
+}
+
+/// Whether a note that is named is the tenant's; ids of providers are not ours to judge.
+pub(super) async fn reply_exists(gateway: &Gateway, tenant: &Tenant, reply_to: &str) -> Result<(), Problem> {
+    if let Ok(id) = reply_to.parse::<NoteId>()
+        && gateway.store.note(id, Some(&tenant.name)).await?.is_none()
+    {
+        return Err(Problem::invalid("reply_to", "there is no such voice note"));
+    }
+    Ok(())
 }
 
 /// The provider's own id of the message that `reply_to` means, or why there is none on this connection.

@@ -18,9 +18,11 @@ mod manage;
 mod metrics;
 mod observe;
 mod openapi;
+mod plan;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod receipts;
+mod renders;
 mod requests;
 #[path = "../support/s3.rs"]
 mod s3;

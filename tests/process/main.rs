@@ -4,6 +4,7 @@ mod bucket;
 mod callbacks;
 mod chaos;
 mod check;
+mod files;
 mod gateway;
 mod kill;
 mod memory;

@@ -43,7 +43,7 @@ fn request(operation: &str, kind: &str) -> Examples {
     let url = "https://bot.example/greeting.mp3";
     let data = "data:audio/mpeg;base64,SUQzBAAAAAAA";
     match (operation, kind) {
-        ("sendVoice", "application/json") => vec![
+        ("sendVoice" | "planVoice", "application/json") => vec![
             ("by_url", "Audio by URL", json!({ "to": "+15551234567", "audio": { "url": url } })),
             (
                 "inside",
@@ -74,7 +74,7 @@ fn request(operation: &str, kind: &str) -> Examples {
             ("by_url", "Audio by URL", json!({ "audio": { "url": url } })),
             ("inside", "Audio inside", json!({ "audio": { "data": data } })),
         ],
-        ("sendVoice", "multipart/form-data") => vec![(
+        ("sendVoice" | "planVoice", "multipart/form-data") => vec![(
             "form",
             "A form; `audio` stands for the file",
             json!({ "to": "+15551234567", "audio": "(the file)", "via": "whatsapp", "metadata": { "order": 7 } }),
@@ -263,7 +263,7 @@ fn connections() -> Value {
                 "capabilities": {
                     "profile": "linq-1",
                     "audio": {
-                        "accepts": ["MP3", "AAC (ADTS)", "AAC in M4A", "WAV with linear PCM"],
+                        "accepts": ["MP3, mono or stereo, at most 48 kHz", "AAC in M4A, mono or stereo, at most 48 kHz"],
                         "makes": "AAC in M4A, mono, the source's rate from 16 to 48 kHz, 64 kbit/s, index first",
                         "max_bytes": 10_000_000,
                         "max_duration_ms": null,

@@ -121,6 +121,7 @@ pub fn document() -> OpenApi {
                     response.headers.insert("Cache-Control".to_owned(), caching.into());
                 }
             }
+            "planVoice" => add_parameters(operation, requests::query::<VoiceForm>()),
             "uploadAudio" => add_parameters(operation, requests::query::<UploadForm>()),
             "downloadVoiceAudio" | "downloadByLink" | "headByLink" => {
                 serves_file(operation, method == HttpMethod::Get)
