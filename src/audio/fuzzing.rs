@@ -157,7 +157,6 @@ fn wrapped_anew(read: &(OpusDetail, Vec<Placed>)) {
             packets: kept.0.packets,
             frames_per_packet: kept.0.frames_per_packet,
             code: kept.0.code,
-            single_frames: kept.0.single_frames,
             mono: kept.0.mono,
             max_bandwidth: kept.0.max_bandwidth,
             frame_us: kept.0.frame_us,

@@ -167,8 +167,6 @@ pub struct OpusDetail {
     /// How frames are packed, 0 to 3 (RFC 6716, section 3.1); `None` where packets differ.
     #[serde(default)]
     pub code: Option<u8>,
-    /// Every packet is of code 0: one frame and no count byte.
-    pub single_frames: bool,
     /// What a player plays, in samples at 48 kHz: pre-skip and end trim taken off.
     pub samples: u64,
 }
@@ -200,7 +198,6 @@ impl Tally {
             frame_us: None,
             frames_per_packet: None,
             code: None,
-            single_frames: true,
             samples: 0,
         };
         Self { detail, last: None, most_frames: 0, least_frames: None }
@@ -224,7 +221,6 @@ impl Tally {
         self.most_frames = self.most_frames.max(packet.frames);
         detail.packets += 1;
         detail.mono &= !packet.stereo;
-        detail.single_frames &= packet.code == 0;
         detail.max_bandwidth = detail.max_bandwidth.max(packet.bandwidth);
         self.last = Some(*packet);
     }

@@ -105,7 +105,7 @@ impl OpusForm {
     fn fits_packets(&self, opus: &OpusDetail) -> bool {
         self.fits_frames(opus)
             && self.frames_per_packet.is_none_or(|count| {
-                opus.frames_per_packet == Some(count) && (count > 1 || opus.single_frames)
+                opus.frames_per_packet == Some(count) && opus.code == Some(if count == 1 { 0 } else { 3 })
             })
     }
 

@@ -241,7 +241,6 @@ fn opus(container: Container, change: impl FnOnce(&mut OpusDetail)) -> Probed {
         frame_us: Some(20_000),
         frames_per_packet: Some(1),
         code: Some(0),
-        single_frames: true,
         samples: 48_000,
     };
     change(&mut detail);
@@ -297,7 +296,7 @@ fn the_least_work_that_is_accepted() {
         ("whatsapp-1", opus(Ogg, |opus| opus.frame_us = Some(60_000)), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.frame_us = None), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.frames_per_packet = Some(3)), REMUX),
-        ("whatsapp-1", opus(Ogg, |opus| opus.single_frames = false), REMUX),
+        ("whatsapp-1", opus(Ogg, |opus| opus.code = None), REMUX),
         ("whatsapp-1", opus(Ogg, |opus| opus.mono = false), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.channels = 2), ENCODE),
         ("whatsapp-1", opus(Ogg, |opus| opus.gain = 256), ENCODE),
