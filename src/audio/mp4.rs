@@ -350,22 +350,24 @@ fn frames(table: &[u8], length: usize) -> Option<u64> {
 /// Where frames follow each other, as offset and bytes, and how many frames there are in all.
 pub(super) fn runs(table: &[u8]) -> Option<(Vec<(u64, u64)>, u64)> {
     let stsz = child(table, b"stsz")?;
-    // One size for all, which no AAC has.
-    if be_u32(stsz, 4)? != 0 {
-        return None;
-    }
-    let sizes = entries_of::<1>(stsz.get(4..)?)?;
+    // All frames of silence have one size, which then stands here in place of a table.
+    let one_size = u64::from(be_u32(stsz, 4)?);
+    let sizes = if one_size == 0 { entries_of::<1>(stsz.get(4..)?)? } else { Vec::new() };
+    let frames = u64::from(be_u32(stsz, 8)?);
     let runs = entries_of::<3>(child(table, b"stsc")?)?;
     let chunks = entries_of::<1>(child(table, b"stco")?)?;
-    let mut left = sizes.iter();
+    let mut sizes = sizes.iter();
+    let mut left = frames;
     let mut found = Vec::new();
     for (number, [offset]) in (1..).zip(&chunks) {
         let [_, count, _] = runs.iter().rfind(|[first, ..]| *first <= number)?;
-        let size: u64 =
-            left.by_ref().take(usize::try_from(*count).ok()?).map(|[size]| u64::from(*size)).sum();
+        let count = u64::from(*count).min(left);
+        let listed = sizes.by_ref().take(usize::try_from(count).ok()?);
+        let size = listed.map(|[size]| u64::from(*size)).sum::<u64>() + count * one_size;
         found.push((u64::from(*offset), size));
+        left -= count;
     }
-    left.next().is_none().then_some((found, sizes.len() as u64))
+    (left == 0).then_some((found, frames))
 }
 
 /// The entries of a table with a version and a count before them.
