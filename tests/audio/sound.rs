@@ -115,12 +115,15 @@ impl Sound {
     }
 }
 
+/// A tenth of a second of MP3 is too little to be sure what it is; and the one channel of a plain WAV has no name.
+const HARMLESS: [&str; 2] = ["Format mp3 detected only with low score", "Guessed Channel Layout"];
+
 /// What ffmpeg or ffprobe has to say against a file.
 pub fn complaints(log: &[u8]) -> String {
     let log = String::from_utf8_lossy(log);
-    // A tenth of a second of MP3 is too little to be sure what it is.
-    let lines = log.lines().filter(|line| !line.contains("Format mp3 detected only with low score"));
-    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    let lines =
+        log.lines().filter(|line| !line.is_empty() && !HARMLESS.iter().any(|part| line.contains(part)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Channels and samples of a WAV that was written to a pipe, so that its sizes say nothing.
