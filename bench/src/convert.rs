@@ -1,12 +1,23 @@
 //! The audio engine as the gateway uses it, without the gateway.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use voicegate::audio::{Convert, Engine, EngineOptions, Hints, Render, Work, profile};
+use voicegate::audio::{Convert, Engine, EngineOptions, Hints, Ready, Source, Work, profile};
+
+/// What an arm sets by itself.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Settings {
+    /// The ffmpeg that the engine uses; without it, the one beside this program, else the one on the PATH.
+    #[arg(long)]
+    pub ffmpeg: Option<std::path::PathBuf>,
+    /// Of Opus; without it, 10.
+    #[arg(long, hide = true)]
+    pub complexity: Option<u8>,
+    /// Whether what was made serves again.
+    #[arg(long, hide = true)]
+    pub keep: bool,
+}
 
 pub struct Converter {
     engine: Engine,
@@ -14,43 +25,39 @@ pub struct Converter {
 }
 
 impl Converter {
-    /// `ffmpeg`: where not the one that the gateway would take.
-    pub fn new(ffmpeg: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
         let scratch = tempfile::tempdir()?;
+        let shipped = EngineOptions::default();
         let options = EngineOptions {
-            ffmpeg: ffmpeg.map(PathBuf::from),
-            max_duration: Duration::from_secs(20 * 60),
+            ffmpeg: settings.ffmpeg.clone(),
             timeout: Duration::from_secs(600),
-            max_output: 64 << 20,
-            complexity: Some(10),
+            cache: if settings.keep { shipped.cache } else { 0 },
+            complexity: Some(settings.complexity.unwrap_or(10)),
             scratch: scratch.path().join("engine"),
-            ..EngineOptions::default()
+            ..shipped
         };
         Ok(Self { engine: Engine::new(options)?, scratch })
     }
 
-    /// Reads, plans, makes and verifies.
-    async fn convert(&self, source: &Path, target: &str) -> anyhow::Result<Render> {
+    /// Reads, plans, makes and verifies, as a try of a note does.
+    async fn prepare(&self, path: &Path, target: &str) -> anyhow::Result<Arc<Ready>> {
         let profile = profile(target).context("there is no such profile")?;
-        let (_, render) = self.engine.convert(source, &Hints::default(), profile, Convert::Auto).await?;
-        Ok(render)
+        let source = Source { path, hints: &Hints::default(), probed: None };
+        Ok(self.engine.prepare(source, profile, Convert::Auto).await?)
     }
 
     /// What was done.
     pub async fn file(&self, source: &Path, target: &str) -> anyhow::Result<Work> {
-        Ok(match self.convert(source, target).await? {
-            Render::Untouched => Work::None,
-            Render::Made { work, .. } => work,
-        })
+        Ok(self.prepare(source, target).await?.made.as_ref().map_or(Work::None, |made| made.work))
     }
 
     /// What came of these bytes.
     pub async fn bytes(&self, source: &[u8], target: &str) -> anyhow::Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new_in(self.scratch.path())?;
         tokio::fs::write(file.path(), source).await?;
-        Ok(match self.convert(file.path(), target).await? {
-            Render::Untouched => source.to_vec(),
-            Render::Made { file, .. } => tokio::fs::read(file.path()).await?,
+        Ok(match &self.prepare(file.path(), target).await?.made {
+            None => source.to_vec(),
+            Some(made) => tokio::fs::read(made.path()).await?,
         })
     }
 }

@@ -106,8 +106,8 @@ enum Helper {
         /// What has to be done to it.
         #[arg(long)]
         work: String,
-        #[arg(long)]
-        ffmpeg: Option<PathBuf>,
+        #[command(flatten)]
+        settings: convert::Settings,
         file: PathBuf,
     },
     /// Converts what is posted to it.
@@ -115,8 +115,8 @@ enum Helper {
     Service {
         #[arg(long)]
         profile: String,
-        #[arg(long)]
-        ffmpeg: Option<PathBuf>,
+        #[command(flatten)]
+        settings: convert::Settings,
     },
 }
 
@@ -131,12 +131,12 @@ struct Setting {
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match args.helper {
-        Some(Helper::Repeat { count, profile, work, ffmpeg, file }) => {
-            audio::repeat(count, &profile, &work, file, ffmpeg).await?;
+        Some(Helper::Repeat { count, profile, work, settings, file }) => {
+            audio::repeat(count, &profile, &work, file, &settings).await?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Helper::Service { profile, ffmpeg }) => {
-            audio::serve(&profile, ffmpeg).await?;
+        Some(Helper::Service { profile, settings }) => {
+            audio::serve(&profile, &settings).await?;
             return Ok(ExitCode::SUCCESS);
         }
         None => {}

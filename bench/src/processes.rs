@@ -8,7 +8,7 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::{
     Setting,
-    convert::Converter,
+    convert::{Converter, Settings},
     gateway::{Gateway, Premises, Wanted, recipient, same, sample},
     load::{self, Requests},
     postgres::Server,
@@ -50,7 +50,7 @@ pub async fn measure(
         return Ok(());
     };
     // What the provider takes as it is.
-    let audio = Converter::new(None)?.bytes(&sample(), "whatsapp-1").await?;
+    let audio = Converter::new(&Settings::default())?.bytes(&sample(), "whatsapp-1").await?;
     let mut runs = [Vec::new(), Vec::new()];
     for pair in 0..pairs {
         let mut order = [1, 2];

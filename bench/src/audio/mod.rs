@@ -12,7 +12,11 @@ use std::path::PathBuf;
 pub use service::serve;
 
 use self::{sources::Sources, usage::Usage};
-use crate::{Setting, convert::Converter, report::Report};
+use crate::{
+    Setting,
+    convert::{Converter, Settings},
+    report::Report,
+};
 
 /// 16 kHz, 24 kbit/s, complexity 10.
 const PROFILE: &str = "whatsapp-1";
@@ -45,9 +49,9 @@ pub async fn repeat(
     profile: &str,
     work: &str,
     file: PathBuf,
-    ffmpeg: Option<PathBuf>,
+    settings: &Settings,
 ) -> anyhow::Result<()> {
-    let converter = Converter::new(ffmpeg.as_deref())?;
+    let converter = Converter::new(settings)?;
     for _ in 0..count {
         let done = format!("{:?}", converter.file(&file, profile).await?).to_lowercase();
         anyhow::ensure!(done == work, "this was to be {work}, and was {done}");

@@ -1,11 +1,11 @@
 //! Conversion and nothing else over HTTP, in a process of its own: bytes in, converted bytes out.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
 use tokio::net::TcpListener;
 
-use crate::convert::Converter;
+use crate::convert::{Converter, Settings};
 
 #[derive(Clone)]
 struct Service {
@@ -14,8 +14,8 @@ struct Service {
 }
 
 /// Prints its address and serves until it is killed.
-pub async fn serve(profile: &str, ffmpeg: Option<PathBuf>) -> anyhow::Result<()> {
-    let converter = Arc::new(Converter::new(ffmpeg.as_deref())?);
+pub async fn serve(profile: &str, settings: &Settings) -> anyhow::Result<()> {
+    let converter = Arc::new(Converter::new(settings)?);
     let service = Service { converter, profile: profile.into() };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
