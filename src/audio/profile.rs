@@ -301,9 +301,14 @@ impl Profile {
         self.accepts.iter().map(ToString::to_string).collect()
     }
 
-    /// What the target needs, in words.
+    /// What the target needs, in words: forms under the same conditions together.
     pub fn needs(&self) -> String {
-        let mut text = self.forms().join("; ");
+        let mut text = String::new();
+        for alike in self.accepts.chunk_by(|a, b| a.conditions() == b.conditions()) {
+            let names: Vec<&str> = alike.iter().map(|form| wrapped(form.container, form.codec)).collect();
+            let separator = if text.is_empty() { "" } else { "; " };
+            text += &format!("{separator}{}{}", names.join(" or "), alike[0].conditions());
+        }
         if let Some(bytes) = self.max_bytes {
             text += &format!("; at most {bytes} bytes");
         }
@@ -392,7 +397,20 @@ fn wrapped(container: Container, codec: AudioCodec) -> &'static str {
 
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(wrapped(self.container, self.codec))?;
+        write!(f, "{}{}", wrapped(self.container, self.codec), self.conditions())
+    }
+}
+
+impl Form {
+    /// Everything but what it is, in words that follow its name.
+    fn conditions(&self) -> String {
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = self.write_conditions(&mut text);
+        text
+    }
+
+    fn write_conditions(&self, f: &mut impl fmt::Write) -> fmt::Result {
         f.write_str(if self.channels == 1 { ", mono" } else { ", mono or stereo" })?;
         match self.rate {
             (least, most) if least == most => write!(f, ", {} kHz", kilo(most))?,
