@@ -151,14 +151,20 @@ async fn fill(path: &Path, shape: &Shape, queued: u64, now: Timestamp) -> anyhow
     script.push("DELETE FROM deliveries".to_owned());
     // In one lane every row may come up, one after the other; elsewhere the first heads do.
     let notes = queued.min(20_000);
+    let (row, recipient) =
+        ("printf('vn_00000000-0000-7000-8000-%012d', i)", format!("printf('%06d', {lane})"));
+    // Each is a note of its own, in the lane that its row says: what goes back into the queue goes back there.
     script.push(format!(
         "{} INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
-         SELECT printf('n%09d', i), tenant, status, created_at, doc, recipient, via FROM n, notes WHERE id = '{id}'",
+         SELECT {row}, tenant, status, created_at,
+                json_set(doc, '$.id', {row}, '$.route[0].connection', {connection},
+                         '$.route[0].recipient_key', {recipient}), recipient, via
+         FROM n, notes WHERE id = '{id}'",
         numbers(notes)
     ));
     script.push(format!(
         "{} INSERT INTO deliveries (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at, head)
-         SELECT printf('n%09d', i), 't', 't/' || {connection}, {connection} || printf('-%06d', {lane}), 'queued',
+         SELECT {row}, 't', 't/' || {connection}, concat_ws(char(31), 't', {connection}, {recipient}), 'queued',
                 {now}, {now} + {due}, {now}, {now} + 86400000, {head} FROM n",
         numbers(queued)
     ));
@@ -168,6 +174,7 @@ async fn fill(path: &Path, shape: &Shape, queued: u64, now: Timestamp) -> anyhow
             "INSERT INTO connections (connection, paused_until) VALUES ('t/paused', {now} + 3600000)"
         ));
     }
+    script.push(format!("DELETE FROM notes WHERE id = '{id}'"));
     script.extend(made.into_iter().map(|(.., sql)| sql));
     script.push("COMMIT".to_owned());
     for step in script {
