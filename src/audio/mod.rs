@@ -45,6 +45,7 @@ mod turns;
 mod verify;
 mod waveform;
 mod webm;
+mod words;
 
 pub use confine::{Confinement, confinement};
 pub use engine::{Engine, EngineOptions, Source};

@@ -9,7 +9,7 @@ use crate::harness::{World, fixture, read};
 /// Runs of ffmpeg so far, but for the self-test.
 async fn runs(world: &World) -> u64 {
     let answer = world.http.get(format!("{}/metrics", world.url)).send().await.expect("an answer");
-    let text = answer.text().await.expect("text");
+    let text = String::from_utf8(crate::links::body(answer).await).expect("UTF-8");
     let counts = text.lines().filter(|line| {
         line.starts_with("voicegate_ffmpeg_runs_total{") && !line.contains("purpose=\"self-test\"")
     });

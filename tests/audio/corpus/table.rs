@@ -29,7 +29,6 @@ pub struct Target {
     pub max_bytes: Option<u64>,
     pub sure_ms: u64,
     pub tolerance_ms: f64,
-    pub pesq: Option<f64>,
 }
 
 #[derive(Deserialize)]
