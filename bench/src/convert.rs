@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use voicegate::audio::{Convert, Engine, EngineOptions, Hints, Ready, Source, Work, profile};
+use voicegate::audio::{Convert, Engine, EngineOptions, Hints, Ready, Render, Source, Work, profile};
 
 /// What an arm sets by itself.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -17,10 +17,14 @@ pub struct Settings {
     /// Whether what was made serves again.
     #[arg(long, hide = true)]
     pub keep: bool,
+    /// Without a waveform, which needs a decoder whatever else is to be done.
+    #[arg(long, hide = true)]
+    pub plain: bool,
 }
 
 pub struct Converter {
     engine: Engine,
+    plain: bool,
     scratch: tempfile::TempDir,
 }
 
@@ -36,7 +40,7 @@ impl Converter {
             scratch: scratch.path().join("engine"),
             ..shipped
         };
-        Ok(Self { engine: Engine::new(options)?, scratch })
+        Ok(Self { engine: Engine::new(options)?, plain: settings.plain, scratch })
     }
 
     /// Reads, plans, makes and verifies, as a try of a note does.
@@ -48,6 +52,14 @@ impl Converter {
 
     /// What was done.
     pub async fn file(&self, source: &Path, target: &str) -> anyhow::Result<Work> {
+        if self.plain {
+            let profile = profile(target).context("there is no such profile")?;
+            let done = self.engine.convert(source, &Hints::default(), profile, Convert::Auto).await?;
+            return Ok(match done.1 {
+                Render::Untouched => Work::None,
+                Render::Made { work, .. } => work,
+            });
+        }
         Ok(self.prepare(source, target).await?.made.as_ref().map_or(Work::None, |made| made.work))
     }
 
