@@ -13,7 +13,7 @@ use anyhow::Context;
 use super::{Options, PROFILE, by_hand, sources::Sources};
 use crate::{
     Setting,
-    gateway::same,
+    gateway::tagged,
     load::{self, Requests},
     report::{Report, quantile},
 };
@@ -78,7 +78,10 @@ pub async fn measure(
     let own = Service::start(&own)?.context("this program")?;
     let audio = std::fs::read(&sources.speech)?;
     let send = async |service: &Service, concurrency, span| {
-        let requests = Requests { path: |_| "/".to_owned(), audio: same(&audio), expected: 200 };
+        let audio = audio.clone();
+        // No two alike: the engine makes what several ask for at the same time only once.
+        let requests =
+            Requests { path: |_| "/".to_owned(), audio: move |number| tagged(number, &audio), expected: 200 };
         load::post(&service.address, requests, concurrency, usize::MAX, span).await
     };
     for service in [&node, &own] {
