@@ -42,7 +42,7 @@ pub(super) fn known(bytes: &[u8], container: Container, detail: &SourceDetail) -
         Container::Mp3 => mp3(bytes),
         Container::Adts => adts(bytes),
         Container::Mp4 => aac_in_mp4(bytes),
-        Container::Ogg => opus(detail.opus.as_ref()?),
+        Container::Ogg | Container::Webm | Container::Matroska => opus(detail.opus.as_ref()?),
         Container::Wav if detail.flavour == "RIFF" => wav(bytes),
         Container::Aiff if detail.flavour == "AIFF" => aiff(bytes),
         Container::Caf => match &detail.opus {

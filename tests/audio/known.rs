@@ -77,6 +77,7 @@ async fn the_fixtures_are_recognised_as_what_they_decode_to() {
         "speech-opus-wideband.ogg",
         "speech-opus-60ms.ogg",
         "recorder-wideband.ogg",
+        "speech-wideband.webm",
     ] {
         assert!(recognised.iter().any(|name| name == common), "{common} costs a decoding");
     }
