@@ -34,6 +34,8 @@ pub struct Wanted {
     pub audio: &'static str,
     /// How many more connections to the emulated Wawp the measured tenant has: `w0`, `w1` and so on.
     pub connections: usize,
+    /// `delivery.in_flight`, where not what is built in.
+    pub in_flight: Option<usize>,
 }
 
 /// What gateways that share a database share, with the emulated providers.
@@ -77,8 +79,10 @@ media = "{folder}/media"
 [delivery]
 max_queue = 100000000
 max_queue_per_tenant = 100000000
+{}
 "#,
-            self.wanted.audio
+            self.wanted.audio,
+            self.wanted.in_flight.map_or(String::new(), |count| format!("in_flight = {count}"))
         );
         for (tenant, key) in [("bench", KEY), ("other", OTHER_KEY)] {
             let head = format!("[tenants.{tenant}]\napi_keys = [\"{key}\"]\nroute = [\"imessage\"]\n");

@@ -55,6 +55,9 @@ struct Args {
     /// Pairs of runs of `processes`.
     #[arg(long, default_value_t = 3)]
     pairs: usize,
+    /// `delivery.in_flight` of the processes of `processes`.
+    #[arg(long, default_value_t = 64)]
+    in_flight: usize,
     /// The database of `processes` forgets nothing in a power cut.
     #[arg(long)]
     fsync: bool,
@@ -164,9 +167,18 @@ async fn main() -> anyhow::Result<ExitCode> {
         memory::measure(&setting, rest, &mut report).await.context("memory")?;
     }
     if wanted(Part::Processes) {
-        processes::measure(&setting, args.shared, args.pairs, args.fsync, &mut report)
-            .await
-            .context("processes")?;
+        processes::measure(
+            &setting,
+            processes::Options {
+                notes: args.shared,
+                pairs: args.pairs,
+                in_flight: args.in_flight,
+                durable: args.fsync,
+            },
+            &mut report,
+        )
+        .await
+        .context("processes")?;
     }
     if wanted(Part::Audio) {
         let options = audio::Options { rounds: args.rounds, ffmpeg: args.ffmpeg, long: args.long };

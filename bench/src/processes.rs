@@ -34,16 +34,22 @@ struct Run {
     used: f64,
 }
 
-pub async fn measure(
-    setting: &Setting,
-    notes: usize,
-    pairs: usize,
-    durable: bool,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+pub struct Options {
+    /// Of each run.
+    pub notes: usize,
+    pub pairs: usize,
+    /// Sends in flight in each process.
+    pub in_flight: usize,
+    /// The database waits for the disk.
+    pub durable: bool,
+}
+
+pub async fn measure(setting: &Setting, options: Options, report: &mut Report) -> anyhow::Result<()> {
+    let Options { notes, pairs, in_flight, durable } = options;
     let flushes = if durable { "on" } else { "off" };
     report.part(&format!(
-        "processes: {notes} notes over {CONNECTIONS} connections, the provider takes {PROVIDER_MS} ms, fsync {flushes}"
+        "processes: {notes} notes over {CONNECTIONS} connections, the provider takes {PROVIDER_MS} ms, \
+         {in_flight} in flight in each process, fsync {flushes}"
     ));
     let Some(server) = Server::start(durable)? else {
         println!("  (there is no PostgreSQL here; scripts/setup.sh --test installs one)");
@@ -57,7 +63,7 @@ pub async fn measure(
         // Whatever else the machine does gets neither of them every time.
         order.rotate_left(pair % 2);
         for processes in order {
-            runs[processes - 1].push(run(setting, &server, processes, &audio, notes).await?);
+            runs[processes - 1].push(run(setting, &server, processes, in_flight, &audio, notes).await?);
         }
     }
     let median =
@@ -81,11 +87,14 @@ async fn run(
     setting: &Setting,
     server: &Server,
     processes: usize,
+    in_flight: usize,
     audio: &[u8],
     notes: usize,
 ) -> anyhow::Result<Run> {
     let database = Some(server.fresh().await?);
-    let premises = Premises::new(Wanted { database, connections: CONNECTIONS, ..Wanted::default() }).await?;
+    let wanted =
+        Wanted { database, connections: CONNECTIONS, in_flight: Some(in_flight), ..Wanted::default() };
+    let premises = Premises::new(wanted).await?;
     let slow = Fault::new(Provider::Wawp, Operation::Voice, FaultAction::Slow { ms: PROVIDER_MS });
     premises.sandbox.add_fault(slow.times(u32::MAX));
     let mut gateways = Vec::new();

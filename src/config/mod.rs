@@ -123,6 +123,8 @@ pub struct Delivery {
     pub max_queue: u64,
     #[serde(deserialize_with = "plain")]
     pub max_queue_per_tenant: u64,
+    #[serde(deserialize_with = "plain")]
+    pub in_flight: usize,
     pub expires_in: Span24,
     pub unknown_grace: Span24,
     pub learned_ttl: Span24,
@@ -281,6 +283,11 @@ fn check_sections(raw: &Raw, mistakes: &mut Vec<String>) {
     ] {
         expect(size.0 > 0, &format!("{key}: expected a size above zero"));
     }
+    // Each may hold a file and a connection.
+    expect(
+        (1..=1024).contains(&raw.delivery.in_flight),
+        "delivery.in_flight: expected a number from 1 to 1024",
+    );
     expect(raw.server.max_clients > 0, "server.max_clients: expected a number above zero");
     // Less would not hold what a proxy adds; more than a megabyte of headers is an attack.
     expect(

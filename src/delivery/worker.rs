@@ -15,11 +15,8 @@ use crate::{
     store::{Claim, ClaimRequest, Job},
 };
 
-/// Tries in flight in this process. Most of their time they wait for a provider.
-const IN_FLIGHT: usize = 64;
-
-/// Further ones for tenants with little under way: what they send now and then need not wait until one of those ends that
-/// somebody else has so many of.
+/// Tries in flight beyond `delivery.in_flight`, for tenants with little under way: what they send now and then need not
+/// wait until one of those ends that somebody else has so many of.
 const RESERVED: usize = 8;
 
 /// With another process on the same database, news can come without a wake-up.
@@ -77,7 +74,7 @@ impl Worker {
         let request = ClaimRequest {
             now,
             lease_until: now + self.gateway.store.renewed_lease().unwrap_or_else(|| live.lease()),
-            limit: (IN_FLIGHT + RESERVED).saturating_sub(self.tries.len()),
+            limit: (live.config.delivery.in_flight + RESERVED).saturating_sub(self.tries.len()),
             reserved: RESERVED,
             bounds: &|connection| live.bounds(connection),
         };

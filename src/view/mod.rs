@@ -228,7 +228,7 @@ pub enum Health {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AudioProfile {
     /// The forms that go as they are.
-    #[schema(examples(json!(["MP3", "AAC in M4A"])))]
+    #[schema(examples("MP3, mono or stereo, at most 48 kHz"))]
     pub accepts: Vec<String>,
     /// What anything else becomes.
     #[schema(examples("AAC in M4A, mono, the source's rate from 16 to 48 kHz, 64 kbit/s, index first"))]

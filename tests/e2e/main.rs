@@ -9,6 +9,7 @@ mod convert;
 mod delivery;
 mod events;
 mod fetch;
+mod forged;
 mod harness;
 mod hostile;
 mod limits;
