@@ -96,7 +96,11 @@ async fn send_and_judge(
         .into_iter()
         .find(|entry| note["provider_message_id"] == entry.message_id)
         .unwrap_or_else(|| panic!("{case} did not arrive"));
-    assert_eq!(arrived.problems, [""; 0], "{case}");
+    // Kept packets begin where they did: some encoders say that nothing is to be dropped.
+    let kept = sent["work"] == "remuxed";
+    let problems: Vec<_> =
+        arrived.problems.iter().filter(|problem| !(kept && problem.starts_with("Pre-skip is 0"))).collect();
+    assert!(problems.is_empty(), "{case}: {problems:?}");
     assert_eq!(sent["sha256"], arrived.sha256.clone().unwrap_or_default(), "{case}");
     let bytes = world.sandbox.audio(&arrived.id).expect("its audio");
     if sent["work"] == "none" {
