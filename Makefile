@@ -70,7 +70,7 @@ chaos: ## random faults and kill -9 for long: NOTES=10000 KILLS=20 RESTARTS=10 S
 		CHAOS_SEED=$(or $(SEED),1) \
 		scripts/with-postgres.sh $(CARGO) nextest run --test process --no-capture -E 'test(/^chaos::/)' $(ARGS)
 
-ffmpeg: ## build a small ffmpeg that costs less than half; it is used from then on (CPU=x86-64-v3 for such machines only)
+ffmpeg: ## build a small ffmpeg that costs less than half; it is used from then on (CPU=any for machines without AVX2)
 	@CPU="$(CPU)" scripts/ffmpeg.sh
 
 test-ffmpeg: ffmpeg ## run the audio tests with that ffmpeg (ARGS are for cargo nextest run)
