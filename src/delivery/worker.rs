@@ -19,6 +19,11 @@ use crate::{
 /// wait until one of those ends that somebody else has so many of.
 const RESERVED: usize = 8;
 
+/// What ends within so short a time of one another is followed by one look at the queue, where much is in flight: a look
+/// costs about as much for one note as for many, and processes that share a database take turns at it.
+const PACE: Duration = Duration::from_millis(20);
+const MUCH: usize = 8;
+
 /// With another process on the same database, news can come without a wake-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -48,10 +53,14 @@ impl Worker {
         let renewing = tokio::spawn(renew(self.gateway.clone(), self.leases.clone()));
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
+            let paced = tokio::time::sleep(PACE);
             if self.claim(now).await == 0 {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = self.news_after(now) => {}
+                }
+                if self.tries.len() >= MUCH {
+                    paced.await;
                 }
             }
         }

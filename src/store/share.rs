@@ -70,6 +70,13 @@ pub fn tenant_of(connection: &str) -> &str {
 /// A tenant has little under way with fewer than this.
 const LITTLE: usize = 4;
 
+/// How many deliveries of one connection are looked at for `room` places, where its tenant has so many connections with
+/// something to send: several times its share, in case the others have less.
+pub fn candidates_of_each(room: usize, connections: usize) -> usize {
+    const SHARES: usize = 4;
+    room.min(room.saturating_mul(SHARES).div_ceil(connections.max(1)))
+}
+
 /// Gives each place to the tenant that has fewest under way, and within a tenant to one connection after the other. The
 /// last `reserved` places are for tenants that have little under way.
 pub fn fair_share(ready: Vec<Ready>, room: usize, reserved: usize) -> Vec<Candidate> {

@@ -9,7 +9,7 @@ use crate::{
     breaker,
     store::{
         Bounds, Claim, ClaimRequest, StoreError,
-        share::{Candidate, Ready, fair_share, tenant_of},
+        share::{Candidate, Ready, candidates_of_each, fair_share, tenant_of},
     },
 };
 
@@ -159,7 +159,13 @@ async fn ready(
     }
     let under_way = under_way(tx, now).await?;
     let starts_left = starts_left(tx, &waiting, now).await?;
+    let mut of_each: HashMap<&str, usize> = HashMap::new();
+    for Waiting { connection, .. } in &waiting {
+        *of_each.entry(tenant_of(connection)).or_default() += 1;
+    }
     let room = |waiting: &Waiting| {
+        let connections = of_each.get(tenant_of(&waiting.connection)).copied().unwrap_or_default();
+        let limit = candidates_of_each(limit, connections);
         let busy = under_way.get(&waiting.connection).copied().unwrap_or_default();
         // One attempt is enough to see whether a connection that failed works again.
         let open = breaker::is_open(waiting.failures.try_into().unwrap_or(u32::MAX));

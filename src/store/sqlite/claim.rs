@@ -9,7 +9,7 @@ use crate::{
     config::Rate,
     store::{
         Claim, ClaimRequest, StoreError,
-        share::{Candidate, Ready, fair_share, tenant_of},
+        share::{Candidate, Ready, candidates_of_each, fair_share, tenant_of},
     },
 };
 
@@ -67,8 +67,14 @@ async fn overdue(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Cand
 async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, limit: usize) -> Result<Vec<Ready>, StoreError> {
     let now = request.now.as_millisecond();
     let under_way = under_way(tx, now).await?;
+    let waiting = waiting(tx, now).await?;
+    let mut of_each: HashMap<String, usize> = HashMap::new();
+    for (connection, _) in &waiting {
+        *of_each.entry(tenant_of(connection).to_owned()).or_default() += 1;
+    }
     let mut ready = Vec::new();
-    for (connection, failures) in waiting(tx, now).await? {
+    for (connection, failures) in waiting {
+        let limit = candidates_of_each(limit, of_each[tenant_of(&connection)]);
         let bounds = (request.bounds)(&connection);
         let busy = under_way.get(&connection).copied().unwrap_or_default();
         // One attempt is enough to see whether a connection that failed works again.
