@@ -181,8 +181,9 @@ async fn ready(
         "SELECT d.*, c.failures FROM unnest($1, $2, $3) WITH ORDINALITY AS c (connection, room, failures, place)
          CROSS JOIN LATERAL (
             SELECT * FROM deliveries
-            WHERE head = 1 AND state = 'queued' AND connection = c.connection AND due_at <= $4 AND expires_at > $4
-            ORDER BY due_at, id LIMIT c.room) d
+            WHERE head = 1 AND state = 'queued' AND expires_at > $4
+                AND (connection, due_at) >= (c.connection, 0) AND (connection, due_at) <= (c.connection, $4)
+            ORDER BY connection, due_at, id LIMIT c.room) d
          ORDER BY c.place, d.due_at, d.id",
     )
     .bind(names)
@@ -212,13 +213,19 @@ async fn ready(
 
 /// Connections with something to send that do not wait, and their failures in a row: one seek for each, however much
 /// there is. <https://wiki.postgresql.org/wiki/Loose_indexscan>
+///
+/// Here and in `ready` the order is spelled out as `deliveries_ready` has it. A table that has just filled has no
+/// statistics, and then any other index looks as good: this took 44 ms for 200 connections with 1,400 notes, by reading
+/// all of them 200 times.
 async fn waiting(tx: &mut Tx<'_>, now: i64) -> Result<Vec<(String, i64)>, StoreError> {
     let found = sqlx::query_as(
         "WITH RECURSIVE each (connection) AS (
-            SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
+            (SELECT connection FROM deliveries WHERE head = 1 AND state = 'queued'
+             ORDER BY connection, due_at, id LIMIT 1)
             UNION ALL
-            SELECT (SELECT MIN(connection) FROM deliveries
-                    WHERE head = 1 AND state = 'queued' AND connection > each.connection)
+            SELECT (SELECT connection FROM deliveries
+                    WHERE head = 1 AND state = 'queued' AND connection > each.connection
+                    ORDER BY connection, due_at, id LIMIT 1)
             FROM each WHERE each.connection IS NOT NULL)
          SELECT each.connection, COALESCE(c.failures, 0) FROM each
          LEFT JOIN connections c ON c.connection = each.connection
