@@ -11,8 +11,6 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use voicegate_providers as providers;
 
-pub use plan::{ConnectionPlan, Verdict, VoicePlan};
-
 use crate::{
     audio::{Confinement, Profile, Work},
     clock::rfc3339_millis,
@@ -22,6 +20,8 @@ use crate::{
     problem::Problem,
     upload,
 };
+
+pub use plan::{ConnectionPlan, Verdict, VoicePlan};
 
 /// One audio to one recipient, and how far it has come.
 #[derive(Clone, Debug, Serialize, ToSchema)]
