@@ -105,6 +105,13 @@ pub async fn pool(options: PgConnectOptions, time: Time) -> Result<Pool, StoreEr
         // A process that vanishes in the middle of a transaction must not keep its locks.
         ("idle_in_transaction_session_timeout", "15s"),
         ("lock_timeout", "10s"),
+        // Every query has its index. A plan that was made while a table was empty would read all of it once it is
+        // full, until statistics are there. https://www.postgresql.org/docs/current/runtime-config-query.html
+        ("enable_seqscan", "off"),
+        // What has to read or sort in spite of that looks so dear that it would be compiled first, for 100 ms, or
+        // given to several processes.
+        ("jit", "off"),
+        ("max_parallel_workers_per_gather", "0"),
         ("voicegate.clock", clock),
     ];
     let pool = PgPoolOptions::new()
