@@ -6,14 +6,14 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{Pool, Tx, events, lanes, retry::again};
 use crate::{
-    breaker,
+    config::Rate,
     store::{
-        Bounds, Claim, ClaimRequest, StoreError,
-        share::{Candidate, Ready, candidates_of_each, fair_share, tenant_of},
+        Claim, ClaimRequest, StoreError,
+        share::{Candidate, Due, Standing, Turn, cut, fair_share, turns},
     },
 };
 
-/// Lanes that are let go with one claim; the next one follows at once.
+/// Lanes that are let go of at once.
 const LANES: i64 = 100;
 
 /// What a claim found.
@@ -22,17 +22,25 @@ pub struct Claimed {
     pub claims: Vec<Claim>,
     /// By how many milliseconds the database's clock is ahead of the caller's.
     pub ahead: i64,
+    /// Nothing was leased, because lanes have to be let go of first.
+    held_too_long: bool,
     unreadable: Vec<(Candidate, serde_json::Error)>,
 }
 
 /// See [`crate::store::Store::claim`].
 pub async fn claim(pool: &Pool, request: &ClaimRequest<'_>) -> Result<Claimed, StoreError> {
-    again!(let_go(pool, request))?;
-    let (tx, claimed) = again!(async {
-        let mut tx = pool.begin().await?;
-        let claimed = take(&mut tx, request).await?;
-        Ok::<_, StoreError>((tx, claimed))
-    })?;
+    let (tx, claimed) = loop {
+        let (tx, claimed) = again!(async {
+            let mut tx = pool.begin().await?;
+            let claimed = take(&mut tx, request).await?;
+            Ok::<_, StoreError>((tx, claimed))
+        })?;
+        if !claimed.held_too_long {
+            break (tx, claimed);
+        }
+        tx.rollback().await?;
+        again!(let_go(pool, request))?;
+    };
     if let Err(error) = tx.commit().await {
         // Leased or not, nobody would work on it until the leases end.
         again!(give_back(pool, &claimed.claims))?;
@@ -62,8 +70,17 @@ async fn give_back(pool: &Pool, claims: &[Claim]) -> Result<(), StoreError> {
 async fn take(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Claimed, StoreError> {
     let their_now = request.now.as_millisecond();
     // Only what is read after this is true until the commit.
-    let now: i64 = sqlx::query_scalar("SELECT take_turn($1)").bind(their_now).fetch_one(&mut **tx).await?;
+    let (now, held_too_long): (i64, bool) = sqlx::query_as(
+        "SELECT take_turn($1),
+            EXISTS (SELECT 1 FROM deliveries WHERE state = 'held' AND due_at <= (SELECT $1 + ahead_of($1)))",
+    )
+    .bind(their_now)
+    .fetch_one(&mut **tx)
+    .await?;
     let ahead = now - their_now;
+    if held_too_long {
+        return Ok(Claimed { ahead, held_too_long, ..Claimed::default() });
+    }
     let overdue = overdue(tx, now, request.limit).await?;
     let room = request.limit.saturating_sub(overdue.len());
     let share = fair_share(ready(tx, request, now, room).await?, room, request.reserved);
@@ -134,57 +151,29 @@ async fn overdue(tx: &mut Tx<'_>, now: i64, limit: usize) -> Result<Vec<Candidat
     Ok(found)
 }
 
-/// A connection with something to send.
-struct Waiting {
-    connection: String,
-    bounds: Bounds,
-    /// In a row.
-    failures: i64,
-}
-
-/// For each connection that may send: its deliveries that are due, as many as it has room for.
+/// For each connection that can get one of `room` places: the first of its deliveries that are due.
 async fn ready(
     tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
     now: i64,
-    limit: usize,
-) -> Result<Vec<Ready>, StoreError> {
-    let waiting: Vec<Waiting> = waiting(tx, now)
-        .await?
-        .into_iter()
-        .map(|(connection, failures)| Waiting { bounds: (request.bounds)(&connection), connection, failures })
-        .collect();
-    if waiting.is_empty() {
-        return Ok(Vec::new());
+    room: usize,
+) -> Result<Vec<Turn>, StoreError> {
+    let mut turns = turns(standings(tx, now).await?, request.bounds);
+    keep_to_rates(tx, &mut turns, now).await?;
+    cut(&mut turns, room, request.reserved);
+    if turns.is_empty() {
+        return Ok(turns);
     }
-    let under_way = under_way(tx, now).await?;
-    let starts_left = starts_left(tx, &waiting, now).await?;
-    let mut of_each: HashMap<&str, usize> = HashMap::new();
-    for Waiting { connection, .. } in &waiting {
-        *of_each.entry(tenant_of(connection)).or_default() += 1;
-    }
-    let room = |waiting: &Waiting| {
-        let connections = of_each.get(tenant_of(&waiting.connection)).copied().unwrap_or_default();
-        let limit = candidates_of_each(limit, connections);
-        let busy = under_way.get(&waiting.connection).copied().unwrap_or_default();
-        // One attempt is enough to see whether a connection that failed works again.
-        let open = breaker::is_open(waiting.failures.try_into().unwrap_or(u32::MAX));
-        let concurrency = if open { 1 } else { waiting.bounds.concurrency };
-        let room = concurrency.saturating_sub(busy).min(limit);
-        let room = starts_left.get(&waiting.connection).map_or(room, |left| room.min(*left));
-        i64::try_from(room).unwrap_or(i64::MAX)
-    };
-    let rooms: Vec<i64> = waiting.iter().map(room).collect();
-    let names: Vec<&str> = waiting.iter().map(|waiting| waiting.connection.as_str()).collect();
-    let failures: Vec<i64> = waiting.iter().map(|waiting| waiting.failures).collect();
+    let names: Vec<&str> = turns.iter().map(|turn| turn.connection.as_str()).collect();
+    let rooms: Vec<i64> = turns.iter().map(|turn| i64::try_from(turn.room).unwrap_or(i64::MAX)).collect();
+    let failures: Vec<i64> = turns.iter().map(|turn| turn.failures).collect();
     let due: Vec<Candidate> = sqlx::query_as(
-        "SELECT d.*, c.failures FROM unnest($1, $2, $3) WITH ORDINALITY AS c (connection, room, failures, place)
+        "SELECT d.*, c.failures FROM unnest($1, $2, $3) AS c (connection, room, failures)
          CROSS JOIN LATERAL (
             SELECT * FROM deliveries
             WHERE head = 1 AND state = 'queued' AND expires_at > $4
                 AND (connection, due_at) >= (c.connection, 0) AND (connection, due_at) <= (c.connection, $4)
-            ORDER BY connection, due_at, id LIMIT c.room) d
-         ORDER BY c.place, d.due_at, d.id",
+            ORDER BY connection, due_at, id LIMIT c.room) d",
     )
     .bind(names)
     .bind(rooms)
@@ -196,73 +185,59 @@ async fn ready(
     for candidate in due {
         of_connection.entry(candidate.connection.clone()).or_default().push_back(candidate);
     }
-    let mut of_tenant: HashMap<&str, usize> = HashMap::new();
-    for (connection, count) in &under_way {
-        *of_tenant.entry(tenant_of(connection)).or_default() += count;
+    for turn in &mut turns {
+        turn.due = of_connection.remove(&turn.connection).unwrap_or_default();
     }
-    let ready = waiting.iter().map(|Waiting { connection, .. }| {
-        let tenant = tenant_of(connection);
-        Ready {
-            tenant: tenant.to_owned(),
-            under_way: of_tenant.get(tenant).copied().unwrap_or_default(),
-            due: of_connection.remove(connection).unwrap_or_default(),
-        }
-    });
-    Ok(ready.collect())
+    Ok(turns)
 }
 
-/// Connections with something to send that do not wait, and their failures in a row: one seek for each, however much
+/// Connections with something due and no pause in its way, or with something under way: one seek for each, however much
 /// there is. <https://wiki.postgresql.org/wiki/Loose_indexscan>
 ///
-/// Here and in `ready` the order is spelled out as `deliveries_ready` has it. A table that has just filled has no
-/// statistics, and then any other index looks as good: this took 44 ms for 200 connections with 1,400 notes, by reading
-/// all of them 200 times.
-async fn waiting(tx: &mut Tx<'_>, now: i64) -> Result<Vec<(String, i64)>, StoreError> {
-    let found = sqlx::query_as(
-        "WITH RECURSIVE each (connection) AS (
-            (SELECT connection FROM deliveries WHERE head = 1 AND state = 'queued'
+/// Here and in `ready` the order is spelled out as `deliveries_ready` has it, and a claim sorts nothing (see the second
+/// migration): otherwise a table that has just filled, which has no statistics yet, is read whole for each connection.
+async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreError> {
+    let found: Vec<(String, Option<i64>, i64, i64)> = sqlx::query_as(
+        "WITH RECURSIVE each (connection, since) AS (
+            (SELECT connection, due_at FROM deliveries WHERE head = 1 AND state = 'queued'
              ORDER BY connection, due_at, id LIMIT 1)
             UNION ALL
-            SELECT (SELECT connection FROM deliveries
-                    WHERE head = 1 AND state = 'queued' AND connection > each.connection
-                    ORDER BY connection, due_at, id LIMIT 1)
-            FROM each WHERE each.connection IS NOT NULL)
-         SELECT each.connection, COALESCE(c.failures, 0) FROM each
-         LEFT JOIN connections c ON c.connection = each.connection
-         WHERE each.connection IS NOT NULL AND COALESCE(GREATEST(c.paused_until, c.rate_until), 0) <= $1
-         ORDER BY each.connection",
+            SELECT next.connection, next.due_at FROM each CROSS JOIN LATERAL (
+                SELECT connection, due_at FROM deliveries
+                WHERE head = 1 AND state = 'queued' AND connection > each.connection
+                ORDER BY connection, due_at, id LIMIT 1) next),
+         waiting AS (
+            SELECT each.connection, since, COALESCE(c.failures, 0) AS failures FROM each
+            LEFT JOIN connections c ON c.connection = each.connection
+            WHERE since <= $1 AND COALESCE(GREATEST(c.paused_until, c.rate_until), 0) <= $1),
+         under_way AS (
+            SELECT connection, COUNT(*) AS count FROM deliveries
+            WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection)
+         SELECT connection, since, COALESCE(failures, 0), COALESCE(count, 0)
+         FROM waiting FULL JOIN under_way USING (connection)",
     )
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
-    Ok(found)
+    let standings = found.into_iter().map(|(connection, since, failures, under_way)| Standing {
+        connection,
+        under_way: usize::try_from(under_way).unwrap_or_default(),
+        due: since.map(|since| Due { since, failures }),
+    });
+    Ok(standings.collect())
 }
 
-async fn under_way(tx: &mut Tx<'_>, now: i64) -> Result<HashMap<String, usize>, StoreError> {
-    let counts: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT connection, COUNT(*) FROM deliveries
-         WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection",
-    )
-    .bind(now)
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(counts.into_iter().map(|(key, count)| (key, usize::try_from(count).unwrap_or_default())).collect())
-}
-
-/// How many more attempts the rates allow now, for connections that have one. Where none, the connection waits until
-/// its oldest one is out of the window.
-async fn starts_left(
-    tx: &mut Tx<'_>,
-    waiting: &[Waiting],
-    now: i64,
-) -> Result<HashMap<String, usize>, StoreError> {
-    let rated = waiting.iter().filter_map(|one| Some((one.connection.as_str(), one.bounds.rate?)));
-    let (names, rates): (Vec<&str>, Vec<_>) = rated.unzip();
-    if names.is_empty() {
-        return Ok(HashMap::new());
+/// Lowers the room of connections that have a rate to the attempts that it allows now. Where that is none, the
+/// connection waits until its oldest one is out of the window.
+async fn keep_to_rates(tx: &mut Tx<'_>, turns: &mut [Turn], now: i64) -> Result<(), StoreError> {
+    let mut rated: Vec<(&mut Turn, Rate)> =
+        turns.iter_mut().filter_map(|turn| turn.rate.map(|rate| (turn, rate))).collect();
+    if rated.is_empty() {
+        return Ok(());
     }
-    let windows: Vec<i64> =
-        rates.iter().map(|rate| i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX)).collect();
+    let names: Vec<String> = rated.iter().map(|(turn, _)| turn.connection.clone()).collect();
+    let window = |rate: &Rate| i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX);
+    let windows: Vec<i64> = rated.iter().map(|(_, rate)| window(rate)).collect();
     sqlx::query(
         "DELETE FROM starts USING unnest($1, $2) AS c (connection, span)
          WHERE starts.connection = c.connection AND starts.at <= $3 - c.span",
@@ -280,22 +255,21 @@ async fn starts_left(
     .bind(&names)
     .fetch_all(&mut **tx)
     .await?;
-    let mut left = HashMap::new();
-    for (((name, rate), window), (count, oldest)) in names.iter().zip(&rates).zip(&windows).zip(counts) {
-        let more = i64::from(rate.count.get()) - count;
-        left.insert((*name).to_owned(), usize::try_from(more).unwrap_or_default());
-        if more <= 0 {
+    for ((turn, rate), (count, oldest)) in rated.iter_mut().zip(counts) {
+        let left = i64::from(rate.count.get()) - count;
+        turn.room = turn.room.min(usize::try_from(left).unwrap_or_default());
+        if left <= 0 {
             sqlx::query(
                 "INSERT INTO connections (connection, rate_until) VALUES ($1, $2)
                  ON CONFLICT (connection) DO UPDATE SET rate_until = excluded.rate_until",
             )
-            .bind(name)
-            .bind(oldest.unwrap_or(now).saturating_add(*window))
+            .bind(&turn.connection)
+            .bind(oldest.unwrap_or(now).saturating_add(window(rate)))
             .execute(&mut **tx)
             .await?;
         }
     }
-    Ok(left)
+    Ok(())
 }
 
 /// Remembers when attempts over connections with a rate began.

@@ -5,11 +5,10 @@ use std::collections::HashMap;
 
 use super::{Tx, events, lanes::elect};
 use crate::{
-    breaker,
     config::Rate,
     store::{
         Claim, ClaimRequest, StoreError,
-        share::{Candidate, Ready, candidates_of_each, fair_share, tenant_of},
+        share::{Candidate, Due, Standing, Turn, cut, fair_share, turns},
     },
 };
 
@@ -63,74 +62,77 @@ async fn overdue(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Cand
     Ok(found)
 }
 
-/// For each connection that may send: its deliveries that are due, as many as it has room for.
-async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, limit: usize) -> Result<Vec<Ready>, StoreError> {
+/// For each connection that can get one of `room` places: the first of its deliveries that are due.
+async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, room: usize) -> Result<Vec<Turn>, StoreError> {
     let now = request.now.as_millisecond();
-    let under_way = under_way(tx, now).await?;
-    let waiting = waiting(tx, now).await?;
-    let mut of_each: HashMap<String, usize> = HashMap::new();
-    for (connection, _) in &waiting {
-        *of_each.entry(tenant_of(connection).to_owned()).or_default() += 1;
-    }
-    let mut ready = Vec::new();
-    for (connection, failures) in waiting {
-        let limit = candidates_of_each(limit, of_each[tenant_of(&connection)]);
-        let bounds = (request.bounds)(&connection);
-        let busy = under_way.get(&connection).copied().unwrap_or_default();
-        // One attempt is enough to see whether a connection that failed works again.
-        let open = breaker::is_open(failures.try_into().unwrap_or(u32::MAX));
-        let concurrency = if open { 1 } else { bounds.concurrency };
-        let mut room = concurrency.saturating_sub(busy).min(limit);
-        if let Some(rate) = bounds.rate {
-            room = room.min(starts_left(tx, &connection, rate, now).await?);
+    let mut turns = turns(standings(tx, now).await?, request.bounds);
+    for turn in &mut turns {
+        if let Some(rate) = turn.rate {
+            turn.room = turn.room.min(starts_left(tx, &turn.connection, rate, now).await?);
         }
+    }
+    cut(&mut turns, room, request.reserved);
+    for turn in &mut turns {
         let due: Vec<Candidate> = sqlx::query_as(
             "SELECT *, $4 AS failures FROM deliveries
              WHERE head = 1 AND state = 'queued' AND connection = $1 AND due_at <= $2 AND expires_at > $2
              ORDER BY due_at, id LIMIT $3",
         )
-        .bind(&connection)
+        .bind(&turn.connection)
         .bind(now)
-        .bind(room as i64)
-        .bind(failures)
+        .bind(turn.room as i64)
+        .bind(turn.failures)
         .fetch_all(&mut **tx)
         .await?;
-        let tenant = tenant_of(&connection).to_owned();
-        let busy = under_way.iter().filter(|(key, _)| tenant_of(key) == tenant).map(|(_, count)| count).sum();
-        ready.push(Ready { tenant, under_way: busy, due: due.into() });
+        turn.due = due.into();
     }
-    Ok(ready)
+    Ok(turns)
 }
 
-/// Connections with something to send that do not wait, and their failures in a row: one seek for each, however much
-/// there is.
-async fn waiting(tx: &mut Tx<'_>, now: i64) -> Result<Vec<(String, i64)>, StoreError> {
-    let found = sqlx::query_as(
+/// Connections with something due and no pause in its way, or with something under way: a seek or two for each, however
+/// much there is.
+async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreError> {
+    let due: Vec<(String, i64, i64)> = sqlx::query_as(
         "WITH RECURSIVE each (connection) AS (
             SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
             UNION ALL
             SELECT (SELECT MIN(connection) FROM deliveries
                     WHERE head = 1 AND state = 'queued' AND connection > each.connection)
-            FROM each WHERE each.connection IS NOT NULL)
-         SELECT each.connection, COALESCE(c.failures, 0) FROM each
-         LEFT JOIN connections c ON c.connection = each.connection
-         WHERE each.connection IS NOT NULL AND MAX(COALESCE(c.paused_until, 0), COALESCE(c.rate_until, 0)) <= $1",
+            FROM each WHERE each.connection IS NOT NULL),
+         waiting (connection, since) AS (
+            SELECT connection, (SELECT MIN(due_at) FROM deliveries
+                                WHERE head = 1 AND state = 'queued' AND connection = each.connection)
+            FROM each WHERE connection IS NOT NULL)
+         SELECT waiting.connection, since, COALESCE(c.failures, 0) FROM waiting
+         LEFT JOIN connections c ON c.connection = waiting.connection
+         WHERE since <= $1 AND MAX(COALESCE(c.paused_until, 0), COALESCE(c.rate_until, 0)) <= $1",
     )
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
-    Ok(found)
-}
-
-async fn under_way(tx: &mut Tx<'_>, now: i64) -> Result<HashMap<String, usize>, StoreError> {
-    let counts: Vec<(String, i64)> = sqlx::query_as(
+    let under_way: Vec<(String, i64)> = sqlx::query_as(
         "SELECT connection, COUNT(*) FROM deliveries
          WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection",
     )
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
-    Ok(counts.into_iter().map(|(key, count)| (key, usize::try_from(count).unwrap_or_default())).collect())
+    let mut due: HashMap<String, Due> =
+        due.into_iter().map(|(connection, since, failures)| (connection, Due { since, failures })).collect();
+    let mut standings: Vec<Standing> = under_way
+        .into_iter()
+        .map(|(connection, count)| Standing {
+            under_way: usize::try_from(count).unwrap_or_default(),
+            due: due.remove(&connection),
+            connection,
+        })
+        .collect();
+    standings.extend(due.into_iter().map(|(connection, due)| Standing {
+        connection,
+        under_way: 0,
+        due: Some(due),
+    }));
+    Ok(standings)
 }
 
 /// How many more attempts the rate allows now. Where none, the connection waits until the oldest one is out of the
