@@ -4,7 +4,10 @@
 use jiff::Timestamp;
 
 use super::{Pool, Tx};
-use crate::{note::NoteId, store::StoreError};
+use crate::{
+    note::NoteId,
+    store::{Claim, StoreError},
+};
 
 /// Makes the right delivery of `lane` its head, after one came, went or was left. The lane is held, or its note.
 pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
@@ -17,6 +20,22 @@ pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
 pub async fn hold(tx: &mut Tx<'_>, names: &[String]) -> Result<(), StoreError> {
     sqlx::query("SELECT hold($1)").bind(names).execute(&mut **tx).await?;
     Ok(())
+}
+
+/// As above, with the lane of a leased delivery, which is the answer; `None` where somebody else has it by now.
+pub async fn hold_leased(
+    tx: &mut Tx<'_>,
+    claim: &Claim,
+    names: &[String],
+) -> Result<Option<String>, StoreError> {
+    let lane =
+        sqlx::query_scalar("SELECT lane, hold($3 || lane) FROM deliveries WHERE id = $1 AND fence = $2")
+            .bind(claim.delivery)
+            .bind(claim.fence)
+            .bind(names)
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(lane)
 }
 
 /// Keeps a note from being leased until the commit. Whoever is just leasing it is waited for.

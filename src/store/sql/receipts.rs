@@ -1,6 +1,9 @@
 //! What providers say afterwards, matched to the notes that it is about. Compiled once for each database.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
+use sqlx::QueryBuilder;
 use voicegate_providers::Receipt;
 
 use super::{
@@ -262,16 +265,16 @@ async fn done(tx: &mut Tx<'_>, claim: &Claim) -> Result<(), StoreError> {
 /// Remembers by which names the provider knows a note's message.
 pub async fn name(tx: &mut Tx<'_>, note: &Note, names: impl Iterator<Item = &str>) -> Result<(), StoreError> {
     let connection = connection_key(&note.tenant, &note.current().connection);
-    for name in names {
-        sqlx::query(
-            "INSERT INTO messages (connection, name, note_id) VALUES ($1, $2, $3)
-             ON CONFLICT (connection, name) DO UPDATE SET note_id = excluded.note_id",
-        )
-        .bind(&connection)
-        .bind(name)
-        .bind(note.id.to_string())
-        .execute(&mut **tx)
-        .await?;
+    // Each once: one statement may not change a row twice.
+    let names: BTreeSet<&str> = names.collect();
+    if names.is_empty() {
+        return Ok(());
     }
+    let mut query = QueryBuilder::new("INSERT INTO messages (connection, name, note_id) ");
+    query.push_values(names, |mut row, name| {
+        row.push_bind(&connection).push_bind(name).push_bind(note.id.to_string());
+    });
+    query.push(" ON CONFLICT (connection, name) DO UPDATE SET note_id = excluded.note_id");
+    query.build().execute(&mut **tx).await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Tx, events,
-    lanes::{ahead, elect, hold},
+    lanes::{ahead, elect, hold, hold_leased},
     receipts, sources,
 };
 use crate::{
@@ -19,13 +19,7 @@ use crate::{
 
 pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
     let note = &change.note;
-    let lane: Option<String> = sqlx::query_scalar("SELECT lane FROM deliveries WHERE id = $1 AND fence = $2")
-        .bind(claim.delivery)
-        .bind(claim.fence)
-        .fetch_optional(&mut **tx)
-        .await?;
-    let lane = lane.ok_or(StoreError::LeaseLost)?;
-    hold(tx, &names(&lane, change)).await?;
+    let lane = hold_leased(tx, claim, &names(change)).await?.ok_or(StoreError::LeaseLost)?;
     match change.step {
         Step::Done => {
             let done = sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
@@ -81,13 +75,14 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     Ok(())
 }
 
-/// What a change may concern: the note, the lanes that it is in and gets into, and the names that its message gets.
-fn names(lane: &str, change: &Change) -> Vec<String> {
+/// What a change may concern beside the lane of its delivery: the note, the lane that it gets into, and the names that
+/// its message gets.
+fn names(change: &Change) -> Vec<String> {
     let note = &change.note;
     let connection = connection_key(&note.tenant, &note.current().connection);
     let messages = note.marks.iter().chain(&note.provider_message_id);
     let messages = messages.map(|name| receipts::message(&connection, name));
-    [note.id.to_string(), lane.to_owned(), note.lane()].into_iter().chain(messages).collect()
+    [note.id.to_string(), note.lane()].into_iter().chain(messages).collect()
 }
 
 /// Between looking and writing another process may have taken the delivery over.
@@ -173,22 +168,18 @@ pub struct Saving {
 
 /// Replaces a note. Where that changes its status, the event is part of it.
 pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), StoreError> {
-    let id = note.id.to_string();
-    let before: Option<String> = sqlx::query_scalar("SELECT status FROM notes WHERE id = $1")
-        .bind(&id)
-        .fetch_optional(&mut **tx)
-        .await?;
-    sqlx::query(
-        "UPDATE notes SET status = $2, ended_at = CASE WHEN $3 THEN COALESCE(ended_at, $4) END, doc = $5, via = $6
-         WHERE id = $1",
+    let before: Option<String> = sqlx::query_scalar(
+        "UPDATE notes SET status = $2, status_before = status, doc = $5, via = $6,
+            ended_at = CASE WHEN $3 THEN COALESCE(ended_at, $4) END
+         WHERE id = $1 RETURNING status_before",
     )
-    .bind(&id)
+    .bind(note.id.to_string())
     .bind(note.status.as_str())
     .bind(saving.ended)
     .bind(note.updated_at.as_millisecond())
     .bind(serde_json::to_string(note)?)
     .bind(&note.current().connection)
-    .execute(&mut **tx)
+    .fetch_optional(&mut **tx)
     .await?;
     match EventKind::of(note.status) {
         Some(kind) if before.as_deref() != Some(note.status.as_str()) => {

@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 
 use super::{Pool, Tx};
-use crate::{note::NoteId, store::StoreError};
+use crate::{
+    note::NoteId,
+    store::{Claim, StoreError},
+};
 
 /// Makes the right delivery of `lane` its head, after one came, went or was left.
 pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
@@ -41,7 +44,21 @@ pub async fn hold(_: &mut Tx<'_>, _names: &[String]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// As above.
+/// The lane of a leased delivery; `None` where somebody else has it by now.
+pub async fn hold_leased(
+    tx: &mut Tx<'_>,
+    claim: &Claim,
+    _names: &[String],
+) -> Result<Option<String>, StoreError> {
+    let lane = sqlx::query_scalar("SELECT lane FROM deliveries WHERE id = $1 AND fence = $2")
+        .bind(claim.delivery)
+        .bind(claim.fence)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(lane)
+}
+
+/// Nothing, either.
 pub async fn keep(_: &mut Tx<'_>, _note: NoteId) -> Result<(), StoreError> {
     Ok(())
 }
