@@ -1,6 +1,6 @@
 //! One try: source, probe, render, `prepare`, commit `sending`, `dispatch`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use tracing::Instrument;
 use voicegate_providers::{
@@ -25,6 +25,9 @@ use crate::{
 /// How often, and how far apart, the end of a try is written again when the database refuses it.
 const RECORD_RETRIES: u32 = 120;
 const RECORD_PAUSE: Duration = Duration::from_secs(1);
+
+/// What takes no longer is done at once.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// What ends a try early.
 enum Abandoned {
@@ -218,8 +221,9 @@ async fn try_once(
             connection.provider.check(&cx).await.map_err(|error| failed(Failure::still_failing(error)))?;
         }
         let (note, file) = get_ready(gateway, live, connection, claim).await?;
-        let preparing = connection.provider.prepare(&cx, &note, memory);
-        let prepared = preparing.instrument(tracing::info_span!("prepare")).await.map_err(failed)?;
+        let preparing = async { connection.provider.prepare(&cx, &note, memory).await.map_err(failed) };
+        let preparing = preparing.instrument(tracing::info_span!("prepare"));
+        let prepared = processing(gateway, claim, Box::pin(preparing)).await?;
         Ok::<_, Abandoned>((note, file, prepared))
     });
     // All of that can be done again, by whoever comes after us.
@@ -334,9 +338,9 @@ async fn reply(
 
 /// The source, downloaded where that has not happened yet.
 async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<AudioFile, Abandoned> {
-    mark_processing(gateway, claim).await?;
     match claim.note.source.clone() {
         Source::Url { url, headers } => {
+            mark_processing(gateway, claim).await?;
             let file = download(gateway, live, claim, &url, &headers).await?;
             progress(gateway, claim, Step::Progress).await?;
             Ok(file)
@@ -362,6 +366,22 @@ async fn download(
     Ok(file)
 }
 
+/// Does a part of the work. Where it is not done at once, whoever asks reads `processing` meanwhile; where it is, that
+/// would be one more commit for nobody.
+async fn processing<T>(
+    gateway: &Gateway,
+    claim: &mut Claim,
+    mut work: Pin<Box<impl Future<Output = Result<T, Abandoned>>>>,
+) -> Result<T, Abandoned> {
+    match tokio::time::timeout(AT_ONCE, &mut work).await {
+        Ok(done) => done,
+        Err(_) => {
+            let marking = async { Ok(mark_processing(gateway, claim).await?) };
+            tokio::try_join!(work, marking).map(|(done, ())| done)
+        }
+    }
+}
+
 async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
     if claim.note.status == Status::Processing {
         return Ok(());
@@ -379,10 +399,12 @@ async fn render(
     profile: &'static Profile,
     choice: ConvertChoice,
 ) -> Result<Option<AudioFile>, Abandoned> {
+    let (hints, probed) = (claim.note.hints.clone(), claim.note.probed.clone());
+    let engine = gateway.engine.for_tenant(&claim.note.tenant);
+    let source = audio::Source { path: source.path(), hints: &hints, probed: probed.as_ref() };
+    let preparing = async { engine.prepare(source, profile, choice.into()).await.map_err(failed) };
+    let ready = processing(gateway, claim, Box::pin(preparing)).await?;
     let note = &mut claim.note;
-    let engine = gateway.engine.for_tenant(&note.tenant);
-    let source = audio::Source { path: source.path(), hints: &note.hints, probed: note.probed.as_ref() };
-    let ready = engine.prepare(source, profile, choice.into()).await.map_err(failed)?;
     note.probed = Some(ready.source.clone());
     let (facts, work, checks, file) = match &ready.made {
         None => (&ready.source.facts, Work::None, [].as_slice(), None),
