@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -19,10 +19,13 @@ use crate::{
 /// wait until one of those ends that somebody else has so many of.
 const RESERVED: usize = 8;
 
-/// What ends within so short a time of one another is followed by one look at the queue, where much is in flight: a look
-/// costs about as much for one note as for many, and processes that share a database take turns at it.
-const PACE: Duration = Duration::from_millis(20);
+/// Where this much is in flight, a look at the queue is followed by a pause as long as the look, so that what ends at
+/// nearly the same time shares the next one: it costs about as much for one note as for many, and processes that share a
+/// database take turns at it.
 const MUCH: usize = 8;
+
+/// The longest pause.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// With another process on the same database, news can come without a wake-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -53,15 +56,17 @@ impl Worker {
         let renewing = tokio::spawn(renew(self.gateway.clone(), self.leases.clone()));
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
-            let paced = tokio::time::sleep(PACE);
-            if self.claim(now).await == 0 {
+            let begun = Instant::now();
+            let found = self.claim(now).await;
+            let pause = tokio::time::sleep(begun.elapsed().min(PAUSE));
+            if found == 0 {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = self.news_after(now) => {}
                 }
-                if self.tries.len() >= MUCH {
-                    paced.await;
-                }
+            }
+            if self.tries.len() >= MUCH {
+                pause.await;
             }
         }
         self.tries.close();
