@@ -50,13 +50,13 @@ struct Args {
     #[arg(long, default_value_t = 60)]
     idle: u64,
     /// Notes of `processes`, in each run.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 600)]
     shared: usize,
     /// Pairs of runs of `processes`.
     #[arg(long, default_value_t = 3)]
     pairs: usize,
     /// `delivery.in_flight` of the processes of `processes`.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 8)]
     in_flight: usize,
     /// The database of `processes` forgets nothing in a power cut.
     #[arg(long)]
