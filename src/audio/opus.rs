@@ -240,6 +240,7 @@ impl Tally {
 }
 
 impl OpusDetail {
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn head(&self) -> OpusHead {
         OpusHead {
             channels: self.channels,
