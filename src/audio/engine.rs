@@ -110,7 +110,7 @@ impl Engine {
         let renders = run_folder.path().join("renders");
         let shared = Shared {
             turns: Turns::new(workers, workers.saturating_mul(WAITING_PER_WORKER)),
-            kept: Kept::new(renders, options.cache, options.cache_ttl).map_err(unusable)?,
+            kept: Kept::new(renders, options.cache, options.cache_ttl),
             options,
             run_folder,
             _in_use: in_use,

@@ -69,6 +69,7 @@ impl Ready {
         let made = match render {
             Render::Untouched => None,
             Render::Made { file, facts, work, checks } => {
+                std::fs::create_dir_all(folder)?;
                 let path = folder.join(file.path().file_name().unwrap_or_default());
                 // Only the path is held on to: kept files would take up a descriptor each.
                 file.persist(&path)?;
@@ -96,9 +97,8 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Files go into `folder`, which goes with everything in it.
-    pub fn new(folder: PathBuf, bytes: u64, ttl: Duration) -> io::Result<Self> {
-        std::fs::create_dir(&folder)?;
+    /// Files go into `folder`, which is made with the first one.
+    pub fn new(folder: PathBuf, bytes: u64, ttl: Duration) -> Self {
         let blocks = |ready: &Arc<Ready>| u32::try_from(ready.bytes() / BLOCK).unwrap_or(u32::MAX);
         let cache = Cache::builder()
             .weigher(move |_, ready| blocks(ready))
@@ -106,7 +106,7 @@ impl Kept {
             .time_to_live(ttl)
             .time_to_idle(IDLE.min(ttl))
             .build();
-        Ok(Self { cache, folder })
+        Self { cache, folder }
     }
 
     /// What is kept under `key`, or what `make` makes of it. All who come meanwhile wait for the same.

@@ -111,10 +111,15 @@ pub(super) async fn pass(
     // long hole. Where it is not, it has been.
     let reads = (!measure).then_some(longest);
     let mut command = ffmpeg::reading(binary, input.path, &demuxer(input.container, input.format), reads);
-    let clock = match (input.chained, measure) {
-        (true, _) => Clock::Ignored,
-        (false, true) => Clock::UpTo(longest),
-        (false, false) => Clock::Kept,
+    let has_clock = !matches!(
+        input.container,
+        Container::Mp3 | Container::Adts | Container::Wav | Container::Aiff | Container::Pcm
+    );
+    let clock = match (input.chained, has_clock, measure) {
+        (true, _, _) => Clock::Ignored,
+        (false, false, _) => Clock::Counted,
+        (false, true, true) => Clock::UpTo(longest),
+        (false, true, false) => Clock::Kept,
     };
     let filters = ffmpeg::filters(rate, clock);
     // Decoded and resampled once for both.
@@ -134,6 +139,8 @@ pub(super) async fn pass(
         // Bit-exact: no version of ffmpeg inside, and equal sources give equal bytes.
         command.args(["-fflags", "+bitexact", "-flags:a", "+bitexact"]);
         command.args(["-fs", &bench.max_output.to_string()]);
+        // It is empty, see `rewrap`.
+        command.args(["-truncate", "0"]);
         command.overwrite().format(muxer).output(ffmpeg::file_url(file.path()));
     }
     if measure {
@@ -141,8 +148,12 @@ pub(super) async fn pass(
         if !both {
             command.args(["-af", filters.as_str()]);
         }
-        command.args(["-c:a", "pcm_s16le"]);
+        // Samples come by tens of thousands, not as a packet each for which both sides wake up.
+        command.args(["-c:a", "pcm_s16le", "-flush_packets", "0"]);
         command.duration(ffmpeg::seconds(longest)).format("s16le").pipe_stdout();
+    } else {
+        // What it says of the source is known already, and it says it in forty pieces.
+        command.args(["-loglevel", "level+warning"]);
     }
 
     let limits = Limits {
