@@ -90,15 +90,19 @@ fn format(text: &str) -> Result<PcmFormat, String> {
 impl ReadArgs {
     /// An engine with a scratch folder that goes with it.
     pub fn engine(&self, complexity: u8) -> anyhow::Result<(Engine, tempfile::TempDir)> {
-        let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
+        let mut folder = tempfile::Builder::new();
+        #[cfg(unix)]
+        folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let scratch = folder.tempdir().context("no scratch folder could be made")?;
         let options = EngineOptions {
             ffmpeg: self.ffmpeg.clone(),
             max_duration: LONGEST,
             timeout: LONGEST,
             max_output: LARGEST,
+            workers: 1,
             cache: 0,
             complexity: Some(complexity),
-            scratch: scratch.path().join("scratch"),
+            scratch: scratch.path().to_owned(),
             ..EngineOptions::default()
         };
         Ok((Engine::new(options)?, scratch))

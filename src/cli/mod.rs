@@ -13,6 +13,7 @@ mod serve;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 use self::serve::Role;
 use crate::{config::Layers, gateway::as_mistakes};
@@ -111,7 +112,10 @@ impl ConfigArgs {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let serves = matches!(args.command, Command::Serve { .. } | Command::Sandbox(_) | Command::Demo(_));
+    // What does one thing has no use for a thread on each core.
+    let mut runtime = if serves { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error)),
     };
