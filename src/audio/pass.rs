@@ -122,6 +122,10 @@ pub(super) async fn pass(
         (false, true, false) => Clock::Kept,
     };
     let filters = ffmpeg::filters(rate, clock);
+    if !measure {
+        // What it says of the source is known already, and it says it in forty pieces.
+        command.args(["-loglevel", "level+warning"]);
+    }
     // Decoded and resampled once for both.
     let both = measure && matches!(make, Make::Encode { .. });
     if both {
@@ -139,7 +143,7 @@ pub(super) async fn pass(
         // Bit-exact: no version of ffmpeg inside, and equal sources give equal bytes.
         command.args(["-fflags", "+bitexact", "-flags:a", "+bitexact"]);
         command.args(["-fs", &bench.max_output.to_string()]);
-        // It is empty, see `rewrap`.
+        // It is empty, see `rewrap::emptied`.
         command.args(["-truncate", "0"]);
         command.overwrite().format(muxer).output(ffmpeg::file_url(file.path()));
     }
@@ -151,9 +155,6 @@ pub(super) async fn pass(
         // Samples come by tens of thousands, not as a packet each for which both sides wake up.
         command.args(["-c:a", "pcm_s16le", "-flush_packets", "0"]);
         command.duration(ffmpeg::seconds(longest)).format("s16le").pipe_stdout();
-    } else {
-        // What it says of the source is known already, and it says it in forty pieces.
-        command.args(["-loglevel", "level+warning"]);
     }
 
     let limits = Limits {

@@ -1,7 +1,7 @@
 //! Keeps Opus packets, or at least their frames, and wraps them anew; nothing is decoded.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -62,13 +62,20 @@ const UNREAD: Damage = Damage("the source could not be read");
 const UNWRITTEN: Damage = Damage("the new file could not be written");
 const NO_HEADER: Damage = Damage("the source has no header");
 
+/// A file to write. Where one that is empty were cut all the same, ext4 would write it out when it is closed, for
+/// nothing: it is soon gone. <https://docs.kernel.org/admin-guide/ext4.html> (`auto_da_alloc`)
+fn emptied(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
+    Ok(file)
+}
+
 /// Reads the source once and writes the target while it goes. On an error, what is in the target is worthless.
 pub(super) fn rewrap_file(source: &Path, target: &Path, packets: Packets, wrap: Wrap) -> Result<(), Damage> {
     let open = || File::open(source).map(BufReader::new).map_err(|_| UNREAD);
-    // It is empty. Where it were cut as well, ext4 would write it out when it is closed, for nothing: it is soon gone.
-    // https://docs.kernel.org/admin-guide/ext4.html (auto_da_alloc)
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(target);
-    let output = BufWriter::new(file.map_err(|_| UNWRITTEN)?);
+    let output = BufWriter::new(emptied(target).map_err(|_| UNWRITTEN)?);
     let read = |each: Sink| match packets {
         Packets::Ogg => ogg_opus::read(&mut open()?, each),
         Packets::EncodedOgg => ogg_opus::recount(&mut open()?, each),
