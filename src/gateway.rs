@@ -11,9 +11,14 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use futures_util::TryStreamExt;
+use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
+use voicegate_providers::{
+    Context,
+    dial::{DialOptions, Dialer},
+};
 
 use crate::{
     audio::{Engine, EngineOptions, confinement},
@@ -32,9 +37,11 @@ use crate::{
 /// A provider whose name resolves but does not answer is found out after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Below what servers and load balancers commonly allow: a request on a connection that the other side is just
-/// closing ends as an unknown outcome.
-const IDLE_CONNECTION: Duration = Duration::from_secs(15);
+/// Below what servers and load balancers commonly allow (Node's server: 5 s): a request on a connection that the other
+/// side is just closing has to be made again. No visible request goes over a connection that was idle.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+
+const USER_AGENT: &str = concat!("voicegate/", env!("CARGO_PKG_VERSION"));
 
 /// Events told, and providers asked, at the same time for one tenant.
 const ASIDE: usize = 8;
@@ -44,6 +51,10 @@ const EVENTS_KEPT: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// How long a file that was made can serve other notes with the same audio.
 const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// Between tests of an audio engine that does not work.
+const FIRST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(60);
 
 const KIB: u64 = 1024;
 
@@ -58,6 +69,8 @@ pub struct Live {
     pub fetcher: Fetcher,
     /// For every provider; adapters are given it, they never make one.
     pub http: reqwest::Client,
+    /// For visible requests.
+    pub dialer: Dialer,
     /// By tenant; those without a limit are missing.
     request_limits: BTreeMap<String, RequestLimit>,
 }
@@ -67,14 +80,17 @@ impl Live {
         metrics::expect(&tenants);
         let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
         let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
+        // Always before the time limit of a whole request: a connection that never came about proves that
+        // nothing was sent, a request that took too long proves nothing.
+        let connect_timeout = timeouts.min().map_or(CONNECT_TIMEOUT, |least| CONNECT_TIMEOUT.min(least / 2));
+        let user_agent = HeaderValue::from_static(USER_AGENT);
+        let dialer = Dialer::new(DialOptions { connect_timeout, user_agent, ..DialOptions::default() })?;
         let http = reqwest::Client::builder()
-            // Always before the time limit of a whole request: a connection that never came about proves that
-            // nothing was sent, a request that took too long proves nothing.
-            .connect_timeout(timeouts.min().map_or(CONNECT_TIMEOUT, |least| CONNECT_TIMEOUT.min(least / 2)))
+            .connect_timeout(connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .user_agent(concat!("voicegate/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .build()
             .context("setting up TLS")?;
         let request_limits = tenants.iter().filter_map(|tenant| {
@@ -82,7 +98,18 @@ impl Live {
             Some((tenant.name.clone(), RequestLimit::new(rate, clock.clone())?))
         });
         let request_limits = request_limits.collect();
-        Ok(Self { config, tenants, fetcher, http, request_limits })
+        Ok(Self { config, tenants, fetcher, http, dialer, request_limits })
+    }
+
+    /// For one try of a note, or for a question about one.
+    pub fn context(&self, now: Timestamp, timeout: Duration) -> Context {
+        Context {
+            http: self.http.clone(),
+            dial: self.dialer.dial(),
+            guarded: self.fetcher.client().clone(),
+            now,
+            timeout,
+        }
     }
 
     pub fn connection(&self, tenant: &str, connection: &str) -> Option<&Connection> {
@@ -224,7 +251,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Encodes a tone with every profile, once, so that a broken ffmpeg is found before a note needs it.
+    /// Encodes a tone with every profile, so that a broken ffmpeg is found before a note needs it.
     pub async fn test_audio(&self) {
         let result = metrics::as_self_test(self.engine.self_test()).await;
         match &result {
@@ -232,6 +259,22 @@ impl Gateway {
             Err(reason) => tracing::error!(reason, "the audio engine does not work: {reason}"),
         }
         self.audio_test.send_replace(Some(result));
+    }
+
+    /// Repeats [`Self::test_audio`] until it has ended well: a start may meet a moment without a working ffmpeg.
+    pub async fn test_audio_until_it_works(&self) {
+        let mut wait = FIRST_AUDIO_TEST_WAIT;
+        loop {
+            self.test_audio().await;
+            if self.audio_works() {
+                return;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.clock.sleep_until(self.clock.now() + wait) => {}
+            }
+            wait = (wait * 2).min(LONGEST_AUDIO_TEST_WAIT);
+        }
     }
 
     /// Whether [`Self::test_audio`] has ended well.

@@ -61,6 +61,11 @@ pub enum Forbidden {
     Address,
 }
 
+/// A host name has no address.
+#[derive(Debug, thiserror::Error)]
+#[error("the host name cannot be resolved")]
+pub struct NotResolved;
+
 /// `fetch.allow_http` and `fetch.allow_networks`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRules {
@@ -70,7 +75,8 @@ pub struct AddressRules {
 }
 
 impl AddressRules {
-    /// Judges scheme, credentials and a literal address; names are judged when they are resolved.
+    /// Judges scheme, credentials, a literal address and names that always mean this machine; other names are judged when
+    /// they are resolved.
     ///
     /// # Errors
     /// [`Forbidden`] says which rule the URL breaks.
@@ -85,6 +91,9 @@ impl AddressRules {
         }
         // The url crate has already turned 2130706433, 0x7f.1 and their like into addresses.
         let address = match url.host().ok_or(Forbidden::NoHost)? {
+            Host::Domain(name) if is_this_machine(name) && !self.allows_this_machine() => {
+                return Err(Forbidden::Address);
+            }
             Host::Domain(_) => return Ok(()),
             Host::Ipv4(address) => IpAddr::V4(address),
             Host::Ipv6(address) => IpAddr::V6(address),
@@ -92,11 +101,24 @@ impl AddressRules {
         if self.allows(address) { Ok(()) } else { Err(Forbidden::Address) }
     }
 
+    fn allows_this_machine(&self) -> bool {
+        self.allows(Ipv4Addr::LOCALHOST.into()) || self.allows(Ipv6Addr::LOCALHOST.into())
+    }
+
     /// Whether `address` may be dialled: public, or in one of `allow_networks`.
     pub fn allows(&self, address: IpAddr) -> bool {
         let address = embedded_v4(address).map_or(address, IpAddr::V4);
         self.allow_networks.iter().any(|network| network.contains(&address)) || is_public(address)
     }
+}
+
+/// Names that mean the machine itself whatever a resolver says (RFC 6761 section 6.3; systemd adds the last), with or
+/// without the dot at the end that makes a name absolute.
+fn is_this_machine(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    ["localhost", "localhost.localdomain"]
+        .iter()
+        .any(|local| name.strip_suffix(local).is_some_and(|front| front.is_empty() || front.ends_with('.')))
 }
 
 /// The IPv4 address inside a mapped (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`) or 6to4 (`2002::/16`) address:
@@ -183,10 +205,14 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let rules = self.rules.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| rules.allows(address.ip())).collect();
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|error| {
+                tracing::debug!(%error, "a host name could not be resolved");
+                NotResolved
+            })?;
+            let (allowed, refused): (Vec<SocketAddr>, Vec<SocketAddr>) =
+                found.partition(|address| rules.allows(address.ip()));
             if allowed.is_empty() {
-                return Err(Box::new(Forbidden::Address) as Box<dyn std::error::Error + Send + Sync>);
+                return Err(if refused.is_empty() { NotResolved.into() } else { Forbidden::Address.into() });
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
@@ -258,13 +284,39 @@ mod tests {
         assert_eq!(rules.check(&"http://10.0.0.1/".parse().expect("a URL")), Err(Forbidden::Address));
     }
 
+    #[test]
+    fn names_of_this_machine_are_judged_before_they_are_resolved() {
+        let local = [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "a.localhost",
+            "a.b.localhost.",
+            "localhost.localdomain",
+        ];
+        let open =
+            AddressRules { allow_http: false, allow_networks: vec!["::1/128".parse().expect("a network")] };
+        for host in local {
+            let url = format!("https://{host}/a.mp3");
+            assert_eq!(check(&url), Err(Forbidden::Address), "{host}");
+            assert_eq!(open.check(&url.parse().expect("a URL")), Ok(()), "{host}");
+        }
+        for host in ["example.com.", "localhost.example.com", "notlocalhost", "127.0.0.1.example.com"] {
+            assert_eq!(check(&format!("https://{host}/a.mp3")), Ok(()), "{host}");
+        }
+        for host in ["127.0.0.1.", "10.0.0.1."] {
+            assert_eq!(check(&format!("https://{host}/a.mp3")), Err(Forbidden::Address), "{host}");
+        }
+    }
+
     #[tokio::test]
     async fn a_name_that_resolves_to_a_private_address_is_not_dialled() {
-        let rules = AddressRules { allow_http: true, allow_networks: vec![] };
-        let client = GuardedClient::new(rules, Duration::from_secs(5)).expect("a client");
-        let url: Url = "http://localhost:9/".parse().expect("a URL");
-        let error =
-            client.request(Method::GET, url).expect("judged by name").send().await.expect_err("refused");
-        assert!(GuardedClient::refused_by_address(&error));
+        let resolver = GuardedResolver { rules: Arc::default() };
+        let resolve = |name: &str| resolver.resolve(name.parse().expect("a name"));
+        // The rules refuse this name already; a resolver may say the same of any other.
+        let error = resolve("localhost").await.err().expect("refused");
+        assert!(error.is::<Forbidden>(), "{error}");
+        let error = resolve("no-such-host.invalid").await.err().expect("unknown");
+        assert!(error.is::<NotResolved>(), "{error}");
     }
 }

@@ -14,6 +14,7 @@
 mod audio;
 mod callback;
 mod capabilities;
+pub mod dial;
 mod error;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
@@ -24,6 +25,9 @@ mod provider;
 mod recipient;
 mod settings;
 mod signature;
+#[cfg(test)]
+mod test_tls;
+mod unanswered;
 pub mod wire;
 
 mod linq;
@@ -40,6 +44,7 @@ pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};
 pub use provider::{Context, Descriptor, Prepared, Provider};
 pub use recipient::{JidServer, Recipient, RecipientError, masked_number};
 pub use settings::{BaseUrl, ConfigError, Secrets, Settings, without_values};
+pub use unanswered::Unanswered;
 
 /// Every adapter there is, in the order in which documentation lists them.
 pub static PROVIDERS: &[&Descriptor] = &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR];

@@ -9,7 +9,7 @@ use url::Url;
 use crate::{
     Accepted, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Doubtful, Form, LookUp,
     Memory, OutboundNote, Recipient, RecipientError, Registration, SendError, SendErrorKind, Settings,
-    guard::GuardedClient,
+    dial::Dial, guard::GuardedClient,
 };
 
 /// One account of a tenant at a provider.
@@ -40,7 +40,13 @@ pub trait Provider: Debug + Send + Sync {
         memory: &mut Memory,
     ) -> Result<Prepared, SendError>;
 
-    /// Makes the one request that shows the note to its recipient, once.
+    /// Any URL of the server that `dispatch` asks. A connection to it is opened while the note is made ready, so that the
+    /// visible request does not have to wait for one. `None`: it is opened by `dispatch`.
+    fn dispatches_to(&self) -> Option<&Url> {
+        None
+    }
+
+    /// Makes the one request that shows the note to its recipient, once, by [`crate::wire::dispatch`].
     ///
     /// # Errors
     /// [`SendError`]. After the request may have left, only an answer that proves the provider did not take
@@ -107,6 +113,8 @@ fn no_callbacks() -> SendError {
 pub struct Context {
     /// For the operator's `base_url`: pooled, follows no redirect, retries nothing.
     pub http: reqwest::Client,
+    /// For the visible request: a connection of its own.
+    pub dial: Dial,
     /// For every URL that somebody else chose (an upload URL in an answer).
     pub guarded: GuardedClient,
     pub now: Timestamp,

@@ -117,6 +117,10 @@ impl BaseUrl {
     pub fn origin(&self) -> Origin {
         self.0.origin()
     }
+
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
 }
 
 impl TryFrom<String> for BaseUrl {

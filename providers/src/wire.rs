@@ -12,7 +12,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
-use crate::{Context, SendError, SendErrorKind, guard::GuardedClient};
+use crate::{
+    Context, SendError, SendErrorKind,
+    dial::{Exchange, Sent},
+    guard::GuardedClient,
+};
 
 /// Longest answer that is read, in bytes. Providers answer with a few KiB; the rest is somebody's mistake.
 pub const MAX_ANSWER: usize = 1024 * 1024;
@@ -42,7 +46,8 @@ impl Answer {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// No connection came about (refused, DNS, TLS): nothing left this machine.
+    /// No connection came about (refused, DNS, TLS), or it was closed before the first byte of the request: nothing left
+    /// this machine.
     NotSent,
     /// The host resolved to addresses that the rules forbid (only by [`call_guarded`]): nothing left this
     /// machine.
@@ -109,6 +114,28 @@ pub fn json_request(method: Method, url: Url, body: Option<&Value>) -> Request {
 /// [`NoAnswer`]; an answer of any status is no error here.
 pub async fn call(cx: &Context, request: Request) -> Result<Answer, NoAnswer> {
     within(cx.timeout, cx.http.execute(request)).await
+}
+
+/// Makes the visible request, once, over a connection that carries nothing else ([`crate::dial`]), and reads its whole
+/// answer like [`call`].
+///
+/// # Errors
+/// [`NoAnswer`]; `NotSent` only where no byte of the request went out.
+pub async fn dispatch(cx: &Context, request: Request) -> Result<Answer, NoAnswer> {
+    let sent = Sent::default();
+    let exchange = async {
+        let Exchange { response, open } = cx.dial.send(request, &sent).await?;
+        let answer = read_answer(response).await?;
+        if let Some(open) = open {
+            open.done();
+        }
+        Ok(answer)
+    };
+    match tokio::time::timeout(cx.timeout, exchange).await {
+        Ok(ended) => ended,
+        Err(_) if sent.is_nothing() => Err(NoAnswer::NotSent),
+        Err(_) => Err(NoAnswer::Lost),
+    }
 }
 
 /// [`call`] for a request to a URL that the provider chose (an upload URL): dialled under the address rules.

@@ -104,12 +104,7 @@ fn find<'a>(live: &'a Live, name: &str) -> anyhow::Result<(&'a Tenant, &'a Conne
 }
 
 fn context(live: &Live, now: Timestamp, connection: &Connection) -> Context {
-    Context {
-        http: live.http.clone(),
-        guarded: live.fetcher.client().clone(),
-        now,
-        timeout: connection.timeout,
-    }
+    live.context(now, connection.timeout)
 }
 
 /// Where the provider of a connection calls.

@@ -3,9 +3,7 @@
 use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use tracing::Instrument;
-use voicegate_providers::{
-    Accepted, Context, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient,
-};
+use voicegate_providers::{Accepted, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient};
 
 use super::outcome::{self, Failure, Policy, Timing};
 use super::route::{native_reply, reply_dropped};
@@ -209,18 +207,19 @@ async fn try_once(
             format!("getting the note ready took longer than {} s; it is tried again", limit.as_secs());
         Failure::for_now(Problem::new("provider_unavailable", detail).stage("upload"))
     };
-    let cx = Context {
-        http: live.http.clone(),
-        guarded: live.fetcher.client().clone(),
-        now: gateway.clock.now(),
-        timeout: connection.timeout,
-    };
+    let cx = live.context(gateway.clock.now(), connection.timeout);
     let ready = tokio::time::timeout(limit, async {
         if breaker::is_open(claim.failures) {
             // Nothing of the note is tried before the connection has proved that it works again.
             connection.provider.check(&cx).await.map_err(|error| failed(Failure::still_failing(error)))?;
         }
-        let (note, file) = get_ready(gateway, live, connection, claim).await?;
+        // What is left to do then takes about as long as opening a connection.
+        let audio_is_ready = || {
+            if let Some(url) = connection.provider.dispatches_to() {
+                cx.dial.ahead(url);
+            }
+        };
+        let (note, file) = get_ready(gateway, live, connection, claim, audio_is_ready).await?;
         let preparing = async { connection.provider.prepare(&cx, &note, memory).await.map_err(failed) };
         let preparing = preparing.instrument(tracing::info_span!("prepare"));
         let prepared = processing(gateway, claim, Box::pin(preparing)).await?;
@@ -253,12 +252,13 @@ async fn progress(gateway: &Gateway, claim: &mut Claim, step: Step) -> Result<()
     Ok(())
 }
 
-/// Brings the audio into the form that the connection sends.
+/// Brings the audio into the form that the connection sends. `audio_is_ready` is called before what then remains.
 async fn get_ready(
     gateway: &Gateway,
     live: &Live,
     connection: &Connection,
     claim: &mut Claim,
+    audio_is_ready: impl Fn(),
 ) -> Result<(OutboundNote, AudioFile), Abandoned> {
     let choice = connection.choice(claim.note.convert);
     let capabilities = connection.provider.capabilities();
@@ -266,10 +266,14 @@ async fn get_ready(
 
     let made = claim.note.sent.as_ref().filter(|sent| sent.profile == profile.name);
     let file = match made.map(|sent| sent.work) {
-        Some(work) => file(gateway, claim.note.id, sent_as(work)).await?,
+        Some(work) => {
+            audio_is_ready();
+            file(gateway, claim.note.id, sent_as(work)).await?
+        }
         None => {
             let source = source(gateway, live, claim).await?;
-            render(gateway, claim, &source, profile, choice).await?.unwrap_or(source)
+            let made = render(gateway, claim, &source, profile, choice, audio_is_ready).await?;
+            made.unwrap_or(source)
         }
     };
     let reply_to = reply(gateway, connection, &mut claim.note).await?;
@@ -398,12 +402,14 @@ async fn render(
     source: &AudioFile,
     profile: &'static Profile,
     choice: ConvertChoice,
+    audio_is_ready: impl Fn(),
 ) -> Result<Option<AudioFile>, Abandoned> {
     let (hints, probed) = (claim.note.hints.clone(), claim.note.probed.clone());
     let engine = gateway.engine.for_tenant(&claim.note.tenant);
     let source = audio::Source { path: source.path(), hints: &hints, probed: probed.as_ref() };
     let preparing = async { engine.prepare(source, profile, choice.into()).await.map_err(failed) };
     let ready = processing(gateway, claim, Box::pin(preparing)).await?;
+    audio_is_ready();
     let note = &mut claim.note;
     note.probed = Some(ready.source.clone());
     let (facts, work, checks, file) = match &ready.made {

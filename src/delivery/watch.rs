@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use voicegate_providers::{Context, Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
+use voicegate_providers::{Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
 
 use crate::{
     gateway::Gateway,
@@ -97,12 +97,7 @@ async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
     let live = gateway.live();
     let connection = live.connection(&note.tenant, &note.current().connection)?;
     let now = gateway.clock.now();
-    let cx = Context {
-        http: live.http.clone(),
-        guarded: live.fetcher.client().clone(),
-        now,
-        timeout: connection.timeout,
-    };
+    let cx = live.context(now, connection.timeout);
     let doubtful = Doubtful {
         to: parse_recipient(&note.current().to).ok()?,
         marks: note.marks.clone(),

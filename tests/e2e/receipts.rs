@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use voicegate_providers::{
-    Context, Doubtful, LookUp, Provider, Settings, find,
+    Context, Doubtful, LookUp, Provider, Settings,
+    dial::{DialOptions, Dialer},
+    find,
     guard::{AddressRules, GuardedClient},
     parse_recipient,
 };
@@ -29,7 +31,9 @@ fn adapter(world: &World, connection: &str) -> Arc<dyn Provider> {
 fn context() -> Context {
     let guarded = GuardedClient::new(AddressRules::default(), Duration::from_secs(5)).expect("a client");
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    Context { http, guarded, now: jiff::Timestamp::now(), timeout: Duration::from_secs(10) }
+    let dial =
+        Dialer::new(DialOptions { proxies: false, ..DialOptions::default() }).expect("a dialer").dial();
+    Context { http, dial, guarded, now: jiff::Timestamp::now(), timeout: Duration::from_secs(10) }
 }
 
 /// Has receipts sent to the world's gateway, which believes them from now on.

@@ -223,6 +223,10 @@ impl Provider for Linq {
         Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)), marks })
     }
 
+    fn dispatches_to(&self) -> Option<&Url> {
+        Some(self.api.as_url())
+    }
+
     async fn dispatch(
         &self,
         cx: &Context,
@@ -230,7 +234,7 @@ impl Provider for Linq {
         prepared: Prepared,
         memory: &mut Memory,
     ) -> Result<Accepted, SendError> {
-        let answer = wire::call(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
+        let answer = wire::dispatch(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
         self.dispatched(cx.now, note, memory, &answer)
     }
 

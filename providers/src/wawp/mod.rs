@@ -181,6 +181,10 @@ impl Provider for Wawp {
         })
     }
 
+    fn dispatches_to(&self) -> Option<&Url> {
+        Some(self.api.as_url())
+    }
+
     async fn dispatch(
         &self,
         cx: &Context,
@@ -188,7 +192,7 @@ impl Provider for Wawp {
         prepared: Prepared,
         _: &mut Memory,
     ) -> Result<Accepted, SendError> {
-        let answer = wire::call(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
+        let answer = wire::dispatch(cx, prepared.request).await.map_err(wire::NoAnswer::in_dispatch)?;
         self.dispatched(cx.now, note, &answer)
     }
 

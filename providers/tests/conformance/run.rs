@@ -6,7 +6,9 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use voicegate_providers::{
     Accepted, AudioFacts, Codec, Container, Context, Descriptor, Doubtful, Form, LookUp, Memory,
-    OutboundAudio, OutboundNote, Prepared, Provider, Recipient, SendError, Settings, find,
+    OutboundAudio, OutboundNote, Prepared, Provider, Recipient, SendError, Settings,
+    dial::{DialOptions, Dialer},
+    find,
     guard::{AddressRules, GuardedClient},
 };
 
@@ -75,7 +77,9 @@ pub fn context(timeout: Duration, allow_loopback: bool) -> Context {
         allow_networks: if allow_loopback { vec!["127.0.0.0/8".parse().expect("a network")] } else { vec![] },
     };
     let guarded = GuardedClient::new(rules, Duration::from_secs(5)).expect("a client");
-    Context { http, guarded, now: "2026-01-01T00:00:00Z".parse().expect("a time"), timeout }
+    let dial =
+        Dialer::new(DialOptions { proxies: false, ..DialOptions::default() }).expect("a dialer").dial();
+    Context { http, dial, guarded, now: "2026-01-01T00:00:00Z".parse().expect("a time"), timeout }
 }
 
 pub fn recipient(text: &str) -> Recipient {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use url::Url;
 use voicegate_providers::{
-    Context, Intake, SendError,
+    Intake, SendError,
     guard::{AddressRules, Forbidden},
 };
 
@@ -44,12 +44,7 @@ pub async fn connections(live: &Live, now: Timestamp) -> Vec<Line> {
 }
 
 async fn ask(live: &Live, now: Timestamp, key: &str, connection: &Connection) -> Line {
-    let cx = Context {
-        http: live.http.clone(),
-        guarded: live.fetcher.client().clone(),
-        now,
-        timeout: connection.timeout.min(TIMEOUT),
-    };
+    let cx = live.context(now, connection.timeout.min(TIMEOUT));
     match connection.provider.check(&cx).await {
         Ok(report) => Line::ok(format!("{key}: {report}")),
         Err(error) => Line::fail(format!("{key}: {error}{}", answered(&error))),
