@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::TryStreamExt;
 use http::HeaderValue;
 use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast, broadcast::error::RecvError, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
 use voicegate_providers::{
     Context,
@@ -22,20 +22,15 @@ use voicegate_providers::{
 
 use crate::{
     audio::{Engine, EngineOptions, confinement},
-    changes::Changes,
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
-    delivery::places::Places,
     disk::Disks,
     limit::RequestLimit,
     media::{AudioFile, Fetcher, Links, MediaStore, Which},
-    memory::Memory,
     metrics,
     note::NoteId,
-    probe::Probe,
     problem::Problem,
-    quota::{Arriving, Quotas, Usage},
-    store::{self, Bounds, Class, Horizon, Notice, Store, StoreError},
+    store::{self, Bounds, Horizon, Notice, Store, StoreError},
     view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
 
@@ -48,8 +43,7 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 const USER_AGENT: &str = concat!("voicegate/", env!("CARGO_PKG_VERSION"));
 
-/// Events told at the same time for one tenant, downloads from one part of its hosts, and questions to one connection's
-/// provider.
+/// Events told, and providers asked, at the same time for one tenant.
 const ASIDE: usize = 8;
 
 /// How long events can be read again, and callbacks are known again.
@@ -61,6 +55,8 @@ const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Between tests of an audio engine that does not work.
 const FIRST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(60);
+
+const KIB: u64 = 1024;
 
 /// Notes whose old audio is looked up at once.
 const SWEEP: u32 = 500;
@@ -125,12 +121,6 @@ impl Live {
         self.tenants.get(tenant).is_some_and(|tenant| tenant.webhook.is_some())
     }
 
-    /// How many notes of one tenant may wait, whatever the others have: an even share of the whole queue.
-    pub fn share_of_queue(&self) -> u64 {
-        let tenants = u64::try_from(self.tenants.iter().count()).unwrap_or(u64::MAX);
-        (self.config.delivery.max_queue / tenants.max(1)).max(1)
-    }
-
     /// Counts a request of the tenant.
     ///
     /// # Errors
@@ -154,15 +144,17 @@ impl Live {
 
     /// How much may go out over `TENANT/CONNECTION`.
     pub fn bounds(&self, key: &str) -> Bounds {
-        if Class::of(key) != Class::Send {
-            return Bounds::of(ASIDE, None);
+        if [store::EVENTS, store::WATCH].iter().any(|name| key.ends_with(name)) {
+            return Bounds { concurrency: ASIDE, rate: None };
         }
         let connection = key
             .split_once('/')
             .and_then(|(tenant, connection)| self.tenants.get(tenant)?.connections.get(connection));
         // A connection that is gone keeps one place, so that its notes come up and can say so.
-        connection
-            .map_or(Bounds::of(1, None), |connection| Bounds::of(connection.concurrency, connection.rate))
+        connection.map_or(Bounds { concurrency: 1, rate: None }, |connection| Bounds {
+            concurrency: connection.concurrency,
+            rate: connection.rate,
+        })
     }
 }
 
@@ -172,23 +164,18 @@ pub struct Gateway {
     pub store: Arc<dyn Store>,
     pub media: MediaStore,
     pub disks: Arc<Disks>,
-    quotas: Arc<Quotas>,
     pub engine: Engine,
     pub links: Links,
-    /// Which servers answer.
-    pub places: Places,
     /// Cancelled when the process is to end: nothing new is begun from then on, and nobody waits for what takes long.
     pub stop: CancellationToken,
     /// Cancelled when the worker has nothing in flight any more; until then providers may have to fetch audio here.
     pub drained: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
-    /// `server.memory`
-    pub memory: Memory,
-    probe: Probe,
+    /// What is left of `server.memory`, in KiB.
+    memory: Arc<Semaphore>,
     work: Notify,
-    /// Whom a change concerns, waits here.
-    pub changes: Changes,
+    changes: broadcast::Sender<NoteId>,
     /// `None` until the self-test of the audio engine has ended.
     audio_test: watch::Sender<Option<Result<(), String>>>,
 }
@@ -200,34 +187,32 @@ impl Gateway {
     /// What the operator has to change.
     pub async fn open(layers: Layers, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<Self>> {
         let (config, tenants) = config::load(&layers, None)?;
-        warn(&tenants);
+        for key in &tenants.without_effect {
+            tracing::warn!(key, "{key} is checked but has no effect in this version");
+        }
         let store = store::open(&config.storage.database, &*clock).await?;
         let links = Links::new(store.secret("links", rand::random()).await?);
         let media = MediaStore::of(&config.storage, &layers.variables("AWS_"))
             .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
         let disks = Arc::new(Disks::new(&config.storage));
         let media = media.watching(disks.clone());
-        let quotas = Arc::new(Quotas::new(&config.storage));
         let engine = Engine::new(engine_options(&config)).context("audio")?;
-        let memory = Memory::new(config.server.memory.0);
+        let memory = usize::try_from(config.server.memory.0.div_ceil(KIB)).unwrap_or(Semaphore::MAX_PERMITS);
         let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
         let gateway = Arc::new(Self {
             clock,
             store,
             media,
             disks,
-            quotas,
             engine,
             links,
-            places: Places::default(),
             stop: CancellationToken::new(),
             drained: CancellationToken::new(),
             layers,
             live,
-            memory,
-            probe: Probe::default(),
+            memory: Arc::new(Semaphore::new(memory)),
             work: Notify::new(),
-            changes: Changes::default(),
+            changes: broadcast::channel(1024).0,
             audio_test: watch::channel(None).0,
         });
         if let Some(notices) = gateway.store.notices() {
@@ -248,7 +233,6 @@ impl Gateway {
     pub fn reload(&self) -> anyhow::Result<()> {
         let old = self.live();
         let (mut config, tenants) = config::load(&self.layers, Some(&old.config.server))?;
-        warn(&tenants);
         for (section, changed) in [
             ("server", config.server != old.config.server),
             ("storage", config.storage != old.config.storage),
@@ -308,7 +292,7 @@ impl Gateway {
     /// Whether requests can be served: one entry each for database, media store, ffmpeg and disk, and one where the
     /// process is about to end.
     pub async fn readiness(&self) -> Readiness {
-        let database = self.database_writes().await;
+        let database = self.store.ping().await.map_err(|error| error.to_string());
         let media = self.media.answers().await.map_err(|error| match error.kind() {
             io::ErrorKind::HostUnreachable => error.to_string(),
             kind => kind.to_string(),
@@ -331,51 +315,28 @@ impl Gateway {
         }
     }
 
-    /// Whether the database takes writes. It is asked once a second at most.
-    ///
-    /// # Errors
-    /// Why not, for the operator.
-    pub async fn database_writes(&self) -> Result<(), String> {
-        self.probe.ask(&*self.store).await
-    }
-
     /// Whether new notes and uploads are taken.
     ///
     /// # Errors
-    /// `overloaded`, once the process is to end or the database is out of order.
+    /// `overloaded`, once the process is to end.
     pub fn open_for_work(&self) -> Result<(), Problem> {
         if self.stop.is_cancelled() {
             return Err(Problem::overloaded("the gateway is about to stop; try again shortly"));
         }
-        // Before anything is read or stored.
-        match self.store.out_of_order() {
-            Some(why) => Err(StoreError::OutOfOrder(why).into()),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Whether a tenant may keep so much more audio; it counts as kept until the answer is dropped. Zero: as much as it
-    /// turns out to be.
+    /// Reserves memory for a request's fields, out of `server.memory`. Let go of when dropped.
     ///
     /// # Errors
-    /// `quota_exceeded`.
-    pub async fn room_for(&self, tenant: &str, bytes: u64) -> Result<Arriving, Problem> {
-        // Counted before what is kept is read, so that no other request is overlooked that is just being committed.
-        let arriving = self.quotas.arrive(tenant, bytes);
-        let live = self.live();
-        let quota = live.tenants.get(tenant).and_then(|tenant| tenant.max_storage);
-        let room = if quota.is_none() { self.quotas.short_room() } else { None };
-        if quota.is_none() && room.is_none() {
-            return Ok(arriving);
-        }
-        let kept = self.store.kept_audio().await?;
-        let usage = Usage { tenant, kept: &kept, tenants: live.tenants.iter().count() };
-        match (quota, room) {
-            (Some(quota), _) => self.quotas.judge(&arriving, &usage, quota)?,
-            (None, Some(room)) => self.quotas.judge_share(&usage, room)?,
-            (None, None) => {}
-        }
-        Ok(arriving)
+    /// `overloaded`, where all of it is in use.
+    pub fn hold_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Problem> {
+        let kib = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
+        self.memory.clone().try_acquire_many_owned(kib).map_err(|_| {
+            Problem::overloaded(
+                "too many bodies are being read at once; try again shortly, or send raw audio",
+            )
+        })
     }
 
     pub fn wake_worker(&self) {
@@ -386,16 +347,14 @@ impl Gateway {
         self.work.notified().await;
     }
 
-    /// Tells whoever waits for this note, or for any of its tenant, that it has changed. To be called after each commit
-    /// that changes a note: event streams read when they are told and not by themselves.
-    pub fn changed(&self, tenant: &str, note: NoteId) {
-        self.changes.note(note);
-        self.changes.tenant(tenant);
+    /// Tells whoever waits for this note that it has changed.
+    pub fn changed(&self, note: NoteId) {
+        // An error means that nobody waits.
+        let _ = self.changes.send(note);
     }
 
-    /// Every note that changes.
     pub fn changes(&self) -> broadcast::Receiver<NoteId> {
-        self.changes.all()
+        self.changes.subscribe()
     }
 
     /// A note's file: in its place, or made for one use of the bytes that are kept beside the note. `None` where there is
@@ -419,7 +378,6 @@ impl Gateway {
     pub async fn remove_what_is_old(&self) -> Result<(), StoreError> {
         let storage = self.live().config.storage.clone();
         let now = self.clock.now();
-        self.store.count_near(now).await?;
         loop {
             let notes = self.store.notes_with_old_audio(before(now, storage.retention.0), SWEEP).await?;
             let mut removed = 0;
@@ -472,14 +430,14 @@ impl Gateway {
         let old = before(self.clock.now(), Duration::from_secs(3600));
         let mut notes = self.media.list().await?;
         while let Some(id) = notes.try_next().await? {
-            if id.made_at().is_some_and(|made| made < old) && !self.store.has_note(id).await? {
+            if id.made_at().is_some_and(|made| made < old) && self.store.note(id, None).await?.is_none() {
                 tracing::info!(note.id = %id, "removing audio without a note");
                 self.media.remove(id).await?;
             }
         }
         let mut uploads = self.media.list_uploads().await?;
         while let Some(id) = uploads.try_next().await? {
-            if id.made_at().is_some_and(|made| made < old) && !self.store.has_upload(id, None).await? {
+            if id.made_at().is_some_and(|made| made < old) && !self.store.has_upload(id).await? {
                 tracing::info!(upload.id = %id, "removing an upload that was never answered");
                 self.media.remove_upload(id).await?;
             }
@@ -493,7 +451,8 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
     loop {
         let notice = match notices.recv().await {
             Ok(notice) => notice,
-            Err(RecvError::Lagged(_)) => Notice::of_anything(),
+            // What was missed may have been anything.
+            Err(RecvError::Lagged(_)) => Notice { due: true, notes: Vec::new() },
             Err(RecvError::Closed) => return,
         };
         let Some(gateway) = gateway.upgrade() else { return };
@@ -501,26 +460,13 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
             gateway.wake_worker();
         }
         for note in notice.notes {
-            gateway.changes.note(note);
-        }
-        for tenant in &notice.tenants {
-            gateway.changes.tenant(tenant);
-        }
-        if notice.anything {
-            gateway.changes.anything();
+            gateway.changed(note);
         }
     }
 }
 
 fn before(now: Timestamp, span: Duration) -> Timestamp {
     now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// Logs what an operator should know about the configuration.
-fn warn(tenants: &Tenants) {
-    for warning in &tenants.warnings {
-        tracing::warn!("{warning}");
-    }
 }
 
 /// What `[audio]` says, with a folder for scratch files beside those that arrive.
@@ -531,7 +477,6 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         workers: audio.workers,
         max_duration: audio.max_duration.0,
         timeout: audio.timeout.0,
-        max_source: audio.max_bytes.0,
         // The most that any profile makes of the longest source is far below the largest source.
         max_output: audio.max_bytes.0,
         cache: audio.cache.0,

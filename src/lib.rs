@@ -18,17 +18,14 @@
 //! Adapters live in the crate `voicegate_providers`; emulators of the providers in `voicegate_sandbox`.
 //! [`gateway`] builds everything from the [`config`]; [`cli`] is what the command line reaches.
 
-#![warn(clippy::print_stdout, clippy::print_stderr)]
 #![expect(clippy::duplicate_mod, reason = "src/store/sql is compiled once for each database")]
 
 pub mod audio;
 mod breaker;
-pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
-mod descriptors;
 pub mod disk;
 pub mod docs;
 pub mod event;
@@ -40,15 +37,10 @@ pub mod http;
 pub mod id;
 mod limit;
 pub mod media;
-pub mod memory;
 pub mod metrics;
 pub mod note;
-mod probe;
 pub mod problem;
-mod quota;
 pub mod request_id;
-mod seldom;
-pub mod spelling;
 pub mod store;
 mod telemetry;
 pub mod upload;

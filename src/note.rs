@@ -1,6 +1,5 @@
 //! The voice note: one audio to one recipient, from the request to its end.
 
-mod metadata;
 mod receipts;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -8,18 +7,17 @@ pub(crate) mod sample;
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
 use crate::{
-    audio::{Contradiction, Convert, Hints, Probed, Work},
+    audio::{Convert, Hints, Probed, Work},
     clock::rfc3339_millis,
     problem::Problem,
 };
 
-pub use self::metadata::Metadata;
 pub use crate::id::NoteId;
 
 /// Where a note is. Receipts only raise the rank.
@@ -46,25 +44,6 @@ pub enum Status {
 }
 
 impl Status {
-    pub const ALL: [Self; 12] = [
-        Self::Queued,
-        Self::Processing,
-        Self::Sending,
-        Self::Accepted,
-        Self::Sent,
-        Self::Delivered,
-        Self::Read,
-        Self::Played,
-        Self::Failed,
-        Self::Expired,
-        Self::Canceled,
-        Self::Unknown,
-    ];
-
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -187,12 +166,6 @@ pub struct Warning {
     pub detail: String,
 }
 
-impl From<Contradiction> for Warning {
-    fn from(found: Contradiction) -> Self {
-        Warning { code: "audio_inconsistent".to_owned(), detail: found.detail().to_owned() }
-    }
-}
-
 /// How a try ended: the provider took the note, refused it for good or for now, or may or may not have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -218,7 +191,7 @@ pub struct Attempt {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// Converting included, and the download where the try ended with that.
+    /// Fetching and converting included.
     #[schema(examples(812))]
     pub took_ms: u64,
     /// The provider's own id of this try, for its support.
@@ -238,7 +211,6 @@ pub struct Note {
     /// As the caller wrote it, in its canonical spelling (`alias:NAME` stays an alias).
     pub to: String,
     /// Never empty; `route[stop]` is the connection in use.
-    #[serde(deserialize_with = "not_empty")]
     pub route: Vec<Stop>,
     pub stop: usize,
 
@@ -247,7 +219,7 @@ pub struct Note {
     pub convert: Option<ConvertChoice>,
     pub reply_to: Option<String>,
     pub text: Option<String>,
-    pub metadata: Metadata,
+    pub metadata: Map<String, Value>,
     #[serde(with = "rfc3339_millis")]
     pub expires_at: Timestamp,
     /// Not before; `None`: at once.
@@ -339,23 +311,6 @@ impl Note {
         more
     }
 
-    /// How many bytes of audio are kept for it: its source, and what was made of that.
-    pub fn kept_bytes(&self) -> u64 {
-        if self.audio_expired {
-            return 0;
-        }
-        let source = self.probed.as_ref().filter(|_| self.source == Source::Stored);
-        let made = self.sent.as_ref().filter(|sent| sent.work != Work::None);
-        source.map_or(0, |probed| probed.facts.size_bytes) + made.map_or(0, |sent| sent.facts.size_bytes)
-    }
-
-    /// Says something about itself once.
-    pub fn warn(&mut self, warning: Warning) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
     /// What may be kept when a person asks to be forgotten: that there was a note, when, and what became of it.
     #[must_use]
     pub fn erased(mut self) -> Self {
@@ -371,15 +326,9 @@ impl Note {
         }
         (self.to, self.text, self.memory) = (String::new(), None, None);
         (self.hints, self.source) = (Hints::default(), Source::Stored);
-        self.metadata = Metadata::default();
+        self.metadata.clear();
         self.warnings.clear();
         (self.erased, self.request_id) = (true, None);
         self
     }
-}
-
-/// A note without a connection could not have been accepted.
-fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stop>, D::Error> {
-    let route = Vec::deserialize(deserializer)?;
-    if route.is_empty() { Err(de::Error::custom("expected a connection")) } else { Ok(route) }
 }

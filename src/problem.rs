@@ -9,7 +9,6 @@ use voicegate_providers::{SendError, Upstream};
 
 use crate::{
     audio::AudioError,
-    descriptors,
     view::schema::{ProblemCode, ProviderAnswer, Stage},
 };
 
@@ -76,7 +75,6 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("audio_too_large", 413, "The audio is too large"),
     ("unsupported_media_type", 415, "The request body has a type that is not read here"),
     ("audio_unreadable", 422, "The audio cannot be read"),
-    ("audio_inconsistent", 422, "The audio contradicts itself"),
     ("audio_unsupported", 422, "The audio is of a kind that cannot be handled"),
     ("audio_too_long", 422, "The audio is too long"),
     ("audio_format_required", 422, "Headerless audio needs its format declared"),
@@ -86,7 +84,6 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("unknown_connection", 422, "There is no such connection or route"),
     ("convert_refused", 422, "The audio would have to be converted"),
     ("reply_unsupported", 422, "Replies are not possible over this connection"),
-    ("text_unsupported", 422, "No connection of the route shows a text"),
     ("provider_rejected", 424, "The provider refused the note"),
     ("provider_unauthorized", 424, "The provider does not accept this account's request"),
     ("provider_unavailable", 424, "The provider gave no usable answer"),
@@ -94,7 +91,6 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("internal", 500, "Something went wrong inside the gateway"),
     ("overloaded", 503, "The gateway is at its limit"),
     ("storage_full", 507, "The gateway's storage is full"),
-    ("quota_exceeded", 507, "The tenant keeps as much audio as it may"),
 ];
 
 impl Problem {
@@ -128,15 +124,7 @@ impl Problem {
     }
 
     pub fn storage_full() -> Self {
-        let detail = "the gateway's disk is full; try again when its operator made room";
-        Self { retry_after: Some(30), ..Self::new("storage_full", detail) }
-    }
-
-    /// For a note whose stored record is damaged: it is not sent, and nothing can be said of it.
-    pub fn unreadable() -> Self {
-        let detail = "the stored record of this note is damaged and cannot be read; if the note was not sent yet, it will \
-                      not be. Erase it with DELETE; the gateway's log says more";
-        Self::new("wrong_state", detail)
+        Self::new("storage_full", "the gateway's disk is full; try again when its operator made room")
     }
 
     pub fn rate_limited(wait: Duration) -> Self {
@@ -175,14 +163,8 @@ impl Problem {
     }
 }
 
-/// For a caller who waits for it. A moment's trouble with ffmpeg is worth another request.
 impl From<AudioError> for Problem {
     fn from(error: AudioError) -> Self {
-        if error.kind.is_for_now() {
-            let detail =
-                format!("the gateway cannot work on this audio at the moment ({error}); try again shortly");
-            return Self::overloaded(detail).stage(error.stage);
-        }
         let problem = Self::new(error.kind.code(), error.detail).stage(error.stage);
         if problem.code == "overloaded" { Self { retry_after: Some(5), ..problem } } else { problem }
     }
@@ -202,47 +184,23 @@ impl From<&SendError> for Problem {
 impl From<std::io::Error> for Problem {
     fn from(error: std::io::Error) -> Self {
         if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
-            return Self::storage_full();
-        }
-        if descriptors::is_exhausted(&error) {
-            tracing::error!(
-                "the process has no file descriptor left; see server.max_clients and LimitNOFILE"
+            return Self::new(
+                "storage_full",
+                "the gateway's disk is full; try again when its operator made room",
             );
-            return Self::overloaded("the gateway has as many files open as it may; try again shortly");
         }
         if error.kind() == std::io::ErrorKind::HostUnreachable {
             tracing::error!("audio is out of reach: {error}");
             return Self::overloaded("the gateway's store of audio does not answer; try again shortly");
         }
         tracing::error!(%error, "an operation on a file failed");
-        if passes(&error) {
-            return Self::overloaded("the gateway's disk does not work right now; try again shortly");
-        }
         Self::internal()
     }
-}
-
-/// Whether it is the disk that fails, or the machine that has no more of something, and not the gateway.
-fn passes(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let of_the_moment = [
-        Errno::IO,
-        Errno::ROFS,
-        Errno::STALE,
-        Errno::NXIO,
-        Errno::NODEV,
-        Errno::TIMEDOUT,
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOMEM,
-    ];
-    Errno::from_io_error(error).is_some_and(|errno| of_the_moment.contains(&errno))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::io::Errno;
     use voicegate_providers::SendErrorKind;
 
     #[test]
@@ -269,22 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn without_file_descriptors_the_gateway_is_overloaded_and_not_broken() {
-        let system = || std::io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
-        let wrapped = std::io::Error::new(system().kind(), format!("{} at path \"/x\"", system()));
-        for error in [system(), wrapped] {
-            let problem = Problem::from(error);
-            assert_eq!((problem.status, problem.retry_after), (503, Some(5)), "{problem:?}");
-        }
-        let refused = std::io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error());
-        assert_eq!(Problem::from(refused).status, 500);
-    }
-
-    #[test]
     fn a_problem_of_a_stored_note_is_never_a_5xx() {
-        for (code, status, _) in CODES.iter().filter(|(code, ..)| {
-            !matches!(*code, "internal" | "overloaded" | "storage_full" | "quota_exceeded")
-        }) {
+        for (code, status, _) in
+            CODES.iter().filter(|(code, ..)| !matches!(*code, "internal" | "overloaded" | "storage_full"))
+        {
             assert!(*status < 500, "{code}");
         }
     }

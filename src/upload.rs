@@ -11,7 +11,6 @@ use crate::{
     id::UploadId,
     media::{AudioInput, FetchRequest},
     problem::Problem,
-    store::StoreError,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,17 +40,15 @@ pub async fn add(
         AudioInput::Bytes(received) => gateway.media.file_of(received.held).await?,
         AudioInput::Url { url, headers } => {
             live.fetcher.check(&url)?;
-            let room = gateway.media.room_for(None)?;
+            gateway.media.has_room()?;
             let mut file = gateway.media.incoming_file()?;
             let max_bytes = live.config.audio.max_bytes.0;
             let request = FetchRequest { url: &url, headers: &headers, max_bytes };
-            live.fetcher.fetch(&request, &mut file, room).await?;
+            live.fetcher.fetch(&request, &mut file).await?;
             file
         }
         AudioInput::Upload(_) => return Err(uploaded_already()),
     };
-    let size = file.as_file().metadata()?.len();
-    let _arriving = gateway.room_for(&tenant.name, size).await?;
     let probed = gateway.engine.for_tenant(&tenant.name).probe(file.path(), hints).await?;
     let now = gateway.clock.now();
     let upload = Upload {
@@ -78,13 +75,7 @@ pub fn uploaded_already() -> Problem {
 /// # Errors
 /// `not_found`, also where it is another tenant's; `media_expired`.
 pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Upload, Problem> {
-    let upload = match gateway.store.upload(id, &tenant.name).await {
-        Err(StoreError::Corrupt(_)) => {
-            let detail = "the stored record of this upload is damaged; upload the audio again";
-            return Err(Problem::new("media_expired", detail).stage("request"));
-        }
-        upload => upload?.ok_or_else(AudioInput::no_such_upload)?,
-    };
+    let upload = gateway.store.upload(id, &tenant.name).await?.ok_or_else(AudioInput::no_such_upload)?;
     if upload.expires_at <= gateway.clock.now() {
         let detail = "the upload was kept for storage.media_retention and is gone; upload the audio again";
         return Err(Problem::new("media_expired", detail).stage("request"));
@@ -97,7 +88,7 @@ pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Up
 /// # Errors
 /// `not_found`, also where it is another tenant's.
 pub async fn remove(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<(), Problem> {
-    if !gateway.store.has_upload(id, Some(&tenant.name)).await? {
+    if gateway.store.upload(id, &tenant.name).await?.is_none() {
         return Err(AudioInput::no_such_upload());
     }
     // The file first: a row without its file is harmless and can be removed again.

@@ -68,16 +68,6 @@ pub trait Provider: Debug + Send + Sync {
     /// `RateLimited`, `NotReady` or `Unavailable`.
     async fn check(&self, cx: &Context) -> Result<String, SendError>;
 
-    /// Judges a callback by its method, headers and query alone: whether its body is worth reading. The body of `head` is
-    /// empty. Anybody can call, and what is certainly not from the provider shall cost nothing; so this refuses where no
-    /// secret is configured, and where the proof is not there or is wrong whatever the body says.
-    ///
-    /// # Errors
-    /// Where the request would be refused with any body.
-    fn admits(&self, _head: &CallbackRequest) -> Result<(), CallbackError> {
-        Ok(())
-    }
-
     /// Judges and understands a request to the connection's callback address. Signature or token first, on the raw
     /// body; makes no request and keeps nothing.
     ///
@@ -151,10 +141,6 @@ pub struct Descriptor {
     /// The required settings and no other, as a JSON object: used by tests and documentation. Values that are
     /// secret contain the word `secret`, so that the suite can look for them where they must not appear.
     pub example: &'static str,
-    /// The settings that are secrets.
-    pub secrets: &'static [&'static str],
-    /// Those of them that the operator makes up, and that can therefore be too easy to guess.
-    pub made_up: &'static [&'static str],
     /// Builds one connection. `base_url` has the real provider as its default.
     pub build: fn(Settings) -> Result<Arc<dyn Provider>, ConfigError>,
 }

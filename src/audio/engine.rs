@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::error::{AudioError, AudioErrorKind};
 use super::ffmpeg::locate;
@@ -19,7 +19,7 @@ use super::profiles::PROFILES;
 use super::render::Render;
 use super::source::{Hints, Probed};
 use super::turns::{Turn, Turns};
-use super::{probe, render, tone};
+use super::{probe, render};
 
 /// Jobs that may wait for a worker, for each worker.
 const WAITING_PER_WORKER: usize = 64;
@@ -39,8 +39,6 @@ pub struct EngineOptions {
     pub max_duration: Duration,
     /// Of one run of ffmpeg.
     pub timeout: Duration,
-    /// Bytes of the largest source that is taken. A header that states more has left its size open.
-    pub max_source: u64,
     /// Bytes of one made file.
     pub max_output: u64,
     /// Bytes of made files that are kept for the next who needs the same; 0 keeps none.
@@ -61,7 +59,6 @@ impl Default for EngineOptions {
             workers: 0,
             max_duration: Duration::from_secs(15 * 60),
             timeout: Duration::from_secs(60),
-            max_source: 25 << 20,
             max_output: 25 << 20,
             cache: 256 << 20,
             cache_ttl: Duration::from_secs(60 * 60),
@@ -130,8 +127,7 @@ impl Engine {
     /// The facts about a source, where its structure tells them for sure; `None` where only decoding can tell. Costs
     /// next to nothing. The waveform is left empty, and that the audio decodes is not proven.
     pub fn recognise(&self, bytes: &[u8], sha256: &str, hints: &Hints) -> Result<Option<Probed>, AudioError> {
-        let EngineOptions { max_duration, max_source, .. } = self.shared.options;
-        probe::recognise(bytes, sha256, hints, max_duration, max_source)
+        probe::recognise(bytes, sha256, hints, self.shared.options.max_duration)
     }
 
     /// The same for a file; decodes it where its structure does not tell.
@@ -147,8 +143,7 @@ impl Engine {
     async fn read(&self, file: &Path, hints: &Hints, depth: Depth) -> Result<Probed, AudioError> {
         let _place = self.place("probe").await?;
         let ffmpeg = self.ffmpeg();
-        let bench = self.bench(ffmpeg.as_deref());
-        Self::or_outage(&bench, probe::probe(&bench, &absolute(file), hints, depth).await).await
+        probe::probe(&self.bench(ffmpeg.as_deref()), &absolute(file), hints, depth).await
     }
 
     /// Makes what the profile asks for of a source that was read, with the least work, and verifies it.
@@ -164,13 +159,10 @@ impl Engine {
         }
         let _place = self.place("encode").await?;
         let ffmpeg = self.ffmpeg();
-        let bench = self.bench(ffmpeg.as_deref());
-        let rendered = render::render(&bench, &absolute(source), probed, profile, convert).await;
-        Self::or_outage(&bench, rendered).await
+        render::render(&self.bench(ffmpeg.as_deref()), &absolute(source), probed, profile, convert).await
     }
 
-    /// Reads the source and makes what the profile asks for, in one run of ffmpeg. Where the source goes as it is there may
-    /// be none, and no waveform.
+    /// Reads the source and makes what the profile asks for, in one run of ffmpeg or none. There may be no waveform.
     pub async fn convert(
         &self,
         source: &Path,
@@ -221,17 +213,7 @@ impl Engine {
         let _place = self.place("encode").await?;
         let ffmpeg = self.ffmpeg();
         let bench = self.bench(ffmpeg.as_deref());
-        let made = render::read_and_render(&bench, &absolute(source), hints, depth, profile, convert).await;
-        Self::or_outage(&bench, made).await
-    }
-
-    /// An ffmpeg that dies of one file and one that dies of every file look alike. A tone tells them apart.
-    async fn or_outage<T>(bench: &Bench<'_>, result: Result<T, AudioError>) -> Result<T, AudioError> {
-        let Err(error) = &result else { return result };
-        if !matches!(error.kind, AudioErrorKind::Died | AudioErrorKind::Slow) || tone::is_heard(bench).await {
-            return result;
-        }
-        Err(AudioError::outage(error.stage))
+        render::read_and_render(&bench, &absolute(source), hints, depth, profile, convert).await
     }
 
     /// Looked for each time: it may be installed, or replaced, while we run.
@@ -247,7 +229,6 @@ impl Engine {
             scratch: run_folder.path(),
             timeout: options.timeout,
             max_duration: options.max_duration,
-            max_source: options.max_source,
             max_output: options.max_output,
             complexity: options.complexity.unwrap_or(if hurry { COMPLEXITY_IN_A_HURRY } else { COMPLEXITY }),
         }
@@ -255,8 +236,7 @@ impl Engine {
 
     /// Encodes a tone for every profile and verifies it; `Err` is the reason, for people.
     pub async fn self_test(&self) -> Result<(), String> {
-        let tone = tone::file(self.shared.run_folder.path())
-            .map_err(|error| format!("no working file could be written: {error}"))?;
+        let tone = self.tone().map_err(|error| format!("no working file could be written: {error}"))?;
         let probed = self.probe(tone.path(), &Hints::default()).await.map_err(|error| error.detail)?;
         for profile in PROFILES {
             self.render(tone.path(), &probed, profile, Convert::Always)
@@ -264,6 +244,28 @@ impl Engine {
                 .map_err(|error| format!("{}: {}", profile.name, error.detail))?;
         }
         Ok(())
+    }
+
+    /// Half a second of 440 Hz as WAV.
+    fn tone(&self) -> io::Result<NamedTempFile> {
+        const RATE: u32 = 16_000;
+        let samples = (0..RATE / 2).map(|index| {
+            let phase = f64::from(index) * 440.0 * std::f64::consts::TAU / f64::from(RATE);
+            (phase.sin() * 8_000.0) as i16
+        });
+        let data: Vec<u8> = samples.flat_map(i16::to_le_bytes).collect();
+        let mut wav = Vec::with_capacity(44 + data.len());
+        wav.extend_from_slice(b"RIFF");
+        wav.extend_from_slice(&(36 + RATE).to_le_bytes());
+        wav.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+        wav.extend_from_slice(&RATE.to_le_bytes());
+        wav.extend_from_slice(&(RATE * 2).to_le_bytes());
+        wav.extend_from_slice(b"\x02\0\x10\0data");
+        wav.extend_from_slice(&RATE.to_le_bytes());
+        wav.extend_from_slice(&data);
+        let file = tempfile::Builder::new().prefix("tone-").tempfile_in(self.shared.run_folder.path())?;
+        fs::write(file.path(), wav)?;
+        Ok(file)
     }
 
     /// A worker, waited for if there is room to wait. Dropped with the job, also when the caller goes away.

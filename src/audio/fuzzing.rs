@@ -8,24 +8,20 @@ use voicegate_providers::Container;
 use super::{
     caf_opus,
     examine::examine,
-    frames::read as stream_of_frames,
     framing::{Frames, Reframe},
-    iff::{self, Sizes},
+    iff,
     log::InputLog,
     mp4::Mp4,
-    mp4_timing::timing,
     mpeg::{FrameHeader, id3_length, walk_mp3},
-    names::no_samples,
     ogg::Damage,
     ogg_opus,
     opus::{OpusDetail, OpusHead, OpusTags, Packet},
     packets::{Item, Placed, Sink},
-    plain::Plain,
     profile::VENDOR,
     rewrap::{Wrap, rewrap_with},
     sniff::{LATE_MP3, refusal, sniff},
     source::{Hints, PcmEncoding, PcmFormat},
-    tracks, wav, webm,
+    webm,
 };
 use crate::fuzzing::Target;
 
@@ -43,19 +39,13 @@ pub const TARGETS: &[Target] = &[
     ("pcm_format", pcm_format),
 ];
 
-/// A header of ours, with the longest format that is kept.
-const HEADER: usize = 8 << 10;
-
-/// The largest source that is taken.
-const LARGEST: u64 = 25 << 20;
-
 /// Everything that is read of a file before ffmpeg sees it.
 fn files(data: &[u8]) {
     let mut file = NamedTempFile::new().expect("a scratch file");
     file.write_all(data).expect("room for it");
     let format = PcmFormat { encoding: PcmEncoding::S16le, sample_rate: 24_000, channels: 1 };
-    let plain = examine(file.path(), &Hints::default(), LARGEST);
-    let declared = examine(file.path(), &Hints { format: Some(format), ..Hints::default() }, LARGEST);
+    let plain = examine(file.path(), &Hints::default());
+    let declared = examine(file.path(), &Hints { format: Some(format), ..Hints::default() });
     match (&plain, &declared) {
         (Ok(plain), Ok(declared)) => {
             assert_eq!(plain.container, declared.container, "a declared format outranks the bytes");
@@ -65,13 +55,7 @@ fn files(data: &[u8]) {
     }
     for outcome in [plain, declared] {
         match outcome {
-            Ok(examined) => {
-                assert_eq!(examined.size_bytes, data.len() as u64);
-                if let Some(plain) = &examined.detail.plain {
-                    assert!(!examined.detail.intact, "a file that decoders misread is sent untouched");
-                    is_plain(plain, data, examined.container);
-                }
-            }
+            Ok(examined) => assert_eq!(examined.size_bytes, data.len() as u64),
             Err(error) => {
                 let path = file.path().to_string_lossy();
                 assert!(!error.detail.is_empty() && !error.detail.contains(&*path), "{}", error.detail);
@@ -80,29 +64,8 @@ fn files(data: &[u8]) {
     }
 }
 
-/// A plain file is of the same container as the source, and decoders need no other file in its place.
-fn is_plain(plain: &Plain, data: &[u8], container: Container) {
-    let mut written = Vec::new();
-    plain.write(&mut Cursor::new(data), &mut written).expect("memory");
-    let again = match container {
-        Container::Wav => wav::wav(&mut Cursor::new(&written), LARGEST),
-        Container::Aiff => iff::aiff(&mut Cursor::new(&written), LARGEST),
-        Container::Caf => iff::caf(&mut Cursor::new(&written), LARGEST),
-        _ => return,
-    };
-    let again = again.expect("memory");
-    assert!(matches!(again, Sizes::Usable), "{again:?}");
-}
-
 /// WAV and AIFF.
 fn chunks(data: &[u8]) {
-    for sizes in [wav::wav, iff::aiff].map(|read| read(&mut Cursor::new(data), LARGEST)) {
-        if let Sizes::Rewritten(plain) = sizes.expect("memory") {
-            let mut written = Vec::new();
-            plain.write(&mut Cursor::new(data), &mut written).expect("memory");
-            assert!(written.len() <= data.len() + HEADER, "samples are there twice");
-        }
-    }
     for big_endian in [false, true] {
         let sound = |bytes: &[u8]| iff::is_sound(&mut Cursor::new(bytes), big_endian).expect("memory");
         if sound(data) {
@@ -122,29 +85,15 @@ fn boxes(data: &[u8]) {
             matches!(text.len(), 0 | 4) && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
         );
     }
-    if let Some((index, track)) = mp4.audio() {
-        assert!(mp4.tracks.iter().filter(|track| track.handler == "soun").nth(index as usize) == Some(track));
-    }
     // Free space says nothing.
     let padded = [b"\0\0\0\x08free", data].concat();
     assert_eq!(read(&padded), mp4);
-    let times = |bytes: &[u8]| timing(&mut Cursor::new(bytes), 0).expect("memory");
-    assert_eq!(times(&padded), times(data));
 }
 
 /// MP3 and its tags.
 fn frames(data: &[u8]) {
     if let Some(header) = FrameHeader::parse(data) {
         assert!((24..8192).contains(&header.length) && (8_000..=48_000).contains(&header.sample_rate));
-    }
-    for container in [Container::Mp3, Container::Adts, Container::Amr] {
-        let Some(stream) = stream_of_frames(data, container) else { continue };
-        let copy = stream.copy(data);
-        let again = stream_of_frames(&copy, container).expect("frames alone");
-        assert!(copy.len() <= data.len() && again.bare, "what is no frame was kept");
-        assert_eq!(again.samples, stream.samples, "a frame was lost");
-        // The one that is not like the others may have been an information frame.
-        assert!(again.alike >= stream.alike, "frames became different");
     }
     let walk = |bytes: &[u8]| walk_mp3(&mut &bytes[..]).expect("memory");
     let Some(mp3) = walk(data) else { return };
@@ -268,7 +217,6 @@ fn stream(data: &[u8]) {
 
 /// WebM and Matroska with Opus.
 fn blocks(data: &[u8]) {
-    tracks::in_matroska(data);
     if let Ok(read) = all_packets(|each| webm::read(data, each)) {
         wrapped_anew(&read);
     }
@@ -286,12 +234,6 @@ fn beginnings(data: &[u8]) {
     let sniffed = |bytes: &[u8]| sniff(&mut Cursor::new(bytes)).expect("memory");
     let (found, head) = sniffed(data);
     assert!(data.starts_with(&head));
-    if no_samples(&head, 1).is_some() {
-        assert!(
-            no_samples(&head, 2).is_some(),
-            "proof against samples of one byte is none against those of two"
-        );
-    }
     let Some(found) = found else {
         let hints = Hints { mime_type: Some("audio/l16".to_owned()), ..Hints::default() };
         for hints in [Hints::default(), hints] {
@@ -304,18 +246,12 @@ fn beginnings(data: &[u8]) {
         // A tag in front does not change what follows it.
         let tagged = [b"ID3\x04\0\0\0\0\0\0", data].concat();
         let again = sniffed(&tagged).0.expect("the same behind a tag");
-        let moved = if found.container == Container::Mp3 { 0 } else { 10 };
-        assert!(
-            found.flavour == LATE_MP3 || again.begins_at == found.begins_at + moved,
-            "{found:?}, {again:?}"
-        );
-        let same = (again.container, &again.flavour) == (found.container, &found.flavour);
-        assert!(same || found.flavour == LATE_MP3, "{found:?}, {again:?}");
+        assert!(again == found || found.flavour == LATE_MP3, "{found:?}, {again:?}");
     }
 }
 
 fn ffmpeg_log(data: &[u8]) {
-    let read = InputLog::read(data, 0);
+    let read = InputLog::read(data);
     let lines = data.split(|byte| matches!(byte, b'\n' | b'\r')).count();
     assert!(read.other_streams as usize <= lines);
 
@@ -326,7 +262,7 @@ fn ffmpeg_log(data: &[u8]) {
             b"[info] Input #0, mp3, from 'file:x':\n[info]   Metadata:\n[info]     title           : ";
         let after = b"\n[info]   Duration: 00:00:03.02, start: 0.046, bitrate: 32 kb/s\n\
             [info]   Stream #0:0: Audio: mp3 (mp3float), 24000 Hz, mono, fltp, 32 kb/s\n";
-        InputLog::read(&[before.as_slice(), title, after].concat(), 0)
+        InputLog::read(&[before.as_slice(), title, after].concat())
     };
     let (plain, titled) = (log(b"x"), log(&one_line));
     assert_eq!(InputLog { no_decoder: plain.no_decoder, ..titled }, plain);

@@ -2,8 +2,6 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::tracks;
-
 /// The index of hours of audio takes a few megabytes.
 const LARGEST_INDEX: u64 = 32 << 20;
 /// Hours of fragments of a second have fewer boxes. A file of tiny ones would cost a disk access each.
@@ -35,12 +33,6 @@ pub(super) struct Track {
     pub duration_ms: Option<u64>,
     /// MPEG-4 audio object type, channels and rate, from the decoder's own configuration.
     pub aac: Option<Aac>,
-    /// Nothing in that configuration says that only some decoders know it.
-    pub mpeg4_decodes: bool,
-    /// Players play it unless they are told to play another one.
-    pub is_enabled: bool,
-    /// How many samples the index has.
-    pub samples: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +92,7 @@ impl Mp4 {
                     reader.take(content).read_to_end(&mut index)?;
                     mp4.moov_first = Some(!mp4.has_audio_data);
                     mp4.fragmented |= child(&index, b"mvex").is_some();
-                    mp4.tracks = all_tracks(&index);
+                    mp4.tracks = tracks(&index);
                 }
                 _ => {}
             }
@@ -109,11 +101,9 @@ impl Mp4 {
         Ok(mp4)
     }
 
-    /// The audio track that is heard, and its index among the audio tracks.
-    pub fn audio(&self) -> Option<(u32, &Track)> {
-        let index = tracks::in_mp4(&self.tracks, self.fragmented);
-        let track = self.tracks.iter().filter(|track| track.handler == "soun").nth(index)?;
-        Some((u32::try_from(index).ok()?, track))
+    /// The first audio track.
+    pub fn audio(&self) -> Option<&Track> {
+        self.tracks.iter().find(|track| track.handler == "soun")
     }
 }
 
@@ -125,7 +115,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The boxes directly inside `content`; stops at the first that does not fit.
-pub(super) fn boxes(mut content: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+fn boxes(mut content: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (header, rest) = content.split_first_chunk::<8>()?;
         let [s0, s1, s2, s3, k0, k1, k2, k3] = *header;
@@ -155,16 +145,16 @@ fn be_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-pub(super) fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
+fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-pub(super) fn be_u64(bytes: &[u8], at: usize) -> Option<u64> {
+fn be_u64(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// Time scale and duration of `mvhd` or `mdhd`, which begin alike.
-pub(super) fn times(header: &[u8]) -> Option<(u64, u64)> {
+fn times(header: &[u8]) -> Option<(u64, u64)> {
     let (scale, duration) = match header.first()? {
         0 => (be_u32(header, 12)?, u64::from(be_u32(header, 16)?)),
         _ => (be_u32(header, 20)?, be_u64(header, 24)?),
@@ -176,7 +166,7 @@ fn milliseconds(units: u64, scale: u64) -> Option<u64> {
     u64::try_from(u128::from(units) * 1000 / u128::from(scale)).ok()
 }
 
-fn all_tracks(moov: &[u8]) -> Vec<Track> {
+fn tracks(moov: &[u8]) -> Vec<Track> {
     let movie_scale = child(moov, b"mvhd").and_then(times).map(|(scale, _)| scale);
     boxes(moov)
         .filter(|(kind, _)| kind == b"trak")
@@ -191,24 +181,13 @@ fn all_tracks(moov: &[u8]) -> Vec<Track> {
                 .and_then(|(units, scale)| milliseconds(units, scale))
                 // Fragmented files leave their edit open.
                 .filter(|&duration| duration > 0);
-            let table = descend(trak, &[b"mdia", b"minf", b"stbl"]);
-            let samples = table.and_then(|table| child(table, b"stsz").or_else(|| child(table, b"stz2")));
-            let entry =
-                table.and_then(|table| child(table, b"stsd")).and_then(|stsd| boxes(stsd.get(8..)?).next());
-            let mpeg4 = entry.filter(|(kind, _)| kind == b"mp4a").map(|(_, entry)| entry);
-            let aac = mpeg4.and_then(aac);
-            let indication = mpeg4.and_then(decoder).map(|(indication, _)| indication);
+            let description = descend(trak, &[b"mdia", b"minf", b"stbl", b"stsd"]);
+            let entry = description.and_then(|stsd| boxes(stsd.get(8..)?).next());
             Track {
                 handler: handler.map(text).unwrap_or_default(),
                 format: entry.map(|(kind, _)| text(&kind)).unwrap_or_default(),
                 duration_ms: edited.or(media),
-                mpeg4_decodes: indication.is_none_or(tracks::mpeg4_decodes)
-                    && aac.is_none_or(|aac| tracks::aac_decodes(aac.object)),
-                aac,
-                is_enabled: child(trak, b"tkhd")
-                    .and_then(|tkhd| tkhd.get(3))
-                    .is_none_or(|flags| flags & 1 != 0),
-                samples: samples.and_then(|sizes| be_u32(sizes, 8)),
+                aac: entry.filter(|(kind, _)| kind == b"mp4a").and_then(|(_, entry)| aac(entry)),
             }
         })
         .collect()
@@ -234,15 +213,8 @@ fn played_units(elst: &[u8]) -> Option<u64> {
     Some(sum)
 }
 
-/// The decoder's own configuration, if the codec is AAC of MPEG-4.
-pub(super) fn aac(entry: &[u8]) -> Option<Aac> {
-    let (0x40, config) = decoder(entry)? else { return None };
-    let (5, specific) = descriptor(config)? else { return None };
-    audio_specific_config(specific)
-}
-
-/// The object type indication inside `esds`, which QuickTime may wrap in `wave`, and the descriptor of the configuration.
-fn decoder(entry: &[u8]) -> Option<(u8, &[u8])> {
+/// The AudioSpecificConfig inside `esds`, which QuickTime may wrap in `wave`.
+fn aac(entry: &[u8]) -> Option<Aac> {
     // An audio sample entry: 8 bytes common to all, then version 0 (20 bytes), 1 (36) or 2 (56).
     let extra = match be_u16(entry, 8)? {
         0 => 28,
@@ -251,14 +223,23 @@ fn decoder(entry: &[u8]) -> Option<(u8, &[u8])> {
     };
     let inner = entry.get(extra..)?;
     let esds = child(inner, b"esds").or_else(|| child(child(inner, b"wave")?, b"esds"))?;
-    let (3, es) = descriptor(esds.get(4..)?)? else { return None };
+    let (tag, es) = descriptor(esds.get(4..)?)?;
+    if tag != 3 {
+        return None;
+    }
     // ES_ID and flags; the optional fields they announce are not used in files.
     let (flags, rest) = (*es.get(2)?, es.get(3..)?);
     if flags & 0xe0 != 0 {
         return None;
     }
-    let (4, config) = descriptor(rest)? else { return None };
-    Some((*config.first()?, config.get(13..)?))
+    let (tag, config) = descriptor(rest)?;
+    let (0x40, Some((5, specific))) = (*config.first()?, descriptor(config.get(13..)?)) else {
+        return None;
+    };
+    if tag != 4 {
+        return None;
+    }
+    audio_specific_config(specific)
 }
 
 /// A tag, a length in 7-bit groups, a body.
@@ -390,7 +371,7 @@ pub(super) fn runs(table: &[u8]) -> Option<(Vec<(u64, u64)>, u64)> {
 }
 
 /// The entries of a table with a version and a count before them.
-pub(super) fn entries_of<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
+fn entries_of<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
     let entries = table.get(8..)?.chunks_exact(4 * N);
     let stated = usize::try_from(be_u32(table, 4)?).ok()?;
     if entries.len() != stated {

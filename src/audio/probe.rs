@@ -7,22 +7,14 @@ use std::time::Duration;
 
 use voicegate_providers::{AudioFacts, Codec, Container};
 
-use crate::descriptors;
-
 use super::error::{AudioError, AudioErrorKind};
 use super::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
 use super::ffmpeg::RunError;
-use super::filters::Mix;
-use super::findings::{Contradiction, Findings};
 use super::iff::CHANNELS;
 use super::known::Known;
 use super::log::{AudioStream, InputLog};
-use super::measure::Measured;
-use super::mended::mended;
-use super::pass::{Bench, Input, Make, Measure, PassError, Passed, pass};
-use super::plain::readable;
+use super::pass::{Bench, Input, Make, Measured, PassError, Passed, pass};
 use super::source::{Hints, PcmFormat, Probed, SourceDetail, mime_type};
-use super::tone;
 
 /// How deep a source is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +30,8 @@ pub(super) fn recognise(
     sha256: &str,
     hints: &Hints,
     max_duration: Duration,
-    max_source: u64,
 ) -> Result<Option<Probed>, AudioError> {
-    let examined = examine_bytes(bytes, sha256, hints, max_source)?;
+    let examined = examine_bytes(bytes, sha256, hints)?;
     refuse_longer_samples(&examined, max_duration)?;
     Ok(from_structure(&examined, max_duration))
 }
@@ -61,9 +52,7 @@ pub(super) fn from_structure(examined: &Examined, max_duration: Duration) -> Opt
         sample_rate: known.sample_rate,
         channels: Some(known.channels),
     };
-    let mut findings = Findings::default();
-    examined.contradiction.into_iter().for_each(|found| findings.add(found));
-    short.then(|| probed(examined, stream, 0, known.duration_ms, Vec::new(), findings))
+    short.then(|| probed(examined, stream, 0, known.duration_ms, Vec::new()))
 }
 
 pub(super) async fn probe(
@@ -78,18 +67,16 @@ pub(super) async fn probe(
     {
         return Ok(probed);
     }
-    let readable = readable(bench, file, examined.detail.plain.as_ref()).await?;
-    decode(bench, readable.path(), &examined).await
+    decode(bench, file, &examined).await
 }
 
 /// Examines a file, and refuses what its size alone speaks against.
 pub(super) async fn look(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Examined, AudioError> {
-    let (path, asked, largest) = (file.to_owned(), hints.clone(), bench.max_source);
-    let examined =
-        tokio::task::spawn_blocking(move || examine(&path, &asked, largest)).await.map_err(|error| {
-            tracing::error!(%error, "reading a source failed");
-            AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
-        })??;
+    let (path, asked) = (file.to_owned(), hints.clone());
+    let examined = tokio::task::spawn_blocking(move || examine(&path, &asked)).await.map_err(|error| {
+        tracing::error!(%error, "reading a source failed");
+        AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
+    })??;
     refuse_longer_samples(&examined, bench.max_duration)?;
     Ok(examined)
 }
@@ -102,7 +89,7 @@ pub(super) async fn digest_of(file: &Path) -> Result<String, AudioError> {
         Ok((_, sha256)) => Ok(sha256),
         Err(error) => {
             tracing::error!(%error, "reading a source failed");
-            Err(AudioError::probe(AudioErrorKind::Outage, "reading the audio failed"))
+            Err(AudioError::probe(AudioErrorKind::Internal, "reading the audio failed"))
         }
     }
 }
@@ -115,112 +102,46 @@ fn refuse_longer_samples(examined: &Examined, max_duration: Duration) -> Result<
     refuse_longer(max_duration, examined.size_bytes * 1000 / rate)
 }
 
-pub(super) fn input<'a>(
-    path: &'a Path,
-    container: Container,
-    detail: &SourceDetail,
-    mix: Option<&'a Mix>,
-) -> Input<'a> {
-    let counted = detail.chained || detail.counted;
-    Input { path, container, format: detail.format, track: detail.track, counted, mix }
+pub(super) fn input<'a>(path: &'a Path, container: Container, detail: &SourceDetail) -> Input<'a> {
+    Input { path, container, format: detail.format, chained: detail.chained }
 }
 
-/// What decoding says about the source. A verdict against it is that of two runs, by an ffmpeg that works: the first may
-/// have met a moment's trouble of ours.
+/// What decoding says about the source.
 pub(super) async fn decode(
     bench: &Bench<'_>,
     file: &Path,
     examined: &Examined,
 ) -> Result<Probed, AudioError> {
-    let first = match decode_once(bench, file, examined).await {
-        Err(error) if error.kind.is_verdict() => error,
-        decoded => return decoded,
-    };
-    match decode_once(bench, file, examined).await {
-        Err(second) if second.kind.is_verdict() && second.kind != first.kind => {
-            tracing::warn!(%first, %second, "two runs of ffmpeg do not agree");
-            Err(AudioError::probe(AudioErrorKind::Died, "ffmpeg says something else each time"))
-        }
-        Err(second) if second.kind.is_verdict() && !tone::is_heard(bench).await => {
-            Err(AudioError::outage("probe"))
-        }
-        second => second,
-    }
-}
-
-pub(super) async fn decode_once(
-    bench: &Bench<'_>,
-    file: &Path,
-    examined: &Examined,
-) -> Result<Probed, AudioError> {
-    let copy = mended(bench, file, examined.container, &examined.detail).await?;
-    let file = copy.as_ref().map_or(file, |copy| copy.path());
-    let input = |mix| input(file, examined.container, &examined.detail, mix);
-    let passed = measure(bench, input(None), Measure::Sound).await?;
-    let Some((mix, cancels)) = mix_of(bench, input(None), &passed).await? else {
-        return assemble(bench, examined, &passed, None, false);
-    };
-    let passed = measure(bench, input(Some(&mix)), Measure::Sound).await?;
-    assemble(bench, examined, &passed, Some(mix), cancels)
-}
-
-async fn measure(bench: &Bench<'_>, input: Input<'_>, measure: Measure) -> Result<Passed, AudioError> {
-    match pass(bench, input, Make::Nothing, measure).await {
-        Ok(passed) => Ok(passed),
+    let input = input(file, examined.container, &examined.detail);
+    match pass(bench, input, Make::Nothing, true).await {
+        Ok(passed) => assemble(bench, examined, &passed),
         Err(PassError::Run(RunError::TooMuch)) => Err(too_long(bench.max_duration)),
         Err(PassError::Run(RunError::Timeout)) => Err(AudioError::probe(
-            AudioErrorKind::Slow,
+            AudioErrorKind::Unreadable,
             format!("this audio could not be read within {} s", bench.timeout.as_secs()),
         )),
         Err(error) => Err(not_run(&error, "probe")),
     }
 }
 
-/// The mix that this sound needs, where its mean would not do, and whether that is because channels cancel each other
-/// out.
-async fn mix_of(
-    bench: &Bench<'_>,
-    input: Input<'_>,
-    passed: &Passed,
-) -> Result<Option<(Mix, bool)>, AudioError> {
-    let channels = InputLog::read(&passed.log, input.track).audio.and_then(|audio| audio.channels);
-    if passed.success && channels.is_some_and(|channels| channels > 2 && CHANNELS.contains(&channels)) {
-        let apart = measure(bench, input, Measure::Apart).await?;
-        return Ok(apart.measured.and_then(|measured| measured.of_many()));
-    }
-    Ok(passed.measured.as_ref().and_then(Measured::cancelled).map(|mix| (mix, true)))
-}
-
-/// A run of ffmpeg that says nothing about the audio.
+/// ffmpeg itself could not be run.
 pub(super) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
-    if let PassError::Run(RunError::Io(error)) = error
-        && descriptors::is_exhausted(error)
-    {
-        tracing::error!(stage, "ffmpeg could not be run: no file descriptor is left");
-        let detail = "the gateway has as many files open as it may; try again shortly".to_owned();
-        return AudioError { kind: AudioErrorKind::Overloaded, detail, stage };
-    }
-    let (kind, detail) = match error {
-        PassError::Run(RunError::Missing) => (AudioErrorKind::Outage, MISSING),
+    let detail = match error {
+        PassError::Run(RunError::Missing) => MISSING,
         PassError::Run(RunError::Io(error)) => {
             tracing::error!(%error, stage, "ffmpeg could not be run");
-            (AudioErrorKind::Outage, "ffmpeg could not be run")
+            "ffmpeg could not be run"
         }
-        PassError::Run(RunError::Unexplained) => {
-            (AudioErrorKind::Died, "ffmpeg ended on this audio without saying why")
-        }
-        PassError::Run(RunError::Timeout | RunError::TooMuch) => {
-            (AudioErrorKind::Internal, "ffmpeg did not keep to its limits")
-        }
-        PassError::Scratch => (AudioErrorKind::Outage, "there is no room for working files"),
+        PassError::Run(RunError::Timeout | RunError::TooMuch) => "ffmpeg did not keep to its limits",
+        PassError::Scratch => "there is no room for working files",
     };
-    AudioError { kind, detail: detail.to_owned(), stage }
+    AudioError { kind: AudioErrorKind::Internal, detail: detail.to_owned(), stage }
 }
 
 const MISSING: &str = "ffmpeg was not found; install it or set audio.ffmpeg";
 
 /// What a run says about the source, whatever else it printed.
-fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) -> Result<(), AudioError> {
+fn judge(log: &InputLog, success: bool, duration_ms: u64) -> Result<(), AudioError> {
     let unsupported = |detail: String| Err(AudioError::probe(AudioErrorKind::Unsupported, detail));
     let Some(audio) = &log.audio else {
         if log.other_streams > 0 {
@@ -228,12 +149,7 @@ fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) 
         }
         return Err(AudioError::probe(
             AudioErrorKind::Unreadable,
-            match damage {
-                Some(damage) => {
-                    format!("nothing could be read from this file; it may be damaged or cut off: {damage}")
-                }
-                None => "nothing could be read from this file; it may be damaged or cut off".to_owned(),
-            },
+            "nothing could be read from this file; it may be damaged or cut off",
         ));
     };
     if audio.codec == "none" || audio.codec == "unknown" {
@@ -259,22 +175,20 @@ pub(super) fn assemble(
     bench: &Bench<'_>,
     examined: &Examined,
     passed: &Passed,
-    mix: Option<Mix>,
-    cancels: bool,
 ) -> Result<Probed, AudioError> {
-    let log = InputLog::read(&passed.log, examined.detail.track);
+    let log = InputLog::read(&passed.log);
     let Examined { container, ref detail, stated_ms, .. } = *examined;
     let measured = passed.measured.as_ref();
     let duration_ms = measured.map_or(0, Measured::duration_ms);
     let bars = measured.map_or(Vec::new(), |measured| measured.waveform.bars());
-    judge(&log, examined.damage, passed.success, duration_ms)?;
+    judge(&log, passed.success, duration_ms)?;
     refuse_longer(bench.max_duration, duration_ms)?;
     if detail.chained && stated_ms.is_some_and(|stated| is_short(duration_ms, stated)) {
         return Err(several());
     }
     // These say in advance how long they are; a video's length is not that of its sound, so MP4 asks its track.
     let declared_ms = match container {
-        Container::Mp4 => stated_ms.filter(|_| !detail.counted),
+        Container::Mp4 => stated_ms,
         Container::Caf | Container::Flac => log.declared_ms,
         _ => None,
     };
@@ -299,13 +213,7 @@ pub(super) fn assemble(
         }
         None => duration_ms,
     };
-    let mut findings = Findings { mix, ..Findings::default() };
-    if let Some(Measured { audible, .. }) = measured {
-        (findings.bars, findings.loudest) = (audible.bars(), audible.loudest());
-    }
-    let cancelled = cancels.then_some(Contradiction::Channels);
-    examined.contradiction.into_iter().chain(cancelled).for_each(|found| findings.add(found));
-    Ok(probed(examined, audio, log.other_streams, duration_ms, bars, findings))
+    Ok(probed(examined, audio, log.other_streams, duration_ms, bars))
 }
 
 /// Whether decoding says the same. At the rate of measuring, lengths are rounded by up to a sample at either end; then
@@ -324,7 +232,6 @@ fn probed(
     other_streams: u32,
     duration_ms: u64,
     waveform: Vec<u8>,
-    findings: Findings,
 ) -> Probed {
     let Examined { container, size_bytes, .. } = *examined;
     let mut detail = SourceDetail { other_streams, ..examined.detail.clone() };
@@ -348,7 +255,7 @@ fn probed(
         channels,
         sha256: examined.sha256.clone(),
     };
-    Probed { facts, waveform, detail, findings }
+    Probed { facts, waveform, detail }
 }
 
 /// Clearly shorter than declared; encoder padding and rounding are not.

@@ -8,9 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Container};
 
-use super::findings::Findings;
 use super::opus::OpusDetail;
-use super::plain::Plain;
 use super::presets;
 
 /// What the caller says about the bytes. The bytes decide; only headerless samples need `format`.
@@ -140,9 +138,6 @@ pub struct Probed {
     /// 64 values from 0 to 100, for the bars of a voice bubble. Empty until the source was decoded.
     pub waveform: Vec<u8>,
     pub detail: SourceDetail,
-    /// What was noticed beside, partly only by decoding.
-    #[serde(default)]
-    pub findings: Findings,
 }
 
 /// What planning needs beyond the facts.
@@ -152,32 +147,11 @@ pub struct SourceDetail {
     pub flavour: String,
     /// The container's own structure was checked and nothing is amiss. What is not intact is never passed on.
     pub intact: bool,
-    /// The audio stream that is heard, counted among the audio streams: the first that can be decoded.
-    #[serde(default)]
-    pub track: u32,
-    /// Streams besides the one that is heard; cover pictures do not count.
+    /// Streams besides the first audio stream; cover pictures do not count.
     pub other_streams: u32,
-    /// The file that decoders read in place of a source that they would misread.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plain: Option<Plain>,
     /// Several alike recordings one after another, which share no clock.
     #[serde(default)]
     pub chained: bool,
-    /// The times that it states are wrong: its samples count.
-    #[serde(default)]
-    pub counted: bool,
-    /// Decoders get a copy of its frames alone: what stands around them is wrong, or not known.
-    #[serde(default)]
-    pub frames_only: bool,
-    /// The rate, the channels or the kind of its frames change on the way.
-    #[serde(default)]
-    pub varies: bool,
-    /// Parts of the sound in it were cut out, and must not be sent along.
-    #[serde(default)]
-    pub edited: bool,
-    /// Bytes of its tags, pictures included.
-    #[serde(default)]
-    pub tag_bytes: u64,
     pub format: Option<PcmFormat>,
     /// For Ogg and Matroska with one Opus stream that could be read to its end.
     pub opus: Option<OpusDetail>,

@@ -1,4 +1,4 @@
-//! The bars of a voice bubble, from samples as they come; and those by which two sounds are compared.
+//! The bars of a voice bubble, from samples as they come.
 
 /// How many bars the API has.
 const BARS: usize = 64;
@@ -44,72 +44,18 @@ impl Waveform {
     /// 64 values from 0 to 100: mean of |sample| in each bar, the loudest bar being 100, as Baileys draws them.
     /// <https://github.com/WhiskeySockets/Baileys/blob/master/src/Utils/messages-media.ts>
     pub fn bars(&self) -> Vec<u8> {
-        let means = self.means();
+        let count = self.slices.len();
+        let means: Vec<u64> = (0..BARS)
+            .map(|bar| {
+                let slices = &self.slices[bar * count / BARS..(bar + 1) * count / BARS];
+                // In thousandths, so that a quiet recording still has steps.
+                slices.iter().sum::<u64>() * 1000 / (slices.len().max(1) as u64 * self.width)
+            })
+            .collect();
         let loudest = means.iter().copied().max().unwrap_or(0);
         means
             .iter()
             .map(|&mean| u8::try_from((mean * 100).checked_div(loudest).unwrap_or(0)).unwrap_or(100))
             .collect()
-    }
-
-    /// Mean of |sample| in the loudest bar.
-    pub fn loudest(&self) -> u32 {
-        u32::try_from(self.means().into_iter().max().unwrap_or(0) / 1000).unwrap_or(u32::MAX)
-    }
-
-    /// Of each bar, in thousandths, so that a quiet recording still has steps.
-    fn means(&self) -> Vec<u64> {
-        let count = self.slices.len();
-        (0..BARS)
-            .map(|bar| {
-                let slices = &self.slices[bar * count / BARS..(bar + 1) * count / BARS];
-                slices.iter().sum::<u64>() * 1000 / (slices.len().max(1) as u64 * self.width)
-            })
-            .collect()
-    }
-}
-
-/// The bars of what is heard, at the rate of measuring: a constant part, which speech codecs take away, is left out, and
-/// so is what comes behind the end of the sound.
-#[derive(Debug)]
-pub(super) struct Audible {
-    constant: f32,
-    /// How many samples count.
-    most: u64,
-    waveform: Waveform,
-}
-
-impl Audible {
-    /// Of 50 Hz at 8 kHz, in a high-pass filter of one pole.
-    const WEIGHT: f32 = 0.039;
-
-    /// As far as `most` samples.
-    pub fn up_to(most: u64) -> Self {
-        Self { constant: 0.0, most, waveform: Waveform::new() }
-    }
-
-    pub fn push(&mut self, sample: i16) {
-        if self.waveform.samples() >= self.most {
-            return;
-        }
-        let sample = f32::from(sample);
-        if self.waveform.samples() == 0 {
-            self.constant = sample;
-        }
-        self.constant += Self::WEIGHT * (sample - self.constant);
-        self.waveform.push((sample - self.constant) as i16);
-    }
-
-    #[cfg(test)]
-    pub fn samples(&self) -> u64 {
-        self.waveform.samples()
-    }
-
-    pub fn bars(&self) -> Vec<u8> {
-        self.waveform.bars()
-    }
-
-    pub fn loudest(&self) -> u32 {
-        self.waveform.loudest()
     }
 }

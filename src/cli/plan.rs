@@ -5,22 +5,18 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use serde_json::json;
 
-use super::{
-    audio::{ReadArgs, refused},
-    input::Input,
-    out,
-};
+use super::audio::{ReadArgs, ensure_file};
 use crate::{
     config::{self, Layers, Tenant},
     delivery::{plan::foresee, route::named},
     gateway::engine_options,
     note::ConvertChoice,
-    view::{ConnectionPlan, Verdict, VoicePlan},
+    view::{AudioFacts, ConnectionPlan, Verdict},
 };
 
 #[derive(clap::Args)]
 pub struct PlanArgs {
-    /// The audio file, of any kind; - is standard input.
+    /// The audio file, of any kind.
     file: PathBuf,
     /// Connection or route; without it the tenant's route.
     #[arg(long)]
@@ -40,8 +36,7 @@ fn choice(text: &str) -> Result<ConvertChoice, String> {
 }
 
 pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
-    let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
-    let input = Input::open(&args.file, scratch.path())?;
+    ensure_file(&args.file)?;
     let (config, tenants) = config::load(layers, None)?;
     let names: Vec<&str> = tenants.iter().map(|tenant| tenant.name.as_str()).collect();
     let tenant: Arc<Tenant> = match (&args.tenant, names.as_slice()) {
@@ -58,29 +53,33 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
     let connections =
         named(&tenant, args.via.as_deref()).map_err(|problem| anyhow::anyhow!(problem.detail))?;
 
+    let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
     let options = crate::audio::EngineOptions {
         scratch: scratch.path().join("scratch"),
         cache: 0,
         ..engine_options(&config)
     };
     let engine = crate::audio::Engine::new(options)?;
-    let source = match engine.identify(input.path(), &args.read.hints(&input)).await {
+    let source = match engine.identify(&args.file, &args.read.hints(&args.file)).await {
         Ok(source) => source,
-        Err(error) => return refused(error.code(), &error.detail, args.read.json),
+        Err(error) => {
+            eprintln!("voicegate: {} ({})", error.detail, error.code());
+            return Ok(ExitCode::FAILURE);
+        }
     };
     let plans: Vec<ConnectionPlan> = connections
         .into_iter()
         .map(|connection| (&foresee(connection, &source, args.convert)).into())
         .collect();
-    let any = plans.iter().any(|plan| plan.verdict != Verdict::Refused);
     if args.read.json {
-        let shown = VoicePlan { audio: (&source.facts).into(), connections: plans };
-        out::line(serde_json::to_string_pretty(&shown)?)?;
+        let shown = json!({ "audio": AudioFacts::from(&source.facts), "connections": plans });
+        println!("{}", serde_json::to_string_pretty(&shown)?);
     } else {
         for plan in &plans {
-            out::line(line(plan))?;
+            println!("{}", line(plan));
         }
     }
+    let any = plans.iter().any(|plan| plan.verdict != Verdict::Refused);
     Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -88,8 +87,13 @@ fn line(plan: &ConnectionPlan) -> String {
     let name = format!("{} ({}, {})", plan.connection, plan.provider, plan.profile);
     match (&plan.audio, plan.work) {
         (Some(audio), Some(work)) => {
+            let work = serde_json::to_value(work).unwrap_or_default();
+            let how = match work.as_str() {
+                Some("none") => "as it is".to_owned(),
+                word => word.unwrap_or_default().to_owned(),
+            };
             format!(
-                "{name}: {work}, {:.3} s of {} as {}, {} bytes",
+                "{name}: {how}, {:.3} s of {} as {}, {} bytes",
                 audio.duration_ms as f64 / 1000.0,
                 audio.codec.0,
                 audio.mime_type,

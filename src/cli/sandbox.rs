@@ -1,21 +1,16 @@
 //! `voicegate sandbox`
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, process::ExitCode};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
-
-use super::out;
 
 #[derive(clap::Args)]
 pub struct SandboxArgs {
     /// Where to listen; port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// Close connections that are idle for so many milliseconds, as providers do.
-    #[arg(long, value_name = "MS")]
-    close_idle_after: Option<u64>,
 }
 
 pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
@@ -25,15 +20,10 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{} cannot be listened on", args.listen))?;
     let url = format!("http://{}", listener.local_addr()?);
     let options = SandboxOptions::default();
-    out::line(format_args!("inbox    {url}/"))?;
-    out::line(format_args!(
-        "\nConnections for a tenant's configuration:\n\n{}",
-        connections(&url, &options)
-    ))?;
-    let sandbox = Sandbox::new(options);
-    sandbox.close_idle_after(args.close_idle_after.map(Duration::from_millis));
+    println!("inbox    {url}/");
+    println!("\nConnections for a tenant's configuration:\n\n{}", connections(&url, &options));
     tokio::select! {
-        () = sandbox.serve(listener) => {}
+        () = Sandbox::new(options).serve(listener) => {}
         stopped = tokio::signal::ctrl_c() => stopped?,
     }
     Ok(ExitCode::SUCCESS)

@@ -48,7 +48,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("server.listen: {listen} cannot be listened on"))?;
-    let gateway = Gateway::open(layers, Arc::new(SystemClock::default())).await?;
+    let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
     let listen = listener.local_addr()?;
     let running = start(&gateway, listener, role);
     tracing::info!(%listen, tenants = gateway.live().tenants.iter().count(), "listening on http://{listen}");
@@ -92,7 +92,7 @@ pub fn start(gateway: &Arc<Gateway>, listener: TcpListener, role: Role) -> impl 
         }
     });
     let tested = gateway.clone();
-    tokio::spawn(async move { tested.test_audio_until_it_works().await });
+    tokio::spawn(async move { tested.test_audio().await });
     async move {
         if let Err(error) = tokio::try_join!(server, worker) {
             tracing::error!(%error, "an inner task failed");

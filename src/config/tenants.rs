@@ -87,8 +87,6 @@ pub struct Tenant {
     pub(super) keys: Vec<[u8; 32]>,
     /// Instead of `server.request_rate`.
     pub request_rate: Option<RateOrOff>,
-    /// How many bytes of audio it may keep.
-    pub max_storage: Option<u64>,
     /// The default route.
     pub route: Vec<String>,
     pub routes: BTreeMap<String, Vec<String>>,
@@ -102,8 +100,8 @@ pub struct Tenant {
 #[derive(Debug, Default)]
 pub struct Tenants {
     pub(super) by_name: BTreeMap<String, Arc<Tenant>>,
-    /// What an operator should know about the configuration, each with its place and key.
-    pub warnings: Vec<String>,
+    /// Keys that are accepted and checked but have no effect in this version.
+    pub without_effect: Vec<String>,
 }
 
 /// API keys are 256 random bits, so a plain hash is enough and costs nothing per request.

@@ -1,12 +1,12 @@
 //! Accepting a note: everything that can be judged at once is judged, then one transaction makes it durable.
 
-use std::{io, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::route::{Target, reply, route, text};
+use super::route::{Target, reply, route};
 use crate::{
     audio::{self, Convert, Hints, Probed},
     config::Tenant,
@@ -14,10 +14,10 @@ use crate::{
     id::UploadId,
     media::{AudioInput, Held, Received, Which},
     metrics,
-    note::{ConvertChoice, Metadata, Note, NoteId, Source, Status, Warning},
+    note::{ConvertChoice, Note, NoteId, Source, Status},
     problem::Problem,
     request_id,
-    store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
+    store::{Acceptance, KeyClaim, KeyHolder, NewNote},
     upload,
 };
 
@@ -25,9 +25,6 @@ use crate::{
 pub(super) const KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 const MAX_METADATA: usize = 4 * 1024;
-
-/// Objects and arrays inside each other, the metadata itself included.
-const MAX_METADATA_LEVELS: usize = 16;
 
 /// How far ahead a note may be scheduled.
 const LATEST: SignedDuration = SignedDuration::from_hours(366 * 24);
@@ -46,7 +43,7 @@ pub struct VoiceRequest {
     /// Not before.
     pub send_at: Option<Timestamp>,
     pub expires_in: Option<Duration>,
-    pub metadata: Metadata,
+    pub metadata: Map<String, Value>,
     pub idempotency_key: Option<String>,
 }
 
@@ -78,17 +75,13 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         None => None,
     };
     let route = route(tenant, &target, request.via.as_deref())?;
-    let (reply_to, mut warnings) = reply(gateway, tenant, &route, &request).await?;
-    warnings.extend(text(tenant, &route, &request)?);
+    let (reply_to, warnings) = reply(gateway, tenant, &route, &request).await?;
     let first = &tenant.connections[&route[0].connection];
     let source = match &request.audio {
         AudioInput::Url { url, headers } => Source::Url { url: url.clone(), headers: headers.clone() },
         AudioInput::Bytes(_) | AudioInput::Upload(_) => Source::Stored,
     };
     let (probed, bytes) = examine(gateway, &live, tenant, request.audio, &request.hints).await?;
-    if let Some(probed) = &probed {
-        warnings.extend(inconsistent(probed, request.strict)?);
-    }
     let choice = first.choice(request.convert);
     if let Some(probed) = &probed
         && choice == ConvertChoice::Never
@@ -141,26 +134,10 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     make_durable(gateway, &live, note, bytes, key, None).await
 }
 
-/// A warning for each way in which a source contradicts itself.
-///
-/// # Errors
-/// With `strict`, the first one is a refusal.
-fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> {
-    let found = &probed.findings.contradictions;
-    match found.first() {
-        Some(first) if strict => Err(Problem::new("audio_inconsistent", first.detail()).stage("probe")),
-        _ => Ok(found.iter().copied().map(Warning::from).collect()),
-    }
-}
-
 /// What can be wrong about fields whatever the configuration says.
 pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(), Problem> {
-    if request.metadata.as_str().len() > MAX_METADATA {
+    if serde_json::to_vec(&request.metadata).map_or(0, |text| text.len()) > MAX_METADATA {
         return Err(Problem::invalid("metadata", "at most 4 KiB as JSON"));
-    }
-    if request.metadata.levels() > MAX_METADATA_LEVELS {
-        let detail = format!("at most {MAX_METADATA_LEVELS} levels of objects and arrays, itself included");
-        return Err(Problem::invalid("metadata", detail));
     }
     if request.send_at.is_some_and(|at| at.duration_since(now) > LATEST) {
         return Err(Problem::invalid("send_at", "at most one year ahead"));
@@ -187,9 +164,6 @@ pub(super) async fn make_durable(
     idempotency: Option<KeyClaim>,
     releases: Option<NoteId>,
 ) -> Result<Receipt, Problem> {
-    // Also for a note that brings no audio: enough of them fill a disk, and the downloads follow.
-    gateway.media.take_row(row_size(&note, &audio))?;
-    let _arriving = gateway.room_for(&note.tenant, note.kept_bytes()).await?;
     // What is small goes with the row; a file goes before it.
     let (mut beside, mut _room) = (None, None);
     let kept = match audio {
@@ -218,7 +192,6 @@ pub(super) async fn make_durable(
         releases,
         max_queue: live.config.delivery.max_queue,
         max_queue_per_tenant: live.config.delivery.max_queue_per_tenant,
-        share: live.share_of_queue(),
     };
     let accepted = gateway.store.accept(&new).await;
     // Where it is in doubt whether there is a note, its audio stays; without one it goes with other orphans.
@@ -239,30 +212,8 @@ pub(super) async fn make_durable(
         }
         // Both requests with this key arrived at once; the other one came first.
         Acceptance::KeyTaken(holder) => replay(gateway, &holder, &fingerprint).await,
-        Acceptance::QueueFull if new.is_far() => Err(Problem::overloaded(
-            "this tenant has as many notes scheduled as it may; try again when some were sent or cancelled",
-        )),
         Acceptance::QueueFull => Err(Problem::overloaded("the queue of notes is full; try again shortly")),
     }
-}
-
-/// About how many bytes a note takes in the database in the course of its life: it is written several times, and with
-/// every event of it.
-fn row_size(note: &Note, audio: &Bytes) -> u64 {
-    const TIMES: usize = 4;
-    const LEAST: usize = 8 * 1024;
-    let source = match &note.source {
-        Source::Url { url, headers } => {
-            url.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
-        }
-        Source::Stored => 0,
-    };
-    let bytes = match audio {
-        Bytes::Held(Held::Memory(bytes, _)) => bytes.len(),
-        _ => 0,
-    };
-    let text = note.text.as_ref().map_or(0, String::len);
-    (LEAST + TIMES * (text + source) + bytes) as u64
 }
 
 pub(super) async fn replay(
@@ -275,10 +226,7 @@ pub(super) async fn replay(
             "this Idempotency-Key was used for a request with other fields or other audio; use a new key";
         return Err(Problem::new("idempotency_key_reused", detail).stage("request").of_note(holder.note));
     }
-    let note = match gateway.store.note(holder.note, None).await {
-        Err(StoreError::Corrupt(_)) => return Err(Problem::unreadable().of_note(holder.note)),
-        note => note?,
-    };
+    let note = gateway.store.note(holder.note, None).await?;
     let gone = || Problem::new("not_found", "the note of this Idempotency-Key is no longer kept");
     Ok(Receipt { note: note.ok_or_else(gone)?, replayed: true })
 }
@@ -305,24 +253,16 @@ async fn examine(
     };
     let engine = gateway.engine.for_tenant(&tenant.name);
     let probed = match &held {
-        Held::File(file) => engine.identify(file.path(), hints).await,
+        Held::File(file) => engine.identify(file.path(), hints).await?,
         Held::Memory(bytes, _) => match engine.recognise(bytes, &sha256, hints)? {
-            Some(probed) => Ok(probed),
+            Some(probed) => probed,
             None => {
                 let file = gateway.media.lend(bytes.clone()).await?;
-                engine.probe(file.path(), hints).await
+                engine.probe(file.path(), hints).await?
             }
         },
     };
-    match probed {
-        Ok(probed) => Ok((Some(probed), Bytes::Held(held))),
-        // Nothing in its structure speaks against it. It is judged before the first try, like audio behind a URL.
-        Err(error) if error.kind.is_for_now() => {
-            tracing::warn!(%error, "audio is accepted before it was decoded");
-            Ok((None, Bytes::Held(held)))
-        }
-        Err(error) => Err(error.into()),
-    }
+    Ok((Some(probed), Bytes::Held(held)))
 }
 
 /// What makes two requests the same: every field that changes what is sent, in canonical form, and the audio
@@ -334,19 +274,30 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
         AudioInput::Bytes(Received { sha256, .. }) => json!({ "sha256": sha256 }),
         AudioInput::Upload(id) => json!({ "media_id": id }),
     };
-    let fields = (
+    let fields = json!([
         target.to_string(),
-        &request.via,
+        request.via,
         request.convert,
-        &request.reply_to,
-        &request.text,
+        request.reply_to,
+        request.text,
         request.strict,
         request.expires_in.map(|span| span.as_millis().to_string()),
         request.send_at.map(|at| at.as_millisecond()),
-        request.metadata.canonical().ok(),
-        json!(request.hints.format),
+        sorted(&Value::Object(request.metadata.clone())),
+        request.hints.format,
         audio,
-    );
-    // Text that was read from JSON can be written as JSON.
-    hex::encode(Sha256::digest(serde_json::to_vec(&fields).unwrap_or_default()))
+    ]);
+    hex::encode(Sha256::digest(fields.to_string()))
+}
+
+/// The same value with every object's keys in order.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let ordered: BTreeMap<_, _> = map.iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Array(ordered.into_iter().map(|(key, value)| json!([key, value])).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
 }

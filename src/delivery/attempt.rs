@@ -1,45 +1,35 @@
-//! One try: source, probe, render, `prepare`, commit `sending`, `dispatch`. A source that is a URL was downloaded before
-//! (`fetch.rs`).
+//! One try: source, probe, render, `prepare`, commit `sending`, `dispatch`.
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
-use jiff::Timestamp;
-use serde_json::Value;
 use tracing::Instrument;
 use voicegate_providers::{Accepted, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient};
 
 use super::outcome::{self, Failure, Policy, Timing};
-use super::persist;
-use super::places::hung;
 use super::route::{native_reply, reply_dropped};
 use super::watch::FIRST_LOOK;
 use crate::{
     audio::{self, Profile, Work},
+    breaker,
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
-    media::{AudioFile, Which},
+    media::{AudioFile, FetchRequest, Which},
     metrics,
-    note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status, Warning},
+    note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status},
     problem::Problem,
-    store::{Change, Claim, Health, Learned, Step, StoreError, connection_key, queue_key},
+    store::{Change, Claim, Health, Learned, Step, StoreError, connection_key},
 };
 
-/// How long the commit before the visible request is tried again when the database refuses it. What was prepared is
-/// kept meanwhile, and so are its places.
-const DISPATCH_PATIENCE: Duration = Duration::from_secs(45);
+/// How often, and how far apart, the end of a try is written again when the database refuses it.
+const RECORD_RETRIES: u32 = 120;
+const RECORD_PAUSE: Duration = Duration::from_secs(1);
 
-/// A note that was given back because the database failed is not taken up again before.
-const BREATH: Duration = Duration::from_secs(2);
-
-/// Work shorter than this skips the "processing" commit.
+/// What takes no longer is done at once.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// What ends a try early.
-pub(super) enum Abandoned {
-    /// Somebody else holds the lease, or the database failed for too long.
+enum Abandoned {
+    /// Its progress could not be committed: somebody else holds the lease, or the database is gone.
     Store(StoreError),
     /// The process is to end, and no visible request was made.
     Stopping,
@@ -47,7 +37,7 @@ pub(super) enum Abandoned {
     Failed(Box<Failure>),
 }
 
-pub(super) fn failed(failure: impl Into<Failure>) -> Abandoned {
+fn failed(failure: impl Into<Failure>) -> Abandoned {
     Abandoned::Failed(Box::new(failure.into()))
 }
 
@@ -81,22 +71,21 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
 
     let end = if claim.interrupted {
         Err(Failure::interrupted())
-    } else if claim.expired || started >= claim.note.expires_at {
-        return end_expired(gateway, &mut claim, started).await;
-    } else if claim.note.source != Source::Stored {
-        // Of a version that downloaded within the attempt.
-        return give_back(gateway, &mut claim, Duration::ZERO).await;
+    } else if started >= claim.note.expires_at {
+        let step = outcome::expire(&mut claim.note, started);
+        return record(gateway, &claim, step, None, Learned::Keep).await;
     } else if let Some(connection) = connection {
         match try_once(gateway, &live, connection, &mut claim, &mut memory).await {
             Ok(accepted) => Ok(accepted),
             Err(Abandoned::Failed(failure)) => Err(*failure),
             Err(Abandoned::Stopping) => {
                 claim.note.memory = memory.note.take();
-                tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
-                return give_back(gateway, &mut claim, Duration::ZERO).await;
+                return give_back(gateway, claim).await;
             }
             Err(Abandoned::Store(error)) => {
-                return give_way(gateway, &mut claim, memory.note.take(), error).await;
+                // The lease runs out by itself, and whoever takes it goes on from what is stored.
+                tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
+                return;
             }
         }
     } else {
@@ -114,26 +103,6 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
         connection.is_some_and(|connection| connection.provider.capabilities().idempotent_send),
         live.config.delivery.unknown_grace.0,
     );
-    let learned = match memory.recipient {
-        now if now == claim.learned => Learned::Keep,
-        None => Learned::Forget { lane },
-        Some(value) => {
-            let expires_at = gateway.clock.now() + live.config.delivery.learned_ttl.0;
-            Learned::Set { lane, value, expires_at }
-        }
-    };
-    conclude(gateway, &mut claim, end, (started, policy), learned).await;
-}
-
-/// Records the end of a try that began at `started`.
-pub(super) async fn conclude(
-    gateway: &Gateway,
-    claim: &mut Claim,
-    end: Result<Accepted, Failure>,
-    (started, policy): (Timestamp, Policy),
-    learned: Learned,
-) {
-    let stop = claim.note.current().clone();
     log_end(&claim.note, &stop.connection, &end);
     let timing = Timing { started, ended: gateway.clock.now(), jitter: rand::random() };
     let health = match &end {
@@ -143,37 +112,27 @@ pub(super) async fn conclude(
     let health = health.map(|health| (connection_key(&claim.note.tenant, &stop.connection), health));
     let step = outcome::settle(&mut claim.note, end, timing, policy);
     metrics::attempt(&claim.note, &stop.provider);
-    record(gateway, claim, step, health, learned).await;
+    let learned = match memory.recipient {
+        now if now == claim.learned => Learned::Keep,
+        None => Learned::Forget { lane },
+        Some(value) => {
+            Learned::Set { lane, value, expires_at: timing.ended + live.config.delivery.learned_ttl.0 }
+        }
+    };
+    record(gateway, &claim, step, health, learned).await;
 }
 
-/// Records that the note waited longer than it may.
-pub(super) async fn end_expired(gateway: &Gateway, claim: &mut Claim, now: Timestamp) {
-    let step = outcome::expire(&mut claim.note, now);
-    record(gateway, claim, step, None, Learned::Keep).await;
-}
-
-/// Puts the note back as if nobody had taken it, with what was made for it so far, as soon as the database takes it.
-pub(super) async fn give_back(gateway: &Gateway, claim: &mut Claim, wait: Duration) {
+/// Puts the note back as if nobody had taken it, with what was made for it so far.
+async fn give_back(gateway: &Gateway, mut claim: Claim) {
     let now = gateway.clock.now();
-    let at = now + wait;
     claim.note.status = Status::Queued;
-    (claim.note.next_attempt_at, claim.note.updated_at) = (Some(at), now);
-    record(gateway, claim, Step::Retry { at, pause_connection_until: None }, None, Learned::Keep).await;
+    (claim.note.next_attempt_at, claim.note.updated_at) = (Some(now), now);
+    tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
+    let step = Step::Retry { at: now, pause_connection_until: None };
+    record(gateway, &claim, step, None, Learned::Keep).await;
 }
 
-/// Ends a try whose progress could not be committed. No visible request was made, and a lease that is only left to run out
-/// holds a place for minutes.
-pub(super) async fn give_way(gateway: &Gateway, claim: &mut Claim, memory: Option<Value>, error: StoreError) {
-    let id = claim.note.id;
-    if matches!(error, StoreError::LeaseLost) {
-        return tracing::warn!(note.id = %id, "note {id} was taken over by somebody else");
-    }
-    tracing::error!(note.id = %id, %error, "note {id} goes back into the queue, because the database fails");
-    claim.note.memory = memory;
-    give_back(gateway, claim, BREATH).await;
-}
-
-pub(super) async fn record(
+async fn record(
     gateway: &Gateway,
     claim: &Claim,
     step: Step,
@@ -198,17 +157,25 @@ pub(super) async fn record(
         learned,
         ..Change::new(note.clone(), step)
     };
-    // What a provider said is known nowhere else, so a database that is busy, full or gone is asked again for as long as
+    // What a provider said is known nowhere else, so a database that is busy or full is asked again for as long as
     // the lease lasts; after that somebody else has the note.
-    let write = || gateway.store.write(claim, &change);
-    match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
-        Ok(()) => {
-            metrics::recorded(&change);
-            gateway.changed(&note.tenant, note.id);
+    let mut patience = RECORD_RETRIES;
+    loop {
+        match gateway.store.write(claim, &change).await {
+            Ok(()) => {
+                metrics::recorded(&change);
+                return gateway.changed(claim.note.id);
+            }
+            Err(error) if patience == 0 || matches!(error, StoreError::LeaseLost) => {
+                tracing::error!(note.id = %claim.note.id, %error, "the end of a try of note {} is lost", claim.note.id);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded yet", claim.note.id);
+            }
         }
-        Err(error) => {
-            tracing::error!(note.id = %note.id, %error, "the end of a try of note {} is lost", note.id);
-        }
+        patience -= 1;
+        tokio::time::sleep(RECORD_PAUSE).await;
     }
 }
 
@@ -240,9 +207,9 @@ async fn try_once(
             format!("getting the note ready took longer than {} s; it is tried again", limit.as_secs());
         Failure::for_now(Problem::new("provider_unavailable", detail).stage("upload"))
     };
-    let cx = live.context(gateway.clock.wall(), connection.timeout);
+    let cx = live.context(gateway.clock.now(), connection.timeout);
     let ready = tokio::time::timeout(limit, async {
-        if claim.tally.is_open() {
+        if breaker::is_open(claim.failures) {
             // Nothing of the note is tried before the connection has proved that it works again.
             connection.provider.check(&cx).await.map_err(|error| failed(Failure::still_failing(error)))?;
         }
@@ -269,42 +236,19 @@ async fn try_once(
     claim.note.dispatched_at = Some(gateway.clock.now());
     claim.note.marks.clone_from(&prepared.marks);
     claim.note.marks.push(claim.note.id.to_string());
-    commit_to_dispatch(gateway, claim).await?;
-    let begun = Instant::now();
+    progress(gateway, claim, Step::Dispatching).await?;
     let sending = connection.provider.dispatch(&cx, &note, prepared, memory);
-    let sent = sending.instrument(tracing::info_span!("dispatch")).await;
-    gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), connection.timeout));
-    sent.map_err(failed)
+    sending.instrument(tracing::info_span!("dispatch")).await.map_err(failed)
 }
 
-/// Commits that the visible request may be made from here on, as soon as the database takes it.
-async fn commit_to_dispatch(gateway: &Gateway, claim: &mut Claim) -> Result<(), Abandoned> {
+/// Commits what is known so far.
+async fn progress(gateway: &Gateway, claim: &mut Claim, step: Step) -> Result<(), StoreError> {
     claim.note.next_attempt_at = None;
     claim.note.updated_at = gateway.clock.now();
     let notify = gateway.live().notifies(&claim.note.tenant);
-    let change = Change { notify, ..Change::new(claim.note.clone(), Step::Dispatching) };
-    let claim = &*claim;
-    let write = || gateway.store.write(claim, &change);
-    let written = persist::written(claim.note.id, "the begin of the dispatch", DISPATCH_PATIENCE, write);
-    gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
-    gateway.changed(&claim.note.tenant, claim.note.id);
-    Ok(())
-}
-
-/// Commits what is known so far, for whoever asks. Where the database does not take it, the work goes on: it is
-/// committed with the next step.
-async fn progress(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
-    claim.note.next_attempt_at = None;
-    claim.note.updated_at = gateway.clock.now();
-    let notify = gateway.live().notifies(&claim.note.tenant);
-    let change = Change { notify, ..Change::new(claim.note.clone(), Step::Progress) };
-    match gateway.store.write(claim, &change).await {
-        Err(error) if error.passes() => {
-            tracing::warn!(note.id = %claim.note.id, %error, "progress of note {} is not recorded", claim.note.id);
-        }
-        written => written?,
-    }
-    gateway.changed(&claim.note.tenant, claim.note.id);
+    let change = Change { notify, ..Change::new(claim.note.clone(), step) };
+    gateway.store.write(claim, &change).await?;
+    gateway.changed(claim.note.id);
     Ok(())
 }
 
@@ -327,7 +271,7 @@ async fn get_ready(
             file(gateway, claim.note.id, sent_as(work)).await?
         }
         None => {
-            let source = file(gateway, claim.note.id, Which::Source).await?;
+            let source = source(gateway, live, claim).await?;
             let made = render(gateway, claim, &source, profile, choice, audio_is_ready).await?;
             made.unwrap_or(source)
         }
@@ -387,10 +331,43 @@ async fn reply(
     match native_reply(gateway, &note.tenant, connection, reply_to).await? {
         Ok(id) => Ok(Some(id)),
         Err(why) => {
-            note.warn(reply_dropped(why));
+            let warning = reply_dropped(why);
+            if !note.warnings.contains(&warning) {
+                note.warnings.push(warning);
+            }
             Ok(None)
         }
     }
+}
+
+/// The source, downloaded where that has not happened yet.
+async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<AudioFile, Abandoned> {
+    match claim.note.source.clone() {
+        Source::Url { url, headers } => {
+            mark_processing(gateway, claim).await?;
+            let file = download(gateway, live, claim, &url, &headers).await?;
+            progress(gateway, claim, Step::Progress).await?;
+            Ok(file)
+        }
+        Source::Stored => file(gateway, claim.note.id, Which::Source).await,
+    }
+}
+
+async fn download(
+    gateway: &Gateway,
+    live: &Live,
+    claim: &mut Claim,
+    url: &str,
+    headers: &BTreeMap<String, String>,
+) -> Result<AudioFile, Abandoned> {
+    gateway.media.has_room().map_err(failed)?;
+    let mut file = gateway.media.incoming_file().map_err(failed)?;
+    let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
+    live.fetcher.fetch(&request, &mut file).await.map_err(failed)?;
+    let file = gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
+    // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
+    claim.note.source = Source::Stored;
+    Ok(file)
 }
 
 /// Does a part of the work. Where it is not done at once, whoever asks reads `processing` meanwhile; where it is, that
@@ -409,12 +386,12 @@ async fn processing<T>(
     }
 }
 
-pub(super) async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
+async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
     if claim.note.status == Status::Processing {
         return Ok(());
     }
     claim.note.status = Status::Processing;
-    progress(gateway, claim).await
+    progress(gateway, claim, Step::Progress).await
 }
 
 /// What was made; `None` where the source goes as it is. Either way the source is decoded, here or for an earlier note,
@@ -435,9 +412,6 @@ async fn render(
     audio_is_ready();
     let note = &mut claim.note;
     note.probed = Some(ready.source.clone());
-    for found in &ready.source.findings.contradictions {
-        note.warn(Warning::from(*found));
-    }
     let (facts, work, checks, file) = match &ready.made {
         None => (&ready.source.facts, Work::None, [].as_slice(), None),
         Some(made) => {

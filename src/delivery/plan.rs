@@ -5,10 +5,10 @@ use voicegate_providers::Form;
 
 use super::{
     accept::{VoiceRequest, judge_fields},
-    route::{Target, has_text, named, native_reply, reply_dropped, reply_exists, shows_text, text_dropped},
+    route::{Target, named, native_reply, reply_dropped, reply_exists},
 };
 use crate::{
-    audio::{self, Foreseen, INCONSISTENT, Probed, Work},
+    audio::{self, Foreseen, Probed, Work},
     config::{Connection, Tenant},
     gateway::Gateway,
     media::{AudioInput, FetchRequest, Held, Received},
@@ -59,7 +59,6 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
     }
     let mut outlooks = Vec::with_capacity(connections.len());
     let source = read(gateway, tenant, &request).await?;
-    let nobody_shows_text = !connections.iter().any(|connection| shows_text(connection));
     for connection in connections {
         let mut outlook = foresee(connection, &source, request.convert);
         if let Err(error) = target.on(tenant, connection) {
@@ -72,21 +71,6 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
                 outlook.refuse("reply_unsupported", why);
             } else {
                 outlook.reasons.push(reply_dropped(why));
-            }
-        }
-        if has_text(&request) && !shows_text(connection) {
-            let why = "this connection shows no text beside a voice note";
-            if request.strict && nobody_shows_text {
-                outlook.refuse("text_unsupported", why);
-            } else {
-                outlook.reasons.push(text_dropped(why));
-            }
-        }
-        for found in &source.findings.contradictions {
-            if request.strict {
-                outlook.refuse(INCONSISTENT, found.detail());
-            } else {
-                outlook.reasons.push(Warning::from(*found));
             }
         }
         outlooks.push(outlook);
@@ -146,10 +130,10 @@ async fn read(gateway: &Gateway, tenant: &Tenant, request: &VoiceRequest) -> Res
         }
         AudioInput::Url { url, headers } => {
             live.fetcher.check(url)?;
-            let room = gateway.media.room_for(None)?;
+            gateway.media.has_room()?;
             let mut file = gateway.media.incoming_file()?;
             let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
-            live.fetcher.fetch(&request, &mut file, room).await?;
+            live.fetcher.fetch(&request, &mut file).await?;
             Ok(engine.identify(file.path(), hints).await?)
         }
     }

@@ -28,7 +28,7 @@ pub async fn receive(
         connection: connection.name.clone(),
         id,
         receipts: callback.receipts,
-        now: gateway.clock.now(),
+        now: request.now,
         notify: tenant.webhook.is_some(),
     };
     let reception = gateway.store.receive(&received).await?;
@@ -42,7 +42,7 @@ pub async fn receive(
         "a callback came"
     );
     for &note in &reception.changed {
-        gateway.changed(&tenant.name, note);
+        gateway.changed(note);
         if let Ok(Some(note)) = gateway.store.note(note, None).await {
             metrics::told(&note, &received.receipts);
         }

@@ -1,19 +1,16 @@
 //! Telling bots: events as Standard Webhooks, one queue with everything else.
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;
 use sha2::Sha256;
-use voicegate_providers::{
-    Unanswered,
-    wire::{in_time, retry_after},
-};
+use voicegate_providers::wire::retry_after;
 
-use super::{backoff, persist, places::hung};
+use super::backoff;
 use crate::{
     config::Webhook,
     event::{Event, TELLING},
@@ -46,14 +43,12 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
     let Some(webhook) = live.tenants.get(tenant).and_then(|tenant| tenant.webhook.as_ref()) else {
         return record(gateway, claim, Step::Done, None).await; // nobody wants to know any more
     };
-    if claim.expired || now >= event.at + TELLING {
+    if now >= event.at + TELLING {
         tracing::error!(event.id = %event.id, tenant, "event {} was not taken for 24 h and is given up", event.id);
         metrics::event(tenant, "given_up", None);
         return record(gateway, claim, Step::Done, None).await;
     }
-    let begun = Instant::now();
     let told = post(gateway, &live, webhook, event).await;
-    gateway.places.heard(&connection_key(tenant, EVENTS), hung(begun.elapsed(), PATIENCE));
     let (step, health) = match told {
         Ok(()) => {
             let lag = gateway.clock.now().duration_since(event.at);
@@ -73,12 +68,11 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
 
 async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(String, Health)>) {
     let end = JobEnd { step, health, now: gateway.clock.now() };
-    let finish = || gateway.store.finish(claim, &end);
-    match persist::written(claim.note.id, "the telling of an event", persist::lease(gateway), finish).await {
+    match gateway.store.finish(claim, &end).await {
         // Erased in the meantime, or taken over.
         Ok(()) | Err(StoreError::LeaseLost) => {}
         Err(error) => {
-            tracing::error!(%error, "the telling of an event could not be recorded; it is told again");
+            tracing::error!(%error, "the telling of an event could not be recorded; it is told again")
         }
     }
 }
@@ -86,22 +80,19 @@ async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(St
 async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) -> Result<(), NotTold> {
     let body =
         serde_json::to_string(&EventBody::from(event)).map_err(|_| NotTold::new("it cannot be written"))?;
-    // Bots compare it with their own clock.
-    let timestamp = gateway.clock.wall().as_second();
+    let timestamp = gateway.clock.now().as_second();
     let request = live
         .fetcher
         .client()
         .request(Method::POST, webhook.url.clone())
         .map_err(|why| NotTold::new(format!("the webhook's address is not allowed: {why}")))?
+        .timeout(PATIENCE)
         .header(header::CONTENT_TYPE, "application/json")
         .header("webhook-id", event.id.to_string())
         .header("webhook-timestamp", timestamp)
         .header("webhook-signature", signatures(webhook, &event.id.to_string(), timestamp, &body))
         .body(body);
-    let answer = in_time(PATIENCE, request.send())
-        .await
-        .ok_or_else(|| NotTold::new("the bot did not answer in time"))?
-        .map_err(|error| NotTold::new(unreachable(&error)))?;
+    let answer = request.send().await.map_err(|error| NotTold::new(unreachable(&error)))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(());
@@ -113,14 +104,20 @@ async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) 
         }
         status => format!("the bot answered {}", status.as_u16()),
     };
-    Err(NotTold { why, retry_after: retry_after(answer.headers(), gateway.clock.wall()) })
+    Err(NotTold { why, retry_after: retry_after(answer.headers(), gateway.clock.now()) })
 }
 
 fn unreachable(error: &reqwest::Error) -> String {
-    match Unanswered::of(error) {
-        Unanswered::Forbidden => "the webhook's address is not allowed; see fetch.allow_networks".to_owned(),
-        why => why.about("the bot's server"),
-    }
+    let why = if error.is_timeout() {
+        "the bot did not answer in time"
+    } else if voicegate_providers::guard::GuardedClient::refused_by_address(error) {
+        "the webhook's address is not allowed; see fetch.allow_networks"
+    } else if error.is_connect() {
+        "the bot's server cannot be reached"
+    } else {
+        "the connection to the bot broke off"
+    };
+    why.to_owned()
 }
 
 /// One signature for each secret, so that a bot may exchange its own while events keep coming.

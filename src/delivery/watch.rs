@@ -1,14 +1,13 @@
 //! Where a provider says nothing: receipts that do not come, and sends of which nobody knows the outcome.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use voicegate_providers::{Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
 
-use super::{persist, places::hung};
 use crate::{
     gateway::Gateway,
     note::{Note, Status},
-    store::{Claim, JobEnd, Received, Stall, Step, StoreError, WATCH, connection_key},
+    store::{Claim, JobEnd, Received, Stall, Step, StoreError},
 };
 
 /// When the provider is first asked about an unknown outcome; its records need a moment.
@@ -24,13 +23,10 @@ const LOOKS: [Duration; 6] = [
     Duration::from_secs(6 * 60 * 60),
 ];
 
-/// A job that was given back because the database failed is not taken up again before.
-const BREATH: Duration = Duration::from_secs(2);
-
 /// The `ack_deadline` of a note has passed.
 pub async fn overdue(gateway: &Gateway, claim: &Claim) {
     let result = judge_overdue(gateway, claim).await;
-    report(gateway, claim, "deadline", result).await;
+    report(claim, "deadline", result);
 }
 
 async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
@@ -50,7 +46,7 @@ async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreErro
     };
     if gateway.store.stall(claim, &stall).await? {
         tracing::warn!(note.id = %note.id, tenant = note.tenant, connection, "note {} is stalled", note.id);
-        gateway.changed(&note.tenant, note.id);
+        gateway.changed(note.id);
     }
     Ok(())
 }
@@ -58,7 +54,7 @@ async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreErro
 /// Asks the provider about a note whose outcome is unknown.
 pub async fn look_up(gateway: &Gateway, claim: &Claim) {
     let result = ask(gateway, claim).await;
-    report(gateway, claim, "look-up", result).await;
+    report(claim, "look-up", result);
 }
 
 async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
@@ -81,7 +77,7 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
         };
         gateway.store.receive(&received).await?;
         tracing::info!(note.id = %note.id, tenant = note.tenant, connection, "note {} was found at the provider", note.id);
-        gateway.changed(&note.tenant, note.id);
+        gateway.changed(note.id);
         // The job went with the note's being known.
         return Ok(());
     }
@@ -100,23 +96,16 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
 async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
     let live = gateway.live();
     let connection = live.connection(&note.tenant, &note.current().connection)?;
-    // The provider's records have the times of the world outside.
-    let (now, wall) = (gateway.clock.now(), gateway.clock.wall());
-    let cx = live.context(wall, connection.timeout);
-    let dispatched_at = note.dispatched_at?;
+    let now = gateway.clock.now();
+    let cx = live.context(now, connection.timeout);
     let doubtful = Doubtful {
         to: parse_recipient(&note.current().to).ok()?,
         marks: note.marks.clone(),
-        // A later time could hide the note.
-        dispatched_at: dispatched_at.min(dispatched_at + wall.duration_since(now)),
+        dispatched_at: note.dispatched_at?,
     };
-    let begun = Instant::now();
-    let asked =
-        tokio::time::timeout(live.prepare_limit(connection), connection.provider.look_up(&cx, &doubtful))
-            .await;
-    let watched = format!("{WATCH}.{}", connection.name);
-    gateway.places.heard(&connection_key(&note.tenant, &watched), hung(begun.elapsed(), connection.timeout));
-    match asked {
+    match tokio::time::timeout(live.prepare_limit(connection), connection.provider.look_up(&cx, &doubtful))
+        .await
+    {
         Ok(Ok(LookUp::Found(accepted))) => Some(Receipt {
             message_id: accepted.message_id,
             mark: Some(note.id.to_string()),
@@ -138,22 +127,12 @@ fn done(gateway: &Gateway) -> JobEnd {
     JobEnd { step: Step::Done, health: None, now: gateway.clock.now() }
 }
 
-/// A job that could not be recorded goes back into the queue as soon as the database takes it.
-async fn report(gateway: &Gateway, claim: &Claim, what: &str, result: Result<(), StoreError>) {
-    let error = match result {
+fn report(claim: &Claim, what: &str, result: Result<(), StoreError>) {
+    match result {
         // The note became known in the meantime, and with that the job is gone.
-        Ok(()) | Err(StoreError::LeaseLost) => return,
-        Err(error) => error,
-    };
-    let id = claim.note.id;
-    tracing::error!(note.id = %id, %error, "a {what} of note {id} could not be recorded; it is taken up again");
-    let step = Step::Retry { at: gateway.clock.now() + BREATH, pause_connection_until: None };
-    let end = JobEnd { step, ..done(gateway) };
-    let finish = || gateway.store.finish(claim, &end);
-    match persist::written(id, what, persist::lease(gateway), finish).await {
         Ok(()) | Err(StoreError::LeaseLost) => {}
         Err(error) => {
-            tracing::error!(note.id = %id, %error, "a {what} of note {id} waits for its lease to end")
+            tracing::error!(note.id = %claim.note.id, %error, "a {what} could not be recorded; it is taken up again");
         }
     }
 }

@@ -9,11 +9,15 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::{attempt, fetch, tell, watch};
+use super::{attempt, tell, watch};
 use crate::{
     gateway::Gateway,
-    store::{Claim, ClaimRequest, Class, Job, Rooms, StoreError},
+    store::{Claim, ClaimRequest, Job},
 };
+
+/// Tries in flight beyond `delivery.in_flight`, for tenants with little under way: what they send now and then need not
+/// wait until one of those ends that somebody else has so many of.
+const RESERVED: usize = 8;
 
 /// Where this much is in flight, a look at the queue is followed by a pause as long as the look, so that what ends at
 /// nearly the same time shares the next one: it costs about as much for one note as for many, and processes that share a
@@ -22,9 +26,6 @@ const MUCH: usize = 8;
 
 /// The longest pause.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// How long the queue is left alone after it could not be read.
-const BREATH: Duration = Duration::from_secs(1);
 
 /// With another process on the same database, news can come without a wake-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -39,18 +40,8 @@ const ORPHANS: u64 = 60;
 pub struct Worker {
     gateway: Arc<Gateway>,
     tries: TaskTracker,
-    leases: Leases,
-}
-
-/// What is in flight, by delivery.
-type Leases = Arc<Mutex<HashMap<i64, Held>>>;
-
-#[derive(Debug)]
-struct Held {
-    fence: i64,
-    class: Class,
-    /// `TENANT/CONNECTION`, by which the queue bounds it.
-    connection: String,
+    /// Delivery and fence of what is in flight.
+    leases: Arc<Mutex<HashMap<i64, i64>>>,
 }
 
 impl Worker {
@@ -66,11 +57,7 @@ impl Worker {
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
             let begun = Instant::now();
-            let Ok(found) = self.claim(now).await else {
-                // What was due meanwhile is due at once when the database is back.
-                let _ = stop.run_until_cancelled(tokio::time::sleep(BREATH)).await;
-                continue;
-            };
+            let found = self.claim(now).await;
             let pause = tokio::time::sleep(begun.elapsed().min(PAUSE));
             if found == 0 {
                 tokio::select! {
@@ -96,27 +83,29 @@ impl Worker {
     }
 
     /// Leases as much as there is room for and starts it; how much that was.
-    async fn claim(&self, now: Timestamp) -> Result<usize, StoreError> {
+    async fn claim(&self, now: Timestamp) -> usize {
         let live = self.gateway.live();
-        let (rooms, held) = self.rooms(live.config.delivery.in_flight);
-        if rooms.are_full() {
-            return Ok(0);
-        }
         let request = ClaimRequest {
             now,
             lease_until: now + self.gateway.store.renewed_lease().unwrap_or_else(|| live.lease()),
-            rooms,
-            held: &held,
-            bounds: &|connection| self.gateway.places.narrow(connection, live.bounds(connection)),
+            limit: (live.config.delivery.in_flight + RESERVED).saturating_sub(self.tries.len()),
+            reserved: RESERVED,
+            bounds: &|connection| live.bounds(connection),
         };
-        let claims = self.gateway.store.claim(&request).await;
-        let claims = claims
-            .inspect_err(|error| tracing::error!(%error, "the queue cannot be read; it is tried again"))?;
+        if request.limit == 0 {
+            return 0;
+        }
+        let claims = match self.gateway.store.claim(&request).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                tracing::error!(%error, "the queue cannot be read");
+                return 0;
+            }
+        };
         let count = claims.len();
         for claim in claims {
-            let delivery = claim.delivery;
-            let held = Held { fence: claim.fence, class: claim.class, connection: claim.connection.clone() };
-            lock(&self.leases).insert(delivery, held);
+            let (delivery, fence) = (claim.delivery, claim.fence);
+            lock(&self.leases).insert(delivery, fence);
             let leases = self.leases.clone();
             let gateway = self.gateway.clone();
             let running = self.tries.spawn(async move { run(&gateway, claim).await });
@@ -130,16 +119,7 @@ impl Worker {
                 gateway.wake_worker();
             });
         }
-        Ok(count)
-    }
-
-    /// The free places of every class, and what has the others.
-    fn rooms(&self, in_flight: usize) -> (Rooms, Vec<i64>) {
-        let leases = lock(&self.leases);
-        let of = |class| leases.values().filter(move |held: &&Held| held.class == class);
-        let connections = |class| of(class).map(|held| held.connection.as_str());
-        let rooms = Rooms::new(|class| self.gateway.places.room(class, in_flight, connections(class)));
-        (rooms, leases.keys().copied().collect())
+        count
     }
 
     /// Waits for anything after which `claim` may find more than it found at `now`.
@@ -160,19 +140,19 @@ impl Worker {
 }
 
 /// Plain numbers, which no panic leaves half changed.
-fn lock(leases: &Leases) -> MutexGuard<'_, HashMap<i64, Held>> {
+fn lock(leases: &Mutex<HashMap<i64, i64>>) -> MutexGuard<'_, HashMap<i64, i64>> {
     leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Renews the leases of what is in flight, several times before they end. By the machine's own time: what has to be
 /// beaten is the real lease of a store that other processes share.
-async fn renew(gateway: Arc<Gateway>, leases: Leases) {
+async fn renew(gateway: Arc<Gateway>, leases: Arc<Mutex<HashMap<i64, i64>>>) {
     let Some(lease) = gateway.store.renewed_lease() else { return };
     let mut turns = tokio::time::interval(lease / 5);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        let held: Vec<_> = lock(&leases).iter().map(|(delivery, held)| (*delivery, held.fence)).collect();
+        let held: Vec<_> = lock(&leases).iter().map(|(delivery, fence)| (*delivery, *fence)).collect();
         let now = gateway.clock.now();
         if !held.is_empty()
             && let Err(error) = gateway.store.renew(&held, now, now + lease).await
@@ -186,7 +166,6 @@ async fn renew(gateway: Arc<Gateway>, leases: Leases) {
 async fn run(gateway: &Gateway, claim: Claim) {
     match &claim.job {
         Job::Send => attempt::run(gateway, claim).await,
-        Job::Fetch => fetch::run(gateway, claim).await,
         Job::Tell(event) => tell::run(gateway, &claim, event).await,
         Job::Overdue => watch::overdue(gateway, &claim).await,
         Job::LookUp => watch::look_up(gateway, &claim).await,

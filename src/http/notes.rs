@@ -13,7 +13,7 @@ use axum::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{auth::Caller, body::unknown_name};
+use super::auth::Caller;
 use crate::{
     config::Tenant,
     delivery::{cancel, erase, route},
@@ -21,7 +21,7 @@ use crate::{
     id::NoteId,
     note::{Note, Status},
     problem::Problem,
-    store::{StoreError, Wanted},
+    store::Wanted,
     view::{VoiceNote, VoiceNoteList, grammar::Recipient},
 };
 
@@ -91,25 +91,23 @@ pub async fn list(
         to: to.as_deref(),
         via: filter.via.as_deref(),
         before,
-        limit,
+        limit: limit + 1, // one more, to know whether there is a next page
     };
-    let page = gateway.store.notes(&wanted).await?;
-    let items = page.notes.iter().map(VoiceNote::from).collect();
-    Ok(Json(VoiceNoteList { items, next_cursor: page.next }))
+    let mut notes = gateway.store.notes(&wanted).await?;
+    let more = notes.len() > limit as usize;
+    notes.truncate(limit as usize);
+    // The last id of this page.
+    let next_cursor = notes.last().filter(|_| more).map(|note| note.id);
+    let items = notes.iter().map(VoiceNote::from).collect();
+    Ok(Json(VoiceNoteList { items, next_cursor }))
 }
 
 /// "Failed to deserialize query string: limit: invalid digit found in string"
 fn unfit(text: &str) -> Problem {
     let told = text.split_once(": ").map_or(text, |(_, told)| told);
-    let unknown = told.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-    match (unknown, told.split_once(": ")) {
-        (Some((field, _)), _) => {
-            let meant =
-                unknown_name(told, &[]).map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-            Problem::invalid(field, format!("there is no such parameter{meant}"))
-        }
-        (None, Some((field, why))) => Problem::invalid(field, why),
-        (None, None) => Problem::invalid("query", told),
+    match told.split_once(": ") {
+        Some((field, why)) => Problem::invalid(field, why),
+        None => Problem::invalid("query", told),
     }
 }
 
@@ -127,11 +125,7 @@ pub async fn remove(
     Caller(tenant): Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    let id = parse(id)?;
-    match gateway.store.note(id, Some(&tenant.name)).await {
-        Err(StoreError::Corrupt(_)) => erase::erase_unreadable(&gateway, &tenant, id).await?,
-        note => erase::erase(&gateway, note?.ok_or_else(absent)?).await?,
-    }
+    erase::erase(&gateway, find(&gateway, &tenant, id).await?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -158,19 +152,9 @@ pub async fn find(
     tenant: &Tenant,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Note, Problem> {
-    let id = parse(id)?;
-    match gateway.store.note(id, Some(&tenant.name)).await {
-        Err(StoreError::Corrupt(_)) => Err(Problem::unreadable().of_note(id)),
-        note => note?.ok_or_else(absent),
-    }
-}
-
-fn parse(id: Result<Path<String>, PathRejection>) -> Result<NoteId, Problem> {
+    let absent = || Problem::new("not_found", "there is no such voice note");
     // What is no text is no id either.
     let Path(id) = id.map_err(|_| absent())?;
-    id.parse().map_err(|()| absent())
-}
-
-fn absent() -> Problem {
-    Problem::new("not_found", "there is no such voice note")
+    let id = id.parse().map_err(|()| absent())?;
+    gateway.store.note(id, Some(&tenant.name)).await?.ok_or_else(absent)
 }

@@ -36,7 +36,6 @@ static COUNTED: LazyLock<Registry> = LazyLock::new(|| {
 /// Shows as zero what has not happened yet to the connections that there are.
 pub fn expect(tenants: &Tenants) {
     use Status::{Accepted, Canceled, Expired, Failed, Queued, Unknown};
-    WRONG_KEYS.show([]);
     for tenant in tenants.iter() {
         for connection in tenant.connections.values() {
             let (tenant, name) = (tenant.name.as_str(), connection.name.as_str());
@@ -142,11 +141,6 @@ pub fn event(tenant: &str, outcome: &'static str, lag: Option<Duration>) {
     }
 }
 
-/// A request came with a key or token that nobody has.
-pub fn wrong_key() {
-    WRONG_KEYS.inc([]);
-}
-
 /// A request was answered. `route` is a path of the router with its placeholders.
 pub fn answered(method: &http::Method, route: Option<&str>, status: http::StatusCode, took: Duration) {
     let method = self::method(method);
@@ -164,30 +158,10 @@ pub fn method(method: &http::Method) -> &'static str {
         .unwrap_or("other")
 }
 
-/// A stored row was read and is damaged.
-pub fn unreadable(kind: &'static str) {
-    UNREADABLE.inc([kind]);
-}
-
 /// So many changes were committed with one flush.
 pub fn flushed(changes: usize, took: Duration) {
     DATABASE_BATCH.observe([], changes as f64);
     DATABASE_WRITE.observe([], took.as_secs_f64());
-}
-
-/// The wall clock was set, forward or back.
-pub fn clock_jumped(forward: bool) {
-    CLOCK_JUMPS.inc([if forward { "forward" } else { "back" }]);
-}
-
-/// The database failed, in this way.
-pub fn database_failed(kind: &'static str) {
-    DATABASE_FAILURES.inc([kind]);
-}
-
-/// A part of the database's pages was looked through.
-pub fn inspected(outcome: &'static str) {
-    DATABASE_CHECKS.inc([outcome]);
 }
 
 /// The configuration was to be read again.

@@ -47,7 +47,7 @@ metrics! {
     ATTEMPTS: Counter = "voicegate_attempts_total" ["tenant", "connection", "provider", "outcome"];
     /// Tries that were not accepted, by the code and the stage of their error.
     ATTEMPT_ERRORS: Counter = "voicegate_attempt_errors_total" ["tenant", "connection", "code", "stage"];
-    /// How long a try took, converting included.
+    /// How long a try took, fetching and converting included.
     ATTEMPT: Histogram(REQUEST) = "voicegate_attempt_seconds" ["provider", "outcome"];
 
     /// Times that a connection was paused because its provider asked for it.
@@ -58,26 +58,13 @@ metrics! {
     FAILING: Gauge = "voicegate_connection_failing" ["tenant", "connection"];
 
     /// What is not done: `scheduled` for later, `queued`, `leased` (a worker prepares it), `sending`, `held` (its outcome is
-    /// unknown), `unreadable` (set aside). The connection is `#events` for events that a webhook is told of, `#fetch` for
-    /// notes whose audio.url has to be downloaded first, `#watch` for deadlines and look-ups, else the notes'.
+    /// unknown), `unreadable` (set aside). The connection is `#events` for events that a webhook is told of, `#watch` for
+    /// deadlines and look-ups, else the notes'.
     QUEUE: Gauge = "voicegate_queue_notes" ["tenant", "connection", "state"];
     /// How long the oldest of them that is due has been waiting for its end.
     QUEUE_OLDEST: Gauge = "voicegate_queue_oldest_seconds" ["tenant", "connection"];
-    /// Reads of a stored row that was found damaged, by what it holds: `note`, `event`, `upload`, `receipt`, `learned`, or
-    /// `row` where a value is not even text.
-    UNREADABLE: Counter = "voicegate_unreadable_rows_total" ["kind"];
-    /// Audio that a tenant keeps: sources, what was made of them, and uploads.
-    KEPT_AUDIO: Gauge = "voicegate_kept_audio_bytes" ["tenant"];
-    /// 1 where the database could be read and written when these metrics were read.
+    /// 1 where the database answered while these metrics were read.
     DATABASE_UP: Gauge = "voicegate_database_up" [];
-    /// 1 from when the database's files were found deleted, replaced or damaged, until the gateway is restarted.
-    DATABASE_OUT_OF_ORDER: Gauge = "voicegate_database_out_of_order" [];
-    /// Tries to write to the database, or to reach it, that failed: `full`, `busy`, `unavailable` (an error of the disk or of
-    /// the way there), `damaged`, `other`.
-    DATABASE_FAILURES: Counter = "voicegate_database_failures_total" ["kind"];
-    /// Looks through the pages of a SQLite database: `whole` (to the last table), `part` (as far as the time went), `failed`
-    /// (it could not be read), `damaged`.
-    DATABASE_CHECKS: Counter = "voicegate_database_checks_total" ["outcome"];
     /// Changes that shared one flush of the database.
     DATABASE_BATCH: Histogram(BATCH) = "voicegate_database_batch_changes" [];
     /// How long one flush of the database took, its changes included.
@@ -87,12 +74,12 @@ metrics! {
     /// Below this much room nothing new is stored (storage.min_free).
     DISK_MIN_FREE: Gauge = "voicegate_disk_min_free_bytes" [];
 
-    /// Runs of ffmpeg by purpose (`probe`, `encode`, `self-test`) and outcome (`ok`, `failed`, `died` without a reason,
-    /// `timeout`, `too_much` output, `missing`, `error`, `canceled` because whoever wanted it went away).
+    /// Runs of ffmpeg by purpose (`probe`, `encode`, `self-test`) and outcome (`ok`, `failed`, `timeout`, `too_much` output,
+    /// `missing`, `error`, `canceled` because whoever wanted it went away).
     FFMPEG_RUNS: Counter = "voicegate_ffmpeg_runs_total" ["purpose", "outcome"];
     /// How long a run of ffmpeg took.
     FFMPEG: Histogram(REQUEST) = "voicegate_ffmpeg_seconds" ["purpose"];
-    /// 1 where ffmpeg has made every profile since the start, 0 where it has not yet.
+    /// 1 where ffmpeg made every profile at the start, 0 where it did not or has not yet.
     FFMPEG_WORKS: Gauge = "voicegate_ffmpeg_works" [];
     /// Downloads of audio.url: `ok`, `refused` (it will not work later either), `failed` (it may), `disk`.
     FETCHES: Counter = "voicegate_fetches_total" ["outcome"];
@@ -101,24 +88,18 @@ metrics! {
     /// Look-ups in what is remembered (`recipients`: what a provider said about a recipient), as `hit` or `miss`.
     CACHE: Counter = "voicegate_cache_lookups_total" ["cache", "result"];
 
-    /// Calls by providers: `accepted`, `duplicate` (it had come before), `forged`, `stale`, `malformed`, `not_configured`,
-    /// `unknown` (there is no such tenant or connection; both labels are empty).
+    /// Calls by providers: `accepted`, `duplicate` (it had come before), `forged`, `stale`, `malformed`, `not_configured`.
     CALLBACKS: Counter = "voicegate_callbacks_total" ["tenant", "connection", "verdict"];
     /// Tries to hand an event to a tenant's webhook: `delivered`, `failed` (it is tried again), `given_up` after a day.
     EVENTS: Counter = "voicegate_event_deliveries_total" ["tenant", "outcome"];
     /// From what an event tells of until the tenant's webhook had it.
     EVENT_LAG: Histogram(WAIT) = "voicegate_event_lag_seconds" ["tenant"];
 
-    /// Requests with an API key or a metrics token that nobody has.
-    WRONG_KEYS: Counter = "voicegate_wrong_keys_total" [];
     /// Answers by path (as in the API reference; `other` for any that is not there), method and class of status.
     HTTP_REQUESTS: Counter = "voicegate_http_requests_total" ["method", "route", "status"];
     /// From a request's headers to its answer's headers; with `Prefer: wait`, the wait included.
     HTTP: Histogram(REQUEST) = "voicegate_http_request_seconds" ["method", "route"];
 
-    /// Times that the machine's wall clock was set while the process ran, `forward` or `back`. Nothing is sent earlier, later
-    /// or in another order for it.
-    CLOCK_JUMPS: Counter = "voicegate_clock_jumps_total" ["direction"];
     /// Reloads of the configuration, as `ok` or `refused`.
     RELOADS: Counter = "voicegate_reloads_total" ["outcome"];
     /// 1 after SIGTERM, until the process ends.

@@ -25,9 +25,7 @@ pub async fn text(gateway: &Gateway) -> String {
     if let Err(error) = &stored {
         tracing::error!(%error, "the database could not be read for the metrics");
     }
-    let writable = gateway.database_writes().await.is_ok();
-    DATABASE_UP.read(&mut now, [([], number(stored.is_ok() && writable))]);
-    DATABASE_OUT_OF_ORDER.read(&mut now, [([], number(gateway.store.out_of_order().is_some()))]);
+    DATABASE_UP.read(&mut now, [([], number(stored.is_ok()))]);
     let room = gateway.disks.room().into_iter();
     DISK_FREE.read(&mut now, room.filter_map(|(folder, room)| Some(([folder], room? as f64))));
     DISK_MIN_FREE.read(&mut now, [([], gateway.disks.min_free() as f64)]);
@@ -54,8 +52,6 @@ async fn read_store(gateway: &Gateway, registry: &mut Registry) -> Result<(), St
     let _turn = TURN.lock().await;
     let now = gateway.clock.now();
     let queue = gateway.store.queue_state(now).await?;
-    let kept = gateway.store.kept_audio().await?;
-    KEPT_AUDIO.read(registry, kept.iter().map(|(tenant, bytes)| ([tenant.as_str()], *bytes as f64)));
     let mut connections = Vec::new();
     for tenant in gateway.live().tenants.iter() {
         let states = gateway.store.connections(&tenant.name).await?;

@@ -3,13 +3,9 @@
 //! [`Store`] holds no rules. It makes changes atomic and fenced; `delivery` decides what the changes are. Every
 //! implementation passes the one contract suite in `tests/store`.
 
-mod document;
-mod error;
-mod position;
 pub(crate) mod postgres;
 mod share;
 mod sqlite;
-mod turns;
 mod types;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
@@ -17,7 +13,6 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -25,13 +20,13 @@ use crate::{
     config::Database,
     event::Event,
     id::UploadId,
-    note::{Note, NoteId, Source},
+    note::{Note, NoteId},
+    problem::Problem,
     upload::Upload,
 };
 
-pub use error::StoreError;
 pub use postgres::{Notice, PostgresStore, Time};
-pub use sqlite::{Patience, SqliteStore};
+pub use sqlite::SqliteStore;
 pub use types::*;
 
 /// Opens the configured database. Deliveries that an earlier process left under way are taken up.
@@ -42,10 +37,6 @@ pub async fn open(database: &Database, clock: &dyn Clock) -> Result<Arc<dyn Stor
     match database {
         Database::Sqlite(path) => {
             let store = SqliteStore::open(path).await?;
-            // The wall clock may be earlier than it was for the process before this one; what waits would wait for longer.
-            if let Some(newest) = store.newest_time().await? {
-                clock.not_before(newest);
-            }
             // Nobody else can have the file. With PostgreSQL others may be at work, and leases run out by themselves.
             let interrupted = store.end_all_leases(clock.now()).await?;
             if interrupted > 0 {
@@ -86,39 +77,25 @@ pub trait Store: Debug + Send + Sync {
     ) -> Result<Option<KeyHolder>, StoreError>;
 
     /// A note; with a tenant, only if it is that tenant's.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] where it is there and cannot be read.
     async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError>;
-
-    /// Whether there is such a note, readable or not.
-    async fn has_note(&self, id: NoteId) -> Result<bool, StoreError>;
-
-    /// What the columns beside a note's document say, for one whose document cannot be read; only if it is that
-    /// tenant's.
-    async fn columns(&self, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError>;
 
     /// The bytes that came with a note, where they are kept beside it.
     async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError>;
 
-    /// Notes of a tenant, newest first. Those that cannot be read are left out.
-    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Page, StoreError>;
+    /// Notes of a tenant, newest first.
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError>;
 
     /// Replaces a note that has ended by what is left of it, removes its source, and forgets what was learned in
     /// `lanes`. `false` where its delivery is not done; then nothing was changed.
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError>;
-
-    /// The same for a note that cannot be read, whether or not it had ended. `false` where it is under way or held.
-    async fn erase_unreadable(&self, left: &Note) -> Result<bool, StoreError>;
 
     /// Takes a note that waits out of the queue and replaces it by `note`. `false` where it does not wait: it is
     /// under way, held or done; then nothing was changed.
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError>;
 
     /// Leases deliveries that are due: of each lane only the head, of each connection no more than it has room and
-    /// rate for, of a paused connection none, and of each tenant a fair share. Puts back what was leased by a process that
-    /// is gone, and hands out what it was sending, and notes that waited longer than they may. Lets go of lanes whose
-    /// unknown head was held long enough.
+    /// rate for, of a paused connection none, and of each tenant a fair share. Also takes over leases that ran out, and notes that waited
+    /// longer than they may. Lets go of lanes whose unknown head was held long enough.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError>;
 
     /// For how long a lease holds that is renewed while its work goes on, so that what a dead process had is taken over
@@ -192,8 +169,8 @@ pub trait Store: Debug + Send + Sync {
     /// An upload, only if it is that tenant's.
     async fn upload(&self, id: UploadId, tenant: &str) -> Result<Option<Upload>, StoreError>;
 
-    /// Whether there is such an upload, with or without its audio; with a tenant, only if it is that tenant's.
-    async fn has_upload(&self, id: UploadId, tenant: Option<&str>) -> Result<bool, StoreError>;
+    /// Whether there is such an upload, with or without its audio.
+    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError>;
 
     async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError>;
 
@@ -206,25 +183,14 @@ pub trait Store: Debug + Send + Sync {
     /// Removes what is old by `horizon`; how many notes that were.
     async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError>;
 
-    /// Counts notes that have come within a day among those that wait; how many were counted anew.
-    async fn count_near(&self, now: Timestamp) -> Result<u64, StoreError>;
-
-    /// How many bytes of audio each tenant keeps; those that keep none may be missing.
-    async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError>;
-
     /// Deliveries not yet done, by connection and state.
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError>;
 
-    /// Notes that are not done and are due within a day.
+    /// Deliveries not yet done.
     async fn queue_depth(&self) -> Result<u64, StoreError>;
 
-    /// Whether the database takes writes: changes a row of its own, with little patience.
+    /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
-
-    /// Why nothing is stored any more until the next start; `None` while all is well.
-    fn out_of_order(&self) -> Option<Arc<str>> {
-        None
-    }
 
     /// Lets go of the database in order; nothing works afterwards.
     async fn close(&self) {}
@@ -236,47 +202,74 @@ pub trait Store: Debug + Send + Sync {
     }
 }
 
-/// The connection by which the queue bounds the telling of events: `TENANT/#events`.
-pub const EVENTS: &str = "#events";
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else has taken over; nothing was changed.
+    #[error("the lease on this delivery was lost")]
+    LeaseLost,
+    #[error("the database's disk is full")]
+    Full,
+    #[error("database: {0}")]
+    Database(#[source] sqlx::Error),
+    #[error("the database holds a document that cannot be read: {0}")]
+    Corrupt(#[from] serde_json::Error),
+    /// An event position that this store never gave out.
+    #[error("there is no such position")]
+    Position,
+    #[error("{0}")]
+    Open(String),
+}
 
-/// The connection by which it bounds deadlines. Look-ups are bounded for each connection: `TENANT/#watch.CONNECTION`.
-pub const WATCH: &str = "#watch";
+impl StoreError {
+    /// Whether the change may have been made all the same: the connection broke before the answer came.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        error.as_database_error().is_none() && !matches!(error, sqlx::Error::PoolTimedOut)
+    }
 
-/// The connection by which it bounds downloads, in parts by the host: `TENANT/#fetch.NN`.
-pub const FETCH: &str = "#fetch";
-
-/// Parts of a tenant's downloads. A host that hangs holds back only its own part, and a claim looks at no more parts
-/// than this, however many hosts a tenant names.
-const PARTS: u8 = 32;
-
-/// The connection by which the queue bounds the next step of a note: the part of its audio's host until that is
-/// downloaded, then its provider's.
-pub fn queue_key(note: &Note) -> String {
-    match &note.source {
-        Source::Url { url, .. } => fetch_key(&note.tenant, url),
-        Source::Stored => connection_key(&note.tenant, &note.current().connection),
+    /// The same for somebody else whose change was to be made together with this one.
+    pub(crate) fn for_another(&self) -> Self {
+        match self {
+            Self::LeaseLost => Self::LeaseLost,
+            Self::Full => Self::Full,
+            other => Self::Open(other.to_string()),
+        }
     }
 }
 
-/// The connection by which it bounds a tenant's downloads from the host of this URL.
-pub fn fetch_key(tenant: &str, url: &str) -> String {
-    let origin =
-        url::Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
-    let part = Sha256::digest(origin)[0] % PARTS;
-    connection_key(tenant, &format!("{FETCH}.{part:02}"))
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLITE_FULL, https://www.sqlite.org/rescode.html#full; disk_full,
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.is_some_and(|code| code == "13" || code == "53100") {
+            Self::Full
+        } else {
+            Self::Database(error)
+        }
+    }
 }
+
+/// A failing database is the gateway's fault; the log gets the reason.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Full) {
+            return Self::storage_full();
+        }
+        tracing::error!(%error, "the database failed");
+        Self::internal()
+    }
+}
+
+/// The connection by which the queue bounds the telling of events: `TENANT/#events`.
+pub const EVENTS: &str = "#events";
+
+/// The connection by which it bounds deadlines and look-ups.
+pub const WATCH: &str = "#watch";
 
 /// `TENANT/CONNECTION`.
 pub fn connection_key(tenant: &str, connection: &str) -> String {
     format!("{tenant}/{connection}")
-}
-
-/// The key without the part that one of the queue's own connections may have: `TENANT/#fetch` of `TENANT/#fetch.07`.
-pub(crate) fn whole(key: &str) -> &str {
-    match key.split_once("/#") {
-        Some((tenant, own)) => &key[..tenant.len() + 2 + own.find('.').unwrap_or(own.len())],
-        None => key,
-    }
 }
 
 /// The two parts of a [`connection_key`]. Names have no slash.

@@ -7,6 +7,7 @@ pub mod schema;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use voicegate_providers as providers;
 
@@ -15,7 +16,7 @@ use crate::{
     clock::rfc3339_millis,
     event::{Event, EventKind},
     id::{NoteId, UploadId},
-    note::{self, Attempt, ConvertChoice, Metadata, Note, Status, Warning},
+    note::{self, Attempt, ConvertChoice, Note, Status, Warning},
     problem::Problem,
     upload,
 };
@@ -65,7 +66,7 @@ pub struct VoiceNote {
     pub error: Option<Problem>,
     /// What the request had.
     #[schema(value_type = Object)]
-    pub metadata: Metadata,
+    pub metadata: Map<String, Value>,
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -169,8 +170,7 @@ impl From<&Event> for EventBody {
 pub struct VoiceNoteList {
     #[schema(max_items = 200)]
     pub items: Vec<VoiceNote>,
-    /// For the next page, as `cursor`. `null` on the last page. Any other page may be shorter than `limit`, even empty,
-    /// where stored notes are damaged.
+    /// For the next page, as `cursor`. `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<NoteId>,
 }

@@ -8,12 +8,10 @@ mod hostile;
 mod known;
 mod load;
 mod matrix;
-mod plain;
 mod proof;
 mod quality;
 #[expect(dead_code, reason = "shared with the tests of the whole gateway")]
 mod rows;
 mod sound;
 mod table;
-mod time;
 mod tools;

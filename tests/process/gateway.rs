@@ -11,8 +11,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
-pub use crate::keys::KEY;
-
+pub const KEY: &str = "vg_test_key";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -166,15 +165,6 @@ impl Process {
         self.eventually(status, async || {
             let note = self.note(id).await;
             (note["status"] == status).then_some(note)
-        })
-        .await
-    }
-
-    /// Waits for an attempt whose outcome is unknown. A look-up may have found the note by the time it is asked for.
-    pub async fn until_unknown(&self, id: &str) -> Value {
-        self.eventually("an unknown outcome", async || {
-            let note = self.note(id).await;
-            (note["attempts"][0]["outcome"] == "unknown").then_some(note)
         })
         .await
     }

@@ -1,19 +1,11 @@
 //! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
 
-mod accidents;
-#[cfg(target_os = "linux")]
-mod bounds;
 mod bucket;
 mod callbacks;
 mod chaos;
 mod check;
-mod cli;
-mod demo;
-mod faults;
 mod files;
 mod gateway;
-#[path = "../support/keys.rs"]
-mod keys;
 mod kill;
 mod memory;
 #[path = "../support/postgres.rs"]
@@ -25,4 +17,3 @@ mod serve;
 mod server;
 mod shared;
 mod stop;
-mod trouble;

@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use serde_json::json;
 use voicegate::{
     audio::Hints,
-    note::{Metadata, Note, NoteId, Source, Status, Stop},
-    store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Rooms, Step, Store, StoreError,
-    },
+    note::{Note, NoteId, Source, Status, Stop},
+    store::{Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Step, Store, StoreError},
 };
 
 pub type Any = Arc<dyn Store>;
@@ -45,7 +44,7 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         convert: None,
         reply_to: None,
         text: Some("hello".to_owned()),
-        metadata: Metadata::parse(r#"{"a":1}"#).expect("an object"),
+        metadata: json!({ "a": 1 }).as_object().expect("an object").clone(),
         expires_at: now + Duration::from_secs(86_400),
         probed: None,
         sent: None,
@@ -79,7 +78,6 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         releases: None,
         max_queue: 1000,
         max_queue_per_tenant: 1000,
-        share: 0,
     }
 }
 
@@ -90,17 +88,11 @@ pub async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
 }
 
 pub async fn claim_up_to(store: &Any, now: Timestamp, limit: usize, room: usize) -> Vec<Claim> {
-    claim_within(store, now, limit, Bounds::of(room, None)).await
+    claim_within(store, now, limit, Bounds { concurrency: room, rate: None }).await
 }
 
 pub async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
-    let request = ClaimRequest {
-        now,
-        lease_until: now + LEASE,
-        rooms: Rooms::each(limit, 0),
-        held: &[],
-        bounds: &|_| bounds,
-    };
+    let request = ClaimRequest { now, lease_until: now + LEASE, limit, reserved: 0, bounds: &|_| bounds };
     store.claim(&request).await.expect("claimed")
 }
 

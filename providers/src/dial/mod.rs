@@ -6,7 +6,7 @@
 //! proof that nothing was sent, and the request may go over another connection.
 //!
 //! Opening takes time, so it is done while the note is prepared, where the server is known to wait for that long
-//! (`patience`); elsewhere it is done right before the request.
+//! ([`patience`]); elsewhere it is done right before the request.
 
 mod connect;
 mod patience;
@@ -232,7 +232,7 @@ impl Dial {
             _ = &mut driver => sending.await?,
         };
         let response = Response::from(response.map(reqwest::Body::wrap));
-        let open = Open { sender, drivers, origin: target.origin, dialer: self.dialer.clone() };
+        let open = Open { _sender: sender, drivers, origin: target.origin, dialer: self.dialer.clone() };
         Ok(Exchange { response, open: Some(open) })
     }
 }
@@ -263,7 +263,7 @@ pub(crate) struct Exchange {
 /// The connection under an answer. It has to live until the answer is read.
 pub(crate) struct Open {
     /// Without it the connection closes itself after the answer.
-    sender: http1::SendRequest<reqwest::Body>,
+    _sender: http1::SendRequest<reqwest::Body>,
     drivers: JoinSet<()>,
     origin: String,
     dialer: Dialer,
@@ -271,16 +271,14 @@ pub(crate) struct Open {
 
 impl Open {
     /// Lets go of the connection after its answer, having looked at what the server does with it where that is not known.
-    pub fn done(self) {
-        let Self { sender, mut drivers, origin, dialer } = self;
-        if !dialer.shared.patience.is_to_be_looked_at(&origin, Instant::now()) {
+    pub fn done(mut self) {
+        if !self.dialer.shared.patience.is_to_be_looked_at(&self.origin, Instant::now()) {
             return;
         }
         tokio::spawn(async move {
-            let patience = &dialer.shared.patience;
-            let closed = tokio::time::timeout(patience.hold(), drivers.join_next()).await;
-            patience.learn(&origin, closed.is_err());
-            drop(sender);
+            let patience = &self.dialer.shared.patience;
+            let closed = tokio::time::timeout(patience.hold(), self.drivers.join_next()).await;
+            patience.learn(&self.origin, closed.is_err());
         });
     }
 }

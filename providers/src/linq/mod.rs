@@ -47,13 +47,8 @@ use crate::{
     wire::{self, Answer, NoAnswer},
 };
 
-pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
-    name: "linq",
-    example: r#"{"token": "secret-linq-token"}"#,
-    secrets: &["token", "webhook_secret"],
-    made_up: &[],
-    build,
-};
+pub(crate) static DESCRIPTOR: Descriptor =
+    Descriptor { name: "linq", example: r#"{"token": "secret-linq-token"}"#, build };
 
 /// The error text for 413/5001 and <https://docs.linqapp.com/guides/resources/faq/> say 10 MB; whether that
 /// means MiB is not said, so the smaller one holds.
@@ -245,10 +240,6 @@ impl Provider for Linq {
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
         self.lines(cx).await.map_err(|error| error.at("check"))
-    }
-
-    fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
-        self.signing_keys.admits(head)
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {

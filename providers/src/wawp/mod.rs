@@ -38,8 +38,6 @@ use crate::{
 pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     name: "wawp",
     example: r#"{"instance_id": "A1B2C3D4E5F6", "access_token": "secret-wawp-token"}"#,
-    secrets: &["access_token", "callback_token"],
-    made_up: &["callback_token"],
     build,
 };
 
@@ -200,10 +198,6 @@ impl Provider for Wawp {
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
         self.session(cx).await.map_err(|error| error.at("check"))
-    }
-
-    fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
-        self.knows_token(head)
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {

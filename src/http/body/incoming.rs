@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt, stream};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
 use super::MAX_FIELDS;
 use crate::{
     media::{MediaStore, Received, Spool, TooMuch},
-    memory::Holding,
     problem::Problem,
 };
 
@@ -24,8 +23,6 @@ pub struct Incoming {
     pause: Duration,
     deadline: tokio::time::Instant,
     limit: u64,
-    /// What the head of the request says of its length.
-    stated: Option<u64>,
     seen: u64,
 }
 
@@ -36,12 +33,12 @@ pub enum Spooled {
 }
 
 impl Incoming {
-    pub fn new(body: Body, limit: u64, stated: Option<u64>, pause: Duration) -> Self {
+    pub fn new(body: Body, limit: u64, pause: Duration) -> Self {
         let deadline = tokio::time::Instant::now() + pause * TOTAL;
-        Self { stream: body.into_data_stream(), pause, deadline, limit, stated, seen: 0 }
+        Self { stream: body.into_data_stream(), pause, deadline, limit, seen: 0 }
     }
 
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let patience = self.deadline.min(tokio::time::Instant::now() + self.pause);
         let piece = tokio::time::timeout_at(patience, self.stream.next())
             .await
@@ -55,24 +52,25 @@ impl Incoming {
         Ok(Some(piece))
     }
 
+    /// The pieces, for a parser that pulls them.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Problem>> + Send {
+        stream::try_unfold(self, async |mut incoming: Self| {
+            Ok(incoming.next().await?.map(|piece| (piece, incoming)))
+        })
+    }
+
     /// Keeps everything, on disk where it is more than fields usually are. A client that sends slowly holds no
-    /// thread this way. What is in memory is charged to `held`.
-    pub async fn spool(mut self, media: &MediaStore, held: &mut Holding) -> Result<Spooled, Problem> {
+    /// thread this way.
+    pub async fn spool(mut self, media: &MediaStore) -> Result<Spooled, Problem> {
         let mut start = Vec::new();
         while let Some(piece) = self.next().await? {
-            held.grow(piece.len())?;
-            start.reserve_exact(piece.len().max(start.len().min(MAX_FIELDS / 4)));
             start.extend_from_slice(&piece);
             if start.len() > MAX_FIELDS {
-                let mut room = media.room_for(self.stated)?;
+                media.has_room()?;
                 let file = media.incoming_file()?;
                 let mut out = tokio::fs::File::from_std(file.reopen()?);
-                room.take(start.len())?;
                 out.write_all(&start).await?;
-                held.shrink(start.len());
-                drop(start);
                 while let Some(piece) = self.next().await? {
-                    room.take(piece.len())?;
                     out.write_all(&piece).await?;
                 }
                 out.flush().await?;
@@ -84,7 +82,7 @@ impl Incoming {
 
     /// Keeps the audio that the body is, and hashes it on the way.
     pub async fn audio(mut self, media: &MediaStore) -> Result<Received, Problem> {
-        let mut spool = Spool::new(media, self.limit, self.stated)?;
+        let mut spool = Spool::new(media, self.limit)?;
         while let Some(piece) = self.next().await? {
             push(&mut spool, &piece, self.limit).await?;
         }

@@ -14,59 +14,41 @@ use struson::{
 };
 
 use super::{
-    ENTRY, MAX_FIELDS, Parts, TREE,
+    MAX_FIELDS, Parts,
     fields::too_many,
     incoming::{Incoming, Spooled, too_large},
-    tokens::{Tokens, TooLong, without_mark},
 };
 use crate::{
-    audio::HexDigits,
     media::{MediaStore, Received, Spool},
-    memory::{Full, Holding},
     problem::Problem,
 };
 
 /// `data:audio/ogg;codecs=opus;base64,` and longer ones that are still sane.
 const LONGEST_HEAD: usize = 256;
 
-/// Reads a JSON body; what is held in memory of it is charged to `held`.
-pub async fn read(
-    body: Incoming,
-    media: &MediaStore,
-    max_bytes: u64,
-    mut held: Holding,
-) -> Result<Parts, Problem> {
-    let spooled = body.spool(media, &mut held).await?;
+pub async fn read(body: Incoming, media: &MediaStore, max_bytes: u64) -> Result<Parts, Problem> {
+    let spooled = body.spool(media).await?;
     let media = media.clone();
-    let split = move || {
-        let parts = match spooled {
-            Spooled::Memory(bytes) => split(Cursor::new(bytes), &media, max_bytes, held.another()),
-            Spooled::File(file) => split(BufReader::new(file.reopen()?), &media, max_bytes, held.another()),
-        };
-        drop(held); // the body itself is gone, and its fields are charged by themselves
-        parts
+    let split = move || match spooled {
+        Spooled::Memory(bytes) => split(Cursor::new(bytes), &media, max_bytes),
+        Spooled::File(file) => split(BufReader::new(file.reopen()?), &media, max_bytes),
     };
     tokio::task::spawn_blocking(split).await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
 }
 
 /// Takes a JSON object apart. Blocking.
-pub(super) fn split(
-    json: impl Read,
-    media: &MediaStore,
-    max_bytes: u64,
-    held: Holding,
-) -> Result<Parts, Problem> {
+pub(super) fn split(json: impl Read, media: &MediaStore, max_bytes: u64) -> Result<Parts, Problem> {
     // Fields are bounded in bytes, and whatever number metadata has in it is the caller's.
     let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
-    let mut reader = JsonStreamReader::new_custom(Tokens::new(without_mark(json)?), settings);
+    let mut reader = JsonStreamReader::new_custom(json, settings);
     if reader.peek().map_err(unreadable)? != ValueType::Object {
         return Err(Problem::invalid("body", "expected a JSON object"));
     }
-    let mut parts = Parts { held, ..Parts::default() };
+    let mut parts = Parts::default();
     let mut room = MAX_FIELDS;
     reader.begin_object().map_err(unreadable)?;
     while reader.has_next().map_err(unreadable)? {
-        let name = name(&mut reader, &mut room, &mut parts.held)?;
+        let name = name(&mut reader, &mut room)?;
         if name == "audio" {
             if reader.peek().map_err(unreadable)? != ValueType::Object {
                 let detail =
@@ -76,13 +58,10 @@ pub(super) fn split(
             if parts.audio.is_some() {
                 return Err(twice("audio"));
             }
-            let (audio, file) = split_audio(&mut reader, &mut room, &mut parts.held, media, max_bytes)?;
+            let (audio, file) = split_audio(&mut reader, &mut room, media, max_bytes)?;
             (parts.audio, parts.file) = (Some(audio), file);
         } else {
-            let (value, text) = small(&mut reader, &mut room, &mut parts.held, &name)?;
-            if name == "metadata" {
-                parts.metadata = Some(text);
-            }
+            let value = small(&mut reader, &mut room)?;
             if parts.fields.insert(name.clone(), value).is_some() {
                 return Err(twice(&name));
             }
@@ -96,7 +75,6 @@ pub(super) fn split(
 fn split_audio<R: Read>(
     reader: &mut JsonStreamReader<R>,
     room: &mut usize,
-    held: &mut Holding,
     media: &MediaStore,
     max_bytes: u64,
 ) -> Result<(Map<String, Value>, Option<Received>), Problem> {
@@ -104,7 +82,7 @@ fn split_audio<R: Read>(
     let mut file = None;
     reader.begin_object().map_err(unreadable)?;
     while reader.has_next().map_err(unreadable)? {
-        let name = name(reader, room, held)?;
+        let name = name(reader, room)?;
         let value = if name == "data" && reader.peek().map_err(unreadable)? == ValueType::String {
             let text = reader.next_string_reader().map_err(unreadable)?;
             let (mime_type, received) = decode(text, media, max_bytes)?;
@@ -114,11 +92,8 @@ fn split_audio<R: Read>(
             file = Some(received);
             Value::String(String::new())
         } else {
-            small(reader, room, held, &format!("audio.{name}"))?.0
+            small(reader, room)?
         };
-        if name == "mime_type" && value.is_null() {
-            continue; // not set, whatever a data URI says
-        }
         // What a data URI says of itself gives way to the field.
         if audio.insert(name.clone(), value).is_some() && name != "mime_type" {
             return Err(twice(&format!("audio.{name}")));
@@ -128,63 +103,35 @@ fn split_audio<R: Read>(
     Ok((audio, file))
 }
 
-fn name<R: Read>(
-    reader: &mut JsonStreamReader<R>,
-    room: &mut usize,
-    held: &mut Holding,
-) -> Result<String, Problem> {
+fn name<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<String, Problem> {
     let name = reader.next_name_owned().map_err(unreadable)?;
-    held.grow(name.len() + ENTRY)?;
     *room = room.checked_sub(name.len()).ok_or_else(too_many)?;
     Ok(name)
 }
 
-/// A value that fits into memory, and its text without blanks.
-fn small<R: Read>(
-    reader: &mut JsonStreamReader<R>,
-    room: &mut usize,
-    held: &mut Holding,
-    field: &str,
-) -> Result<(Value, String), Problem> {
-    let is_tree = matches!(reader.peek().map_err(unreadable)?, ValueType::Array | ValueType::Object);
-    let mut copied = Bounded { bytes: Vec::new(), room: *room, held, full: None };
+/// A value that fits into memory.
+fn small<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<Value, Problem> {
+    let mut copied = Bounded { bytes: Vec::new(), room: *room };
     let mut writer = JsonStreamWriter::new(&mut copied);
-    let transferred = reader.transfer_to(&mut writer).map_err(|error| match error {
-        TransferError::ReaderError(ReaderError::MaxNestingDepthExceeded { .. }) => {
-            Some(Problem::invalid(field, "this is nested too deeply"))
-        }
-        TransferError::ReaderError(error) => Some(unreadable(error)),
-        TransferError::WriterError(_) => None,
-    });
-    let written = transferred.and_then(|()| writer.finish_document().map(drop).map_err(|_| None));
-    if let Some(full) = copied.full {
-        return Err(full.into());
-    }
-    written.map_err(|problem| problem.unwrap_or_else(too_many))?;
+    reader.transfer_to(&mut writer).map_err(|error| match error {
+        TransferError::ReaderError(error) => unreadable(error),
+        TransferError::WriterError(_) => too_many(),
+    })?;
+    writer.finish_document().map_err(|_| too_many())?;
     *room = copied.room;
-    let text = String::from_utf8(copied.bytes).unwrap_or_default(); // the reader checked that
-    held.grow(text.len() * if is_tree { TREE } else { 1 })?;
     // The syntax was checked on the way here.
-    let value = serde_json::from_str(&text)
-        .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))?;
-    Ok((value, text))
+    serde_json::from_slice(&copied.bytes)
+        .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))
 }
 
-struct Bounded<'a> {
+struct Bounded {
     bytes: Vec<u8>,
     room: usize,
-    held: &'a mut Holding,
-    /// Set where the memory for it was not there.
-    full: Option<Full>,
 }
 
-impl Write for Bounded<'_> {
+impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.room = self.room.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
-        if let Err(full) = self.held.grow(bytes.len()) {
-            self.full = Some(full);
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -205,9 +152,6 @@ fn unreadable(error: ReaderError) -> Problem {
                 format!(" at line {}, column {}", place.line + 1, place.column + 1)
             });
             Problem::invalid("body", format!("this is not valid JSON{place}: {}", error.kind))
-        }
-        ReaderError::IoError { error, .. } if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) => {
-            Problem::invalid("body", TooLong.to_string())
         }
         ReaderError::IoError { error, .. } if error.kind() != io::ErrorKind::InvalidData => error.into(),
         _ => Problem::invalid("body", "this is not valid JSON, or nested too deeply"),
@@ -232,12 +176,9 @@ fn decode(
         }
         None => (None, 0),
     };
-    let text = Cursor::new(head[start..].trim_ascii_start()).chain(text);
-    let mut text = Clean { text, ended: false, digits: HexDigits::default() };
+    let text = Clean { text: Cursor::new(head[start..].trim_ascii_start()).chain(text), ended: false };
     let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    let filled = Spool::new(media, max_bytes, None)?.fill(DecoderReader::new(&mut text, &engine));
-    match filled {
-        Ok(Some(_)) if text.digits.is_hexadecimal() => Err(hexadecimal()),
+    match Spool::new(media, max_bytes)?.fill(DecoderReader::new(text, &engine)) {
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
         Ok(None) => Err(too_large(max_bytes)),
         // Of the decoder and of the text; anything else is the disk's.
@@ -246,12 +187,6 @@ fn decode(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// Hexadecimal digits are base64 digits, too: as base64 they decode to noise.
-fn hexadecimal() -> Problem {
-    let detail = "this is hexadecimal, and `audio.data` is base64: decode it, and encode the bytes that come of it as base64";
-    Problem::new("audio_unreadable", detail).field("audio.data").stage("probe")
 }
 
 /// The type that a data URI names, and how many bytes are before its base64.
@@ -270,8 +205,6 @@ fn data_uri(head: &[u8]) -> Option<(String, usize)> {
 struct Clean<R> {
     text: R,
     ended: bool,
-    /// A record of all characters, which tells hexadecimal from base64.
-    digits: HexDigits,
 }
 
 impl<R: Read> Read for Clean<R> {
@@ -298,50 +231,8 @@ impl<R: Read> Read for Clean<R> {
                 kept += 1;
             }
             if kept > 0 {
-                self.digits.take(&buffer[..kept]);
                 return Ok(kept);
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use base64::{Engine as _, prelude::BASE64_STANDARD};
-    use serde_json::json;
-    use sha2::{Digest, Sha256};
-
-    use super::*;
-
-    fn taken_apart(data: &str) -> Result<Parts, Problem> {
-        let folder = tempfile::TempDir::new().expect("a scratch folder");
-        let media = MediaStore::open(folder.path()).expect("a media folder");
-        let body = json!({ "audio": { "data": data, "format": "openai-pcm" } }).to_string();
-        split(Cursor::new(body), &media, 1 << 20, Holding::default())
-    }
-
-    /// Hexadecimal decodes as base64, to noise of half again the length.
-    #[test]
-    fn hexadecimal_in_place_of_base64_is_called_so() {
-        let samples: Vec<u8> = (0..30_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let text = hex::encode(&samples);
-        let wrapped: Vec<_> = text.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
-        for data in [
-            text.clone(),
-            text.to_uppercase(),
-            wrapped.join("\r\n"),
-            format!("data:audio/pcm;base64,{text}"),
-            hex::encode(&samples[..24]),
-        ] {
-            let problem = taken_apart(&data).err().expect("a problem");
-            assert_eq!((problem.code.as_str(), problem.status), ("audio_unreadable", 422));
-            assert_eq!(problem.field.as_deref(), Some("audio.data"));
-            assert!(problem.detail.contains("hexadecimal"), "{}", problem.detail);
-        }
-        for samples in [samples.as_slice(), &[0; 3_000], &[0, 1].repeat(3_000), &[0x7f; 3_000]] {
-            let parts = taken_apart(&BASE64_STANDARD.encode(samples)).expect("base64");
-            let sha256 = hex::encode(Sha256::digest(samples));
-            assert_eq!(parts.file.expect("the audio").sha256, sha256);
         }
     }
 }

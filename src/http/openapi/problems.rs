@@ -20,12 +20,10 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "unauthorized",
             "not_found",
             "idempotency_key_reused",
-            "wrong_state",
             "media_expired",
             "audio_too_large",
             "unsupported_media_type",
             "audio_unreadable",
-            "audio_inconsistent",
             "audio_unsupported",
             "audio_too_long",
             "audio_format_required",
@@ -35,14 +33,12 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "unknown_connection",
             "convert_refused",
             "reply_unsupported",
-            "text_unsupported",
             "provider_rejected",
             "provider_unauthorized",
             "provider_unavailable",
             "rate_limited",
             "overloaded",
             "storage_full",
-            "quota_exceeded",
         ],
     ),
     (
@@ -67,28 +63,14 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "storage_full",
         ],
     ),
-    ("listVoice", &["invalid_request", "recipient_invalid", "unauthorized", "rate_limited", "overloaded"]),
-    ("getVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "overloaded"]),
-    (
-        "eraseVoice",
-        &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"],
-    ),
+    ("listVoice", &["invalid_request", "recipient_invalid", "unauthorized", "rate_limited"]),
+    ("getVoice", &["unauthorized", "not_found", "rate_limited"]),
+    ("eraseVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full"]),
     (
         "downloadVoiceAudio",
-        &[
-            "invalid_request",
-            "unauthorized",
-            "not_found",
-            "wrong_state",
-            "media_expired",
-            "rate_limited",
-            "overloaded",
-        ],
+        &["invalid_request", "unauthorized", "not_found", "media_expired", "rate_limited"],
     ),
-    (
-        "cancelVoice",
-        &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"],
-    ),
+    ("cancelVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full"]),
     (
         "resendVoice",
         &[
@@ -101,7 +83,6 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "rate_limited",
             "overloaded",
             "storage_full",
-            "quota_exceeded",
         ],
     ),
     (
@@ -120,21 +101,17 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "rate_limited",
             "overloaded",
             "storage_full",
-            "quota_exceeded",
         ],
     ),
-    ("getUpload", &["unauthorized", "not_found", "media_expired", "rate_limited", "overloaded"]),
-    ("deleteUpload", &["unauthorized", "not_found", "rate_limited", "storage_full", "overloaded"]),
-    ("streamEvents", &["invalid_request", "unauthorized", "rate_limited", "overloaded"]),
-    (
-        "streamVoiceEvents",
-        &["invalid_request", "unauthorized", "not_found", "wrong_state", "rate_limited", "overloaded"],
-    ),
-    ("receiveCallback", &["invalid_request", "unauthorized", "overloaded"]),
-    ("answerCallback", &["invalid_request", "unauthorized", "overloaded"]),
-    ("listConnections", &["unauthorized", "rate_limited", "overloaded"]),
-    ("downloadByLink", &["not_found", "media_expired", "overloaded"]),
-    ("headByLink", &["not_found", "media_expired", "overloaded"]),
+    ("getUpload", &["unauthorized", "not_found", "media_expired", "rate_limited"]),
+    ("deleteUpload", &["unauthorized", "not_found", "rate_limited", "storage_full"]),
+    ("streamEvents", &["invalid_request", "unauthorized", "rate_limited"]),
+    ("streamVoiceEvents", &["invalid_request", "unauthorized", "not_found", "rate_limited"]),
+    ("receiveCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large"]),
+    ("answerCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large"]),
+    ("listConnections", &["unauthorized", "rate_limited"]),
+    ("downloadByLink", &["not_found", "media_expired"]),
+    ("headByLink", &["not_found", "media_expired"]),
     ("getMetrics", &["unauthorized"]),
     ("getDocsPage", &["not_found"]),
 ];
@@ -164,16 +141,10 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
         "unsupported_media_type",
         "request",
         "Content-Type",
-        "send JSON with Content-Type: application/json, a form with multipart/form-data, or the audio itself as audio/*, \
-         video/* or application/octet-stream",
+        "send JSON with Content-Type: application/json, a form with multipart/form-data, or the audio itself as audio/* \
+         or application/octet-stream",
     ),
     ("audio_unreadable", "probe", "", "this is no audio of a known kind, or it is damaged"),
-    (
-        "audio_inconsistent",
-        "probe",
-        "",
-        "the times in this file do not fit the sound in it; all of the sound is sent, in the order in which it is stored",
-    ),
     ("audio_unsupported", "probe", "", "there is no sound in this file (no audio stream)"),
     ("audio_too_long", "probe", "", "this audio is longer than the 900 s that are allowed"),
     (
@@ -208,7 +179,6 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
         "this audio would have to be re-encoded, and `convert` forbids it; the target needs Ogg/Opus, mono",
     ),
     ("reply_unsupported", "request", "reply_to", "replies are not possible over this connection"),
-    ("text_unsupported", "request", "text", "no connection of the route shows a text beside a voice note"),
     ("provider_rejected", "dispatch", "", "the provider refused the note"),
     ("provider_unauthorized", "dispatch", "", "the provider does not accept this connection's credentials"),
     ("provider_unavailable", "dispatch", "", "the note could not be sent before it expired"),
@@ -221,13 +191,6 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
     ("internal", "", "", "this is the gateway's fault, not yours; its log says more. Try again later"),
     ("overloaded", "", "", "the queue of notes is full; try again shortly"),
     ("storage_full", "", "", "the gateway's disk is full; try again when its operator made room"),
-    (
-        "quota_exceeded",
-        "",
-        "",
-        "this tenant keeps as much audio as its max_storage allows; delete uploads, erase notes that have ended, or wait \
-         until some were kept for long enough",
-    ),
 ];
 
 /// A problem as a client may meet it.
@@ -241,7 +204,7 @@ pub fn example(code: &str) -> Problem {
     if !field.is_empty() {
         problem = problem.field(field);
     }
-    if matches!(problem.status, 429 | 503 | 507) {
+    if matches!(problem.status, 429 | 503) {
         problem.retry_after = Some(5);
     }
     if code.starts_with("provider_") {
@@ -292,7 +255,7 @@ fn add_status(operation: &mut Operation, status: u16, codes: &[&str], id: &str) 
     if status == 401 {
         response = response.header("WWW-Authenticate", header("`Bearer`.", "Bearer"));
     }
-    if matches!(status, 429 | 503 | 507) {
+    if matches!(status, 429 | 503) {
         response = response.header("Retry-After", header("Seconds to wait before trying again.", "5"));
     }
     let mut response = response.build();

@@ -9,11 +9,8 @@ mod claim;
 #[path = "../sql/events.rs"]
 mod events;
 mod lanes;
-#[path = "../sql/lists.rs"]
-mod lists;
 mod notices;
 pub(crate) mod open;
-mod ranges;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/receipts.rs"]
@@ -27,7 +24,7 @@ mod uploads;
 mod write;
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -39,12 +36,11 @@ use tokio::sync::broadcast;
 
 use self::{
     notices::Notices,
-    retry::{again, answered, change},
+    retry::{again, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, NEAR,
-    NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
-    document::Document, position::Positions, turns::Turns, types::NEAR_AT_ONCE,
+    Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
+    QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
 };
 use crate::{
     event::Event,
@@ -57,7 +53,6 @@ use crate::{
 pub use notices::Notice;
 
 /// What is compiled once for each database asks for it by these names.
-type Db = Postgres;
 type Tx<'c> = Transaction<'c, Postgres>;
 type Pool = PgPool;
 /// By which events are in order.
@@ -76,19 +71,13 @@ pub enum Time {
 pub struct PostgresStore {
     pool: Pool,
     notices: Notices,
-    lists: Turns,
-    positions: Positions,
-    /// By how many milliseconds the database's clock was ahead of the caller's at the last claim, if there was one.
-    ahead: Mutex<Option<i64>>,
+    /// By how many milliseconds the database's clock was ahead of the caller's at the last claim.
+    ahead: AtomicI64,
     time: Time,
 }
 
 /// What a process that died had is taken over after this.
 const LEASE: Duration = Duration::from_secs(60);
-
-/// Lists that are read at the same time, of all tenants and of one: half of the connections.
-const LISTS: usize = 8;
-const LISTS_OF_ONE: usize = 2;
 
 impl PostgresStore {
     /// Connects to the database at `url` and brings its tables up to date.
@@ -99,32 +88,17 @@ impl PostgresStore {
         let options =
             open::options(url).map_err(|error| StoreError::Open(format!("storage.database: {error}")))?;
         let pool = open::pool(options.clone(), time).await?;
-        let mut tx = pool.begin().await?;
-        let positions = events::positions(&mut tx).await?;
-        tx.commit().await?;
-        let lists = Turns::new(LISTS, LISTS_OF_ONE);
         let notices = Notices::start(pool.clone(), open::listening(options));
-        Ok(Self { pool, notices, lists, positions, ahead: Mutex::default(), time })
-    }
-
-    fn ahead(&self) -> Option<i64> {
-        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How the database would answer [`Store::notes`], in its own words: for tests.
-    #[cfg(debug_assertions)]
-    #[doc(hidden)]
-    pub async fn explain(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
-        lists::explain(&self.pool, wanted).await
+        Ok(Self { pool, notices, ahead: AtomicI64::new(0), time })
     }
 
     /// Whether this is the document that is stored.
     async fn has(&self, note: &Note) -> Result<bool, StoreError> {
-        let doc = Document::of(note)?;
+        let doc = serde_json::to_string(note)?;
         again!(async {
             let same = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM notes WHERE id = $1 AND doc = $2)")
                 .bind(note.id.to_string())
-                .bind(doc.as_str())
+                .bind(&doc)
                 .fetch_one(&self.pool)
                 .await?;
             Ok(same)
@@ -139,7 +113,7 @@ impl Store for PostgresStore {
         let accepted = again!(accept::accept(&self.pool, new))?;
         metrics::flushed(1, begun.elapsed());
         if accepted == Acceptance::Created {
-            self.notices.tell(true, &new.note.tenant, new.releases);
+            self.notices.tell(true, new.releases);
         }
         Ok(accepted)
     }
@@ -161,47 +135,23 @@ impl Store for PostgresStore {
         again!(sources::find(&self.pool, id))
     }
 
-    async fn has_note(&self, id: NoteId) -> Result<bool, StoreError> {
-        again!(read::has_note(&self.pool, id))
-    }
-
-    async fn columns(&self, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError> {
-        again!(read::columns(&self.pool, id, tenant))
-    }
-
-    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
-        let _turn = self.lists.take(wanted.tenant).await;
-        again!(lists::notes(&self.pool, wanted))
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
+        again!(read::notes(&self.pool, wanted))
     }
 
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
         change!(self, left, true, tx => write::erase(tx, left, lanes))
     }
 
-    async fn erase_unreadable(&self, left: &Note) -> Result<bool, StoreError> {
-        let erased = change!(self, left, true, tx => write::erase_unreadable(tx, left))?;
-        self.notices.tell(erased, &left.tenant, erased.then_some(left.id));
-        Ok(erased)
-    }
-
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
         let canceled = change!(self, note, true, tx => write::cancel(tx, note, notify))?;
-        self.notices.tell(canceled, &note.tenant, canceled.then_some(note.id));
+        self.notices.tell(canceled, canceled.then_some(note.id));
         Ok(canceled)
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        let claimed = answered(claim::claim(&self.pool, request, &self.positions, self.ahead())).await?;
-        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
-        if claimed.jumped != 0 {
-            metrics::clock_jumped(claimed.jumped > 0);
-            let seconds = Duration::from_millis(claimed.jumped.unsigned_abs()).as_secs_f64();
-            let way = if claimed.jumped > 0 { "forward" } else { "back" };
-            tracing::warn!(
-                seconds,
-                "the database's clock was set {way} by {seconds:.1} s; the queue goes on evenly"
-            );
-        }
+        let claimed = claim::claim(&self.pool, request).await?;
+        self.ahead.store(claimed.ahead, Ordering::Relaxed);
         Ok(claimed.claims)
     }
 
@@ -229,7 +179,7 @@ impl Store for PostgresStore {
         let begun = Instant::now();
         change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
         metrics::flushed(1, begun.elapsed());
-        self.notices.tell(change.step.may_free_others(), &change.note.tenant, [change.note.id]);
+        self.notices.tell(change.step.may_free_others(), [change.note.id]);
         Ok(())
     }
 
@@ -239,7 +189,7 @@ impl Store for PostgresStore {
             receipts::finish(&mut tx, claim, end).await?;
             Ok::<_, StoreError>(tx.commit().await?)
         })?;
-        self.notices.tell(true, &claim.note.tenant, None);
+        self.notices.tell(true, None);
         Ok(())
     }
 
@@ -250,7 +200,7 @@ impl Store for PostgresStore {
             tx.commit().await?;
             Ok::<_, StoreError>(stalled)
         })?;
-        self.notices.tell(stalled && stall.notify, &claim.note.tenant, stalled.then_some(claim.note.id));
+        self.notices.tell(stalled && stall.notify, stalled.then_some(claim.note.id));
         Ok(stalled)
     }
 
@@ -263,24 +213,22 @@ impl Store for PostgresStore {
             tx.commit().await?;
             Ok::<_, StoreError>(reception)
         })?;
-        let changed = reception.changed.iter().copied();
-        self.notices.tell(!reception.changed.is_empty(), &received.tenant, changed);
+        self.notices.tell(!reception.changed.is_empty(), reception.changed.iter().copied());
         Ok(reception)
     }
 
     async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
-        let _turn = self.lists.take(wanted.tenant).await;
-        again!(events::list(&self.pool, wanted, &self.positions))
+        again!(events::list(&self.pool, wanted))
     }
 
     async fn last_event(&self, tenant: &str) -> Result<String, StoreError> {
-        again!(events::last(&self.pool, tenant, &self.positions))
+        again!(events::last(&self.pool, tenant))
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         // As the claim at `now` saw it, so that nothing that became due since then is passed over.
-        let ahead = self.ahead().unwrap_or_default();
-        let at = answered(read::next_due(&self.pool, now.as_millisecond() + ahead)).await?;
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let at = read::next_due(&self.pool, now.as_millisecond() + ahead).await?;
         Ok(at.and_then(|at| Timestamp::from_millisecond(at - ahead).ok()))
     }
 
@@ -337,8 +285,8 @@ impl Store for PostgresStore {
         again!(uploads::find(&self.pool, id, tenant))
     }
 
-    async fn has_upload(&self, id: UploadId, tenant: Option<&str>) -> Result<bool, StoreError> {
-        uploads::exists(&self.pool, id, tenant).await
+    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError> {
+        uploads::exists(&self.pool, id).await
     }
 
     async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError> {
@@ -351,21 +299,6 @@ impl Store for PostgresStore {
 
     async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError> {
         uploads::audio_removed(&self.pool, id).await
-    }
-
-    async fn count_near(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let (mut counted, before) = (0, (now + NEAR).as_millisecond());
-        loop {
-            let more = again!(claim::count_near(&self.pool, now.as_millisecond(), before, NEAR_AT_ONCE))?;
-            counted += more;
-            if more == 0 {
-                return Ok(counted);
-            }
-        }
-    }
-
-    async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        again!(read::kept_audio(&self.pool))
     }
 
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {
@@ -381,7 +314,8 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        write::probe(&self.pool).await
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
     }
 
     async fn close(&self) {

@@ -1,20 +1,11 @@
-//! Notes, what is next, and what is counted. Compiled once for each database.
-
-use std::collections::BTreeMap;
+//! Notes, lists for the API, and what is next. Compiled once for each database.
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use sqlx::{Database, Row as _};
+use sqlx::{QueryBuilder, Row};
 
-use super::{Db, Pool};
-use crate::note::{Note, NoteId, Status};
-use crate::store::{Columns, ConnectionState, QueueGroup, StoreError, connection_key, document, whole};
-
-/// The column `doc` of a row, read. Where it is not even text, that is the same to whoever asks.
-pub fn doc<T: DeserializeOwned>(row: &<Db as Database>::Row, kind: &'static str) -> Result<T, StoreError> {
-    let text: String = row.try_get("doc")?;
-    document::read(kind, &text)
-}
+use super::Pool;
+use crate::note::{Note, NoteId};
+use crate::store::{ConnectionState, QueueGroup, StoreError, Wanted, connection_key};
 
 pub async fn note(pool: &Pool, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
     let doc: Option<String> =
@@ -23,49 +14,34 @@ pub async fn note(pool: &Pool, id: NoteId, tenant: Option<&str>) -> Result<Optio
             .bind(tenant)
             .fetch_optional(pool)
             .await?;
-    doc.map(|doc| document::read("note", &doc)).transpose()
+    Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
 }
 
-pub async fn has_note(pool: &Pool, id: NoteId) -> Result<bool, StoreError> {
-    let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM notes WHERE id = $1)")
-        .bind(id.to_string())
-        .fetch_one(pool)
-        .await?;
-    Ok(found)
-}
-
-/// See [`crate::store::Store::columns`].
-pub async fn columns(pool: &Pool, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError> {
-    let found: Option<(String, i64, Option<String>)> =
-        sqlx::query_as("SELECT status, created_at, via FROM notes WHERE id = $1 AND tenant = $2")
-            .bind(id.to_string())
-            .bind(tenant)
-            .fetch_optional(pool)
-            .await?;
-    let malformed = || document::corrupt("note", &"its columns are malformed");
-    found
-        .map(|(status, created_at, via)| {
-            let status = Status::parse(&status).ok_or_else(malformed)?;
-            let created_at = Timestamp::from_millisecond(created_at).map_err(|_| malformed())?;
-            Ok(Columns { status, created_at, via })
-        })
-        .transpose()
-}
-
-/// See [`crate::store::Store::kept_audio`].
-pub async fn kept_audio(pool: &Pool) -> Result<Vec<(String, u64)>, StoreError> {
-    let rows: Vec<(String, i64)> =
-        sqlx::query_as("SELECT tenant, CAST(SUM(bytes) AS BIGINT) FROM kept_audio GROUP BY tenant")
-            .fetch_all(pool)
-            .await?;
-    Ok(rows.into_iter().map(|(tenant, bytes)| (tenant, u64::try_from(bytes).unwrap_or_default())).collect())
+pub async fn notes(pool: &Pool, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
+    let mut query = QueryBuilder::new("SELECT doc FROM notes WHERE tenant = ");
+    query.push_bind(wanted.tenant);
+    if let Some(status) = wanted.status {
+        query.push(" AND status = ").push_bind(status.as_str());
+    }
+    if let Some(to) = wanted.to {
+        query.push(" AND recipient = ").push_bind(to);
+    }
+    if let Some(via) = wanted.via {
+        query.push(" AND via = ").push_bind(via);
+    }
+    if let Some(before) = wanted.before {
+        query.push(" AND id < ").push_bind(before.to_string());
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(wanted.limit));
+    let rows = query.build().fetch_all(pool).await?;
+    rows.iter().map(|row| Ok(serde_json::from_str(row.try_get("doc")?)?)).collect()
 }
 
 pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
     let prefix = connection_key(tenant, "");
     // Compared as text, because names may contain what LIKE takes for a wildcard.
     let rows: Vec<State> = sqlx::query_as(
-        "SELECT connection, paused_until, broken_until, seen_at, failure, failures, callback_at FROM connections
+        "SELECT connection, paused_until, seen_at, failure, failures, callback_at FROM connections
          WHERE substr(connection, 1, length($1)) = $1",
     )
     .bind(&prefix)
@@ -74,7 +50,7 @@ pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionStat
     let time = |at: i64| Timestamp::from_millisecond(at).ok();
     let states = rows.into_iter().map(|row| ConnectionState {
         connection: row.connection[prefix.len()..].to_owned(),
-        paused_until: Some(row.paused_until.max(row.broken_until)).filter(|until| *until > 0).and_then(time),
+        paused_until: time(row.paused_until).filter(|_| row.paused_until > 0),
         seen_at: row.seen_at.and_then(time),
         failure: row.failure,
         failures: row.failures.try_into().unwrap_or(u32::MAX),
@@ -87,7 +63,6 @@ pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionStat
 struct State {
     connection: String,
     paused_until: i64,
-    broken_until: i64,
     seen_at: Option<i64>,
     failure: Option<String>,
     failures: i64,
@@ -102,7 +77,6 @@ pub async fn next_due(pool: &Pool, now: i64) -> Result<Option<i64>, StoreError> 
             UNION ALL SELECT MIN(expires_at) FROM deliveries WHERE state = 'queued' AND expires_at > $1
             UNION ALL SELECT MIN(lease_until) FROM deliveries WHERE lease_until > $1
             UNION ALL SELECT MIN(paused_until) FROM connections WHERE paused_until > $1
-            UNION ALL SELECT MIN(broken_until) FROM connections WHERE broken_until > $1
             UNION ALL SELECT MIN(rate_until) FROM connections WHERE rate_until > $1) AS times",
     )
     .bind(now)
@@ -136,16 +110,10 @@ pub async fn queue_state(pool: &Pool, now: Timestamp) -> Result<Vec<QueueGroup>,
     .bind(now.as_millisecond())
     .fetch_all(pool)
     .await?;
-    // Parts of what one tenant waits for are one to whoever asks.
-    let mut groups: BTreeMap<(String, String), (u64, i64)> = BTreeMap::new();
-    for (connection, state, count, since) in rows {
-        let group = groups.entry((whole(&connection).to_owned(), state)).or_insert((0, since));
-        *group = (group.0 + count.unsigned_abs(), group.1.min(since));
-    }
-    let groups = groups.into_iter().map(|((connection, state), (count, since))| QueueGroup {
+    let groups = rows.into_iter().map(|(connection, state, count, since)| QueueGroup {
         connection,
         state,
-        count,
+        count: count.unsigned_abs(),
         since: Timestamp::from_millisecond(since).unwrap_or(now),
     });
     Ok(groups.collect())

@@ -9,15 +9,12 @@ use voicegate_providers::Receipt;
 use super::{
     Tx, events,
     lanes::{ahead, elect, hold, keep},
-    read::doc,
     write::{Saving, heard_of, save, still_ours},
 };
 use crate::{
     event::EventKind,
     note::{Note, NoteId, Status},
-    store::{
-        Claim, JobEnd, Received, Reception, Stall, Step, StoreError, connection_key, document::Document,
-    },
+    store::{Claim, JobEnd, Received, Reception, Stall, Step, StoreError, connection_key},
 };
 
 /// See [`crate::store::Store::receive`].
@@ -90,7 +87,7 @@ pub async fn take_early(
     now: Timestamp,
     notify: bool,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query(
+    let docs: Vec<String> = sqlx::query_scalar(
         "DELETE FROM early_receipts WHERE id IN (
             SELECT e.id FROM messages m
             JOIN early_receipts e ON e.connection = m.connection AND e.message_id = m.name
@@ -106,17 +103,17 @@ pub async fn take_early(
     .fetch_all(&mut **tx)
     .await?;
     let mut latest = note.clone();
-    for row in rows {
-        let Ok(receipt) = doc::<Receipt>(&row, "receipt") else { continue };
+    for doc in docs {
+        let receipt: Receipt = serde_json::from_str(&doc)?;
         apply(tx, latest.clone(), &receipt, now, notify).await?;
         latest.receive(&receipt, now);
     }
     Ok(())
 }
 
-/// The note that a receipt is about. One that cannot be read takes nothing in, and the provider need not call again.
+/// The note that a receipt is about.
 async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Result<Option<Note>, StoreError> {
-    let row = sqlx::query(
+    let doc: Option<String> = sqlx::query_scalar(
         "SELECT n.doc FROM messages m JOIN notes n ON n.id = m.note_id
          WHERE m.connection = $1 AND m.name IN ($2, $3) ORDER BY m.name = $2 DESC LIMIT 1",
     )
@@ -125,7 +122,7 @@ async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Resu
     .bind(&receipt.mark)
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.and_then(|row| doc(&row, "note").ok()))
+    Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
 }
 
 /// No claim takes it from here on.
@@ -154,7 +151,7 @@ async fn park(
     .bind(&receipt.message_id)
     .bind(&receipt.mark)
     .bind(now.as_millisecond())
-    .bind(Document::of(receipt)?.as_str())
+    .bind(serde_json::to_string(receipt)?)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -221,7 +218,7 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
         None => done(tx, claim).await?,
     }
     match &end.health {
-        Some((connection, health)) => heard_of(tx, connection, health, (claim.tally, end.now)).await,
+        Some((connection, health)) => heard_of(tx, connection, health, end.now).await,
         None => Ok(()),
     }
 }
@@ -230,18 +227,18 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
 pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
     hold(tx, &[claim.note.id.to_string()]).await?;
     done(tx, claim).await?;
-    let row = sqlx::query("SELECT doc FROM notes WHERE id = $1")
+    let doc: String = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
         .bind(claim.note.id.to_string())
         .fetch_one(&mut **tx)
         .await?;
-    let Ok(mut note) = doc::<Note>(&row, "note") else { return Ok(false) };
+    let mut note: Note = serde_json::from_str(&doc)?;
     if note.status != Status::Accepted || note.stalled {
         return Ok(false);
     }
     note.stalled = true;
     note.updated_at = stall.now;
     save(tx, &note, Saving { ended: true, notify: stall.notify }).await?;
-    events::add(tx, &note, &Document::of(&note)?, EventKind::Stalled, stall.now, stall.notify).await?;
+    events::add(tx, &note, EventKind::Stalled, stall.now, stall.notify).await?;
     // Shown, and no reason to send nothing more: what was sent may well arrive.
     sqlx::query(
         "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)

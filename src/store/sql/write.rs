@@ -4,22 +4,17 @@
 //! else is waited for.
 
 use jiff::Timestamp;
-use sqlx::Executor;
 
 use super::{
-    Db, Tx, events,
+    Tx, events,
     lanes::{ahead, elect, hold, hold_leased},
-    read::doc,
     receipts, sources,
 };
 use crate::{
-    breaker::Tally,
+    breaker,
     event::EventKind,
     note::{Note, NoteId},
-    store::{
-        Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, document::Document,
-        queue_key,
-    },
+    store::{Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key},
 };
 
 pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
@@ -51,14 +46,12 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
             let state = if matches!(change.step, Step::Hold { .. }) { "held" } else { "queued" };
             let due = due.as_millisecond() + ahead(tx, note.updated_at).await?;
             let done = sqlx::query(
-                "UPDATE deliveries SET state = $3, due_at = $4, connection = $5, lease_until = NULL
-                 WHERE id = $1 AND fence = $2",
+                "UPDATE deliveries SET state = $3, due_at = $4, lease_until = NULL WHERE id = $1 AND fence = $2",
             )
             .bind(claim.delivery)
             .bind(claim.fence)
             .bind(state)
             .bind(due)
-            .bind(queue_key(note))
             .execute(&mut **tx)
             .await?;
             still_ours(done.rows_affected())?;
@@ -72,7 +65,7 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     learn(tx, &change.learned).await?;
     follow_up(tx, change).await?;
     if let Some((connection, health)) = &change.health {
-        heard_of(tx, connection, health, (claim.tally, note.updated_at)).await?;
+        heard_of(tx, connection, health, note.updated_at).await?;
     }
     if let Step::Retry { pause_connection_until: Some(until), .. } = change.step {
         // The connection of the attempt; a note that moves on never pauses the one it left.
@@ -155,7 +148,7 @@ async fn move_on(
     let lane = note.lane();
     sqlx::query("UPDATE deliveries SET connection = $2, lane = $3, order_at = $4, head = 0 WHERE id = $1")
         .bind(claim.delivery)
-        .bind(queue_key(note))
+        .bind(connection_key(&note.tenant, &note.current().connection))
         .bind(&lane)
         .bind(due)
         .execute(&mut **tx)
@@ -175,9 +168,8 @@ pub struct Saving {
 
 /// Replaces a note. Where that changes its status, the event is part of it.
 pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), StoreError> {
-    let doc = Document::of(note)?;
     let before: Option<String> = sqlx::query_scalar(
-        "UPDATE notes SET status = $2, status_before = status, doc = $5, via = $6, bytes = $7,
+        "UPDATE notes SET status = $2, status_before = status, doc = $5, via = $6,
             ended_at = CASE WHEN $3 THEN COALESCE(ended_at, $4) END
          WHERE id = $1 RETURNING status_before",
     )
@@ -185,65 +177,44 @@ pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), St
     .bind(note.status.as_str())
     .bind(saving.ended)
     .bind(note.updated_at.as_millisecond())
-    .bind(doc.as_str())
+    .bind(serde_json::to_string(note)?)
     .bind(&note.current().connection)
-    .bind(i64::try_from(note.kept_bytes()).unwrap_or(i64::MAX))
     .fetch_optional(&mut **tx)
     .await?;
     match EventKind::of(note.status) {
         Some(kind) if before.as_deref() != Some(note.status.as_str()) => {
-            events::add(tx, note, &doc, kind, note.updated_at, saving.notify).await
+            events::add(tx, note, kind, note.updated_at, saving.notify).await
         }
         _ => Ok(()),
     }
 }
 
-/// Remembers how a connection does, and leaves it alone for a while where it fails again and again. `at_start` is what
-/// was known of it when the attempt began.
+/// Remembers how a connection does, and leaves it alone for a while where it fails again and again.
 pub async fn heard_of(
     tx: &mut Tx<'_>,
     connection: &str,
     health: &Health,
-    (at_start, at): (Tally, Timestamp),
+    at: Timestamp,
 ) -> Result<(), StoreError> {
     let failure = match health {
         Health::Works => None,
         Health::Fails(why) => Some(why),
     };
-    // The row is held from here on, so nobody else counts meanwhile.
-    let (failures, ever): (i64, i64) = sqlx::query_as(
-        "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)
+    let failures: i64 = sqlx::query_scalar(
+        "INSERT INTO connections (connection, seen_at, failure, failures)
+         VALUES ($1, $2, $3, CASE WHEN $3 IS NULL THEN 0 ELSE 1 END)
          ON CONFLICT (connection) DO UPDATE SET seen_at = excluded.seen_at, failure = excluded.failure,
-            failures = CASE WHEN excluded.failure IS NULL THEN 0 ELSE connections.failures END,
-            broken_until = CASE WHEN excluded.failure IS NULL THEN 0 ELSE connections.broken_until END
-         RETURNING failures, failures_ever",
+            failures = CASE WHEN excluded.failure IS NULL THEN 0 ELSE connections.failures + 1 END
+         RETURNING failures",
     )
     .bind(connection)
     .bind(at.as_millisecond())
     .bind(failure)
     .fetch_one(&mut **tx)
     .await?;
-    if failure.is_none() {
-        return Ok(());
+    if let Some(span) = breaker::pause(failures.try_into().unwrap_or(u32::MAX)) {
+        pause(tx, connection, at + span, at).await?;
     }
-    let known = Tally {
-        in_a_row: failures.try_into().unwrap_or(u32::MAX),
-        ever: ever.try_into().unwrap_or_default(),
-    };
-    let Some(tally) = known.and_a_failure(at_start) else { return Ok(()) };
-    let until = match tally.pause() {
-        Some(pause) => (at + pause).as_millisecond() + ahead(tx, at).await?,
-        None => 0,
-    };
-    sqlx::query(
-        "UPDATE connections SET failures = $2, failures_ever = $3, broken_until = $4 WHERE connection = $1",
-    )
-    .bind(connection)
-    .bind(i64::from(tally.in_a_row))
-    .bind(i64::try_from(tally.ever).unwrap_or(i64::MAX))
-    .bind(until)
-    .execute(&mut **tx)
-    .await?;
     Ok(())
 }
 
@@ -272,11 +243,10 @@ pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<boo
     hold(tx, &[left.id.to_string()]).await?;
     let erased = sqlx::query(
         "UPDATE notes SET doc = $2, recipient = NULL WHERE id = $1 AND ended_at IS NOT NULL
-         AND NOT EXISTS (SELECT 1 FROM deliveries
-                         WHERE note_id = $1 AND kind = 'send' AND state <> 'unreadable')",
+         AND NOT EXISTS (SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send')",
     )
     .bind(left.id.to_string())
-    .bind(Document::of(left)?.as_str())
+    .bind(serde_json::to_string(left)?)
     .execute(&mut **tx)
     .await?;
     if erased.rows_affected() == 0 {
@@ -290,44 +260,6 @@ pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<boo
     Ok(true)
 }
 
-/// Leaves of a note that cannot be read only what `left` says. Where it waits, it leaves the queue.
-pub async fn erase_unreadable(tx: &mut Tx<'_>, left: &Note) -> Result<bool, StoreError> {
-    let id = left.id.to_string();
-    let lane: Option<String> =
-        sqlx::query_scalar("SELECT lane FROM deliveries WHERE note_id = $1 AND kind = 'send'")
-            .bind(&id)
-            .fetch_optional(&mut **tx)
-            .await?;
-    hold(tx, &[Some(id.clone()), lane.clone()].into_iter().flatten().collect::<Vec<_>>()).await?;
-    sqlx::query(
-        "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state IN ('queued', 'unreadable')",
-    )
-    .bind(&id)
-    .execute(&mut **tx)
-    .await?;
-    // Whoever has it under way writes a document that can be read again.
-    let erased = sqlx::query(
-        "UPDATE notes SET doc = $2, status = $3, recipient = NULL, ended_at = COALESCE(ended_at, $4)
-         WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send')",
-    )
-    .bind(&id)
-    .bind(Document::of(left)?.as_str())
-    .bind(left.status.as_str())
-    .bind(left.updated_at.as_millisecond())
-    .execute(&mut **tx)
-    .await?;
-    if erased.rows_affected() == 0 {
-        return Ok(false);
-    }
-    if let Some(lane) = lane {
-        elect(tx, &lane).await?;
-        learn(tx, &Learned::Forget { lane }).await?;
-    }
-    events::erase(tx, left.id).await?;
-    sources::remove(tx, left.id).await?;
-    Ok(true)
-}
-
 async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
     match learned {
         Learned::Keep => {}
@@ -335,16 +267,12 @@ async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
             sqlx::query("DELETE FROM learned WHERE lane = $1").bind(lane).execute(&mut **tx).await?;
         }
         Learned::Set { lane, value, expires_at } => {
-            let Ok(value) = Document::of(value) else {
-                tracing::error!("what was learned about a recipient would not be read back and is not kept");
-                return Ok(());
-            };
             sqlx::query(
                 "INSERT INTO learned (lane, value, expires_at) VALUES ($1, $2, $3)
                  ON CONFLICT (lane) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
             )
             .bind(lane)
-            .bind(value.as_str())
+            .bind(serde_json::to_string(value)?)
             .bind(expires_at.as_millisecond())
             .execute(&mut **tx)
             .await?;
@@ -356,19 +284,16 @@ async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
 /// Records that a note's audio was removed.
 pub async fn audio_removed(tx: &mut Tx<'_>, id: NoteId) -> Result<(), StoreError> {
     hold(tx, &[id.to_string()]).await?;
-    let row = sqlx::query("SELECT doc FROM notes WHERE id = $1")
+    let doc: Option<String> = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(&mut **tx)
         .await?;
-    let Some(row) = row else { return Ok(()) };
-    // Where the document cannot be read, the audio is gone all the same.
-    let doc = match doc::<Note>(&row, "note") {
-        Ok(note) => Some(Document::of(&Note { audio_expired: true, ..note })?),
-        Err(_) => None,
-    };
-    sqlx::query("UPDATE notes SET has_audio = 0, bytes = 0, doc = COALESCE($2, doc) WHERE id = $1")
+    let Some(doc) = doc else { return Ok(()) };
+    let mut note: Note = serde_json::from_str(&doc)?;
+    note.audio_expired = true;
+    sqlx::query("UPDATE notes SET has_audio = 0, doc = $2 WHERE id = $1")
         .bind(id.to_string())
-        .bind(doc.as_ref().map(Document::as_str))
+        .bind(serde_json::to_string(&note)?)
         .execute(&mut **tx)
         .await?;
     sources::remove(tx, id).await
@@ -416,11 +341,4 @@ pub async fn forget(tx: &mut Tx<'_>, horizon: &Horizon) -> Result<u64, StoreErro
         sqlx::query(sql).bind(horizon.now.as_millisecond()).execute(&mut **tx).await?;
     }
     Ok(notes.rows_affected())
-}
-
-/// Writes a row that means nothing.
-pub async fn probe(db: impl Executor<'_, Database = Db>) -> Result<(), StoreError> {
-    let sql = "INSERT INTO probes (id, writes) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET writes = probes.writes + 1";
-    sqlx::query(sql).execute(db).await?;
-    Ok(())
 }

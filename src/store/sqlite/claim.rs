@@ -3,36 +3,29 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row as _;
-
 use super::{Tx, events, lanes::elect};
 use crate::{
     config::Rate,
     store::{
-        Claim, ClaimRequest, Class, StoreError,
-        position::Positions,
-        share::{Candidate, Due, Standing, Turn, cut, fair_share, tenant_of, turns},
+        Claim, ClaimRequest, StoreError,
+        share::{Candidate, Due, Standing, Turn, cut, fair_share, turns},
     },
 };
 
 /// See [`crate::store::Store::claim`].
-pub async fn claim(
-    tx: &mut Tx<'_>,
-    request: &ClaimRequest<'_>,
-    positions: &Positions,
-) -> Result<Vec<Claim>, StoreError> {
+pub async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
     let_go(tx, request).await?;
-    put_back(tx, request).await?;
-    let mut chosen = over(tx, request).await?;
-    let share = fair_share(ready(tx, request).await?, &request.rooms);
+    let mut chosen = overdue(tx, request).await?;
+    let room = request.limit.saturating_sub(chosen.len());
+    let share = fair_share(ready(tx, request, room).await?, room, request.reserved);
     count_starts(tx, request, &share).await?;
     chosen.extend(share);
     chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
     let mut claims = Vec::new();
     for candidate in chosen {
-        match lease(tx, &candidate, request, positions).await {
+        match lease(tx, &candidate, request).await {
             Ok(claim) => claims.push(claim),
-            Err(StoreError::Corrupt(error)) => set_aside(tx, &candidate, request, &error).await?,
+            Err(StoreError::Corrupt(error)) => set_aside(tx, &candidate, &error).await?,
             Err(error) => return Err(error),
         }
     }
@@ -52,41 +45,25 @@ async fn let_go(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), Store
     Ok(())
 }
 
-/// Puts back what was leased by a process that is gone. It waits for its turn again like everything else.
-async fn put_back(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE deliveries SET state = 'queued', lease_until = NULL
-         WHERE lease_until <= $1 AND state = 'leased' AND id NOT IN (SELECT value FROM json_each($2))",
-    )
-    .bind(request.now.as_millisecond())
-    .bind(json(request.held))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// What only needs its end written: visible requests of a process that is gone, and notes that waited longer than they
-/// may, wherever in their lane.
-async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candidate>, StoreError> {
+/// Leases that ran out, and notes that waited longer than they may, wherever in their lane.
+async fn overdue(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
-        "SELECT *, 1 AS is_over FROM (SELECT * FROM deliveries
-                        WHERE lease_until <= $1 AND state = 'sending'
-                        AND id NOT IN (SELECT value FROM json_each($3)) LIMIT $2)
+        "SELECT * FROM (SELECT * FROM deliveries
+                        WHERE lease_until <= $1 AND state IN ('leased', 'sending') LIMIT $2)
          UNION ALL
-         SELECT *, 1 AS is_over FROM (SELECT * FROM deliveries
+         SELECT * FROM (SELECT * FROM deliveries
                         WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2)
          LIMIT $2",
     )
     .bind(request.now.as_millisecond())
-    .bind(request.rooms.of(Class::End).limit as i64)
-    .bind(json(request.held))
+    .bind(request.limit as i64)
     .fetch_all(&mut **tx)
     .await?;
     Ok(found)
 }
 
-/// For each connection that can get one of the free places: the first of its deliveries that are due.
-async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Turn>, StoreError> {
+/// For each connection that can get one of `room` places: the first of its deliveries that are due.
+async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, room: usize) -> Result<Vec<Turn>, StoreError> {
     let now = request.now.as_millisecond();
     let mut turns = turns(standings(tx, now).await?, request.bounds);
     for turn in &mut turns {
@@ -94,19 +71,19 @@ async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Turn>,
             turn.room = turn.room.min(starts_left(tx, &turn.connection, rate, now).await?);
         }
     }
-    cut(&mut turns, &request.rooms);
+    cut(&mut turns, room, request.reserved);
     for turn in &mut turns {
-        let mut due: Vec<Candidate> = sqlx::query_as(
-            "SELECT * FROM deliveries
+        let due: Vec<Candidate> = sqlx::query_as(
+            "SELECT *, $4 AS failures FROM deliveries
              WHERE head = 1 AND state = 'queued' AND connection = $1 AND due_at <= $2 AND expires_at > $2
              ORDER BY due_at, id LIMIT $3",
         )
         .bind(&turn.connection)
         .bind(now)
         .bind(turn.room as i64)
+        .bind(turn.failures)
         .fetch_all(&mut **tx)
         .await?;
-        due.iter_mut().for_each(|candidate| candidate.tally = turn.tally);
         turn.due = due.into();
     }
     Ok(turns)
@@ -115,7 +92,7 @@ async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Turn>,
 /// Connections with something due and no pause in its way, or with something under way: a seek or two for each, however
 /// much there is.
 async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreError> {
-    let due: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+    let due: Vec<(String, i64, i64)> = sqlx::query_as(
         "WITH RECURSIVE each (connection) AS (
             SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
             UNION ALL
@@ -126,24 +103,22 @@ async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreErro
             SELECT connection, (SELECT MIN(due_at) FROM deliveries
                                 WHERE head = 1 AND state = 'queued' AND connection = each.connection)
             FROM each WHERE connection IS NOT NULL)
-         SELECT waiting.connection, since, COALESCE(c.failures, 0), COALESCE(c.failures_ever, 0) FROM waiting
+         SELECT waiting.connection, since, COALESCE(c.failures, 0) FROM waiting
          LEFT JOIN connections c ON c.connection = waiting.connection
-         WHERE since <= $1
-         AND MAX(COALESCE(c.paused_until, 0), COALESCE(c.broken_until, 0), COALESCE(c.rate_until, 0)) <= $1",
+         WHERE since <= $1 AND MAX(COALESCE(c.paused_until, 0), COALESCE(c.rate_until, 0)) <= $1",
     )
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
     let under_way: Vec<(String, i64)> = sqlx::query_as(
         "SELECT connection, COUNT(*) FROM deliveries
-         WHERE lease_until >= 0 AND state IN ('leased', 'sending') GROUP BY connection",
+         WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection",
     )
+    .bind(now)
     .fetch_all(&mut **tx)
     .await?;
-    let mut due: HashMap<String, Due> = due
-        .into_iter()
-        .map(|(connection, since, failures, ever)| (connection, Due::of_row(since, failures, ever)))
-        .collect();
+    let mut due: HashMap<String, Due> =
+        due.into_iter().map(|(connection, since, failures)| (connection, Due { since, failures })).collect();
     let mut standings: Vec<Standing> = under_way
         .into_iter()
         .map(|(connection, count)| Standing {
@@ -208,9 +183,8 @@ async fn lease(
     tx: &mut Tx<'_>,
     candidate: &Candidate,
     request: &ClaimRequest<'_>,
-    positions: &Positions,
 ) -> Result<Claim, StoreError> {
-    let row = sqlx::query(
+    let (doc, learned): (String, Option<String>) = sqlx::query_as(
         "SELECT n.doc, l.value FROM notes n
          LEFT JOIN learned l ON l.lane = $2 AND l.expires_at > $3 WHERE n.id = $1",
     )
@@ -219,10 +193,8 @@ async fn lease(
     .bind(request.now.as_millisecond())
     .fetch_one(&mut **tx)
     .await?;
-    let doc: String = row.try_get("doc")?;
-    let learned: Option<String> = row.try_get("value").unwrap_or_default();
     let event = match candidate.event {
-        Some(seq) => Some(events::one(tx, seq, tenant_of(&candidate.connection), positions).await?),
+        Some(seq) => Some(events::one(tx, seq).await?),
         None => None,
     };
     let claim = candidate.claim(&doc, learned.as_deref(), event)?;
@@ -237,44 +209,17 @@ async fn lease(
     Ok(Claim { fence: candidate.fence + 1, ..claim })
 }
 
-/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at, and holds no
-/// place.
+/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at.
 async fn set_aside(
     tx: &mut Tx<'_>,
     candidate: &Candidate,
-    request: &ClaimRequest<'_>,
-    error: &str,
+    error: &serde_json::Error,
 ) -> Result<(), StoreError> {
     let note = &candidate.note_id;
-    tracing::error!(note.id = note, error, "note {note} cannot be read from the database and is set aside");
+    tracing::error!(note.id = note, %error, "note {note} cannot be read from the database and is set aside");
     sqlx::query("UPDATE deliveries SET state = 'unreadable', head = 0, lease_until = NULL WHERE id = $1")
         .bind(candidate.id)
         .execute(&mut **tx)
         .await?;
-    // It will not be sent, so what is kept of it goes in its time.
-    sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
-        .bind(note)
-        .bind(request.now.as_millisecond())
-        .bind(&candidate.kind)
-        .execute(&mut **tx)
-        .await?;
     elect(tx, &candidate.lane).await
-}
-
-/// Counts notes that have come within a day among those that wait, so many at once.
-pub async fn count_near(tx: &mut Tx<'_>, before: i64, limit: i64) -> Result<u64, StoreError> {
-    let counted = sqlx::query(
-        "UPDATE deliveries SET far = 0
-         WHERE id IN (SELECT id FROM deliveries WHERE far = 1 AND due_at <= $1 ORDER BY due_at LIMIT $2)",
-    )
-    .bind(before)
-    .bind(limit)
-    .execute(&mut **tx)
-    .await?;
-    Ok(counted.rows_affected())
-}
-
-/// A list of numbers, as `json_each` takes it.
-fn json(numbers: &[i64]) -> String {
-    serde_json::Value::from(numbers).to_string()
 }
