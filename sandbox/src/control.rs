@@ -1,5 +1,7 @@
 //! The inbox page and the control API under `/sandbox`.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RANGE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -35,6 +37,7 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
         .route("/sandbox/receipts", get(rules).post(add_rules).delete(drop_rules))
         .route("/sandbox/ledger/{id}/receipts", post(tell))
         .route("/sandbox/chats", get(chats).post(add_chat))
+        .route("/sandbox/idle", post(close_idle))
         .route("/sandbox/clear", post(clear))
         .route("/sandbox/events", get(events))
         .with_state(sandbox.clone())
@@ -143,6 +146,21 @@ async fn add_chat(
         return Err(refused("a chat needs at least one handle".into()));
     }
     Ok((StatusCode::CREATED, Json(json!({ "id": sandbox.add_chat(chat) }))))
+}
+
+/// `{"ms": 5}` closes connections that are idle for so long, `{"ms": null}` none.
+async fn close_idle(
+    State(sandbox): State<Sandbox>,
+    body: Bytes,
+) -> Result<StatusCode, (StatusCode, Json<Value>)> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Idle {
+        ms: Option<u64>,
+    }
+    let Idle { ms } = parse(&body)?;
+    sandbox.close_idle_after(ms.map(Duration::from_millis));
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn clear(State(sandbox): State<Sandbox>) -> StatusCode {

@@ -19,6 +19,7 @@ mod fetch;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hooks;
+mod idle;
 mod ledger;
 mod linq;
 mod receipts;
@@ -26,7 +27,8 @@ mod server;
 mod state;
 mod wawp;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
@@ -103,6 +105,17 @@ impl Sandbox {
     /// Scripts a fault. Faults are tried in the order in which they were added; one request meets at most one.
     pub fn add_fault(&self, fault: Fault) {
         self.inner.lock().faults.push(fault);
+    }
+
+    /// From now on, closes connections that are idle for so long: on which no request is under way, from the beginning
+    /// or since the last answer. `None` leaves them open.
+    pub fn close_idle_after(&self, time: Option<Duration>) {
+        self.inner.idle.send_replace(time);
+    }
+
+    /// How many connections came in.
+    pub fn connections(&self) -> u64 {
+        self.inner.connections.load(Ordering::Relaxed)
     }
 
     /// How many faults were scripted and not met yet.

@@ -5,6 +5,7 @@
 //! a byte.
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::{Sandbox, control, faults, linq, wawp};
+use crate::{Sandbox, control, faults, idle::Busy, linq, wawp};
 
 /// Marks a response that must never be sent: close the connection instead.
 #[derive(Clone)]
@@ -55,14 +56,28 @@ pub(crate) async fn serve(sandbox: Sandbox, listener: TcpListener) {
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
+        sandbox.inner.connections.fetch_add(1, Ordering::Relaxed);
+        let (router, busy, limit) = (router.clone(), Busy::new(), sandbox.inner.idle.subscribe());
+        let counted = busy.clone();
         let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-            answer(router.clone(), request.map(Body::new))
+            let (router, under_way) = (router.clone(), counted.begin());
+            async move {
+                let answer = answer(router, request.map(Body::new)).await;
+                drop(under_way);
+                answer
+            }
         });
         connections.spawn(async move {
             let builder = Builder::new(TokioExecutor::new());
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "connection closed");
+            tokio::select! {
+                // First, so that an answer is written before its connection counts as idle.
+                biased;
+                ended = builder.serve_connection(TokioIo::new(stream), service) => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "connection closed");
+                    }
+                }
+                () = busy.idle_for_too_long(limit) => tracing::debug!("idle connection closed"),
             }
         });
     }

@@ -1,18 +1,19 @@
 //! What the emulators remember, and the bounds on it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 use uuid::Uuid;
 
 use crate::SandboxOptions;
 use crate::faults::Fault;
 use crate::fetch::Fetcher;
 use crate::hooks::{CallbackLog, MOST_AT_A_TIME};
+use crate::idle;
 use crate::ledger::{LedgerEntry, RequestLog};
 use crate::linq::{Attachment, Chat, Subscription, default_chats};
 use crate::receipts::{Receipt, ReceiptRule};
@@ -32,6 +33,9 @@ pub(crate) struct Inner {
     pub events: broadcast::Sender<Event>,
     /// For requests to registered addresses.
     pub places: Semaphore,
+    pub idle: watch::Sender<idle::Limit>,
+    /// Connections that came in.
+    pub connections: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -72,6 +76,8 @@ impl Inner {
             upload_key: Uuid::new_v4().simple().to_string(),
             events: broadcast::channel(256).0,
             places: Semaphore::new(MOST_AT_A_TIME),
+            idle: watch::Sender::new(None),
+            connections: AtomicU64::new(0),
             state: Mutex::new(state),
         }
     }

@@ -1,6 +1,6 @@
 //! `voicegate sandbox`
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -11,6 +11,9 @@ pub struct SandboxArgs {
     /// Where to listen; port 0 takes any free one.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
+    /// Close connections that are idle for so many milliseconds, as providers do.
+    #[arg(long, value_name = "MS")]
+    close_idle_after: Option<u64>,
 }
 
 pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
@@ -22,8 +25,10 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     let options = SandboxOptions::default();
     println!("inbox    {url}/");
     println!("\nConnections for a tenant's configuration:\n\n{}", connections(&url, &options));
+    let sandbox = Sandbox::new(options);
+    sandbox.close_idle_after(args.close_idle_after.map(Duration::from_millis));
     tokio::select! {
-        () = Sandbox::new(options).serve(listener) => {}
+        () = sandbox.serve(listener) => {}
         stopped = tokio::signal::ctrl_c() => stopped?,
     }
     Ok(ExitCode::SUCCESS)
