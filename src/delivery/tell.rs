@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;
 use sha2::Sha256;
-use voicegate_providers::wire::retry_after;
+use voicegate_providers::{Unanswered, wire::retry_after};
 
 use super::backoff;
 use crate::{
@@ -108,16 +108,10 @@ async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) 
 }
 
 fn unreachable(error: &reqwest::Error) -> String {
-    let why = if error.is_timeout() {
-        "the bot did not answer in time"
-    } else if voicegate_providers::guard::GuardedClient::refused_by_address(error) {
-        "the webhook's address is not allowed; see fetch.allow_networks"
-    } else if error.is_connect() {
-        "the bot's server cannot be reached"
-    } else {
-        "the connection to the bot broke off"
-    };
-    why.to_owned()
+    match Unanswered::of(error) {
+        Unanswered::Forbidden => "the webhook's address is not allowed; see fetch.allow_networks".to_owned(),
+        why => why.about("the bot's server"),
+    }
 }
 
 /// One signature for each secret, so that a bot may exchange its own while events keep coming.

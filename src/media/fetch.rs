@@ -3,22 +3,29 @@
 use std::{
     collections::BTreeMap,
     io,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use reqwest::{
     Method, Response, StatusCode,
-    header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
+    header::{ACCEPT, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
 };
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 use url::Url;
-use voicegate_providers::guard::{AddressRules, GuardedClient};
+use voicegate_providers::{
+    Unanswered,
+    guard::{AddressRules, GuardedClient},
+};
 
 use crate::{metrics, problem::Problem};
 
 /// A chain of redirects longer than this is refused.
 const MAX_REDIRECTS: usize = 5;
+
+/// How texts name whom they are about; a URL may hold a token.
+const SERVER: &str = "the server behind the URL";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -89,11 +96,15 @@ impl Fetcher {
         request: &FetchRequest<'_>,
         file: &mut NamedTempFile,
     ) -> Result<(), FetchError> {
-        let started = Instant::now();
-        let fetched = tokio::time::timeout(self.timeout, self.download(request, file)).await;
+        let (started, answered) = (Instant::now(), AtomicBool::new(false));
+        let fetched = tokio::time::timeout(self.timeout, self.download(request, file, &answered)).await;
         let fetched = fetched.unwrap_or_else(|_| {
             let seconds = self.timeout.as_secs();
-            Err(FetchError::ForNow(unreachable(format!("the download took longer than {seconds} s"))))
+            Err(FetchError::ForNow(unreachable(if answered.into_inner() {
+                format!("the download took longer than {seconds} s")
+            } else {
+                format!("{SERVER} did not answer within {seconds} s")
+            })))
         });
         let outcome = match &fetched {
             Ok(()) => "ok",
@@ -105,8 +116,14 @@ impl Fetcher {
         fetched
     }
 
-    async fn download(&self, request: &FetchRequest<'_>, file: &mut NamedTempFile) -> Result<(), FetchError> {
+    async fn download(
+        &self,
+        request: &FetchRequest<'_>,
+        file: &mut NamedTempFile,
+        answered: &AtomicBool,
+    ) -> Result<(), FetchError> {
         let response = self.follow(request).await?;
+        answered.store(true, Ordering::Relaxed);
         let too_large = || {
             let detail =
                 format!("the file behind the URL is larger than the limit of {} bytes", request.max_bytes);
@@ -149,7 +166,7 @@ impl Fetcher {
             let response = builder.send().await.map_err(|error| no_answer(&error))?;
             let status = response.status();
             if status.is_success() {
-                return Ok(response);
+                return if is_whole(&response) { Ok(response) } else { Err(not_whole(status)) };
             }
             let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             match target.and_then(|target| url.join(target).ok()) {
@@ -188,7 +205,7 @@ fn unreachable(detail: impl Into<String>) -> Problem {
 }
 
 fn bad_status(status: StatusCode) -> FetchError {
-    let detail = format!("the server behind the URL answered {status}");
+    let detail = format!("{SERVER} answered {status}");
     // The ways in which a server says "not now".
     let passing = status.is_server_error()
         || matches!(
@@ -202,15 +219,56 @@ fn bad_status(status: StatusCode) -> FetchError {
     }
 }
 
+/// Whether an answer of success is the whole file (RFC 9110 section 15.3). No part was asked for, and caches that cut
+/// files into slices do answer with one; others name the slice and forget the status.
+fn is_whole(response: &Response) -> bool {
+    let range = response.headers().get(CONTENT_RANGE);
+    matches!(
+        response.status(),
+        StatusCode::OK | StatusCode::CREATED | StatusCode::NON_AUTHORITATIVE_INFORMATION
+    ) && range.is_none_or(|range| range.to_str().is_ok_and(spans_all))
+}
+
+/// `bytes 0-99/100`.
+fn spans_all(range: &str) -> bool {
+    let all = |range: &str| {
+        let (first, rest) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
+        let (last, size) = rest.split_once('/')?;
+        let size: u64 = size.trim().parse().ok()?;
+        Some(first.trim() == "0" && last.trim().parse::<u64>().ok()?.checked_add(1) == Some(size))
+    };
+    all(range).unwrap_or(false)
+}
+
+/// Later it may be: the cache may have the whole file, or the file may be made by then.
+fn not_whole(status: StatusCode) -> FetchError {
+    let what = match status {
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
+            "a part of the file, although the whole was asked for"
+        }
+        _ => "which comes without the file",
+    };
+    FetchError::ForNow(unreachable(format!("{SERVER} answered {status}: {what}")))
+}
+
 /// reqwest's own text would name the URL, which may carry a token.
 fn no_answer(error: &reqwest::Error) -> FetchError {
-    if GuardedClient::refused_by_address(error) {
-        return FetchError::Final(forbidden("the host is not on the public internet"));
+    match Unanswered::of(error) {
+        Unanswered::Forbidden => FetchError::Final(forbidden("the host is not on the public internet")),
+        why => FetchError::ForNow(unreachable(why.about(SERVER))),
     }
-    let why = if error.is_connect() {
-        "no connection to the server behind the URL came about"
-    } else {
-        "the download broke off"
-    };
-    FetchError::ForNow(unreachable(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_the_whole_file_only_from_its_first_byte_to_its_last() {
+        assert!(spans_all("bytes 0-99/100"));
+        for part in ["bytes 0-98/100", "bytes 1-99/100", "bytes 0-99/*", "bytes */100", "items 0-99/100", ""]
+        {
+            assert!(!spans_all(part), "{part}");
+        }
+    }
 }

@@ -37,7 +37,12 @@ fn redirect(to: String) -> Response {
 }
 
 async fn send(world: &World, url: &str) -> String {
-    let body = json!({ "to": "+15551234567", "audio": { "url": url, "headers": { "X-Secret": "s3cret" } } });
+    send_to(world, "+15551234567", url).await
+}
+
+/// To somebody of whom nothing else waits.
+async fn send_to(world: &World, to: &str, url: &str) -> String {
+    let body = json!({ "to": to, "audio": { "url": url, "headers": { "X-Secret": "s3cret" } } });
     let (status, note) = read(world.post_json(&body).send().await.expect("an answer")).await;
     assert_eq!(status, 202, "{note}");
     note["id"].as_str().expect("an id").to_owned()
@@ -143,4 +148,79 @@ async fn a_gateway_without_ffmpeg_says_so_and_is_not_ready() {
     let answer = whole.http.get(format!("{}/readyz", whole.url)).send().await.expect("an answer");
     let (status, checks): (_, Value) = read(answer).await;
     assert_eq!(status, StatusCode::OK, "{checks}");
+}
+
+/// A cache that cuts files into slices, or a server that is still making the file: later it may be whole.
+#[tokio::test]
+async fn an_answer_without_the_whole_file_is_asked_for_again() {
+    let world = World::start().await;
+    let part = || fixture("speech-24k.mp3")[..4000].to_vec();
+    for (number, (status, range)) in [
+        (StatusCode::PARTIAL_CONTENT, Some("bytes 0-3999/9000")),
+        (StatusCode::PARTIAL_CONTENT, None),
+        (StatusCode::OK, Some("bytes 0-3999/9000")),
+        (StatusCode::ACCEPTED, None),
+        (StatusCode::NO_CONTENT, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (url, _) = serve(move |_| {
+            let mut response = (status, part()).into_response();
+            if let Some(range) = range {
+                response.headers_mut().insert(header::CONTENT_RANGE, range.parse().expect("a value"));
+            }
+            response
+        })
+        .await;
+        let id = send_to(&world, &format!("+1555000000{number}"), &url).await;
+        let note = world.until(&id, |note| attempts(note) == 1 && note["status"] == "queued").await;
+        let error = &note["attempts"][0]["error"];
+        assert_eq!(error["code"], "source_unreachable", "{status} {range:?}: {note}");
+        assert!(error["detail"].as_str().expect("text").contains(status.as_str()), "{error}");
+    }
+    // The whole file under a range that says so is the whole file.
+    let (url, _) = serve(|_| {
+        let bytes = fixture("speech-24k.mp3");
+        let range = format!("bytes 0-{}/{}", bytes.len() - 1, bytes.len());
+        ([(header::CONTENT_RANGE, range)], bytes).into_response()
+    })
+    .await;
+    let id = send(&world, &url).await;
+    world.until_status(&id, "accepted").await;
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_reached_says_what_failed() {
+    let world = World::start().await;
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let refused = format!("http://{}/", closed.local_addr().expect("an address"));
+    drop(closed);
+    let (plain, _) = serve(|_| StatusCode::OK.into_response()).await;
+    for (to, url, says) in [
+        ("+15550000001", "http://no-such-host.invalid/a.mp3".to_owned(), "host name"),
+        ("+15550000002", refused, "refuses"),
+        ("+15550000003", plain.replace("http:", "https:"), "TLS"),
+    ] {
+        let id = send_to(&world, to, &url).await;
+        let note = world.until(&id, |note| attempts(note) == 1).await;
+        let error = &note["attempts"][0]["error"];
+        assert_eq!(error["code"], "source_unreachable", "{note}");
+        let detail = error["detail"].as_str().expect("text");
+        assert!(detail.contains(says) && !detail.contains("invalid"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn names_of_the_gateways_own_machine_are_refused_at_once() {
+    let world = World::with(|config| config.replace("allow_networks = [\"127.0.0.0/8\"]", "")).await;
+    for host in ["localhost", "localhost.", "a.localhost", "A.LOCALHOST.", "127.0.0.1."] {
+        let body = json!({ "to": "+15551234567", "audio": { "url": format!("https://{host}/a.mp3") } });
+        let (status, problem) = read(world.post_json(&body).send().await.expect("an answer")).await;
+        assert_eq!(
+            (status.as_u16(), &problem["code"]),
+            (422, &json!("source_forbidden")),
+            "{host}: {problem}"
+        );
+    }
 }
