@@ -163,8 +163,14 @@ impl Problem {
     }
 }
 
+/// For a caller who waits for it. A moment's trouble with ffmpeg is worth another request.
 impl From<AudioError> for Problem {
     fn from(error: AudioError) -> Self {
+        if error.kind.is_for_now() {
+            let detail =
+                format!("the gateway cannot work on this audio at the moment ({error}); try again shortly");
+            return Self::overloaded(detail).stage(error.stage);
+        }
         let problem = Self::new(error.kind.code(), error.detail).stage(error.stage);
         if problem.code == "overloaded" { Self { retry_after: Some(5), ..problem } } else { problem }
     }

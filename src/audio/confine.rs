@@ -80,6 +80,12 @@ impl Allowed {
     }
 }
 
+impl Allowed {
+    pub fn written(&self) -> &[PathBuf] {
+        &self.write
+    }
+}
+
 /// The path in a URL as [`super::ffmpeg::file_url`] makes them.
 fn path_of(url: &OsStr) -> Option<PathBuf> {
     #[cfg(unix)]

@@ -26,6 +26,9 @@ const WAITING_PER_WORKER: usize = 64;
 /// With more than this, a little less care is taken over each.
 const LONG_PER_WORKER: usize = 8;
 
+/// For half a second of a tone, which takes some tens of milliseconds.
+const TONE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Of Opus. The lower one takes a quarter less time, and is hardly heard: PESQ 4.2 instead of 4.3 at 24 kbit/s.
 const COMPLEXITY: u8 = 10;
 const COMPLEXITY_IN_A_HURRY: u8 = 5;
@@ -143,7 +146,8 @@ impl Engine {
     async fn read(&self, file: &Path, hints: &Hints, depth: Depth) -> Result<Probed, AudioError> {
         let _place = self.place("probe").await?;
         let ffmpeg = self.ffmpeg();
-        probe::probe(&self.bench(ffmpeg.as_deref()), &absolute(file), hints, depth).await
+        let bench = self.bench(ffmpeg.as_deref());
+        self.or_outage(&bench, probe::probe(&bench, &absolute(file), hints, depth).await).await
     }
 
     /// Makes what the profile asks for of a source that was read, with the least work, and verifies it.
@@ -159,7 +163,9 @@ impl Engine {
         }
         let _place = self.place("encode").await?;
         let ffmpeg = self.ffmpeg();
-        render::render(&self.bench(ffmpeg.as_deref()), &absolute(source), probed, profile, convert).await
+        let bench = self.bench(ffmpeg.as_deref());
+        let rendered = render::render(&bench, &absolute(source), probed, profile, convert).await;
+        self.or_outage(&bench, rendered).await
     }
 
     /// Reads the source and makes what the profile asks for, in one run of ffmpeg or none. There may be no waveform.
@@ -213,7 +219,27 @@ impl Engine {
         let _place = self.place("encode").await?;
         let ffmpeg = self.ffmpeg();
         let bench = self.bench(ffmpeg.as_deref());
-        render::read_and_render(&bench, &absolute(source), hints, depth, profile, convert).await
+        let made = render::read_and_render(&bench, &absolute(source), hints, depth, profile, convert).await;
+        self.or_outage(&bench, made).await
+    }
+
+    /// An ffmpeg that dies of one file and one that dies of every file look alike. A tone tells them apart.
+    async fn or_outage<T>(&self, bench: &Bench<'_>, result: Result<T, AudioError>) -> Result<T, AudioError> {
+        let Err(error) = &result else { return result };
+        if !matches!(error.kind, AudioErrorKind::Died | AudioErrorKind::Slow)
+            || self.hears_a_tone(bench).await
+        {
+            return result;
+        }
+        tracing::error!(stage = error.stage, "ffmpeg does not work at the moment");
+        let detail = "ffmpeg does not work at the moment, with no audio".to_owned();
+        Err(AudioError { kind: AudioErrorKind::Outage, detail, stage: error.stage })
+    }
+
+    async fn hears_a_tone(&self, bench: &Bench<'_>) -> bool {
+        let Ok(tone) = self.tone() else { return false };
+        let bench = Bench { timeout: bench.timeout.min(TONE_TIMEOUT), ..*bench };
+        probe::probe(&bench, tone.path(), &Hints::default(), Depth::Decoded).await.is_ok()
     }
 
     /// Looked for each time: it may be installed, or replaced, while we run.

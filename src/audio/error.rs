@@ -24,7 +24,15 @@ pub enum AudioErrorKind {
     ConvertRefused,
     /// More work is waiting than the engine takes on; nothing was started.
     Overloaded,
-    /// Our fault: no ffmpeg, no disk, or a result that did not prove right.
+    /// ffmpeg ended on this audio without a reason that could be held against it: killed, crashed, silent. It works with
+    /// other audio.
+    Died,
+    /// ffmpeg took too long over this audio, and not over other audio: a busy machine, or a file that never ends.
+    Slow,
+    /// No audio can be read or made now, whatever it is: ffmpeg is missing, cannot be started or does not work, or there
+    /// is no room for working files.
+    Outage,
+    /// Our fault: a result that did not prove right, or a mistake.
     Internal,
 }
 
@@ -39,8 +47,18 @@ impl AudioErrorKind {
             Self::FormatRequired => "audio_format_required",
             Self::ConvertRefused => "convert_refused",
             Self::Overloaded => "overloaded",
-            Self::Internal => "internal",
+            Self::Died | Self::Slow | Self::Outage | Self::Internal => "internal",
         }
+    }
+
+    /// Whether it is a moment's trouble that says nothing sure about the audio, as far as is known.
+    pub fn is_for_now(self) -> bool {
+        matches!(self, Self::Died | Self::Slow | Self::Outage)
+    }
+
+    /// Whether it is a verdict on the audio, which another run has to agree with.
+    pub(super) fn is_verdict(self) -> bool {
+        matches!(self, Self::Unreadable | Self::Unsupported | Self::TooLong)
     }
 }
 

@@ -239,5 +239,5 @@ pub(super) fn digest(file: &mut File) -> io::Result<(u64, String)> {
 
 fn unreadable_file(error: &io::Error) -> AudioError {
     tracing::warn!(%error, "a stored source could not be read");
-    AudioError::probe(AudioErrorKind::Internal, "the stored audio could not be read")
+    AudioError::probe(AudioErrorKind::Outage, "the stored audio could not be read")
 }

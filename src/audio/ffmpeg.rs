@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 #[cfg(target_os = "linux")]
 use super::confine::elf::is_static;
 use super::confine::{Allowed, within};
+use super::ending::{Output, judge};
 use crate::metrics::FfmpegRun;
 
 /// What is kept of the log. A damaged file can make ffmpeg complain without end; the rest is read and dropped.
@@ -49,6 +50,8 @@ pub(super) enum RunError {
     Timeout,
     /// More came out than `max_piped`.
     TooMuch,
+    /// It ended, and that says nothing about the source.
+    Unexplained,
     Io(io::Error),
 }
 
@@ -170,6 +173,7 @@ pub(super) async fn run(
         Err(RunError::Missing) => "missing",
         Err(RunError::Timeout) => "timeout",
         Err(RunError::TooMuch) => "too_much",
+        Err(RunError::Unexplained) => "died",
         Err(RunError::Io(_)) => "error",
     });
     finished
@@ -182,35 +186,51 @@ async fn run_uncounted(
 ) -> Result<Finished, RunError> {
     let command = Command::from(command);
     let (allowed, own_limits) = (Allowed::named_by(&command), limits.clone());
+    let files = allowed.written().to_vec();
     let mut group = within(allowed, move || Group::spawn(command, &own_limits)).await?;
     let stdout = group.child.stdout().take();
     let stderr = group.child.stderr().take();
 
     let work = async {
         let output = async {
-            let Some(mut stdout) = stdout else { return Ok::<(), RunError>(()) };
+            let Some(mut stdout) = stdout else { return Ok::<bool, RunError>(false) };
             let mut left = limits.max_piped;
             let mut buffer = vec![0; 64 << 10];
             loop {
                 let count = stdout.read(&mut buffer).await?;
                 if count == 0 {
-                    return Ok(());
+                    return Ok(left < limits.max_piped);
                 }
                 left = left.checked_sub(count as u64).ok_or(RunError::TooMuch)?;
                 each(&buffer[..count]);
             }
         };
         let (output, log) = tokio::join!(output, drain(stderr));
-        output?;
+        let piped = output?;
         let status = group.child.wait().await?;
-        Ok(Finished { success: status.success(), log })
+        Ok((piped, status, log))
     };
     let outcome = tokio::time::timeout(limits.timeout, work).await.unwrap_or(Err(RunError::Timeout));
     match outcome {
         Ok(_) => group.running = false,
         Err(_) => group.kill().await,
     }
-    outcome
+    let (piped, status, log) = outcome?;
+    let filed = files.iter().any(|file| file.metadata().is_ok_and(|metadata| metadata.len() > 0));
+    match judge(status, &log, Output { piped, filed }) {
+        Ok(success) => Ok(Finished { success, log }),
+        Err(why) => {
+            tracing::warn!(purpose = limits.purpose, said = last_line(&log), "ffmpeg did not work: {why}");
+            Err(RunError::Unexplained)
+        }
+    }
+}
+
+/// The end of what ffmpeg said, without the path of a file.
+fn last_line(log: &[u8]) -> String {
+    let log = String::from_utf8_lossy(log);
+    let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    last.split("file:").next().unwrap_or_default().chars().take(200).collect()
 }
 
 async fn drain(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {

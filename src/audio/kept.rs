@@ -124,7 +124,7 @@ impl Kept {
             let (source, render) = make.await?;
             Ready::new(source, render, &self.folder).map(Arc::new).map_err(|error| {
                 tracing::error!(%error, "a made file could not be kept");
-                AudioError::encode(AudioErrorKind::Internal, "there is no room for working files")
+                AudioError::encode(AudioErrorKind::Outage, "there is no room for working files")
             })
         };
         let ready = self.cache.try_get_with(key, make).await;

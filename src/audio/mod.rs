@@ -6,6 +6,7 @@
 
 mod caf_opus;
 mod confine;
+mod ending;
 mod engine;
 mod error;
 mod examine;

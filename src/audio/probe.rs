@@ -89,7 +89,7 @@ pub(super) async fn digest_of(file: &Path) -> Result<String, AudioError> {
         Ok((_, sha256)) => Ok(sha256),
         Err(error) => {
             tracing::error!(%error, "reading a source failed");
-            Err(AudioError::probe(AudioErrorKind::Internal, "reading the audio failed"))
+            Err(AudioError::probe(AudioErrorKind::Outage, "reading the audio failed"))
         }
     }
 }
@@ -106,36 +106,56 @@ pub(super) fn input<'a>(path: &'a Path, container: Container, detail: &SourceDet
     Input { path, container, format: detail.format, chained: detail.chained }
 }
 
-/// What decoding says about the source.
+/// What decoding says about the source. A verdict against it is that of two runs: the first may have met a moment's
+/// trouble of ours.
 pub(super) async fn decode(
     bench: &Bench<'_>,
     file: &Path,
     examined: &Examined,
 ) -> Result<Probed, AudioError> {
+    let first = match decode_once(bench, file, examined).await {
+        Err(error) if error.kind.is_verdict() => error,
+        decoded => return decoded,
+    };
+    match decode_once(bench, file, examined).await {
+        Err(second) if second.kind.is_verdict() && second.kind != first.kind => {
+            tracing::warn!(%first, %second, "two runs of ffmpeg do not agree");
+            Err(AudioError::probe(AudioErrorKind::Died, "ffmpeg says something else each time"))
+        }
+        second => second,
+    }
+}
+
+async fn decode_once(bench: &Bench<'_>, file: &Path, examined: &Examined) -> Result<Probed, AudioError> {
     let input = input(file, examined.container, &examined.detail);
     match pass(bench, input, Make::Nothing, true).await {
         Ok(passed) => assemble(bench, examined, &passed),
         Err(PassError::Run(RunError::TooMuch)) => Err(too_long(bench.max_duration)),
         Err(PassError::Run(RunError::Timeout)) => Err(AudioError::probe(
-            AudioErrorKind::Unreadable,
+            AudioErrorKind::Slow,
             format!("this audio could not be read within {} s", bench.timeout.as_secs()),
         )),
         Err(error) => Err(not_run(&error, "probe")),
     }
 }
 
-/// ffmpeg itself could not be run.
+/// A run of ffmpeg that says nothing about the audio.
 pub(super) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
-    let detail = match error {
-        PassError::Run(RunError::Missing) => MISSING,
+    let (kind, detail) = match error {
+        PassError::Run(RunError::Missing) => (AudioErrorKind::Outage, MISSING),
         PassError::Run(RunError::Io(error)) => {
             tracing::error!(%error, stage, "ffmpeg could not be run");
-            "ffmpeg could not be run"
+            (AudioErrorKind::Outage, "ffmpeg could not be run")
         }
-        PassError::Run(RunError::Timeout | RunError::TooMuch) => "ffmpeg did not keep to its limits",
-        PassError::Scratch => "there is no room for working files",
+        PassError::Run(RunError::Unexplained) => {
+            (AudioErrorKind::Died, "ffmpeg ended on this audio without saying why")
+        }
+        PassError::Run(RunError::Timeout | RunError::TooMuch) => {
+            (AudioErrorKind::Internal, "ffmpeg did not keep to its limits")
+        }
+        PassError::Scratch => (AudioErrorKind::Outage, "there is no room for working files"),
     };
-    AudioError { kind: AudioErrorKind::Internal, detail: detail.to_owned(), stage }
+    AudioError { kind, detail: detail.to_owned(), stage }
 }
 
 const MISSING: &str = "ffmpeg was not found; install it or set audio.ffmpeg";

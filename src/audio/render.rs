@@ -169,10 +169,9 @@ impl Job<'_> {
         let passed = match pass(self.bench, input, make, unmeasured.is_some()).await {
             Ok(passed) => passed,
             Err(PassError::Run(RunError::TooMuch)) => return Err(too_long(self.bench.max_duration)),
-            // A busy machine or a file that never ends: a few more times, not for as long as the note lives.
             Err(PassError::Run(RunError::Timeout)) => {
                 return Err(AudioError::encode(
-                    AudioErrorKind::Internal,
+                    AudioErrorKind::Slow,
                     format!("making the file took longer than {} s", self.bench.timeout.as_secs()),
                 ));
             }
@@ -181,8 +180,12 @@ impl Job<'_> {
         if passed.success
             && let Some(examined) = unmeasured
         {
-            self.facts = assemble(self.bench, examined, &passed)?;
-            self.is_measured = true;
+            match assemble(self.bench, examined, &passed) {
+                Ok(facts) => (self.facts, self.is_measured) = (facts, true),
+                // A verdict against the source is that of more than one run.
+                Err(error) if error.kind.is_verdict() => self.measure().await?,
+                Err(error) => return Err(error),
+            }
         }
         match passed {
             Passed { success: true, file: Some(file), .. } => Ok(file),

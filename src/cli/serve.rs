@@ -92,7 +92,7 @@ pub fn start(gateway: &Arc<Gateway>, listener: TcpListener, role: Role) -> impl 
         }
     });
     let tested = gateway.clone();
-    tokio::spawn(async move { tested.test_audio().await });
+    tokio::spawn(async move { tested.test_audio_until_it_works().await });
     async move {
         if let Err(error) = tokio::try_join!(server, worker) {
             tracing::error!(%error, "an inner task failed");

@@ -253,16 +253,24 @@ async fn examine(
     };
     let engine = gateway.engine.for_tenant(&tenant.name);
     let probed = match &held {
-        Held::File(file) => engine.identify(file.path(), hints).await?,
+        Held::File(file) => engine.identify(file.path(), hints).await,
         Held::Memory(bytes, _) => match engine.recognise(bytes, &sha256, hints)? {
-            Some(probed) => probed,
+            Some(probed) => Ok(probed),
             None => {
                 let file = gateway.media.lend(bytes.clone()).await?;
-                engine.probe(file.path(), hints).await?
+                engine.probe(file.path(), hints).await
             }
         },
     };
-    Ok((Some(probed), Bytes::Held(held)))
+    match probed {
+        Ok(probed) => Ok((Some(probed), Bytes::Held(held))),
+        // Nothing in its structure speaks against it. It is judged before the first try, like audio behind a URL.
+        Err(error) if error.kind.is_for_now() => {
+            tracing::warn!(%error, "audio is accepted before it was decoded");
+            Ok((None, Bytes::Held(held)))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What makes two requests the same: every field that changes what is sent, in canonical form, and the audio

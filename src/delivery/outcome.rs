@@ -21,10 +21,19 @@ pub struct Failure {
     pub problem: Problem,
     pub disposition: Disposition,
     pub retry_after: Option<Duration>,
-    /// How many attempts of the note may end like this; `None`: as many as fit before it expires.
-    pub most: Option<u32>,
+    /// After how many attempts the note is given up; `None`: only when it expires.
+    pub most: Option<Most>,
     /// What this says about the connection; `None` where the trouble is not the provider's.
     pub health: Option<Health>,
+}
+
+/// When a note is given up that could be tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Most {
+    /// After so many attempts, whatever they ended with.
+    Attempts(u32),
+    /// After so many attempts that ended alike. The note then ends with this problem, or with theirs.
+    Alike(u32, Option<Box<Problem>>),
 }
 
 /// A bot's own server that does not answer is the bot's to mend: it is told within about a minute instead of a day,
@@ -79,12 +88,28 @@ fn health(error: &SendError) -> Health {
 
 impl From<AudioError> for Failure {
     fn from(error: AudioError) -> Self {
-        let kind = error.kind;
-        let problem = Problem::from(error);
+        let AudioError { kind, detail, stage } = error.clone();
+        let internal = Problem::new("internal", detail.clone()).stage(stage);
+        let alike = |most, end: Option<Problem>| Some(Most::Alike(most, end.map(Box::new)));
+        let blamed = |code: &str, detail: String| Some(Problem::new(code, detail).stage(stage));
         match kind {
-            AudioErrorKind::Overloaded => Self::for_now(problem),
-            AudioErrorKind::Internal => Self { most: Some(RENDER_ATTEMPTS), ..Self::for_now(problem) },
-            _ => Self::stop(problem),
+            AudioErrorKind::Overloaded => Self::for_now(error.into()),
+            // No fault of the audio: it waits for ffmpeg for as long as the note lives.
+            AudioErrorKind::Outage => Self::for_now(internal),
+            AudioErrorKind::Died => {
+                let detail = "ffmpeg ended on this audio without saying why, each time it was tried, and works with \
+                              other audio; the audio may be damaged";
+                let most = alike(DEATHS, blamed("audio_unsupported", detail.to_owned()));
+                Self { most, ..Self::for_now(internal) }
+            }
+            AudioErrorKind::Slow => {
+                let end = if stage == "probe" { blamed("audio_unreadable", detail) } else { None };
+                Self { most: alike(RENDER_ATTEMPTS, end), ..Self::for_now(internal) }
+            }
+            AudioErrorKind::Internal => {
+                Self { most: Some(Most::Attempts(RENDER_ATTEMPTS)), ..Self::for_now(internal) }
+            }
+            _ => Self::stop(error.into()),
         }
     }
 }
@@ -93,7 +118,9 @@ impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Final(problem) => Self::stop(problem),
-            FetchError::ForNow(problem) => Self { most: Some(FETCH_ATTEMPTS), ..Self::for_now(problem) },
+            FetchError::ForNow(problem) => {
+                Self { most: Some(Most::Attempts(FETCH_ATTEMPTS)), ..Self::for_now(problem) }
+            }
             FetchError::Disk(error) => Self::for_now(Problem::from(error)),
         }
     }
@@ -105,8 +132,12 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// A full disk passes, a file that no encoder gets right does not.
+/// A busy machine passes, a file that never ends or that no encoder gets right does not.
 const RENDER_ATTEMPTS: u32 = 3;
+
+/// Runs of ffmpeg that were killed or crashed over one note, about four minutes of them by the schedule. Memory that ran
+/// out is there again by then; a file that ffmpeg crashes on stays one.
+const DEATHS: u32 = 8;
 
 /// What the connection's settings say about the end of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -186,9 +217,15 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
     // Once the outcome of one try was unknown, the recipient may have the note. It is sent on no other connection,
     // and nothing that follows can turn it into "was not sent".
     let doubtful = note.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);
-    let disposition = match failure.disposition {
-        Disposition::Retry if failure.most.is_some_and(|most| n >= most) => Disposition::Stop,
-        other => other,
+    let (disposition, problem) = match &failure.most {
+        Some(most) if failure.disposition == Disposition::Retry => match most {
+            Most::Attempts(most) if n >= *most => (Disposition::Stop, &failure.problem),
+            Most::Alike(most, end) if alike(note, &failure.problem) + 1 >= *most as usize => {
+                (Disposition::Stop, end.as_deref().unwrap_or(&failure.problem))
+            }
+            _ => (Disposition::Retry, &failure.problem),
+        },
+        _ => (failure.disposition, &failure.problem),
     };
     match disposition {
         Disposition::NextConnection if !doubtful && note.next_stop() => {
@@ -196,7 +233,7 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
         }
         Disposition::Stop | Disposition::NextConnection => {
             let status = if doubtful { Status::Unknown } else { Status::Failed };
-            (Outcome::Refused, end(note, status, &failure.problem))
+            (Outcome::Refused, end(note, status, problem))
         }
         Disposition::Retry => (Outcome::Deferred, retry(note, later, None)),
         Disposition::SlowDown => {
@@ -211,12 +248,23 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
     }
 }
 
+/// Attempts of the note that ended with the same problem.
+fn alike(note: &Note, problem: &Problem) -> usize {
+    let is_alike = |error: &Problem| (&error.code, &error.detail) == (&problem.code, &problem.detail);
+    note.attempts.iter().filter(|attempt| attempt.error.as_ref().is_some_and(is_alike)).count()
+}
+
 /// The note waited longer than it may.
 pub fn expire(note: &mut Note, now: Timestamp) -> Step {
     let last = note.attempts.last().and_then(|attempt| attempt.error.clone());
-    let problem = last.unwrap_or_else(|| {
-        Problem::new("provider_unavailable", "the note could not be sent before it expired").stage("dispatch")
-    });
+    let problem = last.map_or_else(
+        || {
+            Problem::new("provider_unavailable", "the note could not be sent before it expired")
+                .stage("dispatch")
+        },
+        // It was never given up, so nothing is known against its audio.
+        |problem| if problem.status < 500 { problem } else { not_ready() },
+    );
     note.updated_at = now;
     let doubtful = note.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);
     end(note, if doubtful { Status::Unknown } else { Status::Expired }, &problem)
@@ -231,13 +279,17 @@ fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
                 "the audio can be read, but nothing that plays could be made of it; it may be damaged";
             Problem::new("audio_unsupported", detail).stage(stage)
         }
-        _ => Problem::new("provider_unavailable", "the gateway could not get the note ready in time"),
+        _ => not_ready(),
     };
     note.status = status;
     note.next_attempt_at = None;
     note.error = Some(problem.of_note(note.id));
     note.source.forget_secrets();
     Step::Done
+}
+
+fn not_ready() -> Problem {
+    Problem::new("provider_unavailable", "the gateway could not get the note ready in time")
 }
 
 #[cfg(test)]

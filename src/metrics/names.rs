@@ -74,12 +74,12 @@ metrics! {
     /// Below this much room nothing new is stored (storage.min_free).
     DISK_MIN_FREE: Gauge = "voicegate_disk_min_free_bytes" [];
 
-    /// Runs of ffmpeg by purpose (`probe`, `encode`, `self-test`) and outcome (`ok`, `failed`, `timeout`, `too_much` output,
-    /// `missing`, `error`, `canceled` because whoever wanted it went away).
+    /// Runs of ffmpeg by purpose (`probe`, `encode`, `self-test`) and outcome (`ok`, `failed`, `died` without a reason,
+    /// `timeout`, `too_much` output, `missing`, `error`, `canceled` because whoever wanted it went away).
     FFMPEG_RUNS: Counter = "voicegate_ffmpeg_runs_total" ["purpose", "outcome"];
     /// How long a run of ffmpeg took.
     FFMPEG: Histogram(REQUEST) = "voicegate_ffmpeg_seconds" ["purpose"];
-    /// 1 where ffmpeg made every profile at the start, 0 where it did not or has not yet.
+    /// 1 where ffmpeg has made every profile since the start, 0 where it has not yet.
     FFMPEG_WORKS: Gauge = "voicegate_ffmpeg_works" [];
     /// Downloads of audio.url: `ok`, `refused` (it will not work later either), `failed` (it may), `disk`.
     FETCHES: Counter = "voicegate_fetches_total" ["outcome"];

@@ -1,0 +1,255 @@
+//! Moments without a working ffmpeg: notes wait for it, and nothing is held against their audio.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{World, attempts, fixture, read};
+
+/// A script in front of the system's ffmpeg that misbehaves run by run, as the lines of a file say. The next line is
+/// counted by the time of the file, since a confined run may change that and no content.
+const SCRIPT: &str = r#"#!/bin/sh
+runs="${0%/bin/*}/lib/runs"
+n=$(stat -c %Y "$runs")
+touch -c -d "@$((n + 1))" "$runs"
+case $(sed -n "$((n + 1))p" "$runs") in
+killed) kill -9 $$ ;;
+crashed) kill -11 $$ ;;
+quiet) exit 1 ;;
+empty) exit 0 ;;
+hangs) exec sleep 600 ;;
+damaged) echo '[error] file:x: Invalid data found when processing input' >&2; exit 1 ;;
+esac
+case $(cat "${0%/bin/*}/lib/always")$* in
+killed*/tone-* | hangs*/tone-*) ;;
+killed*) kill -9 $$ ;;
+hangs*) exec sleep 600 ;;
+esac
+exec ffmpeg "$@"
+"#;
+
+struct FakeFfmpeg {
+    folder: tempfile::TempDir,
+}
+
+impl FakeFfmpeg {
+    /// `runs`: how each run goes wrong, from the first on; then all go well, but for those on anything else than a
+    /// tone, which always go wrong like `always`.
+    fn new(runs: &[&str], always: &str) -> Self {
+        let fake = Self { folder: tempfile::tempdir().expect("a folder") };
+        for folder in ["bin", "lib"] {
+            std::fs::create_dir(fake.path(folder)).expect("a folder");
+        }
+        std::fs::write(fake.path("lib/runs"), runs.join("\n")).expect("written");
+        std::fs::write(fake.path("lib/always"), always).expect("written");
+        fake.set_runs(0);
+        fake.install();
+        fake
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn executable(&self) -> PathBuf {
+        self.path("bin/ffmpeg")
+    }
+
+    fn install(&self) {
+        // Written elsewhere and moved: an executable that is being written cannot be started.
+        let new = self.path("bin/new");
+        std::fs::write(&new, SCRIPT).expect("written");
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        std::fs::rename(new, self.executable()).expect("moved");
+    }
+
+    fn remove(&self) {
+        std::fs::remove_file(self.executable()).expect("removed");
+    }
+
+    fn set_runs(&self, count: u64) {
+        let file = std::fs::File::options().write(true).open(self.path("lib/runs")).expect("opened");
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(count)).expect("set");
+    }
+
+    /// How often it was run.
+    fn runs(&self) -> u64 {
+        let changed =
+            std::fs::metadata(self.path("lib/runs")).and_then(|file| file.modified()).expect("a time");
+        changed.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+    }
+
+    async fn world(&self, timeout: &str) -> World {
+        let executable = self.executable();
+        World::with(|config| configured(&config, &executable, timeout)).await
+    }
+}
+
+fn configured(config: &str, executable: &Path, timeout: &str) -> String {
+    let executable = executable.display();
+    format!(
+        "{config}\n[audio]\nffmpeg = \"{executable}\"\ntimeout = \"{timeout}\"\nworkers = 2\ncache = \"0 B\"\n"
+    )
+}
+
+/// Sends sound to so many people over a connection that needs it converted. One of the sources says only when it is
+/// decoded what it is.
+async fn send(world: &World, count: usize) -> Vec<String> {
+    let names = ["speech.wav", "speech.flac", "speech-vorbis.ogg", "speech-24k.mp3"];
+    let mut ids = Vec::new();
+    for number in 0..count {
+        let query = format!("to=%2B1555000{number:04}&via=whatsapp");
+        let request = world.post_raw(&query, fixture(names[number % names.len()]));
+        let (status, note) = read(request.send().await.expect("an answer")).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{note}");
+        ids.push(note["id"].as_str().expect("an id").to_owned());
+    }
+    ids
+}
+
+/// Moves time on in steps until every note is as wanted.
+async fn pass_until(world: &World, ids: &[String], wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+    for _ in 0..3000 {
+        let mut notes = Vec::new();
+        for id in ids {
+            notes.push(world.note(id).await);
+        }
+        if notes.iter().all(&wanted) {
+            return notes;
+        }
+        world.clock.advance(Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain; the first note is {:#}", world.note(&ids[0]).await);
+}
+
+#[track_caller]
+fn assert_not_blamed(note: &Value) {
+    for attempt in note["attempts"].as_array().expect("attempts") {
+        let code = &attempt["error"]["code"];
+        assert!(code.is_null() || *code == "internal", "{note:#}");
+    }
+}
+
+#[tokio::test]
+async fn eight_of_eight_notes_survive_an_ffmpeg_that_fails_for_a_while() {
+    for how in ["killed", "crashed", "quiet", "empty"] {
+        let fake = FakeFfmpeg::new(&[how; 40], "");
+        let world = fake.world("60s").await;
+        let ids = send(&world, 8).await;
+        let notes = pass_until(&world, &ids, |note| note["status"] == "accepted").await;
+        assert!(fake.runs() > 40, "{how}");
+        assert!(notes.iter().any(|note| attempts(note) > 1), "{how}: no run of a note went wrong");
+        notes.iter().for_each(assert_not_blamed);
+    }
+}
+
+#[tokio::test]
+async fn notes_survive_an_ffmpeg_that_hangs() {
+    let fake = FakeFfmpeg::new(&["hangs"; 5], "");
+    let world = fake.world("4s").await;
+    let ids = send(&world, 2).await;
+    let notes = pass_until(&world, &ids, |note| note["status"] == "accepted").await;
+    notes.iter().for_each(assert_not_blamed);
+    assert!(notes.iter().any(|note| attempts(note) > 1));
+}
+
+#[tokio::test]
+async fn notes_survive_an_ffmpeg_that_is_not_there() {
+    let fake = FakeFfmpeg::new(&[], "");
+    let world = fake.world("60s").await;
+    fake.remove();
+    let ids = send(&world, 8).await;
+    // More often than anything is tried that has a bound.
+    pass_until(&world, &ids, |note| attempts(note) >= 9).await;
+    fake.install();
+    let notes = pass_until(&world, &ids, |note| note["status"] == "accepted").await;
+    notes.iter().for_each(assert_not_blamed);
+}
+
+#[tokio::test]
+async fn damage_is_final_once_two_runs_agree_on_it() {
+    let fake = FakeFfmpeg::new(&[], "");
+    let world = fake.world("60s").await;
+    let (status, problem) =
+        read(world.post_raw("to=%2B15551234567", fixture("truncated.flac")).send().await.expect("an answer"))
+            .await;
+    assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("audio_unreadable")));
+    assert_eq!(fake.runs(), 2);
+}
+
+#[tokio::test]
+async fn a_run_that_finds_damage_where_the_next_finds_none_is_not_believed() {
+    let fake = FakeFfmpeg::new(&["damaged"], "");
+    let world = fake.world("60s").await;
+    let id = world.accept("via=whatsapp", fixture("speech-vorbis.ogg")).await;
+    let note = world.until_status(&id, "accepted").await;
+    assert_eq!(attempts(&note), 1, "{note:#}");
+
+    // Found while a file is made, too.
+    let fake = FakeFfmpeg::new(&["damaged"], "");
+    let world = fake.world("60s").await;
+    let ids = [world.accept("via=whatsapp", fixture("speech.wav")).await];
+    let notes = pass_until(&world, &ids, |note| note["status"] == "accepted").await;
+    assert_not_blamed(&notes[0]);
+}
+
+/// A file on which ffmpeg crashes or hangs whenever it is run: its note ends.
+#[tokio::test]
+async fn a_file_that_ffmpeg_never_gets_through_comes_to_an_end() {
+    for (how, code, tries) in [("killed", "audio_unsupported", 8), ("hangs", "audio_unreadable", 3)] {
+        let fake = FakeFfmpeg::new(&[], how);
+        let world = fake.world("4s").await;
+        let ids = [world.accept("via=whatsapp", fixture("speech-vorbis.ogg")).await];
+        let notes = pass_until(&world, &ids, |note| note["status"] == "failed").await;
+        let (note, error) = (&notes[0], &notes[0]["error"]);
+        assert_eq!(
+            (error["code"].as_str(), error["stage"].as_str()),
+            (Some(code), Some("probe")),
+            "{note:#}"
+        );
+        assert_eq!(attempts(note), tries, "{note:#}");
+        assert_not_blamed(note);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_waits_for_the_audio_is_asked_to_come_again() {
+    let fake = FakeFfmpeg::new(&[], "");
+    let world = fake.world("60s").await;
+    fake.remove();
+    for path in ["/media", "/voice/plan?to=%2B15551234567"] {
+        let request = world.http.post(format!("{}{path}", world.url)).bearer_auth(crate::harness::KEY);
+        let request =
+            request.header("content-type", "application/octet-stream").body(fixture("speech-vorbis.ogg"));
+        let response = request.send().await.expect("an answer");
+        assert!(response.headers().contains_key("retry-after"), "{path}");
+        let (status, problem) = read(response).await;
+        assert_eq!(
+            (status, &problem["code"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &json!("overloaded")),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_start_without_ffmpeg_is_ready_once_it_is_there() {
+    let fake = FakeFfmpeg::new(&[], "");
+    let world = fake.world("60s").await;
+    fake.remove();
+    let gateway = world.gateway.clone();
+    let testing = tokio::spawn(async move { gateway.test_audio_until_it_works().await });
+    assert!(world.gateway.audio_tested().await.is_err());
+    fake.install();
+    while !testing.is_finished() {
+        world.clock.advance(Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(world.gateway.audio_works());
+}
