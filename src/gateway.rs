@@ -477,6 +477,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         workers: audio.workers,
         max_duration: audio.max_duration.0,
         timeout: audio.timeout.0,
+        max_source: audio.max_bytes.0,
         // The most that any profile makes of the longest source is far below the largest source.
         max_output: audio.max_bytes.0,
         cache: audio.cache.0,

@@ -42,6 +42,8 @@ pub struct EngineOptions {
     pub max_duration: Duration,
     /// Of one run of ffmpeg.
     pub timeout: Duration,
+    /// Bytes of the largest source that is taken. A header that states more has left its size open.
+    pub max_source: u64,
     /// Bytes of one made file.
     pub max_output: u64,
     /// Bytes of made files that are kept for the next who needs the same; 0 keeps none.
@@ -62,6 +64,7 @@ impl Default for EngineOptions {
             workers: 0,
             max_duration: Duration::from_secs(15 * 60),
             timeout: Duration::from_secs(60),
+            max_source: 25 << 20,
             max_output: 25 << 20,
             cache: 256 << 20,
             cache_ttl: Duration::from_secs(60 * 60),
@@ -130,7 +133,8 @@ impl Engine {
     /// The facts about a source, where its structure tells them for sure; `None` where only decoding can tell. Costs
     /// next to nothing. The waveform is left empty, and that the audio decodes is not proven.
     pub fn recognise(&self, bytes: &[u8], sha256: &str, hints: &Hints) -> Result<Option<Probed>, AudioError> {
-        probe::recognise(bytes, sha256, hints, self.shared.options.max_duration)
+        let EngineOptions { max_duration, max_source, .. } = self.shared.options;
+        probe::recognise(bytes, sha256, hints, max_duration, max_source)
     }
 
     /// The same for a file; decodes it where its structure does not tell.
@@ -255,6 +259,7 @@ impl Engine {
             scratch: run_folder.path(),
             timeout: options.timeout,
             max_duration: options.max_duration,
+            max_source: options.max_source,
             max_output: options.max_output,
             complexity: options.complexity.unwrap_or(if hurry { COMPLEXITY_IN_A_HURRY } else { COMPLEXITY }),
         }

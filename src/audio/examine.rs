@@ -8,13 +8,14 @@ use sha2::{Digest, Sha256};
 use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
-use super::iff::{self, CHANNELS, Fault, RATES};
+use super::iff::{self, CHANNELS, Fault, RATES, Sizes};
 use super::known::{Known, known};
 use super::mp4::Mp4;
-use super::names::{text_kind, unmistakable};
-use super::sniff::{LATE_MP3, refusal, sniff};
+use super::names::no_samples;
+use super::plain::{FromStart, Plain};
+use super::sniff::{LATE_MP3, Sniffed, refusal, sniff};
 use super::source::{Hints, SourceDetail};
-use super::{caf_opus, ogg, ogg_opus, webm};
+use super::{caf_opus, ogg, ogg_opus, tracks, wav, webm};
 
 /// WebM is read in memory; what is larger is not a voice note and gets transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
@@ -29,14 +30,17 @@ pub(super) struct Examined {
     pub detail: SourceDetail,
     /// What the container's index says the audio lasts.
     pub stated_ms: Option<u64>,
+    /// What our reader found wrong with the container, where it found something.
+    pub damage: Option<&'static str>,
     /// What its structure says for sure.
     pub known: Option<Known>,
 }
 
-pub(super) fn examine(path: &Path, hints: &Hints) -> Result<Examined, AudioError> {
+/// `largest` is the largest source that is taken, in bytes: a header that states more has left its size open.
+pub(super) fn examine(path: &Path, hints: &Hints, largest: u64) -> Result<Examined, AudioError> {
     let mut file = File::open(path).map_err(|error| unreadable_file(&error))?;
     let (size_bytes, sha256) = digest(&mut file).map_err(|error| unreadable_file(&error))?;
-    let mut examined = look(&mut file, size_bytes, sha256, hints)?;
+    let mut examined = look(&mut file, size_bytes, sha256, hints, largest)?;
     if size_bytes <= LARGEST_KNOWN {
         let bytes = std::fs::read(path).map_err(|error| unreadable_file(&error))?;
         examined.known = known(&bytes, examined.container, &examined.detail);
@@ -45,8 +49,13 @@ pub(super) fn examine(path: &Path, hints: &Hints) -> Result<Examined, AudioError
 }
 
 /// The same for bytes in memory whose digest is known already.
-pub(super) fn examine_bytes(bytes: &[u8], sha256: &str, hints: &Hints) -> Result<Examined, AudioError> {
-    let mut examined = look(&mut Cursor::new(bytes), bytes.len() as u64, sha256.to_owned(), hints)?;
+pub(super) fn examine_bytes(
+    bytes: &[u8],
+    sha256: &str,
+    hints: &Hints,
+    largest: u64,
+) -> Result<Examined, AudioError> {
+    let mut examined = look(&mut Cursor::new(bytes), bytes.len() as u64, sha256.to_owned(), hints, largest)?;
     examined.known = known(bytes, examined.container, &examined.detail);
     Ok(examined)
 }
@@ -56,95 +65,152 @@ fn look(
     size_bytes: u64,
     sha256: String,
     hints: &Hints,
+    largest: u64,
 ) -> Result<Examined, AudioError> {
     let (found, head) = sniff(file).map_err(|error| unreadable_file(&error))?;
-    let (container, mut detail) = match (found, hints.format) {
-        (Some(found), _) => {
-            let intact = found.flavour != LATE_MP3;
-            (found.container, SourceDetail { flavour: found.flavour, intact, ..SourceDetail::default() })
-        }
-        // A declared format does not turn an error page or a picture into sound.
-        (None, Some(_)) if let Some(why) = unmistakable(&head) => {
-            return Err(AudioError::probe(AudioErrorKind::Unreadable, why));
-        }
-        (None, Some(format)) if !head.is_empty() && text_kind(&head).is_none() => {
+    let found = match (found, hints.format) {
+        (Some(found), _) => found,
+        (None, Some(format)) if !head.is_empty() => {
+            // A declared format does not turn an error page or a picture into sound.
+            if let Some(named) = no_samples(&head, format.encoding.bytes_per_sample()) {
+                return Err(named.refused());
+            }
             let format =
                 format.checked().map_err(|detail| AudioError::probe(AudioErrorKind::Unsupported, detail))?;
             let detail = SourceDetail { intact: true, format: Some(format), ..SourceDetail::default() };
-            (Container::Pcm, detail)
+            let container = Container::Pcm;
+            return Ok(Examined { container, size_bytes, sha256, detail, stated_ms: None, damage: None, known: None });
         }
         (None, _) => return Err(refusal(&head, hints)),
     };
-    let stated_ms = structure(file, container, size_bytes, &mut detail)?;
-    Ok(Examined { container, size_bytes, sha256, detail, stated_ms, known: None })
+    let Sniffed { container, flavour, begins_at } = found;
+    let mut structure = Structure {
+        detail: SourceDetail { intact: flavour != LATE_MP3, flavour, ..SourceDetail::default() },
+        stated_ms: None,
+        damage: None,
+    };
+    // Every reader counts from where the container begins.
+    let mut container_bytes = FromStart::new(file, begins_at).map_err(|error| unreadable_file(&error))?;
+    structure.read(&mut container_bytes, container, size_bytes, largest)?;
+    let Structure { mut detail, stated_ms, damage } = structure;
+    detail.plain = match detail.plain {
+        Some(plain) => Some(plain.moved(begins_at)),
+        None if begins_at > 0 => Some(Plain::default().source(begins_at, size_bytes)),
+        None => None,
+    };
+    detail.intact &= detail.plain.is_none();
+    Ok(Examined { container, size_bytes, sha256, detail, stated_ms, damage, known: None })
 }
 
-/// Reads the container's own structure where that decides something later.
-fn structure(
-    file: &mut (impl Read + Seek),
-    container: Container,
-    size_bytes: u64,
-    detail: &mut SourceDetail,
-) -> Result<Option<u64>, AudioError> {
-    let io_failed = |error: io::Error| unreadable_file(&error);
-    file.seek(SeekFrom::Start(0)).map_err(io_failed)?;
-    let mut reader = BufReader::new(file);
-    match container {
-        Container::Ogg => match ogg_opus::read(&mut reader, &mut |_| Ok(())) {
-            Ok(opus) => detail.opus = Some(opus),
-            // Damaged, of another codec, or several recordings one after another.
-            Err(_) => return chained(&ogg::links(&mut reader).map_err(io_failed)?, detail),
-        },
-        Container::Webm | Container::Matroska if size_bytes <= LARGEST_IN_MEMORY => {
-            let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).map_err(io_failed)?;
-            if webm::begins_again(&bytes) {
-                return Err(several());
+/// What the container's own structure says.
+struct Structure {
+    detail: SourceDetail,
+    stated_ms: Option<u64>,
+    damage: Option<&'static str>,
+}
+
+impl Structure {
+    /// Reads what decides something later.
+    fn read(
+        &mut self,
+        file: &mut (impl Read + Seek),
+        container: Container,
+        size_bytes: u64,
+        largest: u64,
+    ) -> Result<(), AudioError> {
+        let io_failed = |error: io::Error| unreadable_file(&error);
+        let mut reader = BufReader::new(file);
+        match container {
+            Container::Ogg => self.ogg(&mut reader),
+            Container::Webm | Container::Matroska if size_bytes <= LARGEST_IN_MEMORY => {
+                let mut bytes = Vec::new();
+                reader.read_to_end(&mut bytes).map_err(io_failed)?;
+                if webm::begins_again(&bytes) {
+                    return Err(several());
+                }
+                self.detail.track = u32::try_from(tracks::in_matroska(&bytes)).unwrap_or_default();
+                self.detail.opus = webm::read(&bytes, &mut |_| Ok(())).ok();
+                Ok(())
             }
-            detail.opus = webm::read(&bytes, &mut |_| Ok(())).ok();
+            Container::Flac if flac_begins_again(&mut reader).map_err(io_failed)? => Err(several()),
+            Container::Wav => {
+                self.sizes(wav::wav(&mut reader, largest).map_err(io_failed)?)?;
+                self.detail.intact = iff::is_sound(&mut reader, false).map_err(io_failed)?;
+                Ok(())
+            }
+            Container::Aiff => {
+                self.sizes(iff::aiff(&mut reader, largest).map_err(io_failed)?)?;
+                self.detail.intact = iff::is_sound(&mut reader, true).map_err(io_failed)?;
+                Ok(())
+            }
+            Container::Caf => {
+                self.sizes(iff::caf(&mut reader, largest).map_err(io_failed)?)?;
+                self.detail.opus = caf_opus::read(&mut reader, &mut |_| Ok(())).ok();
+                Ok(())
+            }
+            Container::Mp4 => self.mp4(&Mp4::read(&mut reader).map_err(io_failed)?),
+            _ => Ok(()),
         }
-        Container::Flac if flac_begins_again(&mut reader).map_err(io_failed)? => return Err(several()),
-        Container::Wav | Container::Aiff => {
-            let big_endian = container == Container::Aiff;
-            if let Some(fault) = iff::fault(&mut reader, big_endian).map_err(io_failed)? {
-                return Err(faulty(fault));
-            }
-            detail.intact = iff::is_sound(&mut reader, big_endian).map_err(io_failed)?;
-        }
-        Container::Caf => {
-            if let Some(fault) = iff::caf_fault(&mut reader).map_err(io_failed)? {
-                return Err(faulty(fault));
-            }
-            detail.opus = caf_opus::read(&mut reader, &mut |_| Ok(())).ok();
-        }
-        Container::Mp4 => {
-            let mp4 = Mp4::read(&mut reader).map_err(io_failed)?;
-            if mp4.moov_first.is_none() && !mp4.fragmented {
-                return Err(AudioError::probe(
-                    AudioErrorKind::Unreadable,
-                    "this M4A has no index (moov), so nothing in it can be found: was the upload cut off?",
-                ));
-            }
-            if mp4.begins_again {
-                return Err(several());
-            }
-            let audio = mp4.audio();
-            if audio.is_some_and(|track| ENCRYPTED.contains(&track.format.as_str())) {
-                return Err(AudioError::probe(
-                    AudioErrorKind::Unsupported,
-                    "this M4A is encrypted (copy protection); send one that is not",
-                ));
-            }
-            // Only AAC is ever passed on, and only where it is written down like that.
-            let described = audio.is_some_and(|track| track.aac.is_some());
-            detail.intact = !mp4.fragmented && !mp4.cut_off && mp4.has_audio_data && described;
-            detail.moov_first = mp4.moov_first;
-            detail.aac_object = audio.and_then(|track| track.aac).map(|aac| aac.object);
-            return Ok(audio.and_then(|track| track.duration_ms).filter(|_| !mp4.fragmented));
-        }
-        _ => {}
     }
-    Ok(None)
+
+    fn sizes(&mut self, sizes: Sizes) -> Result<(), AudioError> {
+        match sizes {
+            Sizes::Usable => {}
+            Sizes::Rewritten(plain) => self.detail.plain = Some(plain),
+            Sizes::Faulty(fault) => return Err(faulty(fault)),
+        }
+        Ok(())
+    }
+
+    fn ogg(&mut self, reader: &mut (impl Read + Seek)) -> Result<(), AudioError> {
+        let io_failed = |error: io::Error| unreadable_file(&error);
+        match ogg_opus::read(reader, &mut |_| Ok(())) {
+            Ok(opus) => self.detail.opus = Some(opus),
+            // Damaged, of another codec, or several recordings one after another.
+            Err(ogg::Damage(damage)) => {
+                if ogg::lacks_checksums(reader).map_err(io_failed)? {
+                    return Err(AudioError::probe(
+                        AudioErrorKind::Unreadable,
+                        "the pages of this Ogg file have no checksums (they are all 0), so players take every page for \
+                         damaged; write them as RFC 3533 says, or send the audio in another container",
+                    ));
+                }
+                self.damage = Some(damage);
+                self.stated_ms = chained(&ogg::links(reader).map_err(io_failed)?, &mut self.detail)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mp4(&mut self, mp4: &Mp4) -> Result<(), AudioError> {
+        if mp4.moov_first.is_none() && !mp4.fragmented {
+            return Err(AudioError::probe(
+                AudioErrorKind::Unreadable,
+                "this M4A has no index (moov), so nothing in it can be found: was the upload cut off?",
+            ));
+        }
+        if mp4.begins_again {
+            return Err(several());
+        }
+        let Some((index, track)) = mp4.audio() else {
+            self.detail.intact = false;
+            self.detail.moov_first = mp4.moov_first;
+            return Ok(());
+        };
+        if ENCRYPTED.contains(&track.format.as_str()) {
+            return Err(AudioError::probe(
+                AudioErrorKind::Unsupported,
+                "this M4A is encrypted (copy protection); send one that is not",
+            ));
+        }
+        self.detail.track = index;
+        // Only AAC is ever passed on, and only where it is written down like that.
+        self.detail.intact = !mp4.fragmented && !mp4.cut_off && mp4.has_audio_data && track.aac.is_some();
+        self.detail.moov_first = mp4.moov_first;
+        self.detail.aac_object = track.aac.map(|aac| aac.object);
+        self.stated_ms = track.duration_ms.filter(|_| !mp4.fragmented);
+        Ok(())
+    }
 }
 
 /// Sample formats of protected tracks: common encryption, and FairPlay before it.

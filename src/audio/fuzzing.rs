@@ -9,19 +9,20 @@ use super::{
     caf_opus,
     examine::examine,
     framing::{Frames, Reframe},
-    iff,
+    iff::{self, Sizes},
     log::InputLog,
     mp4::Mp4,
     mpeg::{FrameHeader, id3_length, walk_mp3},
     ogg::Damage,
     ogg_opus,
+    plain::Plain,
     opus::{OpusDetail, OpusHead, OpusTags, Packet},
     packets::{Item, Placed, Sink},
     profile::VENDOR,
     rewrap::{Wrap, rewrap_with},
     sniff::{LATE_MP3, refusal, sniff},
     source::{Hints, PcmEncoding, PcmFormat},
-    webm,
+    wav, webm,
 };
 use crate::fuzzing::Target;
 
@@ -39,13 +40,19 @@ pub const TARGETS: &[Target] = &[
     ("pcm_format", pcm_format),
 ];
 
+/// A header of ours, with the longest format that is kept.
+const HEADER: usize = 8 << 10;
+
+/// The largest source that is taken.
+const LARGEST: u64 = 25 << 20;
+
 /// Everything that is read of a file before ffmpeg sees it.
 fn files(data: &[u8]) {
     let mut file = NamedTempFile::new().expect("a scratch file");
     file.write_all(data).expect("room for it");
     let format = PcmFormat { encoding: PcmEncoding::S16le, sample_rate: 24_000, channels: 1 };
-    let plain = examine(file.path(), &Hints::default());
-    let declared = examine(file.path(), &Hints { format: Some(format), ..Hints::default() });
+    let plain = examine(file.path(), &Hints::default(), LARGEST);
+    let declared = examine(file.path(), &Hints { format: Some(format), ..Hints::default() }, LARGEST);
     match (&plain, &declared) {
         (Ok(plain), Ok(declared)) => {
             assert_eq!(plain.container, declared.container, "a declared format outranks the bytes");
@@ -55,7 +62,13 @@ fn files(data: &[u8]) {
     }
     for outcome in [plain, declared] {
         match outcome {
-            Ok(examined) => assert_eq!(examined.size_bytes, data.len() as u64),
+            Ok(examined) => {
+                assert_eq!(examined.size_bytes, data.len() as u64);
+                if let Some(plain) = &examined.detail.plain {
+                    assert!(!examined.detail.intact, "a file that decoders misread is sent untouched");
+                    is_plain(plain, data, examined.container);
+                }
+            }
             Err(error) => {
                 let path = file.path().to_string_lossy();
                 assert!(!error.detail.is_empty() && !error.detail.contains(&*path), "{}", error.detail);
@@ -64,8 +77,30 @@ fn files(data: &[u8]) {
     }
 }
 
+/// What decoders are given in place of a file is of the same container, and needs nothing in its own place. Where padding
+/// or junk is left out, what was behind it is now looked at from its first byte on, and may be something else.
+fn is_plain(plain: &Plain, data: &[u8], container: Container) {
+    let mut written = Vec::new();
+    plain.write(&mut Cursor::new(data), &mut written).expect("memory");
+    let again = match container {
+        Container::Wav => wav::wav(&mut Cursor::new(&written), LARGEST),
+        Container::Aiff => iff::aiff(&mut Cursor::new(&written), LARGEST),
+        Container::Caf => iff::caf(&mut Cursor::new(&written), LARGEST),
+        _ => return,
+    };
+    let again = again.expect("memory");
+    assert!(matches!(again, Sizes::Usable), "{again:?}");
+}
+
 /// WAV and AIFF.
 fn chunks(data: &[u8]) {
+    for sizes in [wav::wav, iff::aiff].map(|read| read(&mut Cursor::new(data), LARGEST)) {
+        if let Sizes::Rewritten(plain) = sizes.expect("memory") {
+            let mut written = Vec::new();
+            plain.write(&mut Cursor::new(data), &mut written).expect("memory");
+            assert!(written.len() <= data.len() + HEADER, "samples are there twice");
+        }
+    }
     for big_endian in [false, true] {
         let sound = |bytes: &[u8]| iff::is_sound(&mut Cursor::new(bytes), big_endian).expect("memory");
         if sound(data) {
@@ -246,12 +281,15 @@ fn beginnings(data: &[u8]) {
         // A tag in front does not change what follows it.
         let tagged = [b"ID3\x04\0\0\0\0\0\0", data].concat();
         let again = sniffed(&tagged).0.expect("the same behind a tag");
-        assert!(again == found || found.flavour == LATE_MP3, "{found:?}, {again:?}");
+        let moved = if found.container == Container::Mp3 { 0 } else { 10 };
+        assert!(found.flavour == LATE_MP3 || again.begins_at == found.begins_at + moved, "{found:?}, {again:?}");
+        let same = (again.container, &again.flavour) == (found.container, &found.flavour);
+        assert!(same || found.flavour == LATE_MP3, "{found:?}, {again:?}");
     }
 }
 
 fn ffmpeg_log(data: &[u8]) {
-    let read = InputLog::read(data);
+    let read = InputLog::read(data, 0);
     let lines = data.split(|byte| matches!(byte, b'\n' | b'\r')).count();
     assert!(read.other_streams as usize <= lines);
 
@@ -262,7 +300,7 @@ fn ffmpeg_log(data: &[u8]) {
             b"[info] Input #0, mp3, from 'file:x':\n[info]   Metadata:\n[info]     title           : ";
         let after = b"\n[info]   Duration: 00:00:03.02, start: 0.046, bitrate: 32 kb/s\n\
             [info]   Stream #0:0: Audio: mp3 (mp3float), 24000 Hz, mono, fltp, 32 kb/s\n";
-        InputLog::read(&[before.as_slice(), title, after].concat())
+        InputLog::read(&[before.as_slice(), title, after].concat(), 0)
     };
     let (plain, titled) = (log(b"x"), log(&one_line));
     assert_eq!(InputLog { no_decoder: plain.no_decoder, ..titled }, plain);

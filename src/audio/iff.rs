@@ -1,16 +1,63 @@
 //! Whether WAV, AIFF and CAF state their true sizes. Text-to-speech services stream WAV and leave the sizes open;
-//! decoders cope, phones may not.
+//! decoders cope, phones may not. More about WAV is in `wav.rs`.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// More chunks than this is no audio file.
-const MOST_CHUNKS: usize = 1_000;
+use super::plain::Plain;
 
-/// From here on a size means "not known yet": writers of streams put 0xFFFFFFFF, 0x7FFFFFFF or a little less.
-const OPEN: u64 = 0x7fff_0000;
+/// More chunks than this is no audio file.
+pub(super) const MOST_CHUNKS: usize = 1_000;
 
 /// Fewer bytes behind the last chunk are padding or somebody's mark.
 const TRAILER: u64 = 4_096;
+
+/// What a stated size of the audio says of the bytes that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// So many bytes of audio.
+    Known(u64),
+    /// The size was not known when the header was written: everything behind it is audio.
+    Open,
+    /// Clearly less is there than stated.
+    CutOff,
+}
+
+/// The rule by which a size that does not fit is told from a file that was cut off. `largest` is the largest source that
+/// is taken at all.
+///
+/// Writers of streams state something that no stream reaches: the highest number of 32 or 31 bits or a little less, two
+/// billion, 0. So a size that would never be taken means nothing, nor does one that is both round and far beyond what is
+/// there.
+pub(super) fn extent(stated: u64, present: u64, largest: u64) -> Extent {
+    /// 31 bits, less what the header itself takes.
+    const NO_STREAM: u64 = 0x7fff_0000;
+    const FAR: u64 = 8;
+    if stated == 0 && present > 0 {
+        return Extent::Open;
+    }
+    if stated <= present {
+        return Extent::Known(stated);
+    }
+    let never_taken = stated > largest.min(NO_STREAM);
+    let is_far = stated / FAR >= present;
+    if never_taken || is_far && is_round(stated) {
+        Extent::Open
+    } else if stated - present > stated / 20 {
+        Extent::CutOff
+    } else {
+        Extent::Known(present)
+    }
+}
+
+/// A whole number of millions or of mebibytes, for the audio or for the whole file.
+fn is_round(size: u64) -> bool {
+    /// From the audio, less one for the highest number of so many bits, to the file with a header of WAV.
+    const AROUND: [u64; 4] = [0, 1, 36, 44];
+    AROUND.iter().any(|more| {
+        let size = size.saturating_add(*more);
+        size.is_multiple_of(1_000_000) || size.is_multiple_of(1 << 20)
+    })
+}
 
 /// What a header says that cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +83,12 @@ pub(super) const CHANNELS: std::ops::RangeInclusive<u16> = 1..=8;
 pub(super) const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
 /// One chunk of WAV or AIFF.
-struct Chunk {
-    kind: [u8; 4],
+pub(super) struct Chunk {
+    pub kind: [u8; 4],
     /// As stated.
-    size: u64,
+    pub size: u64,
     /// Where its content begins.
-    start: u64,
+    pub start: u64,
 }
 
 /// Hands the chunks to `each` as far as they can be followed, until it returns false. `big_endian` is AIFF. True if
@@ -99,7 +146,7 @@ pub(super) fn is_sound(reader: &mut (impl Read + Seek), big_endian: bool) -> io:
 }
 
 /// The first bytes of a chunk.
-fn content<const N: usize>(reader: &mut (impl Read + Seek), chunk: &Chunk) -> io::Result<Option<[u8; N]>> {
+pub(super) fn content<const N: usize>(reader: &mut (impl Read + Seek), chunk: &Chunk) -> io::Result<Option<[u8; N]>> {
     let mut bytes = [0; N];
     reader.seek(SeekFrom::Start(chunk.start))?;
     Ok(reader.read_exact(&mut bytes).is_ok().then_some(bytes))
@@ -117,44 +164,118 @@ fn agrees(format: [u8; 16]) -> bool {
     bits % 8 == 0 && block == channels * bits / 8 && bytes_per_second == rate * block
 }
 
-/// The first thing in a WAV or AIFF file that cannot be followed.
-pub(super) fn fault(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<Option<Fault>> {
+/// What was found out about the sizes of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Sizes {
+    /// Decoders understand them.
+    Usable,
+    /// Decoders have to be told by a header with other ones.
+    Rewritten(Plain),
+    Faulty(Fault),
+}
+
+/// The first thing in an AIFF file that cannot be followed, or the file with true sizes where decoders need them.
+pub(super) fn aiff(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
     let length = reader.seek(SeekFrom::End(0))?;
     let mut fault = None;
-    let mut samples_size = None;
-    let mut padded = false;
-    walk(reader, big_endian, |reader, chunk| {
-        let present = length - chunk.start;
-        fault = if &chunk.kind == b"fmt " && !big_endian {
-            content(reader, &chunk)?.and_then(|[_, _, c0, c1, r0, r1, r2, r3]: [u8; 8]| {
-                unheard_of(u16::from_le_bytes([c0, c1]), u32::from_le_bytes([r0, r1, r2, r3]))
-            })
-        } else if &chunk.kind == b"COMM" && big_endian {
-            content(reader, &chunk)?.and_then(|common: [u8; 18]| {
-                let [c0, c1, _, _, _, _, _, _, rate @ ..] = common;
-                unheard_of(u16::from_be_bytes([c0, c1]), extended(rate))
-            })
-        } else if &chunk.kind == samples(big_endian) {
-            samples_size = Some(chunk.size);
-            let short = chunk.size < OPEN && chunk.size.saturating_sub(present) > chunk.size / 20;
-            short.then_some(Fault::CutOff { stated: chunk.size, present })
-        } else if let Some(stated) = samples_size.filter(|&size| size > 0) {
-            let another = matches!(&chunk.kind, b"RIFF" | b"RF64" | b"FORM");
-            let odd = chunk.kind.iter().any(|&byte| !(0x20..0x7f).contains(&byte));
-            let more = odd && present > TRAILER.max(stated / 20);
-            padded = more && is_empty(reader, chunk.start)?;
-            if another {
-                Some(Fault::Several)
-            } else {
-                (more && !padded).then_some(Fault::Overfull { stated })
+    let mut samples: Option<Chunk> = None;
+    let mut is_open = false;
+    walk(reader, true, |reader, chunk| {
+        let present = length.saturating_sub(chunk.start);
+        match &samples {
+            _ if &chunk.kind == b"COMM" => {
+                fault = content(reader, &chunk)?.and_then(|common: [u8; 18]| {
+                    let [c0, c1, _, _, _, _, _, _, rate @ ..] = common;
+                    unheard_of(u16::from_be_bytes([c0, c1]), extended(rate))
+                });
             }
-        } else {
-            None
-        };
-        // Where the size of the audio was left open, everything behind it is audio.
-        Ok(fault.is_none() && !padded && samples_size != Some(0))
+            None if &chunk.kind == b"SSND" => {
+                match extent(chunk.size, present, largest) {
+                    Extent::CutOff => fault = Some(Fault::CutOff { stated: chunk.size, present }),
+                    Extent::Open => is_open = true,
+                    Extent::Known(_) => {}
+                }
+                if is_open && find(reader, chunk.start, is_aiff)?.is_some() {
+                    fault = Some(Fault::Several);
+                }
+                samples = Some(chunk);
+                // Everything behind it is audio.
+                return Ok(fault.is_none() && !is_open);
+            }
+            Some(samples) => {
+                let (behind, is_padding) = behind(reader, &chunk, samples.size, present)?;
+                fault = behind;
+                return Ok(fault.is_none() && !is_padding);
+            }
+            None => {}
+        }
+        Ok(fault.is_none())
     })?;
-    Ok(fault)
+    if let Some(fault) = fault {
+        return Ok(Sizes::Faulty(fault));
+    }
+    let Some(samples) = samples else { return Ok(Sizes::Usable) };
+    // Decoders follow the size of the whole as far as it says.
+    reader.seek(SeekFrom::Start(4))?;
+    let mut whole = [0; 4];
+    reader.read_exact(&mut whole)?;
+    if !is_open && u64::from(u32::from_be_bytes(whole)) + 8 >= samples.start {
+        return Ok(Sizes::Usable);
+    }
+    let size = if is_open { length - samples.start } else { samples.size };
+    let field = |size: u64| u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
+    let plain = Plain::default()
+        .source(0, 4)
+        .bytes(field(length - 8))
+        .source(8, samples.start - 4)
+        .bytes(field(size))
+        .source(samples.start, length);
+    Ok(Sizes::Rewritten(plain))
+}
+
+fn is_aiff(head: &[u8; 12]) -> bool {
+    head.starts_with(b"FORM") && matches!(&head[8..], b"AIFF" | b"AIFC")
+}
+
+/// A chunk behind samples whose size is known, `present` bytes from the end: a fault, or whether only padding is left.
+pub(super) fn behind(
+    reader: &mut (impl Read + Seek),
+    chunk: &Chunk,
+    stated: u64,
+    present: u64,
+) -> io::Result<(Option<Fault>, bool)> {
+    if matches!(&chunk.kind, b"RIFF" | b"RF64" | b"BW64" | b"FORM") {
+        return Ok((Some(Fault::Several), false));
+    }
+    let is_odd = chunk.kind.iter().any(|&byte| !(0x20..0x7f).contains(&byte));
+    let more = is_odd && present > TRAILER.max(stated / 20);
+    let is_padding = more && is_empty(reader, chunk.start)?;
+    Ok(((more && !is_padding).then_some(Fault::Overfull { stated }), is_padding))
+}
+
+/// The first place from `from` on where twelve bytes are what is looked for.
+pub(super) fn find<R: Read + Seek>(
+    reader: &mut R,
+    from: u64,
+    is_wanted: impl Fn(&[u8; 12]) -> bool,
+) -> io::Result<Option<u64>> {
+    const LENGTH: usize = 12;
+    reader.seek(SeekFrom::Start(from))?;
+    let mut position = from;
+    let mut window = Vec::new();
+    loop {
+        let count = reader.by_ref().take(64 << 10).read_to_end(&mut window)?;
+        let places = window.array_windows::<LENGTH>();
+        if let Some(at) = places.into_iter().position(&is_wanted) {
+            return Ok(Some(position + at as u64));
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        let done = window.len().saturating_sub(LENGTH - 1);
+        window.drain(..done);
+        position += done as u64;
+    }
 }
 
 /// Whether there is nothing but zeros from here on: room that was set aside and not used.
@@ -170,7 +291,7 @@ fn is_empty(reader: &mut (impl Read + Seek), from: u64) -> io::Result<bool> {
     }
 }
 
-fn unheard_of(channels: u16, rate: u32) -> Option<Fault> {
+pub(super) fn unheard_of(channels: u16, rate: u32) -> Option<Fault> {
     if !CHANNELS.contains(&channels) {
         Some(Fault::Channels(channels))
     } else {
@@ -188,9 +309,11 @@ pub(super) fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
     u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
-/// The first thing in a CAF file that cannot be followed. A recorder that does not know its length yet writes -1.
+/// The first thing in a CAF file that cannot be followed, or the file with an open size where decoders need one. A
+/// recorder that does not know its length yet writes -1.
 /// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
-pub(super) fn caf_fault(reader: &mut (impl Read + Seek)) -> io::Result<Option<Fault>> {
+pub(super) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
+    const UNKNOWN: i64 = -1;
     let length = reader.seek(SeekFrom::End(0))?;
     let mut position = 8;
     for _ in 0..MOST_CHUNKS {
@@ -202,14 +325,36 @@ pub(super) fn caf_fault(reader: &mut (impl Read + Seek)) -> io::Result<Option<Fa
         reader.read_exact(&mut header)?;
         let [kind @ .., s0, s1, s2, s3, s4, s5, s6, s7] = header;
         if &kind == b"caff" {
-            return Ok(Some(Fault::Several));
+            return Ok(Sizes::Faulty(Fault::Several));
         }
-        let Ok(size) = u64::try_from(i64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7])) else { break };
-        let present = length - position - 12;
-        if &kind == b"data" && size > present {
-            return Ok(Some(Fault::CutOff { stated: size, present }));
+        let stated = i64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let (size, present) = (u64::try_from(stated), length - position - 12);
+        if &kind == b"data" {
+            match size.map_or(Extent::Open, |size| extent(size, present, largest)) {
+                Extent::Known(_) if size.is_ok_and(|size| size <= present) => {}
+                // A table of packets would lead behind the end, so here a little counts, too.
+                Extent::Known(_) | Extent::CutOff => {
+                    return Ok(Sizes::Faulty(Fault::CutOff { stated: size.unwrap_or_default(), present }));
+                }
+                Extent::Open if find(reader, position + 12, is_caf)?.is_some() => {
+                    return Ok(Sizes::Faulty(Fault::Several));
+                }
+                Extent::Open if stated == UNKNOWN => break,
+                Extent::Open => {
+                    let plain = Plain::default()
+                        .source(0, position + 4)
+                        .bytes(UNKNOWN.to_be_bytes())
+                        .source(position + 12, length);
+                    return Ok(Sizes::Rewritten(plain));
+                }
+            }
         }
+        let Ok(size) = size else { break };
         position = position.saturating_add(12).saturating_add(size);
     }
-    Ok(None)
+    Ok(Sizes::Usable)
+}
+
+fn is_caf(head: &[u8; 12]) -> bool {
+    head.starts_with(b"caff\0\x01\0\0desc")
 }

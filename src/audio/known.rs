@@ -9,6 +9,7 @@ use super::mp4;
 use super::mpeg::{FrameHeader, Information, id3_length, information};
 use super::opus::{LONGEST_PACKET, OpusDetail, RATE};
 use super::source::{PcmEncoding, PcmFormat, SourceDetail};
+use super::wav::EXTENSIBLE;
 
 /// Below this, decoders and rounding decide whether there is any sound at all.
 const SHORTEST_MS: u64 = 50;
@@ -181,10 +182,6 @@ fn chunk<'a>(bytes: &'a [u8], big_endian: bool, wanted: &[u8; 4], others: &[&[u8
 
 /// Chunks that change nothing about the sound.
 const BESIDE_WAV: [&[u8; 4]; 8] = [b"fmt ", b"data", b"LIST", b"fact", b"PEAK", b"JUNK", b"bext", b"id3 "];
-
-/// What ids of formats have behind the tag.
-/// <https://learn.microsoft.com/windows/win32/api/mmreg/ns-mmreg-waveformatextensible>
-const EXTENSIBLE: &[u8] = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
 
 fn wav(bytes: &[u8]) -> Option<Known> {
     let format = chunk(bytes, false, b"fmt ", &BESIDE_WAV)?;

@@ -5,10 +5,12 @@ use ffmpeg_sidecar::log_parser::FfmpegLogParser;
 
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct InputLog {
-    /// The first audio stream.
+    /// The audio stream that was asked for.
     pub audio: Option<AudioStream>,
     /// Other streams; cover pictures and attachments do not count.
     pub other_streams: u32,
+    /// All audio streams.
+    pub audio_streams: u32,
     pub declared_ms: Option<u64>,
     /// The stream is there, but this ffmpeg cannot decode it.
     pub no_decoder: bool,
@@ -24,7 +26,8 @@ pub(super) struct AudioStream {
 }
 
 impl InputLog {
-    pub fn read(stderr: &[u8]) -> Self {
+    /// `track` is the index of the audio stream that is heard, among the audio streams.
+    pub fn read(stderr: &[u8], track: u32) -> Self {
         let mut log = Self::default();
         let lines = input_lines(stderr);
         let mut parser = FfmpegLogParser::new(lines.as_bytes());
@@ -34,10 +37,11 @@ impl InputLog {
                 Ok(FfmpegEvent::ParsedDuration(duration)) => {
                     log.declared_ms = Some((duration.duration.max(0.0) * 1000.0) as u64);
                 }
-                Ok(FfmpegEvent::ParsedInputStream(stream)) => log.stream(&stream),
+                Ok(FfmpegEvent::ParsedInputStream(stream)) => log.stream(&stream, track),
                 // An audio stream without a rate, or a picture without dimensions.
                 Ok(FfmpegEvent::Log(_, line)) if line.contains(": Audio:") => {
-                    log.audio_stream(AudioStream { codec: codec_of(&line), sample_rate: 0, channels: None });
+                    let stream = AudioStream { codec: codec_of(&line), sample_rate: 0, channels: None };
+                    log.audio_stream(stream, track);
                 }
                 Ok(FfmpegEvent::Log(_, line)) if line.contains(": Video:") && !is_picture(&line) => {
                     log.other_streams += 1;
@@ -56,24 +60,26 @@ impl InputLog {
         log
     }
 
-    fn stream(&mut self, stream: &Stream) {
+    fn stream(&mut self, stream: &Stream, track: u32) {
         if let Some(audio) = stream.audio_data() {
-            self.audio_stream(AudioStream {
+            let found = AudioStream {
                 codec: stream.format.clone(),
                 sample_rate: audio.sample_rate,
                 channels: channel_count(&audio.channels),
-            });
+            };
+            self.audio_stream(found, track);
         } else if !is_picture(&stream.raw_log_message) {
             self.other_streams += 1;
         }
     }
 
-    fn audio_stream(&mut self, stream: AudioStream) {
-        if self.audio.is_none() {
+    fn audio_stream(&mut self, stream: AudioStream, track: u32) {
+        if self.audio_streams == track {
             self.audio = Some(stream);
         } else {
             self.other_streams += 1;
         }
+        self.audio_streams += 1;
     }
 }
 
@@ -136,9 +142,21 @@ mod tests {
             [info]   Stream #0:1: Video: png, rgb24(pc), 8x8, 90k tbr, 90k tbn (attached pic)\n\
             [info] Stream mapping:\n[info]   Stream #0:0 -> #0:0 (mp3 (mp3float) -> pcm_s16le (native))\n\
             [info] Output #0, s16le, to 'pipe:1':\n[info]   Stream #0:0: Audio: pcm_s16le, 8000 Hz, mono, s16\n";
-        let read = InputLog::read(log);
+        let read = InputLog::read(log, 0);
         let audio = AudioStream { codec: "mp3".into(), sample_rate: 24_000, channels: Some(1) };
-        assert_eq!(read, InputLog { audio: Some(audio), declared_ms: Some(3_020), ..Default::default() });
+        assert_eq!(read, InputLog { audio: Some(audio), declared_ms: Some(3_020), audio_streams: 1, ..Default::default() });
+    }
+
+    #[test]
+    fn the_stream_that_is_heard_is_the_one_that_was_asked_for() {
+        let log = b"[info] Input #0, mov, from 'file:x':\n[info]   Duration: 00:00:03.00, start: 0.0, bitrate: 32 kb/s\n\
+            [info]   Stream #0:0[0x1](und): Audio: none (apac / 0x63617061), 48000 Hz, 1 channels, 64 kb/s (default)\n\
+            [info]   Stream #0:1[0x2](und): Audio: aac (LC) (mp4a / 0x6134706D), 48000 Hz, mono, fltp, 64 kb/s\n";
+        let heard = |track| InputLog::read(log, track).audio.map(|audio| audio.codec);
+        assert_eq!(heard(0).as_deref(), Some("none"));
+        assert_eq!(heard(1).as_deref(), Some("aac"));
+        assert_eq!(heard(2), None);
+        assert_eq!(InputLog::read(log, 1).other_streams, 1);
     }
 
     #[test]
@@ -158,6 +176,6 @@ mod tests {
     #[test]
     fn odd_lines_do_no_harm() {
         let log = "[info] Input #0, mov, from 'x':\n[info]   Stream #0:0: Audio: none (é(é,é), 0 channels\n";
-        assert_eq!(InputLog::read(log.as_bytes()).audio.map(|audio| audio.sample_rate), Some(0));
+        assert_eq!(InputLog::read(log.as_bytes(), 0).audio.map(|audio| audio.sample_rate), Some(0));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+use super::tracks;
+
 /// The index of hours of audio takes a few megabytes.
 const LARGEST_INDEX: u64 = 32 << 20;
 /// Hours of fragments of a second have fewer boxes. A file of tiny ones would cost a disk access each.
@@ -33,6 +35,12 @@ pub(super) struct Track {
     pub duration_ms: Option<u64>,
     /// MPEG-4 audio object type, channels and rate, from the decoder's own configuration.
     pub aac: Option<Aac>,
+    /// Nothing in that configuration says that only some decoders know it.
+    pub mpeg4_decodes: bool,
+    /// Players play it unless they are told to play another one.
+    pub is_enabled: bool,
+    /// How many samples the index has.
+    pub samples: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +100,7 @@ impl Mp4 {
                     reader.take(content).read_to_end(&mut index)?;
                     mp4.moov_first = Some(!mp4.has_audio_data);
                     mp4.fragmented |= child(&index, b"mvex").is_some();
-                    mp4.tracks = tracks(&index);
+                    mp4.tracks = all_tracks(&index);
                 }
                 _ => {}
             }
@@ -101,9 +109,11 @@ impl Mp4 {
         Ok(mp4)
     }
 
-    /// The first audio track.
-    pub fn audio(&self) -> Option<&Track> {
-        self.tracks.iter().find(|track| track.handler == "soun")
+    /// The audio track that is heard, and its index among the audio tracks.
+    pub fn audio(&self) -> Option<(u32, &Track)> {
+        let index = tracks::in_mp4(&self.tracks, self.fragmented);
+        let track = self.tracks.iter().filter(|track| track.handler == "soun").nth(index)?;
+        Some((u32::try_from(index).ok()?, track))
     }
 }
 
@@ -166,7 +176,7 @@ fn milliseconds(units: u64, scale: u64) -> Option<u64> {
     u64::try_from(u128::from(units) * 1000 / u128::from(scale)).ok()
 }
 
-fn tracks(moov: &[u8]) -> Vec<Track> {
+fn all_tracks(moov: &[u8]) -> Vec<Track> {
     let movie_scale = child(moov, b"mvhd").and_then(times).map(|(scale, _)| scale);
     boxes(moov)
         .filter(|(kind, _)| kind == b"trak")
@@ -181,13 +191,21 @@ fn tracks(moov: &[u8]) -> Vec<Track> {
                 .and_then(|(units, scale)| milliseconds(units, scale))
                 // Fragmented files leave their edit open.
                 .filter(|&duration| duration > 0);
-            let description = descend(trak, &[b"mdia", b"minf", b"stbl", b"stsd"]);
-            let entry = description.and_then(|stsd| boxes(stsd.get(8..)?).next());
+            let table = descend(trak, &[b"mdia", b"minf", b"stbl"]);
+            let samples = table.and_then(|table| child(table, b"stsz").or_else(|| child(table, b"stz2")));
+            let entry = table.and_then(|table| child(table, b"stsd")).and_then(|stsd| boxes(stsd.get(8..)?).next());
+            let mpeg4 = entry.filter(|(kind, _)| kind == b"mp4a").map(|(_, entry)| entry);
+            let aac = mpeg4.and_then(aac);
+            let indication = mpeg4.and_then(decoder).map(|(indication, _)| indication);
             Track {
                 handler: handler.map(text).unwrap_or_default(),
                 format: entry.map(|(kind, _)| text(&kind)).unwrap_or_default(),
                 duration_ms: edited.or(media),
-                aac: entry.filter(|(kind, _)| kind == b"mp4a").and_then(|(_, entry)| aac(entry)),
+                mpeg4_decodes: indication.is_none_or(tracks::mpeg4_decodes)
+                    && aac.is_none_or(|aac| tracks::aac_decodes(aac.object)),
+                aac,
+                is_enabled: child(trak, b"tkhd").and_then(|tkhd| tkhd.get(3)).is_none_or(|flags| flags & 1 != 0),
+                samples: samples.and_then(|sizes| be_u32(sizes, 8)),
             }
         })
         .collect()
@@ -213,8 +231,15 @@ fn played_units(elst: &[u8]) -> Option<u64> {
     Some(sum)
 }
 
-/// The AudioSpecificConfig inside `esds`, which QuickTime may wrap in `wave`.
+/// What the decoder's own configuration says, where the codec is AAC of MPEG-4.
 fn aac(entry: &[u8]) -> Option<Aac> {
+    let (0x40, config) = decoder(entry)? else { return None };
+    let (5, specific) = descriptor(config)? else { return None };
+    audio_specific_config(specific)
+}
+
+/// The object type indication inside `esds`, which QuickTime may wrap in `wave`, and the descriptor of the configuration.
+fn decoder(entry: &[u8]) -> Option<(u8, &[u8])> {
     // An audio sample entry: 8 bytes common to all, then version 0 (20 bytes), 1 (36) or 2 (56).
     let extra = match be_u16(entry, 8)? {
         0 => 28,
@@ -223,23 +248,14 @@ fn aac(entry: &[u8]) -> Option<Aac> {
     };
     let inner = entry.get(extra..)?;
     let esds = child(inner, b"esds").or_else(|| child(child(inner, b"wave")?, b"esds"))?;
-    let (tag, es) = descriptor(esds.get(4..)?)?;
-    if tag != 3 {
-        return None;
-    }
+    let (3, es) = descriptor(esds.get(4..)?)? else { return None };
     // ES_ID and flags; the optional fields they announce are not used in files.
     let (flags, rest) = (*es.get(2)?, es.get(3..)?);
     if flags & 0xe0 != 0 {
         return None;
     }
-    let (tag, config) = descriptor(rest)?;
-    let (0x40, Some((5, specific))) = (*config.first()?, descriptor(config.get(13..)?)) else {
-        return None;
-    };
-    if tag != 4 {
-        return None;
-    }
-    audio_specific_config(specific)
+    let (4, config) = descriptor(rest)? else { return None };
+    Some((*config.first()?, config.get(13..)?))
 }
 
 /// A tag, a length in 7-bit groups, a body.

@@ -139,10 +139,41 @@ pub(super) fn information(frame: &[u8]) -> Option<Option<Information>> {
     Some(Some(Information { frames, bytes, start, end }))
 }
 
-/// Whether two ADTS frames follow each other from the start of `bytes`.
-pub(super) fn is_adts(bytes: &[u8]) -> bool {
-    let Some((length, fixed)) = adts(bytes) else { return false };
-    bytes.get(length..).and_then(adts).is_some_and(|(_, next)| next == fixed)
+/// Whether `count` ADTS frames of one kind follow each other from the start of `bytes`.
+pub(super) fn is_adts(mut bytes: &[u8], count: usize) -> bool {
+    let Some((_, first)) = adts(bytes) else { return false };
+    for _ in 0..count {
+        match adts(bytes) {
+            Some((length, fixed)) if fixed == first => bytes = bytes.get(length..).unwrap_or_default(),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Whether frames of MPEG audio without a stated bit rate follow each other from the start of `bytes`. Their length is
+/// only known from where the next one begins, which few decoders look for.
+pub(super) fn is_free_format(bytes: &[u8]) -> bool {
+    /// The highest bit rate that anybody tried, at the lowest sample rate.
+    const LONGEST: usize = 12 << 10;
+    let Some(&[0xff, kind, rates, _]) = bytes.first_chunk::<4>() else { return false };
+    // The bit rate is 0; neither the version nor the layer nor the sample rate is a reserved one.
+    if kind & 0xe0 != 0xe0 || kind & 0x18 == 0x08 || kind & 0x06 == 0 || rates & 0xf0 != 0 || rates & 0x0c == 0x0c {
+        return false;
+    }
+    // A frame may have one byte (in layer I four) of padding.
+    let is_next = |at: usize| {
+        bytes.get(at..at + 3).is_some_and(|next| next[0] == 0xff && next[1] == kind && (next[2] ^ rates) & !2 == 0)
+    };
+    (24..LONGEST.min(bytes.len())).filter(|&length| is_next(length)).any(|length| {
+        let mut at = length;
+        (0..3).all(|_| {
+            let steps = [length, length + 1, length - 1, length + 4, length - 4];
+            let next = steps.into_iter().find(|step| is_next(at + step));
+            at += next.unwrap_or_default();
+            next.is_some()
+        })
+    })
 }
 
 /// Length of the ADTS frame and what must be the same in the next: profile, rate and channels.
@@ -209,6 +240,24 @@ fn encoder_padding(frame: &[u8]) -> Option<u64> {
         start + end
     });
     Some(padding.unwrap_or(0))
+}
+
+/// Length of the tag at the start, ID3v2 or APE; 0 if there is none.
+pub(super) fn tag_length(bytes: &[u8]) -> usize {
+    match id3_length(bytes) {
+        0 => ape_length(bytes),
+        length => length,
+    }
+}
+
+/// Length of an APE tag (version 2) at the start, its header included; 0 if there is none.
+/// <https://wiki.hydrogenaudio.org/index.php?title=APE_Tags_Header>
+fn ape_length(bytes: &[u8]) -> usize {
+    const HEADER: usize = 32;
+    let Some(rest) = bytes.get(..HEADER).and_then(|header| header.strip_prefix(b"APETAGEX")) else { return 0 };
+    let &[_, _, _, _, s0, s1, s2, s3, ..] = rest else { return 0 };
+    // The size counts everything but this header.
+    usize::try_from(u32::from_le_bytes([s0, s1, s2, s3])).map_or(0, |size| size.saturating_add(HEADER))
 }
 
 /// Length of an ID3v2 tag at the start, footer included; 0 if there is none.

@@ -1,5 +1,10 @@
 //! Names for bytes that are no audio that we read, so that a caller sees what went wrong.
 
+use super::error::{AudioError, AudioErrorKind};
+use super::hexadecimal::{is_hexadecimal, was_decoded_as_base64};
+use super::mpeg::is_free_format;
+use super::webm::vint;
+
 /// What some bytes are, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Named {
@@ -11,7 +16,49 @@ pub(super) enum Named {
     Broken(String),
 }
 
-/// Text that people send in place of audio, by how it begins. Sure enough to outrank a declared format.
+impl Named {
+    pub fn refused(self) -> AudioError {
+        let (kind, detail) = match self {
+            Self::NotAudio(detail) | Self::Broken(detail) => (AudioErrorKind::Unreadable, detail),
+            Self::NotRead(detail) => (AudioErrorKind::Unsupported, detail),
+        };
+        AudioError::probe(kind, detail)
+    }
+}
+
+/// Proof that bytes are no samples of the declared format. It outranks the declaration, because sent as samples they
+/// would be noise.
+///
+/// Text is proof where a sample has two bytes or more: sound in which every byte is a printable character would never
+/// change its sign. A sample of one byte is a printable character whenever the sound is quiet, so there only text
+/// counts that nothing but text begins with.
+pub(super) fn no_samples(head: &[u8], bytes_per_sample: u64) -> Option<Named> {
+    let not_audio = |detail: &str| Named::NotAudio(detail.to_owned());
+    let text = match bytes_per_sample {
+        1 => text_kind(head).filter(|&kind| kind != JSON || is_json_for_sure(head)),
+        _ => text_kind(head).or_else(|| other_text(head)),
+    };
+    unmistakable(head)
+        .map(Named::NotAudio)
+        .or_else(|| text.map(not_audio))
+        .or_else(|| was_decoded_as_base64(head).then(|| not_audio(HEX_AS_BASE64)))
+        .or_else(|| by_structure(head))
+}
+
+/// Hexadecimal text that a caller put where base64 belongs.
+pub(super) const HEX_AS_BASE64: &str =
+    "this is hexadecimal text that was decoded as base64; decode it as hexadecimal, and send the bytes that come of it";
+
+const JSON: &str = "this looks like JSON, not audio; is it an error message of the service it came from?";
+
+/// A brace alone is the beginning of quiet sound of eight bits, too. There, no byte is far from the one before it.
+fn is_json_for_sure(head: &[u8]) -> bool {
+    let Some(text) = plain_text(head) else { return false };
+    let inside = text.trim_start_matches('[').trim_start();
+    inside.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(['"', '}']))
+}
+
+/// Text that people send in place of audio, by how it begins.
 pub(super) fn text_kind(head: &[u8]) -> Option<&'static str> {
     let text = plain_text(head)?.to_ascii_lowercase();
     let begins = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
@@ -35,7 +82,7 @@ pub(super) fn text_kind(head: &[u8]) -> Option<&'static str> {
     } else if begins(&["<?xml", "<error"]) {
         Some("this looks like XML, not audio; is it an error message of the server it came from?")
     } else if begins(&["{", "[{"]) {
-        Some("this looks like JSON, not audio; is it an error message of the service it came from?")
+        Some(JSON)
     } else if begins(&["data:"]) {
         Some("this is a data URI as text, not audio; give it as `audio.data` in a JSON body, or decode it")
     } else if begins(&["--"]) && text.contains("content-disposition:") {
@@ -45,12 +92,15 @@ pub(super) fn text_kind(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Any other text. Samples of eight bits can look like it, so it counts only where no format was declared.
+/// Any other text. Samples of eight bits can look like it.
 pub(super) fn other_text(head: &[u8]) -> Option<&'static str> {
     const SHORTEST_BASE64: usize = 64;
     let text = plain_text(head)?;
     let encoded = |c: char| c.is_ascii_alphanumeric() || "+/-_=\r\n".contains(c);
-    if text.len() >= SHORTEST_BASE64 && text.chars().all(encoded) {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    if is_hexadecimal(&digits) {
+        Some("this looks like hexadecimal text, not audio; decode it, and send the bytes that come of it")
+    } else if text.len() >= SHORTEST_BASE64 && text.chars().all(encoded) {
         Some("this looks like base64 text, not audio; give it as `audio.data` in a JSON body, or decode it")
     } else {
         Some("this is text, not audio; is it an error message of the service it came from?")
@@ -63,7 +113,8 @@ fn plain_text(head: &[u8]) -> Option<String> {
     // A header of a form is text, what follows in it is not.
     let head = head.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(head, |end| &head[..end]);
     // Samples may begin with any byte, a brace or a bracket too; text has no control characters.
-    if head.is_empty() || head.iter().any(|&byte| byte < 0x20 && !byte.is_ascii_whitespace()) {
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    if head.is_empty() || head.iter().any(is_control) {
         return None;
     }
     let sound = match std::str::from_utf8(head) {
@@ -76,7 +127,7 @@ fn plain_text(head: &[u8]) -> Option<String> {
 }
 
 /// Pictures, archives and documents that begin with enough bytes to outrank a declared format.
-pub(super) fn unmistakable(head: &[u8]) -> Option<String> {
+fn unmistakable(head: &[u8]) -> Option<String> {
     const BEGINNINGS: &[(&[u8], &str)] = &[
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
         (b"GIF87a", "a GIF image"),
@@ -93,6 +144,9 @@ pub(super) fn unmistakable(head: &[u8]) -> Option<String> {
 /// What the bytes are by their beginning.
 pub(super) fn binary_kind(head: &[u8]) -> Option<Named> {
     let not_read = |name: &str| Named::NotRead(format!("{name} is not supported; {INSTEAD}"));
+    if let Some(named) = by_structure(head) {
+        return Some(named);
+    }
     if let Some((.., name)) =
         AUDIO.iter().find(|(at, sign, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(sign)))
     {
@@ -119,6 +173,97 @@ pub(super) fn binary_kind(head: &[u8]) -> Option<Named> {
         }
         _ => Some(Named::NotAudio(format!("this looks like {mime_type}, not audio"))),
     }
+}
+
+/// What several parts that follow each other prove these bytes to be.
+fn by_structure(head: &[u8]) -> Option<Named> {
+    if continues_webm(head) {
+        return Some(without_beginning("WebM"));
+    }
+    if continues_mp4(head) {
+        return Some(without_beginning("MP4"));
+    }
+    let name = if is_latm(head) {
+        "AAC in LATM (LOAS)"
+    } else if is_free_format(head) {
+        "MP3 without a stated bit rate (free format)"
+    } else {
+        return None;
+    };
+    Some(Named::NotRead(format!("{name} is not supported; {INSTEAD}")))
+}
+
+fn without_beginning(container: &str) -> Named {
+    Named::Broken(format!(
+        "this is a later piece of a {container} recording, without its beginning: what the recorder wrote first says how to \
+         read the rest. Join all pieces in their order, from the first one on, and send them as one file"
+    ))
+}
+
+/// Elements of a WebM or Matroska segment: a cluster, or parts of one. Recorders in browsers hand them out in pieces.
+fn continues_webm(head: &[u8]) -> bool {
+    const CLUSTER: u64 = 0x1f43_b675;
+    const TIMESTAMP: u64 = 0xe7;
+    const SIMPLE_BLOCK: u64 = 0xa3;
+    const BLOCK_GROUP: u64 = 0xa0;
+    /// A single one may be chance.
+    const SURE: usize = 4;
+    let element = |bytes| -> Option<(u64, u64, &[u8])> {
+        let (id, rest) = vint(bytes, false)?;
+        let (size, body) = vint(rest, true)?;
+        Some((id, size, body))
+    };
+    // The rest behind a part of a cluster.
+    let part = |bytes| -> Option<&[u8]> {
+        let (id, size, body) = element(bytes)?;
+        let (content, rest) = body.split_at_checked(usize::try_from(size).ok()?)?;
+        let fits = match (id, content.first()?) {
+            (TIMESTAMP, _) => size <= 8,
+            // The number of a track, as recorders count them.
+            (SIMPLE_BLOCK, 0x81..=0x84) => size > 4,
+            (BLOCK_GROUP, 0xa1) => true,
+            _ => false,
+        };
+        fits.then_some(rest)
+    };
+    if let Some((CLUSTER, _, content)) = element(head) {
+        return part(content).is_some();
+    }
+    let mut rest = head;
+    for found in 0..SURE {
+        match part(rest) {
+            Some(after) => rest = after,
+            None => return found > 1 && rest.is_empty(),
+        }
+    }
+    true
+}
+
+/// Boxes of fragments, as streams and recorders in browsers hand them out.
+fn continues_mp4(head: &[u8]) -> bool {
+    let Some((&[s0, s1, s2, s3, ref kind @ ..], rest)) = head.split_first_chunk::<8>() else { return false };
+    let size = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
+    match kind {
+        b"styp" | b"sidx" | b"moof" => {
+            let inside = rest.get(4..8).is_some_and(|kind| kind == b"mfhd");
+            let behind = head.get(size.saturating_add(4)..size.saturating_add(8));
+            inside || behind.is_some_and(|kind| [b"moof", b"sidx", b"mdat"].iter().any(|known| kind == *known))
+        }
+        _ => false,
+    }
+}
+
+/// Three frames of LOAS: eleven bits that mark each, and its length in thirteen.
+fn is_latm(head: &[u8]) -> bool {
+    let mut rest = head;
+    (0..3).all(|_| {
+        let Some(&[0x56, b1, b2]) = rest.first_chunk::<3>().filter(|header| header[1] & 0xe0 == 0xe0) else {
+            return false;
+        };
+        let length = usize::from(b1 & 0x1f) << 8 | usize::from(b2);
+        rest = rest.get(length + 3..).unwrap_or_default();
+        length > 0
+    })
 }
 
 const INSTEAD: &str = "send MP3, M4A, WAV, Ogg or WebM";

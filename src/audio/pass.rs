@@ -23,6 +23,8 @@ pub(super) struct Bench<'a> {
     pub scratch: &'a Path,
     pub timeout: Duration,
     pub max_duration: Duration,
+    /// Bytes of the largest source that is taken.
+    pub max_source: u64,
     /// Bytes of one made file.
     pub max_output: u64,
     /// Of Opus, 0 to 10.
@@ -37,6 +39,8 @@ pub(super) struct Input<'a> {
     pub format: Option<PcmFormat>,
     /// It has several clocks.
     pub chained: bool,
+    /// The index of the audio stream that is heard.
+    pub track: u32,
 }
 
 /// What is made.
@@ -122,6 +126,7 @@ pub(super) async fn pass(
         (false, true, false) => Clock::Kept,
     };
     let filters = ffmpeg::filters(rate, clock);
+    let heard = format!("0:a:{}", input.track);
     if !measure {
         // What it says of the source is known already, and it says it in forty pieces.
         command.args(["-loglevel", "level+warning"]);
@@ -129,10 +134,10 @@ pub(super) async fn pass(
     // Decoded and resampled once for both.
     let both = measure && matches!(make, Make::Encode { .. });
     if both {
-        command.args(["-filter_complex", &format!("[0:a:0]{filters},asplit[made][measured]")]);
+        command.args(["-filter_complex", &format!("[{heard}]{filters},asplit[made][measured]")]);
     }
     if let Some(file) = &file {
-        ffmpeg::only(&mut command, if both { "[made]" } else { "0:a:0" });
+        ffmpeg::only(&mut command, if both { "[made]" } else { &heard });
         if !both && matches!(make, Make::Encode { .. }) {
             command.args(["-af", filters.as_str()]);
         }
@@ -148,7 +153,7 @@ pub(super) async fn pass(
         command.overwrite().format(muxer).output(ffmpeg::file_url(file.path()));
     }
     if measure {
-        ffmpeg::only(&mut command, if both { "[measured]" } else { "0:a:0" });
+        ffmpeg::only(&mut command, if both { "[measured]" } else { &heard });
         if !both {
             command.args(["-af", filters.as_str()]);
         }

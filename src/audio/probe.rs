@@ -13,6 +13,7 @@ use super::ffmpeg::RunError;
 use super::iff::CHANNELS;
 use super::known::Known;
 use super::log::{AudioStream, InputLog};
+use super::plain::readable;
 use super::pass::{Bench, Input, Make, Measured, PassError, Passed, pass};
 use super::source::{Hints, PcmFormat, Probed, SourceDetail, mime_type};
 
@@ -30,8 +31,9 @@ pub(super) fn recognise(
     sha256: &str,
     hints: &Hints,
     max_duration: Duration,
+    max_source: u64,
 ) -> Result<Option<Probed>, AudioError> {
-    let examined = examine_bytes(bytes, sha256, hints)?;
+    let examined = examine_bytes(bytes, sha256, hints, max_source)?;
     refuse_longer_samples(&examined, max_duration)?;
     Ok(from_structure(&examined, max_duration))
 }
@@ -67,13 +69,14 @@ pub(super) async fn probe(
     {
         return Ok(probed);
     }
-    decode(bench, file, &examined).await
+    let readable = readable(bench, file, examined.detail.plain.as_ref()).await?;
+    decode(bench, readable.path(), &examined).await
 }
 
 /// Examines a file, and refuses what its size alone speaks against.
 pub(super) async fn look(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Examined, AudioError> {
-    let (path, asked) = (file.to_owned(), hints.clone());
-    let examined = tokio::task::spawn_blocking(move || examine(&path, &asked)).await.map_err(|error| {
+    let (path, asked, largest) = (file.to_owned(), hints.clone(), bench.max_source);
+    let examined = tokio::task::spawn_blocking(move || examine(&path, &asked, largest)).await.map_err(|error| {
         tracing::error!(%error, "reading a source failed");
         AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
     })??;
@@ -103,7 +106,7 @@ fn refuse_longer_samples(examined: &Examined, max_duration: Duration) -> Result<
 }
 
 pub(super) fn input<'a>(path: &'a Path, container: Container, detail: &SourceDetail) -> Input<'a> {
-    Input { path, container, format: detail.format, chained: detail.chained }
+    Input { path, container, format: detail.format, chained: detail.chained, track: detail.track }
 }
 
 /// What decoding says about the source. A verdict against it is that of two runs: the first may have met a moment's
@@ -161,7 +164,7 @@ pub(super) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
 const MISSING: &str = "ffmpeg was not found; install it or set audio.ffmpeg";
 
 /// What a run says about the source, whatever else it printed.
-fn judge(log: &InputLog, success: bool, duration_ms: u64) -> Result<(), AudioError> {
+fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) -> Result<(), AudioError> {
     let unsupported = |detail: String| Err(AudioError::probe(AudioErrorKind::Unsupported, detail));
     let Some(audio) = &log.audio else {
         if log.other_streams > 0 {
@@ -169,7 +172,10 @@ fn judge(log: &InputLog, success: bool, duration_ms: u64) -> Result<(), AudioErr
         }
         return Err(AudioError::probe(
             AudioErrorKind::Unreadable,
-            "nothing could be read from this file; it may be damaged or cut off",
+            match damage {
+                Some(damage) => format!("nothing could be read from this file; it may be damaged or cut off: {damage}"),
+                None => "nothing could be read from this file; it may be damaged or cut off".to_owned(),
+            },
         ));
     };
     if audio.codec == "none" || audio.codec == "unknown" {
@@ -196,12 +202,12 @@ pub(super) fn assemble(
     examined: &Examined,
     passed: &Passed,
 ) -> Result<Probed, AudioError> {
-    let log = InputLog::read(&passed.log);
+    let log = InputLog::read(&passed.log, examined.detail.track);
     let Examined { container, ref detail, stated_ms, .. } = *examined;
     let measured = passed.measured.as_ref();
     let duration_ms = measured.map_or(0, Measured::duration_ms);
     let bars = measured.map_or(Vec::new(), |measured| measured.waveform.bars());
-    judge(&log, passed.success, duration_ms)?;
+    judge(&log, examined.damage, passed.success, duration_ms)?;
     refuse_longer(bench.max_duration, duration_ms)?;
     if detail.chained && stated_ms.is_some_and(|stated| is_short(duration_ms, stated)) {
         return Err(several());

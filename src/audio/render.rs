@@ -9,6 +9,7 @@ use super::error::{AudioError, AudioErrorKind};
 use super::examine::Examined;
 use super::ffmpeg::RunError;
 use super::pass::{Bench, Make, PassError, Passed, pass};
+use super::plain::readable;
 use super::plan::{Convert, Work, plan, refused};
 use super::probe::{Depth, assemble, decode, from_structure, input, look, not_run, too_long};
 use super::profile::{AudioCodec, Keeps, Profile};
@@ -52,6 +53,8 @@ pub(super) async fn render(
     convert: Convert,
 ) -> Result<Render, AudioError> {
     let facts = probed.clone();
+    let readable = readable(bench, path, probed.detail.plain.as_ref()).await?;
+    let path = readable.path();
     let job = Job { bench, path, profile, convert, examined: None, facts, is_measured: true };
     job.run().await.map(|(_, render)| render)
 }
@@ -67,6 +70,8 @@ pub(super) async fn read_and_render(
     convert: Convert,
 ) -> Result<(Probed, Render), AudioError> {
     let examined = look(bench, path, hints).await?;
+    let readable = readable(bench, path, examined.detail.plain.as_ref()).await?;
+    let path = readable.path();
     let (facts, is_measured) = match from_structure(&examined, bench.max_duration) {
         Some(facts) => (facts, depth == Depth::Structure),
         // Encoded before it is known how long it is, a file that claims to go on for hours would be encoded for hours.

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Container};
 
 use super::opus::OpusDetail;
+use super::plain::Plain;
 use super::presets;
 
 /// What the caller says about the bytes. The bytes decide; only headerless samples need `format`.
@@ -147,8 +148,14 @@ pub struct SourceDetail {
     pub flavour: String,
     /// The container's own structure was checked and nothing is amiss. What is not intact is never passed on.
     pub intact: bool,
-    /// Streams besides the first audio stream; cover pictures do not count.
+    /// The audio stream that is heard, counted among the audio streams: the first that can be decoded.
+    #[serde(default)]
+    pub track: u32,
+    /// Streams besides the one that is heard; cover pictures do not count.
     pub other_streams: u32,
+    /// What decoders read in place of the source, where they would misread it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<Plain>,
     /// Several alike recordings one after another, which share no clock.
     #[serde(default)]
     pub chained: bool,

@@ -164,7 +164,7 @@ fn check_block(block: &[u8]) -> Result<(), Damage> {
 }
 
 /// An EBML number of variable length: an id keeps its length marker, a size loses it.
-fn vint(bytes: &[u8], is_size: bool) -> Option<(u64, &[u8])> {
+pub(super) fn vint(bytes: &[u8], is_size: bool) -> Option<(u64, &[u8])> {
     let length = bytes.first()?.leading_zeros() as usize + 1;
     if length > 8 {
         return None;

@@ -98,6 +98,7 @@ impl ReadArgs {
             ffmpeg: self.ffmpeg.clone(),
             max_duration: LONGEST,
             timeout: LONGEST,
+            max_source: LARGEST,
             max_output: LARGEST,
             workers: 1,
             cache: 0,

@@ -8,6 +8,7 @@ mod hostile;
 mod known;
 mod load;
 mod matrix;
+mod plain;
 mod proof;
 mod quality;
 #[expect(dead_code, reason = "shared with the tests of the whole gateway")]

@@ -50,14 +50,21 @@ struct Part {
 }
 
 #[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Wrap {
     Base64,
+    Hexadecimal,
+    /// Hexadecimal text that somebody took for base64.
+    HexAsBase64,
     Gzip,
     Tar,
     Zip,
     /// The checksums of all Ogg pages are made right.
     Ogg,
+    /// Ogg whose pages have no checksums.
+    OggUnchecked,
+    /// Ogg whose pages all have the number 0.
+    OggUnnumbered,
 }
 
 /// The same by both doors: the status of the answer, or of the note's error.
@@ -144,10 +151,17 @@ impl Row {
         match self.wrap {
             None => bytes,
             Some(Wrap::Base64) => base64(&bytes),
+            Some(Wrap::Hexadecimal) => hex::encode(&bytes).into_bytes(),
+            Some(Wrap::HexAsBase64) => unbase64(&hex::encode(&bytes)),
             Some(Wrap::Gzip) => gzip(&bytes),
             Some(Wrap::Tar) => tar(&bytes),
             Some(Wrap::Zip) => zip(&bytes),
-            Some(Wrap::Ogg) => ogg(bytes),
+            Some(Wrap::Ogg) => ogg(bytes, checked),
+            Some(Wrap::OggUnchecked) => ogg(bytes, |page| page[22..26].fill(0)),
+            Some(Wrap::OggUnnumbered) => ogg(bytes, |page| {
+                page[18..22].fill(0);
+                checked(page);
+            }),
         }
     }
 }
@@ -186,6 +200,11 @@ fn run_ffmpeg(arguments: &str, name: &str) -> Vec<u8> {
 fn base64(content: &[u8]) -> Vec<u8> {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(content).into_bytes()
+}
+
+fn unbase64(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.decode(&text[..text.len() / 4 * 4]).expect("digits of base64")
 }
 
 /// One stored block (RFC 1951, 1952).
@@ -245,16 +264,22 @@ fn crc32(content: &[u8]) -> u32 {
     !crc(content.iter().map(|byte| byte.reverse_bits()), u32::MAX).reverse_bits()
 }
 
-fn ogg(mut bytes: Vec<u8>) -> Vec<u8> {
+/// Changes every page of an Ogg file.
+fn ogg(mut bytes: Vec<u8>, mut change: impl FnMut(&mut [u8])) -> Vec<u8> {
     let mut at = 0;
     while at < bytes.len() {
         let segments = usize::from(bytes[at + 26]);
         let lacing = &bytes[at + 27..at + 27 + segments];
         let end = at + 27 + segments + lacing.iter().map(|&length| usize::from(length)).sum::<usize>();
-        bytes[at + 22..at + 26].fill(0);
-        let sum = crc(bytes[at..end].iter().copied(), 0);
-        bytes[at + 22..at + 26].copy_from_slice(&sum.to_le_bytes());
+        change(&mut bytes[at..end]);
         at = end;
     }
     bytes
+}
+
+/// Makes the checksum of a page right.
+fn checked(page: &mut [u8]) {
+    page[22..26].fill(0);
+    let sum = crc(page.iter().copied(), 0);
+    page[22..26].copy_from_slice(&sum.to_le_bytes());
 }

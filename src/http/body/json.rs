@@ -19,6 +19,7 @@ use super::{
     incoming::{Incoming, Spooled, too_large},
 };
 use crate::{
+    audio::HexDigits,
     media::{MediaStore, Received, Spool},
     problem::Problem,
 };
@@ -176,9 +177,12 @@ fn decode(
         }
         None => (None, 0),
     };
-    let text = Clean { text: Cursor::new(head[start..].trim_ascii_start()).chain(text), ended: false };
+    let text = Cursor::new(head[start..].trim_ascii_start()).chain(text);
+    let mut text = Clean { text, ended: false, digits: HexDigits::default() };
     let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    match Spool::new(media, max_bytes)?.fill(DecoderReader::new(text, &engine)) {
+    let filled = Spool::new(media, max_bytes)?.fill(DecoderReader::new(&mut text, &engine));
+    match filled {
+        Ok(Some(_)) if text.digits.is_hexadecimal() => Err(hexadecimal()),
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
         Ok(None) => Err(too_large(max_bytes)),
         // Of the decoder and of the text; anything else is the disk's.
@@ -187,6 +191,12 @@ fn decode(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Hexadecimal digits are base64 digits, too: as base64 they decode to noise.
+fn hexadecimal() -> Problem {
+    let detail = "this is hexadecimal, and `audio.data` is base64: decode it, and encode the bytes that come of it as base64";
+    Problem::new("audio_unreadable", detail).field("audio.data").stage("probe")
 }
 
 /// The type that a data URI names, and how many bytes are before its base64.
@@ -205,6 +215,8 @@ fn data_uri(head: &[u8]) -> Option<(String, usize)> {
 struct Clean<R> {
     text: R,
     ended: bool,
+    /// What tells hexadecimal from base64.
+    digits: HexDigits,
 }
 
 impl<R: Read> Read for Clean<R> {
@@ -231,6 +243,7 @@ impl<R: Read> Read for Clean<R> {
                 kept += 1;
             }
             if kept > 0 {
+                self.digits.take(&buffer[..kept]);
                 return Ok(kept);
             }
         }
