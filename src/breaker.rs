@@ -1,4 +1,8 @@
 //! When a connection that fails is left alone, and for how long: pure rules.
+//!
+//! Failures that overlap in time say the same thing, and count as one: a failure counts only if no other one was
+//! counted since its attempt began. So a pause grows from one probe to the next, and not from how many attempts were
+//! under way when the provider stopped answering. Any success ends the pause.
 
 use std::time::Duration;
 
@@ -10,27 +14,73 @@ pub const FAILURES: u32 = 5;
 const FIRST: Duration = Duration::from_secs(4);
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-/// How long a connection is left alone after so many failures in a row; `None`: not at all.
-pub fn pause(failures: u32) -> Option<Duration> {
-    let beyond = failures.checked_sub(FAILURES)?;
-    Some(FIRST.saturating_mul(1_u32.checked_shl(beyond).unwrap_or(u32::MAX)).min(LONGEST))
+/// The failures of a connection that counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Since the last success.
+    pub in_a_row: u32,
+    /// Since the connection was first used. It tells whether one was counted between two moments.
+    pub ever: u64,
 }
 
-/// Whether the next attempt has to prove first that the connection works again.
-pub fn is_open(failures: u32) -> bool {
-    failures >= FAILURES
+impl Tally {
+    /// What another failure makes of it, for an attempt that began when the tally was `at_start`; `None` where it counts
+    /// for nothing, since another one that overlaps with it was counted.
+    pub fn and_a_failure(self, at_start: Self) -> Option<Self> {
+        let is_news = self.ever <= at_start.ever;
+        is_news.then(|| Self { in_a_row: self.in_a_row.saturating_add(1), ever: self.ever.saturating_add(1) })
+    }
+
+    /// How long the connection is left alone now; `None`: not at all.
+    pub fn pause(self) -> Option<Duration> {
+        let beyond = self.in_a_row.checked_sub(FAILURES)?;
+        Some(FIRST.saturating_mul(1_u32.checked_shl(beyond).unwrap_or(u32::MAX)).min(LONGEST))
+    }
+
+    /// Whether the next attempt has to prove first that the connection works again.
+    pub fn is_open(self) -> bool {
+        is_open(self.in_a_row)
+    }
+}
+
+/// [`Tally::is_open`] after so many failures in a row.
+pub fn is_open(in_a_row: u32) -> bool {
+    in_a_row >= FAILURES
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn failed(in_a_row: u32) -> Tally {
+        Tally { in_a_row, ever: in_a_row.into() }
+    }
+
     #[test]
     fn pauses_begin_at_the_fifth_failure_and_double_up_to_ten_minutes() {
-        let seconds: Vec<_> = (4..=14).map(|n| pause(n).map(|pause| pause.as_secs())).collect();
+        let seconds: Vec<_> = (4..=14).map(|n| failed(n).pause().map(|pause| pause.as_secs())).collect();
         let expected = [0, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600].map(|s| (s > 0).then_some(s));
         assert_eq!(seconds, expected);
-        assert_eq!(pause(u32::MAX), Some(LONGEST));
-        assert!(!is_open(4) && is_open(5));
+        assert_eq!(failed(u32::MAX).pause(), Some(LONGEST));
+        assert!(!failed(4).is_open() && failed(5).is_open());
+    }
+
+    #[test]
+    fn attempts_that_fail_together_count_as_one() {
+        let at_start = failed(2);
+        let after_first = at_start.and_a_failure(at_start).expect("it counts");
+        assert_eq!(after_first, failed(3));
+        for _ in 0..31 {
+            assert_eq!(after_first.and_a_failure(at_start), None, "it was under way already");
+        }
+        assert_eq!(after_first.and_a_failure(after_first), Some(failed(4)), "it began afterwards");
+    }
+
+    #[test]
+    fn a_failure_from_before_a_success_and_another_failure_counts_for_nothing() {
+        let at_start = failed(3);
+        let since = Tally { in_a_row: 0, ever: 3 };
+        let one = since.and_a_failure(since).expect("it counts");
+        assert_eq!(one.and_a_failure(at_start), None);
     }
 }

@@ -24,13 +24,14 @@ use crate::{
     audio::{Engine, EngineOptions, confinement},
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
+    delivery::places::Places,
     disk::Disks,
     limit::RequestLimit,
     media::{AudioFile, Fetcher, Links, MediaStore, Which},
     metrics,
     note::NoteId,
     problem::Problem,
-    store::{self, Bounds, Horizon, Notice, Store, StoreError},
+    store::{self, Bounds, Class, Horizon, Notice, Store, StoreError},
     view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
 
@@ -43,7 +44,8 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 const USER_AGENT: &str = concat!("voicegate/", env!("CARGO_PKG_VERSION"));
 
-/// Events told, and providers asked, at the same time for one tenant.
+/// Events told at the same time for one tenant, downloads from one part of its hosts, and questions to one connection's
+/// provider.
 const ASIDE: usize = 8;
 
 /// How long events can be read again, and callbacks are known again.
@@ -144,17 +146,15 @@ impl Live {
 
     /// How much may go out over `TENANT/CONNECTION`.
     pub fn bounds(&self, key: &str) -> Bounds {
-        if [store::EVENTS, store::WATCH].iter().any(|name| key.ends_with(name)) {
-            return Bounds { concurrency: ASIDE, rate: None };
+        if Class::of(key) != Class::Send {
+            return Bounds::of(ASIDE, None);
         }
         let connection = key
             .split_once('/')
             .and_then(|(tenant, connection)| self.tenants.get(tenant)?.connections.get(connection));
         // A connection that is gone keeps one place, so that its notes come up and can say so.
-        connection.map_or(Bounds { concurrency: 1, rate: None }, |connection| Bounds {
-            concurrency: connection.concurrency,
-            rate: connection.rate,
-        })
+        connection
+            .map_or(Bounds::of(1, None), |connection| Bounds::of(connection.concurrency, connection.rate))
     }
 }
 
@@ -166,6 +166,8 @@ pub struct Gateway {
     pub disks: Arc<Disks>,
     pub engine: Engine,
     pub links: Links,
+    /// Which servers answer.
+    pub places: Places,
     /// Cancelled when the process is to end: nothing new is begun from then on, and nobody waits for what takes long.
     pub stop: CancellationToken,
     /// Cancelled when the worker has nothing in flight any more; until then providers may have to fetch audio here.
@@ -206,6 +208,7 @@ impl Gateway {
             disks,
             engine,
             links,
+            places: Places::default(),
             stop: CancellationToken::new(),
             drained: CancellationToken::new(),
             layers,

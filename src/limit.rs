@@ -19,7 +19,7 @@ pub struct RequestLimit {
     limiter: RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>,
 }
 
-/// Our clock, as the limiter wants it.
+/// Our monotonic clock, as the limiter wants it: the wall clock may be set.
 #[derive(Clone, Debug)]
 struct Ticks(Arc<dyn Clock>);
 
@@ -27,7 +27,7 @@ impl governor::clock::Clock for Ticks {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Nanos::from(u64::try_from(self.0.now().as_nanosecond()).unwrap_or_default())
+        Nanos::from(self.0.monotonic())
     }
 }
 
@@ -69,5 +69,19 @@ mod tests {
         assert!(limit.take().is_err());
         clock.advance(Duration::from_secs(3600));
         assert_eq!((0..9).filter(|_| limit.take().is_ok()).count(), 3);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_or_forward_changes_nothing() {
+        for hour in [-1, 1] {
+            let clock = Arc::new(TestClock::new("2026-01-01T00:00:00Z".parse().expect("a time")));
+            let rate = Rate { count: NonZeroU32::new(1).expect("one"), per: Duration::from_secs(20) };
+            let limit = RequestLimit::new(rate, clock.clone()).expect("a limit");
+            assert_eq!(limit.take(), Ok(()));
+            clock.jump(jiff::SignedDuration::from_hours(hour));
+            assert_eq!(limit.take(), Err(Duration::from_secs(20)));
+            clock.advance(Duration::from_secs(20));
+            assert_eq!(limit.take(), Ok(()));
+        }
     }
 }

@@ -191,7 +191,7 @@ pub struct Attempt {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// Fetching and converting included.
+    /// Converting included, and the download where the try ended with that.
     #[schema(examples(812))]
     pub took_ms: u64,
     /// The provider's own id of this try, for its support.

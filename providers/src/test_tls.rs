@@ -13,7 +13,8 @@ fn path(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(file)
 }
 
-/// `sound`, `expired`, or `elsewhere`, which is for another name. Each is signed by itself.
+/// `sound`, `expired`, or `elsewhere`, which is for another name: all of one key, which signed them. `stranger` is of
+/// another key, which is not kept.
 pub fn certificate(name: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(path(&format!("{name}.pem"))).expect("a certificate")
 }

@@ -150,9 +150,23 @@ async fn within(
     limit: Duration,
     sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
 ) -> Result<Answer, NoAnswer> {
-    tokio::time::timeout(limit, async { read_answer(sent.await.map_err(|error| no_answer(&error))?).await })
-        .await
-        .unwrap_or(Err(NoAnswer::Lost))
+    let answered = async { read_answer(sent.await.map_err(|error| no_answer(&error))?).await };
+    in_time(limit, answered).await.unwrap_or(Err(NoAnswer::Lost))
+}
+
+/// After a time limit, an answer that had arrived by then is taken in within this.
+const ARRIVED: Duration = Duration::from_millis(500);
+
+/// What `work` comes to within the limit; `None` where the time is up.
+///
+/// An answer that has arrived counts. A process that was stopped finds the time up and the answer there, both at once,
+/// and the answer needs a moment: another task reads it from the socket.
+pub async fn in_time<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout(limit, &mut work).await {
+        Ok(done) => Some(done),
+        Err(_) => tokio::time::timeout(ARRIVED, &mut work).await.ok(),
+    }
 }
 
 async fn read_answer(mut response: reqwest::Response) -> Result<Answer, NoAnswer> {
@@ -259,5 +273,40 @@ mod tests {
         for text in ["", "no such chat", "15550001111", "tok-123", "15550001111@c.us", &"x".repeat(65)] {
             assert_eq!(identifier(text, &[&token]), None, "{text}");
         }
+    }
+
+    /// As after SIGSTOP: when the process goes on, the time is up and the answer is there.
+    #[tokio::test]
+    async fn an_answer_that_arrived_while_the_process_stood_still_counts() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let server = std::thread::spawn({
+            let listener = listener.into_std().expect("a listener");
+            listener.set_nonblocking(false).expect("a mode");
+            move || {
+                use std::io::{Read, Write};
+                let (mut socket, _) = listener.accept().expect("a client");
+                let _ = socket.read(&mut [0; 4096]).expect("a request");
+                std::thread::sleep(Duration::from_millis(100));
+                socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").expect("answered");
+                socket
+            }
+        });
+        let limit = Duration::from_millis(400);
+        // Every task of this runtime stands still from after the request until after the limit.
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            std::thread::sleep(limit * 2);
+        });
+        let request = reqwest::Client::new().get(url).send();
+        let answer = within(limit, request).await.expect("an answer");
+        assert_eq!(answer.body, "ok");
+        drop(server.join().expect("it ends"));
+    }
+
+    #[tokio::test]
+    async fn a_time_limit_is_a_time_limit() {
+        assert_eq!(in_time(Duration::from_millis(10), std::future::pending::<()>()).await, None);
+        assert_eq!(in_time(Duration::from_secs(1), async { 7 }).await, Some(7));
     }
 }

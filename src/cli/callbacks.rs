@@ -87,7 +87,7 @@ pub async fn ask(
 
 fn live(layers: &Layers) -> anyhow::Result<(Live, Timestamp)> {
     let (config, tenants) = config::load(layers, None)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     Ok((Live::new(config, tenants, &clock)?, clock.now()))
 }
 

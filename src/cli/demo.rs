@@ -50,7 +50,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let configuration = configuration(folder.path(), &gateway_url, &sandbox_url, &key, &options)?;
     let sandbox = tokio::spawn(Sandbox::new(options).serve(sandbox_listener));
     let layers = with_receipts(configuration).await?;
-    let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
+    let gateway = Gateway::open(layers, Arc::new(SystemClock::default())).await?;
     let running = serve::start(&gateway, listener, serve::Role::All);
 
     println!("gateway  {gateway_url}   with a tenant and a key made for this run");
@@ -91,7 +91,7 @@ async fn with_receipts(configuration: String) -> anyhow::Result<Layers> {
     };
     let mut configuration = set(&configuration, "whatsapp", "callback_token", &keys::generate());
     let (config, tenants) = config::load(&layers(configuration.clone()), None)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let live = Live::new(config, tenants, &clock)?;
     let tenant = live.tenants.get("demo").context("the demo has its tenant")?;
     for connection in tenant.connections.values() {

@@ -48,7 +48,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("server.listen: {listen} cannot be listened on"))?;
-    let gateway = Gateway::open(layers, Arc::new(SystemClock)).await?;
+    let gateway = Gateway::open(layers, Arc::new(SystemClock::default())).await?;
     let listen = listener.local_addr()?;
     let running = start(&gateway, listener, role);
     tracing::info!(%listen, tenants = gateway.live().tenants.iter().count(), "listening on http://{listen}");

@@ -1,23 +1,29 @@
-//! One try: source, probe, render, `prepare`, commit `sending`, `dispatch`.
+//! One try: source, probe, render, `prepare`, commit `sending`, `dispatch`. A source that is a URL was downloaded before
+//! (`fetch.rs`).
 
-use std::{collections::BTreeMap, pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
+use jiff::Timestamp;
 use tracing::Instrument;
 use voicegate_providers::{Accepted, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient};
 
+use super::fetch::hand_on;
 use super::outcome::{self, Failure, Policy, Timing};
+use super::places::hung;
 use super::route::{native_reply, reply_dropped};
 use super::watch::FIRST_LOOK;
 use crate::{
     audio::{self, Profile, Work},
-    breaker,
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
-    media::{AudioFile, FetchRequest, Which},
+    media::{AudioFile, Which},
     metrics,
     note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status},
     problem::Problem,
-    store::{Change, Claim, Health, Learned, Step, StoreError, connection_key},
+    store::{Change, Claim, Health, Learned, Step, StoreError, connection_key, queue_key},
 };
 
 /// How often, and how far apart, the end of a try is written again when the database refuses it.
@@ -28,7 +34,7 @@ const RECORD_PAUSE: Duration = Duration::from_secs(1);
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// What ends a try early.
-enum Abandoned {
+pub(super) enum Abandoned {
     /// Its progress could not be committed: somebody else holds the lease, or the database is gone.
     Store(StoreError),
     /// The process is to end, and no visible request was made.
@@ -37,7 +43,7 @@ enum Abandoned {
     Failed(Box<Failure>),
 }
 
-fn failed(failure: impl Into<Failure>) -> Abandoned {
+pub(super) fn failed(failure: impl Into<Failure>) -> Abandoned {
     Abandoned::Failed(Box::new(failure.into()))
 }
 
@@ -71,16 +77,18 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
 
     let end = if claim.interrupted {
         Err(Failure::interrupted())
-    } else if started >= claim.note.expires_at {
-        let step = outcome::expire(&mut claim.note, started);
-        return record(gateway, &claim, step, None, Learned::Keep).await;
+    } else if claim.expired || started >= claim.note.expires_at {
+        return end_expired(gateway, &mut claim, started).await;
+    } else if claim.note.source != Source::Stored {
+        // Of a version that downloaded within the attempt.
+        return hand_on(gateway, &mut claim).await;
     } else if let Some(connection) = connection {
         match try_once(gateway, &live, connection, &mut claim, &mut memory).await {
             Ok(accepted) => Ok(accepted),
             Err(Abandoned::Failed(failure)) => Err(*failure),
             Err(Abandoned::Stopping) => {
                 claim.note.memory = memory.note.take();
-                return give_back(gateway, claim).await;
+                return give_back(gateway, &mut claim).await;
             }
             Err(Abandoned::Store(error)) => {
                 // The lease runs out by itself, and whoever takes it goes on from what is stored.
@@ -103,6 +111,26 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
         connection.is_some_and(|connection| connection.provider.capabilities().idempotent_send),
         live.config.delivery.unknown_grace.0,
     );
+    let learned = match memory.recipient {
+        now if now == claim.learned => Learned::Keep,
+        None => Learned::Forget { lane },
+        Some(value) => {
+            let expires_at = gateway.clock.now() + live.config.delivery.learned_ttl.0;
+            Learned::Set { lane, value, expires_at }
+        }
+    };
+    conclude(gateway, &mut claim, end, (started, policy), learned).await;
+}
+
+/// Records the end of a try that began at `started`.
+pub(super) async fn conclude(
+    gateway: &Gateway,
+    claim: &mut Claim,
+    end: Result<Accepted, Failure>,
+    (started, policy): (Timestamp, Policy),
+    learned: Learned,
+) {
+    let stop = claim.note.current().clone();
     log_end(&claim.note, &stop.connection, &end);
     let timing = Timing { started, ended: gateway.clock.now(), jitter: rand::random() };
     let health = match &end {
@@ -112,27 +140,22 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
     let health = health.map(|health| (connection_key(&claim.note.tenant, &stop.connection), health));
     let step = outcome::settle(&mut claim.note, end, timing, policy);
     metrics::attempt(&claim.note, &stop.provider);
-    let learned = match memory.recipient {
-        now if now == claim.learned => Learned::Keep,
-        None => Learned::Forget { lane },
-        Some(value) => {
-            Learned::Set { lane, value, expires_at: timing.ended + live.config.delivery.learned_ttl.0 }
-        }
-    };
-    record(gateway, &claim, step, health, learned).await;
+    record(gateway, claim, step, health, learned).await;
+}
+
+/// Records that the note waited longer than it may.
+pub(super) async fn end_expired(gateway: &Gateway, claim: &mut Claim, now: Timestamp) {
+    let step = outcome::expire(&mut claim.note, now);
+    record(gateway, claim, step, None, Learned::Keep).await;
 }
 
 /// Puts the note back as if nobody had taken it, with what was made for it so far.
-async fn give_back(gateway: &Gateway, mut claim: Claim) {
-    let now = gateway.clock.now();
-    claim.note.status = Status::Queued;
-    (claim.note.next_attempt_at, claim.note.updated_at) = (Some(now), now);
+pub(super) async fn give_back(gateway: &Gateway, claim: &mut Claim) {
     tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
-    let step = Step::Retry { at: now, pause_connection_until: None };
-    record(gateway, &claim, step, None, Learned::Keep).await;
+    hand_on(gateway, claim).await;
 }
 
-async fn record(
+pub(super) async fn record(
     gateway: &Gateway,
     claim: &Claim,
     step: Step,
@@ -207,9 +230,9 @@ async fn try_once(
             format!("getting the note ready took longer than {} s; it is tried again", limit.as_secs());
         Failure::for_now(Problem::new("provider_unavailable", detail).stage("upload"))
     };
-    let cx = live.context(gateway.clock.now(), connection.timeout);
+    let cx = live.context(gateway.clock.wall(), connection.timeout);
     let ready = tokio::time::timeout(limit, async {
-        if breaker::is_open(claim.failures) {
+        if claim.tally.is_open() {
             // Nothing of the note is tried before the connection has proved that it works again.
             connection.provider.check(&cx).await.map_err(|error| failed(Failure::still_failing(error)))?;
         }
@@ -237,8 +260,11 @@ async fn try_once(
     claim.note.marks.clone_from(&prepared.marks);
     claim.note.marks.push(claim.note.id.to_string());
     progress(gateway, claim, Step::Dispatching).await?;
+    let begun = Instant::now();
     let sending = connection.provider.dispatch(&cx, &note, prepared, memory);
-    sending.instrument(tracing::info_span!("dispatch")).await.map_err(failed)
+    let sent = sending.instrument(tracing::info_span!("dispatch")).await;
+    gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), connection.timeout));
+    sent.map_err(failed)
 }
 
 /// Commits what is known so far.
@@ -271,7 +297,7 @@ async fn get_ready(
             file(gateway, claim.note.id, sent_as(work)).await?
         }
         None => {
-            let source = source(gateway, live, claim).await?;
+            let source = file(gateway, claim.note.id, Which::Source).await?;
             let made = render(gateway, claim, &source, profile, choice, audio_is_ready).await?;
             made.unwrap_or(source)
         }
@@ -340,36 +366,6 @@ async fn reply(
     }
 }
 
-/// The source, downloaded where that has not happened yet.
-async fn source(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<AudioFile, Abandoned> {
-    match claim.note.source.clone() {
-        Source::Url { url, headers } => {
-            mark_processing(gateway, claim).await?;
-            let file = download(gateway, live, claim, &url, &headers).await?;
-            progress(gateway, claim, Step::Progress).await?;
-            Ok(file)
-        }
-        Source::Stored => file(gateway, claim.note.id, Which::Source).await,
-    }
-}
-
-async fn download(
-    gateway: &Gateway,
-    live: &Live,
-    claim: &mut Claim,
-    url: &str,
-    headers: &BTreeMap<String, String>,
-) -> Result<AudioFile, Abandoned> {
-    gateway.media.has_room().map_err(failed)?;
-    let mut file = gateway.media.incoming_file().map_err(failed)?;
-    let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
-    live.fetcher.fetch(&request, &mut file).await.map_err(failed)?;
-    let file = gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
-    // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
-    claim.note.source = Source::Stored;
-    Ok(file)
-}
-
 /// Does a part of the work. Where it is not done at once, whoever asks reads `processing` meanwhile; where it is, that
 /// would be one more commit for nobody.
 async fn processing<T>(
@@ -386,7 +382,7 @@ async fn processing<T>(
     }
 }
 
-async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
+pub(super) async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
     if claim.note.status == Status::Processing {
         return Ok(());
     }

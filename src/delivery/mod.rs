@@ -1,5 +1,5 @@
-//! From an accepted request to its end: [`accept`] makes it durable, `worker` leases what is due, `attempt` makes
-//! one try, [`outcome`] says what its end means, `backoff` when the next one follows. [`receive`] takes in what the
+//! From an accepted request to its end: [`accept`] makes it durable, `worker` leases what is due, `fetch` downloads,
+//! `attempt` makes one try, [`outcome`] says what its end means, `backoff` when the next one follows. [`receive`] takes in what the
 //! provider says afterwards, `watch` asks where it says nothing, `tell` passes it on to the bot. [`erase`] forgets whom a
 //! finished note was for; [`plan`] says beforehand what would happen.
 
@@ -8,7 +8,9 @@ mod attempt;
 mod backoff;
 pub mod cancel;
 pub mod erase;
+mod fetch;
 pub mod outcome;
+pub mod places;
 pub mod plan;
 pub mod receive;
 pub mod resend;

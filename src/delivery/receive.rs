@@ -28,7 +28,7 @@ pub async fn receive(
         connection: connection.name.clone(),
         id,
         receipts: callback.receipts,
-        now: request.now,
+        now: gateway.clock.now(),
         notify: tenant.webhook.is_some(),
     };
     let reception = gateway.store.receive(&received).await?;

@@ -1,16 +1,19 @@
 //! Telling bots: events as Standard Webhooks, one queue with everything else.
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;
 use sha2::Sha256;
-use voicegate_providers::{Unanswered, wire::retry_after};
+use voicegate_providers::{
+    Unanswered,
+    wire::{in_time, retry_after},
+};
 
-use super::backoff;
+use super::{backoff, places::hung};
 use crate::{
     config::Webhook,
     event::{Event, TELLING},
@@ -43,12 +46,14 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
     let Some(webhook) = live.tenants.get(tenant).and_then(|tenant| tenant.webhook.as_ref()) else {
         return record(gateway, claim, Step::Done, None).await; // nobody wants to know any more
     };
-    if now >= event.at + TELLING {
+    if claim.expired || now >= event.at + TELLING {
         tracing::error!(event.id = %event.id, tenant, "event {} was not taken for 24 h and is given up", event.id);
         metrics::event(tenant, "given_up", None);
         return record(gateway, claim, Step::Done, None).await;
     }
+    let begun = Instant::now();
     let told = post(gateway, &live, webhook, event).await;
+    gateway.places.heard(&connection_key(tenant, EVENTS), hung(begun.elapsed(), PATIENCE));
     let (step, health) = match told {
         Ok(()) => {
             let lag = gateway.clock.now().duration_since(event.at);
@@ -80,19 +85,22 @@ async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(St
 async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) -> Result<(), NotTold> {
     let body =
         serde_json::to_string(&EventBody::from(event)).map_err(|_| NotTold::new("it cannot be written"))?;
-    let timestamp = gateway.clock.now().as_second();
+    // Bots compare it with their own clock.
+    let timestamp = gateway.clock.wall().as_second();
     let request = live
         .fetcher
         .client()
         .request(Method::POST, webhook.url.clone())
         .map_err(|why| NotTold::new(format!("the webhook's address is not allowed: {why}")))?
-        .timeout(PATIENCE)
         .header(header::CONTENT_TYPE, "application/json")
         .header("webhook-id", event.id.to_string())
         .header("webhook-timestamp", timestamp)
         .header("webhook-signature", signatures(webhook, &event.id.to_string(), timestamp, &body))
         .body(body);
-    let answer = request.send().await.map_err(|error| NotTold::new(unreachable(&error)))?;
+    let answer = in_time(PATIENCE, request.send())
+        .await
+        .ok_or_else(|| NotTold::new("the bot did not answer in time"))?
+        .map_err(|error| NotTold::new(unreachable(&error)))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(());
@@ -104,7 +112,7 @@ async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) 
         }
         status => format!("the bot answered {}", status.as_u16()),
     };
-    Err(NotTold { why, retry_after: retry_after(answer.headers(), gateway.clock.now()) })
+    Err(NotTold { why, retry_after: retry_after(answer.headers(), gateway.clock.wall()) })
 }
 
 fn unreachable(error: &reqwest::Error) -> String {

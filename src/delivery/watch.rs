@@ -1,13 +1,14 @@
 //! Where a provider says nothing: receipts that do not come, and sends of which nobody knows the outcome.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use voicegate_providers::{Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
 
+use super::places::hung;
 use crate::{
     gateway::Gateway,
     note::{Note, Status},
-    store::{Claim, JobEnd, Received, Stall, Step, StoreError},
+    store::{Claim, JobEnd, Received, Stall, Step, StoreError, WATCH, connection_key},
 };
 
 /// When the provider is first asked about an unknown outcome; its records need a moment.
@@ -96,16 +97,23 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
 async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
     let live = gateway.live();
     let connection = live.connection(&note.tenant, &note.current().connection)?;
-    let now = gateway.clock.now();
-    let cx = live.context(now, connection.timeout);
+    // The provider's records have the times of the world outside.
+    let (now, wall) = (gateway.clock.now(), gateway.clock.wall());
+    let cx = live.context(wall, connection.timeout);
+    let dispatched_at = note.dispatched_at?;
     let doubtful = Doubtful {
         to: parse_recipient(&note.current().to).ok()?,
         marks: note.marks.clone(),
-        dispatched_at: note.dispatched_at?,
+        // A later time could hide the note.
+        dispatched_at: dispatched_at.min(dispatched_at + wall.duration_since(now)),
     };
-    match tokio::time::timeout(live.prepare_limit(connection), connection.provider.look_up(&cx, &doubtful))
-        .await
-    {
+    let begun = Instant::now();
+    let asked =
+        tokio::time::timeout(live.prepare_limit(connection), connection.provider.look_up(&cx, &doubtful))
+            .await;
+    let watched = format!("{WATCH}.{}", connection.name);
+    gateway.places.heard(&connection_key(&note.tenant, &watched), hung(begun.elapsed(), connection.timeout));
+    match asked {
         Ok(Ok(LookUp::Found(accepted))) => Some(Receipt {
             message_id: accepted.message_id,
             mark: Some(note.id.to_string()),

@@ -9,15 +9,11 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::{attempt, tell, watch};
+use super::{attempt, fetch, tell, watch};
 use crate::{
     gateway::Gateway,
-    store::{Claim, ClaimRequest, Job},
+    store::{Claim, ClaimRequest, Class, Job, Rooms},
 };
-
-/// Tries in flight beyond `delivery.in_flight`, for tenants with little under way: what they send now and then need not
-/// wait until one of those ends that somebody else has so many of.
-const RESERVED: usize = 8;
 
 /// Where this much is in flight, a look at the queue is followed by a pause as long as the look, so that what ends at
 /// nearly the same time shares the next one: it costs about as much for one note as for many, and processes that share a
@@ -40,8 +36,18 @@ const ORPHANS: u64 = 60;
 pub struct Worker {
     gateway: Arc<Gateway>,
     tries: TaskTracker,
-    /// Delivery and fence of what is in flight.
-    leases: Arc<Mutex<HashMap<i64, i64>>>,
+    leases: Leases,
+}
+
+/// What is in flight, by delivery.
+type Leases = Arc<Mutex<HashMap<i64, Held>>>;
+
+#[derive(Debug)]
+struct Held {
+    fence: i64,
+    class: Class,
+    /// `TENANT/CONNECTION`, by which the queue bounds it.
+    connection: String,
 }
 
 impl Worker {
@@ -85,16 +91,17 @@ impl Worker {
     /// Leases as much as there is room for and starts it; how much that was.
     async fn claim(&self, now: Timestamp) -> usize {
         let live = self.gateway.live();
+        let (rooms, held) = self.rooms(live.config.delivery.in_flight);
+        if rooms.are_full() {
+            return 0;
+        }
         let request = ClaimRequest {
             now,
             lease_until: now + self.gateway.store.renewed_lease().unwrap_or_else(|| live.lease()),
-            limit: (live.config.delivery.in_flight + RESERVED).saturating_sub(self.tries.len()),
-            reserved: RESERVED,
-            bounds: &|connection| live.bounds(connection),
+            rooms,
+            held: &held,
+            bounds: &|connection| self.gateway.places.narrow(connection, live.bounds(connection)),
         };
-        if request.limit == 0 {
-            return 0;
-        }
         let claims = match self.gateway.store.claim(&request).await {
             Ok(claims) => claims,
             Err(error) => {
@@ -104,8 +111,9 @@ impl Worker {
         };
         let count = claims.len();
         for claim in claims {
-            let (delivery, fence) = (claim.delivery, claim.fence);
-            lock(&self.leases).insert(delivery, fence);
+            let delivery = claim.delivery;
+            let held = Held { fence: claim.fence, class: claim.class, connection: claim.connection.clone() };
+            lock(&self.leases).insert(delivery, held);
             let leases = self.leases.clone();
             let gateway = self.gateway.clone();
             let running = self.tries.spawn(async move { run(&gateway, claim).await });
@@ -120,6 +128,15 @@ impl Worker {
             });
         }
         count
+    }
+
+    /// The free places of every class, and what has the others.
+    fn rooms(&self, in_flight: usize) -> (Rooms, Vec<i64>) {
+        let leases = lock(&self.leases);
+        let of = |class| leases.values().filter(move |held: &&Held| held.class == class);
+        let connections = |class| of(class).map(|held| held.connection.as_str());
+        let rooms = Rooms::new(|class| self.gateway.places.room(class, in_flight, connections(class)));
+        (rooms, leases.keys().copied().collect())
     }
 
     /// Waits for anything after which `claim` may find more than it found at `now`.
@@ -140,19 +157,19 @@ impl Worker {
 }
 
 /// Plain numbers, which no panic leaves half changed.
-fn lock(leases: &Mutex<HashMap<i64, i64>>) -> MutexGuard<'_, HashMap<i64, i64>> {
+fn lock(leases: &Leases) -> MutexGuard<'_, HashMap<i64, Held>> {
     leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Renews the leases of what is in flight, several times before they end. By the machine's own time: what has to be
 /// beaten is the real lease of a store that other processes share.
-async fn renew(gateway: Arc<Gateway>, leases: Arc<Mutex<HashMap<i64, i64>>>) {
+async fn renew(gateway: Arc<Gateway>, leases: Leases) {
     let Some(lease) = gateway.store.renewed_lease() else { return };
     let mut turns = tokio::time::interval(lease / 5);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        let held: Vec<_> = lock(&leases).iter().map(|(delivery, fence)| (*delivery, *fence)).collect();
+        let held: Vec<_> = lock(&leases).iter().map(|(delivery, held)| (*delivery, held.fence)).collect();
         let now = gateway.clock.now();
         if !held.is_empty()
             && let Err(error) = gateway.store.renew(&held, now, now + lease).await
@@ -166,6 +183,7 @@ async fn renew(gateway: Arc<Gateway>, leases: Arc<Mutex<HashMap<i64, i64>>>) {
 async fn run(gateway: &Gateway, claim: Claim) {
     match &claim.job {
         Job::Send => attempt::run(gateway, claim).await,
+        Job::Fetch => fetch::run(gateway, claim).await,
         Job::Tell(event) => tell::run(gateway, &claim, event).await,
         Job::Overdue => watch::overdue(gateway, &claim).await,
         Job::LookUp => watch::look_up(gateway, &claim).await,

@@ -89,7 +89,8 @@ async fn take(
         headers: parts.headers,
         query,
         body,
-        now: gateway.clock.now(),
+        // What a provider signed says when that was, by the clock of the world outside.
+        now: gateway.clock.wall(),
     };
     let callback = connection.provider.callback(&request).map_err(|error| {
         tracing::warn!(tenant = tenant.name, connection = connection.name, %error, "a callback was refused: {error}");

@@ -17,6 +17,7 @@ use url::Url;
 use voicegate_providers::{
     Unanswered,
     guard::{AddressRules, GuardedClient},
+    wire::in_time,
 };
 
 use crate::{metrics, problem::Problem};
@@ -97,8 +98,8 @@ impl Fetcher {
         file: &mut NamedTempFile,
     ) -> Result<(), FetchError> {
         let (started, answered) = (Instant::now(), AtomicBool::new(false));
-        let fetched = tokio::time::timeout(self.timeout, self.download(request, file, &answered)).await;
-        let fetched = fetched.unwrap_or_else(|_| {
+        let fetched = in_time(self.timeout, self.download(request, file, &answered)).await;
+        let fetched = fetched.unwrap_or_else(|| {
             let seconds = self.timeout.as_secs();
             Err(FetchError::ForNow(unreachable(if answered.into_inner() {
                 format!("the download took longer than {seconds} s")

@@ -164,6 +164,11 @@ pub fn flushed(changes: usize, took: Duration) {
     DATABASE_WRITE.observe([], took.as_secs_f64());
 }
 
+/// The wall clock was set, forward or back.
+pub fn clock_jumped(forward: bool) {
+    CLOCK_JUMPS.inc([if forward { "forward" } else { "back" }]);
+}
+
 /// The configuration was to be read again.
 pub fn reloaded(ok: bool) {
     RELOADS.inc([if ok { "ok" } else { "refused" }]);

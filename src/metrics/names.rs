@@ -47,7 +47,7 @@ metrics! {
     ATTEMPTS: Counter = "voicegate_attempts_total" ["tenant", "connection", "provider", "outcome"];
     /// Tries that were not accepted, by the code and the stage of their error.
     ATTEMPT_ERRORS: Counter = "voicegate_attempt_errors_total" ["tenant", "connection", "code", "stage"];
-    /// How long a try took, fetching and converting included.
+    /// How long a try took, converting included.
     ATTEMPT: Histogram(REQUEST) = "voicegate_attempt_seconds" ["provider", "outcome"];
 
     /// Times that a connection was paused because its provider asked for it.
@@ -58,8 +58,8 @@ metrics! {
     FAILING: Gauge = "voicegate_connection_failing" ["tenant", "connection"];
 
     /// What is not done: `scheduled` for later, `queued`, `leased` (a worker prepares it), `sending`, `held` (its outcome is
-    /// unknown), `unreadable` (set aside). The connection is `#events` for events that a webhook is told of, `#watch` for
-    /// deadlines and look-ups, else the notes'.
+    /// unknown), `unreadable` (set aside). The connection is `#events` for events that a webhook is told of, `#fetch` for
+    /// notes whose audio.url has to be downloaded first, `#watch` for deadlines and look-ups, else the notes'.
     QUEUE: Gauge = "voicegate_queue_notes" ["tenant", "connection", "state"];
     /// How long the oldest of them that is due has been waiting for its end.
     QUEUE_OLDEST: Gauge = "voicegate_queue_oldest_seconds" ["tenant", "connection"];
@@ -100,6 +100,9 @@ metrics! {
     /// From a request's headers to its answer's headers; with `Prefer: wait`, the wait included.
     HTTP: Histogram(REQUEST) = "voicegate_http_request_seconds" ["method", "route"];
 
+    /// Times that the machine's wall clock was set while the process ran, `forward` or `back`. Nothing is sent earlier, later
+    /// or in another order for it.
+    CLOCK_JUMPS: Counter = "voicegate_clock_jumps_total" ["direction"];
     /// Reloads of the configuration, as `ok` or `refused`.
     RELOADS: Counter = "voicegate_reloads_total" ["outcome"];
     /// 1 after SIGTERM, until the process ends.

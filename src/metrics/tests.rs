@@ -23,6 +23,7 @@ fn no_label_can_have_many_values() {
         "cache",
         "code",
         "connection",
+        "direction",
         "folder",
         "method",
         "outcome",

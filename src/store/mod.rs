@@ -13,6 +13,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     config::Database,
     event::Event,
     id::UploadId,
-    note::{Note, NoteId},
+    note::{Note, NoteId, Source},
     problem::Problem,
     upload::Upload,
 };
@@ -37,6 +38,10 @@ pub async fn open(database: &Database, clock: &dyn Clock) -> Result<Arc<dyn Stor
     match database {
         Database::Sqlite(path) => {
             let store = SqliteStore::open(path).await?;
+            // The wall clock may be earlier than it was for the process before this one; what waits would wait for longer.
+            if let Some(newest) = store.newest_time().await? {
+                clock.not_before(newest);
+            }
             // Nobody else can have the file. With PostgreSQL others may be at work, and leases run out by themselves.
             let interrupted = store.end_all_leases(clock.now()).await?;
             if interrupted > 0 {
@@ -94,8 +99,9 @@ pub trait Store: Debug + Send + Sync {
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError>;
 
     /// Leases deliveries that are due: of each lane only the head, of each connection no more than it has room and
-    /// rate for, of a paused connection none, and of each tenant a fair share. Also takes over leases that ran out, and notes that waited
-    /// longer than they may. Lets go of lanes whose unknown head was held long enough.
+    /// rate for, of a paused connection none, and of each tenant a fair share. Puts back what was leased by a process that
+    /// is gone, and hands out what it was sending, and notes that waited longer than they may. Lets go of lanes whose
+    /// unknown head was held long enough.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError>;
 
     /// For how long a lease holds that is renewed while its work goes on, so that what a dead process had is taken over
@@ -264,12 +270,44 @@ impl From<StoreError> for Problem {
 /// The connection by which the queue bounds the telling of events: `TENANT/#events`.
 pub const EVENTS: &str = "#events";
 
-/// The connection by which it bounds deadlines and look-ups.
+/// The connection by which it bounds deadlines. Look-ups are bounded for each connection: `TENANT/#watch.CONNECTION`.
 pub const WATCH: &str = "#watch";
+
+/// The connection by which it bounds downloads, in parts by the host: `TENANT/#fetch.NN`.
+pub const FETCH: &str = "#fetch";
+
+/// Parts of a tenant's downloads. A host that hangs holds back only its own part, and a claim looks at no more parts
+/// than this, however many hosts a tenant names.
+const PARTS: u8 = 32;
+
+/// The connection by which the queue bounds the next step of a note: the part of its audio's host until that is
+/// downloaded, then its provider's.
+pub fn queue_key(note: &Note) -> String {
+    match &note.source {
+        Source::Url { url, .. } => fetch_key(&note.tenant, url),
+        Source::Stored => connection_key(&note.tenant, &note.current().connection),
+    }
+}
+
+/// The connection by which it bounds a tenant's downloads from the host of this URL.
+pub fn fetch_key(tenant: &str, url: &str) -> String {
+    let origin =
+        url::Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
+    let part = Sha256::digest(origin)[0] % PARTS;
+    connection_key(tenant, &format!("{FETCH}.{part:02}"))
+}
 
 /// `TENANT/CONNECTION`.
 pub fn connection_key(tenant: &str, connection: &str) -> String {
     format!("{tenant}/{connection}")
+}
+
+/// The key without the part that one of the queue's own connections may have: `TENANT/#fetch` of `TENANT/#fetch.07`.
+pub(crate) fn whole(key: &str) -> &str {
+    match key.split_once("/#") {
+        Some((tenant, own)) => &key[..tenant.len() + 2 + own.find('.').unwrap_or(own.len())],
+        None => key,
+    }
 }
 
 /// The two parts of a [`connection_key`]. Names have no slash.

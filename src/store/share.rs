@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::{Bounds, Claim, Job};
-use crate::{breaker, config::Rate, event::Event};
+use super::{Bounds, Claim, Class, Job, Room, Rooms, Trust};
+use crate::{breaker::Tally, config::Rate, event::Event};
 
 /// A delivery that may be leased.
 #[derive(sqlx::FromRow)]
@@ -21,9 +21,11 @@ pub struct Candidate {
     pub due_at: i64,
     pub fence: i64,
     pub tries: i64,
-    /// Of the connection, in a row.
+    /// Only its end has to be written.
     #[sqlx(default)]
-    pub failures: i64,
+    pub is_over: bool,
+    #[sqlx(skip)]
+    pub tally: Tally,
 }
 
 impl Candidate {
@@ -34,20 +36,26 @@ impl Candidate {
         learned: Option<&str>,
         event: Option<Event>,
     ) -> Result<Claim, serde_json::Error> {
+        let class = Class::of(&self.connection);
         let job = match (self.kind.as_str(), event) {
             ("tell", Some(event)) => Job::Tell(Box::new(event)),
             ("overdue", _) => Job::Overdue,
             ("look_up", _) => Job::LookUp,
+            _ if class == Class::Fetch => Job::Fetch,
             _ => Job::Send,
         };
+        let interrupted = self.state == "sending";
         Ok(Claim {
             delivery: self.id,
             fence: self.fence,
             job,
+            connection: self.connection.clone(),
             queued_at: Timestamp::from_millisecond(self.queued_at).unwrap_or(Timestamp::UNIX_EPOCH),
             tries: self.tries.try_into().unwrap_or(u32::MAX),
-            interrupted: self.state == "sending",
-            failures: self.failures.try_into().unwrap_or(u32::MAX),
+            interrupted,
+            expired: self.is_over && !interrupted,
+            class: if self.is_over { Class::End } else { class },
+            tally: self.tally,
             note: serde_json::from_str(doc)?,
             learned: learned.map(serde_json::from_str).transpose()?,
         })
@@ -67,23 +75,42 @@ pub struct Standing {
 pub struct Due {
     /// Of the first one, in milliseconds.
     pub since: i64,
-    /// In a row.
-    pub failures: i64,
+    pub tally: Tally,
+}
+
+impl Due {
+    /// As the database has it.
+    pub fn of_row(since: i64, failures: i64, failures_ever: i64) -> Self {
+        let tally = Tally {
+            in_a_row: failures.try_into().unwrap_or(u32::MAX),
+            ever: failures_ever.try_into().unwrap_or_default(),
+        };
+        Self { since, tally }
+    }
 }
 
 /// A connection that may send something now.
 pub struct Turn {
     pub connection: String,
     pub rate: Option<Rate>,
-    pub failures: i64,
+    pub tally: Tally,
     /// For how many deliveries.
     pub room: usize,
     /// The first of what is due, as the store found it.
     pub due: VecDeque<Candidate>,
+    class: Class,
+    trust: Trust,
     since: i64,
     under_way: usize,
-    /// Over all its connections.
-    under_way_of_tenant: usize,
+    of_tenant: UnderWay,
+}
+
+/// How much a tenant has under way in one class, over all its connections.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    all: usize,
+    /// Of that with servers that are not known to answer.
+    suspects: usize,
 }
 
 /// Whose connection it is.
@@ -94,35 +121,78 @@ pub fn tenant_of(connection: &str) -> &str {
 /// A tenant has little under way with fewer than this.
 const LITTLE: usize = 4;
 
+/// How much a tenant may have under way with servers that were never asked, and with those that hung: enough to find
+/// out whether they answer, and so little that a crowd of tenants with such servers leaves places to others.
+const WITH_NEW: usize = 4;
+const WITH_HUNG: usize = 2;
+
+impl Trust {
+    /// Whether another place may go to such a server.
+    fn allows(self, of_tenant: UnderWay, suspects_left: usize) -> bool {
+        match self {
+            Self::Answers => true,
+            Self::New => suspects_left > 0 && of_tenant.suspects < WITH_NEW,
+            Self::Hung => suspects_left > 0 && of_tenant.suspects < WITH_HUNG,
+        }
+    }
+}
+
 /// Connections whose `concurrency` leaves them room.
 pub fn turns(standings: Vec<Standing>, bounds: &dyn Fn(&str) -> Bounds) -> Vec<Turn> {
-    let mut of_tenants: HashMap<String, usize> = HashMap::new();
-    for standing in &standings {
-        *of_tenants.entry(tenant_of(&standing.connection).to_owned()).or_default() += standing.under_way;
-    }
-    let turns = standings.into_iter().filter_map(|Standing { connection, under_way, due }| {
-        let Due { since, failures } = due?;
-        let Bounds { concurrency, rate } = bounds(&connection);
+    let mut of_tenants: HashMap<(String, usize), UnderWay> = HashMap::new();
+    let key = |connection: &str| (tenant_of(connection).to_owned(), Class::of(connection) as usize);
+    let standings: Vec<(Standing, Bounds)> = standings
+        .into_iter()
+        .map(|standing| {
+            let bounds = bounds(&standing.connection);
+            let of_tenant = of_tenants.entry(key(&standing.connection)).or_default();
+            of_tenant.all += standing.under_way;
+            of_tenant.suspects += if bounds.trust == Trust::Answers { 0 } else { standing.under_way };
+            (standing, bounds)
+        })
+        .collect();
+    let turns = standings.into_iter().filter_map(|(Standing { connection, under_way, due }, bounds)| {
+        let Due { since, tally } = due?;
+        let Bounds { concurrency, rate, trust } = bounds;
         // One attempt is enough to see whether a connection that failed works again.
-        let open = breaker::is_open(failures.try_into().unwrap_or(u32::MAX));
-        let room = if open { 1 } else { concurrency }.saturating_sub(under_way);
-        let under_way_of_tenant = of_tenants[tenant_of(&connection)];
-        let due = VecDeque::new();
-        Some(Turn { connection, rate, failures, room, due, since, under_way, under_way_of_tenant })
+        let room = if tally.is_open() { 1 } else { concurrency }.saturating_sub(under_way);
+        let (class, of_tenant) = (Class::of(&connection), of_tenants[&key(&connection)]);
+        Some(Turn {
+            connection,
+            rate,
+            tally,
+            room,
+            due: VecDeque::new(),
+            class,
+            trust,
+            since,
+            under_way,
+            of_tenant,
+        })
     });
     turns.filter(|turn| turn.room > 0).collect()
 }
 
-/// Leaves the connections that can get one of `room` places, the least busy first, and lowers their room to several
+/// Leaves the connections that can get one of the free places, the least busy first, and lowers their room to several
 /// times their share, in case the others have less. So what is read of the queue depends on the places that are free and
 /// not on how many connections there are.
-pub fn cut(turns: &mut Vec<Turn>, room: usize, reserved: usize) {
+pub fn cut(turns: &mut Vec<Turn>, rooms: &Rooms) {
+    let mut kept = Vec::new();
+    for class in Class::ALL {
+        let mut of_class: Vec<Turn> = turns.extract_if(.., |turn| turn.class == class).collect();
+        cut_class(&mut of_class, rooms.of(class));
+        kept.append(&mut of_class);
+    }
+    *turns = kept;
+}
+
+fn cut_class(turns: &mut Vec<Turn>, Room { limit, reserved, suspects }: Room) {
     const SHARES: usize = 4;
-    turns.retain(|turn| turn.room > 0);
+    turns.retain(|turn| turn.room > 0 && turn.trust.allows(turn.of_tenant, suspects));
     turns.sort_by(|a, b| (a.under_way, a.since, &a.connection).cmp(&(b.under_way, b.since, &b.connection)));
     let mut of_tenants: HashMap<String, usize> = HashMap::new();
     turns.retain(|turn| {
-        let places = if turn.under_way_of_tenant < LITTLE { room } else { room.saturating_sub(reserved) };
+        let places = if turn.of_tenant.all < LITTLE { limit } else { limit.saturating_sub(reserved) };
         let kept = of_tenants.entry(tenant_of(&turn.connection).to_owned()).or_default();
         let keep = *kept < places;
         *kept += usize::from(keep);
@@ -130,35 +200,49 @@ pub fn cut(turns: &mut Vec<Turn>, room: usize, reserved: usize) {
     });
     for turn in turns {
         let of_tenant = of_tenants[tenant_of(&turn.connection)];
-        turn.room = turn.room.min(room).min((room * SHARES).div_ceil(of_tenant));
+        turn.room = turn.room.min(limit).min((limit * SHARES).div_ceil(of_tenant));
     }
 }
 
 /// Gives each place to the tenant that has fewest under way, and within a tenant to the connection that has. The last
-/// `reserved` places are for tenants that have little under way.
-pub fn fair_share(turns: Vec<Turn>, room: usize, reserved: usize) -> Vec<Candidate> {
-    let mut tenants: BTreeMap<String, (usize, Vec<Turn>)> = BTreeMap::new();
+/// `reserved` places are for tenants that have little under way, and no more than `suspects` go to servers that are not
+/// known to answer. Every class by itself.
+pub fn fair_share(mut turns: Vec<Turn>, rooms: &Rooms) -> Vec<Candidate> {
+    let mut share = Vec::new();
+    for class in Class::ALL {
+        let of_class = turns.extract_if(.., |turn| turn.class == class).collect();
+        share.append(&mut share_class(of_class, rooms.of(class)));
+    }
+    share
+}
+
+fn share_class(turns: Vec<Turn>, Room { limit, reserved, mut suspects }: Room) -> Vec<Candidate> {
+    let mut tenants: BTreeMap<String, (UnderWay, Vec<Turn>)> = BTreeMap::new();
     for turn in turns {
         let tenant = tenant_of(&turn.connection).to_owned();
-        tenants.entry(tenant).or_insert_with(|| (turn.under_way_of_tenant, Vec::new())).1.push(turn);
+        tenants.entry(tenant).or_insert_with(|| (turn.of_tenant, Vec::new())).1.push(turn);
     }
     let mut share = Vec::new();
-    while share.len() < room {
-        for (_, turns) in tenants.values_mut() {
-            turns.retain(|turn| !turn.due.is_empty());
+    while share.len() < limit {
+        for (under_way, turns) in tenants.values_mut() {
+            turns.retain(|turn| !turn.due.is_empty() && turn.trust.allows(*under_way, suspects));
         }
         tenants.retain(|_, (_, turns)| !turns.is_empty());
-        let Some((under_way, turns)) = tenants.values_mut().min_by_key(|(under_way, _)| *under_way) else {
+        let Some((under_way, turns)) = tenants.values_mut().min_by_key(|(under_way, _)| under_way.all) else {
             break;
         };
-        if *under_way >= LITTLE && share.len() + reserved >= room {
+        if under_way.all >= LITTLE && share.len() + reserved >= limit {
             break;
         }
         let first = |turn: &Turn| turn.due.front().map(|candidate| (candidate.due_at, candidate.id));
         let Some(turn) = turns.iter_mut().min_by_key(|turn| (turn.under_way, first(turn))) else { break };
         share.extend(turn.due.pop_front());
         turn.under_way += 1;
-        *under_way += 1;
+        under_way.all += 1;
+        if turn.trust != Trust::Answers {
+            under_way.suspects += 1;
+            suspects -= 1;
+        }
     }
     share
 }
@@ -169,10 +253,11 @@ mod tests {
 
     use super::*;
 
-    const NO_BOUNDS: &dyn Fn(&str) -> Bounds = &|_| Bounds { concurrency: usize::MAX, rate: None };
+    const NO_BOUNDS: &dyn Fn(&str) -> Bounds = &|_| Bounds::of(usize::MAX, None);
 
     fn standing(connection: &str, under_way: usize, since: i64) -> Standing {
-        Standing { connection: connection.to_owned(), under_way, due: Some(Due { since, failures: 0 }) }
+        let due = Some(Due { since, tally: Tally::default() });
+        Standing { connection: connection.to_owned(), under_way, due }
     }
 
     fn candidate(connection: &str, id: i64) -> Candidate {
@@ -189,14 +274,19 @@ mod tests {
             due_at: id,
             fence: 0,
             tries: 0,
-            failures: 0,
+            is_over: false,
+            tally: Tally::default(),
         }
     }
 
     /// Which connections get the places, where each has as much as it is asked for.
     fn places(standings: Vec<Standing>, room: usize, reserved: usize) -> Vec<String> {
-        let mut turns = turns(standings, NO_BOUNDS);
-        cut(&mut turns, room, reserved);
+        shared(standings, NO_BOUNDS, &Rooms::each(room, reserved))
+    }
+
+    fn shared(standings: Vec<Standing>, bounds: &dyn Fn(&str) -> Bounds, rooms: &Rooms) -> Vec<String> {
+        let mut turns = turns(standings, bounds);
+        cut(&mut turns, rooms);
         for (number, turn) in turns.iter_mut().enumerate() {
             let number = i64::try_from(number).expect("few");
             let ids = (0..).map(|n| number + n * 1000);
@@ -206,7 +296,7 @@ mod tests {
                 .take(turn.room)
                 .collect();
         }
-        fair_share(turns, room, reserved).into_iter().map(|candidate| candidate.connection).collect()
+        fair_share(turns, rooms).into_iter().map(|candidate| candidate.connection).collect()
     }
 
     #[test]
@@ -228,7 +318,7 @@ mod tests {
     fn no_more_connections_are_read_than_there_are_places() {
         let many = (0..200).map(|number| standing(&format!("acme/{number}"), 0, number)).collect();
         let mut turns = turns(many, NO_BOUNDS);
-        cut(&mut turns, 9, 8);
+        cut(&mut turns, &Rooms::each(9, 8));
         assert_eq!(turns.len(), 9);
         assert!(turns.iter().all(|turn| turn.room == 4));
     }
@@ -243,12 +333,83 @@ mod tests {
 
     #[test]
     fn a_connection_gets_no_more_than_its_room() {
-        let two = &|_: &str| Bounds { concurrency: 2, rate: None };
+        let two = &|_: &str| Bounds::of(2, None);
         let mut turns = turns(vec![standing("acme/a", 1, 1), standing("acme/b", 2, 1)], two);
-        cut(&mut turns, 10, 0);
+        cut(&mut turns, &Rooms::each(10, 0));
         assert_eq!(
             turns.iter().map(|turn| (turn.connection.as_str(), turn.room)).collect::<Vec<_>>(),
             [("acme/a", 1)]
         );
+    }
+
+    /// Every server of `trust`, with as much room as there is.
+    fn all(trust: Trust) -> impl Fn(&str) -> Bounds {
+        move |_| Bounds { trust, ..Bounds::of(100, None) }
+    }
+
+    #[test]
+    fn classes_do_not_wait_for_each_other() {
+        let standings = vec![
+            standing("acme/a", 0, 1),
+            standing("acme/#events", 0, 1),
+            standing("acme/#fetch.07", 0, 1),
+            standing("acme/#watch.a", 0, 1),
+        ];
+        let rooms = Rooms::new(|class| {
+            let limit = if class == Class::Send { 2 } else { 0 };
+            Room { limit, reserved: 0, suspects: limit }
+        });
+        assert_eq!(shared(standings.clone(), NO_BOUNDS, &rooms), ["acme/a"; 2]);
+        let mut each = shared(standings, NO_BOUNDS, &Rooms::each(1, 0));
+        each.sort();
+        assert_eq!(each, ["acme/#events", "acme/#fetch.07", "acme/#watch.a", "acme/a"]);
+    }
+
+    #[test]
+    fn what_hangs_in_one_class_takes_no_share_in_another() {
+        let standings = vec![
+            Standing { due: None, ..standing("acme/#events", 40, 0) },
+            standing("acme/a", 0, 1),
+            standing("bob/a", 1, 1),
+        ];
+        assert_eq!(places(standings, 1, 0), ["acme/a"]);
+    }
+
+    #[test]
+    fn a_tenant_has_few_places_with_servers_that_are_not_known_to_answer() {
+        let hosts = || (0..20).map(|host| standing(&format!("acme/#fetch.{host:02}"), 0, host)).collect();
+        let rooms = Rooms::each(100, 0);
+        assert_eq!(shared(hosts(), &all(Trust::New), &rooms).len(), WITH_NEW);
+        assert_eq!(shared(hosts(), &all(Trust::Hung), &rooms).len(), WITH_HUNG);
+        assert_eq!(shared(hosts(), &all(Trust::Answers), &rooms).len(), 100);
+    }
+
+    #[test]
+    fn servers_that_hang_leave_the_last_places_to_those_that_answer() {
+        let mut standings: Vec<_> =
+            (0..80).map(|number| standing(&format!("t{number}/#events"), 0, 1)).collect();
+        standings.push(standing("good/#events", 0, 100));
+        let bounds = |connection: &str| match connection {
+            "good/#events" => Bounds::of(8, None),
+            _ => Bounds { trust: Trust::Hung, ..Bounds::of(1, None) },
+        };
+        let rooms = Rooms::new(|_| Room { limit: 20, reserved: 0, suspects: 15 });
+        let share = shared(standings, &bounds, &rooms);
+        assert_eq!(share.iter().filter(|name| *name == "good/#events").count(), 5, "{share:?}");
+        assert_eq!(share.len(), 20);
+    }
+
+    #[test]
+    fn a_class_is_told_by_the_name_of_the_connection() {
+        for (name, class) in [
+            ("a/imessage", Class::Send),
+            ("a/#fetch.31", Class::Fetch),
+            ("a/#events", Class::Tell),
+            ("a/#watch", Class::Watch),
+            ("a/#watch.imessage", Class::Watch),
+            ("a/#watchman", Class::Send),
+        ] {
+            assert_eq!(Class::of(name), class, "{name}");
+        }
     }
 }

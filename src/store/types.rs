@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use voicegate_providers::Receipt;
 
-use super::StoreError;
+use super::{EVENTS, FETCH, StoreError, WATCH, connection_parts};
 use crate::{
+    breaker::Tally,
     config::Rate,
     event::Event,
     note::{Note, NoteId, Status},
@@ -53,13 +54,81 @@ pub enum Acceptance {
     QueueFull,
 }
 
-pub struct ClaimRequest<'a> {
-    pub now: Timestamp,
-    pub lease_until: Timestamp,
+/// What a job has its place among. Jobs of one class never wait for places of another, so a slow server that somebody
+/// chose for `audio.url` or a webhook delays no send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Send,
+    /// Downloads of `audio.url`.
+    Fetch,
+    /// Events for webhooks.
+    Tell,
+    /// Deadlines, and questions to providers about unknown outcomes.
+    Watch,
+    /// Notes that expired or were interrupted: only their end has to be written.
+    End,
+}
+
+impl Class {
+    pub const ALL: [Self; 5] = [Self::Send, Self::Fetch, Self::Tell, Self::Watch, Self::End];
+
+    /// The class of what waits for a connection, by its key.
+    pub fn of(connection: &str) -> Self {
+        let (_, name) = connection_parts(connection);
+        let is =
+            |own: &str| name.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        if is(FETCH) {
+            Self::Fetch
+        } else if is(EVENTS) {
+            Self::Tell
+        } else if is(WATCH) {
+            Self::Watch
+        } else {
+            Self::Send
+        }
+    }
+}
+
+/// Free places of one class in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
     pub limit: usize,
     /// How many of these are only for tenants that have little under way, so that one with a long queue never has every
     /// place.
     pub reserved: usize,
+    /// How many of these may go to servers that are not known to answer.
+    pub suspects: usize,
+}
+
+/// The free places of every class.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rooms([Room; Class::ALL.len()]);
+
+impl Rooms {
+    pub fn new(room: impl Fn(Class) -> Room) -> Self {
+        Self(Class::ALL.map(room))
+    }
+
+    /// The same for every class.
+    pub fn each(limit: usize, reserved: usize) -> Self {
+        Self::new(|_| Room { limit, reserved, suspects: limit })
+    }
+
+    pub fn of(&self, class: Class) -> Room {
+        self.0[class as usize]
+    }
+
+    pub fn are_full(&self) -> bool {
+        self.0.iter().all(|room| room.limit == 0)
+    }
+}
+
+pub struct ClaimRequest<'a> {
+    pub now: Timestamp,
+    pub lease_until: Timestamp,
+    pub rooms: Rooms,
+    /// Deliveries that this process works on. It lives, so their leases have not ended, whatever the time is.
+    pub held: &'a [i64],
     /// What a connection (`TENANT/CONNECTION`) may do, over all processes.
     pub bounds: &'a (dyn Fn(&str) -> Bounds + Send + Sync),
 }
@@ -71,6 +140,24 @@ pub struct Bounds {
     pub concurrency: usize,
     /// Attempts begun within any span of that length.
     pub rate: Option<Rate>,
+    pub trust: Trust,
+}
+
+impl Bounds {
+    /// Of a server that answers.
+    pub const fn of(concurrency: usize, rate: Option<Rate>) -> Self {
+        Self { concurrency, rate, trust: Trust::Answers }
+    }
+}
+
+/// Whether a server answered when it was last asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    Answers,
+    /// It was not asked yet.
+    New,
+    /// It kept its place for long and said nothing.
+    Hung,
 }
 
 /// What has to be done for a note.
@@ -78,6 +165,8 @@ pub struct Bounds {
 pub enum Job {
     /// Send it.
     Send,
+    /// Download its audio, so that it can be sent.
+    Fetch,
     /// Tell the tenant's webhook of an event.
     Tell(Box<Event>),
     /// Its `ack_deadline` has passed.
@@ -93,14 +182,19 @@ pub struct Claim {
     /// Grows with every lease; a write with an old one is refused.
     pub fence: i64,
     pub job: Job,
+    /// `TENANT/CONNECTION`, by which the queue bounds it.
+    pub connection: String,
     /// When it came into the queue.
     pub queued_at: Timestamp,
     /// How often it was leased before.
     pub tries: u32,
     /// The lease ran out while the visible request was under way: the outcome is unknown.
     pub interrupted: bool,
-    /// Failures of the connection in a row: it may have to prove first that it works again.
-    pub failures: u32,
+    /// The note waited longer than it may, by the clock of the queue.
+    pub expired: bool,
+    pub class: Class,
+    /// Failures of the connection when this was leased: it may have to prove first that it works again.
+    pub tally: Tally,
     pub note: Note,
     /// What the adapter learned about the recipient and wanted back.
     pub learned: Option<Value>,
@@ -137,7 +231,7 @@ pub struct Wanted<'a> {
 pub struct ConnectionState {
     /// Without the tenant.
     pub connection: String,
-    /// Nothing is sent before.
+    /// Nothing is sent before: the provider asked for it, or failed again and again.
     pub paused_until: Option<Timestamp>,
     /// When an attempt last said something about the connection.
     pub seen_at: Option<Timestamp>,

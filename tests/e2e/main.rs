@@ -5,6 +5,7 @@ mod audio;
 mod bodies;
 mod bot;
 mod bucket;
+mod clock;
 mod convert;
 mod delivery;
 mod events;
@@ -30,6 +31,7 @@ mod requests;
 #[path = "../support/s3.rs"]
 mod s3;
 mod shared;
+mod slow;
 mod tenants;
 mod truth;
 mod uploads;

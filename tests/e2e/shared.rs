@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use voicegate::{
     clock::Clock,
     gateway::Gateway,
-    store::{Claim, ClaimRequest},
+    store::{Claim, ClaimRequest, Rooms},
 };
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
@@ -33,8 +33,13 @@ async fn world(edit: impl FnOnce(String) -> String) -> Option<(World, Database)>
 async fn claims(world: &World, gateway: &Arc<Gateway>) -> Vec<Claim> {
     let (now, live) = (world.clock.now(), gateway.live());
     let bounds = |connection: &str| live.bounds(connection);
-    let request =
-        ClaimRequest { now, lease_until: now + live.lease(), limit: 100, reserved: 0, bounds: &bounds };
+    let request = ClaimRequest {
+        now,
+        lease_until: now + live.lease(),
+        rooms: Rooms::each(100, 0),
+        held: &[],
+        bounds: &bounds,
+    };
     gateway.store.claim(&request).await.expect("claimed")
 }
 

@@ -169,6 +169,15 @@ impl Process {
         .await
     }
 
+    /// Waits for an attempt whose outcome is unknown. A look-up may have found the note by the time it is asked for.
+    pub async fn until_unknown(&self, id: &str) -> Value {
+        self.eventually("an unknown outcome", async || {
+            let note = self.note(id).await;
+            (note["attempts"][0]["outcome"] == "unknown").then_some(note)
+        })
+        .await
+    }
+
     /// Waits for a condition in another process, which cannot wake us.
     pub async fn eventually<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
         self.within(PATIENCE, what, condition).await

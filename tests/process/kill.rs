@@ -32,8 +32,7 @@ async fn killed_during_the_dispatch_the_note_is_unknown_and_sent_at_most_once() 
             process.eventually("the dispatch", async || (process.dispatches() == 1).then_some(())).await;
             process.kill();
             process.launch().await;
-            let note = process.until_status(&id, "unknown").await;
-            assert_eq!(note["attempts"][0]["outcome"], "unknown");
+            process.until_unknown(&id).await;
             assert_eq!(process.dispatches(), 1);
             assert!(process.sandbox.ledger().len() <= 1);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
-use crate::gateway::Process;
+use crate::gateway::{KEY, Process};
 
 /// Far less than the default `server.shutdown_grace`, and far more than an idle gateway needs.
 const SOON: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ async fn a_provider_slower_than_the_grace_leaves_the_note_unknown_and_sent_once(
     assert!(asked.elapsed() < SOON);
     assert!(database_is_closed(&process));
     process.launch().await;
-    process.until_status(&id, "unknown").await;
+    process.until_unknown(&id).await;
     assert_eq!((process.dispatches(), process.sandbox.ledger().len()), (1, 1));
 }
 
@@ -124,6 +124,36 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(process.exit_code().await, Some(1), "{}", process.logged());
     assert!(asked.elapsed() < SOON);
     process.launch().await;
-    process.until_status(&id, "unknown").await;
+    process.until_unknown(&id).await;
     assert_eq!(process.dispatches(), 1);
+}
+
+/// Stopped and let go on, as a debugger does it or a machine that moves: the answer came in time, and counts, although
+/// the time limit has passed when the process looks.
+#[tokio::test]
+async fn an_answer_that_came_while_the_process_was_stopped_counts() {
+    let process = Process::with(|config| {
+        config.replace("token = \"sandbox-linq", "timeout = \"3s\"\ntoken = \"sandbox-linq")
+    })
+    .await;
+    process.sandbox.add_fault(Fault::new(
+        Provider::Linq,
+        Operation::Voicememo,
+        FaultAction::Slow { ms: 1000 },
+    ));
+    let id = process.accept("via=imessage").await;
+    process.eventually("the dispatch", async || (process.dispatches() == 1).then_some(())).await;
+    process.signal("-STOP");
+    process.eventually("the answer", async || (!process.sandbox.ledger().is_empty()).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    process.signal("-CONT");
+    let ended = process
+        .eventually("an end", async || {
+            // Connections from before were closed when it went on.
+            let request = process.http.get(format!("{}/voice/{id}", process.url)).bearer_auth(KEY);
+            let note: Value = request.send().await.ok()?.json().await.ok()?;
+            (note["attempts"].as_array().map(Vec::len) == Some(1)).then_some(note)
+        })
+        .await;
+    assert_eq!((&ended["status"], process.dispatches()), (&serde_json::json!("accepted"), 1), "{ended}");
 }

@@ -6,7 +6,7 @@ use voicegate::{
     store::{Change, Claim, EVENTS, Health, Job, JobEnd, Step, WantedEvents, connection_key},
 };
 
-use crate::support::{Any, accept, after, claim, horizon, new_note, retry, start, write};
+use crate::support::{Any, accept, after, claim, claim_up_to, horizon, new_note, retry, start, write};
 
 /// Events behind a position.
 pub async fn events(store: &Any, note: Option<NoteId>, after: Option<&str>) -> Vec<Event> {
@@ -138,30 +138,85 @@ pub async fn old_events_are_forgotten_unless_still_to_be_told(store: Any) {
     assert!(events(&store, None, None).await.is_empty());
 }
 
-pub async fn a_connection_that_fails_again_and_again_is_paused_and_tried_by_one(store: Any) {
+/// Ends a send as an attempt that says how the connection does.
+async fn tried(store: &Any, claim: &Claim, works: bool, at: u64) {
+    let mut note = claim.note.clone();
+    note.updated_at = after(at);
+    let health = if works { Health::Works } else { Health::Fails("down".to_owned()) };
+    let step = if works { Step::Done } else { retry(after(at)) };
+    let change = Change { health: Some((connection_key("t", "a"), health)), ..Change::new(note, step) };
+    store.write(claim, &change).await.expect("written");
+}
+
+async fn paused_until(store: &Any) -> Option<jiff::Timestamp> {
+    let states = store.connections("t").await.expect("states");
+    states.into_iter().find(|state| state.connection == "a")?.paused_until
+}
+
+/// Notes of eight people over one connection, and as many failures of it, each after the other, as pause it.
+async fn broken(store: &Any) {
     for recipient in 0..8 {
+        accept(store, "a", &format!("+{recipient}")).await;
+    }
+    for _ in 0..5 {
+        let one = claim_up_to(store, start(), 1, 100).await.remove(0);
+        tried(store, &one, false, 0).await;
+    }
+}
+
+pub async fn a_connection_that_fails_again_and_again_is_paused_and_tried_by_one(store: Any) {
+    broken(&store).await;
+    assert_eq!(paused_until(&store).await, Some(after(4)));
+    assert!(claim(&store, after(1)).await.is_empty(), "paused");
+    let probes = claim(&store, after(5)).await;
+    assert_eq!((probes.len(), probes[0].tally.in_a_row), (1, 5), "one attempt shows whether it works again");
+    tried(&store, &probes[0], true, 5).await;
+    let rest = claim(&store, after(5)).await;
+    assert_eq!((rest.len(), rest[0].tally.in_a_row), (7, 0));
+}
+
+pub async fn failures_that_overlap_in_time_are_one(store: Any) {
+    for recipient in 0..32 {
         accept(&store, "a", &format!("+{recipient}")).await;
     }
-    let key = connection_key("t", "a");
-    let sends = claim(&store, start()).await;
-    assert_eq!((sends.len(), sends[0].failures), (8, 0));
-    for send in &sends[..5] {
-        let mut note = send.note.clone();
-        note.updated_at = start();
-        let health = Some((key.clone(), Health::Fails("down".to_owned())));
-        let change = Change { health, ..Change::new(note, retry(start())) };
-        store.write(send, &change).await.expect("written");
+    for round in 1..=5 {
+        let together = claim(&store, after(round)).await;
+        assert_eq!((together.len(), together[0].tally.in_a_row as u64), (32, round - 1));
+        for claim in &together {
+            tried(&store, claim, false, round).await;
+        }
     }
-    for send in &sends[5..] {
-        write(&store, send, retry(start())).await.expect("written");
+    assert_eq!(paused_until(&store).await, Some(after(5 + 4)), "the first pause, not the longest");
+}
+
+pub async fn a_pause_grows_from_one_probe_to_the_next(store: Any) {
+    for recipient in 0..9 {
+        accept(&store, "a", &format!("+{recipient}")).await;
     }
+    let straggler = claim_up_to(&store, start(), 1, 100).await.remove(0);
+    broken(&store).await;
+    tried(&store, &straggler, false, 1).await;
+    assert_eq!(paused_until(&store).await, Some(after(4)), "it began before");
+    let probe = claim(&store, after(4)).await.remove(0);
+    tried(&store, &probe, false, 4).await;
+    assert_eq!(paused_until(&store).await, Some(after(4 + 8)));
+    let probe = claim(&store, after(12)).await.remove(0);
+    tried(&store, &probe, false, 12).await;
+    assert_eq!(paused_until(&store).await, Some(after(12 + 16)));
+}
+
+pub async fn any_success_ends_the_pause_unless_the_provider_asked_for_it(store: Any) {
+    accept(&store, "a", "+before").await;
+    let straggler = claim(&store, start()).await.remove(0);
+    broken(&store).await;
     assert!(claim(&store, after(1)).await.is_empty(), "paused");
-    let tried = claim(&store, after(5)).await;
-    assert_eq!((tried.len(), tried[0].failures), (1, 5), "one attempt shows whether it works again");
-    let mut note = tried[0].note.clone();
-    note.updated_at = after(5);
-    let health = Some((key, Health::Works));
-    store.write(&tried[0], &Change { health, ..Change::new(note, Step::Done) }).await.expect("written");
-    let rest = claim(&store, after(5)).await;
-    assert_eq!((rest.len(), rest[0].failures), (7, 0));
+    tried(&store, &straggler, true, 1).await;
+    assert_eq!(paused_until(&store).await, None);
+    let mut free = claim(&store, after(1)).await;
+    assert_eq!((free.len(), free[0].tally.in_a_row), (8, 0), "although it began before the pause");
+    let asked = Step::Retry { at: after(1), pause_connection_until: Some(after(20)) };
+    write(&store, &free.remove(0), asked).await.expect("written");
+    tried(&store, &free[0], true, 2).await;
+    assert_eq!(paused_until(&store).await, Some(after(20)), "that is not ours to end");
+    assert!(claim(&store, after(19)).await.is_empty());
 }

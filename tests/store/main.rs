@@ -82,14 +82,22 @@ contract! {
         a_lane_is_in_the_order_in_which_its_notes_became_due,
         places_go_to_the_tenant_with_fewest_under_way,
         the_last_places_are_for_tenants_with_little_under_way,
-        a_waiting_note_is_cancelled_and_one_under_way_is_not;
+        a_waiting_note_is_cancelled_and_one_under_way_is_not,
+        a_download_takes_no_place_of_its_connection_and_keeps_its_place_in_the_lane,
+        a_host_without_places_holds_back_no_other,
+        what_a_process_works_on_is_not_taken_from_it,
+        what_a_process_that_is_gone_had_leased_waits_for_its_turn,
+        ends_have_places_of_their_own;
     events:
         every_change_that_matters_is_one_event,
         a_bot_is_told_of_one_notes_events_in_order,
         events_are_read_on_from_any_position,
         an_erased_note_leaves_no_events,
         old_events_are_forgotten_unless_still_to_be_told,
-        a_connection_that_fails_again_and_again_is_paused_and_tried_by_one;
+        a_connection_that_fails_again_and_again_is_paused_and_tried_by_one,
+        failures_that_overlap_in_time_are_one,
+        a_pause_grows_from_one_probe_to_the_next,
+        any_success_ends_the_pause_unless_the_provider_asked_for_it;
     receipts:
         a_receipt_raises_the_note_and_a_replay_changes_nothing,
         a_receipt_before_its_message_has_a_name_waits_for_it,
@@ -149,7 +157,7 @@ async fn a_database_in_use_is_refused_and_one_that_was_closed_is_not() {
 
 #[tokio::test]
 async fn one_note_that_cannot_be_read_stops_no_other() {
-    use voicegate::store::{Bounds, ClaimRequest};
+    use voicegate::store::{Bounds, ClaimRequest, Rooms};
 
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
@@ -164,9 +172,9 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     let request = ClaimRequest {
         now: support::start(),
         lease_until: support::start(),
-        limit: 10,
-        reserved: 0,
-        bounds: &|_| Bounds { concurrency: 10, rate: None },
+        rooms: Rooms::each(10, 0),
+        held: &[],
+        bounds: &|_| Bounds::of(10, None),
     };
     let claims = store.claim(&request).await.expect("claimed");
     assert_eq!(claims.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [notes[1].note.id]);
@@ -183,6 +191,27 @@ async fn the_database_is_readable_by_its_owner_alone() {
         let mode = entry.metadata().expect("facts").permissions().mode();
         assert_eq!(mode & 0o077, 0, "{}", entry.path().display());
     }
+}
+
+/// What waits would otherwise wait for as long as the clock is behind.
+#[tokio::test]
+async fn a_start_with_an_earlier_wall_clock_goes_on_from_the_newest_entry() {
+    use voicegate::{
+        clock::{Clock, TestClock},
+        config::Database,
+    };
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("voicegate.db");
+    let new = support::new_note("t", "c", "r", support::after(3600));
+    {
+        let store = SqliteStore::open(&path).await.expect("a store");
+        store.accept(&new).await.expect("accepted");
+    }
+    let clock = TestClock::new(support::start());
+    let store = voicegate::store::open(&Database::Sqlite(path), &clock).await.expect("a store");
+    assert_eq!(clock.now(), support::after(3600));
+    assert_eq!(support::ids(&support::claim(&store, clock.now()).await), [new.note.id]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use proptest::{
 };
 use voicegate::{
     note::{NoteId, Status},
-    store::{Bounds, Change, Claim, ClaimRequest, Received, Step},
+    store::{Bounds, Change, Claim, ClaimRequest, Received, Rooms, Step},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
 
@@ -165,9 +165,9 @@ async fn step(store: &Any, model: &mut Model, event: &Event) -> Result<(), TestC
             let request = ClaimRequest {
                 now: after(now),
                 lease_until: after(now + LEASE),
-                limit: 1000,
-                reserved: 0,
-                bounds: &|_| Bounds { concurrency: 1000, rate: None },
+                rooms: Rooms::each(1000, 0),
+                held: &[],
+                bounds: &|_| Bounds::of(1000, None),
             };
             let claims = store.claim(&request).await.expect("claimed");
             let got: BTreeMap<_, _> = claims.iter().map(|claim| (claim.note.id, claim.interrupted)).collect();

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
     config::Rate,
-    note::{NoteId, Status},
+    note::{NoteId, Source, Status},
     store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, KeyClaim, KeyHolder, Learned, NewNote, Step,
-        StoreError,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, Class, Job, KeyClaim, KeyHolder, Learned, NewNote,
+        Room, Rooms, Step, StoreError, Trust, fetch_key,
     },
 };
 
@@ -340,10 +340,15 @@ pub async fn a_rate_bounds_how_many_begin_within_its_span(store: Any) {
     }
     let other = accept(&store, "d", "r").await;
     let rate = Rate { count: NonZeroU32::new(3).expect("three"), per: Duration::from_secs(60) };
-    let bounds = |key: &str| Bounds { concurrency: 100, rate: (key == "t/c").then_some(rate) };
+    let bounds = |key: &str| Bounds::of(100, (key == "t/c").then_some(rate));
     let claim = async |now: Timestamp| {
-        let request =
-            ClaimRequest { now, lease_until: now + LEASE * 9, limit: 100, reserved: 0, bounds: &bounds };
+        let request = ClaimRequest {
+            now,
+            lease_until: now + LEASE * 9,
+            rooms: Rooms::each(100, 0),
+            held: &[],
+            bounds: &bounds,
+        };
         store.claim(&request).await.expect("claimed")
     };
     let first = claim(start()).await;
@@ -383,8 +388,14 @@ pub async fn the_last_places_are_for_tenants_with_little_under_way(store: Any) {
         store.accept(&new_note("busy", "c", &recipient.to_string(), start())).await.expect("accepted");
     }
     let claim = async |limit, reserved| {
-        let (now, bounds) = (after(5), Bounds { concurrency: 100, rate: None });
-        let request = ClaimRequest { now, lease_until: now + LEASE, limit, reserved, bounds: &|_| bounds };
+        let (now, bounds) = (after(5), Bounds::of(100, None));
+        let request = ClaimRequest {
+            now,
+            lease_until: now + LEASE,
+            rooms: Rooms::each(limit, reserved),
+            held: &[],
+            bounds: &|_| bounds,
+        };
         let claims = store.claim(&request).await.expect("claimed");
         claims.into_iter().map(|claim| claim.note.tenant).collect::<Vec<_>>()
     };
@@ -436,4 +447,116 @@ pub async fn a_waiting_note_is_cancelled_and_one_under_way_is_not(store: Any) {
     assert!(cancel(first).await, "it waits for its next attempt");
     assert_eq!(store.note(first, None).await.expect("read").expect("a note").status, Status::Canceled);
     assert_eq!(ids(&claim(&store, start()).await), [third], "the lane is free");
+}
+
+/// A note whose audio is behind a URL.
+fn from_url(connection: &str, recipient: &str, url: &str) -> NewNote {
+    let mut new = new_note("t", connection, recipient, start());
+    new.note.source = Source::Url { url: url.to_owned(), headers: Default::default() };
+    new
+}
+
+fn jobs(claims: &[Claim]) -> Vec<(NoteId, &'static str)> {
+    let word = |claim: &Claim| if matches!(claim.job, Job::Fetch) { "fetch" } else { "send" };
+    claims.iter().map(|claim| (claim.note.id, word(claim))).collect()
+}
+
+pub async fn a_download_takes_no_place_of_its_connection_and_keeps_its_place_in_the_lane(store: Any) {
+    let new = from_url("c", "r", "https://a.example/1");
+    store.accept(&new).await.expect("accepted");
+    let later = accept(&store, "c", "r").await;
+    let other = accept(&store, "c", "s").await;
+    let claims = claim_up_to(&store, start(), 100, 1).await;
+    assert_eq!(jobs(&claims), [(new.note.id, "fetch"), (other, "send")], "the connection has one place");
+    let mut note = claims[0].note.clone();
+    note.source = Source::Stored;
+    store.write(&claims[0], &Change::new(note, retry(start()))).await.expect("written");
+    write(&store, &claims[1], Step::Done).await.expect("written");
+    let claims = claim(&store, start()).await;
+    assert_eq!(jobs(&claims), [(new.note.id, "send")], "before what came later for the same person");
+    write(&store, &claims[0], Step::Done).await.expect("written");
+    assert_eq!(jobs(&claim(&store, start()).await), [(later, "send")]);
+}
+
+pub async fn a_host_without_places_holds_back_no_other(store: Any) {
+    let (slow, quick) = ("https://a.example/1", "https://c.example/1");
+    assert_ne!(fetch_key("t", slow), fetch_key("t", quick));
+    let mut ids = Vec::new();
+    for (recipient, url) in [("1", slow), ("2", slow), ("3", slow), ("4", quick)] {
+        let new = from_url("c", recipient, url);
+        store.accept(&new).await.expect("accepted");
+        ids.push(new.note.id);
+    }
+    let bounds = |key: &str| match key {
+        key if key == fetch_key("t", slow) => Bounds { trust: Trust::Hung, ..Bounds::of(1, None) },
+        _ => Bounds::of(8, None),
+    };
+    let request = ClaimRequest {
+        now: start(),
+        lease_until: after(60),
+        rooms: Rooms::each(100, 0),
+        held: &[],
+        bounds: &bounds,
+    };
+    let claims = store.claim(&request).await.expect("claimed");
+    assert_eq!(jobs(&claims), [(ids[0], "fetch"), (ids[3], "fetch")]);
+    let groups = store.queue_state(start()).await.expect("groups");
+    let told: Vec<_> = groups.iter().map(|group| (group.connection.as_str(), group.count)).collect();
+    assert_eq!(told, [("t/#fetch", 2), ("t/#fetch", 2)], "leased and queued, of all hosts");
+}
+
+/// The time may have jumped, or the process may have been stopped: it has what it has.
+pub async fn what_a_process_works_on_is_not_taken_from_it(store: Any) {
+    for recipient in ["1", "2"] {
+        accept(&store, "c", recipient).await;
+    }
+    let mine = claim(&store, start()).await;
+    write(&store, &mine[0], Step::Dispatching).await.expect("written");
+    let held: Vec<i64> = mine.iter().map(|claim| claim.delivery).collect();
+    let bounds = |_: &str| Bounds::of(2, None);
+    let request = |held| ClaimRequest {
+        now: after(3600),
+        lease_until: after(7200),
+        rooms: Rooms::each(100, 0),
+        held,
+        bounds: &bounds,
+    };
+    assert!(store.claim(&request(&held)).await.expect("claimed").is_empty());
+    let accepted = accept(&store, "c", "3").await;
+    assert!(store.claim(&request(&held)).await.expect("claimed").is_empty(), "its places are taken");
+    write(&store, &mine[0], Step::Done).await.expect("the lease is still its own");
+    assert_eq!(ids(&store.claim(&request(&held)).await.expect("claimed")), [accepted]);
+}
+
+pub async fn what_a_process_that_is_gone_had_leased_waits_for_its_turn(store: Any) {
+    for recipient in 0..4 {
+        accept(&store, "c", &recipient.to_string()).await;
+    }
+    assert_eq!(claim(&store, start()).await.len(), 4);
+    let again = claim_up_to(&store, after(61), 100, 1).await;
+    assert_eq!((again.len(), again[0].interrupted, again[0].class), (1, false, Class::Send));
+}
+
+pub async fn ends_have_places_of_their_own(store: Any) {
+    let mut new = new_note("t", "c", "r", start());
+    new.note.expires_at = after(10);
+    store.accept(&new).await.expect("accepted");
+    let sending = accept(&store, "c", "s").await;
+    let claims = claim(&store, start()).await;
+    let send = claims.iter().find(|claim| claim.note.id == sending).expect("leased");
+    let other = claims.iter().find(|claim| claim.note.id != sending).expect("leased");
+    write(&store, send, Step::Dispatching).await.expect("written");
+    write(&store, other, retry(after(1000))).await.expect("written");
+    let bounds = |_: &str| Bounds::of(0, None);
+    let request = ClaimRequest {
+        now: after(100),
+        lease_until: after(200),
+        rooms: Rooms::new(|class| Room { limit: usize::from(class == Class::End) * 8, ..Room::default() }),
+        held: &[],
+        bounds: &bounds,
+    };
+    let mut over = store.claim(&request).await.expect("claimed");
+    over.sort_by_key(|claim| claim.interrupted);
+    let facts: Vec<_> = over.iter().map(|claim| (claim.note.id, claim.expired, claim.interrupted)).collect();
+    assert_eq!(facts, [(new.note.id, true, false), (sending, false, true)]);
 }

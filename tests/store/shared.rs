@@ -14,7 +14,7 @@ use voicegate::{
     config::Rate,
     note::{NoteId, Status},
     store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, PostgresStore, Received, Step, Store, Time,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, PostgresStore, Received, Rooms, Step, Store, Time,
         WantedEvents,
     },
 };
@@ -46,12 +46,17 @@ async fn handles<const N: usize>(database: &Database) -> [Any; N] {
 }
 
 async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
-    let request =
-        ClaimRequest { now, lease_until: now + PATIENCE * 10, limit, reserved: 0, bounds: &|_| bounds };
+    let request = ClaimRequest {
+        now,
+        lease_until: now + PATIENCE * 10,
+        rooms: Rooms::each(limit, 0),
+        held: &[],
+        bounds: &|_| bounds,
+    };
     store.claim(&request).await.expect("claimed")
 }
 
-const WIDE: Bounds = Bounds { concurrency: 1000, rate: None };
+const WIDE: Bounds = Bounds::of(1000, None);
 
 #[tokio::test]
 async fn processes_that_start_at_once_on_an_empty_database_all_succeed() {
@@ -130,7 +135,7 @@ async fn under_load_nothing_is_claimed_twice_and_lanes_and_bounds_hold() {
     for number in 0..8 {
         let (store, under_way) = (stores[number % stores.len()].clone(), under_way.clone());
         tasks.spawn(async move {
-            let bounds = Bounds { concurrency: ROOM, rate: None };
+            let bounds = Bounds::of(ROOM, None);
             let mut idle = 0;
             // The writers may be slower than the workers.
             while idle < 50 || store.queue_depth().await.expect("a number") > 0 {
@@ -177,7 +182,7 @@ async fn a_rate_holds_over_all_processes() {
         let mut tasks = JoinSet::new();
         for number in 0..9 {
             let store = stores[number % 3].clone();
-            let bounds = Bounds { concurrency: 1000, rate: Some(rate) };
+            let bounds = Bounds::of(1000, Some(rate));
             tasks.spawn(async move { claim_within(&store, after(minute * 60), 4, bounds).await.len() });
         }
         assert_eq!(tasks.join_all().await.iter().sum::<usize>(), 7, "minute {minute}");
@@ -206,8 +211,8 @@ async fn a_lease_that_is_renewed_holds_and_one_that_was_lost_does_not() {
     let request = |now| ClaimRequest {
         now,
         lease_until: now + Duration::from_secs(60),
-        limit: 10,
-        reserved: 0,
+        rooms: Rooms::each(10, 0),
+        held: &[],
         bounds: &|_| WIDE,
     };
     let claim = first.claim(&request(start())).await.expect("claimed").remove(0);
@@ -446,5 +451,48 @@ async fn what_cannot_be_opened_says_why_and_not_the_password() {
         let error = PostgresStore::open(&url, Time::Caller).await.expect_err("no such database").to_string();
         assert!(error.starts_with("storage.database: ") && error.contains(expected), "{error}");
         assert!(!error.contains("S3CRET"), "{error}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the database has the real time")]
+fn real_time() -> Timestamp {
+    Timestamp::from_millisecond(Timestamp::now().as_millisecond()).expect("a time")
+}
+
+/// Sets the server's clock, as far as the queue can see.
+async fn set_server_clock(operator: &mut PgConnection, by_seconds: i64) {
+    let set = sqlx::query("UPDATE clock SET offset_ms = offset_ms + $1").bind(by_seconds * 1000);
+    set.execute(operator).await.expect("set");
+}
+
+#[tokio::test]
+async fn the_queue_goes_on_evenly_where_the_servers_clock_is_set() {
+    for hour in [-3600, 3600] {
+        let Some(database) = Database::make().await else { return };
+        let (one, other) = (open(&database, Time::Database).await, open(&database, Time::Database).await);
+        let mut operator = raw(&database).await;
+        for store in [&one, &other] {
+            assert!(claim_within(store, real_time(), 9, WIDE).await.is_empty());
+        }
+        let new = new_note("t", "c", "r", real_time());
+        one.accept(&new).await.expect("accepted");
+        let leased = claim_within(&one, real_time(), 9, WIDE).await.remove(0);
+        set_server_clock(&mut operator, hour).await;
+        assert!(
+            claim_within(&other, real_time(), 9, WIDE).await.is_empty(),
+            "{hour}: the lease has hardly begun"
+        );
+        let mut note = leased.note.clone();
+        note.updated_at = real_time();
+        let due = note.updated_at + PATIENCE;
+        one.write(&leased, &Change::new(note, retry(due))).await.expect("written");
+        let later = new_note("t", "c", "r", real_time());
+        other.accept(&later).await.expect("accepted");
+        let overtaking = claim_within(&one, real_time(), 9, WIDE).await;
+        assert!(overtaking.is_empty(), "{hour}: the later one waits for the retry");
+        let next = one.next_due(real_time()).await.expect("an answer").expect("a time");
+        let off = next.duration_since(due).abs();
+        assert!(off < Duration::from_secs(20).try_into().expect("short"), "{hour}: it is {off} off");
+        operator.close().await.expect("closed");
     }
 }

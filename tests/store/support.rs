@@ -7,7 +7,9 @@ use serde_json::json;
 use voicegate::{
     audio::Hints,
     note::{Note, NoteId, Source, Status, Stop},
-    store::{Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Step, Store, StoreError},
+    store::{
+        Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Rooms, Step, Store, StoreError,
+    },
 };
 
 pub type Any = Arc<dyn Store>;
@@ -88,11 +90,17 @@ pub async fn accept(store: &Any, connection: &str, recipient: &str) -> NoteId {
 }
 
 pub async fn claim_up_to(store: &Any, now: Timestamp, limit: usize, room: usize) -> Vec<Claim> {
-    claim_within(store, now, limit, Bounds { concurrency: room, rate: None }).await
+    claim_within(store, now, limit, Bounds::of(room, None)).await
 }
 
 pub async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds) -> Vec<Claim> {
-    let request = ClaimRequest { now, lease_until: now + LEASE, limit, reserved: 0, bounds: &|_| bounds };
+    let request = ClaimRequest {
+        now,
+        lease_until: now + LEASE,
+        rooms: Rooms::each(limit, 0),
+        held: &[],
+        bounds: &|_| bounds,
+    };
     store.claim(&request).await.expect("claimed")
 }
 

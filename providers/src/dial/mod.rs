@@ -232,7 +232,7 @@ impl Dial {
             _ = &mut driver => sending.await?,
         };
         let response = Response::from(response.map(reqwest::Body::wrap));
-        let open = Open { _sender: sender, drivers, origin: target.origin, dialer: self.dialer.clone() };
+        let open = Open { sender, drivers, origin: target.origin, dialer: self.dialer.clone() };
         Ok(Exchange { response, open: Some(open) })
     }
 }
@@ -263,7 +263,7 @@ pub(crate) struct Exchange {
 /// The connection under an answer. It has to live until the answer is read.
 pub(crate) struct Open {
     /// Without it the connection closes itself after the answer.
-    _sender: http1::SendRequest<reqwest::Body>,
+    sender: http1::SendRequest<reqwest::Body>,
     drivers: JoinSet<()>,
     origin: String,
     dialer: Dialer,
@@ -271,14 +271,16 @@ pub(crate) struct Open {
 
 impl Open {
     /// Lets go of the connection after its answer, having looked at what the server does with it where that is not known.
-    pub fn done(mut self) {
-        if !self.dialer.shared.patience.is_to_be_looked_at(&self.origin, Instant::now()) {
+    pub fn done(self) {
+        let Self { sender, mut drivers, origin, dialer } = self;
+        if !dialer.shared.patience.is_to_be_looked_at(&origin, Instant::now()) {
             return;
         }
         tokio::spawn(async move {
-            let patience = &self.dialer.shared.patience;
-            let closed = tokio::time::timeout(patience.hold(), self.drivers.join_next()).await;
-            patience.learn(&self.origin, closed.is_err());
+            let patience = &dialer.shared.patience;
+            let closed = tokio::time::timeout(patience.hold(), drivers.join_next()).await;
+            patience.learn(&origin, closed.is_err());
+            drop(sender);
         });
     }
 }

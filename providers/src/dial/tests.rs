@@ -119,7 +119,7 @@ fn dialer(hold: Duration) -> Dialer {
 
 fn context(dialer: &Dialer) -> Context {
     Context {
-        http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+        http: reqwest::Client::builder().no_proxy().user_agent("voicegate").build().expect("a client"),
         dial: dialer.dial(),
         guarded: GuardedClient::new(Default::default(), Duration::from_secs(5)).expect("a client"),
         now: jiff::Timestamp::UNIX_EPOCH,

@@ -40,7 +40,7 @@ pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
 
 /// With the clients that a gateway would use, so that what works here works there.
 async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
-    let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock::default());
     let live = Live::new(config, tenants, &clock)?;
     let mut lines = match &live.config.storage.database {
         Database::Sqlite(_) => Vec::new(),

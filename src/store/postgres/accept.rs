@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Pool;
-use crate::store::{Acceptance, KeyHolder, NewNote, StoreError, connection_key};
+use crate::store::{Acceptance, KeyHolder, NewNote, StoreError, queue_key};
 
 /// See [`crate::store::Store::accept`]. Doing it again with the same note changes nothing.
 pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError> {
@@ -21,7 +21,7 @@ pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError
     .bind(&note.to)
     .bind(&note.current().connection)
     .bind(new.source.as_deref())
-    .bind(connection_key(&note.tenant, &note.current().connection))
+    .bind(queue_key(note))
     .bind(note.lane())
     .bind(note.due_at().as_millisecond())
     .bind(note.expires_at.as_millisecond())

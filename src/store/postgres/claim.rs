@@ -8,7 +8,7 @@ use super::{Pool, Tx, events, lanes, retry::again};
 use crate::{
     config::Rate,
     store::{
-        Claim, ClaimRequest, StoreError,
+        Claim, ClaimRequest, Class, StoreError,
         share::{Candidate, Due, Standing, Turn, cut, fair_share, turns},
     },
 };
@@ -22,17 +22,25 @@ pub struct Claimed {
     pub claims: Vec<Claim>,
     /// By how many milliseconds the database's clock is ahead of the caller's.
     pub ahead: i64,
+    /// By how many milliseconds the database's clock was set, forward or back, since the claim before.
+    pub jumped: i64,
     /// Nothing was leased, because lanes have to be let go of first.
     held_too_long: bool,
     unreadable: Vec<(Candidate, serde_json::Error)>,
 }
 
 /// See [`crate::store::Store::claim`].
-pub async fn claim(pool: &Pool, request: &ClaimRequest<'_>) -> Result<Claimed, StoreError> {
+///
+/// `ahead`: by how many milliseconds the database's clock was ahead of the caller's at its last claim.
+pub async fn claim(
+    pool: &Pool,
+    request: &ClaimRequest<'_>,
+    ahead: Option<i64>,
+) -> Result<Claimed, StoreError> {
     let (tx, claimed) = loop {
         let (tx, claimed) = again!(async {
             let mut tx = pool.begin().await?;
-            let claimed = take(&mut tx, request).await?;
+            let claimed = take(&mut tx, request, ahead).await?;
             Ok::<_, StoreError>((tx, claimed))
         })?;
         if !claimed.held_too_long {
@@ -67,29 +75,34 @@ async fn give_back(pool: &Pool, claims: &[Claim]) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn take(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Claimed, StoreError> {
+async fn take(
+    tx: &mut Tx<'_>,
+    request: &ClaimRequest<'_>,
+    ahead: Option<i64>,
+) -> Result<Claimed, StoreError> {
     let their_now = request.now.as_millisecond();
     // Only what is read after this is true until the commit.
-    let (now, held_too_long): (i64, bool) = sqlx::query_as(
-        "SELECT take_turn($1),
-            EXISTS (SELECT 1 FROM deliveries WHERE state = 'held' AND due_at <= (SELECT $1 + ahead_of($1)))",
+    let (now, jumped, held_too_long): (i64, i64, bool) = sqlx::query_as(
+        "SELECT now_ms, jumped_ms, EXISTS (SELECT 1 FROM deliveries WHERE state = 'held' AND due_at <= now_ms)
+         FROM take_turn_at($1, $2)",
     )
     .bind(their_now)
+    .bind(ahead.map(|ahead| their_now + ahead))
     .fetch_one(&mut **tx)
     .await?;
     let ahead = now - their_now;
     if held_too_long {
         return Ok(Claimed { ahead, held_too_long, ..Claimed::default() });
     }
-    let overdue = overdue(tx, now, request.limit).await?;
-    let room = request.limit.saturating_sub(overdue.len());
-    let share = fair_share(ready(tx, request, now, room).await?, room, request.reserved);
-    let mut claimed = Claimed { ahead, ..Claimed::default() };
-    if overdue.is_empty() && share.is_empty() {
+    put_back(tx, request, now).await?;
+    let over = over(tx, request, now).await?;
+    let share = fair_share(ready(tx, request, now).await?, &request.rooms);
+    let mut claimed = Claimed { ahead, jumped, ..Claimed::default() };
+    if over.is_empty() && share.is_empty() {
         return Ok(claimed);
     }
     let until = request.lease_until.as_millisecond() + ahead;
-    let leased = lease(tx, &overdue, &share, now, until).await?;
+    let leased = lease(tx, &over, &share, now, until).await?;
     count_starts(tx, request, now, &share, &leased).await?;
     let mut docs = read(tx, &leased, their_now).await?;
     for row in leased {
@@ -134,50 +147,59 @@ async fn let_go(pool: &Pool, request: &ClaimRequest<'_>) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Leases that ran out, and notes that waited longer than they may, wherever in their lane.
-async fn overdue(tx: &mut Tx<'_>, now: i64, limit: usize) -> Result<Vec<Candidate>, StoreError> {
+/// Puts back what was leased by a process that is gone. It waits for its turn again like everything else.
+async fn put_back(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'queued', lease_until = NULL WHERE id IN (
+            SELECT id FROM deliveries WHERE lease_until <= $1 AND state = 'leased' AND id <> ALL($2)
+            FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(now)
+    .bind(request.held)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What only needs its end written: visible requests of a process that is gone, and notes that waited longer than they
+/// may, wherever in their lane.
+async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
         "(SELECT * FROM deliveries
-          WHERE lease_until <= $1 AND state IN ('leased', 'sending') LIMIT $2)
+          WHERE lease_until <= $1 AND state = 'sending' AND id <> ALL($3) LIMIT $2)
          UNION ALL
          (SELECT * FROM deliveries
           WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2)
          LIMIT $2",
     )
     .bind(now)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(request.rooms.of(Class::End).limit).unwrap_or(i64::MAX))
+    .bind(request.held)
     .fetch_all(&mut **tx)
     .await?;
     Ok(found)
 }
 
-/// For each connection that can get one of `room` places: the first of its deliveries that are due.
-async fn ready(
-    tx: &mut Tx<'_>,
-    request: &ClaimRequest<'_>,
-    now: i64,
-    room: usize,
-) -> Result<Vec<Turn>, StoreError> {
+/// For each connection that can get one of the free places: the first of its deliveries that are due.
+async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<Vec<Turn>, StoreError> {
     let mut turns = turns(standings(tx, now).await?, request.bounds);
     keep_to_rates(tx, &mut turns, now).await?;
-    cut(&mut turns, room, request.reserved);
+    cut(&mut turns, &request.rooms);
     if turns.is_empty() {
         return Ok(turns);
     }
     let names: Vec<&str> = turns.iter().map(|turn| turn.connection.as_str()).collect();
     let rooms: Vec<i64> = turns.iter().map(|turn| i64::try_from(turn.room).unwrap_or(i64::MAX)).collect();
-    let failures: Vec<i64> = turns.iter().map(|turn| turn.failures).collect();
     let due: Vec<Candidate> = sqlx::query_as(
-        "SELECT d.*, c.failures FROM unnest($1, $2, $3) AS c (connection, room, failures)
+        "SELECT d.* FROM unnest($1, $2) AS c (connection, room)
          CROSS JOIN LATERAL (
             SELECT * FROM deliveries
-            WHERE head = 1 AND state = 'queued' AND expires_at > $4
-                AND (connection, due_at) >= (c.connection, 0) AND (connection, due_at) <= (c.connection, $4)
+            WHERE head = 1 AND state = 'queued' AND expires_at > $3
+                AND (connection, due_at) >= (c.connection, 0) AND (connection, due_at) <= (c.connection, $3)
             ORDER BY connection, due_at, id LIMIT c.room) d",
     )
     .bind(names)
     .bind(rooms)
-    .bind(failures)
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
@@ -187,6 +209,7 @@ async fn ready(
     }
     for turn in &mut turns {
         turn.due = of_connection.remove(&turn.connection).unwrap_or_default();
+        turn.due.iter_mut().for_each(|candidate| candidate.tally = turn.tally);
     }
     Ok(turns)
 }
@@ -197,7 +220,7 @@ async fn ready(
 /// Here and in `ready` the order is spelled out as `deliveries_ready` has it, and a claim sorts nothing (see the second
 /// migration): otherwise a table that has just filled, which has no statistics yet, is read whole for each connection.
 async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreError> {
-    let found: Vec<(String, Option<i64>, i64, i64)> = sqlx::query_as(
+    let found: Vec<(String, Option<i64>, i64, i64, i64)> = sqlx::query_as(
         "WITH RECURSIVE each (connection, since) AS (
             (SELECT connection, due_at FROM deliveries WHERE head = 1 AND state = 'queued'
              ORDER BY connection, due_at, id LIMIT 1)
@@ -207,22 +230,23 @@ async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreErro
                 WHERE head = 1 AND state = 'queued' AND connection > each.connection
                 ORDER BY connection, due_at, id LIMIT 1) next),
          waiting AS (
-            SELECT each.connection, since, COALESCE(c.failures, 0) AS failures FROM each
+            SELECT each.connection, since, COALESCE(c.failures, 0) AS failures,
+                COALESCE(c.failures_ever, 0) AS failures_ever FROM each
             LEFT JOIN connections c ON c.connection = each.connection
-            WHERE since <= $1 AND COALESCE(GREATEST(c.paused_until, c.rate_until), 0) <= $1),
+            WHERE since <= $1 AND COALESCE(GREATEST(c.paused_until, c.broken_until, c.rate_until), 0) <= $1),
          under_way AS (
             SELECT connection, COUNT(*) AS count FROM deliveries
-            WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection)
-         SELECT connection, since, COALESCE(failures, 0), COALESCE(count, 0)
+            WHERE lease_until IS NOT NULL AND state IN ('leased', 'sending') GROUP BY connection)
+         SELECT connection, since, COALESCE(failures, 0), COALESCE(failures_ever, 0), COALESCE(count, 0)
          FROM waiting FULL JOIN under_way USING (connection)",
     )
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
-    let standings = found.into_iter().map(|(connection, since, failures, under_way)| Standing {
+    let standings = found.into_iter().map(|(connection, since, failures, ever, under_way)| Standing {
         connection,
         under_way: usize::try_from(under_way).unwrap_or_default(),
-        due: since.map(|since| Due { since, failures }),
+        due: since.map(|since| Due::of_row(since, failures, ever)),
     });
     Ok(standings.collect())
 }
@@ -300,17 +324,17 @@ async fn count_starts(
 /// just changing is left to the next claim.
 async fn lease(
     tx: &mut Tx<'_>,
-    overdue: &[Candidate],
+    over: &[Candidate],
     share: &[Candidate],
     now: i64,
     until: i64,
 ) -> Result<Vec<Candidate>, StoreError> {
-    let chosen: Vec<i64> = overdue.iter().chain(share).map(|candidate| candidate.id).collect();
+    let chosen: Vec<i64> = over.iter().chain(share).map(|candidate| candidate.id).collect();
     let mut leased: Vec<Candidate> = sqlx::query_as(
         "WITH free AS (
             SELECT id FROM deliveries
             WHERE id = ANY($1) AND (state = 'queued' AND (head = 1 OR expires_at <= $2)
-                                    OR state IN ('leased', 'sending') AND lease_until <= $2)
+                                    OR state = 'sending' AND lease_until <= $2)
             FOR UPDATE SKIP LOCKED)
          UPDATE deliveries d SET lease_until = $3, fence = fence + 1, tries = tries + 1,
             state = CASE d.state WHEN 'sending' THEN 'sending' ELSE 'leased' END
@@ -324,7 +348,10 @@ async fn lease(
     for row in &mut leased {
         // This one is not counted yet.
         row.tries -= 1;
-        row.failures = share.iter().find(|found| found.id == row.id).map_or(0, |found| found.failures);
+        match share.iter().find(|found| found.id == row.id) {
+            Some(found) => row.tally = found.tally,
+            None => row.is_over = true,
+        }
     }
     leased.sort_by_key(|row| (row.due_at, row.id));
     Ok(leased)

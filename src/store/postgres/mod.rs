@@ -24,7 +24,7 @@ mod uploads;
 mod write;
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -71,8 +71,8 @@ pub enum Time {
 pub struct PostgresStore {
     pool: Pool,
     notices: Notices,
-    /// By how many milliseconds the database's clock was ahead of the caller's at the last claim.
-    ahead: AtomicI64,
+    /// By how many milliseconds the database's clock was ahead of the caller's at the last claim, if there was one.
+    ahead: Mutex<Option<i64>>,
     time: Time,
 }
 
@@ -89,7 +89,11 @@ impl PostgresStore {
             open::options(url).map_err(|error| StoreError::Open(format!("storage.database: {error}")))?;
         let pool = open::pool(options.clone(), time).await?;
         let notices = Notices::start(pool.clone(), open::listening(options));
-        Ok(Self { pool, notices, ahead: AtomicI64::new(0), time })
+        Ok(Self { pool, notices, ahead: Mutex::default(), time })
+    }
+
+    fn ahead(&self) -> Option<i64> {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this is the document that is stored.
@@ -150,8 +154,17 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        let claimed = claim::claim(&self.pool, request).await?;
-        self.ahead.store(claimed.ahead, Ordering::Relaxed);
+        let claimed = claim::claim(&self.pool, request, self.ahead()).await?;
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
+        if claimed.jumped != 0 {
+            metrics::clock_jumped(claimed.jumped > 0);
+            let seconds = Duration::from_millis(claimed.jumped.unsigned_abs()).as_secs_f64();
+            let way = if claimed.jumped > 0 { "forward" } else { "back" };
+            tracing::warn!(
+                seconds,
+                "the database's clock was set {way} by {seconds:.1} s; the queue goes on evenly"
+            );
+        }
         Ok(claimed.claims)
     }
 
@@ -227,7 +240,7 @@ impl Store for PostgresStore {
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         // As the claim at `now` saw it, so that nothing that became due since then is passed over.
-        let ahead = self.ahead.load(Ordering::Relaxed);
+        let ahead = self.ahead().unwrap_or_default();
         let at = read::next_due(&self.pool, now.as_millisecond() + ahead).await?;
         Ok(at.and_then(|at| Timestamp::from_millisecond(at - ahead).ok()))
     }

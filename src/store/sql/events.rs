@@ -54,7 +54,12 @@ pub async fn watch(
     due: Timestamp,
 ) -> Result<(), StoreError> {
     let lane = format!("{}\u{1f}{WATCH}\u{1f}{}\u{1f}{kind}", note.tenant, note.id);
-    queue(tx, note, (kind, WATCH, lane), None, (now, due), due + WATCHING).await
+    // A provider that does not answer holds up the questions to itself alone.
+    let connection = match kind {
+        "look_up" => format!("{WATCH}.{}", note.current().connection),
+        _ => WATCH.to_owned(),
+    };
+    queue(tx, note, (kind, &connection, lane), None, (now, due), due + WATCHING).await
 }
 
 async fn queue(

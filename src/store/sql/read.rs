@@ -1,11 +1,13 @@
 //! Notes, lists for the API, and what is next. Compiled once for each database.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row};
 
 use super::Pool;
 use crate::note::{Note, NoteId};
-use crate::store::{ConnectionState, QueueGroup, StoreError, Wanted, connection_key};
+use crate::store::{ConnectionState, QueueGroup, StoreError, Wanted, connection_key, whole};
 
 pub async fn note(pool: &Pool, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
     let doc: Option<String> =
@@ -41,7 +43,7 @@ pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionStat
     let prefix = connection_key(tenant, "");
     // Compared as text, because names may contain what LIKE takes for a wildcard.
     let rows: Vec<State> = sqlx::query_as(
-        "SELECT connection, paused_until, seen_at, failure, failures, callback_at FROM connections
+        "SELECT connection, paused_until, broken_until, seen_at, failure, failures, callback_at FROM connections
          WHERE substr(connection, 1, length($1)) = $1",
     )
     .bind(&prefix)
@@ -50,7 +52,7 @@ pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionStat
     let time = |at: i64| Timestamp::from_millisecond(at).ok();
     let states = rows.into_iter().map(|row| ConnectionState {
         connection: row.connection[prefix.len()..].to_owned(),
-        paused_until: time(row.paused_until).filter(|_| row.paused_until > 0),
+        paused_until: Some(row.paused_until.max(row.broken_until)).filter(|until| *until > 0).and_then(time),
         seen_at: row.seen_at.and_then(time),
         failure: row.failure,
         failures: row.failures.try_into().unwrap_or(u32::MAX),
@@ -63,6 +65,7 @@ pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionStat
 struct State {
     connection: String,
     paused_until: i64,
+    broken_until: i64,
     seen_at: Option<i64>,
     failure: Option<String>,
     failures: i64,
@@ -77,6 +80,7 @@ pub async fn next_due(pool: &Pool, now: i64) -> Result<Option<i64>, StoreError> 
             UNION ALL SELECT MIN(expires_at) FROM deliveries WHERE state = 'queued' AND expires_at > $1
             UNION ALL SELECT MIN(lease_until) FROM deliveries WHERE lease_until > $1
             UNION ALL SELECT MIN(paused_until) FROM connections WHERE paused_until > $1
+            UNION ALL SELECT MIN(broken_until) FROM connections WHERE broken_until > $1
             UNION ALL SELECT MIN(rate_until) FROM connections WHERE rate_until > $1) AS times",
     )
     .bind(now)
@@ -110,10 +114,16 @@ pub async fn queue_state(pool: &Pool, now: Timestamp) -> Result<Vec<QueueGroup>,
     .bind(now.as_millisecond())
     .fetch_all(pool)
     .await?;
-    let groups = rows.into_iter().map(|(connection, state, count, since)| QueueGroup {
+    // Parts of what one tenant waits for are one to whoever asks.
+    let mut groups: BTreeMap<(String, String), (u64, i64)> = BTreeMap::new();
+    for (connection, state, count, since) in rows {
+        let group = groups.entry((whole(&connection).to_owned(), state)).or_insert((0, since));
+        *group = (group.0 + count.unsigned_abs(), group.1.min(since));
+    }
+    let groups = groups.into_iter().map(|((connection, state), (count, since))| QueueGroup {
         connection,
         state,
-        count: count.unsigned_abs(),
+        count,
         since: Timestamp::from_millisecond(since).unwrap_or(now),
     });
     Ok(groups.collect())

@@ -218,7 +218,7 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
         None => done(tx, claim).await?,
     }
     match &end.health {
-        Some((connection, health)) => heard_of(tx, connection, health, end.now).await,
+        Some((connection, health)) => heard_of(tx, connection, health, (claim.tally, end.now)).await,
         None => Ok(()),
     }
 }

@@ -11,10 +11,10 @@ use super::{
     receipts, sources,
 };
 use crate::{
-    breaker,
+    breaker::Tally,
     event::EventKind,
     note::{Note, NoteId},
-    store::{Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key},
+    store::{Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, queue_key},
 };
 
 pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
@@ -46,12 +46,14 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
             let state = if matches!(change.step, Step::Hold { .. }) { "held" } else { "queued" };
             let due = due.as_millisecond() + ahead(tx, note.updated_at).await?;
             let done = sqlx::query(
-                "UPDATE deliveries SET state = $3, due_at = $4, lease_until = NULL WHERE id = $1 AND fence = $2",
+                "UPDATE deliveries SET state = $3, due_at = $4, connection = $5, lease_until = NULL
+                 WHERE id = $1 AND fence = $2",
             )
             .bind(claim.delivery)
             .bind(claim.fence)
             .bind(state)
             .bind(due)
+            .bind(queue_key(note))
             .execute(&mut **tx)
             .await?;
             still_ours(done.rows_affected())?;
@@ -65,7 +67,7 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     learn(tx, &change.learned).await?;
     follow_up(tx, change).await?;
     if let Some((connection, health)) = &change.health {
-        heard_of(tx, connection, health, note.updated_at).await?;
+        heard_of(tx, connection, health, (claim.tally, note.updated_at)).await?;
     }
     if let Step::Retry { pause_connection_until: Some(until), .. } = change.step {
         // The connection of the attempt; a note that moves on never pauses the one it left.
@@ -148,7 +150,7 @@ async fn move_on(
     let lane = note.lane();
     sqlx::query("UPDATE deliveries SET connection = $2, lane = $3, order_at = $4, head = 0 WHERE id = $1")
         .bind(claim.delivery)
-        .bind(connection_key(&note.tenant, &note.current().connection))
+        .bind(queue_key(note))
         .bind(&lane)
         .bind(due)
         .execute(&mut **tx)
@@ -189,32 +191,52 @@ pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), St
     }
 }
 
-/// Remembers how a connection does, and leaves it alone for a while where it fails again and again.
+/// Remembers how a connection does, and leaves it alone for a while where it fails again and again. `at_start` is what
+/// was known of it when the attempt began.
 pub async fn heard_of(
     tx: &mut Tx<'_>,
     connection: &str,
     health: &Health,
-    at: Timestamp,
+    (at_start, at): (Tally, Timestamp),
 ) -> Result<(), StoreError> {
     let failure = match health {
         Health::Works => None,
         Health::Fails(why) => Some(why),
     };
-    let failures: i64 = sqlx::query_scalar(
-        "INSERT INTO connections (connection, seen_at, failure, failures)
-         VALUES ($1, $2, $3, CASE WHEN $3 IS NULL THEN 0 ELSE 1 END)
+    // The row is held from here on, so nobody else counts meanwhile.
+    let (failures, ever): (i64, i64) = sqlx::query_as(
+        "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)
          ON CONFLICT (connection) DO UPDATE SET seen_at = excluded.seen_at, failure = excluded.failure,
-            failures = CASE WHEN excluded.failure IS NULL THEN 0 ELSE connections.failures + 1 END
-         RETURNING failures",
+            failures = CASE WHEN excluded.failure IS NULL THEN 0 ELSE connections.failures END,
+            broken_until = CASE WHEN excluded.failure IS NULL THEN 0 ELSE connections.broken_until END
+         RETURNING failures, failures_ever",
     )
     .bind(connection)
     .bind(at.as_millisecond())
     .bind(failure)
     .fetch_one(&mut **tx)
     .await?;
-    if let Some(span) = breaker::pause(failures.try_into().unwrap_or(u32::MAX)) {
-        pause(tx, connection, at + span, at).await?;
+    if failure.is_none() {
+        return Ok(());
     }
+    let known = Tally {
+        in_a_row: failures.try_into().unwrap_or(u32::MAX),
+        ever: ever.try_into().unwrap_or_default(),
+    };
+    let Some(tally) = known.and_a_failure(at_start) else { return Ok(()) };
+    let until = match tally.pause() {
+        Some(pause) => (at + pause).as_millisecond() + ahead(tx, at).await?,
+        None => 0,
+    };
+    sqlx::query(
+        "UPDATE connections SET failures = $2, failures_ever = $3, broken_until = $4 WHERE connection = $1",
+    )
+    .bind(connection)
+    .bind(i64::from(tally.in_a_row))
+    .bind(i64::try_from(tally.ever).unwrap_or(i64::MAX))
+    .bind(until)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

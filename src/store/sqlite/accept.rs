@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Tx, lanes::elect};
 use crate::{
     note::NoteId,
-    store::{Acceptance, KeyHolder, NewNote, StoreError, connection_key},
+    store::{Acceptance, KeyHolder, NewNote, StoreError, queue_key},
 };
 
 /// What makes [`INSERT`] write all rows of a note, for the connection that writes.
@@ -97,7 +97,7 @@ pub async fn accept(tx: &mut Tx<'_>, new: &NewNote, depths: &mut Depths) -> Resu
         .bind(&note.to)
         .bind(&note.current().connection)
         .bind(new.source.as_deref())
-        .bind(connection_key(&note.tenant, &note.current().connection))
+        .bind(queue_key(note))
         .bind(note.lane())
         .bind(note.due_at().as_millisecond())
         .bind(note.expires_at.as_millisecond())

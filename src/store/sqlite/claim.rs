@@ -7,7 +7,7 @@ use super::{Tx, events, lanes::elect};
 use crate::{
     config::Rate,
     store::{
-        Claim, ClaimRequest, StoreError,
+        Claim, ClaimRequest, Class, StoreError,
         share::{Candidate, Due, Standing, Turn, cut, fair_share, turns},
     },
 };
@@ -15,9 +15,9 @@ use crate::{
 /// See [`crate::store::Store::claim`].
 pub async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
     let_go(tx, request).await?;
-    let mut chosen = overdue(tx, request).await?;
-    let room = request.limit.saturating_sub(chosen.len());
-    let share = fair_share(ready(tx, request, room).await?, room, request.reserved);
+    put_back(tx, request).await?;
+    let mut chosen = over(tx, request).await?;
+    let share = fair_share(ready(tx, request).await?, &request.rooms);
     count_starts(tx, request, &share).await?;
     chosen.extend(share);
     chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
@@ -45,25 +45,41 @@ async fn let_go(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), Store
     Ok(())
 }
 
-/// Leases that ran out, and notes that waited longer than they may, wherever in their lane.
-async fn overdue(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candidate>, StoreError> {
+/// Puts back what was leased by a process that is gone. It waits for its turn again like everything else.
+async fn put_back(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET state = 'queued', lease_until = NULL
+         WHERE lease_until <= $1 AND state = 'leased' AND id NOT IN (SELECT value FROM json_each($2))",
+    )
+    .bind(request.now.as_millisecond())
+    .bind(serde_json::to_string(request.held)?)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What only needs its end written: visible requests of a process that is gone, and notes that waited longer than they
+/// may, wherever in their lane.
+async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
-        "SELECT * FROM (SELECT * FROM deliveries
-                        WHERE lease_until <= $1 AND state IN ('leased', 'sending') LIMIT $2)
+        "SELECT *, 1 AS is_over FROM (SELECT * FROM deliveries
+                        WHERE lease_until <= $1 AND state = 'sending'
+                        AND id NOT IN (SELECT value FROM json_each($3)) LIMIT $2)
          UNION ALL
-         SELECT * FROM (SELECT * FROM deliveries
+         SELECT *, 1 AS is_over FROM (SELECT * FROM deliveries
                         WHERE state = 'queued' AND expires_at <= $1 ORDER BY expires_at LIMIT $2)
          LIMIT $2",
     )
     .bind(request.now.as_millisecond())
-    .bind(request.limit as i64)
+    .bind(request.rooms.of(Class::End).limit as i64)
+    .bind(serde_json::to_string(request.held)?)
     .fetch_all(&mut **tx)
     .await?;
     Ok(found)
 }
 
-/// For each connection that can get one of `room` places: the first of its deliveries that are due.
-async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, room: usize) -> Result<Vec<Turn>, StoreError> {
+/// For each connection that can get one of the free places: the first of its deliveries that are due.
+async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Turn>, StoreError> {
     let now = request.now.as_millisecond();
     let mut turns = turns(standings(tx, now).await?, request.bounds);
     for turn in &mut turns {
@@ -71,19 +87,19 @@ async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, room: usize) -> Resu
             turn.room = turn.room.min(starts_left(tx, &turn.connection, rate, now).await?);
         }
     }
-    cut(&mut turns, room, request.reserved);
+    cut(&mut turns, &request.rooms);
     for turn in &mut turns {
-        let due: Vec<Candidate> = sqlx::query_as(
-            "SELECT *, $4 AS failures FROM deliveries
+        let mut due: Vec<Candidate> = sqlx::query_as(
+            "SELECT * FROM deliveries
              WHERE head = 1 AND state = 'queued' AND connection = $1 AND due_at <= $2 AND expires_at > $2
              ORDER BY due_at, id LIMIT $3",
         )
         .bind(&turn.connection)
         .bind(now)
         .bind(turn.room as i64)
-        .bind(turn.failures)
         .fetch_all(&mut **tx)
         .await?;
+        due.iter_mut().for_each(|candidate| candidate.tally = turn.tally);
         turn.due = due.into();
     }
     Ok(turns)
@@ -92,7 +108,7 @@ async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, room: usize) -> Resu
 /// Connections with something due and no pause in its way, or with something under way: a seek or two for each, however
 /// much there is.
 async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreError> {
-    let due: Vec<(String, i64, i64)> = sqlx::query_as(
+    let due: Vec<(String, i64, i64, i64)> = sqlx::query_as(
         "WITH RECURSIVE each (connection) AS (
             SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
             UNION ALL
@@ -103,22 +119,24 @@ async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreErro
             SELECT connection, (SELECT MIN(due_at) FROM deliveries
                                 WHERE head = 1 AND state = 'queued' AND connection = each.connection)
             FROM each WHERE connection IS NOT NULL)
-         SELECT waiting.connection, since, COALESCE(c.failures, 0) FROM waiting
+         SELECT waiting.connection, since, COALESCE(c.failures, 0), COALESCE(c.failures_ever, 0) FROM waiting
          LEFT JOIN connections c ON c.connection = waiting.connection
-         WHERE since <= $1 AND MAX(COALESCE(c.paused_until, 0), COALESCE(c.rate_until, 0)) <= $1",
+         WHERE since <= $1
+         AND MAX(COALESCE(c.paused_until, 0), COALESCE(c.broken_until, 0), COALESCE(c.rate_until, 0)) <= $1",
     )
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
     let under_way: Vec<(String, i64)> = sqlx::query_as(
         "SELECT connection, COUNT(*) FROM deliveries
-         WHERE lease_until > $1 AND state IN ('leased', 'sending') GROUP BY connection",
+         WHERE lease_until IS NOT NULL AND state IN ('leased', 'sending') GROUP BY connection",
     )
-    .bind(now)
     .fetch_all(&mut **tx)
     .await?;
-    let mut due: HashMap<String, Due> =
-        due.into_iter().map(|(connection, since, failures)| (connection, Due { since, failures })).collect();
+    let mut due: HashMap<String, Due> = due
+        .into_iter()
+        .map(|(connection, since, failures, ever)| (connection, Due::of_row(since, failures, ever)))
+        .collect();
     let mut standings: Vec<Standing> = under_way
         .into_iter()
         .map(|(connection, count)| Standing {

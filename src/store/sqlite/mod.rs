@@ -114,6 +114,22 @@ impl SqliteStore {
         Ok(Self { group: Writer::start(writer.clone()), writer, readers, _lock: lock })
     }
 
+    /// The newest time that was written down as the present. Of a process that had a wall clock of its own.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    pub async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let newest: Option<i64> = sqlx::query_scalar(
+            "SELECT MAX(at) FROM (
+                SELECT MAX(queued_at) AS at FROM deliveries
+                UNION ALL SELECT MAX(at) FROM events
+                UNION ALL SELECT MAX(at) FROM starts)",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(newest.and_then(|at| Timestamp::from_millisecond(at).ok()))
+    }
+
     /// Takes the write lock at once: a transaction that reads first and writes later fails with "busy" the moment
     /// somebody else wrote in between, whatever the time-out. <https://www.sqlite.org/lang_transaction.html>
     async fn begin(&self) -> Result<Transaction<'_, Sqlite>, StoreError> {

@@ -1,0 +1,84 @@
+//! Downloading the audio of a note whose source is a URL: a job of its own, so that a slow server keeps no place of a
+//! connection. Afterwards the note waits in its lane for its send, where it was.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use tracing::Instrument;
+
+use super::{
+    attempt::{Abandoned, conclude, end_expired, failed, give_back, mark_processing, record},
+    places::hung,
+};
+use crate::{
+    config::OnUnknown,
+    delivery::outcome::Policy,
+    gateway::{Gateway, Live},
+    media::{FetchRequest, Which},
+    note::{Source, Status},
+    store::{Claim, Learned, Step, queue_key},
+};
+
+/// Downloads the source of a leased note, and puts the note back to be sent.
+pub async fn run(gateway: &Gateway, mut claim: Claim) {
+    let note = &claim.note;
+    // Of the highest level, so that every filter leaves it in.
+    let span = tracing::error_span!(
+        "fetch", request_id = note.request_id, note.id = %note.id, tenant = note.tenant,
+        connection = note.current().connection
+    );
+    fetch(gateway, &mut claim).instrument(span).await;
+}
+
+async fn fetch(gateway: &Gateway, claim: &mut Claim) {
+    let live = gateway.live();
+    let started = gateway.clock.now();
+    if claim.expired || started >= claim.note.expires_at {
+        return end_expired(gateway, claim, started).await;
+    }
+    match download(gateway, &live, claim).await {
+        Ok(()) => hand_on(gateway, claim).await,
+        Err(Abandoned::Stopping) => give_back(gateway, claim).await,
+        Err(Abandoned::Store(error)) => {
+            tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
+        }
+        Err(Abandoned::Failed(failure)) => {
+            let policy = Policy::new(OnUnknown::Hold, false, live.config.delivery.unknown_grace.0);
+            conclude(gateway, claim, Err(*failure), (started, policy), Learned::Keep).await;
+        }
+    }
+}
+
+/// Puts the note back into the queue as it is, for its connection.
+pub async fn hand_on(gateway: &Gateway, claim: &mut Claim) {
+    let now = gateway.clock.now();
+    claim.note.status = Status::Queued;
+    (claim.note.next_attempt_at, claim.note.updated_at) = (Some(now), now);
+    record(gateway, claim, Step::Retry { at: now, pause_connection_until: None }, None, Learned::Keep).await;
+}
+
+async fn download(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(), Abandoned> {
+    let Source::Url { url, headers } = claim.note.source.clone() else { return Ok(()) };
+    mark_processing(gateway, claim).await?;
+    let fetching = get(gateway, live, claim, &url, &headers);
+    gateway.stop.run_until_cancelled(fetching).await.ok_or(Abandoned::Stopping)?
+}
+
+async fn get(
+    gateway: &Gateway,
+    live: &Live,
+    claim: &mut Claim,
+    url: &str,
+    headers: &BTreeMap<String, String>,
+) -> Result<(), Abandoned> {
+    gateway.media.has_room().map_err(failed)?;
+    let mut file = gateway.media.incoming_file().map_err(failed)?;
+    let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
+    let begun = Instant::now();
+    let fetched = live.fetcher.fetch(&request, &mut file).await;
+    gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
+    fetched.map_err(failed)?;
+    gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
+    // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
+    claim.note.source = Source::Stored;
+    Ok(())
+}
