@@ -2,8 +2,9 @@
 
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,24 +25,70 @@ pub fn free(folder: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// Which file or folder a path leads to, links followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    /// # Errors
+    /// `NotFound` where there is none.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let facts = std::fs::metadata(path)?;
+        Ok(Self { device: facts.dev(), inode: facts.ino() })
+    }
+}
+
+/// Whose disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folder {
+    Database,
+    /// The media folder or, where audio is in a bucket, the scratch folder.
+    Work,
+}
+
+/// Taken at once where nobody said how much will come.
+const STEP: u64 = 1 << 20;
+
 /// The disks of the database, and of the media folder or, where audio is in a bucket, the scratch folder.
 pub struct Disks {
     /// A database elsewhere has no folder here.
     folders: [(&'static str, Option<PathBuf>); 2],
+    /// Both folders are on one disk, so what is taken of one is taken of the other.
+    is_one: bool,
     min_free: u64,
     free: fn(&Path) -> io::Result<u64>,
-    seen: Mutex<Option<(Instant, [Option<u64>; 2])>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Option<(Instant, [Option<u64>; 2])>,
+    /// Bytes that will be written, by folder.
+    reserved: [u64; 2],
+    /// Bytes that were, since the disks were last looked at.
+    written: [u64; 2],
+    /// The same of the time before: some of it may still have been on its way then.
+    written_before: [u64; 2],
 }
 
 impl Disks {
     pub fn new(storage: &Storage) -> Self {
         let (work, folder) = storage.work_folder();
-        Self {
-            folders: [("database", storage.database_folder()), (work, Some(folder.to_owned()))],
-            min_free: storage.min_free.0,
-            free,
-            seen: Mutex::new(None),
-        }
+        let folders = [("database", storage.database_folder()), (work, Some(folder.to_owned()))];
+        let [database, work] =
+            [0, 1].map(|index| folders[index].1.as_deref().and_then(|folder| Identity::of(folder).ok()));
+        let is_one = database.zip(work).is_some_and(|(database, work)| database.device == work.device);
+        Self { folders, is_one, min_free: storage.min_free.0, free, state: Mutex::default() }
+    }
+
+    /// Two disks with so much room, whatever is written.
+    #[cfg(test)]
+    pub fn pretending(min_free: u64, free: fn(&Path) -> io::Result<u64>) -> Self {
+        let folders = [("database", Some(PathBuf::from("d"))), ("media", Some(PathBuf::from("m")))];
+        Self { folders, is_one: false, min_free, free, state: Mutex::default() }
     }
 
     pub fn min_free(&self) -> u64 {
@@ -50,33 +97,119 @@ impl Disks {
 
     /// Room by folder; none where the disk does not say. Not older than a second.
     pub fn room(&self) -> [(&'static str, Option<u64>); 2] {
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let room = match *seen {
-            Some((at, room)) if at.elapsed() < FRESH => room,
-            _ => {
-                let room = [0, 1].map(|index| (self.free)(self.folders[index].1.as_deref()?).ok());
-                *seen = Some((Instant::now(), room));
-                room
-            }
-        };
+        let room = self.seen(&mut self.state());
         [0, 1].map(|index| (self.folders[index].0, room[index]))
     }
 
-    /// Whether audio may be stored that has not been promised to anybody yet.
+    /// Whether anything may be stored that has not been promised to anybody yet.
     ///
     /// # Errors
     /// Which disk is too full, for the operator.
     pub fn check(&self) -> Result<(), String> {
-        for (folder, room) in self.room() {
-            // A disk that says nothing is told of by the first write that fails.
-            if let Some(room) = room.filter(|room| *room < self.min_free) {
-                let (room, wanted) = (ByteSize(room), ByteSize(self.min_free));
-                return Err(format!(
-                    "storage.{folder}: {room} free, below storage.min_free ({wanted}); make room"
-                ));
+        let state = &mut *self.state();
+        [Folder::Database, Folder::Work].into_iter().try_for_each(|folder| self.has(state, folder, 0))
+    }
+
+    /// Takes note of so many bytes that are written to a folder now.
+    ///
+    /// # Errors
+    /// Where less than `storage.min_free` would be left then; for the operator.
+    pub fn write(&self, folder: Folder, bytes: u64) -> Result<(), String> {
+        let state = &mut *self.state();
+        self.has(state, folder, bytes)?;
+        state.written[folder as usize] += bytes;
+        Ok(())
+    }
+
+    /// Keeps so many bytes for somebody who will write them.
+    ///
+    /// # Errors
+    /// Where less than `storage.min_free` would be left then; for the operator.
+    pub fn reserve(self: &Arc<Self>, folder: Folder, bytes: u64) -> Result<Reservation, String> {
+        let mut reservation = Reservation { disks: self.clone(), folder, left: 0 };
+        reservation.add(bytes)?;
+        Ok(reservation)
+    }
+
+    fn has(&self, state: &mut State, folder: Folder, bytes: u64) -> Result<(), String> {
+        let own = folder as usize;
+        // A disk that says nothing is told of by the first write that fails.
+        let Some(free) = self.seen(state)[own] else { return Ok(()) };
+        let sum = |taken: &[u64; 2]| if self.is_one { taken[0] + taken[1] } else { taken[own] };
+        let taken = sum(&state.reserved) + sum(&state.written) + sum(&state.written_before);
+        let left = free.saturating_sub(taken);
+        if left >= self.min_free.saturating_add(bytes) {
+            return Ok(());
+        }
+        let (room, wanted) = (ByteSize(left), ByteSize(self.min_free));
+        Err(match bytes {
+            0 => format!(
+                "storage.{}: {room} free, below storage.min_free ({wanted}); make room",
+                self.folders[own].0
+            ),
+            _ => format!(
+                "storage.{}: {room} free, and {} more would leave less than storage.min_free ({wanted}); make room",
+                self.folders[own].0,
+                ByteSize(bytes)
+            ),
+        })
+    }
+
+    fn seen(&self, state: &mut State) -> [Option<u64>; 2] {
+        match state.seen {
+            Some((at, room)) if at.elapsed() < FRESH => room,
+            _ => {
+                let room = [0, 1].map(|index| (self.free)(self.folders[index].1.as_deref()?).ok());
+                state.seen = Some((Instant::now(), room));
+                state.written_before = std::mem::take(&mut state.written);
+                room
             }
         }
+    }
+
+    /// Plain numbers, which no panic leaves half changed.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes that nobody else gets; what was not written is let go when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    disks: Arc<Disks>,
+    folder: Folder,
+    left: u64,
+}
+
+impl Reservation {
+    /// Writes so many bytes of what was kept, and keeps more where that does not suffice.
+    ///
+    /// # Errors
+    /// Where the disk has no more; for the operator.
+    pub fn write(&mut self, bytes: u64) -> Result<(), String> {
+        let missing = bytes.saturating_sub(self.left);
+        if missing > 0 && (missing >= STEP || self.add(STEP).is_err()) {
+            self.add(missing)?;
+        }
+        self.left -= bytes;
+        let state = &mut *self.disks.state();
+        state.reserved[self.folder as usize] -= bytes;
+        state.written[self.folder as usize] += bytes;
         Ok(())
+    }
+
+    fn add(&mut self, bytes: u64) -> Result<(), String> {
+        let state = &mut *self.disks.state();
+        self.disks.has(state, self.folder, bytes)?;
+        state.reserved[self.folder as usize] += bytes;
+        self.left += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.disks.state().reserved[self.folder as usize] -= self.left;
     }
 }
 
@@ -90,23 +223,27 @@ impl std::fmt::Debug for Disks {
 mod tests {
     use super::*;
 
-    fn disks(min_free: u64, free: fn(&Path) -> io::Result<u64>) -> Disks {
-        let folders = [("database", Some(PathBuf::from("d"))), ("media", Some(PathBuf::from("m")))];
-        Disks { folders, min_free, free, seen: Mutex::new(None) }
+    const MIB: u64 = 1 << 20;
+
+
+    /// A second later, with the disks as they are then.
+    fn look_again(disks: &Disks) {
+        disks.state().seen = None;
     }
 
     #[test]
     fn one_full_disk_of_two_is_enough_to_stop() {
         let free = |folder: &Path| Ok(if folder == Path::new("m") { 99 << 20 } else { 1 << 40 });
-        assert_eq!(disks(99 << 20, free).check(), Ok(()));
-        let why = disks(100 << 20, free).check().expect_err("too little");
+        assert_eq!(Disks::pretending(99 << 20, free).check(), Ok(()));
+        let why = Disks::pretending(100 << 20, free).check().expect_err("too little");
         assert!(why.starts_with("storage.media: 99.0 MiB free, below storage.min_free (100.0 MiB)"), "{why}");
     }
 
     #[test]
     fn a_disk_that_says_nothing_stops_nobody() {
-        let silent = disks(1, |_| Err(io::ErrorKind::Unsupported.into()));
+        let silent = Arc::new(Disks::pretending(1, |_| Err(io::ErrorKind::Unsupported.into())));
         assert_eq!(silent.check(), Ok(()));
+        assert!(silent.reserve(Folder::Work, u64::MAX / 2).is_ok());
         assert_eq!(silent.room(), [("database", None), ("media", None)]);
     }
 
@@ -114,11 +251,49 @@ mod tests {
     fn the_disk_is_asked_once_a_second_at_most() {
         use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         static ASKED: AtomicU64 = AtomicU64::new(0);
-        let disks = disks(0, |_| Ok(ASKED.fetch_add(1, Relaxed)));
+        let disks = Disks::pretending(0, |_| Ok(ASKED.fetch_add(1, Relaxed)));
         assert_eq!(disks.room(), disks.room());
         assert_eq!(ASKED.load(Relaxed), 2, "each folder once");
         let past = Instant::now().checked_sub(FRESH).expect("some time ago");
-        *disks.seen.lock().expect("unpoisoned") = Some((past, [None; 2]));
+        disks.state().seen = Some((past, [None; 2]));
         assert_eq!(disks.room(), [("database", Some(2)), ("media", Some(3))]);
+    }
+
+    #[test]
+    fn what_is_reserved_is_nobody_elses_until_it_is_let_go() {
+        let disks = Arc::new(Disks::pretending(256 * MIB, |_| Ok(356 * MIB)));
+        let held: Vec<_> = (0..4).map(|_| disks.reserve(Folder::Work, 25 * MIB).expect("room")).collect();
+        let why = disks.reserve(Folder::Work, 1).expect_err("all is taken");
+        assert!(why.contains("storage.min_free"), "{why}");
+        assert!(disks.write(Folder::Work, 1).is_err());
+        disks.write(Folder::Database, 100 * MIB).expect("another disk");
+        drop(held);
+        disks.write(Folder::Work, 100 * MIB).expect("let go");
+    }
+
+    #[test]
+    fn what_was_written_counts_until_the_disk_shows_it() {
+        let disks = Arc::new(Disks::pretending(0, |_| Ok(10 * MIB)));
+        let mut body = disks.reserve(Folder::Work, 0).expect("room");
+        for _ in 0..10 {
+            body.write(MIB).expect("as it comes");
+        }
+        assert!(body.write(1).is_err(), "the disk is full, though it was not looked at");
+        drop(body);
+        assert!(disks.write(Folder::Work, 1).is_err(), "written is written");
+        look_again(&disks);
+        assert!(disks.write(Folder::Work, 1).is_err(), "some of it may be on its way");
+        look_again(&disks);
+        disks.write(Folder::Work, 10 * MIB).expect("the disk has the last word");
+    }
+
+    #[test]
+    fn folders_on_one_disk_share_its_room() {
+        let mut disks = Disks::pretending(0, |_| Ok(10 * MIB));
+        disks.is_one = true;
+        let disks = Arc::new(disks);
+        let _held = disks.reserve(Folder::Work, 6 * MIB).expect("room");
+        disks.write(Folder::Database, 4 * MIB).expect("room");
+        assert!(disks.write(Folder::Database, 1).is_err());
     }
 }

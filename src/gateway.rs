@@ -30,6 +30,7 @@ use crate::{
     media::{AudioFile, Fetcher, Links, MediaStore, Which},
     metrics,
     note::NoteId,
+    probe::Probe,
     problem::Problem,
     store::{self, Bounds, Class, Horizon, Notice, Store, StoreError},
     view::{CheckStatus, Checks, FfmpegCheck, Readiness},
@@ -176,6 +177,7 @@ pub struct Gateway {
     live: ArcSwap<Live>,
     /// What is left of `server.memory`, in KiB.
     memory: Arc<Semaphore>,
+    probe: Probe,
     work: Notify,
     changes: broadcast::Sender<NoteId>,
     /// `None` until the self-test of the audio engine has ended.
@@ -214,6 +216,7 @@ impl Gateway {
             layers,
             live,
             memory: Arc::new(Semaphore::new(memory)),
+            probe: Probe::default(),
             work: Notify::new(),
             changes: broadcast::channel(1024).0,
             audio_test: watch::channel(None).0,
@@ -295,7 +298,7 @@ impl Gateway {
     /// Whether requests can be served: one entry each for database, media store, ffmpeg and disk, and one where the
     /// process is about to end.
     pub async fn readiness(&self) -> Readiness {
-        let database = self.store.ping().await.map_err(|error| error.to_string());
+        let database = self.database_writes().await;
         let media = self.media.answers().await.map_err(|error| match error.kind() {
             io::ErrorKind::HostUnreachable => error.to_string(),
             kind => kind.to_string(),
@@ -318,15 +321,27 @@ impl Gateway {
         }
     }
 
+    /// Whether the database takes writes. It is asked once a second at most.
+    ///
+    /// # Errors
+    /// Why not, for the operator.
+    pub async fn database_writes(&self) -> Result<(), String> {
+        self.probe.ask(&*self.store).await
+    }
+
     /// Whether new notes and uploads are taken.
     ///
     /// # Errors
-    /// `overloaded`, once the process is to end.
+    /// `overloaded`, once the process is to end or the database is out of order.
     pub fn open_for_work(&self) -> Result<(), Problem> {
         if self.stop.is_cancelled() {
             return Err(Problem::overloaded("the gateway is about to stop; try again shortly"));
         }
-        Ok(())
+        // Before anything is read or stored.
+        match self.store.out_of_order() {
+            Some(why) => Err(StoreError::OutOfOrder(why).into()),
+            None => Ok(()),
+        }
     }
 
     /// Reserves memory for a request's fields, out of `server.memory`. Let go of when dropped.

@@ -39,6 +39,7 @@ mod limit;
 pub mod media;
 pub mod metrics;
 pub mod note;
+mod probe;
 pub mod problem;
 pub mod request_id;
 pub mod store;

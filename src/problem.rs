@@ -124,7 +124,8 @@ impl Problem {
     }
 
     pub fn storage_full() -> Self {
-        Self::new("storage_full", "the gateway's disk is full; try again when its operator made room")
+        let detail = "the gateway's disk is full; try again when its operator made room";
+        Self { retry_after: Some(30), ..Self::new("storage_full", detail) }
     }
 
     pub fn rate_limited(wait: Duration) -> Self {
@@ -190,18 +191,35 @@ impl From<&SendError> for Problem {
 impl From<std::io::Error> for Problem {
     fn from(error: std::io::Error) -> Self {
         if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
-            return Self::new(
-                "storage_full",
-                "the gateway's disk is full; try again when its operator made room",
-            );
+            return Self::storage_full();
         }
         if error.kind() == std::io::ErrorKind::HostUnreachable {
             tracing::error!("audio is out of reach: {error}");
             return Self::overloaded("the gateway's store of audio does not answer; try again shortly");
         }
         tracing::error!(%error, "an operation on a file failed");
+        if passes(&error) {
+            return Self::overloaded("the gateway's disk does not work right now; try again shortly");
+        }
         Self::internal()
     }
+}
+
+/// Whether it is the disk that fails, or the machine that has no more of something, and not the gateway.
+fn passes(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_the_moment = [
+        Errno::IO,
+        Errno::ROFS,
+        Errno::STALE,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::TIMEDOUT,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| of_the_moment.contains(&errno))
 }
 
 #[cfg(test)]

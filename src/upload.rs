@@ -40,11 +40,11 @@ pub async fn add(
         AudioInput::Bytes(received) => gateway.media.file_of(received.held).await?,
         AudioInput::Url { url, headers } => {
             live.fetcher.check(&url)?;
-            gateway.media.has_room()?;
+            let room = gateway.media.room_for(None)?;
             let mut file = gateway.media.incoming_file()?;
             let max_bytes = live.config.audio.max_bytes.0;
             let request = FetchRequest { url: &url, headers: &headers, max_bytes };
-            live.fetcher.fetch(&request, &mut file).await?;
+            live.fetcher.fetch(&request, &mut file, room).await?;
             file
         }
         AudioInput::Upload(_) => return Err(uploaded_already()),

@@ -164,6 +164,8 @@ pub(super) async fn make_durable(
     idempotency: Option<KeyClaim>,
     releases: Option<NoteId>,
 ) -> Result<Receipt, Problem> {
+    // Also for a note that brings no audio: enough of them fill a disk, and the downloads follow.
+    gateway.media.take_row(row_size(&note, &audio))?;
     // What is small goes with the row; a file goes before it.
     let (mut beside, mut _room) = (None, None);
     let kept = match audio {
@@ -214,6 +216,25 @@ pub(super) async fn make_durable(
         Acceptance::KeyTaken(holder) => replay(gateway, &holder, &fingerprint).await,
         Acceptance::QueueFull => Err(Problem::overloaded("the queue of notes is full; try again shortly")),
     }
+}
+
+/// About how many bytes a note takes in the database in the course of its life: it is written several times, and with
+/// every event of it.
+fn row_size(note: &Note, audio: &Bytes) -> u64 {
+    const TIMES: usize = 4;
+    const LEAST: usize = 8 * 1024;
+    let source = match &note.source {
+        Source::Url { url, headers } => {
+            url.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        }
+        Source::Stored => 0,
+    };
+    let bytes = match audio {
+        Bytes::Held(Held::Memory(bytes, _)) => bytes.len(),
+        _ => 0,
+    };
+    let text = note.text.as_ref().map_or(0, String::len);
+    (LEAST + TIMES * (text + source) + bytes) as u64
 }
 
 pub(super) async fn replay(

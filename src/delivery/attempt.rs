@@ -7,11 +7,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tracing::Instrument;
 use voicegate_providers::{Accepted, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient};
 
-use super::fetch::hand_on;
 use super::outcome::{self, Failure, Policy, Timing};
+use super::persist;
 use super::places::hung;
 use super::route::{native_reply, reply_dropped};
 use super::watch::FIRST_LOOK;
@@ -26,16 +27,19 @@ use crate::{
     store::{Change, Claim, Health, Learned, Step, StoreError, connection_key, queue_key},
 };
 
-/// How often, and how far apart, the end of a try is written again when the database refuses it.
-const RECORD_RETRIES: u32 = 120;
-const RECORD_PAUSE: Duration = Duration::from_secs(1);
+/// How long the commit before the visible request is tried again when the database refuses it. What was prepared is
+/// kept meanwhile, and so are its places.
+const DISPATCH_PATIENCE: Duration = Duration::from_secs(45);
 
-/// What takes no longer is done at once.
+/// A note that was given back because the database failed is not taken up again before.
+const BREATH: Duration = Duration::from_secs(2);
+
+/// Work shorter than this skips the "processing" commit.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// What ends a try early.
 pub(super) enum Abandoned {
-    /// Its progress could not be committed: somebody else holds the lease, or the database is gone.
+    /// Somebody else holds the lease, or the database failed for too long.
     Store(StoreError),
     /// The process is to end, and no visible request was made.
     Stopping,
@@ -88,13 +92,10 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
             Err(Abandoned::Failed(failure)) => Err(*failure),
             Err(Abandoned::Stopping) => {
                 claim.note.memory = memory.note.take();
-                return give_back(gateway, &mut claim).await;
+                tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
+                return give_back(gateway, &mut claim, Duration::ZERO).await;
             }
-            Err(Abandoned::Store(error)) => {
-                // The lease runs out by itself, and whoever takes it goes on from what is stored.
-                tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
-                return;
-            }
+            Err(Abandoned::Store(error)) => return give_way(gateway, &mut claim, memory.note.take(), error).await,
         }
     } else {
         let detail = "the connection of this note is no longer configured; it is tried again";
@@ -149,10 +150,25 @@ pub(super) async fn end_expired(gateway: &Gateway, claim: &mut Claim, now: Times
     record(gateway, claim, step, None, Learned::Keep).await;
 }
 
-/// Puts the note back as if nobody had taken it, with what was made for it so far.
-pub(super) async fn give_back(gateway: &Gateway, claim: &mut Claim) {
-    tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
-    hand_on(gateway, claim).await;
+/// Puts the note back as if nobody had taken it, with what was made for it so far, as soon as the database takes it.
+pub(super) async fn give_back(gateway: &Gateway, claim: &mut Claim, wait: Duration) {
+    let now = gateway.clock.now();
+    let at = now + wait;
+    claim.note.status = Status::Queued;
+    (claim.note.next_attempt_at, claim.note.updated_at) = (Some(at), now);
+    record(gateway, claim, Step::Retry { at, pause_connection_until: None }, None, Learned::Keep).await;
+}
+
+/// Ends a try whose progress could not be committed. No visible request was made, and a lease that is only left to run out
+/// holds a place for minutes.
+pub(super) async fn give_way(gateway: &Gateway, claim: &mut Claim, memory: Option<Value>, error: StoreError) {
+    let id = claim.note.id;
+    if matches!(error, StoreError::LeaseLost) {
+        return tracing::warn!(note.id = %id, "note {id} was taken over by somebody else");
+    }
+    tracing::error!(note.id = %id, %error, "note {id} goes back into the queue, because the database fails");
+    claim.note.memory = memory;
+    give_back(gateway, claim, BREATH).await;
 }
 
 pub(super) async fn record(
@@ -180,25 +196,17 @@ pub(super) async fn record(
         learned,
         ..Change::new(note.clone(), step)
     };
-    // What a provider said is known nowhere else, so a database that is busy or full is asked again for as long as
+    // What a provider said is known nowhere else, so a database that is busy, full or gone is asked again for as long as
     // the lease lasts; after that somebody else has the note.
-    let mut patience = RECORD_RETRIES;
-    loop {
-        match gateway.store.write(claim, &change).await {
-            Ok(()) => {
-                metrics::recorded(&change);
-                return gateway.changed(claim.note.id);
-            }
-            Err(error) if patience == 0 || matches!(error, StoreError::LeaseLost) => {
-                tracing::error!(note.id = %claim.note.id, %error, "the end of a try of note {} is lost", claim.note.id);
-                return;
-            }
-            Err(error) => {
-                tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded yet", claim.note.id);
-            }
+    let write = || gateway.store.write(claim, &change);
+    match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
+        Ok(()) => {
+            metrics::recorded(&change);
+            gateway.changed(note.id);
         }
-        patience -= 1;
-        tokio::time::sleep(RECORD_PAUSE).await;
+        Err(error) => {
+            tracing::error!(note.id = %note.id, %error, "the end of a try of note {} is lost", note.id);
+        }
     }
 }
 
@@ -259,7 +267,7 @@ async fn try_once(
     claim.note.dispatched_at = Some(gateway.clock.now());
     claim.note.marks.clone_from(&prepared.marks);
     claim.note.marks.push(claim.note.id.to_string());
-    progress(gateway, claim, Step::Dispatching).await?;
+    commit_to_dispatch(gateway, claim).await?;
     let begun = Instant::now();
     let sending = connection.provider.dispatch(&cx, &note, prepared, memory);
     let sent = sending.instrument(tracing::info_span!("dispatch")).await;
@@ -267,13 +275,33 @@ async fn try_once(
     sent.map_err(failed)
 }
 
-/// Commits what is known so far.
-async fn progress(gateway: &Gateway, claim: &mut Claim, step: Step) -> Result<(), StoreError> {
+/// Commits that the visible request may be made from here on, as soon as the database takes it.
+async fn commit_to_dispatch(gateway: &Gateway, claim: &mut Claim) -> Result<(), Abandoned> {
     claim.note.next_attempt_at = None;
     claim.note.updated_at = gateway.clock.now();
     let notify = gateway.live().notifies(&claim.note.tenant);
-    let change = Change { notify, ..Change::new(claim.note.clone(), step) };
-    gateway.store.write(claim, &change).await?;
+    let change = Change { notify, ..Change::new(claim.note.clone(), Step::Dispatching) };
+    let claim = &*claim;
+    let write = || gateway.store.write(claim, &change);
+    let written = persist::written(claim.note.id, "the begin of the dispatch", DISPATCH_PATIENCE, write);
+    gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
+    gateway.changed(claim.note.id);
+    Ok(())
+}
+
+/// Commits what is known so far, for whoever asks. Where the database does not take it, the work goes on: it is
+/// committed with the next step.
+async fn progress(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
+    claim.note.next_attempt_at = None;
+    claim.note.updated_at = gateway.clock.now();
+    let notify = gateway.live().notifies(&claim.note.tenant);
+    let change = Change { notify, ..Change::new(claim.note.clone(), Step::Progress) };
+    match gateway.store.write(claim, &change).await {
+        Err(error) if error.passes() => {
+            tracing::warn!(note.id = %claim.note.id, %error, "progress of note {} is not recorded", claim.note.id);
+        }
+        written => written?,
+    }
     gateway.changed(claim.note.id);
     Ok(())
 }
@@ -387,7 +415,7 @@ pub(super) async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Res
         return Ok(());
     }
     claim.note.status = Status::Processing;
-    progress(gateway, claim, Step::Progress).await
+    progress(gateway, claim).await
 }
 
 /// What was made; `None` where the source goes as it is. Either way the source is decoded, here or for an earlier note,

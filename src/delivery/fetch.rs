@@ -1,12 +1,15 @@
 //! Downloading the audio of a note whose source is a URL: a job of its own, so that a slow server keeps no place of a
 //! connection. Afterwards the note waits in its lane for its send, where it was.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use tracing::Instrument;
 
 use super::{
-    attempt::{Abandoned, conclude, end_expired, failed, give_back, mark_processing, record},
+    attempt::{Abandoned, conclude, end_expired, failed, give_back, give_way, mark_processing},
     places::hung,
 };
 use crate::{
@@ -14,8 +17,8 @@ use crate::{
     delivery::outcome::Policy,
     gateway::{Gateway, Live},
     media::{FetchRequest, Which},
-    note::{Source, Status},
-    store::{Claim, Learned, Step, queue_key},
+    note::Source,
+    store::{Claim, Learned, queue_key},
 };
 
 /// Downloads the source of a leased note, and puts the note back to be sent.
@@ -36,24 +39,20 @@ async fn fetch(gateway: &Gateway, claim: &mut Claim) {
         return end_expired(gateway, claim, started).await;
     }
     match download(gateway, &live, claim).await {
-        Ok(()) => hand_on(gateway, claim).await,
-        Err(Abandoned::Stopping) => give_back(gateway, claim).await,
+        Ok(()) => give_back(gateway, claim, Duration::ZERO).await,
+        Err(Abandoned::Stopping) => {
+            tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
+            give_back(gateway, claim, Duration::ZERO).await;
+        }
         Err(Abandoned::Store(error)) => {
-            tracing::error!(note.id = %claim.note.id, %error, "note {} could not be recorded", claim.note.id);
+            let memory = claim.note.memory.take();
+            give_way(gateway, claim, memory, error).await;
         }
         Err(Abandoned::Failed(failure)) => {
             let policy = Policy::new(OnUnknown::Hold, false, live.config.delivery.unknown_grace.0);
             conclude(gateway, claim, Err(*failure), (started, policy), Learned::Keep).await;
         }
     }
-}
-
-/// Puts the note back into the queue as it is, for its connection.
-pub async fn hand_on(gateway: &Gateway, claim: &mut Claim) {
-    let now = gateway.clock.now();
-    claim.note.status = Status::Queued;
-    (claim.note.next_attempt_at, claim.note.updated_at) = (Some(now), now);
-    record(gateway, claim, Step::Retry { at: now, pause_connection_until: None }, None, Learned::Keep).await;
 }
 
 async fn download(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(), Abandoned> {
@@ -70,11 +69,11 @@ async fn get(
     url: &str,
     headers: &BTreeMap<String, String>,
 ) -> Result<(), Abandoned> {
-    gateway.media.has_room().map_err(failed)?;
+    let room = gateway.media.room_for(None).map_err(failed)?;
     let mut file = gateway.media.incoming_file().map_err(failed)?;
     let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
     let begun = Instant::now();
-    let fetched = live.fetcher.fetch(&request, &mut file).await;
+    let fetched = live.fetcher.fetch(&request, &mut file, room).await;
     gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
     fetched.map_err(failed)?;
     gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;

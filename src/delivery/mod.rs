@@ -10,6 +10,7 @@ pub mod cancel;
 pub mod erase;
 mod fetch;
 pub mod outcome;
+mod persist;
 pub mod places;
 pub mod plan;
 pub mod receive;

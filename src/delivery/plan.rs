@@ -130,10 +130,10 @@ async fn read(gateway: &Gateway, tenant: &Tenant, request: &VoiceRequest) -> Res
         }
         AudioInput::Url { url, headers } => {
             live.fetcher.check(url)?;
-            gateway.media.has_room()?;
+            let room = gateway.media.room_for(None)?;
             let mut file = gateway.media.incoming_file()?;
             let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
-            live.fetcher.fetch(&request, &mut file).await?;
+            live.fetcher.fetch(&request, &mut file, room).await?;
             Ok(engine.identify(file.path(), hints).await?)
         }
     }

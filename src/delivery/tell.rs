@@ -13,7 +13,7 @@ use voicegate_providers::{
     wire::{in_time, retry_after},
 };
 
-use super::{backoff, places::hung};
+use super::{backoff, persist, places::hung};
 use crate::{
     config::Webhook,
     event::{Event, TELLING},
@@ -73,11 +73,12 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
 
 async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(String, Health)>) {
     let end = JobEnd { step, health, now: gateway.clock.now() };
-    match gateway.store.finish(claim, &end).await {
+    let finish = || gateway.store.finish(claim, &end);
+    match persist::written(claim.note.id, "the telling of an event", persist::lease(gateway), finish).await {
         // Erased in the meantime, or taken over.
         Ok(()) | Err(StoreError::LeaseLost) => {}
         Err(error) => {
-            tracing::error!(%error, "the telling of an event could not be recorded; it is told again")
+            tracing::error!(%error, "the telling of an event could not be recorded; it is told again");
         }
     }
 }

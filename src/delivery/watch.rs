@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use voicegate_providers::{Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
 
-use super::places::hung;
+use super::{persist, places::hung};
 use crate::{
     gateway::Gateway,
     note::{Note, Status},
@@ -24,10 +24,13 @@ const LOOKS: [Duration; 6] = [
     Duration::from_secs(6 * 60 * 60),
 ];
 
+/// A job that was given back because the database failed is not taken up again before.
+const BREATH: Duration = Duration::from_secs(2);
+
 /// The `ack_deadline` of a note has passed.
 pub async fn overdue(gateway: &Gateway, claim: &Claim) {
     let result = judge_overdue(gateway, claim).await;
-    report(claim, "deadline", result);
+    report(gateway, claim, "deadline", result).await;
 }
 
 async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
@@ -55,7 +58,7 @@ async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreErro
 /// Asks the provider about a note whose outcome is unknown.
 pub async fn look_up(gateway: &Gateway, claim: &Claim) {
     let result = ask(gateway, claim).await;
-    report(claim, "look-up", result);
+    report(gateway, claim, "look-up", result).await;
 }
 
 async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
@@ -135,12 +138,20 @@ fn done(gateway: &Gateway) -> JobEnd {
     JobEnd { step: Step::Done, health: None, now: gateway.clock.now() }
 }
 
-fn report(claim: &Claim, what: &str, result: Result<(), StoreError>) {
-    match result {
+/// A job that could not be recorded goes back into the queue as soon as the database takes it.
+async fn report(gateway: &Gateway, claim: &Claim, what: &str, result: Result<(), StoreError>) {
+    let error = match result {
         // The note became known in the meantime, and with that the job is gone.
+        Ok(()) | Err(StoreError::LeaseLost) => return,
+        Err(error) => error,
+    };
+    let id = claim.note.id;
+    tracing::error!(note.id = %id, %error, "a {what} of note {id} could not be recorded; it is taken up again");
+    let step = Step::Retry { at: gateway.clock.now() + BREATH, pause_connection_until: None };
+    let end = JobEnd { step, ..done(gateway) };
+    let finish = || gateway.store.finish(claim, &end);
+    match persist::written(id, what, persist::lease(gateway), finish).await {
         Ok(()) | Err(StoreError::LeaseLost) => {}
-        Err(error) => {
-            tracing::error!(note.id = %claim.note.id, %error, "a {what} could not be recorded; it is taken up again");
-        }
+        Err(error) => tracing::error!(note.id = %id, %error, "a {what} of note {id} waits for its lease to end"),
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::{attempt, fetch, tell, watch};
 use crate::{
     gateway::Gateway,
-    store::{Claim, ClaimRequest, Class, Job, Rooms},
+    store::{Claim, ClaimRequest, Class, Job, Rooms, StoreError},
 };
 
 /// Where this much is in flight, a look at the queue is followed by a pause as long as the look, so that what ends at
@@ -22,6 +22,9 @@ const MUCH: usize = 8;
 
 /// The longest pause.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the queue is left alone after it could not be read.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// With another process on the same database, news can come without a wake-up.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -63,7 +66,11 @@ impl Worker {
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
             let begun = Instant::now();
-            let found = self.claim(now).await;
+            let Ok(found) = self.claim(now).await else {
+                // What was due meanwhile is due at once when the database is back.
+                let _ = stop.run_until_cancelled(tokio::time::sleep(BREATH)).await;
+                continue;
+            };
             let pause = tokio::time::sleep(begun.elapsed().min(PAUSE));
             if found == 0 {
                 tokio::select! {
@@ -89,11 +96,11 @@ impl Worker {
     }
 
     /// Leases as much as there is room for and starts it; how much that was.
-    async fn claim(&self, now: Timestamp) -> usize {
+    async fn claim(&self, now: Timestamp) -> Result<usize, StoreError> {
         let live = self.gateway.live();
         let (rooms, held) = self.rooms(live.config.delivery.in_flight);
         if rooms.are_full() {
-            return 0;
+            return Ok(0);
         }
         let request = ClaimRequest {
             now,
@@ -102,13 +109,9 @@ impl Worker {
             held: &held,
             bounds: &|connection| self.gateway.places.narrow(connection, live.bounds(connection)),
         };
-        let claims = match self.gateway.store.claim(&request).await {
-            Ok(claims) => claims,
-            Err(error) => {
-                tracing::error!(%error, "the queue cannot be read");
-                return 0;
-            }
-        };
+        let claims = self.gateway.store.claim(&request).await;
+        let claims =
+            claims.inspect_err(|error| tracing::error!(%error, "the queue cannot be read; it is tried again"))?;
         let count = claims.len();
         for claim in claims {
             let delivery = claim.delivery;
@@ -127,7 +130,7 @@ impl Worker {
                 gateway.wake_worker();
             });
         }
-        count
+        Ok(count)
     }
 
     /// The free places of every class, and what has the others.

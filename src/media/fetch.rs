@@ -20,6 +20,7 @@ use voicegate_providers::{
     wire::in_time,
 };
 
+use super::FileRoom;
 use crate::{metrics, problem::Problem};
 
 /// A chain of redirects longer than this is refused.
@@ -96,9 +97,10 @@ impl Fetcher {
         &self,
         request: &FetchRequest<'_>,
         file: &mut NamedTempFile,
+        room: FileRoom,
     ) -> Result<(), FetchError> {
         let (started, answered) = (Instant::now(), AtomicBool::new(false));
-        let fetched = in_time(self.timeout, self.download(request, file, &answered)).await;
+        let fetched = in_time(self.timeout, self.download(request, file, room, &answered)).await;
         let fetched = fetched.unwrap_or_else(|| {
             let seconds = self.timeout.as_secs();
             Err(FetchError::ForNow(unreachable(if answered.into_inner() {
@@ -121,6 +123,7 @@ impl Fetcher {
         &self,
         request: &FetchRequest<'_>,
         file: &mut NamedTempFile,
+        mut room: FileRoom,
         answered: &AtomicBool,
     ) -> Result<(), FetchError> {
         let response = self.follow(request).await?;
@@ -141,6 +144,7 @@ impl Fetcher {
             if size > request.max_bytes {
                 return Err(too_large());
             }
+            room.take(chunk.len())?;
             out.write_all(&chunk).await?;
         }
         out.flush().await?;

@@ -15,7 +15,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::MediaStore;
+use super::{FileRoom, MediaStore};
 
 /// Audio of at most this size is kept in memory, and then beside its note. A voice note of a minute has 100 to 500 KB;
 /// in a database, larger ones cost more than a file does.
@@ -110,6 +110,7 @@ pub struct Spool<'a> {
     left: u64,
     bytes: Vec<u8>,
     room: Room,
+    disk: FileRoom,
     file: Option<(NamedTempFile, tokio::fs::File)>,
 }
 
@@ -118,12 +119,14 @@ pub struct Spool<'a> {
 pub struct TooMuch;
 
 impl<'a> Spool<'a> {
+    /// For at most that many bytes, and as many as were stated.
+    ///
     /// # Errors
     /// `StorageFull` where too little room is left on the disk: what is held in memory goes there in the end.
-    pub fn new(media: &'a MediaStore, most: u64) -> io::Result<Self> {
-        media.has_room()?;
+    pub fn new(media: &'a MediaStore, most: u64, stated: Option<u64>) -> io::Result<Self> {
+        let disk = media.room_for(stated)?;
         let (bytes, room) = (Vec::new(), Room::default());
-        Ok(Self { media, hash: Sha256::new(), left: most, bytes, room, file: None })
+        Ok(Self { media, hash: Sha256::new(), left: most, bytes, room, disk, file: None })
     }
 
     /// # Errors
@@ -135,6 +138,8 @@ impl<'a> Spool<'a> {
         if self.file.is_none() && self.stays(piece) {
             return Ok(Ok(()));
         }
+        let held = if self.file.is_none() { self.bytes.len() } else { 0 };
+        self.disk.take(held + piece.len())?;
         let (_, out) = match &mut self.file {
             Some(file) => file,
             empty => {
@@ -181,6 +186,7 @@ impl<'a> Spool<'a> {
             if file.is_none() && self.stays(piece) {
                 continue;
             }
+            self.disk.take(self.bytes.len() + piece.len())?;
             if file.is_none() {
                 file = Some(lend(&std::mem::take(&mut self.bytes), self.media)?);
                 self.room = Room::default();
@@ -207,5 +213,52 @@ impl<'a> Spool<'a> {
         }
         self.bytes.extend_from_slice(piece);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disks;
+
+    const MIB: u64 = 1 << 20;
+
+    fn media(folder: &Path) -> MediaStore {
+        let disks = Disks::pretending(256 * MIB, |_| Ok(356 * MIB));
+        MediaStore::open(folder).expect("a store").watching(Arc::new(disks))
+    }
+
+    #[tokio::test]
+    async fn simultaneous_bodies_share_the_room_above_the_reserve() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let media = media(folder.path());
+        let begun: Vec<_> =
+            (0..23).filter_map(|_| Spool::new(&media, 25 * MIB, Some(25 * MIB)).ok()).collect();
+        assert_eq!(begun.len(), 4, "a hundred MiB are above the reserve");
+        drop(begun);
+        assert!(Spool::new(&media, 100 * MIB, Some(100 * MIB)).is_ok(), "it was let go");
+    }
+
+    #[tokio::test]
+    async fn bodies_of_unknown_length_stop_at_the_reserve() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let media = media(folder.path());
+        let mut bodies: Vec<_> =
+            (0..23).map(|_| Spool::new(&media, 25 * MIB, None).expect("begun")).collect();
+        let piece = vec![0; MIB as usize];
+        let mut written = 0;
+        'all: for _ in 0..25 {
+            for body in &mut bodies {
+                match body.push(&piece).await {
+                    Ok(taken) => taken.expect("within its limit"),
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+                        break 'all;
+                    }
+                }
+                written += MIB;
+            }
+        }
+        assert_eq!(written, 100 * MIB);
     }
 }

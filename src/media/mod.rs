@@ -23,7 +23,7 @@ use tempfile::NamedTempFile;
 use self::place::{Folder, Name, Place};
 use crate::{
     config::{Media, Storage},
-    disk::Disks,
+    disk::{self, Disks, Reservation},
     id::{NoteId, UploadId},
     problem::Problem,
 };
@@ -147,9 +147,12 @@ impl MediaStore {
     /// An empty file for bytes that are arriving. It is gone when dropped, unless kept.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// Where the disk does not play along; `HostUnreachable` where the folder has vanished.
     pub fn incoming_file(&self) -> io::Result<NamedTempFile> {
-        NamedTempFile::new_in(&self.incoming)
+        NamedTempFile::new_in(&self.incoming).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => place::vanished(),
+            _ => error,
+        })
     }
 
     /// Whether bytes may be taken in that nobody was promised anything about. What was accepted is not asked: the room
@@ -158,11 +161,28 @@ impl MediaStore {
     /// # Errors
     /// `StorageFull` where too little room is left.
     pub fn has_room(&self) -> io::Result<()> {
-        if let Some(Err(why)) = self.disks.as_ref().map(|disks| disks.check()) {
-            tracing::warn!("no audio is taken in: {why}");
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
+        self.disks.as_ref().map_or(Ok(()), |disks| disks.check()).map_err(full)
+    }
+
+    /// The same for so many bytes in the database, which are written now.
+    ///
+    /// # Errors
+    /// `StorageFull`, as above.
+    pub fn take_row(&self, bytes: u64) -> io::Result<()> {
+        self.has_room()?;
+        let written = self.disks.as_ref().map(|disks| disks.write(disk::Folder::Database, bytes));
+        written.unwrap_or(Ok(())).map_err(full)
+    }
+
+    /// The same for a file of which so many bytes are promised, or of nobody knows what size. Nobody else gets them.
+    ///
+    /// # Errors
+    /// `StorageFull`, as above.
+    pub fn room_for(&self, stated: Option<u64>) -> io::Result<FileRoom> {
+        self.has_room()?;
+        let reserved =
+            self.disks.as_ref().map(|disks| disks.reserve(disk::Folder::Work, stated.unwrap_or_default()));
+        Ok(FileRoom(reserved.transpose().map_err(full)?))
     }
 
     /// Bytes as a private file, for whoever needs a path; gone when dropped.
@@ -292,6 +312,25 @@ impl MediaStore {
         })
         .await
     }
+}
+
+/// Room on the disk for a file that is on its way in; what is not used is let go when dropped.
+#[derive(Debug)]
+pub struct FileRoom(Option<Reservation>);
+
+impl FileRoom {
+    /// Call it before so many bytes are written.
+    ///
+    /// # Errors
+    /// `StorageFull` where too little room would be left.
+    pub fn take(&mut self, bytes: usize) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |reserved| reserved.write(bytes as u64)).map_err(full)
+    }
+}
+
+fn full(why: String) -> io::Error {
+    tracing::warn!("nothing is taken in: {why}");
+    io::ErrorKind::StorageFull.into()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

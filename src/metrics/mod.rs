@@ -167,6 +167,14 @@ pub fn flushed(changes: usize, took: Duration) {
 /// The wall clock was set, forward or back.
 pub fn clock_jumped(forward: bool) {
     CLOCK_JUMPS.inc([if forward { "forward" } else { "back" }]);
+/// The database failed, in this way.
+pub fn database_failed(kind: &'static str) {
+    DATABASE_FAILURES.inc([kind]);
+}
+
+/// A part of the database's pages was looked through.
+pub fn inspected(outcome: &'static str) {
+    DATABASE_CHECKS.inc([outcome]);
 }
 
 /// The configuration was to be read again.

@@ -63,8 +63,16 @@ metrics! {
     QUEUE: Gauge = "voicegate_queue_notes" ["tenant", "connection", "state"];
     /// How long the oldest of them that is due has been waiting for its end.
     QUEUE_OLDEST: Gauge = "voicegate_queue_oldest_seconds" ["tenant", "connection"];
-    /// 1 where the database answered while these metrics were read.
+    /// 1 where the database could be read and written when these metrics were read.
     DATABASE_UP: Gauge = "voicegate_database_up" [];
+    /// 1 from when the database's files were found deleted, replaced or damaged, until the gateway is restarted.
+    DATABASE_OUT_OF_ORDER: Gauge = "voicegate_database_out_of_order" [];
+    /// Tries to write to the database, or to reach it, that failed: `full`, `busy`, `unavailable` (an error of the disk or of
+    /// the way there), `damaged`, `other`.
+    DATABASE_FAILURES: Counter = "voicegate_database_failures_total" ["kind"];
+    /// Looks through the pages of a SQLite database: `whole` (to the last table), `part` (as far as the time went), `failed`
+    /// (it could not be read), `damaged`.
+    DATABASE_CHECKS: Counter = "voicegate_database_checks_total" ["outcome"];
     /// Changes that shared one flush of the database.
     DATABASE_BATCH: Histogram(BATCH) = "voicegate_database_batch_changes" [];
     /// How long one flush of the database took, its changes included.

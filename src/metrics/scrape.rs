@@ -25,7 +25,9 @@ pub async fn text(gateway: &Gateway) -> String {
     if let Err(error) = &stored {
         tracing::error!(%error, "the database could not be read for the metrics");
     }
-    DATABASE_UP.read(&mut now, [([], number(stored.is_ok()))]);
+    let writable = gateway.database_writes().await.is_ok();
+    DATABASE_UP.read(&mut now, [([], number(stored.is_ok() && writable))]);
+    DATABASE_OUT_OF_ORDER.read(&mut now, [([], number(gateway.store.out_of_order().is_some()))]);
     let room = gateway.disks.room().into_iter();
     DISK_FREE.read(&mut now, room.filter_map(|(folder, room)| Some(([folder], room? as f64))));
     DISK_MIN_FREE.read(&mut now, [([], gateway.disks.min_free() as f64)]);

@@ -25,6 +25,7 @@ fn no_label_can_have_many_values() {
         "connection",
         "direction",
         "folder",
+        "kind",
         "method",
         "outcome",
         "provider",

@@ -3,6 +3,7 @@
 //! [`Store`] holds no rules. It makes changes atomic and fenced; `delivery` decides what the changes are. Every
 //! implementation passes the one contract suite in `tests/store`.
 
+mod error;
 pub(crate) mod postgres;
 mod share;
 mod sqlite;
@@ -22,12 +23,12 @@ use crate::{
     event::Event,
     id::UploadId,
     note::{Note, NoteId, Source},
-    problem::Problem,
     upload::Upload,
 };
 
+pub use error::StoreError;
 pub use postgres::{Notice, PostgresStore, Time};
-pub use sqlite::SqliteStore;
+pub use sqlite::{Patience, SqliteStore};
 pub use types::*;
 
 /// Opens the configured database. Deliveries that an earlier process left under way are taken up.
@@ -195,8 +196,13 @@ pub trait Store: Debug + Send + Sync {
     /// Deliveries not yet done.
     async fn queue_depth(&self) -> Result<u64, StoreError>;
 
-    /// Whether the database answers.
+    /// Whether the database takes writes: changes a row of its own, with little patience.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Why nothing is stored any more until the next start; `None` while all is well.
+    fn out_of_order(&self) -> Option<Arc<str>> {
+        None
+    }
 
     /// Lets go of the database in order; nothing works afterwards.
     async fn close(&self) {}
@@ -205,65 +211,6 @@ pub trait Store: Debug + Send + Sync {
     /// notice may get lost, so nothing may need it for more than being quick.
     fn notices(&self) -> Option<broadcast::Receiver<Notice>> {
         None
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Somebody else has taken over; nothing was changed.
-    #[error("the lease on this delivery was lost")]
-    LeaseLost,
-    #[error("the database's disk is full")]
-    Full,
-    #[error("database: {0}")]
-    Database(#[source] sqlx::Error),
-    #[error("the database holds a document that cannot be read: {0}")]
-    Corrupt(#[from] serde_json::Error),
-    /// An event position that this store never gave out.
-    #[error("there is no such position")]
-    Position,
-    #[error("{0}")]
-    Open(String),
-}
-
-impl StoreError {
-    /// Whether the change may have been made all the same: the connection broke before the answer came.
-    pub(crate) fn is_in_doubt(&self) -> bool {
-        let Self::Database(error) = self else { return false };
-        error.as_database_error().is_none() && !matches!(error, sqlx::Error::PoolTimedOut)
-    }
-
-    /// The same for somebody else whose change was to be made together with this one.
-    pub(crate) fn for_another(&self) -> Self {
-        match self {
-            Self::LeaseLost => Self::LeaseLost,
-            Self::Full => Self::Full,
-            other => Self::Open(other.to_string()),
-        }
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        // SQLITE_FULL, https://www.sqlite.org/rescode.html#full; disk_full,
-        // https://www.postgresql.org/docs/current/errcodes-appendix.html
-        let code = error.as_database_error().and_then(|error| error.code());
-        if code.is_some_and(|code| code == "13" || code == "53100") {
-            Self::Full
-        } else {
-            Self::Database(error)
-        }
-    }
-}
-
-/// A failing database is the gateway's fault; the log gets the reason.
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        if matches!(error, StoreError::Full) {
-            return Self::storage_full();
-        }
-        tracing::error!(%error, "the database failed");
-        Self::internal()
     }
 }
 

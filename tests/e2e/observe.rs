@@ -61,7 +61,10 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
     };
     let url = |path: &str| format!("{}{path}", world.url);
     let inline = json!({ "to": PHONE, "audio": { "data": BASE64_STANDARD.encode(&mp3) } });
+    // A row now, and a download later.
+    let by_url = json!({ "to": PHONE, "audio": { "url": format!("{}/docs", world.url) } });
     let requests = [
+        world.post_json(&by_url),
         world.post_raw("to=%2B15551234567", mp3.clone()),
         world.http.post(url("/voice")).bearer_auth(crate::harness::KEY).multipart(form()),
         world.post_json(&inline),
@@ -73,20 +76,13 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
             .header("content-type", "audio/mpeg"),
     ];
     for request in requests {
-        let (status, problem) = read(request.send().await.expect("an answer")).await;
+        let answer = request.send().await.expect("an answer");
+        assert!(answer.headers().contains_key("retry-after"));
+        let (status, problem) = read(answer).await;
         assert_eq!((status, &problem["code"]), (StatusCode::INSUFFICIENT_STORAGE, &json!("storage_full")));
     }
-    let by_url = json!({ "to": PHONE, "audio": { "url": format!("{}/docs", world.url) } });
-    let (status, note) = read(world.post_json(&by_url).send().await.expect("an answer")).await;
-    assert_eq!(status, StatusCode::ACCEPTED, "only a row so far: {note}");
-    let id = note["id"].as_str().expect("an id");
-    let note = world.until(id, |note| !note["attempts"][0].is_null()).await;
-    assert_eq!(
-        (&note["status"], &note["attempts"][0]["error"]["code"]),
-        (&json!("queued"), &json!("storage_full"))
-    );
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
-    assert_eq!(world.gateway.store.queue_depth().await.expect("a number"), 1);
+    assert_eq!(world.gateway.store.queue_depth().await.expect("a number"), 0);
     world.gateway.test_audio().await;
     let (status, ready) = read(world.get("/readyz").send().await.expect("an answer")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -97,6 +93,45 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
     assert!(["enforced", "partial", "unavailable"].contains(&confinement), "{confinement}");
     let reason = ready["checks"]["disk"]["reason"].as_str().expect("a reason");
     assert!(reason.contains("storage.min_free"), "{reason}");
+}
+
+#[tokio::test]
+async fn without_its_media_folder_a_file_is_refused_and_none_is_made_elsewhere() {
+    let world = World::start().await;
+    world.gateway.test_audio().await;
+    let (media, moved) = (world.folder.path().join("media"), world.folder.path().join("moved"));
+    let large = wav(400 << 10);
+    std::fs::rename(&media, &moved).expect("moved");
+    for empty in [false, true] {
+        if empty {
+            // As the place of a disk that is not mounted.
+            std::fs::create_dir_all(media.join("incoming")).expect("made");
+        }
+        let answer = world.post_raw("to=%2B15551234567", large.clone()).send().await.expect("an answer");
+        assert!(answer.headers().contains_key("retry-after"));
+        let (status, problem) = read(answer).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("overloaded")));
+        let (status, ready) = read(world.get("/readyz").send().await.expect("an answer")).await;
+        assert_eq!((status, &ready["checks"]["media"]["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("failed")));
+    }
+    assert!(!media.join("notes").exists(), "nothing is kept there");
+    std::fs::remove_dir_all(&media).expect("removed");
+    std::fs::rename(&moved, &media).expect("back");
+    let id = world.accept("", large).await;
+    world.until_status(&id, "accepted").await;
+}
+
+/// Silence of so many bytes.
+fn wav(bytes: u32) -> Vec<u8> {
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + bytes).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend(16_000_u32.to_le_bytes());
+    wav.extend(32_000_u32.to_le_bytes());
+    wav.extend(b"\x02\0\x10\0data");
+    wav.extend(bytes.to_le_bytes());
+    wav.resize(44 + bytes as usize, 0);
+    wav
 }
 
 #[tokio::test]

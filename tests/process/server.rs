@@ -51,9 +51,24 @@ impl Server {
             Stop::Fast => "fast",
             Stop::Immediate => "immediate",
         };
-        let command = format!("cd / && {} -m {mode} -w restart >/dev/null 2>&1", self.control);
-        let restarted = tokio::process::Command::new("sh").args(["-c", &command]).status().await;
-        assert!(restarted.expect("a shell").success(), "the server is back");
+        self.run(&format!("-m {mode} -w restart")).await;
+    }
+
+    /// Ends it, as an operator does.
+    pub async fn stop(&self) {
+        self.run("-m fast -w stop").await;
+    }
+
+    /// Starts it again after that; returns when it answers.
+    pub async fn begin(&self) {
+        // `start` would not know with which options it was started before.
+        self.run("-w restart").await;
+    }
+
+    async fn run(&self, arguments: &str) {
+        let command = format!("cd / && {} {arguments} >/dev/null 2>&1", self.control);
+        let done = tokio::process::Command::new("sh").args(["-c", &command]).status().await;
+        assert!(done.expect("a shell").success(), "{arguments}");
     }
 }
 

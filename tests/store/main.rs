@@ -9,6 +9,7 @@ mod queue;
 mod receipts;
 mod shared;
 mod support;
+mod trouble;
 
 use std::sync::Arc;
 

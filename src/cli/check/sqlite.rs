@@ -28,6 +28,8 @@ pub async fn check(path: &Path) -> Vec<Line> {
         let why = format!("cannot be opened ({}); let this user read and write it", error.kind());
         return vec![Line::fail(say(&why))];
     }
+    // Lock and journal are beside the file itself, not beside a link to it.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let running = is_held(path);
     let state = match tables(path, running).await {
         Ok(tables) => tables.line(&say),

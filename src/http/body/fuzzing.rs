@@ -140,7 +140,7 @@ fn form(content_type: &str, body: &[u8], piece: usize) -> Result<Value, String> 
     let pieces: Vec<_> =
         body.chunks(piece).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
     let body = Body::from_stream(stream::iter(pieces));
-    let body = Incoming::new(body, 64 * 1024, Duration::from_secs(60));
+    let body = Incoming::new(body, 64 * 1024, None, Duration::from_secs(60));
     let parts = RUNTIME.block_on(multipart::read(body, content_type, &media(), MAX_BYTES));
     let fields = parts.as_ref().map(|parts| json!([parts.fields, parts.audio])).unwrap_or_default();
     settle(parts, "").map(|()| fields)

@@ -23,6 +23,8 @@ pub struct Incoming {
     pause: Duration,
     deadline: tokio::time::Instant,
     limit: u64,
+    /// What the head of the request says of its length.
+    stated: Option<u64>,
     seen: u64,
 }
 
@@ -33,9 +35,9 @@ pub enum Spooled {
 }
 
 impl Incoming {
-    pub fn new(body: Body, limit: u64, pause: Duration) -> Self {
+    pub fn new(body: Body, limit: u64, stated: Option<u64>, pause: Duration) -> Self {
         let deadline = tokio::time::Instant::now() + pause * TOTAL;
-        Self { stream: body.into_data_stream(), pause, deadline, limit, seen: 0 }
+        Self { stream: body.into_data_stream(), pause, deadline, limit, stated, seen: 0 }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
@@ -66,11 +68,13 @@ impl Incoming {
         while let Some(piece) = self.next().await? {
             start.extend_from_slice(&piece);
             if start.len() > MAX_FIELDS {
-                media.has_room()?;
+                let mut room = media.room_for(self.stated)?;
                 let file = media.incoming_file()?;
                 let mut out = tokio::fs::File::from_std(file.reopen()?);
+                room.take(start.len())?;
                 out.write_all(&start).await?;
                 while let Some(piece) = self.next().await? {
+                    room.take(piece.len())?;
                     out.write_all(&piece).await?;
                 }
                 out.flush().await?;
@@ -82,7 +86,7 @@ impl Incoming {
 
     /// Keeps the audio that the body is, and hashes it on the way.
     pub async fn audio(mut self, media: &MediaStore) -> Result<Received, Problem> {
-        let mut spool = Spool::new(media, self.limit)?;
+        let mut spool = Spool::new(media, self.limit, self.stated)?;
         while let Some(piece) = self.next().await? {
             push(&mut spool, &piece, self.limit).await?;
         }

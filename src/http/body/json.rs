@@ -180,7 +180,7 @@ fn decode(
     let text = Cursor::new(head[start..].trim_ascii_start()).chain(text);
     let mut text = Clean { text, ended: false, digits: HexDigits::default() };
     let engine = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    let filled = Spool::new(media, max_bytes)?.fill(DecoderReader::new(&mut text, &engine));
+    let filled = Spool::new(media, max_bytes, None)?.fill(DecoderReader::new(&mut text, &engine));
     match filled {
         Ok(Some(_)) if text.digits.is_hexadecimal() => Err(hexadecimal()),
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),

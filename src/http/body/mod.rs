@@ -105,7 +105,7 @@ pub async fn read<T: DeserializeOwned>(
             let limit = bounded(&parts.headers, live.config.server.max_json_body.0)?;
             let held = stated_length(&parts.headers).unwrap_or(limit).min(MAX_FIELDS as u64);
             let _held = gateway.hold_memory(held)?;
-            let body = incoming(&live, body, limit);
+            let body = incoming(&live, body, limit, stated_length(&parts.headers));
             let parts = json::read(body, &gateway.media, live.config.audio.max_bytes.0).await?;
             assemble(parts, "audio.")
         }
@@ -113,7 +113,7 @@ pub async fn read<T: DeserializeOwned>(
             no_query(query)?;
             let limit = bounded(&parts.headers, live.config.server.max_body.0)?;
             let _held = gateway.hold_memory(MAX_FIELDS as u64)?;
-            let body = incoming(&live, body, limit);
+            let body = incoming(&live, body, limit, stated_length(&parts.headers));
             let parts =
                 multipart::read(body, content_type, &gateway.media, live.config.audio.max_bytes.0).await?;
             assemble(parts, "")
@@ -123,7 +123,7 @@ pub async fn read<T: DeserializeOwned>(
             form.hint("mime_type", content_type);
             let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
             let limit = bounded(&parts.headers, limit)?;
-            let file = incoming(&live, body, limit).audio(&gateway.media).await?;
+            let file = incoming(&live, body, limit, stated_length(&parts.headers)).audio(&gateway.media).await?;
             assemble(form.with(file), "").map_err(missing_in_query)
         }
         _ => {
@@ -138,8 +138,8 @@ pub async fn read<T: DeserializeOwned>(
     }
 }
 
-fn incoming(live: &Arc<Live>, body: Body, limit: u64) -> Incoming {
-    Incoming::new(body, limit, live.config.server.body_timeout.0)
+fn incoming(live: &Arc<Live>, body: Body, limit: u64, stated: Option<u64>) -> Incoming {
+    Incoming::new(body, limit, stated, live.config.server.body_timeout.0)
 }
 
 fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {

@@ -55,7 +55,7 @@ pub async fn read(
 }
 
 async fn audio(mut part: Field<'_>, media: &MediaStore, max_bytes: u64) -> Result<Received, Problem> {
-    let mut spool = Spool::new(media, max_bytes)?;
+    let mut spool = Spool::new(media, max_bytes, None)?;
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
         push(&mut spool, &piece, max_bytes).await?;
     }

@@ -63,14 +63,14 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "storage_full",
         ],
     ),
-    ("listVoice", &["invalid_request", "recipient_invalid", "unauthorized", "rate_limited"]),
-    ("getVoice", &["unauthorized", "not_found", "rate_limited"]),
-    ("eraseVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full"]),
+    ("listVoice", &["invalid_request", "recipient_invalid", "unauthorized", "rate_limited", "overloaded"]),
+    ("getVoice", &["unauthorized", "not_found", "rate_limited", "overloaded"]),
+    ("eraseVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"]),
     (
         "downloadVoiceAudio",
-        &["invalid_request", "unauthorized", "not_found", "media_expired", "rate_limited"],
+        &["invalid_request", "unauthorized", "not_found", "media_expired", "rate_limited", "overloaded"],
     ),
-    ("cancelVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full"]),
+    ("cancelVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"]),
     (
         "resendVoice",
         &[
@@ -103,15 +103,15 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "storage_full",
         ],
     ),
-    ("getUpload", &["unauthorized", "not_found", "media_expired", "rate_limited"]),
-    ("deleteUpload", &["unauthorized", "not_found", "rate_limited", "storage_full"]),
-    ("streamEvents", &["invalid_request", "unauthorized", "rate_limited"]),
-    ("streamVoiceEvents", &["invalid_request", "unauthorized", "not_found", "rate_limited"]),
-    ("receiveCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large"]),
-    ("answerCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large"]),
-    ("listConnections", &["unauthorized", "rate_limited"]),
-    ("downloadByLink", &["not_found", "media_expired"]),
-    ("headByLink", &["not_found", "media_expired"]),
+    ("getUpload", &["unauthorized", "not_found", "media_expired", "rate_limited", "overloaded"]),
+    ("deleteUpload", &["unauthorized", "not_found", "rate_limited", "storage_full", "overloaded"]),
+    ("streamEvents", &["invalid_request", "unauthorized", "rate_limited", "overloaded"]),
+    ("streamVoiceEvents", &["invalid_request", "unauthorized", "not_found", "rate_limited", "overloaded"]),
+    ("receiveCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large", "overloaded"]),
+    ("answerCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large", "overloaded"]),
+    ("listConnections", &["unauthorized", "rate_limited", "overloaded"]),
+    ("downloadByLink", &["not_found", "media_expired", "overloaded"]),
+    ("headByLink", &["not_found", "media_expired", "overloaded"]),
     ("getMetrics", &["unauthorized"]),
     ("getDocsPage", &["not_found"]),
 ];
@@ -204,7 +204,7 @@ pub fn example(code: &str) -> Problem {
     if !field.is_empty() {
         problem = problem.field(field);
     }
-    if matches!(problem.status, 429 | 503) {
+    if matches!(problem.status, 429 | 503 | 507) {
         problem.retry_after = Some(5);
     }
     if code.starts_with("provider_") {
@@ -255,7 +255,7 @@ fn add_status(operation: &mut Operation, status: u16, codes: &[&str], id: &str) 
     if status == 401 {
         response = response.header("WWW-Authenticate", header("`Bearer`.", "Bearer"));
     }
-    if matches!(status, 429 | 503) {
+    if matches!(status, 429 | 503 | 507) {
         response = response.header("Retry-After", header("Seconds to wait before trying again.", "5"));
     }
     let mut response = response.build();

@@ -17,6 +17,11 @@ use crate::id::{NoteId, UploadId};
 pub use bucket::Bucket;
 pub use folder::Folder;
 
+/// The folder is not the one that was opened: deleted, moved, replaced or unmounted.
+pub fn vanished() -> io::Error {
+    io::Error::new(io::ErrorKind::HostUnreachable, "the folder is gone, or is not the one that was opened")
+}
+
 /// The name of a kept file. Made here, never taken from a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
@@ -35,8 +40,8 @@ impl fmt::Display for Name {
     }
 }
 
-/// Errors of a bucket have the kind `HostUnreachable`, whatever they are: they pass, or the operator mends them. What is
-/// not there is `NotFound` in both.
+/// Errors of a bucket have the kind `HostUnreachable`, whatever they are, and so has a folder that has vanished: they pass,
+/// or the operator mends them. What is not there is `NotFound` in both.
 #[async_trait::async_trait]
 pub trait Place: fmt::Debug + Send + Sync {
     /// Keeps a complete file. When this returns, it survives a power cut.

@@ -94,7 +94,6 @@ async fn take(
     if held_too_long {
         return Ok(Claimed { ahead, held_too_long, ..Claimed::default() });
     }
-    put_back(tx, request, now).await?;
     let over = over(tx, request, now).await?;
     let share = fair_share(ready(tx, request, now).await?, &request.rooms);
     let mut claimed = Claimed { ahead, jumped, ..Claimed::default() };
@@ -147,25 +146,15 @@ async fn let_go(pool: &Pool, request: &ClaimRequest<'_>) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Puts back what was leased by a process that is gone. It waits for its turn again like everything else.
-async fn put_back(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE deliveries SET state = 'queued', lease_until = NULL WHERE id IN (
-            SELECT id FROM deliveries WHERE lease_until <= $1 AND state = 'leased' AND id <> ALL($2)
-            FOR UPDATE SKIP LOCKED)",
-    )
-    .bind(now)
-    .bind(request.held)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
 /// What only needs its end written: visible requests of a process that is gone, and notes that waited longer than they
-/// may, wherever in their lane.
+/// may, wherever in their lane. What a process that is gone had only leased is put back, and waits for its turn again.
 async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
-        "(SELECT * FROM deliveries
+        "WITH put_back AS (
+            UPDATE deliveries SET state = 'queued', lease_until = NULL WHERE id IN (
+                SELECT id FROM deliveries WHERE lease_until <= $1 AND state = 'leased' AND id <> ALL($3)
+                FOR UPDATE SKIP LOCKED))
+         (SELECT * FROM deliveries
           WHERE lease_until <= $1 AND state = 'sending' AND id <> ALL($3) LIMIT $2)
          UNION ALL
          (SELECT * FROM deliveries
@@ -236,7 +225,7 @@ async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreErro
             WHERE since <= $1 AND COALESCE(GREATEST(c.paused_until, c.broken_until, c.rate_until), 0) <= $1),
          under_way AS (
             SELECT connection, COUNT(*) AS count FROM deliveries
-            WHERE lease_until IS NOT NULL AND state IN ('leased', 'sending') GROUP BY connection)
+            WHERE lease_until >= 0 AND state IN ('leased', 'sending') GROUP BY connection)
          SELECT connection, since, COALESCE(failures, 0), COALESCE(failures_ever, 0), COALESCE(count, 0)
          FROM waiting FULL JOIN under_way USING (connection)",
     )

@@ -36,7 +36,7 @@ use tokio::sync::broadcast;
 
 use self::{
     notices::Notices,
-    retry::{again, change},
+    retry::{again, answered, change},
 };
 use super::{
     Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
@@ -53,6 +53,7 @@ use crate::{
 pub use notices::Notice;
 
 /// What is compiled once for each database asks for it by these names.
+type Db = Postgres;
 type Tx<'c> = Transaction<'c, Postgres>;
 type Pool = PgPool;
 /// By which events are in order.
@@ -154,7 +155,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        let claimed = claim::claim(&self.pool, request, self.ahead()).await?;
+        let claimed = answered(claim::claim(&self.pool, request, self.ahead())).await?;
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
         if claimed.jumped != 0 {
             metrics::clock_jumped(claimed.jumped > 0);
@@ -241,7 +242,7 @@ impl Store for PostgresStore {
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         // As the claim at `now` saw it, so that nothing that became due since then is passed over.
         let ahead = self.ahead().unwrap_or_default();
-        let at = read::next_due(&self.pool, now.as_millisecond() + ahead).await?;
+        let at = answered(read::next_due(&self.pool, now.as_millisecond() + ahead)).await?;
         Ok(at.and_then(|at| Timestamp::from_millisecond(at - ahead).ok()))
     }
 
@@ -327,8 +328,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
-        Ok(())
+        write::probe(&self.pool).await
     }
 
     async fn close(&self) {

@@ -1,21 +1,24 @@
 //! What is done again where a connection broke or two transactions got in each other's way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::store::StoreError;
+use crate::{metrics, store::StoreError};
 
-/// How often a change is begun anew that a broken connection or a deadlock ended, and how far apart. A database that
-/// restarts closes every connection of the pool, and each is found out by its next use.
-const TRIES: u32 = 40;
+/// For how long a change is begun anew that failed for a passing reason, and how far apart. A database that restarts
+/// closes every connection of the pool, and each is found out by its next use.
+const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
+
+/// How long one answer may take. A server that hangs would otherwise hold its callers for ever.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// Asks again where a connection broke or two got in each other's way: for what may be done twice. A macro, because the
 /// future of a closure that borrows cannot be shown to be `Send`.
 macro_rules! again {
     ($ask:expr) => {{
-        let mut tries = $crate::store::postgres::retry::Tries::new();
+        let tries = $crate::store::postgres::retry::Tries::new();
         loop {
-            match $ask.await {
+            match $crate::store::postgres::retry::answered($ask).await {
                 Err(error) if tries.left_after(&error).await => {}
                 done => break done,
             }
@@ -27,7 +30,7 @@ macro_rules! again {
 /// document tells whether it was made; then the result is `$made`.
 macro_rules! change {
     ($store:ident, $note:expr, $made:expr, $tx:ident => $apply:expr) => {{
-        let (mut tries, mut in_doubt) = ($crate::store::postgres::retry::Tries::new(), false);
+        let (tries, mut in_doubt) = ($crate::store::postgres::retry::Tries::new(), false);
         loop {
             if in_doubt && $store.has($note).await? {
                 break Ok($made);
@@ -39,7 +42,7 @@ macro_rules! change {
                 begun.commit().await?;
                 Ok::<_, $crate::store::StoreError>(done)
             };
-            match done.await {
+            match $crate::store::postgres::retry::answered(done).await {
                 Err(error) if tries.left_after(&error).await => {
                     in_doubt |= $crate::store::postgres::retry::is_broken(&error)
                 }
@@ -51,18 +54,30 @@ macro_rules! change {
 
 pub(super) use {again, change};
 
-/// How often something was begun.
-pub struct Tries(u32);
+/// The answer, if it comes in time.
+///
+/// # Errors
+/// `Unavailable`, besides those of the question.
+pub async fn answered<T>(ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let answer = tokio::time::timeout(ANSWER, ask).await.unwrap_or_else(|_| Err(StoreError::no_answer()));
+    answer.inspect_err(|error| {
+        if error.is_of_database() {
+            metrics::database_failed(error.kind());
+        }
+    })
+}
+
+/// Since when something is tried.
+pub struct Tries(Instant);
 
 impl Tries {
     pub fn new() -> Self {
-        Self(0)
+        Self(Instant::now())
     }
 
     /// Waits a little before the next one; `false` where there is none.
-    pub async fn left_after(&mut self, error: &StoreError) -> bool {
-        self.0 += 1;
-        let left = self.0 < TRIES && passes(error);
+    pub async fn left_after(&self, error: &StoreError) -> bool {
+        let left = error.passes() && self.0.elapsed() < PATIENCE;
         if left {
             tracing::debug!(%error, "the database is asked again");
             tokio::time::sleep(BETWEEN_TRIES).await;
@@ -71,22 +86,16 @@ impl Tries {
     }
 }
 
-/// Whether the same may go well in a moment.
-fn passes(error: &StoreError) -> bool {
-    // Deadlock, serialization failure. https://www.postgresql.org/docs/current/errcodes-appendix.html
-    is_broken(error) || matches!(code(error).as_deref(), Some("40P01" | "40001"))
-}
-
 /// Whether the connection is gone, and with it the answer.
 pub fn is_broken(error: &StoreError) -> bool {
-    match error {
-        StoreError::Database(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
+    let StoreError::Unavailable(error) = error else { return false };
+    match &**error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
         // Shut down by an operator, crashed, starting up.
-        _ => matches!(code(error).as_deref(), Some("57P01" | "57P02" | "57P03")),
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        error => error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .is_some_and(|code| ["57P01", "57P02", "57P03"].contains(&&*code)),
     }
-}
-
-fn code(error: &StoreError) -> Option<String> {
-    let StoreError::Database(error) = error else { return None };
-    Some(error.as_database_error()?.code()?.into_owned())
 }

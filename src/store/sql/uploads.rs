@@ -1,12 +1,13 @@
 //! Audio that was uploaded ahead of its notes. Compiled once for each database.
 
 use jiff::Timestamp;
+use sqlx::Executor;
 
-use super::Pool;
+use super::{Db, Pool};
 use crate::store::StoreError;
 use crate::{id::UploadId, upload::Upload};
 
-pub async fn add(pool: &Pool, upload: &Upload) -> Result<(), StoreError> {
+pub async fn add(db: impl Executor<'_, Database = Db>, upload: &Upload) -> Result<(), StoreError> {
     // Harmless where it is done again, because the answer of the first time got lost.
     sqlx::query(
         "INSERT INTO uploads (id, tenant, expires_at, doc) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
@@ -15,7 +16,7 @@ pub async fn add(pool: &Pool, upload: &Upload) -> Result<(), StoreError> {
     .bind(&upload.tenant)
     .bind(upload.expires_at.as_millisecond())
     .bind(serde_json::to_string(upload)?)
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(())
 }
@@ -37,8 +38,8 @@ pub async fn exists(pool: &Pool, id: UploadId) -> Result<bool, StoreError> {
     Ok(found)
 }
 
-pub async fn remove(pool: &Pool, id: UploadId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string()).execute(pool).await?;
+pub async fn remove(db: impl Executor<'_, Database = Db>, id: UploadId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string()).execute(db).await?;
     Ok(())
 }
 
@@ -53,7 +54,7 @@ pub async fn expired(pool: &Pool, now: Timestamp, limit: u32) -> Result<Vec<Uplo
     Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
-pub async fn audio_removed(pool: &Pool, id: UploadId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE uploads SET has_audio = 0 WHERE id = $1").bind(id.to_string()).execute(pool).await?;
+pub async fn audio_removed(db: impl Executor<'_, Database = Db>, id: UploadId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE uploads SET has_audio = 0 WHERE id = $1").bind(id.to_string()).execute(db).await?;
     Ok(())
 }

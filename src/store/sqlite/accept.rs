@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+use sqlx::Executor;
 
-use super::{Tx, lanes::elect};
+use super::{Db, Tx, lanes::elect};
 use crate::{
     note::NoteId,
     store::{Acceptance, KeyHolder, NewNote, StoreError, queue_key},
@@ -80,7 +81,7 @@ impl Depths {
 pub async fn accept(tx: &mut Tx<'_>, new: &NewNote, depths: &mut Depths) -> Result<Acceptance, StoreError> {
     let note = &new.note;
     if let Some(claim) = &new.idempotency
-        && let Some(holder) = key_holder(tx, &note.tenant, &claim.key, note.created_at).await?
+        && let Some(holder) = key_holder(&mut **tx, &note.tenant, &claim.key, note.created_at).await?
     {
         return Ok(Acceptance::KeyTaken(holder));
     }
@@ -128,7 +129,7 @@ async fn release(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
 }
 
 pub async fn key_holder(
-    tx: &mut Tx<'_>,
+    db: impl Executor<'_, Database = Db>,
     tenant: &str,
     key: &str,
     now: Timestamp,
@@ -139,7 +140,7 @@ pub async fn key_holder(
     .bind(tenant)
     .bind(key)
     .bind(now.as_millisecond())
-    .fetch_optional(&mut **tx)
+    .fetch_optional(db)
     .await?;
     found.map(|(fingerprint, note)| KeyHolder::of_row(fingerprint, &note)).transpose()
 }

@@ -129,7 +129,7 @@ async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreErro
     .await?;
     let under_way: Vec<(String, i64)> = sqlx::query_as(
         "SELECT connection, COUNT(*) FROM deliveries
-         WHERE lease_until IS NOT NULL AND state IN ('leased', 'sending') GROUP BY connection",
+         WHERE lease_until >= 0 AND state IN ('leased', 'sending') GROUP BY connection",
     )
     .fetch_all(&mut **tx)
     .await?;

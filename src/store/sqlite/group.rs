@@ -1,13 +1,18 @@
 //! Group commit: changes that arrive while the disk is busy share its next flush.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use sqlx::{Acquire, Sqlite, SqlitePool, Transaction};
+use sqlx::{Acquire, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     accept::{Depths, accept},
+    proof::Proof,
     receipts, write,
+    writer::{BEGIN, Writer},
 };
 use crate::{
     metrics,
@@ -24,10 +29,24 @@ const MOST_FOR_MEASURING: &str = "VOICEGATE_BENCH_BATCH";
 /// Changes that wait for their turn; further callers wait to join.
 const WAITING: usize = 1024;
 
+/// Between two tries of a batch that failed.
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+
+/// How often the database is tried while it fails and nobody wants anything. The first write that goes well also
+/// overwrites whatever a failed commit left in the journal.
+const PROBING: Duration = Duration::from_secs(1);
+
+/// How often the log says that the database still fails.
+const REMINDER: Duration = Duration::from_secs(30);
+
+/// How long somebody waits who only wants to know whether the database takes writes.
+const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Hands changes to the one task that writes them.
 #[derive(Clone, Debug)]
-pub struct Writer {
+pub struct Group {
     queue: mpsc::Sender<Request>,
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -36,6 +55,8 @@ enum Op {
     Write(Box<Claim>, Box<Change>),
     Finish(Box<Claim>, Box<JobEnd>),
     Receive(Box<Received>),
+    /// Changes a row of its own.
+    Probe,
 }
 
 #[derive(Clone, Debug)]
@@ -49,43 +70,60 @@ enum Done {
 struct Request {
     op: Op,
     answer: oneshot::Sender<Result<Done, StoreError>>,
+    /// It is refused where the database still fails then.
+    until: Instant,
 }
 
-impl Writer {
-    /// Starts the task; it ends when the last writer is dropped.
-    pub fn start(pool: SqlitePool) -> Self {
+impl Group {
+    /// Starts the task; it ends when the last group is dropped.
+    pub fn start(writer: Arc<Writer>) -> Self {
         let (queue, requests) = mpsc::channel(WAITING);
         let measured = std::env::var(MOST_FOR_MEASURING).ok().and_then(|most| most.parse().ok());
-        tokio::spawn(run(pool, requests, measured.unwrap_or(MOST)));
-        Self { queue }
+        let patience = writer.patience.change;
+        tokio::spawn(Task { writer, requests, most: measured.unwrap_or(MOST), failing: None }.run());
+        Self { queue, patience }
     }
 
     pub async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
-        match self.ask(Op::Accept(Box::new(new.clone()))).await? {
+        match self.ask(Op::Accept(Box::new(new.clone())), self.patience).await? {
             Done::Accepted(acceptance) => Ok(acceptance),
             _ => Err(gone()),
         }
     }
 
     pub async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
-        match self.ask(Op::Receive(Box::new(received.clone()))).await? {
+        match self.ask(Op::Receive(Box::new(received.clone())), self.patience).await? {
             Done::Received(reception) => Ok(reception),
             _ => Err(gone()),
         }
     }
 
     pub async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
-        self.ask(Op::Finish(Box::new(claim.clone()), Box::new(end.clone()))).await.map(drop)
+        let op = Op::Finish(Box::new(claim.clone()), Box::new(end.clone()));
+        self.ask(op, self.patience).await.map(drop)
     }
 
     pub async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
-        self.ask(Op::Write(Box::new(claim.clone()), Box::new(change.clone()))).await.map(drop)
+        let op = Op::Write(Box::new(claim.clone()), Box::new(change.clone()));
+        self.ask(op, self.patience).await.map(drop)
     }
 
-    async fn ask(&self, op: Op) -> Result<Done, StoreError> {
+    /// Whether writes go through.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.ask(Op::Probe, PROBE_PATIENCE.min(self.patience)).await.map(drop)
+    }
+
+    async fn ask(&self, op: Op, patience: Duration) -> Result<Done, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Request { op, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        let request = Request { op, answer, until: Instant::now() + patience };
+        // Nothing was begun where there is not even a place in the queue.
+        self.queue.send_timeout(request, 2 * patience).await.map_err(|error| match error {
+            mpsc::error::SendTimeoutError::Timeout(_) => sqlx::Error::PoolTimedOut.into(),
+            mpsc::error::SendTimeoutError::Closed(_) => gone(),
+        })?;
+        // The task refuses in time, unless it cannot even learn what became of a commit.
+        let answered = tokio::time::timeout(4 * self.patience, answered).await;
+        answered.map_err(|_| StoreError::no_answer())?.map_err(|_| gone())?
     }
 }
 
@@ -93,56 +131,211 @@ fn gone() -> StoreError {
     StoreError::Open("the database's writer has stopped".to_owned())
 }
 
-async fn run(pool: SqlitePool, mut requests: mpsc::Receiver<Request>, most: usize) {
-    let mut batch = Vec::new();
-    while requests.recv_many(&mut batch, most).await > 0 {
-        let (answers, ops): (Vec<_>, Vec<_>) =
-            batch.drain(..).map(|Request { op, answer }| (answer, op)).unzip();
-        let started = Instant::now();
-        let done = match commit(&pool, &ops).await {
-            Ok(done) => done,
-            Err(error) => ops.iter().map(|_| Err(error.for_another())).collect(),
-        };
-        metrics::flushed(ops.len(), started.elapsed());
-        for (answer, done) in answers.into_iter().zip(done) {
-            // Whoever asked may have gone away; the change stands.
-            let _ = answer.send(done);
+/// The database fails.
+struct Failing {
+    since: Instant,
+    told: Instant,
+    error: StoreError,
+}
+
+struct Task {
+    writer: Arc<Writer>,
+    requests: mpsc::Receiver<Request>,
+    most: usize,
+    failing: Option<Failing>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut batch = Vec::new();
+        while self.fill(&mut batch).await {
+            // Whoever went away gets nothing that he could not know of.
+            batch.retain(|request| !request.answer.is_closed());
+            if batch.is_empty() {
+                continue;
+            }
+            match attempt(&self.writer, &batch).await {
+                Ok(done) => {
+                    self.works();
+                    for (request, done) in batch.drain(..).zip(done) {
+                        let _ = request.answer.send(done);
+                    }
+                }
+                // Somebody's change is at fault, and the others are not to pay for it.
+                Err(error) if batch.len() > 1 && !error.passes() => self.one_by_one(&mut batch).await,
+                Err(error) => self.fails(&mut batch, error).await,
+            }
         }
+    }
+
+    /// Waits for changes; `false` where there will be none. Those that failed before stay first.
+    async fn fill(&mut self, batch: &mut Vec<Request>) -> bool {
+        if batch.is_empty() {
+            let come = self.requests.recv_many(batch, self.most);
+            let come = match &self.failing {
+                None => come.await,
+                Some(_) => match tokio::time::timeout(PROBING, come).await {
+                    Ok(come) => come,
+                    Err(_) => {
+                        self.probe().await;
+                        return true;
+                    }
+                },
+            };
+            return come > 0;
+        }
+        while batch.len() < self.most
+            && let Ok(request) = self.requests.try_recv()
+        {
+            match &self.failing {
+                Some(failing) if request.until <= Instant::now() => {
+                    let _ = request.answer.send(Err(failing.error.for_another()));
+                }
+                _ => batch.push(request),
+            }
+        }
+        true
+    }
+
+    /// Tries the database for nobody.
+    async fn probe(&mut self) {
+        let (answer, _answered) = oneshot::channel();
+        let mut batch = vec![Request { op: Op::Probe, answer, until: Instant::now() }];
+        match attempt(&self.writer, &batch).await {
+            Ok(_) => self.works(),
+            Err(error) => self.fails(&mut batch, error).await,
+        }
+    }
+
+    async fn one_by_one(&mut self, batch: &mut Vec<Request>) {
+        for request in batch.drain(..) {
+            let done = attempt(&self.writer, std::slice::from_ref(&request)).await;
+            let done = done.and_then(|mut done| done.pop().unwrap_or_else(|| Err(gone())));
+            let _ = request.answer.send(done);
+        }
+    }
+
+    fn works(&mut self) {
+        if let Some(failing) = self.failing.take() {
+            let seconds = failing.since.elapsed().as_secs();
+            tracing::warn!(seconds, "the database takes writes again, after {seconds} s");
+        }
+    }
+
+    /// Refuses who waited long enough, and waits a little before the next try.
+    async fn fails(&mut self, batch: &mut Vec<Request>, error: StoreError) {
+        let now = Instant::now();
+        let waits = error.passes();
+        let failing = self.failing.get_or_insert_with(|| {
+            tracing::error!(%error, "the database takes no writes; requests wait a little and are refused");
+            Failing { since: now, told: now, error: error.for_another() }
+        });
+        if failing.told.elapsed() >= REMINDER {
+            let seconds = failing.since.elapsed().as_secs();
+            tracing::error!(%error, seconds, "the database takes no writes, for {seconds} s now");
+            failing.told = now;
+        }
+        // Where one of the tries is in doubt, so are all that wait.
+        if !failing.error.is_in_doubt() {
+            failing.error = error;
+        }
+        for request in batch.extract_if(.., |request| !waits || request.until <= now) {
+            let _ = request.answer.send(Err(failing.error.for_another()));
+        }
+        tokio::time::sleep(BETWEEN_TRIES).await;
     }
 }
 
-/// Makes every change that can be made, all with one flush. The outer error concerns all of them.
-async fn commit(pool: &SqlitePool, ops: &[Op]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
-    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let mut depths = Depths::default();
-    let mut done = Vec::with_capacity(ops.len());
-    for op in ops {
-        done.push(apply(&mut tx, op, &mut depths).await?);
-    }
-    tx.commit().await?;
+/// Makes every change that can be made, all with one flush. The outer error concerns all of them, and means that none of
+/// them was made.
+async fn attempt(
+    writer: &Writer,
+    batch: &[Request],
+) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
+    let begun = Instant::now();
+    let mut taken = writer.take().await?;
+    let done = match commit(&mut taken.connection, batch).await {
+        Ok((done, None)) => {
+            taken.put_back();
+            done
+        }
+        Ok((done, Some(error))) => {
+            taken.discard(&error).await;
+            match proof(batch, &done) {
+                Some(proof) if writer.holds(&proof).await => done,
+                _ => return Err(error),
+            }
+        }
+        Err(error) => {
+            taken.discard(&error).await;
+            return Err(error);
+        }
+    };
+    // What went into a file that is not the database any more is no promise.
+    writer.files.check()?;
+    metrics::flushed(batch.len(), begun.elapsed());
     Ok(done)
 }
 
-/// What fails takes back its own steps and nobody else's.
+/// What was done, and why the commit of it failed if it did.
+type Outcome = (Vec<Result<Done, StoreError>>, Option<StoreError>);
+
+async fn commit(connection: &mut SqliteConnection, batch: &[Request]) -> Result<Outcome, StoreError> {
+    let mut tx = connection.begin_with(BEGIN).await?;
+    let mut depths = Depths::default();
+    let mut done = Vec::with_capacity(batch.len());
+    for request in batch {
+        done.push(apply(&mut tx, &request.op, &mut depths).await?);
+    }
+    Ok((done, tx.commit().await.err().map(Into::into)))
+}
+
+/// What fails takes back its own steps and nobody else's, unless it is the database that fails.
 async fn apply(
     tx: &mut Transaction<'_, Sqlite>,
     op: &Op,
     depths: &mut Depths,
 ) -> Result<Result<Done, StoreError>, StoreError> {
-    // One statement, with nothing to take back before it.
-    if let Op::Accept(new) = op {
-        return Ok(Ok(Done::Accepted(accept(tx, new, depths).await?)));
+    // One statement each, with nothing to take back before it.
+    match op {
+        Op::Accept(new) => return Ok(Ok(Done::Accepted(accept(tx, new, depths).await?))),
+        Op::Probe => {
+            write::probe(&mut **tx).await?;
+            return Ok(Ok(Done::Written));
+        }
+        _ => {}
     }
     let mut step = tx.begin().await?;
     let result = match op {
-        Op::Accept(new) => accept(&mut step, new, depths).await.map(Done::Accepted),
+        Op::Accept(_) | Op::Probe => Ok(Done::Written),
         Op::Write(claim, change) => write::write(&mut step, claim, change).await.map(|()| Done::Written),
         Op::Finish(claim, end) => receipts::finish(&mut step, claim, end).await.map(|()| Done::Written),
         Op::Receive(received) => receipts::receive(&mut step, received).await.map(Done::Received),
     };
-    match &result {
-        Ok(_) => step.commit().await?,
-        Err(_) => step.rollback().await?,
+    match result {
+        Ok(done) => {
+            step.commit().await?;
+            Ok(Ok(done))
+        }
+        // SQLite may have taken back everything, and then there is no step to go back to.
+        Err(error) if error.is_of_database() => Err(error),
+        Err(error) => {
+            step.rollback().await?;
+            Ok(Err(error))
+        }
     }
-    Ok(result)
+}
+
+/// What tells whether the batch was committed: it was as a whole or not at all, so one change will do. `None` where
+/// nothing was changed, or nothing that may not be done again.
+fn proof(batch: &[Request], done: &[Result<Done, StoreError>]) -> Option<Proof> {
+    batch.iter().zip(done).find_map(|(request, done)| match (&request.op, done) {
+        (Op::Accept(new), Ok(Done::Accepted(Acceptance::Created))) => Some(Proof::Note(new.note.id)),
+        (Op::Write(claim, change), Ok(_)) => Proof::written(claim, change),
+        (Op::Finish(claim, _), Ok(_)) => Some(Proof::let_go(claim)),
+        (Op::Receive(received), Ok(Done::Received(reception))) if !reception.duplicate => {
+            Some(Proof::received(received))
+        }
+        _ => None,
+    })
 }

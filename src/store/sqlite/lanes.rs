@@ -63,6 +63,15 @@ pub async fn keep(_: &mut Tx<'_>, _note: NoteId) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// See [`crate::store::Store::end_all_leases`].
+pub async fn end_leases(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, StoreError> {
+    let done = sqlx::query("UPDATE deliveries SET lease_until = $1 WHERE lease_until > $1")
+        .bind(now.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected())
+}
+
 /// There is one clock.
 pub async fn ahead(_: &mut Tx<'_>, _now: Timestamp) -> Result<i64, StoreError> {
     Ok(0)

@@ -4,8 +4,12 @@ mod accept;
 mod claim;
 #[path = "../sql/events.rs"]
 mod events;
+mod files;
 mod group;
+mod integrity;
 mod lanes;
+mod open;
+mod proof;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/receipts.rs"]
@@ -14,26 +18,26 @@ mod receipts;
 mod sources;
 #[path = "../sql/uploads.rs"]
 mod uploads;
+mod watch;
 #[path = "../sql/write.rs"]
 mod write;
+mod writer;
 
-use std::{
-    ffi::OsStr,
-    fs::{File, OpenOptions, TryLockError},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    time::Duration,
-};
+use std::{fs::File, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use sqlx::{
-    ConnectOptions, Connection, Executor, Sqlite, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
+use tokio::task::JoinSet;
 
-use self::group::Writer;
+use self::{
+    files::Files,
+    group::Group,
+    open::{Open, open},
+    proof::Proof,
+    writer::{Writer, change},
+};
 use super::{
     Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
     QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
@@ -45,21 +49,24 @@ use crate::{
     upload::Upload,
 };
 
+pub use writer::Patience;
+
 /// What is compiled once for each database asks for it by these names.
+type Db = Sqlite;
 type Tx<'c> = Transaction<'c, Sqlite>;
 type Pool = SqlitePool;
 /// By which events are in order: numbers are given one commit after the other.
 const PLACE: &str = "seq";
 
-const READERS: u32 = 4;
-
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// A pool of one: writers queue here, where waiting is fair, instead of inside SQLite, where it is not.
-    writer: SqlitePool,
+    writer: Arc<Writer>,
     /// What happens once for each note or attempt goes through here, many with one flush.
-    group: Writer,
+    group: Group,
     readers: SqlitePool,
+    files: Arc<Files>,
+    /// Ends with the store.
+    watch: tokio::sync::Mutex<JoinSet<()>>,
     /// Held for as long as this process lives.
     _lock: File,
 }
@@ -70,48 +77,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Open`] says what to do.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = lock(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // An accepted note survives a power cut: WAL commits are flushed only with FULL.
-            // https://www.sqlite.org/pragma.html#pragma_synchronous
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(5))
-            // What is removed is overwritten: erased audio is not to live on in free pages and in backups of them.
-            // https://www.sqlite.org/pragma.html#pragma_secure_delete
-            .pragma("secure_delete", "ON")
-            .foreign_keys(true);
-        let open =
-            |error: sqlx::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
-        let mut first = options.connect().await.map_err(open)?;
-        sqlx::migrate!("src/store/migrations/sqlite").run(&mut first).await.map_err(|error| {
-            StoreError::Open(format!("storage.database cannot be brought up to date: {error}"))
-        })?;
-        first.close().await.map_err(open)?;
-        let writes = options
-            .clone()
-            // What a failing statement takes back is noted down page by page; by default in a file.
-            .pragma("temp_store", "MEMORY")
-            // In KiB. A batch has to fit, or it is written twice.
-            .pragma("cache_size", "-16384")
-            // In pages: fewer, larger checkpoints, and less that is flushed for them.
-            .pragma("wal_autocheckpoint", "4000");
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(accept::SETUP).await.map(drop) })
-            })
-            .connect_with(writes)
-            .await
-            .map_err(open)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.read_only(true).create_if_missing(false))
-            .await
-            .map_err(open)?;
-        Ok(Self { group: Writer::start(writer.clone()), writer, readers, _lock: lock })
+        Self::with_patience(path, Patience::default()).await
     }
 
     /// The newest time that was written down as the present. Of a process that had a wall clock of its own.
@@ -119,53 +85,36 @@ impl SqliteStore {
     /// # Errors
     /// Where the database does not answer.
     pub async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
-        let newest: Option<i64> = sqlx::query_scalar(
+        let newest: Result<Option<i64>, _> = sqlx::query_scalar(
             "SELECT MAX(at) FROM (
                 SELECT MAX(queued_at) AS at FROM deliveries
                 UNION ALL SELECT MAX(at) FROM events
                 UNION ALL SELECT MAX(at) FROM starts)",
         )
         .fetch_one(&self.readers)
-        .await?;
+        .await;
+        let newest = self.read(newest.map_err(StoreError::from))?;
         Ok(newest.and_then(|at| Timestamp::from_millisecond(at).ok()))
     }
 
-    /// Takes the write lock at once: a transaction that reads first and writes later fails with "busy" the moment
-    /// somebody else wrote in between, whatever the time-out. <https://www.sqlite.org/lang_transaction.html>
-    async fn begin(&self) -> Result<Transaction<'_, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    /// The same, waiting for so long where the database is busy or fails.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] says what to do.
+    pub async fn with_patience(path: &Path, patience: Patience) -> Result<Self, StoreError> {
+        let Open { writer, readers, files, reading, lock } = open(path, patience).await?;
+        let mut watch = JoinSet::new();
+        watch.spawn(watch::run(files.clone(), reading));
+        let (group, watch) = (Group::start(writer.clone()), watch.into());
+        Ok(Self { writer, group, readers, files, watch, _lock: lock })
     }
-}
 
-/// Two gateways on one SQLite file would end each other's leases.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let open = |error: &std::io::Error| {
-        StoreError::Open(format!("storage.database: {} cannot be created: {}", path.display(), error.kind()))
-    };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|error| open(&error))?;
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let private = |name: &OsStr| {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(name)
-            .map_err(|e| open(&e))
-    };
-    // SQLite alone would make the file readable by everybody, and its journals like it.
-    private(path.as_os_str())?;
-    let file = private(&name)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Open(format!(
-            "storage.database: {} is in use by another voicegate; stop it, or give this one another database",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(open(&error)),
+    /// Ends all writing where what was read makes no sense.
+    fn read<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        read.map_err(|error| match error {
+            StoreError::Damaged(_) => self.files.give_up(error.to_string()),
+            other => other,
+        })
     }
 }
 
@@ -181,41 +130,34 @@ impl Store for SqliteStore {
         key: &str,
         now: Timestamp,
     ) -> Result<Option<KeyHolder>, StoreError> {
-        let mut tx = self.readers.begin().await?;
-        accept::key_holder(&mut tx, tenant, key, now).await
+        self.read(accept::key_holder(&self.readers, tenant, key, now).await)
     }
 
     async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
-        read::note(&self.readers, id, tenant).await
+        self.read(read::note(&self.readers, id, tenant).await)
     }
 
     async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
-        sources::find(&self.readers, id).await
+        self.read(sources::find(&self.readers, id).await)
     }
 
     async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
-        read::notes(&self.readers, wanted).await
+        self.read(read::notes(&self.readers, wanted).await)
     }
 
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        let erased = write::erase(&mut tx, left, lanes).await?;
-        tx.commit().await?;
-        Ok(erased)
+        change!(self, tx => write::erase(tx, left, lanes))
     }
 
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        let canceled = write::cancel(&mut tx, note, notify).await?;
-        tx.commit().await?;
-        Ok(canceled)
+        change!(self, tx => write::cancel(tx, note, notify), canceled => match canceled {
+            true => Proof::saved(note),
+            false => None,
+        })
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        let mut tx = self.begin().await?;
-        let claims = claim::claim(&mut tx, request).await?;
-        tx.commit().await?;
-        Ok(claims)
+        change!(self, tx => claim::claim(tx, request), claims => claims.first().map(Proof::leased))
     }
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
@@ -227,10 +169,7 @@ impl Store for SqliteStore {
     }
 
     async fn stall(&self, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
-        let mut tx = self.begin().await?;
-        let stalled = receipts::stall(&mut tx, claim, stall).await?;
-        tx.commit().await?;
-        Ok(stalled)
+        change!(self, tx => receipts::stall(tx, claim, stall), _stalled => Some(Proof::let_go(claim)))
     }
 
     async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
@@ -238,83 +177,68 @@ impl Store for SqliteStore {
     }
 
     async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
-        events::list(&self.readers, wanted).await
+        self.read(events::list(&self.readers, wanted).await)
     }
 
     async fn last_event(&self, tenant: &str) -> Result<String, StoreError> {
-        events::last(&self.readers, tenant).await
+        self.read(events::last(&self.readers, tenant).await)
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let at = read::next_due(&self.readers, now.as_millisecond()).await?;
+        let at = self.read(read::next_due(&self.readers, now.as_millisecond()).await)?;
         Ok(at.and_then(|at| Timestamp::from_millisecond(at).ok()))
     }
 
     async fn end_all_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
-        let done = sqlx::query("UPDATE deliveries SET lease_until = $1 WHERE lease_until > $1")
-            .bind(now.as_millisecond())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(done.rows_affected())
+        change!(self, tx => lanes::end_leases(tx, now))
     }
 
     async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
-        let mut tx = self.begin().await?;
-        let kept = write::secret(&mut tx, name, fresh).await?;
-        tx.commit().await?;
-        Ok(kept)
+        change!(self, tx => write::secret(tx, name, fresh))
     }
 
     async fn notes_with_old_audio(&self, before: Timestamp, limit: u32) -> Result<Vec<NoteId>, StoreError> {
-        read::notes_with_old_audio(&self.readers, before, limit).await
+        self.read(read::notes_with_old_audio(&self.readers, before, limit).await)
     }
 
     async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        write::audio_removed(&mut tx, id).await?;
-        tx.commit().await?;
-        Ok(())
+        change!(self, tx => write::audio_removed(tx, id))
     }
 
     async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
-        let forgotten = write::forget(&mut tx, horizon).await?;
-        tx.commit().await?;
-        Ok(forgotten)
+        change!(self, tx => write::forget(tx, horizon))
     }
 
     async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
-        read::connections(&self.readers, tenant).await
+        self.read(read::connections(&self.readers, tenant).await)
     }
 
     async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError> {
-        uploads::add(&self.writer, upload).await
+        change!(self, tx => uploads::add(&mut **tx, upload))
     }
 
     async fn upload(&self, id: UploadId, tenant: &str) -> Result<Option<Upload>, StoreError> {
-        uploads::find(&self.readers, id, tenant).await
+        self.read(uploads::find(&self.readers, id, tenant).await)
     }
 
     async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError> {
-        uploads::exists(&self.readers, id).await
+        self.read(uploads::exists(&self.readers, id).await)
     }
 
     async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError> {
-        uploads::remove(&self.writer, id).await
+        change!(self, tx => uploads::remove(&mut **tx, id))
     }
 
     async fn expired_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>, StoreError> {
-        uploads::expired(&self.readers, now, limit).await
+        self.read(uploads::expired(&self.readers, now, limit).await)
     }
 
     async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError> {
-        uploads::audio_removed(&self.writer, id).await
+        change!(self, tx => uploads::audio_removed(&mut **tx, id))
     }
 
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {
-        read::queue_state(&self.readers, now).await
+        self.read(read::queue_state(&self.readers, now).await)
     }
 
     async fn queue_depth(&self) -> Result<u64, StoreError> {
@@ -325,11 +249,16 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.readers).await?;
-        Ok(())
+        self.group.probe().await
+    }
+
+    fn out_of_order(&self) -> Option<Arc<str>> {
+        self.files.trouble()
     }
 
     async fn close(&self) {
+        // From here on the files go away by right.
+        self.watch.lock().await.shutdown().await;
         // The last connection that may write takes the journal away with it.
         self.readers.close().await;
         self.writer.close().await;

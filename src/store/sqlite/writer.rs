@@ -1,0 +1,232 @@
+//! The one connection that writes, and what is done when a write fails.
+//!
+//! After an error of the database nobody knows what a connection holds: SQLite may have taken the whole transaction back
+//! by itself, or none of it. So the connection is closed and the next change gets a fresh one.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{accept, files::Files, open::look, proof::Proof};
+use crate::{metrics, store::StoreError};
+
+/// Takes the write lock at once: a transaction that reads first and writes later fails with "busy" the moment
+/// somebody else wrote in between, whatever the time-out. <https://www.sqlite.org/lang_transaction.html>
+pub const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// Between two tries of the same change.
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+
+/// Between two looks at what became of a commit that failed.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+
+/// How long closing a connection may take before its successor is opened all the same.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// How long the store waits for a database that is busy or fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For another process's write lock, within one try.
+    pub lock: Duration,
+    /// For a change in all, tries included; then whoever asked is refused.
+    pub change: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { lock: Duration::from_millis(500), change: Duration::from_secs(5) }
+    }
+}
+
+#[derive(Debug)]
+pub struct Writer {
+    /// Writers queue here, where waiting is fair, instead of inside SQLite, where it is not. `None` where the last
+    /// connection failed, or somebody went away in the middle of using it.
+    connection: Mutex<Option<SqliteConnection>>,
+    options: SqliteConnectOptions,
+    reading: SqliteConnectOptions,
+    pub files: Arc<Files>,
+    pub patience: Patience,
+}
+
+/// The connection, for one transaction. Where it is not put back it is closed.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    place: MutexGuard<'a, Option<SqliteConnection>>,
+    files: &'a Files,
+    pub connection: SqliteConnection,
+}
+
+impl Writer {
+    pub fn new(
+        options: SqliteConnectOptions,
+        reading: SqliteConnectOptions,
+        files: Arc<Files>,
+        patience: Patience,
+    ) -> Self {
+        Self { connection: Mutex::default(), options, reading, files, patience }
+    }
+
+    /// The connection, opened where there is none.
+    ///
+    /// # Errors
+    /// `OutOfOrder` where the files are not those that were opened; `Busy` where it is in use for too long.
+    pub async fn take(&self) -> Result<Taken<'_>, StoreError> {
+        self.files.check()?;
+        let place = tokio::time::timeout(self.patience.change, self.connection.lock()).await;
+        let mut place = place.map_err(|_| StoreError::from(sqlx::Error::PoolTimedOut))?;
+        let connection = match place.take() {
+            Some(connection) => connection,
+            None => self.open().await.inspect_err(|error| self.failed(error))?,
+        };
+        Ok(Taken { place, files: &self.files, connection })
+    }
+
+    async fn open(&self) -> Result<SqliteConnection, StoreError> {
+        let mut connection = self.options.connect().await?;
+        look(&mut connection, &self.files).await?;
+        connection.execute(accept::SETUP).await?;
+        Ok(connection)
+    }
+
+    /// Whether the transaction that left this proof was committed, as a fresh connection sees it. Asks until that is
+    /// known, because nothing sensible can be done before.
+    pub async fn holds(&self, proof: &Proof) -> bool {
+        loop {
+            let found = async {
+                let mut connection = self.reading.connect().await?;
+                look(&mut connection, &self.files).await?;
+                let found = proof.look(&mut connection).await?;
+                connection.close().await?;
+                Ok::<_, sqlx::Error>(found)
+            };
+            match found.await {
+                Ok(found) => {
+                    tracing::warn!("a commit failed; read back from the database, it was made: {found}");
+                    return found;
+                }
+                Err(error) => tracing::error!(%error, "what became of a failed commit cannot be read yet"),
+            }
+            if self.files.check().is_err() {
+                return false;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+
+    fn failed(&self, error: &StoreError) {
+        failed(&self.files, error);
+    }
+
+    /// Closes the connection: as the last one it takes the journal away with it.
+    pub async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            let _ = connection.close().await;
+        }
+    }
+}
+
+impl Taken<'_> {
+    /// For the next one.
+    pub fn put_back(mut self) {
+        *self.place = Some(self.connection);
+    }
+
+    /// Closes it, because of this error.
+    pub async fn discard(self, error: &StoreError) {
+        failed(self.files, error);
+        tracing::debug!(%error, "the connection that writes is closed");
+        let _ = tokio::time::timeout(CLOSING, self.connection.close()).await;
+    }
+}
+
+fn failed(files: &Files, error: &StoreError) {
+    metrics::database_failed(error.kind());
+    if let StoreError::Damaged(_) = error {
+        files.give_up(error.to_string());
+    }
+}
+
+/// Since when something is tried.
+pub struct Tries {
+    begun: Instant,
+    patience: Duration,
+}
+
+impl Tries {
+    pub fn new(patience: Duration) -> Self {
+        Self { begun: Instant::now(), patience }
+    }
+
+    /// Waits a little before the next one; `false` where there is none.
+    pub async fn left_after(&self, error: &StoreError) -> bool {
+        let left = error.passes() && self.begun.elapsed() < self.patience;
+        if left {
+            tokio::time::sleep(BETWEEN_TRIES).await;
+        }
+        left
+    }
+}
+
+/// Makes a change in a transaction of its own, and again where the database fails for a moment. A change that may be made
+/// twice needs no more; any other names a proof of what `done` is, by which a commit that failed is looked for. A macro,
+/// because the future of a closure that borrows cannot be shown to be `Send`.
+macro_rules! change {
+    ($store:ident, $tx:ident => $apply:expr) => {
+        $crate::store::sqlite::writer::change!($store, $tx => $apply, _done => None)
+    };
+    ($store:ident, $tx:ident => $apply:expr, $done:ident => $proof:expr) => {{
+        let writer = &$store.writer;
+        let tries = $crate::store::sqlite::writer::Tries::new(writer.patience.change);
+        loop {
+            let mut taken = match writer.take().await {
+                Ok(taken) => taken,
+                Err(error) if tries.left_after(&error).await => continue,
+                Err(error) => break Err(error),
+            };
+            let outcome = async {
+                let mut begun =
+                    taken.connection.begin_with($crate::store::sqlite::writer::BEGIN).await?;
+                let $tx = &mut begun;
+                match $apply.await {
+                    Ok(done) => Ok((done, begun.commit().await.err())),
+                    Err(error) if error.is_of_database() => Err(error),
+                    Err(error) => {
+                        begun.rollback().await?;
+                        Err(error)
+                    }
+                }
+            };
+            let (done, error): (_, $crate::store::StoreError) = match outcome.await {
+                Ok((done, None)) => {
+                    taken.put_back();
+                    break writer.files.check().map(|()| done);
+                }
+                Ok((done, Some(error))) => (Some(done), error.into()),
+                Err(error) if error.is_of_database() => (None, error),
+                Err(error) => {
+                    taken.put_back();
+                    break Err(error);
+                }
+            };
+            taken.discard(&error).await;
+            if let Some($done) = done {
+                let proof: Option<$crate::store::sqlite::proof::Proof> = $proof;
+                if let Some(proof) = proof
+                    && writer.holds(&proof).await
+                {
+                    break writer.files.check().map(|()| $done);
+                }
+            }
+            if !tries.left_after(&error).await {
+                break Err(error);
+            }
+        }
+    }};
+}
+
+pub(super) use change;
