@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs openapi api-test bench fuzz corpus quality hostile chaos ffmpeg test-ffmpeg setup
+.PHONY: help demo test build release lint docs openapi api-test bench fuzz corpus quality hostile chaos ffmpeg test-ffmpeg setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: ## run the whole suite, with a PostgreSQL of its own (ARGS are for cargo n
 
 build: setup ## build target/debug/voicegate
 	$(CARGO) build
+
+release: setup ## build target/release/voicegate, for machines that send real notes
+	$(CARGO) build --release --package voicegate
 
 lint: ## check formatting, clippy and the documentation; warnings are errors
 	@scripts/setup.sh --lint

@@ -191,9 +191,7 @@ impl Gateway {
     /// What the operator has to change.
     pub async fn open(layers: Layers, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<Self>> {
         let (config, tenants) = config::load(&layers, None)?;
-        for key in &tenants.without_effect {
-            tracing::warn!(key, "{key} is checked but has no effect in this version");
-        }
+        warn(&tenants);
         let store = store::open(&config.storage.database, &*clock).await?;
         let links = Links::new(store.secret("links", rand::random()).await?);
         let media = MediaStore::of(&config.storage, &layers.variables("AWS_"))
@@ -239,6 +237,7 @@ impl Gateway {
     pub fn reload(&self) -> anyhow::Result<()> {
         let old = self.live();
         let (mut config, tenants) = config::load(&self.layers, Some(&old.config.server))?;
+        warn(&tenants);
         for (section, changed) in [
             ("server", config.server != old.config.server),
             ("storage", config.storage != old.config.storage),
@@ -485,6 +484,13 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
 
 fn before(now: Timestamp, span: Duration) -> Timestamp {
     now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Logs what an operator should know about the configuration.
+fn warn(tenants: &Tenants) {
+    for warning in &tenants.warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// What `[audio]` says, with a folder for scratch files beside those that arrive.

@@ -18,6 +18,7 @@
 //! Adapters live in the crate `voicegate_providers`; emulators of the providers in `voicegate_sandbox`.
 //! [`gateway`] builds everything from the [`config`]; [`cli`] is what the command line reaches.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 #![expect(clippy::duplicate_mod, reason = "src/store/sql is compiled once for each database")]
 
 pub mod audio;
@@ -42,6 +43,7 @@ pub mod note;
 mod probe;
 pub mod problem;
 pub mod request_id;
+pub mod spelling;
 pub mod store;
 mod telemetry;
 pub mod upload;

@@ -17,10 +17,10 @@ use crate::{
     proc::{self, Busy},
 };
 
-pub const KEY: &str = "vg_bench_key";
+pub const KEY: &str = "vg_h5Qe2WcRz8YkN0tLxB3uJpV7aGdMiS9oF6nK1CqTyXw";
 
 /// Of another tenant, with the same connections.
-pub const OTHER_KEY: &str = "vg_bench_other_key";
+pub const OTHER_KEY: &str = "vg_b9LrU4mVfZ7sEhC2jXgW0kNyQaT5iPdO8xJ6vB1Mz3A";
 
 /// Recipients that notes are spread over: those to one of them wait for each other.
 pub const RECIPIENTS: usize = 200;

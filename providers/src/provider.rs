@@ -141,6 +141,10 @@ pub struct Descriptor {
     /// The required settings and no other, as a JSON object: used by tests and documentation. Values that are
     /// secret contain the word `secret`, so that the suite can look for them where they must not appear.
     pub example: &'static str,
+    /// The settings that are secrets.
+    pub secrets: &'static [&'static str],
+    /// Those of them that the operator makes up, and that can therefore be too easy to guess.
+    pub made_up: &'static [&'static str],
     /// Builds one connection. `base_url` has the real provider as its default.
     pub build: fn(Settings) -> Result<Arc<dyn Provider>, ConfigError>,
 }

@@ -1,5 +1,7 @@
 //! Decides what has to be done to a source; no IO.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -30,6 +32,16 @@ pub enum Work {
     /// The same codec packets in another container or with other headers.
     Remuxed,
     Transcoded,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Remuxed => "remuxed",
+            Self::Transcoded => "transcoded",
+        })
+    }
 }
 
 /// What may be tried, least first. A remux may turn out not to hold (its result is read back), which is why there

@@ -1,25 +1,26 @@
-//! `voicegate convert`, `inspect` and `profiles`: the audio engine on files.
+//! `voicegate inspect` and `profiles`: the audio engine on files.
 
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{fmt::Write, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
+use serde::Serialize;
 use serde_json::{Value, json};
+use voicegate_providers::{Codec, Container};
 
+use super::{
+    input::{Input, LARGEST},
+    out,
+};
 use crate::{
     audio::{
-        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Render,
-        Work, plan, profile,
+        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work, plan,
+        profile,
     },
     view::{AudioFacts, AudioProfile},
 };
 
-/// The longest file that is looked at, and the largest that is made: nobody else waits for it.
+/// The longest file that is looked at: nobody else waits for it.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(6 * 60 * 60);
-const LARGEST: u64 = 1 << 30;
 
 /// How a file is read.
 #[derive(clap::Args)]
@@ -37,34 +38,8 @@ pub struct ReadArgs {
 }
 
 #[derive(clap::Args)]
-pub struct ConvertArgs {
-    /// The audio file, of any kind.
-    input: PathBuf,
-    /// The file to write.
-    output: PathBuf,
-    /// What to make of it; `voicegate profiles` lists them.
-    #[arg(long, value_parser = named)]
-    profile: &'static Profile,
-    /// How far to go: `auto` does the least that makes it fit, `always` encodes, `never` encodes never.
-    #[arg(long, value_enum, default_value_t = How::Auto)]
-    convert: How,
-    /// Of Opus, from 0 to 10: less takes less time, and sounds worse.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=10))]
-    complexity: u8,
-    #[command(flatten)]
-    read: ReadArgs,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum How {
-    Auto,
-    Always,
-    Never,
-}
-
-#[derive(clap::Args)]
 pub struct InspectArgs {
-    /// The file, of any kind.
+    /// The file, of any kind; - is standard input.
     file: PathBuf,
     #[command(flatten)]
     read: ReadArgs,
@@ -77,7 +52,7 @@ pub struct ProfilesArgs {
     json: bool,
 }
 
-fn named(name: &str) -> Result<&'static Profile, String> {
+pub fn named(name: &str) -> Result<&'static Profile, String> {
     let names = || PROFILES.iter().map(|profile| profile.name).collect::<Vec<_>>().join(", ");
     profile(name).ok_or_else(|| format!("there is no such profile; there are {}", names()))
 }
@@ -109,118 +84,102 @@ impl ReadArgs {
         Ok((Engine::new(options)?, scratch))
     }
 
-    pub fn hints(&self, file: &Path) -> Hints {
-        let filename = file.file_name().map(|name| name.to_string_lossy().into_owned());
-        Hints { filename, mime_type: None, format: self.format }
+    pub fn hints(&self, input: &Input) -> Hints {
+        Hints { filename: input.name().map(str::to_owned), mime_type: None, format: self.format }
     }
 }
 
-/// What is not a file is told apart, so that nobody is told that a folder is damaged audio.
-pub fn ensure_file(file: &Path) -> anyhow::Result<()> {
-    let facts = std::fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    ensure!(facts.is_file(), "{} is not a file", file.display());
-    std::fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    Ok(())
+/// What `--json` prints of a file that is refused.
+#[derive(Serialize)]
+struct Refused<'a> {
+    error: Refusal<'a>,
 }
 
-pub async fn convert(args: ConvertArgs) -> anyhow::Result<ExitCode> {
-    ensure_file(&args.input)?;
-    let same = |file: &Path| file.canonicalize().ok();
-    if same(&args.output).is_some_and(|output| Some(output) == same(&args.input)) {
-        bail!("input and output are the same file");
-    }
-    let (engine, _scratch) = args.read.engine(args.complexity)?;
-    let how = match args.convert {
-        How::Auto => Convert::Auto,
-        How::Always => Convert::Always,
-        How::Never => Convert::Never,
-    };
-    let hints = args.read.hints(&args.input);
-    let (source, render) = match engine.convert(&args.input, &hints, args.profile, how).await {
-        Ok(converted) => converted,
-        Err(error) => return Ok(refused(error.code(), &error.detail, args.read.json)),
-    };
-    let unwritten = || format!("{} cannot be written", args.output.display());
-    let (facts, work, checks) = match render {
-        Render::Untouched => {
-            std::fs::copy(&args.input, &args.output).with_context(unwritten)?;
-            (source.facts.clone(), Work::None, Vec::new())
-        }
-        Render::Made { file, facts, work, checks } => {
-            std::fs::copy(file.path(), &args.output).with_context(unwritten)?;
-            (facts, work, checks)
-        }
-    };
-    if args.read.json {
-        let shown = json!({
-            "source": AudioFacts::from(&source.facts),
-            "made": AudioFacts::from(&facts),
-            "profile": args.profile.name,
-            "work": work,
-            "checks": checks,
-        });
-        println!("{}", serde_json::to_string_pretty(&shown)?);
-    } else {
-        println!("{}", described(&source.facts));
-        println!("{}: {}", done(work), described(&facts));
-    }
-    Ok(ExitCode::SUCCESS)
+#[derive(Serialize)]
+struct Refusal<'a> {
+    code: &'a str,
+    detail: &'a str,
 }
 
-fn refused(code: &str, detail: &str, as_json: bool) -> ExitCode {
+pub fn refused(code: &str, detail: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     if as_json {
-        println!("{:#}", json!({ "error": { "code": code, "detail": detail } }));
+        out::line(serde_json::to_string_pretty(&Refused { error: Refusal { code, detail } })?)?;
     } else {
-        eprintln!("voicegate: {detail} ({code})");
+        out::remark(format_args!("voicegate: {detail} ({code})"));
     }
-    ExitCode::FAILURE
+    Ok(ExitCode::FAILURE)
+}
+
+/// What `--json` prints of a file.
+#[derive(Serialize)]
+struct Inspected<'a> {
+    audio: AudioFacts,
+    waveform: &'a [u8],
+    intact: bool,
+    other_streams: u32,
+    opus: Option<&'a OpusDetail>,
+    profiles: Vec<Judged>,
 }
 
 pub async fn inspect(args: InspectArgs) -> anyhow::Result<ExitCode> {
-    ensure_file(&args.file)?;
-    let (engine, _scratch) = args.read.engine(10)?;
-    let probed = match engine.probe(&args.file, &args.read.hints(&args.file)).await {
+    let (engine, scratch) = args.read.engine(10)?;
+    let input = Input::open(&args.file, scratch.path())?;
+    let probed = match engine.probe(input.path(), &args.read.hints(&input)).await {
         Ok(probed) => probed,
-        Err(error) => return Ok(refused(error.code(), &error.detail, args.read.json)),
+        Err(error) => return refused(error.code(), &error.detail, args.read.json),
     };
     if args.read.json {
-        let profiles: Vec<Value> = PROFILES.iter().map(|profile| judged(&probed, profile)).collect();
-        let shown = json!({
-            "audio": AudioFacts::from(&probed.facts),
-            "waveform": probed.waveform,
-            "intact": probed.detail.intact,
-            "other_streams": probed.detail.other_streams,
-            "opus": probed.detail.opus,
-            "profiles": profiles,
-        });
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        out::line(serde_json::to_string_pretty(&Inspected {
+            audio: AudioFacts::from(&probed.facts),
+            waveform: &probed.waveform,
+            intact: probed.detail.intact,
+            other_streams: probed.detail.other_streams,
+            opus: probed.detail.opus.as_ref(),
+            profiles: PROFILES.iter().map(|profile| judged(&probed, profile)).collect(),
+        })?)?;
     } else {
-        print!("{}", page(&probed)?);
+        out::text(page(&probed)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What a profile would make of it.
-fn judged(probed: &Probed, profile: &Profile) -> Value {
+/// What a profile would make of a file, or why it would not.
+#[derive(Serialize)]
+struct Judged {
+    profile: &'static str,
+    work: Option<Work>,
+    #[serde(flatten)]
+    made: Option<Made>,
+    error: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Made {
+    container: Container,
+    codec: Codec,
+    sample_rate: u32,
+    size_bytes: u64,
+}
+
+fn judged(probed: &Probed, profile: &Profile) -> Judged {
     match plan(probed, profile, Convert::Auto) {
         Ok(works) => {
             let work = works.first().copied().unwrap_or(Work::Transcoded);
             let audio = profile.foresee(probed, work);
-            json!({
-                "profile": profile.name,
-                "work": work,
-                "container": audio.container,
-                "codec": audio.codec,
-                "sample_rate": audio.sample_rate,
-                "size_bytes": audio.size_bytes,
-                "error": null,
-            })
+            let made = Made {
+                container: audio.container,
+                codec: audio.codec.clone(),
+                sample_rate: audio.sample_rate,
+                size_bytes: audio.size_bytes,
+            };
+            Judged { profile: profile.name, work: Some(work), made: Some(made), error: None }
         }
-        Err(error) => json!({
-            "profile": profile.name,
-            "work": null,
-            "error": { "code": error.code(), "detail": error.detail },
-        }),
+        Err(error) => Judged {
+            profile: profile.name,
+            work: None,
+            made: None,
+            error: Some(json!({ "code": error.code(), "detail": error.detail })),
+        },
     }
 }
 
@@ -238,18 +197,18 @@ fn page(probed: &Probed) -> anyhow::Result<String> {
         writeln!(text, "besides     {} other streams, which are left out", probed.detail.other_streams)?;
     }
     if !probed.detail.intact {
-        writeln!(text, "structure   not as it should be, or not known here: never passed on untouched")?;
+        writeln!(text, "structure   not as it should be, or not known here: never sent without work")?;
     }
     writeln!(text)?;
     let width = PROFILES.iter().map(|profile| profile.name.len()).max().unwrap_or_default();
     for profile in PROFILES {
         let verdict = match plan(probed, profile, Convert::Auto) {
-            Ok(works) if works.first() == Some(&Work::None) => "goes as it is".to_owned(),
+            Ok(works) if works.first() == Some(&Work::None) => Work::None.to_string(),
             Ok(works) => {
                 let work = works.first().copied().unwrap_or(Work::Transcoded);
                 let audio = profile.foresee(probed, work);
                 let (codec, size) = (&audio.codec.0, audio.size_bytes / 1000);
-                format!("{}, about {size} KB of {codec}", done(work))
+                format!("{work}, about {size} KB of {codec}")
             }
             Err(error) => format!("refused: {}", error.detail),
         };
@@ -258,15 +217,7 @@ fn page(probed: &Probed) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn done(work: Work) -> &'static str {
-    match work {
-        Work::None => "untouched",
-        Work::Remuxed => "wrapped anew",
-        Work::Transcoded => "encoded",
-    }
-}
-
-fn described(facts: &voicegate_providers::AudioFacts) -> String {
+pub fn described(facts: &voicegate_providers::AudioFacts) -> String {
     let container = serde_json::to_value(facts.container).unwrap_or_default();
     let channels = match facts.channels {
         1 => "mono".to_owned(),
@@ -306,33 +257,40 @@ fn bars(waveform: &[u8]) -> String {
 
 pub fn profiles(args: &ProfilesArgs) -> anyhow::Result<ExitCode> {
     if args.json {
-        let list: Vec<Value> = PROFILES
+        let list: Vec<Listed> = PROFILES
             .iter()
-            .map(|profile| {
-                let mut shown = serde_json::to_value(AudioProfile::from(profile)).unwrap_or_default();
-                shown["name"] = json!(profile.name);
-                shown["target"] = json!(profile.target);
-                shown
-            })
+            .map(|profile| Listed { name: profile.name, target: profile.target, profile: profile.into() })
             .collect();
-        println!("{}", serde_json::to_string_pretty(&list)?);
+        out::line(serde_json::to_string_pretty(&list)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     for (index, profile) in PROFILES.iter().enumerate() {
-        if index > 0 {
-            println!();
-        }
-        println!("{}  {}", profile.name, profile.target);
-        println!("  makes    {}", profile.produces());
-        for (index, form) in profile.forms().iter().enumerate() {
-            println!("  {}  {form}", if index == 0 { "accepts" } else { "       " });
-        }
-        let bytes = profile.max_bytes.map(|bytes| format!("at most {bytes} bytes"));
-        let span = profile.max_duration.map(|span| format!("encoded audio of at most {} s", span.as_secs()));
-        let limits: Vec<String> = bytes.into_iter().chain(span).collect();
-        if !limits.is_empty() {
-            println!("  limits   {}", limits.join(", "));
-        }
+        out::text(format_args!("{}{}", if index > 0 { "\n" } else { "" }, entry(profile)?))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `--json` prints of a profile.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    target: &'static str,
+    #[serde(flatten)]
+    profile: AudioProfile,
+}
+
+fn entry(profile: &Profile) -> anyhow::Result<String> {
+    let mut text = String::new();
+    writeln!(text, "{}  {}", profile.name, profile.target)?;
+    writeln!(text, "  makes    {}", profile.produces())?;
+    for (index, form) in profile.forms().iter().enumerate() {
+        writeln!(text, "  {}  {form}", if index == 0 { "accepts" } else { "       " })?;
+    }
+    let bytes = profile.max_bytes.map(|bytes| format!("at most {bytes} bytes"));
+    let span = profile.max_duration.map(|span| format!("encoded audio of at most {} s", span.as_secs()));
+    let limits: Vec<String> = bytes.into_iter().chain(span).collect();
+    if !limits.is_empty() {
+        writeln!(text, "  limits   {}", limits.join(", "))?;
+    }
+    Ok(text)
 }

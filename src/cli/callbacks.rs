@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection as _, sqlite::SqliteConnectOptions};
 use url::Url;
 use voicegate_providers::{Context, Registration};
 
+use super::out;
 use crate::{
     clock::{Clock, SystemClock, rfc3339_millis},
     config::{self, Connection, Database, Layers, Tenant},
@@ -27,14 +28,14 @@ pub async fn register(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<E
     let (live, now) = live(layers)?;
     let (tenant, connection) = find(&live, &args.connection)?;
     let registration = ask(&live, now, tenant, connection).await?;
-    println!("{}", registration.summary);
+    out::line(&registration.summary)?;
     if let Some((key, secret)) = registration.secret {
-        println!(
+        out::line(format_args!(
             "\nThe provider shows its secret this once. In [tenants.{}.connections.{}]:\n",
             tenant.name, connection.name
-        );
-        println!("{key} = \"{}\"\n", secret.expose_secret());
-        println!("Then reload the configuration (SIGHUP): without it no receipt is believed.");
+        ))?;
+        out::line(format_args!("{key} = \"{}\"\n", secret.expose_secret()))?;
+        out::line("Then reload the configuration (SIGHUP): without it no receipt is believed.")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -45,9 +46,9 @@ pub async fn status(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<Exi
     let (tenant, connection) = find(&live, &args.connection)?;
     let mut sound = true;
     if !connection.provider.capabilities().receipts {
-        println!(
-            "configuration: no secret for callbacks, so none is believed; `voicegate callbacks register` sets them up"
-        );
+        out::line(
+            "configuration: no secret for callbacks, so none is believed; `voicegate callbacks register` sets them up",
+        )?;
         sound = false;
     }
     match connection
@@ -55,17 +56,21 @@ pub async fn status(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<Exi
         .callback_status(&context(&live, now, connection), &url(&live, tenant, connection)?)
         .await
     {
-        Ok(line) => println!("provider: {line}"),
+        Ok(line) => out::line(format_args!("provider: {line}"))?,
         Err(error) => {
-            println!("provider: {error}");
+            out::line(format_args!("provider: {error}"))?;
             sound = false;
         }
     }
     match last_callback(&live.config.storage.database, &connection_key(&tenant.name, &connection.name)).await
     {
-        Ok(Some(at)) => println!("arrived: the last genuine one at {}", rfc3339_millis::text(at)),
-        Ok(None) => println!("arrived: none yet"),
-        Err(error) => println!("arrived: not known, since the database cannot be read ({error:#})"),
+        Ok(Some(at)) => {
+            out::line(format_args!("arrived: the last genuine one at {}", rfc3339_millis::text(at)))?
+        }
+        Ok(None) => out::line("arrived: none yet")?,
+        Err(error) => {
+            out::line(format_args!("arrived: not known, since the database cannot be read ({error:#})"))?;
+        }
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,18 +1,25 @@
 //! `voicegate demo`: the whole job on one machine, without an account anywhere.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{fmt, io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use url::Url;
+use url::{Host, Url};
+use voicegate_providers::guard::AddressRules;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
-use super::{callbacks, keys, sandbox::connections, send, serve};
+use super::{
+    callbacks, keys,
+    out::{self, OutError},
+    sandbox::connections,
+    send, serve,
+};
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, Layers},
     gateway::{Gateway, Live},
+    store::EVENTS,
 };
 
 /// Speech synthesised for this project.
@@ -20,6 +27,9 @@ const SAMPLE: &[u8] = include_bytes!("../demo/sample.mp3");
 
 /// A number from the range that is reserved for fiction; the sandbox knows it.
 const RECIPIENT: &str = "+15551234567";
+
+/// How long `--once` waits for a webhook.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub struct DemoArgs {
@@ -29,9 +39,27 @@ pub struct DemoArgs {
     /// Where the sandbox listens; a port in use is replaced by a free one.
     #[arg(long, default_value = "127.0.0.1:8090")]
     sandbox: SocketAddr,
+    /// Where events are posted, such as http://127.0.0.1:9000/hooks. An address that only this machine reaches is allowed
+    /// for this run, as with --allow-local.
+    #[arg(long, value_name = "URL", value_parser = send::address)]
+    webhook: Option<Url>,
+    /// For this run, let audio.url and webhooks lead to this machine, and to http addresses.
+    #[arg(long)]
+    allow_local: bool,
     /// Stop after the notes were sent instead of staying for you to look and listen.
     #[arg(long)]
     once: bool,
+}
+
+/// What is made for one run.
+struct Run {
+    gateway: Bound,
+    sandbox: Bound,
+    key: String,
+    /// The address and the secret.
+    webhook: Option<(Url, String)>,
+    allow_local: bool,
+    options: SandboxOptions,
 }
 
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
@@ -43,42 +71,110 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .try_init();
     let folder = tempfile::tempdir().context("a temporary folder is needed")?;
-    let (listener, gateway_url) = bind(args.listen).await?;
-    let (sandbox_listener, sandbox_url) = bind(args.sandbox).await?;
-    let options = SandboxOptions::default();
-    let key = keys::generate();
-    let configuration = configuration(folder.path(), &gateway_url, &sandbox_url, &key, &options)?;
-    let sandbox = tokio::spawn(Sandbox::new(options).serve(sandbox_listener));
+    let (listener, gateway) = bind(args.listen).await?;
+    let (sandbox_listener, sandbox) = bind(args.sandbox).await?;
+    let run = Run {
+        gateway,
+        sandbox,
+        key: keys::generate(),
+        allow_local: args.allow_local || args.webhook.as_ref().is_some_and(is_local),
+        webhook: args.webhook.map(|url| (url, keys::generate_webhook())),
+        options: SandboxOptions::default(),
+    };
+    let configuration = configuration(folder.path(), &run)?;
+    let sandbox = tokio::spawn(Sandbox::new(run.options.clone()).serve(sandbox_listener));
     let layers = with_receipts(configuration).await?;
     let gateway = Gateway::open(layers, Arc::new(SystemClock::default())).await?;
     let running = serve::start(&gateway, listener, serve::Role::All);
 
-    println!("gateway  {gateway_url}   with a tenant and a key made for this run");
-    println!("sandbox  {sandbox_url}   stands in for Linq (iMessage) and Wawp (WhatsApp)\n");
+    introduce(&run, args.once)?;
     gateway
         .audio_tested()
         .await
         .map_err(|reason| anyhow::anyhow!("the audio engine does not work: {reason}"))?;
-    println!("sending a sample of {} KB of MP3 to {RECIPIENT}:", SAMPLE.len() / 1000);
-    let url: Url = gateway_url.parse()?;
+    out::line(format_args!("sending a sample of {} KB of MP3 to {RECIPIENT}:", SAMPLE.len() / 1000))?;
+    let url: Url = run.gateway.url.parse()?;
     for via in ["imessage", "whatsapp"] {
         let query = [("to", RECIPIENT), ("via", via), ("filename", "sample.mp3")];
-        let answer = send::post(&url, &key, &query, SAMPLE.to_vec(), 30).await?;
-        println!("  {}", send::describe(&answer));
+        let answer = send::post(&url, &run.key, &query, SAMPLE.to_vec(), 30).await?;
+        out::line(format_args!("  {}", send::describe(&answer)))?;
         ensure!(answer.status == 200, "the note was not accepted");
     }
-    println!("\nsee and hear both notes:   {sandbox_url}/");
-    println!("send one yourself:");
-    println!("  curl '{gateway_url}/voice?to=%2B15551234567' -H 'Authorization: Bearer {key}' \\");
-    println!("       -H 'Content-Type: audio/mpeg' --data-binary @your.mp3");
-    if !args.once {
-        println!("\nCtrl-C stops the demo.");
+    if args.once {
+        events_are_told(&gateway).await?;
+        out::line(
+            "\nBoth notes were accepted. Without --once the demo stays, and shows a page where they can be heard.",
+        )?;
+    } else {
+        invite(&run)?;
         tokio::signal::ctrl_c().await?;
     }
     gateway.stop.cancel();
     running.await;
     sandbox.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the webhook to be told what there is to tell, for a while.
+async fn events_are_told(gateway: &Gateway) -> anyhow::Result<()> {
+    let told = async {
+        loop {
+            let waiting = gateway.store.queue_state(gateway.clock.now()).await?;
+            if !waiting.iter().any(|group| group.connection.ends_with(EVENTS)) {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap_or(Ok(()))
+}
+
+/// Says what runs. Addresses are named where they are still there when somebody has read of them.
+fn introduce(run: &Run, once: bool) -> Result<(), OutError> {
+    if once {
+        return out::line(
+            "A gateway with a tenant of its own, and a sandbox that stands in for Linq (iMessage) and Wawp (WhatsApp):\n",
+        );
+    }
+    out::line(format_args!("gateway  {}   with a tenant and a key made for this run", run.gateway))?;
+    out::line(format_args!("sandbox  {}   stands in for Linq (iMessage) and Wawp (WhatsApp)", run.sandbox))?;
+    if run.allow_local {
+        out::line(
+            "allowed  audio.url and webhooks may lead to this machine and to http addresses in this run",
+        )?;
+    }
+    if let Some((url, secret)) = &run.webhook {
+        out::line(format_args!(
+            "webhook  {}   gets the events, signed with {secret}",
+            url.origin().ascii_serialization()
+        ))?;
+    }
+    out::line("")
+}
+
+/// Says what can be done now.
+fn invite(run: &Run) -> Result<(), OutError> {
+    let (gateway, sandbox, key) = (&run.gateway.url, &run.sandbox.url, &run.key);
+    out::line(format_args!(
+        "
+see and hear both notes:   {sandbox}/
+read the documentation:    {gateway}/docs
+
+In a second terminal:
+  export VOICEGATE_URL={gateway}
+  export VOICEGATE_API_KEY={key}
+send one yourself:
+  curl '{gateway}/voice?to=%2B15551234567' -H 'Authorization: Bearer {key}' \\
+       -H 'Content-Type: audio/mpeg' --data-binary @your.mp3
+
+Ctrl-C stops the demo."
+    ))
+}
+
+/// Whether a webhook is out of reach by the usual rules of `[fetch]`.
+fn is_local(webhook: &Url) -> bool {
+    let name = webhook.host_str().unwrap_or_default().trim_end_matches('.');
+    AddressRules::default().check(webhook).is_err() || name == "localhost" || name.ends_with(".localhost")
 }
 
 /// The configuration with what makes receipts come: the providers are told where to call, as
@@ -103,35 +199,69 @@ async fn with_receipts(configuration: String) -> anyhow::Result<Layers> {
     Ok(layers(configuration))
 }
 
-/// The address asked for, or a free port where that is taken.
-async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, String)> {
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        Err(_) => TcpListener::bind((address.ip(), 0)).await.context("no port can be listened on")?,
-    };
-    let url = format!("http://{}", listener.local_addr()?);
-    Ok((listener, url))
+/// Where a server listens.
+struct Bound {
+    url: String,
+    /// The address that was asked for, where another program has it.
+    instead_of: Option<SocketAddr>,
 }
 
-fn configuration(
-    folder: &std::path::Path,
-    gateway: &str,
-    sandbox: &str,
-    key: &str,
-    options: &SandboxOptions,
-) -> anyhow::Result<String> {
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)?;
+        match self.instead_of {
+            Some(taken) => write!(f, "   (instead of {taken}, which is in use)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The address asked for, or a free port where that is taken.
+async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, Bound)> {
+    let (listener, instead_of) = match TcpListener::bind(address).await {
+        Ok(listener) => (listener, None),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let free = TcpListener::bind((address.ip(), 0)).await.context("no port can be listened on")?;
+            (free, Some(address))
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("{address} cannot be listened on"));
+        }
+    };
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, Bound { url, instead_of }))
+}
+
+fn configuration(folder: &std::path::Path, run: &Run) -> anyhow::Result<String> {
     let folder = folder.to_str().context("the temporary folder's name is not UTF-8")?;
+    let Run { gateway, sandbox, key, webhook, allow_local, options } = run;
+    // The host of a webhook that was named at the command line is as good as allowed.
+    let host = webhook.as_ref().and_then(|(url, _)| match url.host() {
+        Some(Host::Ipv4(address)) => Some(format!(", \"{address}/32\"")),
+        Some(Host::Ipv6(address)) => Some(format!(", \"{address}/128\"")),
+        _ => None,
+    });
+    let fetch = allow_local.then(|| {
+        let host = host.unwrap_or_default();
+        format!("[fetch]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\", \"::1/128\"{host}]\n")
+    });
+    let webhook = webhook.as_ref().map(|(url, secret)| {
+        format!("webhook = {{ url = {}, secrets = [\"{secret}\"] }}\n", toml::Value::from(url.as_str()))
+    });
     Ok(format!(
         r#"
 [server]
-public_url = "{gateway}"
+public_url = "{}"
 [storage]
 database = "sqlite://{folder}/voicegate.db"
 media = "{folder}/media"
-[tenants.demo]
+{}[tenants.demo]
 api_keys = ["{key}"]
 route = ["imessage", "whatsapp"]
-{}"#,
-        connections(sandbox, options)
+{}{}"#,
+        gateway.url,
+        fetch.unwrap_or_default(),
+        webhook.unwrap_or_default(),
+        connections(&sandbox.url, options)
     ))
 }

@@ -7,6 +7,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 
+use super::out;
 use crate::config::hash_key;
 
 /// 256 random bits, with a prefix by which secret scanners and people know what it is.
@@ -14,22 +15,26 @@ pub fn generate() -> String {
     format!("vg_{}", BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
-pub fn new() -> ExitCode {
+pub fn new() -> anyhow::Result<ExitCode> {
     let key = generate();
-    println!("{key}");
-    eprintln!(
-        "\nGive the line above to the bot; it is not shown again. In the configuration of its tenant:\n"
+    out::line(&key)?;
+    out::remark(
+        "\nGive the line above to the bot; it is not shown again. In the configuration of its tenant:\n",
     );
-    eprintln!("api_keys = [\"sha256:{}\"]", hex::encode(hash_key(&key)));
-    ExitCode::SUCCESS
+    out::remark(format_args!("api_keys = [\"sha256:{}\"]", hex::encode(hash_key(&key))));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A secret of Standard Webhooks: <https://github.com/standard-webhooks/standard-webhooks>
-pub fn webhook() -> ExitCode {
-    println!("whsec_{}", BASE64_STANDARD.encode(rand::random::<[u8; 32]>()));
-    eprintln!(
-        "\nGive the line above to the bot, which verifies events with it. In the configuration of its tenant:\n"
+pub fn generate_webhook() -> String {
+    format!("whsec_{}", BASE64_STANDARD.encode(rand::random::<[u8; 32]>()))
+}
+
+pub fn webhook() -> anyhow::Result<ExitCode> {
+    out::line(generate_webhook())?;
+    out::remark(
+        "\nGive the line above to the bot, which verifies events with it. In the configuration of its tenant:\n",
     );
-    eprintln!("webhook = {{ url = \"https://...\", secrets = [{{ env = \"WEBHOOK_SECRET\" }}] }}");
-    ExitCode::SUCCESS
+    out::remark("webhook = { url = \"https://...\", secrets = [{ env = \"WEBHOOK_SECRET\" }] }");
+    Ok(ExitCode::SUCCESS)
 }

@@ -3,8 +3,11 @@
 mod audio;
 mod callbacks;
 mod check;
+mod convert;
 mod demo;
+mod input;
 mod keys;
+mod out;
 mod plan;
 mod sandbox;
 mod send;
@@ -15,13 +18,16 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use self::serve::Role;
+use self::{out::OutError, serve::Role};
 use crate::{config::Layers, gateway::as_mistakes};
 
 /// Real voice notes for chatbots, through the messaging provider of each tenant's choice.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Args {
+    /// The configuration file; without it ./config.toml, when present.
+    #[arg(long, global = true, value_name = "FILE", env = "VOICEGATE_CONFIG")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -30,16 +36,12 @@ struct Args {
 enum Command {
     /// Run the gateway.
     Serve {
-        #[command(flatten)]
-        config: ConfigArgs,
         /// What this process does, where several share a PostgreSQL database.
         #[arg(long, value_enum, default_value_t)]
         role: Role,
     },
     /// Check the configuration and what the gateway needs on this machine, and say what to mend.
     Check {
-        #[command(flatten)]
-        config: ConfigArgs,
         /// Ask the providers, too, and see whether server.public_url and the tenants' webhooks can be reached. Sends
         /// and changes nothing.
         #[arg(long)]
@@ -52,22 +54,15 @@ enum Command {
     },
     /// Receipts: what providers say about messages after they were sent.
     Callbacks {
-        #[command(flatten)]
-        config: ConfigArgs,
         #[command(subcommand)]
         command: CallbacksCommand,
     },
     /// Send an audio file through a running gateway.
     Send(send::SendArgs),
     /// Say what would become of an audio file over a tenant's connections, by the configuration. Sends nothing.
-    Plan {
-        #[command(flatten)]
-        config: ConfigArgs,
-        #[command(flatten)]
-        args: plan::PlanArgs,
-    },
+    Plan(plan::PlanArgs),
     /// Make a voice note of an audio file, as it would be sent.
-    Convert(audio::ConvertArgs),
+    Convert(convert::ConvertArgs),
     /// Say what a file is, and what each profile would make of it.
     Inspect(audio::InspectArgs),
     /// List the profiles: what each target takes as it is, and what is made for it otherwise.
@@ -96,19 +91,6 @@ enum KeysCommand {
     Webhook,
 }
 
-#[derive(clap::Args)]
-struct ConfigArgs {
-    /// The configuration file; without it ./config.toml, when present.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl ConfigArgs {
-    fn layers(self) -> Layers {
-        Layers::of_file(self.config)
-    }
-}
-
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let args = Args::parse();
@@ -119,7 +101,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error)),
     };
-    let result = runtime.block_on(run(args.command));
+    let result = runtime.block_on(run(args));
     // A stalled read of a closed pipe must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match result {
@@ -128,24 +110,27 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
+async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
+    let layers = Layers::of_file(config.filter(|file| !file.as_os_str().is_empty()));
     match command {
-        Command::Serve { config, role } => serve::run(config.layers(), role).await,
-        Command::Check { config, online } => check::run(&config.layers(), online).await,
-        Command::Keys { command: KeysCommand::New } => Ok(keys::new()),
-        Command::Keys { command: KeysCommand::Webhook } => Ok(keys::webhook()),
-        Command::Callbacks { config, command } => match command {
-            CallbacksCommand::Register(args) => callbacks::register(&config.layers(), &args).await,
-            CallbacksCommand::Status(args) => callbacks::status(&config.layers(), &args).await,
-        },
+        Command::Serve { role } => serve::run(layers, role).await,
+        Command::Check { online } => check::run(&layers, online).await,
+        Command::Keys { command: KeysCommand::New } => keys::new(),
+        Command::Keys { command: KeysCommand::Webhook } => keys::webhook(),
+        Command::Callbacks { command: CallbacksCommand::Register(args) } => {
+            callbacks::register(&layers, &args).await
+        }
+        Command::Callbacks { command: CallbacksCommand::Status(args) } => {
+            callbacks::status(&layers, &args).await
+        }
         Command::Send(args) => send::run(args).await,
-        Command::Plan { config, args } => plan::run(&config.layers(), args).await,
-        Command::Convert(args) => audio::convert(args).await,
+        Command::Plan(args) => plan::run(&layers, args).await,
+        Command::Convert(args) => convert::run(args).await,
         Command::Inspect(args) => audio::inspect(args).await,
         Command::Profiles(args) => audio::profiles(&args),
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Openapi => {
-            print!("{}", crate::http::openapi());
+            out::text(crate::http::openapi())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo(args) => demo::run(args).await,
@@ -153,9 +138,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
+    if matches!(error.downcast_ref(), Some(OutError::Closed)) {
+        return ExitCode::SUCCESS;
+    }
     match as_mistakes(error) {
-        Some(mistakes) => eprintln!("voicegate: the configuration cannot be used:\n{mistakes}"),
-        None => eprintln!("voicegate: {error:#}"),
+        // Each has its place at the beginning of its line, where editors and terminals look for it.
+        Some(mistakes) => out::remark(mistakes),
+        None => out::remark(format_args!("voicegate: {error:#}")),
     }
     ExitCode::FAILURE
 }

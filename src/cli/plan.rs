@@ -5,18 +5,22 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use serde_json::json;
 
-use super::audio::{ReadArgs, ensure_file};
+use super::{
+    audio::{ReadArgs, refused},
+    input::Input,
+    out,
+};
 use crate::{
     config::{self, Layers, Tenant},
     delivery::{plan::foresee, route::named},
     gateway::engine_options,
     note::ConvertChoice,
-    view::{AudioFacts, ConnectionPlan, Verdict},
+    view::{ConnectionPlan, Verdict, VoicePlan},
 };
 
 #[derive(clap::Args)]
 pub struct PlanArgs {
-    /// The audio file, of any kind.
+    /// The audio file, of any kind; - is standard input.
     file: PathBuf,
     /// Connection or route; without it the tenant's route.
     #[arg(long)]
@@ -36,7 +40,8 @@ fn choice(text: &str) -> Result<ConvertChoice, String> {
 }
 
 pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
-    ensure_file(&args.file)?;
+    let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
+    let input = Input::open(&args.file, scratch.path())?;
     let (config, tenants) = config::load(layers, None)?;
     let names: Vec<&str> = tenants.iter().map(|tenant| tenant.name.as_str()).collect();
     let tenant: Arc<Tenant> = match (&args.tenant, names.as_slice()) {
@@ -53,33 +58,29 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
     let connections =
         named(&tenant, args.via.as_deref()).map_err(|problem| anyhow::anyhow!(problem.detail))?;
 
-    let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
     let options = crate::audio::EngineOptions {
         scratch: scratch.path().join("scratch"),
         cache: 0,
         ..engine_options(&config)
     };
     let engine = crate::audio::Engine::new(options)?;
-    let source = match engine.identify(&args.file, &args.read.hints(&args.file)).await {
+    let source = match engine.identify(input.path(), &args.read.hints(&input)).await {
         Ok(source) => source,
-        Err(error) => {
-            eprintln!("voicegate: {} ({})", error.detail, error.code());
-            return Ok(ExitCode::FAILURE);
-        }
+        Err(error) => return refused(error.code(), &error.detail, args.read.json),
     };
     let plans: Vec<ConnectionPlan> = connections
         .into_iter()
         .map(|connection| (&foresee(connection, &source, args.convert)).into())
         .collect();
+    let any = plans.iter().any(|plan| plan.verdict != Verdict::Refused);
     if args.read.json {
-        let shown = json!({ "audio": AudioFacts::from(&source.facts), "connections": plans });
-        println!("{}", serde_json::to_string_pretty(&shown)?);
+        let shown = VoicePlan { audio: (&source.facts).into(), connections: plans };
+        out::line(serde_json::to_string_pretty(&shown)?)?;
     } else {
         for plan in &plans {
-            println!("{}", line(plan));
+            out::line(line(plan))?;
         }
     }
-    let any = plans.iter().any(|plan| plan.verdict != Verdict::Refused);
     Ok(if any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -87,13 +88,8 @@ fn line(plan: &ConnectionPlan) -> String {
     let name = format!("{} ({}, {})", plan.connection, plan.provider, plan.profile);
     match (&plan.audio, plan.work) {
         (Some(audio), Some(work)) => {
-            let work = serde_json::to_value(work).unwrap_or_default();
-            let how = match work.as_str() {
-                Some("none") => "as it is".to_owned(),
-                word => word.unwrap_or_default().to_owned(),
-            };
             format!(
-                "{name}: {how}, {:.3} s of {} as {}, {} bytes",
+                "{name}: {work}, {:.3} s of {} as {}, {} bytes",
                 audio.duration_ms as f64 / 1000.0,
                 audio.codec.0,
                 audio.mime_type,

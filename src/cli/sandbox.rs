@@ -6,6 +6,8 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
+use super::out;
+
 #[derive(clap::Args)]
 pub struct SandboxArgs {
     /// Where to listen; port 0 takes any free one.
@@ -23,8 +25,11 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{} cannot be listened on", args.listen))?;
     let url = format!("http://{}", listener.local_addr()?);
     let options = SandboxOptions::default();
-    println!("inbox    {url}/");
-    println!("\nConnections for a tenant's configuration:\n\n{}", connections(&url, &options));
+    out::line(format_args!("inbox    {url}/"))?;
+    out::line(format_args!(
+        "\nConnections for a tenant's configuration:\n\n{}",
+        connections(&url, &options)
+    ))?;
     let sandbox = Sandbox::new(options);
     sandbox.close_idle_after(args.close_idle_after.map(Duration::from_millis));
     tokio::select! {

@@ -2,13 +2,22 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::Value;
-use url::Url;
+use struson::{
+    reader::{JsonReader, JsonStreamReader},
+    writer::{JsonStreamWriter, JsonWriter, WriterSettings},
+};
+use url::{Host, Url};
+
+use super::{
+    input::{Input, LARGEST},
+    out,
+};
 
 #[derive(clap::Args)]
 pub struct SendArgs {
-    /// The audio file, of any kind.
+    /// The audio file, of any kind; - is standard input.
     file: PathBuf,
     /// The recipient: +15551234567, an e-mail address, a WhatsApp id, alias:NAME or PROVIDER:ID.
     #[arg(long)]
@@ -16,16 +25,16 @@ pub struct SendArgs {
     /// Connection or route; without it the tenant's route.
     #[arg(long)]
     via: Option<String>,
-    /// The gateway.
-    #[arg(long, env = "VOICEGATE_URL", default_value = "http://127.0.0.1:8080")]
+    /// The gateway; also in VOICEGATE_URL.
+    #[arg(long, env = "VOICEGATE_URL", default_value = "http://127.0.0.1:8080", value_parser = address)]
     url: Url,
-    /// The API key.
+    /// The API key; better in VOICEGATE_API_KEY, since every user of this machine can read arguments.
     #[arg(long, env = "VOICEGATE_API_KEY", hide_env_values = true)]
-    key: String,
+    key: Option<String>,
     /// How many seconds to wait for the provider's answer (at most 60; 0 returns at once).
     #[arg(long, default_value_t = 30)]
     wait: u64,
-    /// Print the whole answer.
+    /// Print the whole answer, as the API has it.
     #[arg(long)]
     json: bool,
 }
@@ -34,23 +43,64 @@ pub struct SendArgs {
 pub struct Answer {
     pub status: reqwest::StatusCode,
     pub body: Value,
+    /// The body as it came.
+    text: Vec<u8>,
+}
+
+/// The most that is read of an answer. A note has at most 4 KiB of metadata and some attempts.
+const MOST: usize = 1 << 20;
+
+/// Reads the address of a server.
+///
+/// # Errors
+/// Shows how to write one.
+pub fn address(text: &str) -> Result<Url, String> {
+    let url =
+        text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| "expected an http or https URL, such as http://127.0.0.1:8080".to_owned())
 }
 
 pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
+    let key = args.key.filter(|key| !key.is_empty()).context(
+        "there is no API key: set VOICEGATE_API_KEY, or give --key; the gateway is the one in VOICEGATE_URL or --url",
+    )?;
+    let scratch = tempfile::tempdir().context("no scratch folder could be made")?;
+    let input = Input::open(&args.file, scratch.path())?;
     let audio =
-        std::fs::read(&args.file).with_context(|| format!("{} cannot be read", args.file.display()))?;
-    let name = args.file.file_name().map(|name| name.to_string_lossy().into_owned());
+        std::fs::read(input.path()).with_context(|| format!("{} cannot be read", args.file.display()))?;
+    ensure!(audio.len() as u64 <= LARGEST, "{} has more than {LARGEST} bytes", args.file.display());
     let mut query = vec![("to", args.to.as_str())];
     query.extend(args.via.as_deref().map(|via| ("via", via)));
-    query.extend(name.as_deref().map(|name| ("filename", name)));
-    let answer = post(&args.url, &args.key, &query, audio, args.wait).await?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&answer.body)?);
-    } else {
-        println!("{}", describe(&answer));
-    }
+    query.extend(input.name().map(|name| ("filename", name)));
+    let answer = post(&args.url, &key, &query, audio, args.wait).await?;
     let failed = !answer.status.is_success();
+    let said = if args.json { pretty(&answer.text) } else { describe(&answer) };
+    match out::line(said) {
+        // The note was sent or refused all the same.
+        Ok(()) | Err(out::OutError::Closed) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The same JSON with line breaks: members stay in their order, and numbers keep their digits.
+fn pretty(json: &[u8]) -> String {
+    let mut pretty = Vec::new();
+    let settings = WriterSettings { pretty_print: true, ..WriterSettings::default() };
+    let mut writer = JsonStreamWriter::new_custom(&mut pretty, settings);
+    let written =
+        JsonStreamReader::new(json).transfer_to(&mut writer).is_ok() && writer.finish_document().is_ok();
+    // It refuses numbers that are absurdly long, which are JSON all the same.
+    String::from_utf8_lossy(if written { &pretty } else { json }).into_owned()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 /// Posts audio as a raw body.
@@ -68,7 +118,14 @@ pub async fn post(
         .pop_if_empty()
         .push("voice");
     url.query_pairs_mut().extend_pairs(query);
-    let mut request = reqwest::Client::new()
+    let mut client = reqwest::Client::builder();
+    // No proxy is on the way to this machine, whatever the environment says of others.
+    if is_loopback(gateway) {
+        client = client.no_proxy();
+    }
+    let mut request = client
+        .build()
+        .context("setting up TLS")?
         .post(url)
         .bearer_auth(key)
         .header("content-type", "application/octet-stream")
@@ -76,11 +133,20 @@ pub async fn post(
     if wait > 0 {
         request = request.header("prefer", format!("wait={wait}"));
     }
-    let response =
-        request.send().await.map_err(|error| error.without_url()).context("the gateway does not answer")?;
+    let origin = gateway.origin().ascii_serialization();
+    let mut response = request.send().await.map_err(reqwest::Error::without_url).with_context(|| {
+        format!("the gateway at {origin} does not answer; VOICEGATE_URL or --url says where it is")
+    })?;
     let status = response.status();
-    let body = response.json().await.context("the gateway's answer is no JSON; is --url right?")?;
-    Ok(Answer { status, body })
+    let mut text = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+        text.extend_from_slice(&chunk);
+        ensure!(text.len() <= MOST, "the answer of {origin} has more than {MOST} bytes; is that a gateway?");
+    }
+    let body = serde_json::from_slice(&text).with_context(|| {
+        format!("the answer of {origin} is no JSON; does VOICEGATE_URL or --url lead to a gateway?")
+    })?;
+    Ok(Answer { status, body, text })
 }
 
 /// One line for a person.
@@ -98,8 +164,23 @@ pub fn describe(answer: &Answer) -> String {
             ": {seconds:.1} s of {} in {}, {}",
             text("/audio/sent/codec"),
             text("/audio/sent/container"),
-            if text("/audio/sent/work") == "none" { "sent untouched" } else { text("/audio/sent/work") },
+            text("/audio/sent/work"),
         )
     });
     format!("{} {} via {} ({}){how}", text("/id"), text("/status"), text("/via"), text("/provider"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pretty;
+
+    #[test]
+    fn an_answer_keeps_its_order_and_its_digits() {
+        let text = pretty(br#"{"id":"vn_1","audio":{"b":1,"a":[12345678901234567890,1.50]},"at":null}"#);
+        assert_eq!(
+            text,
+            "{\n  \"id\": \"vn_1\",\n  \"audio\": {\n    \"b\": 1,\n    \"a\": [\n      12345678901234567890,\n      \
+             1.50\n    ]\n  },\n  \"at\": null\n}"
+        );
+    }
 }

@@ -1,29 +1,41 @@
-//! From tenants as written to tenants ready to use, or to every mistake by its key.
+//! From tenants as written to tenants ready to use, or to every mistake with its key.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::SecretSlice;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use url::{Host, Url};
 use voicegate_providers::{
-    self as providers, Capabilities, ConfigError, Degrade, Form, Intake, Provider, Settings, parse_recipient,
-    without_values,
+    self as providers, Capabilities, Degrade, Form, Intake, guard::AddressRules, parse_recipient,
 };
 
 use super::{
+    findings::Findings,
+    forbidden::way_out,
+    path::KeyPath,
+    repair,
+    secrets::{self, is_reference, secret},
+    settings,
     tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key},
-    values::{Rate, RateOrOff, Span24, is_reference, plain, secret},
+    values::{Rate, RateOrOff, Span24, plain},
+    words::no_such,
 };
 use crate::{
     audio::{self, Profile},
     note::ConvertChoice,
 };
+
 /// A tenant as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawTenant {
+    #[serde(default)]
     api_keys: Vec<Value>,
     #[serde(default)]
     route: Vec<String>,
@@ -41,7 +53,7 @@ pub struct RawTenant {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawWebhook {
-    /// Read as text: the error of a URL that cannot be parsed repeats it, and it may hold a token.
+    /// Read as text, since serde's error about a URL would repeat it, and it may hold a token.
     url: String,
     secrets: Vec<Value>,
 }
@@ -90,84 +102,48 @@ fn default_timeout() -> Span24 {
     Span24(Duration::from_secs(60))
 }
 
-/// Builds every tenant, and adds what is wrong to `mistakes`.
-pub fn build(
-    raw: BTreeMap<String, RawTenant>,
-    public_url: &Url,
-    env: &dyn Fn(&str) -> Option<String>,
-    mistakes: &mut Vec<String>,
-) -> Tenants {
-    let mut build = Build { public_url, env, mistakes, keys: Vec::new(), without_effect: Vec::new() };
-    let by_name =
-        raw.into_iter().map(|(name, raw)| (name.clone(), Arc::new(build.tenant(name, raw)))).collect();
-    Tenants { by_name, without_effect: build.without_effect }
+/// What tenants are judged by.
+pub struct Surroundings<'a> {
+    pub public_url: &'a Url,
+    /// Where webhooks may go.
+    pub rules: AddressRules,
+    pub env: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// Collects mistakes while tenants are built, so that an operator sees all of them at once.
+/// Builds every tenant, and adds what is wrong to `found`.
+pub fn build(
+    raw: BTreeMap<String, RawTenant>,
+    surroundings: &Surroundings<'_>,
+    found: &mut Findings,
+) -> Tenants {
+    let mut build = Build { surroundings, found, keys: Vec::new() };
+    let by_name =
+        raw.into_iter().map(|(name, raw)| (name.clone(), Arc::new(build.tenant(name, raw)))).collect();
+    Tenants { by_name, warnings: Vec::new() }
+}
+
 struct Build<'a> {
-    public_url: &'a Url,
-    env: &'a dyn Fn(&str) -> Option<String>,
-    mistakes: &'a mut Vec<String>,
+    surroundings: &'a Surroundings<'a>,
+    found: &'a mut Findings,
     /// Of all tenants so far.
     keys: Vec<[u8; 32]>,
-    without_effect: Vec<String>,
 }
 
 impl Build<'_> {
-    fn mistake(&mut self, path: &str, message: impl std::fmt::Display) {
-        self.mistakes.push(format!("{path}: {message}"));
-    }
-
     fn tenant(&mut self, name: String, raw: RawTenant) -> Tenant {
-        let path = format!("tenants.{name}");
-        if !is_name(&name) {
-            self.mistake(&path, "expected a name of 1 to 64 letters, digits, '-' and '_'");
-        }
-        let keys = self.keys(&format!("{path}.api_keys"), &raw.api_keys);
+        let path = KeyPath::of("tenants").key(&name);
+        self.name(&path, &name);
+        let keys = self.keys(&path.key("api_keys"), &raw.api_keys);
         let mut connections = BTreeMap::new();
         for (name, settings) in raw.connections {
-            let path = format!("{path}.connections.{name}");
-            if !is_name(&name) {
-                self.mistake(&path, "expected a name of 1 to 64 letters, digits, '-' and '_'");
-            }
-            if let Some(connection) = self.connection(&path, &name, settings) {
-                connections.insert(name, Some(connection));
-            } else {
-                // Known by name, so that a route naming it is no second mistake.
-                connections.insert(name, None);
-            }
+            let path = path.key("connections").key(&name);
+            self.name(&path, &name);
+            // Known by name even where it has mistakes, so that a route with it is no second mistake.
+            connections.insert(name.clone(), self.connection(&path, &name, settings));
         }
-        let known = |name: &String| connections.contains_key(name);
-        let mut wrong = Vec::new();
-        let routes = std::iter::once(("route".to_owned(), &raw.route))
-            .chain(raw.routes.iter().map(|(name, route)| (format!("routes.{name}"), route)));
-        for (key, route) in routes {
-            for (index, connection) in route.iter().enumerate() {
-                let message = if !known(connection) {
-                    format!("there is no connection \"{connection}\"")
-                } else if route[..index].contains(connection) {
-                    format!("the connection \"{connection}\" is named twice")
-                } else {
-                    continue;
-                };
-                wrong.push((format!("{path}.{key}[{index}]"), message));
-            }
-        }
-        for (alias, targets) in &raw.aliases {
-            for (connection, target) in targets {
-                let provider = connections.get(connection).map(|found| found.as_ref().map(|c| &c.provider));
-                if let Err(why) = alias_target(connection, target, provider) {
-                    wrong.push((format!("{path}.aliases.{alias}.{connection}"), why));
-                }
-            }
-        }
-        for name in raw.routes.keys().filter(|name| known(name)) {
-            wrong.push((format!("{path}.routes.{name}"), "a connection has this name already".to_owned()));
-        }
-        for (path, message) in wrong {
-            self.mistake(&path, message);
-        }
-        let webhook = raw.webhook.and_then(|webhook| self.webhook(&format!("{path}.webhook"), webhook));
+        self.routes(&path, &raw.route, &raw.routes, &connections);
+        self.aliases(&path.key("aliases"), &raw.aliases, &connections);
+        let webhook = raw.webhook.and_then(|webhook| self.webhook(&path.key("webhook"), webhook));
         Tenant {
             name,
             keys,
@@ -180,67 +156,164 @@ impl Build<'_> {
         }
     }
 
-    fn webhook(&mut self, path: &str, raw: RawWebhook) -> Option<Webhook> {
-        let url = raw.url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        if url.is_none() {
-            self.mistake(&format!("{path}.url"), "expected an http or https URL");
+    fn name(&mut self, path: &KeyPath, name: &str) {
+        let is_sound = (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if !is_sound {
+            self.found.mistake(path, "expected a name of 1 to 64 letters, digits, '-' and '_'");
         }
+    }
+
+    fn routes(
+        &mut self,
+        path: &KeyPath,
+        route: &[String],
+        routes: &BTreeMap<String, Vec<String>>,
+        connections: &BTreeMap<String, Option<Connection>>,
+    ) {
+        let named = routes.iter().map(|(name, route)| (path.key("routes").key(name), route.as_slice()));
+        for (path, route) in [(path.key("route"), route)].into_iter().chain(named) {
+            for (index, connection) in route.iter().enumerate() {
+                if !connections.contains_key(connection) {
+                    self.found.mistake(&path.item(index), no_connection(connection, connections));
+                } else if route[..index].contains(connection) {
+                    let why = format!("the connection \"{connection}\" is named twice");
+                    self.found.mistake(&path.item(index), why);
+                }
+            }
+        }
+        for name in routes.keys().filter(|name| connections.contains_key(*name)) {
+            self.found.mistake(&path.key("routes").key(name), "a connection has this name already");
+        }
+    }
+
+    fn aliases(
+        &mut self,
+        path: &KeyPath,
+        aliases: &BTreeMap<String, BTreeMap<String, String>>,
+        connections: &BTreeMap<String, Option<Connection>>,
+    ) {
+        for (alias, targets) in aliases {
+            for (connection, target) in targets {
+                let judged = match connections.get(connection) {
+                    Some(found) => alias_target(target, found.as_ref()),
+                    None => Err(no_connection(connection, connections)),
+                };
+                if let Err(why) = judged {
+                    self.found.mistake(&path.key(alias).key(connection), why);
+                }
+            }
+        }
+    }
+
+    fn webhook(&mut self, path: &KeyPath, raw: RawWebhook) -> Option<Webhook> {
+        let url = self.webhook_url(&path.key("url"), &raw.url);
+        let path = path.key("secrets");
         if raw.secrets.is_empty() {
-            self.mistake(
-                &format!("{path}.secrets"),
-                "expected at least one; `voicegate keys webhook` makes one",
-            );
+            self.found.mistake(&path, "expected at least one; `voicegate keys webhook` makes one");
         }
         let mut keys = Vec::new();
         for (index, value) in raw.secrets.iter().enumerate() {
-            match secret(value, self.env).and_then(|text| webhook_key(&text)) {
+            match secret(value, self.surroundings.env).and_then(|text| webhook_key(&text)) {
                 Ok(key) => keys.push(key),
-                Err(message) => self.mistake(&format!("{path}.secrets[{index}]"), message),
+                Err(message) => self.found.mistake(&path.item(index), message),
             }
         }
         Some(Webhook { url: url?, keys })
     }
 
-    fn keys(&mut self, path: &str, raw: &[Value]) -> Vec<[u8; 32]> {
+    /// The address, where events can ever be delivered to it.
+    fn webhook_url(&mut self, path: &KeyPath, text: &str) -> Option<Url> {
+        let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some(url) = url else {
+            let why = match secrets::placeholder(text) {
+                Some(_) => "variables inside a text are not replaced; write the address itself",
+                None => "expected an http or https URL such as \"https://bot.example/hooks\"",
+            };
+            self.found.mistake(path, why);
+            return None;
+        };
+        if let Err(why) = self.surroundings.rules.check(&url) {
+            let origin = url.origin().ascii_serialization();
+            self.found.mistake(path, format!("{origin} {}", way_out(&why, &self.surroundings.rules)));
+        }
+        Some(url)
+    }
+
+    fn keys(&mut self, path: &KeyPath, raw: &[Value]) -> Vec<[u8; 32]> {
         if raw.is_empty() {
-            self.mistake(path, "expected at least one key; `voicegate keys new` makes one");
+            self.found.mistake(path, "expected at least one key; `voicegate keys new` makes one");
         }
         let mut keys = Vec::new();
         for (index, value) in raw.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            match secret(value, self.env).and_then(|text| key_hash(&text)) {
-                Ok(hash) if self.keys.contains(&hash) => self.mistake(&path, "this key is in use already"),
+            let path = path.item(index);
+            match secret(value, self.surroundings.env).and_then(|text| self.key(&path, value, &text)) {
+                Ok(hash) if self.keys.contains(&hash) => {
+                    self.found.mistake(&path, "this key is in use already");
+                }
                 Ok(hash) => {
                     self.keys.push(hash);
                     keys.push(hash);
                 }
-                Err(message) => self.mistake(&path, message),
+                Err(message) => self.found.mistake(&path, message),
             }
         }
         keys
     }
 
-    fn connection(&mut self, path: &str, name: &str, settings: Map<String, Value>) -> Option<Connection> {
-        let before = self.mistakes.len();
+    /// The hash of a key, where nobody can guess the key. One that is kept elsewhere may be another program's, so about
+    /// that there is only a warning.
+    fn key(&mut self, path: &KeyPath, value: &Value, text: &str) -> Result<[u8; 32], String> {
+        const FORM: &str = "expected sha256: and 64 hexadecimal digits";
+        let lead = text.get(..6).unwrap_or_default();
+        if lead.eq_ignore_ascii_case("sha256") {
+            let mut bytes = [0; 32];
+            let digits = text.strip_prefix("sha256:").ok_or(FORM)?;
+            hex::decode_to_slice(digits, &mut bytes).map_err(|_| FORM)?;
+            return Ok(bytes);
+        }
+        match secrets::judge_key(text) {
+            Err(why) if value.is_string() => return Err(why),
+            Err(why) => self.found.warning(path, why),
+            Ok(()) => {}
+        }
+        Ok(hash_key(text))
+    }
+
+    fn connection(&mut self, path: &KeyPath, name: &str, settings: Map<String, Value>) -> Option<Connection> {
+        let before = self.found.count();
         let (common, own): (Map<_, _>, Map<_, _>) =
             settings.into_iter().partition(|(key, _)| COMMON_KEYS.contains(&key.as_str()));
-        let own = self.resolve(path, own);
+        let mut told = BTreeSet::new();
+        let written = own.clone();
+        let own = self.resolve(path, own, &mut told);
         let common = self.common(path, common)?;
-        self.remember_what_has_no_effect(path, &common);
-        let base_url_is_local = own.get("base_url").and_then(Value::as_str).is_some_and(is_loopback);
-        // A key whose secret could not be resolved was reported already; its absence is no second mistake.
-        let told = self.mistakes.len() > before;
-        let (provider_name, provider) = self.provider(path, &common.provider, own, told)?;
-        let capabilities = provider.capabilities();
-        if capabilities.intake == Intake::Url && self.public_url.scheme() != "https" && !base_url_is_local {
-            let why =
-                format!("expected an https URL, because the provider of {path} downloads the audio from it");
-            self.mistake("server.public_url", why);
+        let base_url = own.get("base_url").and_then(Value::as_str);
+        let base_url_is_local = base_url.is_some_and(is_loopback);
+        let Some(descriptor) = providers::find(&common.provider) else {
+            // Where it is missing, that was told.
+            if !common.provider.is_empty() || self.found.count() == before {
+                let names: Vec<_> = providers::PROVIDERS.iter().map(|descriptor| descriptor.name).collect();
+                self.found.mistake(&path.key("provider"), no_such("provider", &common.provider, &names));
+            }
+            return None;
+        };
+        for key in descriptor.made_up {
+            if let (Some(written), Some(value)) = (written.get(*key), own.get(*key))
+                && !self.judge_made_up(&path.key(key), written, value)
+            {
+                told.insert((*key).to_owned());
+            }
         }
-        let profile = self.profile(path, common.profile.as_deref(), capabilities)?;
+        let provider = settings::build(descriptor, own, path, &mut told, self.found)?;
+        let capabilities = provider.capabilities();
+        if !base_url_is_local && !told.contains("base_url") {
+            self.reached_from_outside(path, capabilities);
+        }
+        let profile = self.profile(&path.key("profile"), common.profile.as_deref(), capabilities)?;
         Some(Connection {
             name: name.to_owned(),
-            provider_name,
+            provider_name: descriptor.name,
             provider,
             profile,
             convert: common.convert,
@@ -253,63 +326,47 @@ impl Build<'_> {
         })
     }
 
-    fn common(&mut self, path: &str, settings: Map<String, Value>) -> Option<Common> {
-        let common: Common = match serde_path_to_error::deserialize(Value::Object(settings)) {
-            Ok(common) => common,
-            Err(error) => {
-                let key = error.path().to_string();
-                let key = if key == "." { String::new() } else { format!(".{key}") };
-                self.mistake(&format!("{path}{key}"), without_values(&error.into_inner().to_string()));
-                return None;
-            }
-        };
+    fn common(&mut self, path: &KeyPath, settings: Map<String, Value>) -> Option<Common> {
+        let instead = json!({ "provider": "" });
+        let common: Common = repair::read(Value::Object(settings), path, &instead, self.found)?;
         if common.concurrency == 0 {
-            self.mistake(&format!("{path}.concurrency"), "expected a number above zero");
+            self.found.mistake(&path.key("concurrency"), "expected a number above zero");
         }
         if common.timeout.0.is_zero() {
-            self.mistake(&format!("{path}.timeout"), "expected a duration above zero");
+            self.found.mistake(&path.key("timeout"), "expected a duration above zero");
+        }
+        if common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text)) {
+            let why = "\"file\" and \"text\" are checked, but have no effect in this version";
+            self.found.warning(&path.key("degrade"), why);
         }
         Some(common)
     }
 
-    fn remember_what_has_no_effect(&mut self, path: &str, common: &Common) {
-        if common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text)) {
-            self.without_effect.push(format!("{path}.degrade: \"file\" and \"text\""));
+    /// Whether a provider somewhere else can reach this gateway, where it has to.
+    fn reached_from_outside(&mut self, path: &KeyPath, capabilities: &Capabilities) {
+        let (url, key) = (self.surroundings.public_url, KeyPath::of("server.public_url"));
+        if self.found.is_told(&key) {
+            return;
         }
-    }
-
-    fn provider(
-        &mut self,
-        path: &str,
-        name: &str,
-        own: Map<String, Value>,
-        told: bool,
-    ) -> Option<(&'static str, Arc<dyn Provider>)> {
-        let Some(descriptor) = providers::find(name) else {
-            let names: Vec<_> = providers::PROVIDERS.iter().map(|descriptor| descriptor.name).collect();
-            let message = format!("there is no provider \"{name}\"; known are {}", names.join(", "));
-            self.mistake(&format!("{path}.provider"), message);
-            return None;
-        };
-        match (descriptor.build)(Settings::new(own)) {
-            Ok(provider) => return Some((descriptor.name, provider)),
-            Err(_) if told => {}
-            Err(ConfigError { key, message }) => {
-                let key = if key.is_empty() { key } else { format!(".{key}") };
-                let more = if message.starts_with("unknown field") {
-                    format!("; every connection also takes {}", COMMON_KEYS.join(", "))
-                } else {
-                    String::new()
-                };
-                self.mistake(&format!("{path}{key}"), format!("{message}{more}"));
-            }
+        if capabilities.intake == Intake::Url && url.scheme() != "https" {
+            let why =
+                format!("expected an https URL, because the provider of {path} downloads the audio from it");
+            self.found.mistake_because_of(path, &key, why);
+        } else if capabilities.receipts
+            && let Err(why) = self.surroundings.rules.check(url)
+        {
+            let origin = url.origin().ascii_serialization();
+            let why = format!(
+                "no receipts will come, because the provider cannot call {origin} ({why}); set server.public_url to an \
+                 https address that it can reach"
+            );
+            self.found.warning(path, why);
         }
-        None
     }
 
     fn profile(
         &mut self,
-        path: &str,
+        path: &KeyPath,
         name: Option<&str>,
         capabilities: &Capabilities,
     ) -> Option<&'static Profile> {
@@ -320,46 +377,80 @@ impl Build<'_> {
             let fitting: Vec<_> =
                 audio::PROFILES.iter().map(|profile| profile.name).filter(|name| fits(name)).collect();
             let message = format!("expected a profile made for this provider: {}", fitting.join(", "));
-            self.mistake(&format!("{path}.profile"), message);
+            self.found.mistake(path, message);
         }
         profile
     }
 
-    /// Puts the secrets that are kept elsewhere in their places, those in lists too.
-    fn resolve(&mut self, path: &str, own: Map<String, Value>) -> Map<String, Value> {
+    /// Puts the secrets that are kept elsewhere in their places, those in lists too. `told` gets the keys for which that
+    /// did not work.
+    fn resolve(
+        &mut self,
+        path: &KeyPath,
+        own: Map<String, Value>,
+        told: &mut BTreeSet<String>,
+    ) -> Map<String, Value> {
         let mut resolved = Map::new();
         for (key, value) in own {
-            let path = format!("{path}.{key}");
+            let path = path.key(&key);
             let value = match value {
-                Value::Array(items) if items.iter().any(is_reference) => {
-                    let item = |(index, item)| self.resolved(&format!("{path}[{index}]"), item);
-                    items.into_iter().enumerate().map(item).collect::<Option<_>>().map(Value::Array)
+                Value::Array(items) => {
+                    let item = |(index, item)| self.resolved(&path.item(index), item);
+                    // All of them, so that each gets its message.
+                    let items: Vec<Option<Value>> = items.into_iter().enumerate().map(item).collect();
+                    items.into_iter().collect::<Option<_>>().map(Value::Array)
                 }
                 value => self.resolved(&path, value),
             };
-            resolved.extend(value.map(|value| (key, value)));
+            match value {
+                Some(value) => drop(resolved.insert(key, value)),
+                None => drop(told.insert(key)),
+            }
         }
         resolved
     }
 
-    fn resolved(&mut self, path: &str, value: Value) -> Option<Value> {
-        if !is_reference(&value) {
-            return Some(value);
+    fn resolved(&mut self, path: &KeyPath, value: Value) -> Option<Value> {
+        let judged = match &value {
+            Value::String(text) => match secrets::placeholder(text) {
+                Some(name) => Err(secrets::not_replaced(&name)),
+                None => return Some(value),
+            },
+            value if is_reference(value) => secret(value, self.surroundings.env),
+            _ => return Some(value),
+        };
+        judged.map_err(|message| self.found.mistake(path, message)).ok().map(Value::String)
+    }
+
+    /// Judges a secret that the operator chose, or each of a list. `false` where a mistake was told.
+    fn judge_made_up(&mut self, path: &KeyPath, written: &Value, value: &Value) -> bool {
+        if let (Value::Array(written), Value::Array(values)) = (written, value) {
+            let judge = |(index, (written, value))| self.judge_made_up(&path.item(index), written, value);
+            return written.iter().zip(values).enumerate().map(judge).fold(true, |all, sound| all & sound);
         }
-        secret(&value, self.env).map_err(|message| self.mistake(path, message)).ok().map(Value::String)
+        match value.as_str().map_or(Ok(()), secrets::judge) {
+            Err(why) if written.is_string() => {
+                self.found.mistake(path, why);
+                return false;
+            }
+            // It may be another program's.
+            Err(why) => self.found.warning(path, why),
+            Ok(()) => {}
+        }
+        true
     }
 }
 
-/// `provider` is `None` where there is no such connection, `Some(None)` where that has mistakes of its own.
-fn alias_target(
-    connection: &str,
-    target: &str,
-    provider: Option<Option<&Arc<dyn Provider>>>,
-) -> Result<(), String> {
-    let provider = provider.ok_or_else(|| format!("there is no connection \"{connection}\""))?;
+fn no_connection(name: &str, connections: &BTreeMap<String, Option<Connection>>) -> String {
+    let known: Vec<&str> = connections.keys().map(String::as_str).collect();
+    no_such("connection", name, &known)
+}
+
+/// `connection` is `None` where it has mistakes of its own.
+fn alias_target(target: &str, connection: Option<&Connection>) -> Result<(), String> {
     let recipient = parse_recipient(target).map_err(|error| error.to_string())?;
-    provider.map_or(Ok(()), |provider| {
-        provider.recipient_key(&recipient).map(drop).map_err(|error| error.to_string())
+    connection.map_or(Ok(()), |connection| {
+        connection.provider.recipient_key(&recipient).map(drop).map_err(|error| error.to_string())
     })
 }
 
@@ -370,18 +461,6 @@ fn webhook_key(text: &str) -> Result<SecretSlice<u8>, String> {
     key.filter(|key| key.len() >= 16).map(SecretSlice::from).ok_or_else(|| {
         "expected whsec_ and base64 of at least 16 bytes; `voicegate keys webhook` makes one".to_owned()
     })
-}
-
-fn key_hash(text: &str) -> Result<[u8; 32], String> {
-    let Some(hash) = text.strip_prefix("sha256:") else { return Ok(hash_key(text)) };
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(hash, &mut bytes)
-        .map_err(|_| "expected sha256: and 64 hexadecimal digits".to_owned())?;
-    Ok(bytes)
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// An emulator on this machine may download over plain http.

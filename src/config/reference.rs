@@ -13,6 +13,7 @@ use super::{
     Audio, DEFAULTS, Delivery, Fetch, Server, Storage,
     build::{COMMON_KEYS, Common, RawTenant},
     values::{RateOrOff, Span24},
+    words::{names, refusal},
 };
 
 /// A reload leaves these as they are.
@@ -165,10 +166,6 @@ fn is_connection(table: &str) -> bool {
     table.split('.').nth(2) == Some("connections")
 }
 
-fn refusal<T: DeserializeOwned>(table: Value) -> String {
-    serde_json::from_value::<T>(table).err().map_or(String::new(), |error| error.to_string())
-}
-
 /// Reads the sample with its comments, which a TOML parser drops.
 fn read(sample: &str) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
@@ -253,7 +250,8 @@ fn capital(text: &str) -> String {
 
 /// What kind of value it is. Of a choice, the code says what there is to choose from.
 fn kind(part: &Part, key: &Key) -> String {
-    let choices = names(&(part.refusal)(json!({ &key.name: "?" })));
+    let refusal = (part.refusal)(json!({ &key.name: "?" }));
+    let choices = names(&refusal);
     if !choices.is_empty() {
         return choices.iter().map(|choice| format!("`\"{choice}\"`")).collect::<Vec<_>>().join(", ");
     }
@@ -286,16 +284,6 @@ fn kind_of_text(text: &str) -> &'static str {
     }
 }
 
-/// The names that serde lists in ``unknown field `?`, expected `a` or `b` ``.
-fn names(message: &str) -> Vec<String> {
-    let list = message.split_once("expected ").map_or("", |(_, list)| list);
-    let list = list.strip_prefix("one of ").unwrap_or(list);
-    if !list.starts_with('`') {
-        return Vec::new();
-    }
-    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,8 +291,9 @@ mod tests {
     #[test]
     fn the_code_and_the_sample_have_the_same_keys() {
         for part in parts() {
-            let accepted: BTreeSet<_> = names(&(part.refusal)(json!({ "?": null }))).into_iter().collect();
-            let documented: BTreeSet<_> = part.keys.iter().map(|key| key.name.clone()).collect();
+            let refusal = (part.refusal)(json!({ "?": null }));
+            let accepted: BTreeSet<_> = names(&refusal).into_iter().collect();
+            let documented: BTreeSet<_> = part.keys.iter().map(|key| key.name.as_str()).collect();
             assert!(!accepted.is_empty(), "{}: the code does not say what it accepts", part.title);
             assert_eq!(
                 accepted, documented,
@@ -327,6 +316,19 @@ mod tests {
                     key.name
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_adapters_and_the_sample_have_the_same_secrets() {
+        for descriptor in providers::PROVIDERS {
+            let title = format!("`provider = \"{}\"`", descriptor.name);
+            let part = parts().into_iter().find(|part| part.title == title).expect("a part");
+            let secret = |key: &&Key| kind(&part, key) == "secret";
+            let documented: Vec<&str> =
+                part.keys.iter().filter(secret).map(|key| key.name.as_str()).collect();
+            assert_eq!(documented, descriptor.secrets, "{title}");
+            assert!(descriptor.made_up.iter().all(|key| descriptor.secrets.contains(key)), "{title}");
         }
     }
 

@@ -100,8 +100,8 @@ pub struct Tenant {
 #[derive(Debug, Default)]
 pub struct Tenants {
     pub(super) by_name: BTreeMap<String, Arc<Tenant>>,
-    /// Keys that are accepted and checked but have no effect in this version.
-    pub without_effect: Vec<String>,
+    /// What an operator should know about the configuration, each with its place and key.
+    pub warnings: Vec<String>,
 }
 
 /// API keys are 256 random bits, so a plain hash is enough and costs nothing per request.

@@ -1,16 +1,20 @@
-//! The kinds of value that a configuration has: durations, sizes, secrets.
+//! The kinds of value that a configuration has: durations, sizes, addresses.
 
-use std::{any::type_name, fmt, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    any::type_name, fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration,
+};
 
+use ipnet::IpNet;
 use jiff::{Span, SpanRelativeTo};
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use subtle::ConstantTimeEq;
+use url::Url;
 
-use super::tenants::hash_key;
+use super::{secrets::secret, tenants::hash_key};
 use crate::store;
 
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
@@ -111,41 +115,67 @@ where
     })
 }
 
-/// A list, or its items separated by commas.
+/// A list of networks, or networks separated by commas.
 ///
 /// # Errors
-/// Says which item is wrong.
-pub fn list<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    T: DeserializeOwned,
-    D: Deserializer<'de>,
-{
+/// Names the first item that is none as `item N`.
+pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let items = match Value::deserialize(deserializer)? {
         Value::String(text) => {
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect()
         }
         Value::Array(items) => items,
-        _ => return Err(de::Error::custom("expected a list")),
+        _ => return Err(de::Error::custom("expected a list of networks such as [\"10.0.0.0/8\"]")),
     };
-    let read = |(index, item)| {
-        serde_json::from_value(item).map_err(|error| de::Error::custom(format!("item {index}: {error}")))
+    let read = |(index, item): (usize, &Value)| {
+        let network = item.as_str().and_then(|text| text.trim().parse().ok());
+        network.ok_or_else(|| {
+            de::Error::custom(format!(
+                "item {index}: expected a network such as \"10.0.0.0/8\" or \"fd00::/8\""
+            ))
+        })
     };
-    items.into_iter().enumerate().map(read).collect()
+    items.iter().enumerate().map(read).collect()
 }
 
-/// Reads one secret: a literal, `{ env = "NAME" }` or `{ file = "PATH" }`.
+/// An address to listen on.
 ///
 /// # Errors
-/// Says what is missing; never the secret.
-pub fn secret(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let found = match value {
-        Value::String(literal) => literal.clone(),
-        Value::Object(map) => from_elsewhere(map, env)?,
-        _ => return Err("expected a string, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
-    };
-    // Files end with a line break, and so does much that comes from `$(command)` in another shell.
-    let found = found.trim_end_matches(['\r', '\n']);
-    if found.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(found.to_owned()) }
+/// Shows how to write one, with the port that was meant where it can be told.
+pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let text = value.as_str().unwrap_or_default();
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let port = port.or_else(|| u16::try_from(value.as_u64()?).ok()).unwrap_or(8080);
+        de::Error::custom(format!(
+            "expected an address and a port, such as \"127.0.0.1:{port}\" for this machine alone or \"0.0.0.0:{port}\" \
+             for all that reach it"
+        ))
+    })
+}
+
+/// The address under which others reach the gateway.
+///
+/// # Errors
+/// Shows how to write one, with the host that was meant where it can be told.
+pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let text = value.as_str().unwrap_or_default();
+    let url = text.parse::<Url>().ok().filter(|url| {
+        let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && url.password().is_none() && is_plain
+    });
+    url.ok_or_else(|| {
+        // Of a URL only the host is repeated: the rest may hold a secret.
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let meant = format!("https://{rest}").parse::<Url>().ok();
+        let origin = meant.filter(Url::has_host).map(|url| url.origin().ascii_serialization());
+        let origin = origin.unwrap_or_else(|| "https://voice.example.com".to_owned());
+        de::Error::custom(format!(
+            "expected an http or https URL without user name and query, such as \"{origin}\""
+        ))
+    })
 }
 
 /// Where audio is kept.
@@ -228,18 +258,6 @@ impl<'de> Deserialize<'de> for Database {
     }
 }
 
-fn from_elsewhere(map: &Map<String, Value>, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut entries = map.iter();
-    match (entries.next(), entries.next()) {
-        (Some((key, Value::String(name))), None) if key == "env" => {
-            env(name).ok_or_else(|| format!("the environment variable {name} is not set"))
-        }
-        (Some((key, Value::String(path))), None) if key == "file" => std::fs::read_to_string(path)
-            .map_err(|error| format!("the file {path} cannot be read: {}", error.kind())),
-        _ => Err("expected exactly one of { env = \"NAME\" } and { file = \"PATH\" }".to_owned()),
-    }
-}
-
 /// A secret that a caller has to show; only its hash is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
@@ -273,11 +291,6 @@ pub enum LogFormat {
     Auto,
     Pretty,
     Json,
-}
-
-/// Whether `value` has the shape of a secret kept elsewhere.
-pub fn is_reference(value: &Value) -> bool {
-    value.as_object().is_some_and(|map| map.contains_key("env") || map.contains_key("file"))
 }
 
 #[cfg(test)]
@@ -364,12 +377,38 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_comes_from_three_places() {
-        let env = |name: &str| (name == "TOKEN").then(|| "from-env".to_owned());
-        assert_eq!(secret(&"literal".into(), &env), Ok("literal".to_owned()));
-        assert_eq!(secret(&serde_json::json!({ "env": "TOKEN" }), &env), Ok("from-env".to_owned()));
-        assert!(secret(&serde_json::json!({ "env": "OTHER" }), &env).is_err_and(|e| e.contains("OTHER")));
-        assert!(secret(&serde_json::json!({ "env": "TOKEN", "file": "x" }), &env).is_err());
-        assert!(secret(&"".into(), &env).is_err());
+    fn an_address_that_cannot_be_read_gets_an_example() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its errors are looked at")]
+        struct Addresses {
+            #[serde(default = "anywhere", deserialize_with = "address")]
+            listen: SocketAddr,
+            #[serde(default, deserialize_with = "some_url")]
+            public_url: Option<Url>,
+        }
+        fn anywhere() -> SocketAddr {
+            ([0, 0, 0, 0], 0).into()
+        }
+        fn some_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+            public_url(deserializer).map(Some)
+        }
+        for (key, value, example) in [
+            ("listen", ":8180".into(), "\"127.0.0.1:8180\""),
+            ("listen", "8180".into(), "\"127.0.0.1:8180\""),
+            ("listen", 8180.into(), "\"127.0.0.1:8180\""),
+            ("listen", "localhost:80".into(), "\"0.0.0.0:80\""),
+            ("listen", "nowhere".into(), "\"127.0.0.1:8080\""),
+            ("public_url", "voice.example.com".into(), "\"https://voice.example.com\""),
+            ("public_url", "voice.example.com:8443/x".into(), "\"https://voice.example.com:8443\""),
+            ("public_url", "ftp://voice.example.com".into(), "\"https://voice.example.com\""),
+            ("public_url", "https://me:S3CRET@voice.example.com".into(), "\"https://voice.example.com\""),
+            ("public_url", "https://voice.example.com/?k=S3CRET".into(), "\"https://voice.example.com\""),
+            ("public_url", "".into(), "\"https://voice.example.com\""),
+            ("public_url", Value::from(7), "\"https://voice.example.com\""),
+        ] {
+            let table = serde_json::json!({ key: value });
+            let error = serde_json::from_value::<Addresses>(table.clone()).expect_err("refused").to_string();
+            assert!(error.contains(example) && !error.contains("S3CRET"), "{table}: {error}");
+        }
     }
 }

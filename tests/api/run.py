@@ -30,10 +30,14 @@ media = "{folder}/media"
 timeout = "2s"
 """
 
-# The keys are those of tenants.json.
+KEYS = {
+    tenant["name"]: tenant["fixedHeaders"][0]["value"].removeprefix("Bearer ")
+    for tenant in json.loads((HERE / "tenants.json").read_text())["auth"]
+}
+
 TENANT = """
 [tenants.{name}]
-api_keys = ["vg_test_key_of_tenant_{name}"]
+api_keys = ["{key}"]
 route = ["imessage", "whatsapp"]
 [tenants.{name}.aliases.family]
 imessage = "linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd"
@@ -84,7 +88,7 @@ def link_token(url: str, sandbox_url: str) -> str:
         url + "/voice?to=%2B15551234567&via=whatsapp",
         AUDIO.read_bytes(),
         {
-            "Authorization": "Bearer vg_test_key_of_tenant_a",
+            "Authorization": "Bearer " + KEYS["a"],
             "Content-Type": "audio/mpeg",
             "Prefer": "wait=30",
         },
@@ -111,7 +115,7 @@ def main(voicegate: str, *arguments: str) -> int:
         printed = connections(sandbox)
         config = CONFIG.format(listen=listen, folder=folder)
         for name in "ab":
-            config += TENANT.format(name=name) + printed.replace("tenants.demo.", f"tenants.{name}.")
+            config += TENANT.format(name=name, key=KEYS[name]) + printed.replace("tenants.demo.", f"tenants.{name}.")
         pathlib.Path(f"{folder}/config.toml").write_text(config)
         with running(voicegate, "serve", "--config", f"{folder}/config.toml", stderr=log) as gateway:
             wait_until_ready(url, gateway)

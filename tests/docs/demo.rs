@@ -30,14 +30,12 @@ impl Demo {
             said.push_str(&line.expect("text"));
             said.push('\n');
         }
-        let word_after = |lead: &str| {
-            let rest = said.split(lead).nth(1).unwrap_or_else(|| panic!("no {lead:?} in:\n{said}"));
-            rest.split(|c: char| c.is_whitespace() || c == '\'')
-                .find(|word| !word.is_empty())
-                .unwrap_or_default()
-                .to_owned()
+        let exported = |name: &str| {
+            let lead = format!("export {name}=");
+            let line = said.lines().find_map(|line| line.trim().strip_prefix(&lead));
+            line.unwrap_or_else(|| panic!("no {lead:?} in:\n{said}")).to_owned()
         };
-        let (url, key) = (word_after("gateway "), word_after("Authorization: Bearer "));
+        let (url, key) = (exported("VOICEGATE_URL"), exported("VOICEGATE_API_KEY"));
         let folder = tempfile::tempdir().expect("a folder");
         let demo = Self { child, url, key, folder };
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

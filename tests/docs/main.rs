@@ -7,6 +7,7 @@ mod demo;
 mod errors;
 mod examples;
 mod served;
+mod true_today;
 
 use std::{fmt::Write as _, path::Path, process::Command};
 

@@ -19,10 +19,9 @@ use voicegate::{
 };
 use voicegate_sandbox::{LedgerEntry, Sandbox, SandboxOptions};
 
+pub use crate::keys::{KEY, OTHER_KEY};
 use crate::truth::Truth;
 
-pub const KEY: &str = "vg_test_key_of_tenant_a";
-pub const OTHER_KEY: &str = "vg_test_key_of_tenant_b";
 pub const PHONE: &str = "+15551234567";
 
 /// Nothing here takes this long; it turns a hang into a failure.

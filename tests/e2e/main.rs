@@ -15,6 +15,8 @@ mod forged;
 mod harness;
 mod hostile;
 mod idle;
+#[path = "../support/keys.rs"]
+mod keys;
 mod limits;
 mod links;
 mod lists;

@@ -12,7 +12,7 @@ use voicegate_providers::{
 };
 use voicegate_sandbox::{Fault, FaultAction, Operation, ReceiptRule, ReceiptStatus, ReceiptStep};
 
-use crate::harness::{PHONE, World, fixture};
+use crate::harness::{OTHER_KEY, PHONE, World, fixture};
 
 /// The adapter of a connection in the world's configuration, for what the commands do with it.
 fn adapter(world: &World, connection: &str) -> Arc<dyn Provider> {
@@ -70,7 +70,7 @@ async fn a_memo_is_sent_delivered_and_read() {
 #[tokio::test]
 async fn a_voice_note_is_played() {
     let world = World::start().await;
-    set(&world, "whatsapp", "callback_token = \"a-long-callback-token\"");
+    set(&world, "whatsapp", &format!("callback_token = \"{OTHER_KEY}\""));
     register(&world, "whatsapp").await;
     let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "delivered").await;

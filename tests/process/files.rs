@@ -7,6 +7,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::keys::KEY;
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio").join(name)
 }
@@ -86,11 +88,11 @@ fn what_cannot_be_done_says_why_and_fails() {
 fn plan_goes_by_the_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config.toml");
-    let text_of = "[tenants.a]\napi_keys = [\"vg_test_key_of_a_tenant\"]\nroute = [\"imessage\", \"whatsapp\"]\n\
+    let text_of = "[tenants.a]\napi_keys = [\"KEY\"]\nroute = [\"imessage\", \"whatsapp\"]\n\
         [tenants.a.connections.imessage]\nprovider = \"linq\"\ntoken = \"t\"\nbase_url = \"http://127.0.0.1:1\"\n\
         [tenants.a.connections.whatsapp]\nprovider = \"wawp\"\ninstance_id = \"i\"\naccess_token = \"t\"\n\
         base_url = \"http://127.0.0.1:1\"\nprofile = \"whatsapp-2\"\n";
-    std::fs::write(&config, text_of).expect("written");
+    std::fs::write(&config, text_of.replace("KEY", KEY)).expect("written");
     let speech = fixture("recorder-wideband.ogg");
     let output = voicegate(&["plan", path(&speech), "--config", path(&config), "--json"]);
     let planned = json(&output);

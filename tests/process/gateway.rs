@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
-pub const KEY: &str = "vg_test_key";
+pub use crate::keys::KEY;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 const LONG: Duration = Duration::from_secs(3600);
 

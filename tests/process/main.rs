@@ -5,8 +5,12 @@ mod callbacks;
 mod chaos;
 mod check;
 mod faults;
+mod cli;
+mod demo;
 mod files;
 mod gateway;
+#[path = "../support/keys.rs"]
+mod keys;
 mod kill;
 mod memory;
 #[path = "../support/postgres.rs"]

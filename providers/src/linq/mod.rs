@@ -47,8 +47,13 @@ use crate::{
     wire::{self, Answer, NoAnswer},
 };
 
-pub(crate) static DESCRIPTOR: Descriptor =
-    Descriptor { name: "linq", example: r#"{"token": "secret-linq-token"}"#, build };
+pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
+    name: "linq",
+    example: r#"{"token": "secret-linq-token"}"#,
+    secrets: &["token", "webhook_secret"],
+    made_up: &[],
+    build,
+};
 
 /// The error text for 413/5001 and <https://docs.linqapp.com/guides/resources/faq/> say 10 MB; whether that
 /// means MiB is not said, so the smaller one holds.

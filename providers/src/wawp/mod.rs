@@ -38,6 +38,8 @@ use crate::{
 pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     name: "wawp",
     example: r#"{"instance_id": "A1B2C3D4E5F6", "access_token": "secret-wawp-token"}"#,
+    secrets: &["access_token", "callback_token"],
+    made_up: &["callback_token"],
     build,
 };
 

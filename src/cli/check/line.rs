@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anstyle::{AnsiColor, Style};
+
 /// What was found, and how bad it is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
@@ -16,6 +18,24 @@ enum Verdict {
     Note,
     /// Has to be mended. The text says how.
     Fail,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok  ",
+            Self::Note => "note",
+            Self::Fail => "FAIL",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Ok => AnsiColor::Green.on_default(),
+            Self::Note => AnsiColor::Yellow.on_default(),
+            Self::Fail => AnsiColor::Red.on_default().bold(),
+        }
+    }
 }
 
 impl Line {
@@ -36,13 +56,15 @@ impl Line {
     }
 }
 
+/// `{line:#}` has colours.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Ok => "ok  ",
-            Verdict::Note => "note",
-            Verdict::Fail => "FAIL",
-        };
-        write!(f, "{verdict}  {}", self.text)
+        let (word, text) = (self.verdict.word(), &self.text);
+        if f.alternate() {
+            let style = self.verdict.style();
+            write!(f, "{style}{word}{style:#}  {text}")
+        } else {
+            write!(f, "{word}  {text}")
+        }
     }
 }

@@ -14,6 +14,7 @@ mod sqlite;
 use std::{process::ExitCode, sync::Arc};
 
 use self::line::Line;
+use super::out::{self, OutError};
 use crate::{
     clock::SystemClock,
     config::{self, Config, Database, Layers, Tenants},
@@ -22,18 +23,18 @@ use crate::{
 
 pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
     let (config, tenants) = config::load(layers, None)?;
-    let mut sound = print(configured(&tenants));
+    let mut sound = print(configured(&tenants))?;
     let environment = layers.variables("AWS_");
-    sound &= print(disk::check(&config));
-    sound &= print(bucket::check(&config.storage, &environment).into_iter().collect());
+    sound &= print(disk::check(&config))?;
+    sound &= print(bucket::check(&config.storage, &environment).into_iter().collect())?;
     sound &= print(match &config.storage.database {
         Database::Sqlite(path) => sqlite::check(path).await,
         Database::Postgres(url) => postgres::check(url).await,
-    });
-    sound &= print(ffmpeg::check(&config).await);
+    })?;
+    sound &= print(ffmpeg::check(&config).await)?;
     if online {
-        sound &= print(bucket::try_out(&config.storage, &environment).await.into_iter().collect());
-        sound &= print(ask(config, tenants).await?);
+        sound &= print(bucket::try_out(&config.storage, &environment).await.into_iter().collect())?;
+        sound &= print(ask(config, tenants).await?)?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -52,12 +53,15 @@ async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Whether none of them is a failure.
-fn print(lines: Vec<Line>) -> bool {
+/// Whether none of them is a failure. Where nobody reads any more, the exit code still tells.
+fn print(lines: Vec<Line>) -> Result<bool, OutError> {
     for line in &lines {
-        println!("{line}");
+        match out::line(format_args!("{line:#}")) {
+            Ok(()) | Err(OutError::Closed) => {}
+            Err(error) => return Err(error),
+        }
     }
-    !lines.iter().any(Line::is_failure)
+    Ok(!lines.iter().any(Line::is_failure))
 }
 
 fn configured(tenants: &Tenants) -> Vec<Line> {
@@ -82,7 +86,6 @@ fn configured(tenants: &Tenants) -> Vec<Line> {
     if tenants.iter().count() == 0 {
         lines.push(Line::note("no tenant is configured, so nobody can call"));
     }
-    let idle = tenants.without_effect.iter();
-    lines.extend(idle.map(|key| Line::note(format!("{key} has no effect in this version"))));
+    lines.extend(tenants.warnings.iter().map(Line::note));
     lines
 }

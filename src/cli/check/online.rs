@@ -6,17 +6,14 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use url::Url;
-use voicegate_providers::{
-    Intake, SendError,
-    guard::{AddressRules, Forbidden},
-};
+use voicegate_providers::{Intake, SendError, guard::Forbidden};
 
 use super::{
     line::Line,
     reach::{Unreached, origin, reach},
 };
 use crate::{
-    config::{Connection, Webhook},
+    config::{Connection, Webhook, way_out},
     gateway::Live,
 };
 
@@ -138,7 +135,7 @@ async fn hook(live: &Live, key: &str, webhook: &Webhook) -> Line {
     // HEAD: asks for nothing, and every server has some answer to it.
     let request = match live.fetcher.client().request(Method::HEAD, url.clone()) {
         Ok(request) => request,
-        Err(why) => return Line::fail(say(forbidden(&why, &live.config.fetch.rules()))),
+        Err(why) => return Line::fail(say(way_out(&why, &live.config.fetch.rules()))),
     };
     match reach(url, request).await {
         Ok(response) => {
@@ -154,7 +151,7 @@ async fn hook(live: &Live, key: &str, webhook: &Webhook) -> Line {
             }
         }
         Err(Unreached::Forbidden) => {
-            Line::fail(say(forbidden(&Forbidden::Address, &live.config.fetch.rules())))
+            Line::fail(say(way_out(&Forbidden::Address, &live.config.fetch.rules())))
         }
         Err(why @ Unreached::NoName) => {
             Line::fail(say(format!("{why}; correct the name, or make its DNS entry")))
@@ -163,22 +160,5 @@ async fn hook(live: &Live, key: &str, webhook: &Webhook) -> Line {
             Line::fail(say(format!("{why}; mend its certificate, or correct the port")))
         }
         Err(why) => Line::fail(say(format!("{why}; start the bot, or let this machine reach it"))),
-    }
-}
-
-/// Which rule of `[fetch]` it breaks, and the way out.
-fn forbidden(why: &Forbidden, rules: &AddressRules) -> String {
-    match why {
-        Forbidden::Scheme => "is not https; use https, or set fetch.allow_http".to_owned(),
-        Forbidden::Credentials => {
-            "comes with a user name or password; leave them out, events are signed instead".to_owned()
-        }
-        Forbidden::NoHost => "names no host".to_owned(),
-        Forbidden::Address => {
-            let but = if rules.allow_networks.is_empty() { "" } else { ", nor in fetch.allow_networks" };
-            format!(
-                "is not on the public internet{but}; use a public address, or add its network to fetch.allow_networks"
-            )
-        }
     }
 }

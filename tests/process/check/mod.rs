@@ -5,12 +5,14 @@ mod local;
 mod online;
 mod postgres;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, time::Duration,
+};
 
 use tokio::{net::TcpListener, process::Command};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider, Sandbox, SandboxOptions};
 
-use crate::gateway::Process;
+use crate::gateway::{KEY, Process};
 
 /// A configuration and a sandbox, but no gateway.
 struct World {
@@ -60,7 +62,7 @@ public_url = "{NOWHERE}"
 database = "sqlite://{folder}/data/voicegate.db"
 media = "{folder}/data/media"
 [tenants.a]
-api_keys = ["vg_S3CRET_key"]
+api_keys = ["{KEY}"]
 route = ["imessage"]
 [tenants.a.connections.imessage]
 provider = "linq"
@@ -77,6 +79,7 @@ access_token = "sandbox-wawp-token"
         );
         let file = self.folder.path().join("config.toml");
         std::fs::write(&file, config.replace("{sandbox}", sandbox)).expect("written");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a mode");
         let answer = check(&file, arguments, env).await;
         let lines = answer.lines.iter().map(|line| {
             let line = line.replace(&*self.folder.path().to_string_lossy(), "DIR");
@@ -111,7 +114,7 @@ async fn check(config: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Answe
     let output = output.await.expect("in time").expect("the executable");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(stderr, "");
-    for secret in ["S3CRET", "sandbox-linq-token", "sandbox-wawp-token", "12052535597"] {
+    for secret in ["S3CRET", KEY, "sandbox-linq-token", "sandbox-wawp-token", "12052535597"] {
         assert!(!stdout.contains(secret), "{secret} in {stdout}");
     }
     let lines: Vec<String> = stdout.lines().map(str::to_owned).collect();

@@ -6,13 +6,14 @@ use serde_json::json;
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use super::World;
+use crate::keys::OTHER_KEY;
 
 #[tokio::test]
 async fn each_connection_says_what_is_wrong_with_it() {
     let world = World::new().await;
     let more = r#"
 [tenants.b]
-api_keys = ["vg_S3CRET_other"]
+api_keys = ["{OTHER_KEY}"]
 [tenants.b.connections.gone]
 provider = "wawp"
 base_url = "{sandbox}/wawp"
@@ -36,7 +37,8 @@ provider = "linq"
 base_url = "{sandbox}/wawp"
 token = "S3CRET"
 "#;
-    let answer = world.check_with(&["--online"], &[], r#"from = "+1 202 555 9876""#, more).await;
+    let more = more.replace("{OTHER_KEY}", OTHER_KEY);
+    let answer = world.check_with(&["--online"], &[], r#"from = "+1 202 555 9876""#, &more).await;
     let lines = answer.about("tenants.");
     // The trace is new with each answer.
     let lines: Vec<&str> = lines.iter().map(|line| line.split(", trace ").next().unwrap_or(line)).collect();
@@ -109,18 +111,17 @@ async fn a_provider_that_never_answers_is_not_waited_for() {
 async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
     let world = World::new().await;
     let hook = |name: &str, url: &str| {
+        let hash = hex::encode(voicegate::config::hash_key(name));
         format!(
-            "[tenants.{name}]\napi_keys = [\"{name}\"]\nwebhook = {{ url = \"{url}\", secrets = [\"whsec_UzNDUkVUUzNDUkVUUzNDUkVU\"] }}\n"
+            "[tenants.{name}]\napi_keys = [\"sha256:{hash}\"]\nwebhook = {{ url = \"{url}\", secrets = [\"whsec_UzNDUkVUUzNDUkVUUzNDUkVU\"] }}\n"
         )
     };
     let fetch = "[fetch]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n";
     let more = [
         hook("answers", "{sandbox}/hooks/S3CRET?token=S3CRET"),
         hook("broken", "{sandbox}/linq/broken?token=S3CRET"),
-        hook("login", "http://me:S3CRET@127.0.0.1/hooks"),
         hook("moved", "{sandbox}/linq/moved?token=S3CRET"),
         hook("nobody", "http://127.0.0.1:1/hooks?token=S3CRET"),
-        hook("private", "https://10.1.2.3/hooks?token=S3CRET"),
         hook("tls", &world.sandbox_url.replace("http://", "https://")),
         fetch.to_owned(),
     ];
@@ -138,14 +139,10 @@ async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
         [
             "ok    tenants.answers.webhook: SANDBOX answers 404 Not Found to HEAD",
             "note  tenants.broken.webhook: SANDBOX answers 503 Service Unavailable; look at its log",
-            "FAIL  tenants.login.webhook: http://127.0.0.1 comes with a user name or password; leave them out, events \
-             are signed instead",
             "note  tenants.moved.webhook: SANDBOX answers 308 Permanent Redirect; redirects are not followed, name the \
              last address",
             "FAIL  tenants.nobody.webhook: http://127.0.0.1:1 does not answer (Connection refused (os error 111)); start \
              the bot, or let this machine reach it",
-            "FAIL  tenants.private.webhook: https://10.1.2.3 is not on the public internet, nor in fetch.allow_networks; \
-             use a public address, or add its network to fetch.allow_networks",
             &format!(
                 "FAIL  tenants.tls.webhook: {secure} has no sound TLS (received corrupt message of type \
                  InvalidContentType); mend its certificate, or correct the port"
@@ -164,10 +161,6 @@ async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
         "{:?}",
         answer.lines
     );
-    let answer = world.check(&["--online"], &hook("plain", "http://bot.example/hooks")).await;
-    let plain =
-        "FAIL  tenants.plain.webhook: http://bot.example is not https; use https, or set fetch.allow_http";
-    assert!(answer.lines.contains(&plain.to_owned()), "{:?}", answer.lines);
 }
 
 #[tokio::test]

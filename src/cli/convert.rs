@@ -1,0 +1,166 @@
+//! `voicegate convert`: a file as it would be sent.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use voicegate_providers::Container;
+
+use super::{
+    audio::{ReadArgs, described, named, refused},
+    input::{Input, is_standard},
+    out,
+};
+use crate::{
+    audio::{Convert, Profile, Render, Work},
+    view::AudioFacts,
+};
+
+#[derive(clap::Args)]
+pub struct ConvertArgs {
+    /// The audio file, of any kind; - is standard input.
+    input: PathBuf,
+    /// The file to write; - is standard output, and what would be printed there goes to standard error.
+    output: PathBuf,
+    /// What to make of it; `voicegate profiles` lists them.
+    #[arg(long, value_parser = named)]
+    profile: &'static Profile,
+    /// How far to go: `auto` does the least that makes it fit, `always` encodes, `never` encodes never.
+    #[arg(long, value_enum, default_value_t = How::Auto)]
+    convert: How,
+    /// Of Opus, from 0 to 10: less takes less time, and sounds worse.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=10))]
+    complexity: u8,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum How {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Converted {
+    source: AudioFacts,
+    made: AudioFacts,
+    profile: &'static str,
+    work: Work,
+    checks: Vec<&'static str>,
+}
+
+pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
+    let (engine, scratch) = args.read.engine(args.complexity)?;
+    let input = Input::open(&args.input, scratch.path())?;
+    let same = |file: &Path| file.canonicalize().ok();
+    if !is_standard(&args.output) && same(&args.output).is_some_and(|file| Some(file) == same(input.path())) {
+        bail!("input and output are the same file");
+    }
+    let how = match args.convert {
+        How::Auto => Convert::Auto,
+        How::Always => Convert::Always,
+        How::Never => Convert::Never,
+    };
+    let converted = engine.convert(input.path(), &args.read.hints(&input), args.profile, how).await;
+    let (source, render) = match converted {
+        Ok(converted) => converted,
+        Err(error) => return refused(error.code(), &error.detail, args.read.json),
+    };
+    let (file, facts, work, checks) = match &render {
+        Render::Untouched => (input.path(), &source.facts, Work::None, &Vec::new()),
+        Render::Made { file, facts, work, checks } => (file.path(), facts, *work, checks),
+    };
+    ensure_true_name(&args.output, facts.container, facts.extension())?;
+    write(file, &args.output)?;
+    let said = if args.read.json {
+        serde_json::to_string_pretty(&Converted {
+            source: AudioFacts::from(&source.facts),
+            made: AudioFacts::from(facts),
+            profile: args.profile.name,
+            work,
+            checks: checks.clone(),
+        })?
+    } else {
+        format!("{}\n{work}: {}", described(&source.facts), described(facts))
+    };
+    if is_standard(&args.output) {
+        out::remark(said);
+    } else {
+        out::line(said)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a new file, with the permissions that new files have here, or what is in it to standard output.
+fn write(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut from = File::open(from).context("what was made cannot be read")?;
+    if is_standard(to) {
+        return Ok(out::bytes(&mut from)?);
+    }
+    let copied = File::create(to).and_then(|mut file| io::copy(&mut from, &mut file));
+    copied.with_context(|| format!("{} cannot be written", to.display()))?;
+    Ok(())
+}
+
+/// A name that promises another format would mislead every program that goes by names, and some providers do.
+fn ensure_true_name(output: &Path, container: Container, extension: &str) -> anyhow::Result<()> {
+    if promised(output).is_some_and(|promised| promised != container) {
+        bail!(
+            "{} would be no such file: the result is {extension}; name it {}, or choose another profile (`voicegate \
+             profiles` lists what each makes)",
+            output.display(),
+            output.with_extension(extension).display()
+        );
+    }
+    Ok(())
+}
+
+/// The container that a file name promises. Names that promise none may hold anything.
+fn promised(file: &Path) -> Option<Container> {
+    let extension = file.extension()?.to_str()?.to_ascii_lowercase();
+    Some(match extension.as_str() {
+        "mp3" => Container::Mp3,
+        "m4a" | "m4b" | "m4r" | "mp4" | "mov" | "3gp" => Container::Mp4,
+        "aac" | "adts" => Container::Adts,
+        "ogg" | "oga" | "opus" | "spx" => Container::Ogg,
+        "webm" | "weba" => Container::Webm,
+        "mka" | "mkv" => Container::Matroska,
+        "wav" | "wave" => Container::Wav,
+        "aif" | "aiff" | "aifc" => Container::Aiff,
+        "caf" => Container::Caf,
+        "flac" => Container::Flac,
+        "amr" | "awb" => Container::Amr,
+        "pcm" | "raw" => Container::Pcm,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_it_holds() {
+        let judged = |name: &str, container, extension| {
+            ensure_true_name(Path::new(name), container, extension).map_err(|error| error.to_string())
+        };
+        for name in ["out.ogg", "out.OPUS", "a.b/out.oga", "out", "out.bin", "-", "/dev/null"] {
+            assert_eq!(judged(name, Container::Ogg, "ogg"), Ok(()), "{name}");
+        }
+        for name in ["out.mp3", "out.M4A", "out.caf", "out.wav", "out.webm"] {
+            let error = judged(name, Container::Ogg, "ogg").expect_err(name);
+            assert!(error.contains("name it out.ogg"), "{error}");
+        }
+        assert!(
+            judged("out.mp3", Container::Mp4, "m4a").is_err_and(|error| error.contains("name it out.m4a"))
+        );
+    }
+}

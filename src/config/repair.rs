@@ -1,0 +1,224 @@
+//! Reading past a mistake, so that an operator sees all of them at once.
+//!
+//! serde stops at the first thing that it does not like. So that thing is noted, replaced by its default or left out, and
+//! all is read again. What is read in the end is only used to find further mistakes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    findings::Findings,
+    path::{KeyPath, Step},
+    words::{expected, missing_field, names, no_such, unknown_field},
+};
+use crate::spelling::nearest;
+
+/// Reads `value`, which stands at the path `at`. `instead` has defaults, in the form of `value`. `None` where nothing
+/// could be made of it; then there is at least one mistake.
+pub fn read<T: DeserializeOwned>(
+    value: Value,
+    at: &KeyPath,
+    instead: &Value,
+    found: &mut Findings,
+) -> Option<T> {
+    let mut reading = Reading { value, at, instead, told: BTreeSet::new(), taken_out: BTreeMap::new() };
+    loop {
+        let error = match serde_path_to_error::deserialize(&reading.value) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let path = KeyPath::default().join(error.path());
+        if !reading.mend(path, &error.inner().to_string(), found) {
+            return None;
+        }
+    }
+}
+
+struct Reading<'a> {
+    value: Value,
+    at: &'a KeyPath,
+    instead: &'a Value,
+    /// Keys about which something was said, or which have their default by now.
+    told: BTreeSet<KeyPath>,
+    /// The items that were taken out of each list, by their first index.
+    taken_out: BTreeMap<KeyPath, BTreeSet<usize>>,
+}
+
+impl Reading<'_> {
+    /// Notes what serde says, and takes its reason away. `false` where that cannot be done.
+    fn mend(&mut self, path: KeyPath, message: &str, found: &mut Findings) -> bool {
+        if let Some(name) = unknown_field(message) {
+            let path = if path.name() == Some(name) { path } else { path.key(name) };
+            self.unknown(&path, name, &names(message), found);
+            return self.take_out(&path);
+        }
+        if let Some(name) = missing_field(message) {
+            let table = path;
+            let path = table.key(name);
+            if self.told.insert(path.clone()) {
+                found.mistake(&self.written(&path), "is required, and missing");
+            }
+            return self.put_default(&path) || self.take_out(&table);
+        }
+        let (path, message) = item(path, message);
+        let value = get(&self.value, &path).and_then(Value::as_str);
+        found.mistake(&self.written(&path), expected(message, value));
+        let fresh = self.told.insert(path.clone());
+        (fresh && self.put_default(&path)) || self.take_out(&path)
+    }
+
+    /// A variable of the environment may be there for another program, so it stops nothing.
+    fn unknown(&mut self, path: &KeyPath, name: &str, known: &[&str], found: &mut Findings) {
+        let written = self.written(path);
+        let variables: Vec<String> =
+            found.places.variables(&written).into_iter().map(str::to_owned).collect();
+        if found.places.line(&written).is_none() && !variables.is_empty() {
+            for variable in variables {
+                found.remark(super::variables::names_no_key(&variable));
+            }
+            return;
+        }
+        found.mistake(&written, no_such("key", name, known));
+        if let (Some(meant), Some(table)) = (nearest(name, known), path.parent()) {
+            // Its absence is the same mistake.
+            self.told.insert(table.key(meant));
+        }
+    }
+
+    /// The path as it is in the file, where no item was taken out of any list.
+    fn written(&self, path: &KeyPath) -> KeyPath {
+        let (mut here, mut written) = (KeyPath::default(), self.at.clone());
+        for step in path.steps() {
+            match step {
+                Step::Key(key) => (here, written) = (here.key(key), written.key(key)),
+                Step::Item(index) => {
+                    let first = self.taken_out.get(&here).map_or(*index, |out| first_index(*index, out));
+                    (here, written) = (here.item(*index), written.item(first));
+                }
+            }
+        }
+        written
+    }
+
+    fn put_default(&mut self, path: &KeyPath) -> bool {
+        let (Some(default), Some(table)) = (get(self.instead, path).cloned(), path.parent()) else {
+            return false;
+        };
+        match (get_mut(&mut self.value, &table), path.name()) {
+            (Some(Value::Object(table)), Some(name)) => {
+                let before = table.insert(name.to_owned(), default.clone());
+                // A default that is refused, too, would be put in for ever.
+                before != Some(default)
+            }
+            _ => false,
+        }
+    }
+
+    fn take_out(&mut self, path: &KeyPath) -> bool {
+        let Some(table) = path.parent() else { return false };
+        match (get_mut(&mut self.value, &table), path.steps().last()) {
+            (Some(Value::Object(keys)), Some(Step::Key(key))) => keys.remove(key).is_some(),
+            (Some(Value::Array(items)), Some(Step::Item(index))) if *index < items.len() => {
+                items.remove(*index);
+                let out = self.taken_out.entry(table).or_default();
+                let first = first_index(*index, out);
+                out.insert(first);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The index that an item had before others were taken out.
+fn first_index(index: usize, out: &BTreeSet<usize>) -> usize {
+    out.iter().fold(index, |index, gone| if *gone <= index { index + 1 } else { index })
+}
+
+/// A list that is read as one value names its items in its message.
+fn item(path: KeyPath, message: &str) -> (KeyPath, &str) {
+    let named = message.strip_prefix("item ").and_then(|rest| rest.split_once(": "));
+    match named.and_then(|(index, rest)| Some((index.parse().ok()?, rest))) {
+        Some((index, rest)) => (path.item(index), rest),
+        None => (path, message),
+    }
+}
+
+fn get<'a>(value: &'a Value, path: &KeyPath) -> Option<&'a Value> {
+    path.steps().iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Item(index) => value.get(index),
+    })
+}
+
+fn get_mut<'a>(value: &'a mut Value, path: &KeyPath) -> Option<&'a mut Value> {
+    path.steps().iter().try_fold(value, |value, step| match step {
+        Step::Key(key) => value.get_mut(key),
+        Step::Item(index) => value.get_mut(index),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Table {
+        number: u8,
+        names: Vec<String>,
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        needed: bool,
+        further: bool,
+    }
+
+    fn tell(value: Value) -> (Option<Table>, Vec<String>) {
+        let mut found = Findings::default();
+        let read = read(value, &KeyPath::of("top"), &json!({ "number": 1, "names": [] }), &mut found);
+        (read, found.into_lines().0)
+    }
+
+    #[test]
+    fn every_mistake_is_told_and_the_rest_is_read() {
+        let (read, told) = tell(json!({
+            "number": "S3CRET", "names": ["a", 1, "b", 2], "nmaes": 1, "inner": { "nedeed": true, "further": 3 },
+        }));
+        assert_eq!(
+            told,
+            [
+                "top.inner.further: expected true or false",
+                "top.inner.nedeed: there is no such key; did you mean `needed`?",
+                "top.names[1]: expected a string",
+                "top.names[3]: expected a string",
+                "top.nmaes: there is no such key; did you mean `names`?",
+                "top.number: expected a whole number",
+            ]
+        );
+        assert_eq!(read, Some(Table { number: 1, names: vec!["a".into(), "b".into()], inner: None }));
+    }
+
+    #[test]
+    fn a_table_of_the_wrong_kind_is_one_mistake() {
+        let (read, told) = tell(json!({ "inner": 7 }));
+        assert_eq!(
+            told,
+            [
+                "top.inner: expected a table",
+                "top.number: is required, and missing",
+                "top.names: is required, and missing"
+            ]
+        );
+        assert!(read.is_some());
+        assert_eq!(tell(json!([])).0, None);
+    }
+}

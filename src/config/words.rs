@@ -1,0 +1,71 @@
+//! serde's messages: read for the keys that they name, and said in plain words.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use voicegate_providers::without_values;
+
+use crate::spelling::nearest;
+
+/// The key of ``unknown field `?`, expected ... ``.
+pub fn unknown_field(message: &str) -> Option<&str> {
+    quoted_after(message, "unknown field ")
+}
+
+/// The key of ``missing field `?` ``.
+pub fn missing_field(message: &str) -> Option<&str> {
+    quoted_after(message, "missing field ")
+}
+
+fn quoted_after<'a>(message: &'a str, lead: &str) -> Option<&'a str> {
+    message.strip_prefix(lead)?.strip_prefix('`')?.split_once('`').map(|(name, _)| name)
+}
+
+/// The names that serde lists in ``unknown field `?`, expected `a` or `b` ``.
+pub fn names(message: &str) -> Vec<&str> {
+    let list = message.split_once("expected ").map_or("", |(_, list)| list);
+    let list = list.strip_prefix("one of ").unwrap_or(list);
+    if !list.starts_with('`') {
+        return Vec::new();
+    }
+    list.split('`').skip(1).step_by(2).collect()
+}
+
+/// The keys that a table of this kind takes.
+pub fn keys<T: DeserializeOwned>() -> Vec<String> {
+    let message = refusal::<T>(json!({ "?": null }));
+    names(&message).into_iter().map(str::to_owned).collect()
+}
+
+/// serde's message where `table` is none of this kind; empty where it is.
+pub fn refusal<T: DeserializeOwned>(table: Value) -> String {
+    serde_json::from_value::<T>(table).err().map_or(String::new(), |error| error.to_string())
+}
+
+/// The answer to a name that is not among `known`.
+pub fn no_such(kind: &str, name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(meant) => format!("there is no such {kind}; did you mean `{meant}`?"),
+        None if known.is_empty() => format!("there is no such {kind}, and none is known here"),
+        None => format!("there is no such {kind}; known are {}", known.join(", ")),
+    }
+}
+
+/// The message to a value that cannot be read: what was expected, and never the value, which may be a secret.
+pub fn expected(message: &str, value: Option<&str>) -> String {
+    let message = without_values(message);
+    let Some(what) = message.strip_prefix("expected ") else { return message };
+    let what = match what {
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "path string" => "a path",
+        "string or map" => "a text",
+        "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        _ if what.starts_with("struct ") => "a table",
+        _ => what,
+    };
+    match value.and_then(|value| nearest(value, &names(&message))) {
+        Some(meant) => format!("expected {what}; did you mean `{meant}`?"),
+        None => format!("expected {what}"),
+    }
+}
