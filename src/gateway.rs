@@ -32,6 +32,7 @@ use crate::{
     note::NoteId,
     probe::Probe,
     problem::Problem,
+    quota::{Arriving, Quotas, Usage},
     store::{self, Bounds, Class, Horizon, Notice, Store, StoreError},
     view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
@@ -124,6 +125,12 @@ impl Live {
         self.tenants.get(tenant).is_some_and(|tenant| tenant.webhook.is_some())
     }
 
+    /// How many notes of one tenant may wait, whatever the others have: an even share of the whole queue.
+    pub fn share_of_queue(&self) -> u64 {
+        let tenants = u64::try_from(self.tenants.iter().count()).unwrap_or(u64::MAX);
+        (self.config.delivery.max_queue / tenants.max(1)).max(1)
+    }
+
     /// Counts a request of the tenant.
     ///
     /// # Errors
@@ -165,6 +172,7 @@ pub struct Gateway {
     pub store: Arc<dyn Store>,
     pub media: MediaStore,
     pub disks: Arc<Disks>,
+    quotas: Arc<Quotas>,
     pub engine: Engine,
     pub links: Links,
     /// Which servers answer.
@@ -198,6 +206,7 @@ impl Gateway {
             .with_context(|| format!("storage.media: {} cannot be used", config.storage.media))?;
         let disks = Arc::new(Disks::new(&config.storage));
         let media = media.watching(disks.clone());
+        let quotas = Arc::new(Quotas::new(&config.storage));
         let engine = Engine::new(engine_options(&config)).context("audio")?;
         let memory = usize::try_from(config.server.memory.0.div_ceil(KIB)).unwrap_or(Semaphore::MAX_PERMITS);
         let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
@@ -206,6 +215,7 @@ impl Gateway {
             store,
             media,
             disks,
+            quotas,
             engine,
             links,
             places: Places::default(),
@@ -356,6 +366,30 @@ impl Gateway {
         })
     }
 
+    /// Whether a tenant may keep so much more audio; it counts as kept until the answer is dropped. Zero: as much as it
+    /// turns out to be.
+    ///
+    /// # Errors
+    /// `quota_exceeded`.
+    pub async fn room_for(&self, tenant: &str, bytes: u64) -> Result<Arriving, Problem> {
+        // Counted before what is kept is read, so that no other request is overlooked that is just being committed.
+        let arriving = self.quotas.arrive(tenant, bytes);
+        let live = self.live();
+        let quota = live.tenants.get(tenant).and_then(|tenant| tenant.max_storage);
+        let room = if quota.is_none() { self.quotas.short_room() } else { None };
+        if quota.is_none() && room.is_none() {
+            return Ok(arriving);
+        }
+        let kept = self.store.kept_audio().await?;
+        let usage = Usage { tenant, kept: &kept, tenants: live.tenants.iter().count() };
+        match (quota, room) {
+            (Some(quota), _) => self.quotas.judge(&arriving, &usage, quota)?,
+            (None, Some(room)) => self.quotas.judge_share(&usage, room)?,
+            (None, None) => {}
+        }
+        Ok(arriving)
+    }
+
     pub fn wake_worker(&self) {
         self.work.notify_one();
     }
@@ -395,6 +429,7 @@ impl Gateway {
     pub async fn remove_what_is_old(&self) -> Result<(), StoreError> {
         let storage = self.live().config.storage.clone();
         let now = self.clock.now();
+        self.store.count_near(now).await?;
         loop {
             let notes = self.store.notes_with_old_audio(before(now, storage.retention.0), SWEEP).await?;
             let mut removed = 0;
@@ -447,14 +482,14 @@ impl Gateway {
         let old = before(self.clock.now(), Duration::from_secs(3600));
         let mut notes = self.media.list().await?;
         while let Some(id) = notes.try_next().await? {
-            if id.made_at().is_some_and(|made| made < old) && self.store.note(id, None).await?.is_none() {
+            if id.made_at().is_some_and(|made| made < old) && !self.store.has_note(id).await? {
                 tracing::info!(note.id = %id, "removing audio without a note");
                 self.media.remove(id).await?;
             }
         }
         let mut uploads = self.media.list_uploads().await?;
         while let Some(id) = uploads.try_next().await? {
-            if id.made_at().is_some_and(|made| made < old) && !self.store.has_upload(id).await? {
+            if id.made_at().is_some_and(|made| made < old) && !self.store.has_upload(id, None).await? {
                 tracing::info!(upload.id = %id, "removing an upload that was never answered");
                 self.media.remove_upload(id).await?;
             }

@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod note;
 mod probe;
 pub mod problem;
+mod quota;
 pub mod request_id;
 pub mod spelling;
 pub mod store;

@@ -7,7 +7,7 @@ pub(crate) mod sample;
 use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
@@ -44,6 +44,25 @@ pub enum Status {
 }
 
 impl Status {
+    pub const ALL: [Self; 12] = [
+        Self::Queued,
+        Self::Processing,
+        Self::Sending,
+        Self::Accepted,
+        Self::Sent,
+        Self::Delivered,
+        Self::Read,
+        Self::Played,
+        Self::Failed,
+        Self::Expired,
+        Self::Canceled,
+        Self::Unknown,
+    ];
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -211,6 +230,7 @@ pub struct Note {
     /// As the caller wrote it, in its canonical spelling (`alias:NAME` stays an alias).
     pub to: String,
     /// Never empty; `route[stop]` is the connection in use.
+    #[serde(deserialize_with = "not_empty")]
     pub route: Vec<Stop>,
     pub stop: usize,
 
@@ -311,6 +331,16 @@ impl Note {
         more
     }
 
+    /// How many bytes of audio are kept for it: its source, and what was made of that.
+    pub fn kept_bytes(&self) -> u64 {
+        if self.audio_expired {
+            return 0;
+        }
+        let source = self.probed.as_ref().filter(|_| self.source == Source::Stored);
+        let made = self.sent.as_ref().filter(|sent| sent.work != Work::None);
+        source.map_or(0, |probed| probed.facts.size_bytes) + made.map_or(0, |sent| sent.facts.size_bytes)
+    }
+
     /// What may be kept when a person asks to be forgotten: that there was a note, when, and what became of it.
     #[must_use]
     pub fn erased(mut self) -> Self {
@@ -331,4 +361,10 @@ impl Note {
         (self.erased, self.request_id) = (true, None);
         self
     }
+}
+
+/// A note without a connection could not have been accepted.
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stop>, D::Error> {
+    let route = Vec::deserialize(deserializer)?;
+    if route.is_empty() { Err(de::Error::custom("expected a connection")) } else { Ok(route) }
 }

@@ -91,6 +91,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("internal", 500, "Something went wrong inside the gateway"),
     ("overloaded", 503, "The gateway is at its limit"),
     ("storage_full", 507, "The gateway's storage is full"),
+    ("quota_exceeded", 507, "The tenant keeps as much audio as it may"),
 ];
 
 impl Problem {
@@ -126,6 +127,13 @@ impl Problem {
     pub fn storage_full() -> Self {
         let detail = "the gateway's disk is full; try again when its operator made room";
         Self { retry_after: Some(30), ..Self::new("storage_full", detail) }
+    }
+
+    /// For a note whose stored record is damaged: it is not sent, and nothing can be said of it.
+    pub fn unreadable() -> Self {
+        let detail = "the stored record of this note is damaged and cannot be read; if the note was not sent yet, it will \
+                      not be. Erase it with DELETE; the gateway's log says more";
+        Self::new("wrong_state", detail)
     }
 
     pub fn rate_limited(wait: Duration) -> Self {
@@ -252,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_problem_of_a_stored_note_is_never_a_5xx() {
-        for (code, status, _) in
-            CODES.iter().filter(|(code, ..)| !matches!(*code, "internal" | "overloaded" | "storage_full"))
-        {
+        for (code, status, _) in CODES.iter().filter(|(code, ..)| {
+            !matches!(*code, "internal" | "overloaded" | "storage_full" | "quota_exceeded")
+        }) {
             assert!(*status < 500, "{code}");
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     id::UploadId,
     media::{AudioInput, FetchRequest},
     problem::Problem,
+    store::StoreError,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub async fn add(
         }
         AudioInput::Upload(_) => return Err(uploaded_already()),
     };
+    let size = file.as_file().metadata()?.len();
+    let _arriving = gateway.room_for(&tenant.name, size).await?;
     let probed = gateway.engine.for_tenant(&tenant.name).probe(file.path(), hints).await?;
     let now = gateway.clock.now();
     let upload = Upload {
@@ -75,7 +78,13 @@ pub fn uploaded_already() -> Problem {
 /// # Errors
 /// `not_found`, also where it is another tenant's; `media_expired`.
 pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Upload, Problem> {
-    let upload = gateway.store.upload(id, &tenant.name).await?.ok_or_else(AudioInput::no_such_upload)?;
+    let upload = match gateway.store.upload(id, &tenant.name).await {
+        Err(StoreError::Corrupt(_)) => {
+            let detail = "the stored record of this upload is damaged; upload the audio again";
+            return Err(Problem::new("media_expired", detail).stage("request"));
+        }
+        upload => upload?.ok_or_else(AudioInput::no_such_upload)?,
+    };
     if upload.expires_at <= gateway.clock.now() {
         let detail = "the upload was kept for storage.media_retention and is gone; upload the audio again";
         return Err(Problem::new("media_expired", detail).stage("request"));
@@ -88,7 +97,7 @@ pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Up
 /// # Errors
 /// `not_found`, also where it is another tenant's.
 pub async fn remove(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<(), Problem> {
-    if gateway.store.upload(id, &tenant.name).await?.is_none() {
+    if !gateway.store.has_upload(id, Some(&tenant.name)).await? {
         return Err(AudioInput::no_such_upload());
     }
     // The file first: a row without its file is harmless and can be removed again.

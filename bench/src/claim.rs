@@ -150,6 +150,7 @@ async fn fill(path: &Path, shape: &Shape, queued: u64, now: Timestamp) -> anyhow
         releases: None,
         max_queue: u64::MAX,
         max_queue_per_tenant: u64::MAX,
+        share: u64::MAX,
     };
     store.accept(&new).await?;
     drop(store);

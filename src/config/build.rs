@@ -23,7 +23,7 @@ use super::{
     secrets::{self, is_reference, secret},
     settings,
     tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key},
-    values::{Rate, RateOrOff, Span24, plain},
+    values::{Rate, RateOrOff, Size, Span24, plain},
     words::no_such,
 };
 use crate::{
@@ -42,6 +42,7 @@ pub struct RawTenant {
     #[serde(default)]
     routes: BTreeMap<String, Vec<String>>,
     request_rate: Option<RateOrOff>,
+    max_storage: Option<Size>,
     #[serde(default)]
     webhook: Option<RawWebhook>,
     #[serde(default)]
@@ -148,6 +149,7 @@ impl Build<'_> {
             name,
             keys,
             request_rate: raw.request_rate,
+            max_storage: raw.max_storage.map(|size| size.0),
             route: raw.route,
             routes: raw.routes,
             aliases: raw.aliases,

@@ -87,6 +87,8 @@ pub struct Tenant {
     pub(super) keys: Vec<[u8; 32]>,
     /// Instead of `server.request_rate`.
     pub request_rate: Option<RateOrOff>,
+    /// How many bytes of audio it may keep.
+    pub max_storage: Option<u64>,
     /// The default route.
     pub route: Vec<String>,
     pub routes: BTreeMap<String, Vec<String>>,

@@ -17,7 +17,7 @@ use crate::{
     note::{ConvertChoice, Note, NoteId, Source, Status},
     problem::Problem,
     request_id,
-    store::{Acceptance, KeyClaim, KeyHolder, NewNote},
+    store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
     upload,
 };
 
@@ -25,6 +25,9 @@ use crate::{
 pub(super) const KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 const MAX_METADATA: usize = 4 * 1024;
+
+/// Objects and arrays inside each other, the metadata itself included.
+const MAX_METADATA_LEVELS: usize = 16;
 
 /// How far ahead a note may be scheduled.
 const LATEST: SignedDuration = SignedDuration::from_hours(366 * 24);
@@ -139,10 +142,24 @@ pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(),
     if serde_json::to_vec(&request.metadata).map_or(0, |text| text.len()) > MAX_METADATA {
         return Err(Problem::invalid("metadata", "at most 4 KiB as JSON"));
     }
+    if !request.metadata.values().all(|value| is_within(value, MAX_METADATA_LEVELS - 1)) {
+        let detail = format!("at most {MAX_METADATA_LEVELS} levels of objects and arrays, itself included");
+        return Err(Problem::invalid("metadata", detail));
+    }
     if request.send_at.is_some_and(|at| at.duration_since(now) > LATEST) {
         return Err(Problem::invalid("send_at", "at most one year ahead"));
     }
     Ok(())
+}
+
+/// Whether a value has no more than so many levels of objects and arrays.
+fn is_within(value: &Value, levels: usize) -> bool {
+    let inner = |inner: &Value| is_within(inner, levels - 1);
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(inner),
+        Value::Object(map) => levels > 0 && map.values().all(inner),
+        _ => true,
+    }
 }
 
 /// Where the bytes of a new note are.
@@ -166,6 +183,7 @@ pub(super) async fn make_durable(
 ) -> Result<Receipt, Problem> {
     // Also for a note that brings no audio: enough of them fill a disk, and the downloads follow.
     gateway.media.take_row(row_size(&note, &audio))?;
+    let _arriving = gateway.room_for(&note.tenant, note.kept_bytes()).await?;
     // What is small goes with the row; a file goes before it.
     let (mut beside, mut _room) = (None, None);
     let kept = match audio {
@@ -194,6 +212,7 @@ pub(super) async fn make_durable(
         releases,
         max_queue: live.config.delivery.max_queue,
         max_queue_per_tenant: live.config.delivery.max_queue_per_tenant,
+        share: live.share_of_queue(),
     };
     let accepted = gateway.store.accept(&new).await;
     // Where it is in doubt whether there is a note, its audio stays; without one it goes with other orphans.
@@ -214,6 +233,9 @@ pub(super) async fn make_durable(
         }
         // Both requests with this key arrived at once; the other one came first.
         Acceptance::KeyTaken(holder) => replay(gateway, &holder, &fingerprint).await,
+        Acceptance::QueueFull if new.is_far() => Err(Problem::overloaded(
+            "this tenant has as many notes scheduled as it may; try again when some were sent or cancelled",
+        )),
         Acceptance::QueueFull => Err(Problem::overloaded("the queue of notes is full; try again shortly")),
     }
 }
@@ -247,7 +269,10 @@ pub(super) async fn replay(
             "this Idempotency-Key was used for a request with other fields or other audio; use a new key";
         return Err(Problem::new("idempotency_key_reused", detail).stage("request").of_note(holder.note));
     }
-    let note = gateway.store.note(holder.note, None).await?;
+    let note = match gateway.store.note(holder.note, None).await {
+        Err(StoreError::Corrupt(_)) => return Err(Problem::unreadable().of_note(holder.note)),
+        note => note?,
+    };
     let gone = || Problem::new("not_found", "the note of this Idempotency-Key is no longer kept");
     Ok(Receipt { note: note.ok_or_else(gone)?, replayed: true })
 }

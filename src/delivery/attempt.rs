@@ -85,7 +85,7 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
         return end_expired(gateway, &mut claim, started).await;
     } else if claim.note.source != Source::Stored {
         // Of a version that downloaded within the attempt.
-        return hand_on(gateway, &mut claim).await;
+        return give_back(gateway, &mut claim, Duration::ZERO).await;
     } else if let Some(connection) = connection {
         match try_once(gateway, &live, connection, &mut claim, &mut memory).await {
             Ok(accepted) => Ok(accepted),

@@ -1,6 +1,16 @@
 //! Forgetting whom a note was for and what it said.
 
-use crate::{gateway::Gateway, note::Note, problem::Problem};
+use jiff::Timestamp;
+
+use crate::{
+    audio::Hints,
+    config::Tenant,
+    gateway::Gateway,
+    id::NoteId,
+    note::{Note, Source, Status, Stop},
+    problem::Problem,
+    store::Columns,
+};
 
 /// Erases audio, recipient, text and metadata of a finished note. Doing it again is harmless.
 ///
@@ -8,18 +18,13 @@ use crate::{gateway::Gateway, note::Note, problem::Problem};
 /// `wrong_state` while the note is under way.
 pub async fn erase(gateway: &Gateway, note: Note) -> Result<(), Problem> {
     let id = note.id;
-    let unfinished = || {
-        let detail =
-            "the note is still under way, or held because its outcome is unknown; erase it when it has ended";
-        Problem::new("wrong_state", detail).of_note(id)
-    };
     if !note.status.is_ended() {
-        return Err(unfinished());
+        return Err(unfinished(id));
     }
     let made_of = note.probed.as_ref().map(|probed| (note.tenant.clone(), probed.facts.sha256.clone()));
     let lanes = if note.erased { Vec::new() } else { note.lanes() };
     if !gateway.store.erase(&note.erased(), &lanes).await? {
-        return Err(unfinished());
+        return Err(unfinished(id));
     }
     // After the row: should this process die in between, the audio goes when its time is up.
     gateway.media.remove(id).await?;
@@ -29,4 +34,84 @@ pub async fn erase(gateway: &Gateway, note: Note) -> Result<(), Problem> {
     gateway.store.audio_removed(id).await?;
     tracing::info!(note.id = %id, "note {id} was erased");
     Ok(())
+}
+
+/// The same for a note that cannot be read. What is left of it is what the columns beside its document say; where it was
+/// still to be sent, it has failed.
+///
+/// # Errors
+/// `wrong_state` while the note is under way.
+pub async fn erase_unreadable(gateway: &Gateway, tenant: &Tenant, id: NoteId) -> Result<(), Problem> {
+    let absent = || Problem::new("not_found", "there is no such voice note");
+    let columns = gateway.store.columns(id, &tenant.name).await?.ok_or_else(absent)?;
+    let left = left_of(tenant, id, columns, gateway.clock.now());
+    if !gateway.store.erase_unreadable(&left).await? {
+        return Err(unfinished(id));
+    }
+    gateway.media.remove(id).await?;
+    gateway.store.audio_removed(id).await?;
+    gateway.changed(id);
+    gateway.wake_worker(); // the next one in its lane
+    tracing::info!(note.id = %id, "note {id}, which could not be read, was erased");
+    Ok(())
+}
+
+fn unfinished(id: NoteId) -> Problem {
+    let detail =
+        "the note is still under way, or held because its outcome is unknown; erase it when it has ended";
+    Problem::new("wrong_state", detail).of_note(id)
+}
+
+fn left_of(tenant: &Tenant, id: NoteId, columns: Columns, now: Timestamp) -> Note {
+    let Columns { status, created_at, via } = columns;
+    let connection = via.unwrap_or_default();
+    let provider = tenant.connections.get(&connection).map(|connection| connection.provider_name);
+    let damaged = || {
+        let detail = "the stored record of this note was damaged before it was sent, and was erased";
+        Problem::new("internal", detail).of_note(id)
+    };
+    Note {
+        id,
+        tenant: tenant.name.clone(),
+        status: if status.is_ended() { status } else { Status::Failed },
+        to: String::new(),
+        route: vec![Stop {
+            connection,
+            provider: provider.unwrap_or_default().to_owned(),
+            to: String::new(),
+            recipient_key: String::new(),
+        }],
+        stop: 0,
+        source: Source::Stored,
+        hints: Hints::default(),
+        convert: None,
+        reply_to: None,
+        text: None,
+        metadata: serde_json::Map::new(),
+        expires_at: created_at,
+        send_at: None,
+        request_id: None,
+        resend_of: None,
+        probed: None,
+        sent: None,
+        form: None,
+        provider_message_id: None,
+        memory: None,
+        attempts: Vec::new(),
+        warnings: Vec::new(),
+        error: (!status.is_ended()).then(damaged),
+        next_attempt_at: None,
+        created_at,
+        updated_at: now,
+        accepted_at: None,
+        sent_at: None,
+        delivered_at: None,
+        read_at: None,
+        played_at: None,
+        stalled: false,
+        dispatched_at: None,
+        marks: Vec::new(),
+        audio_expired: true,
+        erased: true,
+    }
 }

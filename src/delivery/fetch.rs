@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::OnUnknown,
-    delivery::outcome::Policy,
+    delivery::outcome::{Failure, Policy},
     gateway::{Gateway, Live},
     media::{FetchRequest, Which},
     note::Source,
@@ -69,6 +69,9 @@ async fn get(
     url: &str,
     headers: &BTreeMap<String, String>,
 ) -> Result<(), Abandoned> {
+    let full = |problem| failed(Failure::for_now(problem));
+    // Of a size that nobody knows yet; asked again once it is there.
+    gateway.room_for(&claim.note.tenant, 0).await.map_err(full)?;
     let room = gateway.media.room_for(None).map_err(failed)?;
     let mut file = gateway.media.incoming_file().map_err(failed)?;
     let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
@@ -76,6 +79,8 @@ async fn get(
     let fetched = live.fetcher.fetch(&request, &mut file, room).await;
     gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
     fetched.map_err(failed)?;
+    let size = file.as_file().metadata().map_err(failed)?.len();
+    let _arriving = gateway.room_for(&claim.note.tenant, size).await.map_err(full)?;
     gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
     // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
     claim.note.source = Source::Stored;

@@ -151,12 +151,15 @@ pub(super) async fn reply(
 
 /// Whether a note that is named is the tenant's; ids of providers are not ours to judge.
 pub(super) async fn reply_exists(gateway: &Gateway, tenant: &Tenant, reply_to: &str) -> Result<(), Problem> {
-    if let Ok(id) = reply_to.parse::<NoteId>()
-        && gateway.store.note(id, Some(&tenant.name)).await?.is_none()
-    {
-        return Err(Problem::invalid("reply_to", "there is no such voice note"));
+    let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(()) };
+    match gateway.store.note(id, Some(&tenant.name)).await {
+        // It is there, and has no message to reply to.
+        Err(StoreError::Corrupt(_)) => Ok(()),
+        found => match found? {
+            Some(_) => Ok(()),
+            None => Err(Problem::invalid("reply_to", "there is no such voice note")),
+        },
     }
-    Ok(())
 }
 
 /// The provider's own id of the message that `reply_to` means, or why there is none on this connection.
@@ -170,7 +173,10 @@ pub async fn native_reply(
         return Ok(Err("replies are not possible over this connection"));
     }
     let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(Ok(reply_to.to_owned())) };
-    let note = gateway.store.note(id, Some(tenant)).await?;
+    let note = match gateway.store.note(id, Some(tenant)).await {
+        Err(StoreError::Corrupt(_)) => None,
+        note => note?,
+    };
     let message = note
         .filter(|note| note.current().connection == connection.name)
         .and_then(|note| note.provider_message_id);

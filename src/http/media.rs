@@ -24,6 +24,7 @@ use crate::{
     media::{AudioFile, LinkError, Which},
     note::{Note, NoteId},
     problem::Problem,
+    store::StoreError,
     view::schema::YesOrNo,
 };
 
@@ -86,7 +87,10 @@ pub async fn by_link(
         LinkError::Forged => forged(),
         LinkError::Expired => Problem::new("media_expired", "this link has expired"),
     })?;
-    let note = gateway.store.note(id, None).await?;
+    let note = match gateway.store.note(id, None).await {
+        Err(StoreError::Corrupt(_)) => None,
+        note => note?,
+    };
     let note =
         note.ok_or_else(|| Problem::new("media_expired", "the audio behind this link is no longer kept"))?;
     file(&gateway, &note, which, request).await

@@ -14,6 +14,7 @@ mod observe;
 mod openapi;
 mod ops;
 mod plan;
+mod room;
 mod server;
 mod uploads;
 mod voice;

@@ -21,7 +21,7 @@ use crate::{
     id::NoteId,
     note::{Note, Status},
     problem::Problem,
-    store::Wanted,
+    store::{StoreError, Wanted},
     view::{VoiceNote, VoiceNoteList, grammar::Recipient},
 };
 
@@ -91,15 +91,11 @@ pub async fn list(
         to: to.as_deref(),
         via: filter.via.as_deref(),
         before,
-        limit: limit + 1, // one more, to know whether there is a next page
+        limit,
     };
-    let mut notes = gateway.store.notes(&wanted).await?;
-    let more = notes.len() > limit as usize;
-    notes.truncate(limit as usize);
-    // The last id of this page.
-    let next_cursor = notes.last().filter(|_| more).map(|note| note.id);
-    let items = notes.iter().map(VoiceNote::from).collect();
-    Ok(Json(VoiceNoteList { items, next_cursor }))
+    let page = gateway.store.notes(&wanted).await?;
+    let items = page.notes.iter().map(VoiceNote::from).collect();
+    Ok(Json(VoiceNoteList { items, next_cursor: page.next }))
 }
 
 /// "Failed to deserialize query string: limit: invalid digit found in string"
@@ -125,7 +121,11 @@ pub async fn remove(
     Caller(tenant): Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    erase::erase(&gateway, find(&gateway, &tenant, id).await?).await?;
+    let id = parse(id)?;
+    match gateway.store.note(id, Some(&tenant.name)).await {
+        Err(StoreError::Corrupt(_)) => erase::erase_unreadable(&gateway, &tenant, id).await?,
+        note => erase::erase(&gateway, note?.ok_or_else(absent)?).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -152,9 +152,19 @@ pub async fn find(
     tenant: &Tenant,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Note, Problem> {
-    let absent = || Problem::new("not_found", "there is no such voice note");
+    let id = parse(id)?;
+    match gateway.store.note(id, Some(&tenant.name)).await {
+        Err(StoreError::Corrupt(_)) => Err(Problem::unreadable().of_note(id)),
+        note => note?.ok_or_else(absent),
+    }
+}
+
+fn parse(id: Result<Path<String>, PathRejection>) -> Result<NoteId, Problem> {
     // What is no text is no id either.
     let Path(id) = id.map_err(|_| absent())?;
-    let id = id.parse().map_err(|()| absent())?;
-    gateway.store.note(id, Some(&tenant.name)).await?.ok_or_else(absent)
+    id.parse().map_err(|()| absent())
+}
+
+fn absent() -> Problem {
+    Problem::new("not_found", "there is no such voice note")
 }

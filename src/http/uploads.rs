@@ -14,6 +14,7 @@ use super::{
     auth::Caller,
     body::{self, Submission},
     openapi::{Bytes, UploadForm, UploadRequest},
+    room,
 };
 use crate::{gateway::Gateway, id::UploadId, media::AudioInput, problem::Problem, upload, view::Upload};
 
@@ -48,8 +49,10 @@ pub async fn add(
     request: Request,
 ) -> Result<impl IntoResponse, Problem> {
     gateway.open_for_work()?;
+    let expected = room::expect(&gateway, &tenant, request.headers(), None).await?;
     let read = body::read(&gateway, request).await.map_err(no_upload_of_an_upload);
     let Submission { fields: NoFields {}, audio, hints } = read?;
+    drop(expected); // its size is known now
     let upload = upload::add(&gateway, &tenant, audio, &hints).await?;
     let location = [(header::LOCATION, format!("/media/{}", upload.id))];
     Ok((StatusCode::CREATED, location, Json(Upload::from(&upload))))

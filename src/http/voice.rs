@@ -19,6 +19,7 @@ use super::{
     body::{self, Submission},
     notes::find,
     openapi::{Bytes, VoiceForm, VoiceRequestBody},
+    room,
 };
 use crate::{
     delivery::{VoiceRequest, accept::accept, resend},
@@ -66,7 +67,7 @@ pub(super) struct VoiceFields {
     #[serde(default, deserialize_with = "body::span")]
     #[schema(value_type = Option<Span>)]
     expires_in: Option<Duration>,
-    /// Anything of yours, at most 4 KiB as JSON; it comes back in every answer.
+    /// Anything of yours, at most 4 KiB as JSON and 16 levels deep, itself included; it comes back in every answer.
     #[serde(default)]
     #[schema(value_type = Object, examples(json!({ "order": 7 })))]
     metadata: Map<String, Value>,
@@ -140,7 +141,9 @@ pub async fn send(
     gateway.open_for_work()?;
     let key = idempotency_key(request.headers())?;
     let wait = preferred_wait(request.headers());
+    let expected = room::expect(&gateway, &tenant, request.headers(), key.as_deref()).await?;
     let submission = body::read::<VoiceFields>(&gateway, request).await?;
+    drop(expected); // its size is known now
     let request = submission.into_request(key);
     let mut changes = gateway.changes();
     let receipt = accept(&gateway, &tenant, request).await?;

@@ -158,6 +158,11 @@ pub fn method(method: &http::Method) -> &'static str {
         .unwrap_or("other")
 }
 
+/// A stored row was read and is damaged.
+pub fn unreadable(kind: &'static str) {
+    UNREADABLE.inc([kind]);
+}
+
 /// So many changes were committed with one flush.
 pub fn flushed(changes: usize, took: Duration) {
     DATABASE_BATCH.observe([], changes as f64);
@@ -167,6 +172,8 @@ pub fn flushed(changes: usize, took: Duration) {
 /// The wall clock was set, forward or back.
 pub fn clock_jumped(forward: bool) {
     CLOCK_JUMPS.inc([if forward { "forward" } else { "back" }]);
+}
+
 /// The database failed, in this way.
 pub fn database_failed(kind: &'static str) {
     DATABASE_FAILURES.inc([kind]);

@@ -63,6 +63,11 @@ metrics! {
     QUEUE: Gauge = "voicegate_queue_notes" ["tenant", "connection", "state"];
     /// How long the oldest of them that is due has been waiting for its end.
     QUEUE_OLDEST: Gauge = "voicegate_queue_oldest_seconds" ["tenant", "connection"];
+    /// Reads of a stored row that was found damaged, by what it holds: `note`, `event`, `upload`, `receipt`, `learned`, or
+    /// `row` where a value is not even text.
+    UNREADABLE: Counter = "voicegate_unreadable_rows_total" ["kind"];
+    /// Audio that a tenant keeps: sources, what was made of them, and uploads.
+    KEPT_AUDIO: Gauge = "voicegate_kept_audio_bytes" ["tenant"];
     /// 1 where the database could be read and written when these metrics were read.
     DATABASE_UP: Gauge = "voicegate_database_up" [];
     /// 1 from when the database's files were found deleted, replaced or damaged, until the gateway is restarted.

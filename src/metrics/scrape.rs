@@ -54,6 +54,8 @@ async fn read_store(gateway: &Gateway, registry: &mut Registry) -> Result<(), St
     let _turn = TURN.lock().await;
     let now = gateway.clock.now();
     let queue = gateway.store.queue_state(now).await?;
+    let kept = gateway.store.kept_audio().await?;
+    KEPT_AUDIO.read(registry, kept.iter().map(|(tenant, bytes)| ([tenant.as_str()], *bytes as f64)));
     let mut connections = Vec::new();
     for tenant in gateway.live().tenants.iter() {
         let states = gateway.store.connections(&tenant.name).await?;

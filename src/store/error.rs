@@ -4,6 +4,7 @@ use std::{borrow::Cow, io, sync::Arc};
 
 use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
 
+use super::document;
 use crate::problem::Problem;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,12 @@ pub enum StoreError {
     OutOfOrder(Arc<str>),
     #[error("database: {0}")]
     Database(#[source] Arc<sqlx::Error>),
-    #[error("the database holds a document that cannot be read: {0}")]
-    Corrupt(#[from] serde_json::Error),
+    /// A row that is there and cannot be read.
+    #[error("the database holds a row that cannot be read: {0}")]
+    Corrupt(String),
+    /// A document would not be read back as it is; nothing was changed.
+    #[error("the field \"{field}\" would not be read back as it is")]
+    Unfit { field: String },
     /// An event position that this store never gave out.
     #[error("there is no such position")]
     Position,
@@ -90,6 +95,7 @@ impl StoreError {
             Self::Damaged(error) => Self::Damaged(error.clone()),
             Self::OutOfOrder(why) => Self::OutOfOrder(why.clone()),
             Self::Database(error) => Self::Database(error.clone()),
+            Self::Unfit { field } => Self::Unfit { field: field.clone() },
             other => Self::Open(other.to_string()),
         }
     }
@@ -97,6 +103,10 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        // A value that is no text, or no UTF-8.
+        if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
+            return document::corrupt("row", &error);
+        }
         let kind = match &error {
             sqlx::Error::Database(inner) => {
                 let code = inner.code().unwrap_or(Cow::Borrowed(""));
@@ -174,6 +184,13 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full => Self::storage_full(),
+            StoreError::Unfit { field } => {
+                Self::invalid(&field, "this cannot be kept as it is; send it in a simpler form")
+            }
+            StoreError::Corrupt(_) => {
+                tracing::error!(%error, "a row of the database cannot be read");
+                Self::unreadable()
+            }
             StoreError::Busy(_) => Self::overloaded("the gateway's database is busy; try again shortly"),
             StoreError::Unavailable(_) | StoreError::Damaged(_) | StoreError::OutOfOrder(_) => {
                 tracing::warn!(%error, "a request was refused, because the database does not work");

@@ -3,10 +3,13 @@
 //! [`Store`] holds no rules. It makes changes atomic and fenced; `delivery` decides what the changes are. Every
 //! implementation passes the one contract suite in `tests/store`.
 
+mod document;
 mod error;
+mod position;
 pub(crate) mod postgres;
 mod share;
 mod sqlite;
+mod turns;
 mod types;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
@@ -83,17 +86,30 @@ pub trait Store: Debug + Send + Sync {
     ) -> Result<Option<KeyHolder>, StoreError>;
 
     /// A note; with a tenant, only if it is that tenant's.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] where it is there and cannot be read.
     async fn note(&self, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError>;
+
+    /// Whether there is such a note, readable or not.
+    async fn has_note(&self, id: NoteId) -> Result<bool, StoreError>;
+
+    /// What the columns beside a note's document say, for one whose document cannot be read; only if it is that
+    /// tenant's.
+    async fn columns(&self, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError>;
 
     /// The bytes that came with a note, where they are kept beside it.
     async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError>;
 
-    /// Notes of a tenant, newest first.
-    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError>;
+    /// Notes of a tenant, newest first. Those that cannot be read are left out.
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Page, StoreError>;
 
     /// Replaces a note that has ended by what is left of it, removes its source, and forgets what was learned in
     /// `lanes`. `false` where its delivery is not done; then nothing was changed.
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError>;
+
+    /// The same for a note that cannot be read, whether or not it had ended. `false` where it is under way or held.
+    async fn erase_unreadable(&self, left: &Note) -> Result<bool, StoreError>;
 
     /// Takes a note that waits out of the queue and replaces it by `note`. `false` where it does not wait: it is
     /// under way, held or done; then nothing was changed.
@@ -176,8 +192,8 @@ pub trait Store: Debug + Send + Sync {
     /// An upload, only if it is that tenant's.
     async fn upload(&self, id: UploadId, tenant: &str) -> Result<Option<Upload>, StoreError>;
 
-    /// Whether there is such an upload, with or without its audio.
-    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError>;
+    /// Whether there is such an upload, with or without its audio; with a tenant, only if it is that tenant's.
+    async fn has_upload(&self, id: UploadId, tenant: Option<&str>) -> Result<bool, StoreError>;
 
     async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError>;
 
@@ -190,10 +206,16 @@ pub trait Store: Debug + Send + Sync {
     /// Removes what is old by `horizon`; how many notes that were.
     async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError>;
 
+    /// Counts notes that have come within a day among those that wait; how many were counted anew.
+    async fn count_near(&self, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// How many bytes of audio each tenant keeps; those that keep none may be missing.
+    async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError>;
+
     /// Deliveries not yet done, by connection and state.
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError>;
 
-    /// Deliveries not yet done.
+    /// Notes that are not done and are due within a day.
     async fn queue_depth(&self) -> Result<u64, StoreError>;
 
     /// Whether the database takes writes: changes a row of its own, with little patience.

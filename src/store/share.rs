@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::{Bounds, Claim, Class, Job, Room, Rooms, Trust};
+use super::{Bounds, Claim, Class, Job, Room, Rooms, StoreError, Trust, document};
 use crate::{breaker::Tally, config::Rate, event::Event};
 
 /// A delivery that may be leased.
@@ -30,12 +30,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// What is handed out of it, with its note's document and what was learned about the recipient.
-    pub fn claim(
-        &self,
-        doc: &str,
-        learned: Option<&str>,
-        event: Option<Event>,
-    ) -> Result<Claim, serde_json::Error> {
+    pub fn claim(&self, doc: &str, learned: Option<&str>, event: Option<Event>) -> Result<Claim, StoreError> {
         let class = Class::of(&self.connection);
         let job = match (self.kind.as_str(), event) {
             ("tell", Some(event)) => Job::Tell(Box::new(event)),
@@ -56,8 +51,9 @@ impl Candidate {
             expired: self.is_over && !interrupted,
             class: if self.is_over { Class::End } else { class },
             tally: self.tally,
-            note: serde_json::from_str(doc)?,
-            learned: learned.map(serde_json::from_str).transpose()?,
+            note: document::read("note", doc)?,
+            // What was learned can be learned again.
+            learned: learned.and_then(|value| document::read("learned", value).ok()),
         })
     }
 }

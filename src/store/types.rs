@@ -1,5 +1,7 @@
 //! What goes into a store and comes out of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -21,8 +23,25 @@ pub struct NewNote {
     pub idempotency: Option<KeyClaim>,
     /// A note that is held because its outcome is unknown, and whose lane is let go with this one.
     pub releases: Option<NoteId>,
+    /// How many notes may wait that are due within a day.
     pub max_queue: u64,
+    /// The same for one tenant, and once more for what is due later.
     pub max_queue_per_tenant: u64,
+    /// A tenant with fewer waiting is let in although `max_queue` is reached: its share of that.
+    pub share: u64,
+}
+
+/// A note that is due later than this counts apart from those that wait.
+pub const NEAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Notes that are counted anew in one transaction.
+pub(super) const NEAR_AT_ONCE: i64 = 500;
+
+impl NewNote {
+    /// Whether it counts as scheduled for later.
+    pub fn is_far(&self) -> bool {
+        self.note.due_at() > self.note.created_at + NEAR
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +59,7 @@ pub struct KeyHolder {
 
 impl KeyHolder {
     pub(super) fn of_row(fingerprint: String, note: &str) -> Result<Self, StoreError> {
-        let malformed = |()| StoreError::Open("a stored note id is malformed".to_owned());
+        let malformed = |()| StoreError::Corrupt("idempotency: the note's id is malformed".to_owned());
         Ok(Self { fingerprint, note: note.parse().map_err(malformed)? })
     }
 }
@@ -223,7 +242,33 @@ pub struct Wanted<'a> {
     pub via: Option<&'a str>,
     /// Only older ones.
     pub before: Option<NoteId>,
+    /// How many at most; fewer where some cannot be read.
     pub limit: u32,
+}
+
+/// Notes of which the first columns of an index have these values.
+pub(super) struct Range<'a> {
+    pub index: &'static str,
+    pub equal: Vec<(&'static str, &'a str)>,
+    pub before: &'a str,
+    pub limit: i64,
+}
+
+/// Some notes of a list.
+#[derive(Debug, Default, PartialEq)]
+pub struct Page {
+    pub notes: Vec<Note>,
+    /// What the next page comes before; `None` on the last one.
+    pub next: Option<NoteId>,
+}
+
+/// What is known of a note beside its document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    pub status: Status,
+    pub created_at: Timestamp,
+    /// The connection in use.
+    pub via: Option<String>,
 }
 
 /// What attempts told about a connection.

@@ -170,7 +170,8 @@ impl From<&Event> for EventBody {
 pub struct VoiceNoteList {
     #[schema(max_items = 200)]
     pub items: Vec<VoiceNote>,
-    /// For the next page, as `cursor`. `null` on the last page.
+    /// For the next page, as `cursor`. `null` on the last page. Any other page may be shorter than `limit`, even empty,
+    /// where stored notes are damaged.
     #[schema(required)]
     pub next_cursor: Option<NoteId>,
 }

@@ -33,6 +33,7 @@ mod requests;
 #[path = "../support/s3.rs"]
 mod s3;
 mod shared;
+mod shares;
 mod slow;
 mod tenants;
 mod truth;

@@ -14,7 +14,7 @@ use voicegate_providers::{AudioFacts, Codec, Container};
 
 use crate::support::{Any, accept, after, claim, horizon, new_note, retry, start, write};
 
-fn wanted(tenant: &str) -> Wanted<'_> {
+pub fn wanted(tenant: &str) -> Wanted<'_> {
     Wanted { tenant, status: None, to: None, via: None, before: None, limit: 100 }
 }
 
@@ -29,7 +29,7 @@ pub async fn a_list_is_one_tenants_newest_first_and_filtered(store: Any) {
     }
     let [first, second, third, foreign] = notes[..] else { unreachable!("four were made") };
     let list = async |wanted: Wanted<'_>| -> Vec<NoteId> {
-        store.notes(&wanted).await.expect("a list").iter().map(|note| note.id).collect()
+        store.notes(&wanted).await.expect("a list").notes.iter().map(|note| note.id).collect()
     };
     assert_eq!(list(wanted("t")).await, [third, second, first]);
     assert_eq!(list(wanted("u")).await, [foreign]);
@@ -105,7 +105,7 @@ pub async fn only_a_finished_note_is_erased(store: Any) {
     assert!(store.erase(&erased(), &[]).await.expect("asked"), "twice is harmless");
     let left = store.note(claim.note.id, None).await.expect("read").expect("a note");
     assert!(left.erased && left.to.is_empty() && left.text.is_none() && left.metadata.is_empty());
-    assert!(store.notes(&Wanted { to: Some("r"), ..wanted("t") }).await.expect("a list").is_empty());
+    assert!(store.notes(&Wanted { to: Some("r"), ..wanted("t") }).await.expect("a list").notes.is_empty());
     accept(&store, "c", "r").await;
     let next = crate::support::claim(&store, after(31)).await.swap_remove(0);
     assert_eq!(next.learned, None, "what was learned of the recipient went with the note");
@@ -140,7 +140,7 @@ pub async fn what_attempts_say_of_a_connection_is_kept(store: Any) {
     assert_eq!(store.connections("_").await.expect("a list"), []);
 }
 
-fn upload(tenant: &str, expires_at: Timestamp) -> Upload {
+pub fn upload(tenant: &str, expires_at: Timestamp) -> Upload {
     let facts = AudioFacts {
         container: Container::Mp3,
         codec: Codec("mp3".to_owned()),
@@ -170,10 +170,10 @@ pub async fn an_upload_is_its_tenants_until_it_is_removed(store: Any) {
     // Without its audio it is still known, until notes of its age are forgotten.
     assert_eq!(store.upload(soon.id, "t").await.expect("read"), Some(soon.clone()));
     store.forget(&horizon(after(30))).await.expect("forgotten");
-    assert!(!store.has_upload(soon.id).await.expect("asked"));
-    assert!(store.has_upload(late.id).await.expect("asked"), "it still has its audio");
+    assert!(!store.has_upload(soon.id, None).await.expect("asked"));
+    assert!(store.has_upload(late.id, None).await.expect("asked"), "it still has its audio");
     store.remove_upload(late.id).await.expect("removed");
-    assert!(!store.has_upload(late.id).await.expect("asked"));
+    assert!(!store.has_upload(late.id, None).await.expect("asked"));
     store.remove_upload(late.id).await.expect("twice is harmless");
 }
 

@@ -1,20 +1,26 @@
 //! The contract of [`Store`], for every implementation there is.
 
+mod damaged;
 mod events;
 mod lists;
 mod model;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod queue;
+mod raw;
 mod receipts;
 mod shared;
+mod shares;
 mod support;
 mod trouble;
 
 use std::sync::Arc;
 
 use postgres_server::Database;
-use voicegate::store::{NewNote, PostgresStore, SqliteStore, Step, Store, Time};
+use voicegate::{
+    note::Status,
+    store::{NewNote, PostgresStore, SqliteStore, Step, Store, Time, Wanted},
+};
 
 /// A store that nobody has used, and what keeps it alive.
 async fn sqlite() -> (Arc<dyn Store>, tempfile::TempDir) {
@@ -53,6 +59,44 @@ macro_rules! contract {
             )+)+
         }
     };
+}
+
+/// The same with the database behind the store.
+macro_rules! contract_with_database {
+    ($($group:ident: $($clause:ident),+;)+) => {
+        mod sqlite_behind {
+            $($(
+                #[tokio::test]
+                async fn $clause() {
+                    let (store, folder) = super::sqlite().await;
+                    let raw = super::raw::Raw::sqlite(folder.path()).await;
+                    super::$group::$clause(store, raw).await;
+                }
+            )+)+
+        }
+        mod postgres_behind {
+            $($(
+                #[tokio::test]
+                async fn $clause() {
+                    if let Some((store, database)) = super::postgres().await {
+                        let raw = super::raw::Raw::postgres(&database.url()).await;
+                        super::$group::$clause(store, raw).await;
+                    }
+                }
+            )+)+
+        }
+    };
+}
+
+contract_with_database! {
+    damaged:
+        a_note_that_cannot_be_read_holds_no_place_in_the_queue,
+        a_list_goes_on_behind_a_note_that_cannot_be_read,
+        a_note_that_cannot_be_read_is_erased,
+        what_belongs_to_a_note_that_cannot_be_read_stops_nobody,
+        an_event_that_cannot_be_read_is_passed_over,
+        what_was_learned_and_cannot_be_read_is_learned_again,
+        an_upload_that_cannot_be_read_can_be_removed;
 }
 
 contract! {
@@ -116,6 +160,121 @@ contract! {
         what_attempts_say_of_a_connection_is_kept,
         what_is_not_done_is_counted_by_connection_and_state,
         an_upload_is_its_tenants_until_it_is_removed;
+    shares:
+        what_is_due_in_more_than_a_day_does_not_fill_the_queue,
+        what_comes_within_a_day_is_counted_among_those_that_wait,
+        a_tenant_below_its_share_is_let_in_although_others_fill_the_queue,
+        audio_counts_for_its_tenant_while_it_is_kept,
+        what_would_not_be_read_back_is_refused_and_spoils_nothing_else,
+        every_list_has_what_fits_and_nothing_else,
+        positions_tell_nothing_of_other_tenants;
+}
+
+/// Each combination of filters, with its number in the name of the list.
+fn filters() -> impl Iterator<Item = Wanted<'static>> {
+    (0..8).map(|bits| Wanted {
+        tenant: "t",
+        status: (bits & 1 > 0).then_some(Status::Failed),
+        to: (bits & 2 > 0).then_some("+1"),
+        via: (bits & 4 > 0).then_some("c"),
+        before: None,
+        limit: 50,
+    })
+}
+
+/// However many notes there are, a list reads the end of an index and no further.
+#[tokio::test]
+async fn every_list_on_sqlite_is_read_from_the_end_of_an_index() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(&folder.path().join("voicegate.db")).await.expect("a store");
+    for wanted in filters() {
+        let plan = store.explain(&wanted).await.expect("a plan");
+        let range = match (wanted.to, wanted.via, wanted.status) {
+            (Some(_), ..) => "recipient (tenant=? AND recipient=? AND via=? AND status=? AND id<?)",
+            (None, Some(_), _) => "via (tenant=? AND via=? AND status=? AND id<?)",
+            (None, None, Some(_)) => "status (tenant=? AND status=? AND id<?)",
+            (None, None, None) => "notes_listed (tenant=? AND id<?)",
+        };
+        // What the union made of the ends is sorted, and that is no more than the pages.
+        let of_notes: Vec<&String> = plan.iter().filter(|line| line.contains("notes")).collect();
+        let ends = of_notes.iter().filter(|line| line.ends_with(range)).count();
+        assert!(ends > 0, "{wanted:?}: {plan:#?}");
+        for line in of_notes {
+            let bounded =
+                [range, "(id=?)", "(tenant=? AND recipient=?)", "(tenant=? AND recipient=? AND via>?)"];
+            let is_bounded = bounded.iter().any(|end| line.ends_with(end));
+            assert!(line.starts_with("SEARCH notes USING") && is_bounded, "{wanted:?}: {line}\n{plan:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_list_on_postgresql_is_read_from_the_end_of_an_index() {
+    let Some(database) = Database::make().await else { return };
+    let store = PostgresStore::open(&database.url(), Time::Caller).await.expect("a store");
+    let raw = sqlx::PgPool::connect(&database.url()).await.expect("the database");
+    let expect_indexes = async |when: &str| {
+        for wanted in filters() {
+            let plan = store.explain(&wanted).await.expect("a plan").join("\n");
+            assert!(!plan.contains("Seq Scan"), "{when}, {wanted:?}:\n{plan}");
+            for walk in ["Filter: ((tenant", "Merge", "Hash"] {
+                assert!(!plan.contains(walk), "{when}, {wanted:?}:\n{plan}");
+            }
+            let index = match (wanted.to, wanted.via, wanted.status) {
+                (Some(_), ..) => "notes_listed_by_recipient",
+                (None, Some(_), _) => "notes_listed_by_via",
+                (None, None, Some(_)) => "notes_listed_by_status",
+                (None, None, None) => "notes_listed",
+            };
+            let backwards = [format!("Scan Backward using {index} on"), format!("Scan using {index} on")];
+            assert!(backwards.iter().any(|scan| plan.contains(scan)), "{when}, {wanted:?}:\n{plan}");
+            let ends = plan.matches("Index Cond: ((ROW(tenant").count();
+            assert!(ends > 0, "{when}, {wanted:?}:\n{plan}");
+        }
+    };
+    expect_indexes("while it is empty").await;
+    // One recipient and one connection have all of them, which is when another index looks as good.
+    sqlx::query(
+        "INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
+         SELECT 'vn_' || n, 't', 'accepted', 0, '{}', '+1', 'c' FROM generate_series(10000, 29999) AS n",
+    )
+    .execute(&raw)
+    .await
+    .expect("filled");
+    expect_indexes("without statistics").await;
+    sqlx::query("ANALYZE notes").execute(&raw).await.expect("analysed");
+    expect_indexes("with statistics").await;
+}
+
+/// A position that was a plain number is known for as long as clients may hold it.
+#[tokio::test]
+async fn positions_from_before_an_upgrade_are_taken_and_no_others() {
+    let (store, folder) = sqlite().await;
+    let fail = async |store: &Arc<dyn Store>| {
+        store.accept(&support::new_note("t", "c", "r", support::start())).await.expect("accepted");
+        let send = support::claim(store, support::start()).await.remove(0);
+        let mut note = send.note.clone();
+        note.status = Status::Failed;
+        store.write(&send, &voicegate::store::Change::new(note, Step::Done)).await.expect("written");
+    };
+    for _ in 0..3 {
+        fail(&store).await;
+    }
+    store.close().await;
+    drop(store);
+    // As the upgrade notes down.
+    let raw = raw::Raw::sqlite(folder.path()).await;
+    raw.change("UPDATE plain_positions SET until = 3 WHERE $1 = $2", "x", "x").await;
+    drop(raw);
+    let path = folder.path().join("nested/voicegate.db");
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).await.expect("a store"));
+    fail(&store).await;
+    for (position, expected) in [("0", Some(4)), ("2", Some(2)), ("3", Some(1)), ("4", None), ("99", None)] {
+        let wanted =
+            voicegate::store::WantedEvents { tenant: "t", note: None, after: Some(position), limit: 9 };
+        let found = store.events(&wanted).await.ok().map(|events| events.len());
+        assert_eq!(found, expected, "{position}");
+    }
 }
 
 /// Free pages of a database are copied with it, so nothing that was erased may be in them.

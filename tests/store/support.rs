@@ -80,6 +80,7 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         releases: None,
         max_queue: 1000,
         max_queue_per_tenant: 1000,
+        share: 0,
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn split(json: impl Read, media: &MediaStore, max_bytes: u64) -> Resu
             let (audio, file) = split_audio(&mut reader, &mut room, media, max_bytes)?;
             (parts.audio, parts.file) = (Some(audio), file);
         } else {
-            let value = small(&mut reader, &mut room)?;
+            let value = small(&mut reader, &mut room, &name)?;
             if parts.fields.insert(name.clone(), value).is_some() {
                 return Err(twice(&name));
             }
@@ -93,7 +93,7 @@ fn split_audio<R: Read>(
             file = Some(received);
             Value::String(String::new())
         } else {
-            small(reader, room)?
+            small(reader, room, &format!("audio.{name}"))?
         };
         // What a data URI says of itself gives way to the field.
         if audio.insert(name.clone(), value).is_some() && name != "mime_type" {
@@ -111,10 +111,13 @@ fn name<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<S
 }
 
 /// A value that fits into memory.
-fn small<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<Value, Problem> {
+fn small<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize, field: &str) -> Result<Value, Problem> {
     let mut copied = Bounded { bytes: Vec::new(), room: *room };
     let mut writer = JsonStreamWriter::new(&mut copied);
     reader.transfer_to(&mut writer).map_err(|error| match error {
+        TransferError::ReaderError(ReaderError::MaxNestingDepthExceeded { .. }) => {
+            Problem::invalid(field, "this is nested too deeply")
+        }
         TransferError::ReaderError(error) => unreadable(error),
         TransferError::WriterError(_) => too_many(),
     })?;

@@ -20,6 +20,7 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "unauthorized",
             "not_found",
             "idempotency_key_reused",
+            "wrong_state",
             "media_expired",
             "audio_too_large",
             "unsupported_media_type",
@@ -39,6 +40,7 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "rate_limited",
             "overloaded",
             "storage_full",
+            "quota_exceeded",
         ],
     ),
     (
@@ -64,11 +66,19 @@ const CODES_OF: &[(&str, &[&str])] = &[
         ],
     ),
     ("listVoice", &["invalid_request", "recipient_invalid", "unauthorized", "rate_limited", "overloaded"]),
-    ("getVoice", &["unauthorized", "not_found", "rate_limited", "overloaded"]),
+    ("getVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "overloaded"]),
     ("eraseVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"]),
     (
         "downloadVoiceAudio",
-        &["invalid_request", "unauthorized", "not_found", "media_expired", "rate_limited", "overloaded"],
+        &[
+            "invalid_request",
+            "unauthorized",
+            "not_found",
+            "wrong_state",
+            "media_expired",
+            "rate_limited",
+            "overloaded",
+        ],
     ),
     ("cancelVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"]),
     (
@@ -83,6 +93,7 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "rate_limited",
             "overloaded",
             "storage_full",
+            "quota_exceeded",
         ],
     ),
     (
@@ -101,12 +112,16 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "rate_limited",
             "overloaded",
             "storage_full",
+            "quota_exceeded",
         ],
     ),
     ("getUpload", &["unauthorized", "not_found", "media_expired", "rate_limited", "overloaded"]),
     ("deleteUpload", &["unauthorized", "not_found", "rate_limited", "storage_full", "overloaded"]),
     ("streamEvents", &["invalid_request", "unauthorized", "rate_limited", "overloaded"]),
-    ("streamVoiceEvents", &["invalid_request", "unauthorized", "not_found", "rate_limited", "overloaded"]),
+    (
+        "streamVoiceEvents",
+        &["invalid_request", "unauthorized", "not_found", "wrong_state", "rate_limited", "overloaded"],
+    ),
     ("receiveCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large", "overloaded"]),
     ("answerCallback", &["invalid_request", "unauthorized", "not_found", "audio_too_large", "overloaded"]),
     ("listConnections", &["unauthorized", "rate_limited", "overloaded"]),
@@ -191,6 +206,13 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
     ("internal", "", "", "this is the gateway's fault, not yours; its log says more. Try again later"),
     ("overloaded", "", "", "the queue of notes is full; try again shortly"),
     ("storage_full", "", "", "the gateway's disk is full; try again when its operator made room"),
+    (
+        "quota_exceeded",
+        "",
+        "",
+        "this tenant keeps as much audio as its max_storage allows; delete uploads, erase notes that have ended, or wait \
+         until some were kept for long enough",
+    ),
 ];
 
 /// A problem as a client may meet it.

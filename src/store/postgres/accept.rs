@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Pool;
-use crate::store::{Acceptance, KeyHolder, NewNote, StoreError, queue_key};
+use crate::store::{Acceptance, KeyHolder, NewNote, StoreError, document::Document, queue_key};
 
 /// See [`crate::store::Store::accept`]. Doing it again with the same note changes nothing.
 pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError> {
@@ -11,13 +11,14 @@ pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError
     let key = new.idempotency.as_ref();
     let (outcome, holder, fingerprint): (String, Option<String>, Option<String>) = sqlx::query_as(
         "SELECT outcome, holder, holder_fingerprint
-         FROM accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+         FROM accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+            $20, $21)",
     )
     .bind(note.id.to_string())
     .bind(&note.tenant)
     .bind(note.status.as_str())
     .bind(note.created_at.as_millisecond())
-    .bind(serde_json::to_string(note)?)
+    .bind(Document::of(note)?.as_str())
     .bind(&note.to)
     .bind(&note.current().connection)
     .bind(new.source.as_deref())
@@ -31,6 +32,9 @@ pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError
     .bind(new.releases.map(|held| held.to_string()))
     .bind(i64::try_from(new.max_queue).unwrap_or(i64::MAX))
     .bind(i64::try_from(new.max_queue_per_tenant).unwrap_or(i64::MAX))
+    .bind(i64::try_from(new.share).unwrap_or(i64::MAX))
+    .bind(i32::from(new.is_far()))
+    .bind(i64::try_from(note.kept_bytes()).unwrap_or(i64::MAX))
     .fetch_one(pool)
     .await?;
     match (outcome.as_str(), holder, fingerprint) {

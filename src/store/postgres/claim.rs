@@ -9,7 +9,8 @@ use crate::{
     config::Rate,
     store::{
         Claim, ClaimRequest, Class, StoreError,
-        share::{Candidate, Due, Standing, Turn, cut, fair_share, turns},
+        position::Positions,
+        share::{Candidate, Due, Standing, Turn, cut, fair_share, tenant_of, turns},
     },
 };
 
@@ -26,7 +27,7 @@ pub struct Claimed {
     pub jumped: i64,
     /// Nothing was leased, because lanes have to be let go of first.
     held_too_long: bool,
-    unreadable: Vec<(Candidate, serde_json::Error)>,
+    unreadable: Vec<(Candidate, String)>,
 }
 
 /// See [`crate::store::Store::claim`].
@@ -35,12 +36,13 @@ pub struct Claimed {
 pub async fn claim(
     pool: &Pool,
     request: &ClaimRequest<'_>,
+    positions: &Positions,
     ahead: Option<i64>,
 ) -> Result<Claimed, StoreError> {
     let (tx, claimed) = loop {
         let (tx, claimed) = again!(async {
             let mut tx = pool.begin().await?;
-            let claimed = take(&mut tx, request, ahead).await?;
+            let claimed = take(&mut tx, request, positions, ahead).await?;
             Ok::<_, StoreError>((tx, claimed))
         })?;
         if !claimed.held_too_long {
@@ -55,7 +57,7 @@ pub async fn claim(
         return Err(error.into());
     }
     for (leased, error) in &claimed.unreadable {
-        set_aside(pool, leased, error).await?;
+        set_aside(pool, leased, request, error).await?;
     }
     Ok(claimed)
 }
@@ -78,6 +80,7 @@ async fn give_back(pool: &Pool, claims: &[Claim]) -> Result<(), StoreError> {
 async fn take(
     tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
+    positions: &Positions,
     ahead: Option<i64>,
 ) -> Result<Claimed, StoreError> {
     let their_now = request.now.as_millisecond();
@@ -106,7 +109,7 @@ async fn take(
     let mut docs = read(tx, &leased, their_now).await?;
     for row in leased {
         let Some((doc, learned)) = docs.remove(&row.id) else { continue };
-        match hand_out(tx, &row, &doc, learned.as_deref()).await {
+        match hand_out(tx, &row, &doc, learned.as_deref(), positions).await {
             Ok(claim) => claimed.claims.push(claim),
             Err(StoreError::Corrupt(error)) => claimed.unreadable.push((row, error)),
             Err(error) => return Err(error),
@@ -120,12 +123,13 @@ async fn hand_out(
     row: &Candidate,
     doc: &str,
     learned: Option<&str>,
+    positions: &Positions,
 ) -> Result<Claim, StoreError> {
     let event = match row.event {
-        Some(seq) => Some(events::one(tx, seq).await?),
+        Some(seq) => Some(events::one(tx, seq, tenant_of(&row.connection), positions).await?),
         None => None,
     };
-    Ok(row.claim(doc, learned, event)?)
+    row.claim(doc, learned, event)
 }
 
 /// Lets go of lanes whose unknown head was held long enough: one transaction each, because a claim that waited for a
@@ -365,10 +369,16 @@ async fn read(
     Ok(rows.into_iter().map(|(id, doc, learned)| (id, (doc, learned))).collect())
 }
 
-/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at.
-async fn set_aside(pool: &Pool, leased: &Candidate, error: &serde_json::Error) -> Result<(), StoreError> {
+/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at, and holds no
+/// place.
+async fn set_aside(
+    pool: &Pool,
+    leased: &Candidate,
+    request: &ClaimRequest<'_>,
+    error: &str,
+) -> Result<(), StoreError> {
     let note = &leased.note_id;
-    tracing::error!(note.id = note, %error, "note {note} cannot be read from the database and is set aside");
+    tracing::error!(note.id = note, error, "note {note} cannot be read from the database and is set aside");
     let mut tx = pool.begin().await?;
     lanes::hold(&mut tx, &[note.clone(), leased.lane.clone()]).await?;
     sqlx::query(
@@ -379,6 +389,29 @@ async fn set_aside(pool: &Pool, leased: &Candidate, error: &serde_json::Error) -
     .execute(&mut *tx)
     .await?;
     lanes::elect(&mut tx, &leased.lane).await?;
+    // It will not be sent, so what is kept of it goes in its time.
+    sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
+        .bind(note)
+        .bind(request.now.as_millisecond())
+        .bind(&leased.kind)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Counts notes that have come within a day among those that wait, so many at once. What somebody is just changing is
+/// left to the next time.
+pub async fn count_near(pool: &Pool, now: i64, before: i64, limit: i64) -> Result<u64, StoreError> {
+    let counted = sqlx::query(
+        "UPDATE deliveries SET far = 0 WHERE id IN (
+            SELECT id FROM deliveries WHERE far = 1 AND due_at <= (SELECT $2 + ahead_of($1))
+            ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind(now)
+    .bind(before)
+    .bind(limit)
+    .execute(pool)
+    .await?;
+    Ok(counted.rows_affected())
 }

@@ -9,8 +9,11 @@ mod claim;
 #[path = "../sql/events.rs"]
 mod events;
 mod lanes;
+#[path = "../sql/lists.rs"]
+mod lists;
 mod notices;
 pub(crate) mod open;
+mod ranges;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/receipts.rs"]
@@ -39,8 +42,9 @@ use self::{
     retry::{again, answered, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
-    QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, NEAR,
+    NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+    document::Document, position::Positions, turns::Turns, types::NEAR_AT_ONCE,
 };
 use crate::{
     event::Event,
@@ -72,6 +76,8 @@ pub enum Time {
 pub struct PostgresStore {
     pool: Pool,
     notices: Notices,
+    lists: Turns,
+    positions: Positions,
     /// By how many milliseconds the database's clock was ahead of the caller's at the last claim, if there was one.
     ahead: Mutex<Option<i64>>,
     time: Time,
@@ -79,6 +85,10 @@ pub struct PostgresStore {
 
 /// What a process that died had is taken over after this.
 const LEASE: Duration = Duration::from_secs(60);
+
+/// Lists that are read at the same time, of all tenants and of one: half of the connections.
+const LISTS: usize = 8;
+const LISTS_OF_ONE: usize = 2;
 
 impl PostgresStore {
     /// Connects to the database at `url` and brings its tables up to date.
@@ -89,21 +99,32 @@ impl PostgresStore {
         let options =
             open::options(url).map_err(|error| StoreError::Open(format!("storage.database: {error}")))?;
         let pool = open::pool(options.clone(), time).await?;
+        let mut tx = pool.begin().await?;
+        let positions = events::positions(&mut tx).await?;
+        tx.commit().await?;
+        let lists = Turns::new(LISTS, LISTS_OF_ONE);
         let notices = Notices::start(pool.clone(), open::listening(options));
-        Ok(Self { pool, notices, ahead: Mutex::default(), time })
+        Ok(Self { pool, notices, lists, positions, ahead: Mutex::default(), time })
     }
 
     fn ahead(&self) -> Option<i64> {
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How the database would answer [`Store::notes`], in its own words: for tests.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub async fn explain(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+        lists::explain(&self.pool, wanted).await
+    }
+
     /// Whether this is the document that is stored.
     async fn has(&self, note: &Note) -> Result<bool, StoreError> {
-        let doc = serde_json::to_string(note)?;
+        let doc = Document::of(note)?;
         again!(async {
             let same = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM notes WHERE id = $1 AND doc = $2)")
                 .bind(note.id.to_string())
-                .bind(&doc)
+                .bind(doc.as_str())
                 .fetch_one(&self.pool)
                 .await?;
             Ok(same)
@@ -140,12 +161,27 @@ impl Store for PostgresStore {
         again!(sources::find(&self.pool, id))
     }
 
-    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
-        again!(read::notes(&self.pool, wanted))
+    async fn has_note(&self, id: NoteId) -> Result<bool, StoreError> {
+        again!(read::has_note(&self.pool, id))
+    }
+
+    async fn columns(&self, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError> {
+        again!(read::columns(&self.pool, id, tenant))
+    }
+
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
+        let _turn = self.lists.take(wanted.tenant).await;
+        again!(lists::notes(&self.pool, wanted))
     }
 
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
         change!(self, left, true, tx => write::erase(tx, left, lanes))
+    }
+
+    async fn erase_unreadable(&self, left: &Note) -> Result<bool, StoreError> {
+        let erased = change!(self, left, true, tx => write::erase_unreadable(tx, left))?;
+        self.notices.tell(erased, erased.then_some(left.id));
+        Ok(erased)
     }
 
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
@@ -155,7 +191,8 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        let claimed = answered(claim::claim(&self.pool, request, self.ahead())).await?;
+        let claimed =
+            answered(claim::claim(&self.pool, request, &self.positions, self.ahead())).await?;
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
         if claimed.jumped != 0 {
             metrics::clock_jumped(claimed.jumped > 0);
@@ -232,11 +269,12 @@ impl Store for PostgresStore {
     }
 
     async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
-        again!(events::list(&self.pool, wanted))
+        let _turn = self.lists.take(wanted.tenant).await;
+        again!(events::list(&self.pool, wanted, &self.positions))
     }
 
     async fn last_event(&self, tenant: &str) -> Result<String, StoreError> {
-        again!(events::last(&self.pool, tenant))
+        again!(events::last(&self.pool, tenant, &self.positions))
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -299,8 +337,8 @@ impl Store for PostgresStore {
         again!(uploads::find(&self.pool, id, tenant))
     }
 
-    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError> {
-        uploads::exists(&self.pool, id).await
+    async fn has_upload(&self, id: UploadId, tenant: Option<&str>) -> Result<bool, StoreError> {
+        uploads::exists(&self.pool, id, tenant).await
     }
 
     async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError> {
@@ -313,6 +351,21 @@ impl Store for PostgresStore {
 
     async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError> {
         uploads::audio_removed(&self.pool, id).await
+    }
+
+    async fn count_near(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let (mut counted, before) = (0, (now + NEAR).as_millisecond());
+        loop {
+            let more = again!(claim::count_near(&self.pool, now.as_millisecond(), before, NEAR_AT_ONCE))?;
+            counted += more;
+            if more == 0 {
+                return Ok(counted);
+            }
+        }
+    }
+
+    async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        again!(read::kept_audio(&self.pool))
     }
 
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {

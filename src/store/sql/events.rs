@@ -3,26 +3,32 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::{FromRow, QueryBuilder, Row as _};
 
 use super::{
     PLACE, Pool, Tx,
     lanes::{ahead, elect, settled},
+    write::secret,
 };
 use crate::{
     event::{Event, EventKind, TELLING},
     id::EventId,
     note::{Note, NoteId},
-    store::{EVENTS, StoreError, WATCH, WantedEvents, connection_key},
+    store::{
+        EVENTS, StoreError, WATCH, WantedEvents, connection_key,
+        document::{self, Document},
+        position::Positions,
+    },
 };
 
 /// Deadlines and look-ups end by themselves; this only keeps a forgotten one from staying.
 const WATCHING: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// Records an event, and with `notify` queues the telling of it behind the earlier ones of the same note.
+/// Records an event of a note whose document this is, and with `notify` queues the telling of it behind the earlier ones of the same note.
 pub async fn add(
     tx: &mut Tx<'_>,
     note: &Note,
+    doc: &Document,
     kind: EventKind,
     at: Timestamp,
     notify: bool,
@@ -35,7 +41,7 @@ pub async fn add(
     .bind(note.id.to_string())
     .bind(kind.as_str())
     .bind(at.as_millisecond())
-    .bind(serde_json::to_string(note)?)
+    .bind(doc.as_str())
     .fetch_one(&mut **tx)
     .await?;
     if notify {
@@ -100,48 +106,78 @@ struct Row {
 }
 
 impl Row {
-    fn into_event(self) -> Result<Event, StoreError> {
-        let malformed = || StoreError::Open("a stored event is malformed".to_owned());
+    fn into_event(self, tenant: &str, positions: &Positions) -> Result<Event, StoreError> {
+        let malformed = || document::corrupt("event", &"its columns are malformed");
         Ok(Event {
             id: self.id.parse::<EventId>().map_err(|()| malformed())?,
-            position: self.place.to_string(),
+            position: positions.seal(tenant, self.place),
             kind: EventKind::parse(&self.kind).ok_or_else(malformed)?,
             at: Timestamp::from_millisecond(self.at).map_err(|_| malformed())?,
-            note: serde_json::from_str(&self.doc)?,
+            note: document::read("event", &self.doc)?,
         })
     }
 }
 
-/// One event.
-pub async fn one(tx: &mut Tx<'_>, seq: i64) -> Result<Event, StoreError> {
+/// The key of positions, made where there is none yet.
+pub async fn positions(tx: &mut Tx<'_>) -> Result<Positions, StoreError> {
+    let key = secret(tx, "positions", rand::random()).await?;
+    let until = sqlx::query_scalar("SELECT MAX(until) FROM plain_positions").fetch_one(&mut **tx).await?;
+    Ok(Positions::new(key, until))
+}
+
+/// One event of a tenant.
+pub async fn one(
+    tx: &mut Tx<'_>,
+    seq: i64,
+    tenant: &str,
+    positions: &Positions,
+) -> Result<Event, StoreError> {
     let mut query =
         QueryBuilder::new(format!("SELECT {PLACE} AS place, id, kind, at, doc FROM events WHERE seq = "));
     let row: Row = query.push_bind(seq).build_query_as().fetch_one(&mut **tx).await?;
-    row.into_event()
+    row.into_event(tenant, positions)
 }
 
 /// See [`crate::store::Store::events`].
-pub async fn list(pool: &Pool, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
-    let after: i64 = match wanted.after {
-        Some(position) => position.parse().map_err(|_| StoreError::Position)?,
+pub async fn list(
+    pool: &Pool,
+    wanted: &WantedEvents<'_>,
+    positions: &Positions,
+) -> Result<Vec<Event>, StoreError> {
+    let mut after: i64 = match wanted.after {
+        Some(position) => positions.open(wanted.tenant, position)?,
         None => 0,
     };
     let until = settled(pool, wanted.tenant).await?;
-    let mut query =
-        QueryBuilder::new(format!("SELECT {PLACE} AS place, id, kind, at, doc FROM events WHERE {PLACE} > "));
-    query.push_bind(after).push(format!(" AND {PLACE} <= ")).push_bind(until);
-    query.push(" AND tenant = ").push_bind(wanted.tenant);
-    if let Some(note) = wanted.note {
-        query.push(" AND note_id = ").push_bind(note.to_string());
+    loop {
+        let mut query = QueryBuilder::new(format!(
+            "SELECT {PLACE} AS place, id, kind, at, doc FROM events WHERE {PLACE} > "
+        ));
+        query.push_bind(after).push(format!(" AND {PLACE} <= ")).push_bind(until);
+        query.push(" AND tenant = ").push_bind(wanted.tenant);
+        if let Some(note) = wanted.note {
+            query.push(" AND note_id = ").push_bind(note.to_string());
+        }
+        query.push(format!(" ORDER BY {PLACE} LIMIT ")).push_bind(i64::from(wanted.limit));
+        let rows = query.build().fetch_all(pool).await?;
+        let Some(last) = rows.last() else { return Ok(Vec::new()) };
+        after = last.try_get("place")?;
+        let read = rows.iter().map(|row| Row::from_row(row)?.into_event(wanted.tenant, positions));
+        let events: Vec<Event> = read.filter_map(readable).collect();
+        // A reader goes on behind the last one, so a page of which nothing can be read is no page.
+        if !events.is_empty() {
+            return Ok(events);
+        }
     }
-    query.push(format!(" ORDER BY {PLACE} LIMIT ")).push_bind(i64::from(wanted.limit));
-    let rows: Vec<Row> = query.build_query_as().fetch_all(pool).await?;
-    rows.into_iter().map(Row::into_event).collect()
+}
+
+fn readable(event: Result<Event, StoreError>) -> Option<Event> {
+    event.inspect_err(|error| tracing::error!(%error, "an event is passed over")).ok()
 }
 
 /// See [`crate::store::Store::last_event`].
-pub async fn last(pool: &Pool, tenant: &str) -> Result<String, StoreError> {
-    Ok(settled(pool, tenant).await?.to_string())
+pub async fn last(pool: &Pool, tenant: &str, positions: &Positions) -> Result<String, StoreError> {
+    Ok(positions.seal(tenant, settled(pool, tenant).await?))
 }
 
 /// Forgets what events say of an erased note; bots that were not told yet are told no more.

@@ -1,13 +1,20 @@
-//! Notes, lists for the API, and what is next. Compiled once for each database.
+//! Notes, what is next, and what is counted. Compiled once for each database.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Row};
+use serde::de::DeserializeOwned;
+use sqlx::{Database, Row as _};
 
-use super::Pool;
-use crate::note::{Note, NoteId};
-use crate::store::{ConnectionState, QueueGroup, StoreError, Wanted, connection_key, whole};
+use super::{Db, Pool};
+use crate::note::{Note, NoteId, Status};
+use crate::store::{Columns, ConnectionState, QueueGroup, StoreError, connection_key, document, whole};
+
+/// The column `doc` of a row, read. Where it is not even text, that is the same to whoever asks.
+pub fn doc<T: DeserializeOwned>(row: &<Db as Database>::Row, kind: &'static str) -> Result<T, StoreError> {
+    let text: String = row.try_get("doc")?;
+    document::read(kind, &text)
+}
 
 pub async fn note(pool: &Pool, id: NoteId, tenant: Option<&str>) -> Result<Option<Note>, StoreError> {
     let doc: Option<String> =
@@ -16,27 +23,42 @@ pub async fn note(pool: &Pool, id: NoteId, tenant: Option<&str>) -> Result<Optio
             .bind(tenant)
             .fetch_optional(pool)
             .await?;
-    Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
+    doc.map(|doc| document::read("note", &doc)).transpose()
 }
 
-pub async fn notes(pool: &Pool, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
-    let mut query = QueryBuilder::new("SELECT doc FROM notes WHERE tenant = ");
-    query.push_bind(wanted.tenant);
-    if let Some(status) = wanted.status {
-        query.push(" AND status = ").push_bind(status.as_str());
-    }
-    if let Some(to) = wanted.to {
-        query.push(" AND recipient = ").push_bind(to);
-    }
-    if let Some(via) = wanted.via {
-        query.push(" AND via = ").push_bind(via);
-    }
-    if let Some(before) = wanted.before {
-        query.push(" AND id < ").push_bind(before.to_string());
-    }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(wanted.limit));
-    let rows = query.build().fetch_all(pool).await?;
-    rows.iter().map(|row| Ok(serde_json::from_str(row.try_get("doc")?)?)).collect()
+pub async fn has_note(pool: &Pool, id: NoteId) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM notes WHERE id = $1)")
+        .bind(id.to_string())
+        .fetch_one(pool)
+        .await?;
+    Ok(found)
+}
+
+/// See [`crate::store::Store::columns`].
+pub async fn columns(pool: &Pool, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError> {
+    let found: Option<(String, i64, Option<String>)> =
+        sqlx::query_as("SELECT status, created_at, via FROM notes WHERE id = $1 AND tenant = $2")
+            .bind(id.to_string())
+            .bind(tenant)
+            .fetch_optional(pool)
+            .await?;
+    let malformed = || document::corrupt("note", &"its columns are malformed");
+    found
+        .map(|(status, created_at, via)| {
+            let status = Status::parse(&status).ok_or_else(malformed)?;
+            let created_at = Timestamp::from_millisecond(created_at).map_err(|_| malformed())?;
+            Ok(Columns { status, created_at, via })
+        })
+        .transpose()
+}
+
+/// See [`crate::store::Store::kept_audio`].
+pub async fn kept_audio(pool: &Pool) -> Result<Vec<(String, u64)>, StoreError> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT tenant, CAST(SUM(bytes) AS BIGINT) FROM kept_audio GROUP BY tenant")
+            .fetch_all(pool)
+            .await?;
+    Ok(rows.into_iter().map(|(tenant, bytes)| (tenant, u64::try_from(bytes).unwrap_or_default())).collect())
 }
 
 pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {

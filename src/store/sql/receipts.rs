@@ -9,12 +9,15 @@ use voicegate_providers::Receipt;
 use super::{
     Tx, events,
     lanes::{ahead, elect, hold, keep},
+    read::doc,
     write::{Saving, heard_of, save, still_ours},
 };
 use crate::{
     event::EventKind,
     note::{Note, NoteId, Status},
-    store::{Claim, JobEnd, Received, Reception, Stall, Step, StoreError, connection_key},
+    store::{
+        Claim, JobEnd, Received, Reception, Stall, Step, StoreError, connection_key, document::Document,
+    },
 };
 
 /// See [`crate::store::Store::receive`].
@@ -87,7 +90,7 @@ pub async fn take_early(
     now: Timestamp,
     notify: bool,
 ) -> Result<(), StoreError> {
-    let docs: Vec<String> = sqlx::query_scalar(
+    let rows = sqlx::query(
         "DELETE FROM early_receipts WHERE id IN (
             SELECT e.id FROM messages m
             JOIN early_receipts e ON e.connection = m.connection AND e.message_id = m.name
@@ -103,17 +106,17 @@ pub async fn take_early(
     .fetch_all(&mut **tx)
     .await?;
     let mut latest = note.clone();
-    for doc in docs {
-        let receipt: Receipt = serde_json::from_str(&doc)?;
+    for row in rows {
+        let Ok(receipt) = doc::<Receipt>(&row, "receipt") else { continue };
         apply(tx, latest.clone(), &receipt, now, notify).await?;
         latest.receive(&receipt, now);
     }
     Ok(())
 }
 
-/// The note that a receipt is about.
+/// The note that a receipt is about. One that cannot be read takes nothing in, and the provider need not call again.
 async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Result<Option<Note>, StoreError> {
-    let doc: Option<String> = sqlx::query_scalar(
+    let row = sqlx::query(
         "SELECT n.doc FROM messages m JOIN notes n ON n.id = m.note_id
          WHERE m.connection = $1 AND m.name IN ($2, $3) ORDER BY m.name = $2 DESC LIMIT 1",
     )
@@ -122,7 +125,7 @@ async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Resu
     .bind(&receipt.mark)
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
+    Ok(row.and_then(|row| doc(&row, "note").ok()))
 }
 
 /// No claim takes it from here on.
@@ -151,7 +154,7 @@ async fn park(
     .bind(&receipt.message_id)
     .bind(&receipt.mark)
     .bind(now.as_millisecond())
-    .bind(serde_json::to_string(receipt)?)
+    .bind(Document::of(receipt)?.as_str())
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -227,18 +230,18 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
 pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
     hold(tx, &[claim.note.id.to_string()]).await?;
     done(tx, claim).await?;
-    let doc: String = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
+    let row = sqlx::query("SELECT doc FROM notes WHERE id = $1")
         .bind(claim.note.id.to_string())
         .fetch_one(&mut **tx)
         .await?;
-    let mut note: Note = serde_json::from_str(&doc)?;
+    let Ok(mut note) = doc::<Note>(&row, "note") else { return Ok(false) };
     if note.status != Status::Accepted || note.stalled {
         return Ok(false);
     }
     note.stalled = true;
     note.updated_at = stall.now;
     save(tx, &note, Saving { ended: true, notify: stall.notify }).await?;
-    events::add(tx, &note, EventKind::Stalled, stall.now, stall.notify).await?;
+    events::add(tx, &note, &Document::of(&note)?, EventKind::Stalled, stall.now, stall.notify).await?;
     // Shown, and no reason to send nothing more: what was sent may well arrive.
     sqlx::query(
         "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)

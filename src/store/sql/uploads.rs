@@ -4,18 +4,19 @@ use jiff::Timestamp;
 use sqlx::Executor;
 
 use super::{Db, Pool};
-use crate::store::StoreError;
+use crate::store::{StoreError, document};
 use crate::{id::UploadId, upload::Upload};
 
 pub async fn add(db: impl Executor<'_, Database = Db>, upload: &Upload) -> Result<(), StoreError> {
     // Harmless where it is done again, because the answer of the first time got lost.
     sqlx::query(
-        "INSERT INTO uploads (id, tenant, expires_at, doc) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO uploads (id, tenant, expires_at, doc, bytes) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
     )
     .bind(upload.id.to_string())
     .bind(&upload.tenant)
     .bind(upload.expires_at.as_millisecond())
-    .bind(serde_json::to_string(upload)?)
+    .bind(document::Document::of(upload)?.as_str())
+    .bind(i64::try_from(upload.probed.facts.size_bytes).unwrap_or(i64::MAX))
     .execute(db)
     .await?;
     Ok(())
@@ -27,14 +28,17 @@ pub async fn find(pool: &Pool, id: UploadId, tenant: &str) -> Result<Option<Uplo
         .bind(tenant)
         .fetch_optional(pool)
         .await?;
-    Ok(doc.map(|doc| serde_json::from_str(&doc)).transpose()?)
+    doc.map(|doc| document::read("upload", &doc)).transpose()
 }
 
-pub async fn exists(pool: &Pool, id: UploadId) -> Result<bool, StoreError> {
-    let found: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1)")
-        .bind(id.to_string())
-        .fetch_one(pool)
-        .await?;
+pub async fn exists(pool: &Pool, id: UploadId, tenant: Option<&str>) -> Result<bool, StoreError> {
+    let found: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM uploads WHERE id = $1 AND tenant = COALESCE($2, tenant))",
+    )
+    .bind(id.to_string())
+    .bind(tenant)
+    .fetch_one(pool)
+    .await?;
     Ok(found)
 }
 
@@ -55,6 +59,9 @@ pub async fn expired(pool: &Pool, now: Timestamp, limit: u32) -> Result<Vec<Uplo
 }
 
 pub async fn audio_removed(db: impl Executor<'_, Database = Db>, id: UploadId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE uploads SET has_audio = 0 WHERE id = $1").bind(id.to_string()).execute(db).await?;
+    sqlx::query("UPDATE uploads SET has_audio = 0, bytes = 0 WHERE id = $1")
+        .bind(id.to_string())
+        .execute(db)
+        .await?;
     Ok(())
 }

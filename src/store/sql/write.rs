@@ -9,13 +9,16 @@ use sqlx::Executor;
 use super::{
     Db, Tx, events,
     lanes::{ahead, elect, hold, hold_leased},
+    read::doc,
     receipts, sources,
 };
 use crate::{
     breaker::Tally,
     event::EventKind,
     note::{Note, NoteId},
-    store::{Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, queue_key},
+    store::{
+        Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, document::Document, queue_key,
+    },
 };
 
 pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
@@ -171,8 +174,9 @@ pub struct Saving {
 
 /// Replaces a note. Where that changes its status, the event is part of it.
 pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), StoreError> {
+    let doc = Document::of(note)?;
     let before: Option<String> = sqlx::query_scalar(
-        "UPDATE notes SET status = $2, status_before = status, doc = $5, via = $6,
+        "UPDATE notes SET status = $2, status_before = status, doc = $5, via = $6, bytes = $7,
             ended_at = CASE WHEN $3 THEN COALESCE(ended_at, $4) END
          WHERE id = $1 RETURNING status_before",
     )
@@ -180,13 +184,14 @@ pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), St
     .bind(note.status.as_str())
     .bind(saving.ended)
     .bind(note.updated_at.as_millisecond())
-    .bind(serde_json::to_string(note)?)
+    .bind(doc.as_str())
     .bind(&note.current().connection)
+    .bind(i64::try_from(note.kept_bytes()).unwrap_or(i64::MAX))
     .fetch_optional(&mut **tx)
     .await?;
     match EventKind::of(note.status) {
         Some(kind) if before.as_deref() != Some(note.status.as_str()) => {
-            events::add(tx, note, kind, note.updated_at, saving.notify).await
+            events::add(tx, note, &doc, kind, note.updated_at, saving.notify).await
         }
         _ => Ok(()),
     }
@@ -266,10 +271,11 @@ pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<boo
     hold(tx, &[left.id.to_string()]).await?;
     let erased = sqlx::query(
         "UPDATE notes SET doc = $2, recipient = NULL WHERE id = $1 AND ended_at IS NOT NULL
-         AND NOT EXISTS (SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send')",
+         AND NOT EXISTS (SELECT 1 FROM deliveries
+                         WHERE note_id = $1 AND kind = 'send' AND state <> 'unreadable')",
     )
     .bind(left.id.to_string())
-    .bind(serde_json::to_string(left)?)
+    .bind(Document::of(left)?.as_str())
     .execute(&mut **tx)
     .await?;
     if erased.rows_affected() == 0 {
@@ -283,6 +289,44 @@ pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<boo
     Ok(true)
 }
 
+/// Leaves of a note that cannot be read only what `left` says. Where it waits, it leaves the queue.
+pub async fn erase_unreadable(tx: &mut Tx<'_>, left: &Note) -> Result<bool, StoreError> {
+    let id = left.id.to_string();
+    let lane: Option<String> =
+        sqlx::query_scalar("SELECT lane FROM deliveries WHERE note_id = $1 AND kind = 'send'")
+            .bind(&id)
+            .fetch_optional(&mut **tx)
+            .await?;
+    hold(tx, &[Some(id.clone()), lane.clone()].into_iter().flatten().collect::<Vec<_>>()).await?;
+    sqlx::query(
+        "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state IN ('queued', 'unreadable')",
+    )
+    .bind(&id)
+    .execute(&mut **tx)
+    .await?;
+    // Whoever has it under way writes a document that can be read again.
+    let erased = sqlx::query(
+        "UPDATE notes SET doc = $2, status = $3, recipient = NULL, ended_at = COALESCE(ended_at, $4)
+         WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send')",
+    )
+    .bind(&id)
+    .bind(Document::of(left)?.as_str())
+    .bind(left.status.as_str())
+    .bind(left.updated_at.as_millisecond())
+    .execute(&mut **tx)
+    .await?;
+    if erased.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if let Some(lane) = lane {
+        elect(tx, &lane).await?;
+        learn(tx, &Learned::Forget { lane }).await?;
+    }
+    events::erase(tx, left.id).await?;
+    sources::remove(tx, left.id).await?;
+    Ok(true)
+}
+
 async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
     match learned {
         Learned::Keep => {}
@@ -290,12 +334,16 @@ async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
             sqlx::query("DELETE FROM learned WHERE lane = $1").bind(lane).execute(&mut **tx).await?;
         }
         Learned::Set { lane, value, expires_at } => {
+            let Ok(value) = Document::of(value) else {
+                tracing::error!("what was learned about a recipient would not be read back and is not kept");
+                return Ok(());
+            };
             sqlx::query(
                 "INSERT INTO learned (lane, value, expires_at) VALUES ($1, $2, $3)
                  ON CONFLICT (lane) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
             )
             .bind(lane)
-            .bind(serde_json::to_string(value)?)
+            .bind(value.as_str())
             .bind(expires_at.as_millisecond())
             .execute(&mut **tx)
             .await?;
@@ -307,16 +355,19 @@ async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
 /// Records that a note's audio was removed.
 pub async fn audio_removed(tx: &mut Tx<'_>, id: NoteId) -> Result<(), StoreError> {
     hold(tx, &[id.to_string()]).await?;
-    let doc: Option<String> = sqlx::query_scalar("SELECT doc FROM notes WHERE id = $1")
+    let row = sqlx::query("SELECT doc FROM notes WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(&mut **tx)
         .await?;
-    let Some(doc) = doc else { return Ok(()) };
-    let mut note: Note = serde_json::from_str(&doc)?;
-    note.audio_expired = true;
-    sqlx::query("UPDATE notes SET has_audio = 0, doc = $2 WHERE id = $1")
+    let Some(row) = row else { return Ok(()) };
+    // Where the document cannot be read, the audio is gone all the same.
+    let doc = match doc::<Note>(&row, "note") {
+        Ok(note) => Some(Document::of(&Note { audio_expired: true, ..note })?),
+        Err(_) => None,
+    };
+    sqlx::query("UPDATE notes SET has_audio = 0, bytes = 0, doc = COALESCE($2, doc) WHERE id = $1")
         .bind(id.to_string())
-        .bind(serde_json::to_string(&note)?)
+        .bind(doc.as_ref().map(Document::as_str))
         .execute(&mut **tx)
         .await?;
     sources::remove(tx, id).await

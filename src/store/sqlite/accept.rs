@@ -8,7 +8,7 @@ use sqlx::Executor;
 use super::{Db, Tx, lanes::elect};
 use crate::{
     note::NoteId,
-    store::{Acceptance, KeyHolder, NewNote, StoreError, queue_key},
+    store::{Acceptance, KeyHolder, NewNote, StoreError, document::Document, queue_key},
 };
 
 /// What makes [`INSERT`] write all rows of a note, for the connection that writes.
@@ -19,66 +19,94 @@ use crate::{
 pub const SETUP: &str = "
     CREATE TEMP VIEW accepted AS SELECT
         0 AS id, 0 AS tenant, 0 AS status, 0 AS created_at, 0 AS doc, 0 AS recipient, 0 AS via, 0 AS source,
-        0 AS connection, 0 AS lane, 0 AS due_at, 0 AS expires_at, 0 AS key, 0 AS fingerprint, 0 AS key_expires_at;
+        0 AS connection, 0 AS lane, 0 AS due_at, 0 AS expires_at, 0 AS key, 0 AS fingerprint, 0 AS key_expires_at,
+        0 AS bytes, 0 AS far;
     CREATE TEMP TRIGGER accepting INSTEAD OF INSERT ON accepted BEGIN
         INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
         SELECT NEW.tenant, NEW.key, NEW.fingerprint, NEW.id, NEW.key_expires_at WHERE NEW.key IS NOT NULL;
-        INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via)
-        VALUES (NEW.id, NEW.tenant, NEW.status, NEW.created_at, NEW.doc, NEW.recipient, NEW.via);
+        INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via, bytes)
+        VALUES (NEW.id, NEW.tenant, NEW.status, NEW.created_at, NEW.doc, NEW.recipient, NEW.via, NEW.bytes);
         INSERT INTO sources (note_id, bytes) SELECT NEW.id, NEW.source WHERE NEW.source IS NOT NULL;
         UPDATE deliveries SET head = 0
         WHERE lane = NEW.lane AND head = 1 AND state = 'queued' AND order_at > NEW.due_at;
         INSERT INTO deliveries
-            (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at, head)
+            (note_id, tenant, connection, lane, state, queued_at, due_at, order_at, expires_at, far, head)
         VALUES (NEW.id, NEW.tenant, NEW.connection, NEW.lane, 'queued', NEW.created_at, NEW.due_at, NEW.due_at,
-            NEW.expires_at, NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = NEW.lane AND head = 1));
+            NEW.expires_at, NEW.far, NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = NEW.lane AND head = 1));
     END";
 
-const INSERT: &str =
-    "INSERT INTO accepted VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+const INSERT: &str = "INSERT INTO accepted VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
 /// How much waits. Within a batch it is counted along, which can only be too much.
 #[derive(Default)]
 pub struct Depths {
     total: Option<i64>,
-    of_tenants: HashMap<String, i64>,
+    of_tenants: HashMap<String, Depth>,
+}
+
+/// How many notes of a tenant wait, and how many are due in more than a day.
+#[derive(Clone, Copy)]
+struct Depth {
+    near: i64,
+    far: i64,
 }
 
 impl Depths {
     async fn have_room(&mut self, tx: &mut Tx<'_>, new: &NewNote) -> Result<bool, StoreError> {
         let tenant = &new.note.tenant;
-        let fits = |total: i64, of_tenant: i64| {
-            total.unsigned_abs() < new.max_queue && of_tenant.unsigned_abs() < new.max_queue_per_tenant
-        };
-        if let (Some(total), Some(of_tenant)) = (self.total, self.of_tenants.get(tenant))
-            && fits(total, *of_tenant)
+        if let (Some(total), Some(depth)) = (self.total, self.of_tenants.get(tenant))
+            && fits(new, total, *depth)
         {
             return Ok(true);
         }
-        let (total, of_tenant): (i64, i64) = sqlx::query_as(
-            "SELECT COALESCE(SUM(depth), 0), COALESCE(SUM(depth) FILTER (WHERE tenant = $1), 0) FROM queue_depths",
+        let (total, near, far): (i64, i64, i64) = sqlx::query_as(
+            "SELECT COALESCE(SUM(depth), 0), COALESCE(SUM(depth) FILTER (WHERE tenant = $1), 0),
+                COALESCE(SUM(far) FILTER (WHERE tenant = $1), 0) FROM queue_depths",
         )
         .bind(tenant)
         .fetch_one(&mut **tx)
         .await?;
+        let depth = Depth { near, far };
         self.total = Some(total);
-        self.of_tenants.insert(tenant.clone(), of_tenant);
-        Ok(fits(total, of_tenant))
+        self.of_tenants.insert(tenant.clone(), depth);
+        Ok(fits(new, total, depth))
     }
 
-    fn add(&mut self, tenant: &str) {
+    fn add(&mut self, new: &NewNote) {
+        let depth = self.of_tenants.get_mut(&new.note.tenant);
+        if new.is_far() {
+            if let Some(depth) = depth {
+                depth.far += 1;
+            }
+            return;
+        }
         if let Some(total) = &mut self.total {
             *total += 1;
         }
-        if let Some(of_tenant) = self.of_tenants.get_mut(tenant) {
-            *of_tenant += 1;
+        if let Some(depth) = depth {
+            depth.near += 1;
         }
     }
 }
 
+/// A tenant below its share of the whole queue is let in whatever the others have. What is due later has the tenant's
+/// bound once more, and no other.
+fn fits(new: &NewNote, total: i64, Depth { near, far }: Depth) -> bool {
+    let (total, near, far) = (total.unsigned_abs(), near.unsigned_abs(), far.unsigned_abs());
+    if new.is_far() {
+        return far < new.max_queue_per_tenant;
+    }
+    near < new.max_queue_per_tenant && (near < new.share || total < new.max_queue)
+}
+
 /// See [`crate::store::Store::accept`]. What fails here is the database, so an error concerns everything in the
 /// transaction.
-pub async fn accept(tx: &mut Tx<'_>, new: &NewNote, depths: &mut Depths) -> Result<Acceptance, StoreError> {
+pub async fn accept(
+    tx: &mut Tx<'_>,
+    new: &NewNote,
+    doc: &Document,
+    depths: &mut Depths,
+) -> Result<Acceptance, StoreError> {
     let note = &new.note;
     if let Some(claim) = &new.idempotency
         && let Some(holder) = key_holder(&mut **tx, &note.tenant, &claim.key, note.created_at).await?
@@ -94,7 +122,7 @@ pub async fn accept(tx: &mut Tx<'_>, new: &NewNote, depths: &mut Depths) -> Resu
         .bind(&note.tenant)
         .bind(note.status.as_str())
         .bind(note.created_at.as_millisecond())
-        .bind(serde_json::to_string(note)?)
+        .bind(doc.as_str())
         .bind(&note.to)
         .bind(&note.current().connection)
         .bind(new.source.as_deref())
@@ -105,9 +133,11 @@ pub async fn accept(tx: &mut Tx<'_>, new: &NewNote, depths: &mut Depths) -> Resu
         .bind(key.map(|claim| &claim.key))
         .bind(key.map(|claim| &claim.fingerprint))
         .bind(key.map(|claim| claim.expires_at.as_millisecond()))
+        .bind(i64::try_from(note.kept_bytes()).unwrap_or(i64::MAX))
+        .bind(new.is_far())
         .execute(&mut **tx)
         .await?;
-    depths.add(&note.tenant);
+    depths.add(new);
     if let Some(held) = new.releases {
         release(tx, held).await?;
     }

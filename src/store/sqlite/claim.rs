@@ -3,17 +3,24 @@
 
 use std::collections::HashMap;
 
+use sqlx::Row as _;
+
 use super::{Tx, events, lanes::elect};
 use crate::{
     config::Rate,
     store::{
         Claim, ClaimRequest, Class, StoreError,
-        share::{Candidate, Due, Standing, Turn, cut, fair_share, turns},
+        position::Positions,
+        share::{Candidate, Due, Standing, Turn, cut, fair_share, tenant_of, turns},
     },
 };
 
 /// See [`crate::store::Store::claim`].
-pub async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
+pub async fn claim(
+    tx: &mut Tx<'_>,
+    request: &ClaimRequest<'_>,
+    positions: &Positions,
+) -> Result<Vec<Claim>, StoreError> {
     let_go(tx, request).await?;
     put_back(tx, request).await?;
     let mut chosen = over(tx, request).await?;
@@ -23,9 +30,9 @@ pub async fn claim(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Cl
     chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
     let mut claims = Vec::new();
     for candidate in chosen {
-        match lease(tx, &candidate, request).await {
+        match lease(tx, &candidate, request, positions).await {
             Ok(claim) => claims.push(claim),
-            Err(StoreError::Corrupt(error)) => set_aside(tx, &candidate, &error).await?,
+            Err(StoreError::Corrupt(error)) => set_aside(tx, &candidate, request, &error).await?,
             Err(error) => return Err(error),
         }
     }
@@ -52,7 +59,7 @@ async fn put_back(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), Sto
          WHERE lease_until <= $1 AND state = 'leased' AND id NOT IN (SELECT value FROM json_each($2))",
     )
     .bind(request.now.as_millisecond())
-    .bind(serde_json::to_string(request.held)?)
+    .bind(json(request.held))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -72,7 +79,7 @@ async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candida
     )
     .bind(request.now.as_millisecond())
     .bind(request.rooms.of(Class::End).limit as i64)
-    .bind(serde_json::to_string(request.held)?)
+    .bind(json(request.held))
     .fetch_all(&mut **tx)
     .await?;
     Ok(found)
@@ -201,8 +208,9 @@ async fn lease(
     tx: &mut Tx<'_>,
     candidate: &Candidate,
     request: &ClaimRequest<'_>,
+    positions: &Positions,
 ) -> Result<Claim, StoreError> {
-    let (doc, learned): (String, Option<String>) = sqlx::query_as(
+    let row = sqlx::query(
         "SELECT n.doc, l.value FROM notes n
          LEFT JOIN learned l ON l.lane = $2 AND l.expires_at > $3 WHERE n.id = $1",
     )
@@ -211,8 +219,10 @@ async fn lease(
     .bind(request.now.as_millisecond())
     .fetch_one(&mut **tx)
     .await?;
+    let doc: String = row.try_get("doc")?;
+    let learned: Option<String> = row.try_get("value").unwrap_or_default();
     let event = match candidate.event {
-        Some(seq) => Some(events::one(tx, seq).await?),
+        Some(seq) => Some(events::one(tx, seq, tenant_of(&candidate.connection), positions).await?),
         None => None,
     };
     let claim = candidate.claim(&doc, learned.as_deref(), event)?;
@@ -227,17 +237,44 @@ async fn lease(
     Ok(Claim { fence: candidate.fence + 1, ..claim })
 }
 
-/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at.
+/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at, and holds no
+/// place.
 async fn set_aside(
     tx: &mut Tx<'_>,
     candidate: &Candidate,
-    error: &serde_json::Error,
+    request: &ClaimRequest<'_>,
+    error: &str,
 ) -> Result<(), StoreError> {
     let note = &candidate.note_id;
-    tracing::error!(note.id = note, %error, "note {note} cannot be read from the database and is set aside");
+    tracing::error!(note.id = note, error, "note {note} cannot be read from the database and is set aside");
     sqlx::query("UPDATE deliveries SET state = 'unreadable', head = 0, lease_until = NULL WHERE id = $1")
         .bind(candidate.id)
         .execute(&mut **tx)
         .await?;
+    // It will not be sent, so what is kept of it goes in its time.
+    sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
+        .bind(note)
+        .bind(request.now.as_millisecond())
+        .bind(&candidate.kind)
+        .execute(&mut **tx)
+        .await?;
     elect(tx, &candidate.lane).await
+}
+
+/// Counts notes that have come within a day among those that wait, so many at once.
+pub async fn count_near(tx: &mut Tx<'_>, before: i64, limit: i64) -> Result<u64, StoreError> {
+    let counted = sqlx::query(
+        "UPDATE deliveries SET far = 0
+         WHERE id IN (SELECT id FROM deliveries WHERE far = 1 AND due_at <= $1 ORDER BY due_at LIMIT $2)",
+    )
+    .bind(before)
+    .bind(limit)
+    .execute(&mut **tx)
+    .await?;
+    Ok(counted.rows_affected())
+}
+
+/// A list of numbers, as `json_each` takes it.
+fn json(numbers: &[i64]) -> String {
+    serde_json::Value::from(numbers).to_string()
 }

@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     metrics,
-    store::{Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError},
+    store::{
+        Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError, document::Document,
+    },
 };
 
 /// Changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more would only make
@@ -51,7 +53,7 @@ pub struct Group {
 
 #[derive(Debug)]
 enum Op {
-    Accept(Box<NewNote>),
+    Accept(Box<NewNote>, Document),
     Write(Box<Claim>, Box<Change>),
     Finish(Box<Claim>, Box<JobEnd>),
     Receive(Box<Received>),
@@ -85,7 +87,9 @@ impl Group {
     }
 
     pub async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
-        match self.ask(Op::Accept(Box::new(new.clone())), self.patience).await? {
+        // Made here: what cannot be stored is nobody else's trouble.
+        let doc = Document::of(&new.note)?;
+        match self.ask(Op::Accept(Box::new(new.clone()), doc), self.patience).await? {
             Done::Accepted(acceptance) => Ok(acceptance),
             _ => Err(gone()),
         }
@@ -298,7 +302,7 @@ async fn apply(
 ) -> Result<Result<Done, StoreError>, StoreError> {
     // One statement each, with nothing to take back before it.
     match op {
-        Op::Accept(new) => return Ok(Ok(Done::Accepted(accept(tx, new, depths).await?))),
+        Op::Accept(new, doc) => return Ok(Ok(Done::Accepted(accept(tx, new, doc, depths).await?))),
         Op::Probe => {
             write::probe(&mut **tx).await?;
             return Ok(Ok(Done::Written));
@@ -307,7 +311,7 @@ async fn apply(
     }
     let mut step = tx.begin().await?;
     let result = match op {
-        Op::Accept(_) | Op::Probe => Ok(Done::Written),
+        Op::Accept(..) | Op::Probe => Ok(Done::Written),
         Op::Write(claim, change) => write::write(&mut step, claim, change).await.map(|()| Done::Written),
         Op::Finish(claim, end) => receipts::finish(&mut step, claim, end).await.map(|()| Done::Written),
         Op::Receive(received) => receipts::receive(&mut step, received).await.map(Done::Received),
@@ -330,7 +334,7 @@ async fn apply(
 /// nothing was changed, or nothing that may not be done again.
 fn proof(batch: &[Request], done: &[Result<Done, StoreError>]) -> Option<Proof> {
     batch.iter().zip(done).find_map(|(request, done)| match (&request.op, done) {
-        (Op::Accept(new), Ok(Done::Accepted(Acceptance::Created))) => Some(Proof::Note(new.note.id)),
+        (Op::Accept(new, _), Ok(Done::Accepted(Acceptance::Created))) => Some(Proof::Note(new.note.id)),
         (Op::Write(claim, change), Ok(_)) => Proof::written(claim, change),
         (Op::Finish(claim, _), Ok(_)) => Some(Proof::let_go(claim)),
         (Op::Receive(received), Ok(Done::Received(reception))) if !reception.duplicate => {

@@ -8,8 +8,11 @@ mod files;
 mod group;
 mod integrity;
 mod lanes;
+#[path = "../sql/lists.rs"]
+mod lists;
 mod open;
 mod proof;
+mod ranges;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/receipts.rs"]
@@ -36,11 +39,12 @@ use self::{
     group::Group,
     open::{Open, open},
     proof::Proof,
-    writer::{Writer, change},
+    writer::{BEGIN, Writer, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, ConnectionState, Horizon, JobEnd, KeyHolder, NewNote,
-    QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, NEAR,
+    NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+    position::Positions, turns::Turns, types::NEAR_AT_ONCE,
 };
 use crate::{
     event::Event,
@@ -58,12 +62,18 @@ type Pool = SqlitePool;
 /// By which events are in order: numbers are given one commit after the other.
 const PLACE: &str = "seq";
 
+/// Lists that are read at the same time, of all tenants and of one.
+const LISTS: usize = 2;
+const LISTS_OF_ONE: usize = 1;
+
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Arc<Writer>,
     /// What happens once for each note or attempt goes through here, many with one flush.
     group: Group,
     readers: SqlitePool,
+    lists: Turns,
+    positions: Positions,
     files: Arc<Files>,
     /// Ends with the store.
     watch: tokio::sync::Mutex<JoinSet<()>>,
@@ -97,16 +107,29 @@ impl SqliteStore {
         Ok(newest.and_then(|at| Timestamp::from_millisecond(at).ok()))
     }
 
+    /// How the database would answer [`Store::notes`], in its own words: for tests.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub async fn explain(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+        lists::explain(&self.readers, wanted).await
+    }
+
     /// The same, waiting for so long where the database is busy or fails.
     ///
     /// # Errors
     /// [`StoreError::Open`] says what to do.
     pub async fn with_patience(path: &Path, patience: Patience) -> Result<Self, StoreError> {
         let Open { writer, readers, files, reading, lock } = open(path, patience).await?;
+        let mut taken = writer.take().await?;
+        let mut tx = taken.connection.begin_with(BEGIN).await?;
+        let positions = events::positions(&mut tx).await?;
+        tx.commit().await?;
+        taken.put_back();
+        let lists = Turns::new(LISTS, LISTS_OF_ONE);
         let mut watch = JoinSet::new();
         watch.spawn(watch::run(files.clone(), reading));
         let (group, watch) = (Group::start(writer.clone()), watch.into());
-        Ok(Self { writer, group, readers, files, watch, _lock: lock })
+        Ok(Self { writer, group, readers, lists, positions, files, watch, _lock: lock })
     }
 
     /// Ends all writing where what was read makes no sense.
@@ -141,12 +164,25 @@ impl Store for SqliteStore {
         self.read(sources::find(&self.readers, id).await)
     }
 
-    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Vec<Note>, StoreError> {
-        self.read(read::notes(&self.readers, wanted).await)
+    async fn has_note(&self, id: NoteId) -> Result<bool, StoreError> {
+        self.read(read::has_note(&self.readers, id).await)
+    }
+
+    async fn columns(&self, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError> {
+        self.read(read::columns(&self.readers, id, tenant).await)
+    }
+
+    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
+        let _turn = self.lists.take(wanted.tenant).await;
+        self.read(lists::notes(&self.readers, wanted).await)
     }
 
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
         change!(self, tx => write::erase(tx, left, lanes))
+    }
+
+    async fn erase_unreadable(&self, left: &Note) -> Result<bool, StoreError> {
+        change!(self, tx => write::erase_unreadable(tx, left))
     }
 
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
@@ -157,7 +193,8 @@ impl Store for SqliteStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        change!(self, tx => claim::claim(tx, request), claims => claims.first().map(Proof::leased))
+        let positions = &self.positions;
+        change!(self, tx => claim::claim(tx, request, positions), claims => claims.first().map(Proof::leased))
     }
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
@@ -177,11 +214,12 @@ impl Store for SqliteStore {
     }
 
     async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
-        self.read(events::list(&self.readers, wanted).await)
+        let _turn = self.lists.take(wanted.tenant).await;
+        self.read(events::list(&self.readers, wanted, &self.positions).await)
     }
 
     async fn last_event(&self, tenant: &str) -> Result<String, StoreError> {
-        self.read(events::last(&self.readers, tenant).await)
+        self.read(events::last(&self.readers, tenant, &self.positions).await)
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -221,8 +259,8 @@ impl Store for SqliteStore {
         self.read(uploads::find(&self.readers, id, tenant).await)
     }
 
-    async fn has_upload(&self, id: UploadId) -> Result<bool, StoreError> {
-        self.read(uploads::exists(&self.readers, id).await)
+    async fn has_upload(&self, id: UploadId, tenant: Option<&str>) -> Result<bool, StoreError> {
+        self.read(uploads::exists(&self.readers, id, tenant).await)
     }
 
     async fn remove_upload(&self, id: UploadId) -> Result<(), StoreError> {
@@ -235,6 +273,22 @@ impl Store for SqliteStore {
 
     async fn upload_audio_removed(&self, id: UploadId) -> Result<(), StoreError> {
         change!(self, tx => uploads::audio_removed(&mut **tx, id))
+    }
+
+    async fn count_near(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut counted = 0;
+        loop {
+            let until = (now + NEAR).as_millisecond();
+            let more = change!(self, tx => claim::count_near(tx, until, NEAR_AT_ONCE))?;
+            counted += more;
+            if more == 0 {
+                return Ok(counted);
+            }
+        }
+    }
+
+    async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        self.read(read::kept_audio(&self.readers).await)
     }
 
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {

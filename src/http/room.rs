@@ -1,0 +1,44 @@
+//! Refusing audio before it is read, where its tenant may not keep it.
+
+use axum::http::{HeaderMap, header};
+
+use crate::{config::Tenant, gateway::Gateway, problem::Problem, quota::Arriving};
+
+/// Fields and what frames them, at most.
+const AROUND: u64 = 128 * 1024;
+
+/// Counts the audio of a request as kept while it is being read. A request that was answered before is let through: it is
+/// answered again and stores nothing.
+///
+/// # Errors
+/// `quota_exceeded`.
+pub async fn expect(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    headers: &HeaderMap,
+    key: Option<&str>,
+) -> Result<Option<Arriving>, Problem> {
+    match (gateway.room_for(&tenant.name, at_least(headers)).await, key) {
+        (Ok(arriving), _) => Ok(Some(arriving)),
+        (Err(problem), None) => Err(problem),
+        (Err(problem), Some(key)) => {
+            let holder = gateway.store.idempotency(&tenant.name, key, gateway.clock.now()).await?;
+            holder.map(|_| None).ok_or(problem)
+        }
+    }
+}
+
+/// How large the audio of a body at least is.
+fn at_least(headers: &HeaderMap) -> u64 {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let length: u64 = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or_default();
+    let kind = text(header::CONTENT_TYPE).unwrap_or_default().trim_start().to_ascii_lowercase();
+    if kind.starts_with("application/json") {
+        // As base64.
+        length.saturating_sub(AROUND) / 4 * 3
+    } else if kind.starts_with("multipart/") {
+        length.saturating_sub(AROUND)
+    } else {
+        length
+    }
+}

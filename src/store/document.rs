@@ -1,0 +1,156 @@
+//! Documents: JSON texts in the database. Each is made here and read here, so that whatever is stored can be read back.
+
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::StoreError;
+use crate::metrics;
+
+/// A text that was read back before it is stored.
+pub struct Document(String);
+
+impl Document {
+    /// # Errors
+    /// [`StoreError::Unfit`] with the field that would not come back as it is.
+    pub fn of<T: Serialize + DeserializeOwned>(value: &T) -> Result<Self, StoreError> {
+        let unfit = |field: String| StoreError::Unfit { field };
+        let text = serde_json::to_string(value).map_err(|_| unfit(String::new()))?;
+        let again: T = parse(&text).map_err(|error| unfit(first_part(&error.path().to_string())))?;
+        match serde_json::to_string(&again) {
+            Ok(again) if again == text => Ok(Self(text)),
+            Ok(again) => match difference(&text, &again) {
+                None => Ok(Self(text)),
+                Some(field) => Err(unfit(field)),
+            },
+            Err(_) => Err(unfit(String::new())),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// It has what a tenant sent.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("bytes", &self.0.len()).finish()
+    }
+}
+
+/// Reads a stored document. `kind` is for the metric.
+///
+/// # Errors
+/// [`StoreError::Corrupt`], with the place and without the text.
+pub fn read<T: DeserializeOwned>(kind: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| corrupt(kind, &error))
+}
+
+/// Counts a row that cannot be read, whatever is wrong with it.
+pub fn corrupt(kind: &'static str, error: &dyn fmt::Display) -> StoreError {
+    metrics::unreadable(kind);
+    StoreError::Corrupt(format!("{kind}: {}", voicegate_providers::without_values(&error.to_string())))
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+    let plain: Result<T, _> = serde_json::from_str(text);
+    // The path costs time, so it is looked for where something is wrong.
+    plain.or_else(|_| serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)))
+}
+
+fn first_part(path: &str) -> String {
+    path.split(['.', '[']).next().unwrap_or_default().to_owned()
+}
+
+/// The first field of two objects that is not the same. Fractions may be off by their last digit.
+fn difference(one: &str, other: &str) -> Option<String> {
+    let read = |text: &str| serde_json::from_str::<Value>(text).ok();
+    let (Some(Value::Object(one)), Some(Value::Object(other))) = (read(one), read(other)) else {
+        return Some(String::new());
+    };
+    let names = one.keys().chain(other.keys());
+    names
+        .into_iter()
+        .find(|name| !one.get(*name).zip(other.get(*name)).is_some_and(|(a, b)| same(a, b)))
+        .cloned()
+}
+
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) if one.is_f64() && other.is_f64() => {
+            let (one, other) = (one.as_f64().unwrap_or_default(), other.as_f64().unwrap_or_default());
+            // Same sign and neighbours, or next but one.
+            one.to_bits().abs_diff(other.to_bits()) <= 2
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(name, a)| other.get(name).is_some_and(|b| same(a, b)))
+        }
+        (one, other) => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::note::{Note, sample};
+
+    /// Arrays in arrays, so many of them.
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(json!(1), |inner, _| Value::Array(vec![inner]))
+    }
+
+    fn with_metadata(value: Value) -> Note {
+        Note { metadata: Map::from_iter([("a".to_owned(), value)]), ..sample::note(1) }
+    }
+
+    #[test]
+    fn a_document_is_what_is_read_back() {
+        for value in [nested(15), json!(0.1), json!(u64::MAX), json!("\u{0}\"")] {
+            let note = with_metadata(value);
+            let document = Document::of(&note).expect("sound");
+            assert_eq!(read::<Note>("note", document.as_str()).expect("read"), note);
+        }
+    }
+
+    #[test]
+    fn fractions_whose_last_digit_moves_are_no_reason_to_refuse() {
+        for number in [
+            0.1 + 0.2,
+            123_456_789.123_456_79,
+            5e-324,
+            2.225_073_858_507_201_4e-308,
+            9.007_199_254_740_993e22,
+        ] {
+            Document::of(&with_metadata(json!(number))).expect("sound");
+        }
+    }
+
+    #[test]
+    fn what_would_not_be_read_back_is_refused_by_its_field() {
+        // Two levels above the reader's own limit, whatever holds them.
+        let Err(StoreError::Unfit { field }) = Document::of(&with_metadata(nested(126))) else {
+            panic!("stored")
+        };
+        assert_eq!(field, "metadata");
+        // `null` comes back as nothing at all.
+        let note = Note { memory: Some(Value::Null), ..sample::note(1) };
+        assert!(Document::of(&note).is_ok(), "it says the same");
+        let route = Note { route: Vec::new(), ..sample::note(1) };
+        let Err(StoreError::Unfit { field }) = Document::of(&route) else { panic!("stored") };
+        assert_eq!(field, "route");
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_text() {
+        let error = read::<Note>("note", r#"{"id":"S3CRET"}"#).expect_err("unreadable").to_string();
+        assert!(error.contains("note") && !error.contains("S3CRET"), "{error}");
+    }
+}

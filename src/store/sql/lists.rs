@@ -1,0 +1,127 @@
+//! Lists of notes. Whatever is asked for is answered from the ends of ranges of one index, so that the cost depends on the
+//! page and not on how many notes there are. Compiled once for each database.
+
+use sqlx::{QueryBuilder, Row};
+
+use super::{Db, Pool, Tx, ranges, read::doc};
+use crate::{
+    note::{Note, NoteId, Status},
+    store::{Page, StoreError, Wanted, types::Range},
+};
+
+/// Ranges in one statement. SQLite takes 500.
+const MOST: usize = 240;
+
+/// Behind every id.
+const END: &str = "vn_~";
+
+/// See [`crate::store::Store::notes`].
+pub async fn notes(pool: &Pool, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
+    let mut tx = pool.begin().await?;
+    ranges::prepare(&mut tx).await?;
+    let vias = vias(&mut tx, wanted).await?;
+    let before = wanted.before.map_or_else(|| END.to_owned(), |id| id.to_string());
+    let mut rows = Vec::new();
+    for ranges in ranges_of(wanted, &vias, &before).chunks(MOST) {
+        for row in page("", ranges).build().fetch_all(&mut *tx).await? {
+            let id: String = row.try_get("id")?;
+            rows.extend(id.parse::<NoteId>().ok().map(|id| (id, row)));
+        }
+    }
+    tx.commit().await?;
+    rows.sort_by_key(|(id, _)| std::cmp::Reverse(*id));
+    let most = wanted.limit as usize;
+    let next = (rows.len() > most).then(|| rows.get(most.saturating_sub(1)).map(|(id, _)| *id)).flatten();
+    rows.truncate(most);
+    let readable = |(id, row): &(NoteId, _)| match doc::<Note>(row, "note") {
+        Ok(note) => Some(note),
+        Err(error) => {
+            tracing::error!(note.id = %id, %error, "note {id} cannot be read and is left out of a list");
+            None
+        }
+    };
+    Ok(Page { notes: rows.iter().filter_map(readable).collect(), next })
+}
+
+/// How the database answers a list, in its own words: for tests.
+pub async fn explain(pool: &Pool, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+    let (statement, column) = ranges::EXPLAIN;
+    let before = wanted.before.map_or_else(|| END.to_owned(), |id| id.to_string());
+    let vias = ["c".to_owned(), "d".to_owned()];
+    let mut tx = pool.begin().await?;
+    ranges::prepare(&mut tx).await?;
+    let mut lines = Vec::new();
+    let ranges = ranges_of(wanted, &vias, &before);
+    for mut query in [page(statement, &ranges), each_via(statement, wanted)] {
+        for row in query.build().fetch_all(&mut *tx).await? {
+            lines.push(row.try_get(column)?);
+        }
+    }
+    Ok(lines)
+}
+
+/// The connections that notes to a recipient went through: one look into the index for each.
+async fn vias(tx: &mut Tx<'_>, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+    match (wanted.to, wanted.via) {
+        (Some(_), None) => Ok(each_via("", wanted).build_query_scalar().fetch_all(&mut **tx).await?),
+        (_, via) => Ok(via.map(str::to_owned).into_iter().collect()),
+    }
+}
+
+fn each_via(before: &str, wanted: &Wanted<'_>) -> QueryBuilder<Db> {
+    let first = |query: &mut QueryBuilder<Db>| {
+        query.push("SELECT MIN(via) FROM notes WHERE tenant = ").push_bind(wanted.tenant.to_owned());
+        query.push(" AND recipient = ").push_bind(wanted.to.unwrap_or_default().to_owned());
+    };
+    let mut query = QueryBuilder::new(format!("{before}WITH RECURSIVE each (via) AS ("));
+    first(&mut query);
+    query.push(" UNION ALL SELECT (");
+    first(&mut query);
+    query.push(
+        " AND via > each.via) FROM each WHERE each.via IS NOT NULL)
+         SELECT via FROM each WHERE via IS NOT NULL",
+    );
+    query
+}
+
+/// The ranges in which all notes are that are asked for, and no others.
+fn ranges_of<'a>(wanted: &Wanted<'a>, vias: &'a [String], before: &'a str) -> Vec<Range<'a>> {
+    let limit = i64::from(wanted.limit) + 1;
+    let status = wanted.status.map(Status::as_str);
+    let range = |index, equal| Range { index, equal, before, limit };
+    let tenant = ("tenant", wanted.tenant);
+    if wanted.to.is_none() && wanted.via.is_none() {
+        return match status {
+            None => vec![range("notes_listed", vec![tenant])],
+            Some(status) => vec![range("notes_listed_by_status", vec![tenant, ("status", status)])],
+        };
+    }
+    let statuses = status.map_or_else(|| Status::ALL.map(Status::as_str).to_vec(), |status| vec![status]);
+    let each = |via: &'a str| {
+        let statuses = statuses.clone();
+        statuses.into_iter().map(move |status| match wanted.to {
+            Some(to) => range(
+                "notes_listed_by_recipient",
+                vec![tenant, ("recipient", to), ("via", via), ("status", status)],
+            ),
+            None => range("notes_listed_by_via", vec![tenant, ("via", via), ("status", status)]),
+        })
+    };
+    vias.iter().flat_map(|via| each(via)).collect()
+}
+
+/// The newest notes of all ranges, as one statement.
+fn page(before: &str, ranges: &[Range<'_>]) -> QueryBuilder<Db> {
+    let (open, close) = ranges::BY_IDS;
+    let select = format!("{before}SELECT id, doc FROM notes WHERE {open}SELECT id FROM (");
+    let mut query = QueryBuilder::new(select);
+    for (number, range) in ranges.iter().enumerate() {
+        if number > 0 {
+            query.push(" UNION ALL ");
+        }
+        ranges::push(&mut query, range);
+    }
+    let limit = ranges.first().map_or(0, |range| range.limit);
+    query.push(") AS newest ORDER BY id DESC LIMIT ").push_bind(limit).push(close).push(" ORDER BY id DESC");
+    query
+}

@@ -1,0 +1,42 @@
+//! The database behind a store, for damage that no store would do.
+
+use std::path::Path;
+
+use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+
+pub enum Raw {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Raw {
+    pub async fn sqlite(folder: &Path) -> Self {
+        let url = format!("sqlite://{}", folder.join("nested/voicegate.db").display());
+        Self::Sqlite(SqlitePool::connect(&url).await.expect("the database"))
+    }
+
+    pub async fn postgres(url: &str) -> Self {
+        Self::Postgres(PgPool::connect(url).await.expect("the database"))
+    }
+
+    /// Changes rows; `$1` and `$2` are these texts.
+    pub async fn change(&self, sql: &str, first: &str, second: &str) {
+        let sql = || AssertSqlSafe(sql.to_owned());
+        let changed = match self {
+            Self::Sqlite(pool) => {
+                let done = sqlx::query(sql()).bind(first).bind(second).execute(pool).await;
+                done.expect("changed").rows_affected()
+            }
+            Self::Postgres(pool) => {
+                let done = sqlx::query(sql()).bind(first).bind(second).execute(pool).await;
+                done.expect("changed").rows_affected()
+            }
+        };
+        assert!(changed > 0, "there was no such row");
+    }
+
+    /// Puts something else where a note's document was.
+    pub async fn damage(&self, note: impl std::fmt::Display, doc: &str) {
+        self.change("UPDATE notes SET doc = $2 WHERE id = $1", &note.to_string(), doc).await;
+    }
+}
