@@ -225,7 +225,6 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-
     /// A second later, with the disks as they are then.
     fn look_again(disks: &Disks) {
         disks.state().seen = None;

@@ -30,7 +30,7 @@ pub(super) struct Examined {
     pub detail: SourceDetail,
     /// What the container's index says the audio lasts.
     pub stated_ms: Option<u64>,
-    /// What our reader found wrong with the container, where it found something.
+    /// Damage that our reader found in the container.
     pub damage: Option<&'static str>,
     /// What its structure says for sure.
     pub known: Option<Known>,
@@ -79,7 +79,15 @@ fn look(
                 format.checked().map_err(|detail| AudioError::probe(AudioErrorKind::Unsupported, detail))?;
             let detail = SourceDetail { intact: true, format: Some(format), ..SourceDetail::default() };
             let container = Container::Pcm;
-            return Ok(Examined { container, size_bytes, sha256, detail, stated_ms: None, damage: None, known: None });
+            return Ok(Examined {
+                container,
+                size_bytes,
+                sha256,
+                detail,
+                stated_ms: None,
+                damage: None,
+                known: None,
+            });
         }
         (None, _) => return Err(refusal(&head, hints)),
     };
@@ -102,7 +110,7 @@ fn look(
     Ok(Examined { container, size_bytes, sha256, detail, stated_ms, damage, known: None })
 }
 
-/// What the container's own structure says.
+/// Findings of the readers of the container's own structure.
 struct Structure {
     detail: SourceDetail,
     stated_ms: Option<u64>,

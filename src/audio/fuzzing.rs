@@ -13,16 +13,17 @@ use super::{
     log::InputLog,
     mp4::Mp4,
     mpeg::{FrameHeader, id3_length, walk_mp3},
+    names::no_samples,
     ogg::Damage,
     ogg_opus,
-    plain::Plain,
     opus::{OpusDetail, OpusHead, OpusTags, Packet},
     packets::{Item, Placed, Sink},
+    plain::Plain,
     profile::VENDOR,
     rewrap::{Wrap, rewrap_with},
     sniff::{LATE_MP3, refusal, sniff},
     source::{Hints, PcmEncoding, PcmFormat},
-    wav, webm,
+    tracks, wav, webm,
 };
 use crate::fuzzing::Target;
 
@@ -77,8 +78,7 @@ fn files(data: &[u8]) {
     }
 }
 
-/// What decoders are given in place of a file is of the same container, and needs nothing in its own place. Where padding
-/// or junk is left out, what was behind it is now looked at from its first byte on, and may be something else.
+/// A plain file is of the same container as the source, and decoders need no other file in its place.
 fn is_plain(plain: &Plain, data: &[u8], container: Container) {
     let mut written = Vec::new();
     plain.write(&mut Cursor::new(data), &mut written).expect("memory");
@@ -119,6 +119,9 @@ fn boxes(data: &[u8]) {
         assert!(
             matches!(text.len(), 0 | 4) && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
         );
+    }
+    if let Some((index, track)) = mp4.audio() {
+        assert!(mp4.tracks.iter().filter(|track| track.handler == "soun").nth(index as usize) == Some(track));
     }
     // Free space says nothing.
     let padded = [b"\0\0\0\x08free", data].concat();
@@ -252,6 +255,7 @@ fn stream(data: &[u8]) {
 
 /// WebM and Matroska with Opus.
 fn blocks(data: &[u8]) {
+    tracks::in_matroska(data);
     if let Ok(read) = all_packets(|each| webm::read(data, each)) {
         wrapped_anew(&read);
     }
@@ -269,6 +273,12 @@ fn beginnings(data: &[u8]) {
     let sniffed = |bytes: &[u8]| sniff(&mut Cursor::new(bytes)).expect("memory");
     let (found, head) = sniffed(data);
     assert!(data.starts_with(&head));
+    if no_samples(&head, 1).is_some() {
+        assert!(
+            no_samples(&head, 2).is_some(),
+            "proof against samples of one byte is none against those of two"
+        );
+    }
     let Some(found) = found else {
         let hints = Hints { mime_type: Some("audio/l16".to_owned()), ..Hints::default() };
         for hints in [Hints::default(), hints] {
@@ -282,7 +292,10 @@ fn beginnings(data: &[u8]) {
         let tagged = [b"ID3\x04\0\0\0\0\0\0", data].concat();
         let again = sniffed(&tagged).0.expect("the same behind a tag");
         let moved = if found.container == Container::Mp3 { 0 } else { 10 };
-        assert!(found.flavour == LATE_MP3 || again.begins_at == found.begins_at + moved, "{found:?}, {again:?}");
+        assert!(
+            found.flavour == LATE_MP3 || again.begins_at == found.begins_at + moved,
+            "{found:?}, {again:?}"
+        );
         let same = (again.container, &again.flavour) == (found.container, &found.flavour);
         assert!(same || found.flavour == LATE_MP3, "{found:?}, {again:?}");
     }

@@ -5,16 +5,14 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 /// Shorter text may be either by chance.
 const SHORTEST: u64 = 32;
-/// Fewer different digits are a pattern. Base64 of silence is nothing but `A`.
-const LEAST_DIFFERENT: u32 = 4;
 
-/// Tells from all characters of a text whether it is hexadecimal: digits of both kinds, letters of one case, and no
-/// character besides. Base64 of some sound has all letters in both cases within its first dozen characters.
+/// Tells from all characters of a text whether it is hexadecimal: numerals, letters up to F in one case, and no other
+/// character. Base64 of silence is nothing but `A`, and that of any other sound has more letters and both cases within
+/// its first dozen characters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HexDigits {
     count: u64,
-    /// One bit for each value of a digit.
-    seen: u16,
+    has_numerals: bool,
     has_upper: bool,
     has_lower: bool,
     has_others: bool,
@@ -27,24 +25,19 @@ impl HexDigits {
             return;
         }
         for &character in text {
-            let Some(value) = char::from(character).to_digit(16) else {
+            if !character.is_ascii_hexdigit() {
                 self.has_others = true;
                 return;
-            };
+            }
             self.count += 1;
-            self.seen |= 1 << value;
+            self.has_numerals |= character.is_ascii_digit();
             self.has_upper |= character.is_ascii_uppercase();
             self.has_lower |= character.is_ascii_lowercase();
         }
     }
 
     pub fn is_hexadecimal(&self) -> bool {
-        let has_numerals = self.seen & 0x03ff != 0;
-        !self.has_others
-            && self.count >= SHORTEST
-            && has_numerals
-            && self.seen.count_ones() >= LEAST_DIFFERENT
-            && !(self.has_upper && self.has_lower)
+        !self.has_others && self.count >= SHORTEST && self.has_numerals && !(self.has_upper && self.has_lower)
     }
 }
 
@@ -56,8 +49,8 @@ pub(super) fn is_hexadecimal(text: &[u8]) -> bool {
 
 /// Whether these bytes are what comes of hexadecimal text that was taken for base64.
 pub(super) fn was_decoded_as_base64(bytes: &[u8]) -> bool {
-    /// Enough to be sure, and a whole number of base64's groups.
-    const LOOKED_AT: usize = 384;
+    /// Silence at the start has few different digits. A whole number of base64's groups.
+    const LOOKED_AT: usize = 48 << 10;
     let length = bytes.len().min(LOOKED_AT) / 3 * 3;
     is_hexadecimal(BASE64_STANDARD.encode(&bytes[..length]).as_bytes())
 }
@@ -80,7 +73,9 @@ mod tests {
     /// Sound that hardly moves has few different bytes, and base64 of it few different characters.
     #[test]
     fn quiet_sound_is_not_taken_for_hexadecimal() {
-        for quiet in [[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0x80; 4], [0xff; 4], [0x7f; 4], [0xd5; 4], [0x55; 4]] {
+        for quiet in
+            [[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0x80; 4], [0xff; 4], [0x7f; 4], [0xd5; 4], [0x55; 4]]
+        {
             let samples = quiet.repeat(100);
             assert!(!is_hexadecimal(BASE64_STANDARD.encode(&samples).as_bytes()), "{quiet:?}");
             assert!(!was_decoded_as_base64(&samples), "{quiet:?}");

@@ -11,7 +11,7 @@ pub(super) const MOST_CHUNKS: usize = 1_000;
 /// Fewer bytes behind the last chunk are padding or somebody's mark.
 const TRAILER: u64 = 4_096;
 
-/// What a stated size of the audio says of the bytes that are there.
+/// The meaning of a stated size of the audio, given the bytes that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// So many bytes of audio.
@@ -146,7 +146,10 @@ pub(super) fn is_sound(reader: &mut (impl Read + Seek), big_endian: bool) -> io:
 }
 
 /// The first bytes of a chunk.
-pub(super) fn content<const N: usize>(reader: &mut (impl Read + Seek), chunk: &Chunk) -> io::Result<Option<[u8; N]>> {
+pub(super) fn content<const N: usize>(
+    reader: &mut (impl Read + Seek),
+    chunk: &Chunk,
+) -> io::Result<Option<[u8; N]>> {
     let mut bytes = [0; N];
     reader.seek(SeekFrom::Start(chunk.start))?;
     Ok(reader.read_exact(&mut bytes).is_ok().then_some(bytes))
@@ -164,7 +167,7 @@ fn agrees(format: [u8; 16]) -> bool {
     bits % 8 == 0 && block == channels * bits / 8 && bytes_per_second == rate * block
 }
 
-/// What was found out about the sizes of a file.
+/// A judgement of the sizes in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sizes {
     /// Decoders understand them.
@@ -357,4 +360,60 @@ pub(super) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<S
 
 fn is_caf(head: &[u8; 12]) -> bool {
     head.starts_with(b"caff\0\x01\0\0desc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_no_source_has_was_not_known() {
+        const LARGEST: u64 = 25 << 20;
+        let present = 144_000;
+        for stated in [
+            0,
+            1 << 31,
+            (1 << 31) - 1,
+            (1 << 31) - 256,
+            (1 << 31) - 1 - 36,
+            (1 << 32) - 1,
+            (1 << 32) - 1 - 44,
+            1 << 30,
+            2_000_000_000,
+            1_000_000_000,
+            LARGEST + 1,
+            123_456_789,
+            10_000_000,
+            2_000_000,
+            1 << 24,
+            (1 << 24) - 1,
+        ] {
+            assert_eq!(extent(stated, present, LARGEST), Extent::Open, "{stated}");
+        }
+        // Some operators take sources of any size; no stream reaches these all the same.
+        for stated in
+            [0, (1 << 31) - 1, (1 << 31) - 256, (1 << 32) - 1, 2_000_000_000, 1_000_000_000, 1 << 24]
+        {
+            assert_eq!(extent(stated, present, u64::MAX), Extent::Open, "{stated}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_a_source_may_have_is_believed() {
+        const LARGEST: u64 = 25 << 20;
+        for (stated, present, expected) in [
+            (0, 0, Extent::Known(0)),
+            (100_000, 100_000, Extent::Known(100_000)),
+            (100_000, 200_000, Extent::Known(100_000)),
+            (100_000, 98_000, Extent::Known(98_000)),
+            (100_000, 60_000, Extent::CutOff),
+            // Round, but not far beyond what is there.
+            (1_000_000, 600_000, Extent::CutOff),
+            // Far beyond what is there, but not round.
+            (1_440_000, 100_000, Extent::CutOff),
+            (LARGEST, LARGEST / 2, Extent::CutOff),
+        ] {
+            assert_eq!(extent(stated, present, LARGEST), expected, "{stated} of {present}");
+        }
+    }
 }

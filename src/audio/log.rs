@@ -144,7 +144,10 @@ mod tests {
             [info] Output #0, s16le, to 'pipe:1':\n[info]   Stream #0:0: Audio: pcm_s16le, 8000 Hz, mono, s16\n";
         let read = InputLog::read(log, 0);
         let audio = AudioStream { codec: "mp3".into(), sample_rate: 24_000, channels: Some(1) };
-        assert_eq!(read, InputLog { audio: Some(audio), declared_ms: Some(3_020), audio_streams: 1, ..Default::default() });
+        assert_eq!(
+            read,
+            InputLog { audio: Some(audio), declared_ms: Some(3_020), audio_streams: 1, ..Default::default() }
+        );
     }
 
     #[test]

@@ -193,7 +193,8 @@ fn all_tracks(moov: &[u8]) -> Vec<Track> {
                 .filter(|&duration| duration > 0);
             let table = descend(trak, &[b"mdia", b"minf", b"stbl"]);
             let samples = table.and_then(|table| child(table, b"stsz").or_else(|| child(table, b"stz2")));
-            let entry = table.and_then(|table| child(table, b"stsd")).and_then(|stsd| boxes(stsd.get(8..)?).next());
+            let entry =
+                table.and_then(|table| child(table, b"stsd")).and_then(|stsd| boxes(stsd.get(8..)?).next());
             let mpeg4 = entry.filter(|(kind, _)| kind == b"mp4a").map(|(_, entry)| entry);
             let aac = mpeg4.and_then(aac);
             let indication = mpeg4.and_then(decoder).map(|(indication, _)| indication);
@@ -204,7 +205,9 @@ fn all_tracks(moov: &[u8]) -> Vec<Track> {
                 mpeg4_decodes: indication.is_none_or(tracks::mpeg4_decodes)
                     && aac.is_none_or(|aac| tracks::aac_decodes(aac.object)),
                 aac,
-                is_enabled: child(trak, b"tkhd").and_then(|tkhd| tkhd.get(3)).is_none_or(|flags| flags & 1 != 0),
+                is_enabled: child(trak, b"tkhd")
+                    .and_then(|tkhd| tkhd.get(3))
+                    .is_none_or(|flags| flags & 1 != 0),
                 samples: samples.and_then(|sizes| be_u32(sizes, 8)),
             }
         })
@@ -231,7 +234,7 @@ fn played_units(elst: &[u8]) -> Option<u64> {
     Some(sum)
 }
 
-/// What the decoder's own configuration says, where the codec is AAC of MPEG-4.
+/// The decoder's own configuration, if the codec is AAC of MPEG-4.
 fn aac(entry: &[u8]) -> Option<Aac> {
     let (0x40, config) = decoder(entry)? else { return None };
     let (5, specific) = descriptor(config)? else { return None };

@@ -158,12 +158,19 @@ pub(super) fn is_free_format(bytes: &[u8]) -> bool {
     const LONGEST: usize = 12 << 10;
     let Some(&[0xff, kind, rates, _]) = bytes.first_chunk::<4>() else { return false };
     // The bit rate is 0; neither the version nor the layer nor the sample rate is a reserved one.
-    if kind & 0xe0 != 0xe0 || kind & 0x18 == 0x08 || kind & 0x06 == 0 || rates & 0xf0 != 0 || rates & 0x0c == 0x0c {
+    if kind & 0xe0 != 0xe0
+        || kind & 0x18 == 0x08
+        || kind & 0x06 == 0
+        || rates & 0xf0 != 0
+        || rates & 0x0c == 0x0c
+    {
         return false;
     }
     // A frame may have one byte (in layer I four) of padding.
     let is_next = |at: usize| {
-        bytes.get(at..at + 3).is_some_and(|next| next[0] == 0xff && next[1] == kind && (next[2] ^ rates) & !2 == 0)
+        bytes
+            .get(at..at + 3)
+            .is_some_and(|next| next[0] == 0xff && next[1] == kind && (next[2] ^ rates) & !2 == 0)
     };
     (24..LONGEST.min(bytes.len())).filter(|&length| is_next(length)).any(|length| {
         let mut at = length;
@@ -254,7 +261,9 @@ pub(super) fn tag_length(bytes: &[u8]) -> usize {
 /// <https://wiki.hydrogenaudio.org/index.php?title=APE_Tags_Header>
 fn ape_length(bytes: &[u8]) -> usize {
     const HEADER: usize = 32;
-    let Some(rest) = bytes.get(..HEADER).and_then(|header| header.strip_prefix(b"APETAGEX")) else { return 0 };
+    let Some(rest) = bytes.get(..HEADER).and_then(|header| header.strip_prefix(b"APETAGEX")) else {
+        return 0;
+    };
     let &[_, _, _, _, s0, s1, s2, s3, ..] = rest else { return 0 };
     // The size counts everything but this header.
     usize::try_from(u32::from_le_bytes([s0, s1, s2, s3])).map_or(0, |size| size.saturating_add(HEADER))

@@ -46,8 +46,7 @@ pub(super) fn no_samples(head: &[u8], bytes_per_sample: u64) -> Option<Named> {
 }
 
 /// Hexadecimal text that a caller put where base64 belongs.
-pub(super) const HEX_AS_BASE64: &str =
-    "this is hexadecimal text that was decoded as base64; decode it as hexadecimal, and send the bytes that come of it";
+pub(super) const HEX_AS_BASE64: &str = "this is hexadecimal text that was decoded as base64; decode it as hexadecimal, and send the bytes that come of it";
 
 const JSON: &str = "this looks like JSON, not audio; is it an error message of the service it came from?";
 
@@ -97,7 +96,7 @@ pub(super) fn other_text(head: &[u8]) -> Option<&'static str> {
     const SHORTEST_BASE64: usize = 64;
     let text = plain_text(head)?;
     let encoded = |c: char| c.is_ascii_alphanumeric() || "+/-_=\r\n".contains(c);
-    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let digits: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     if is_hexadecimal(&digits) {
         Some("this looks like hexadecimal text, not audio; decode it, and send the bytes that come of it")
     } else if text.len() >= SHORTEST_BASE64 && text.chars().all(encoded) {
@@ -175,7 +174,7 @@ pub(super) fn binary_kind(head: &[u8]) -> Option<Named> {
     }
 }
 
-/// What several parts that follow each other prove these bytes to be.
+/// A kind of file that several parts in a row prove.
 fn by_structure(head: &[u8]) -> Option<Named> {
     if continues_webm(head) {
         return Some(without_beginning("WebM"));
@@ -247,7 +246,8 @@ fn continues_mp4(head: &[u8]) -> bool {
         b"styp" | b"sidx" | b"moof" => {
             let inside = rest.get(4..8).is_some_and(|kind| kind == b"mfhd");
             let behind = head.get(size.saturating_add(4)..size.saturating_add(8));
-            inside || behind.is_some_and(|kind| [b"moof", b"sidx", b"mdat"].iter().any(|known| kind == *known))
+            inside
+                || behind.is_some_and(|kind| [b"moof", b"sidx", b"mdat"].iter().any(|known| kind == *known))
         }
         _ => false,
     }

@@ -41,7 +41,7 @@ impl Plain {
         self
     }
 
-    /// The same parts, counted from the start of the source instead of from `begins_at`.
+    /// Moves parts that count from where the container begins, so that they count from the start of the source.
     pub(super) fn moved(self, begins_at: u64) -> Self {
         let moved = |part| match part {
             Part::Source(from, to) => Part::Source(from + begins_at, to + begins_at),
@@ -64,7 +64,7 @@ impl Plain {
     }
 }
 
-/// What decoders are given to read.
+/// A file that decoders are given to read.
 #[derive(Debug)]
 pub(super) struct Readable {
     source: PathBuf,
@@ -121,7 +121,9 @@ impl<R: Read> Read for FromStart<R> {
 impl<R: Seek> Seek for FromStart<R> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         let position = match position {
-            SeekFrom::Start(at) => SeekFrom::Start(at.checked_add(self.start).ok_or(io::ErrorKind::InvalidInput)?),
+            SeekFrom::Start(at) => {
+                SeekFrom::Start(at.checked_add(self.start).ok_or(io::ErrorKind::InvalidInput)?)
+            }
             other => other,
         };
         let at = self.file.seek(position)?;

@@ -13,8 +13,8 @@ use super::ffmpeg::RunError;
 use super::iff::CHANNELS;
 use super::known::Known;
 use super::log::{AudioStream, InputLog};
-use super::plain::readable;
 use super::pass::{Bench, Input, Make, Measured, PassError, Passed, pass};
+use super::plain::readable;
 use super::source::{Hints, PcmFormat, Probed, SourceDetail, mime_type};
 
 /// How deep a source is read.
@@ -76,10 +76,11 @@ pub(super) async fn probe(
 /// Examines a file, and refuses what its size alone speaks against.
 pub(super) async fn look(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Examined, AudioError> {
     let (path, asked, largest) = (file.to_owned(), hints.clone(), bench.max_source);
-    let examined = tokio::task::spawn_blocking(move || examine(&path, &asked, largest)).await.map_err(|error| {
-        tracing::error!(%error, "reading a source failed");
-        AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
-    })??;
+    let examined =
+        tokio::task::spawn_blocking(move || examine(&path, &asked, largest)).await.map_err(|error| {
+            tracing::error!(%error, "reading a source failed");
+            AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
+        })??;
     refuse_longer_samples(&examined, bench.max_duration)?;
     Ok(examined)
 }
@@ -173,7 +174,9 @@ fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) 
         return Err(AudioError::probe(
             AudioErrorKind::Unreadable,
             match damage {
-                Some(damage) => format!("nothing could be read from this file; it may be damaged or cut off: {damage}"),
+                Some(damage) => {
+                    format!("nothing could be read from this file; it may be damaged or cut off: {damage}")
+                }
                 None => "nothing could be read from this file; it may be damaged or cut off".to_owned(),
             },
         ));

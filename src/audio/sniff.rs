@@ -5,9 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
+use super::hexadecimal::was_decoded_as_base64;
 use super::mpeg::{FrameHeader, is_adts, tag_length};
 use super::names::{HEX_AS_BASE64, binary_kind, other_text, text_kind};
-use super::hexadecimal::was_decoded_as_base64;
 use super::source::Hints;
 
 /// Enough for two of the longest frames (8 KiB each in ADTS) after a little junk.
@@ -26,7 +26,7 @@ pub(super) struct Sniffed {
     pub container: Container,
     /// Four characters for the variant of the container, where it has variants.
     pub flavour: String,
-    /// Where the container begins: behind tags that are no part of it, padding, or junk. An MP3 begins with its tag.
+    /// The first byte of the container: behind tags that are no part of it, padding, or junk. An MP3 begins with its tag.
     pub begins_at: u64,
 }
 
@@ -146,9 +146,9 @@ fn behind_padding(bytes: &[u8]) -> Option<(Sniffed, u64)> {
     let padding = marked + bytes[marked..].iter().take(JUNK).take_while(blank).count();
     // The size with which MP4 begins has zeros of its own.
     let places = padding.saturating_sub(3)..=padding;
-    places.filter(|&at| at > 0 && !is_picture(&bytes[at..])).find_map(|at| {
-        by_sign(&bytes[at..]).map(|found| (found, at as u64))
-    })
+    places
+        .filter(|&at| at > 0 && !is_picture(&bytes[at..]))
+        .find_map(|at| by_sign(&bytes[at..]).map(|found| (found, at as u64)))
 }
 
 /// Why unknown bytes are refused: the caller must be able to see what went wrong.

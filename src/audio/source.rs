@@ -153,7 +153,7 @@ pub struct SourceDetail {
     pub track: u32,
     /// Streams besides the one that is heard; cover pictures do not count.
     pub other_streams: u32,
-    /// What decoders read in place of the source, where they would misread it.
+    /// The file that decoders read in place of a source that they would misread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain: Option<Plain>,
     /// Several alike recordings one after another, which share no clock.

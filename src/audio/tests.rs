@@ -39,7 +39,10 @@ fn read_with_everything(bytes: &[u8]) {
         let _ = iff::is_sound(&mut Cursor::new(bytes), big_endian).unwrap();
     }
     if bytes.len() >= 12 {
-        let _ = (wav::wav(&mut Cursor::new(bytes), 1 << 20).unwrap(), iff::aiff(&mut Cursor::new(bytes), 1 << 20).unwrap());
+        let _ = (
+            wav::wav(&mut Cursor::new(bytes), 1 << 20).unwrap(),
+            iff::aiff(&mut Cursor::new(bytes), 1 << 20).unwrap(),
+        );
     }
     let _ = iff::caf(&mut Cursor::new(bytes), 1 << 20).unwrap();
     let _ = (tracks::in_matroska(bytes), ogg::lacks_checksums(&mut Cursor::new(bytes)).unwrap());

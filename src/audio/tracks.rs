@@ -7,7 +7,7 @@
 use super::mp4::Track;
 use super::webm::vint;
 
-/// What is known of a sound track before it is decoded.
+/// Facts about a sound track before it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
     /// Its codec is one that every ffmpeg decodes that is supported, and there is something in it.
@@ -19,14 +19,15 @@ struct Candidate {
 /// The index of the first track that plays: one that is switched off only where no other decodes, and one that does not
 /// decode only where no other is there.
 fn first(candidates: &[Candidate]) -> usize {
-    let wanted: [fn(&Candidate) -> bool; 2] = [|track| track.decodes && track.is_enabled, |track| track.decodes];
+    let wanted: [fn(&Candidate) -> bool; 2] =
+        [|track| track.decodes && track.is_enabled, |track| track.decodes];
     wanted.into_iter().find_map(|is_wanted| candidates.iter().position(is_wanted)).unwrap_or(0)
 }
 
 /// Sample formats of MP4 and QuickTime that are decoded. `mp4a` may hold others, too.
 const MP4: [&str; 24] = [
-    "mp4a", "alac", "Opus", "fLaC", ".mp3", "mp3 ", "ms.U", "samr", "sawb", "ulaw", "alaw", "ima4", "agsm", "sowt", "twos",
-    "lpcm", "raw ", "NONE", "in24", "in32", "fl32", "fl64", "ipcm", "fpcm",
+    "mp4a", "alac", "Opus", "fLaC", ".mp3", "mp3 ", "ms.U", "samr", "sawb", "ulaw", "alaw", "ima4", "agsm",
+    "sowt", "twos", "lpcm", "raw ", "NONE", "in24", "in32", "fl32", "fl64", "ipcm", "fpcm",
 ];
 
 /// The index of the track among the sound tracks of an MP4 file.
@@ -60,8 +61,18 @@ pub(super) fn mpeg4_decodes(indication: u8) -> bool {
 /// <https://www.matroska.org/technical/codec_specs.html>
 pub(super) fn in_matroska(bytes: &[u8]) -> usize {
     const DECODED: [&str; 12] = [
-        "A_OPUS", "A_VORBIS", "A_AAC", "A_FLAC", "A_ALAC", "A_MPEG/L1", "A_MPEG/L2", "A_MPEG/L3", "A_PCM/INT/LIT",
-        "A_PCM/INT/BIG", "A_PCM/FLOAT/IEEE", "A_MS/ACM",
+        "A_OPUS",
+        "A_VORBIS",
+        "A_AAC",
+        "A_FLAC",
+        "A_ALAC",
+        "A_MPEG/L1",
+        "A_MPEG/L2",
+        "A_MPEG/L3",
+        "A_PCM/INT/LIT",
+        "A_PCM/INT/BIG",
+        "A_PCM/FLOAT/IEEE",
+        "A_MS/ACM",
     ];
     const SOUND: u64 = 2;
     const TYPE: u64 = 0x83;
@@ -97,7 +108,10 @@ fn entries(bytes: &[u8]) -> Vec<&[u8]> {
             // Its size may be unknown, so what it holds simply comes next.
             SEGMENT => rest = content,
             TRACKS => {
-                return elements(content).filter(|(id, _)| *id == ENTRY).map(|(_, content)| content).collect();
+                return elements(content)
+                    .filter(|(id, _)| *id == ENTRY)
+                    .map(|(_, content)| content)
+                    .collect();
             }
             // The tracks come before their sound.
             CLUSTER => break,
@@ -164,7 +178,8 @@ mod tests {
     fn tracks_of_matroska_are_chosen_by_the_same_rule() {
         let element = |id: &[u8], content: &[u8]| [id, &[0x80 | content.len() as u8], content].concat();
         let entry = |kind: u8, codec: &str, enabled: u8| {
-            let parts = [element(&[0x83], &[kind]), element(&[0x86], codec.as_bytes()), element(&[0xb9], &[enabled])];
+            let parts =
+                [element(&[0x83], &[kind]), element(&[0x86], codec.as_bytes()), element(&[0xb9], &[enabled])];
             element(&[0xae], &parts.concat())
         };
         let file = |entries: &[Vec<u8>]| {

@@ -16,7 +16,7 @@ const MOST_PIECES: usize = 1_000;
 /// Room for a header of our own: what a size of 32 bits cannot count.
 const HEADERS: u64 = 1 << 16;
 
-/// What the chunks say, as far as they can be followed.
+/// Facts from the chunks, as far as they can be followed.
 #[derive(Debug, Default)]
 struct Found {
     format: Option<Vec<u8>>,
@@ -26,8 +26,8 @@ struct Found {
     long_size: Option<u64>,
     /// How many samples compressed audio comes to.
     fact: Option<[u8; 4]>,
-    /// There is another recording's header among the samples.
-    has_headers_inside: bool,
+    /// Decoders would miss samples, or hear headers among them.
+    is_in_pieces: bool,
     is_padded: bool,
     fault: Option<Fault>,
 }
@@ -45,7 +45,10 @@ pub(super) fn wav(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<S
     }
     let Some(format) = found.format.as_deref() else { return Ok(Sizes::Usable) };
     let aligned = whole_containers(format);
-    let is_whole = found.pieces.len() <= 1 && !found.has_headers_inside;
+    let is_whole = found.pieces.len() <= 1 && !found.is_in_pieces;
+    if found.pieces.is_empty() {
+        return Ok(Sizes::Usable);
+    }
     if &form == b"RIFF" && is_whole && aligned.is_none() {
         return Ok(Sizes::Usable);
     }
@@ -72,16 +75,18 @@ fn follow(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Found> {
         match &chunk.kind {
             b"fmt " => found.take_format(reader, &chunk)?,
             b"ds64" => {
-                found.long_size = content(reader, &chunk)?.map(|[_, _, _, _, _, _, _, _, size @ ..]: [u8; 16]| {
-                    u64::from_le_bytes(size)
-                });
+                found.long_size = content(reader, &chunk)?
+                    .map(|[_, _, _, _, _, _, _, _, size @ ..]: [u8; 16]| u64::from_le_bytes(size));
             }
             b"fact" => found.fact = content(reader, &chunk)?,
             b"data" => {
-                let size = found.long_size.filter(|_| chunk.size == u64::from(u32::MAX)).unwrap_or(chunk.size);
+                let size =
+                    found.long_size.filter(|_| chunk.size == u64::from(u32::MAX)).unwrap_or(chunk.size);
                 match extent(size, present, largest) {
                     // An empty chunk with others behind it is empty.
-                    Extent::Open if size == 0 && are_chunks(reader, chunk.start, length)? => {}
+                    Extent::Open if size == 0 && are_chunks(reader, chunk.start, length)? => {
+                        found.is_in_pieces = true;
+                    }
                     Extent::Open => {
                         found.take_open(reader, chunk.start, length)?;
                         break;
@@ -112,7 +117,8 @@ impl Found {
         match &self.format {
             None => {
                 if let Some(&[_, _, c0, c1, r0, r1, r2, r3]) = format.first_chunk::<8>() {
-                    self.fault = unheard_of(u16::from_le_bytes([c0, c1]), u32::from_le_bytes([r0, r1, r2, r3]));
+                    self.fault =
+                        unheard_of(u16::from_le_bytes([c0, c1]), u32::from_le_bytes([r0, r1, r2, r3]));
                 }
                 self.format = Some(format);
             }
@@ -129,7 +135,7 @@ impl Found {
         let mut from = start;
         while let Some(header) = find(reader, from, is_wav)? {
             self.pieces.push(piece..header);
-            self.has_headers_inside = true;
+            self.is_in_pieces = true;
             if self.pieces.len() > MOST_PIECES {
                 self.fault = Some(Fault::Several);
                 return Ok(());
@@ -221,7 +227,7 @@ fn number(format: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*format.get(at..)?.first_chunk()?))
 }
 
-/// Where ids of formats that extend the header have these behind the tag of old.
+/// Every id of a format in the extended header ends with these bytes, behind the tag of the short header.
 pub(super) const EXTENSIBLE: &[u8] = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
 
 /// The format of the same bytes with all their bits in use, where some are not.
@@ -274,7 +280,8 @@ fn plain(format: &[u8], fact: Option<[u8; 4]>, pieces: &[Range<u64>]) -> Plain {
     let samples: u64 = pieces.iter().map(|piece| piece.end - piece.start).sum();
     header.extend(b"data");
     header.extend(size(samples));
-    let whole = if samples < u64::from(u32::MAX) - HEADERS { samples + header.len() as u64 } else { u64::MAX };
+    let whole =
+        if samples < u64::from(u32::MAX) - HEADERS { samples + header.len() as u64 } else { u64::MAX };
     let file = Plain::default().bytes(*b"RIFF").bytes(size(whole)).bytes(header);
     pieces.iter().fold(file, |file, piece| file.source(piece.start, piece.end))
 }
@@ -341,7 +348,8 @@ mod tests {
             (1, 3, 20, None),
         ] {
             let before = format(channels, bytes, bits, valid);
-            let after = whole_containers(&before).unwrap_or_else(|| panic!("{bytes} bytes, {bits} bits, {valid:?}"));
+            let after =
+                whole_containers(&before).unwrap_or_else(|| panic!("{bytes} bytes, {bits} bits, {valid:?}"));
             assert_eq!(number(&after, 14), Some(bytes * 8));
             assert_eq!(valid.and(number(&after, 18)), valid.map(|_| bytes * 8));
             assert_eq!(whole_containers(&after), None);
@@ -392,12 +400,8 @@ mod tests {
     fn long_forms_of_wav_are_read_by_their_own_size() {
         let fmt = chunk(b"fmt ", 16, &format(1, 2, 16, None));
         let sizes = [60_u64.to_le_bytes(), 4_u64.to_le_bytes(), 2_u64.to_le_bytes()].concat();
-        let chunks = [
-            chunk(b"ds64", 24, &sizes),
-            fmt,
-            chunk(b"data", u32::MAX, b"abcd"),
-            chunk(b"axml", 4, b"more"),
-        ];
+        let chunks =
+            [chunk(b"ds64", 24, &sizes), fmt, chunk(b"data", u32::MAX, b"abcd"), chunk(b"axml", 4, b"more")];
         for form in [b"RF64", b"BW64"] {
             assert_eq!(rewritten(&file(form, &chunks)), b"abcd");
         }

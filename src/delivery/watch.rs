@@ -152,6 +152,8 @@ async fn report(gateway: &Gateway, claim: &Claim, what: &str, result: Result<(),
     let finish = || gateway.store.finish(claim, &end);
     match persist::written(id, what, persist::lease(gateway), finish).await {
         Ok(()) | Err(StoreError::LeaseLost) => {}
-        Err(error) => tracing::error!(note.id = %id, %error, "a {what} of note {id} waits for its lease to end"),
+        Err(error) => {
+            tracing::error!(note.id = %id, %error, "a {what} of note {id} waits for its lease to end")
+        }
     }
 }

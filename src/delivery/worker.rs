@@ -110,8 +110,8 @@ impl Worker {
             bounds: &|connection| self.gateway.places.narrow(connection, live.bounds(connection)),
         };
         let claims = self.gateway.store.claim(&request).await;
-        let claims =
-            claims.inspect_err(|error| tracing::error!(%error, "the queue cannot be read; it is tried again"))?;
+        let claims = claims
+            .inspect_err(|error| tracing::error!(%error, "the queue cannot be read; it is tried again"))?;
         let count = claims.len();
         for claim in claims {
             let delivery = claim.delivery;

@@ -212,21 +212,21 @@ mod tests {
     fn codes_of_sqlite_have_a_kind_whatever_their_details() {
         for (code, kind) in [
             (5, Kind::Busy),
-            (517, Kind::Busy),          // SQLITE_BUSY_SNAPSHOT
-            (262, Kind::Busy),          // SQLITE_LOCKED_SHAREDCACHE
-            (13, Kind::Full),           // SQLITE_FULL
-            (778, Kind::Unavailable),   // SQLITE_IOERR_WRITE
-            (1034, Kind::Unavailable),  // SQLITE_IOERR_FSYNC
-            (266, Kind::Unavailable),   // SQLITE_IOERR_READ
-            (522, Kind::Damaged),       // SQLITE_IOERR_SHORT_READ
-            (8, Kind::Unavailable),     // SQLITE_READONLY
-            (1032, Kind::Unavailable),  // SQLITE_READONLY_DBMOVED
-            (14, Kind::Unavailable),    // SQLITE_CANTOPEN
-            (11, Kind::Damaged),        // SQLITE_CORRUPT
-            (267, Kind::Damaged),       // SQLITE_CORRUPT_VTAB
-            (26, Kind::Damaged),        // SQLITE_NOTADB
-            (1, Kind::Other),           // SQLITE_ERROR
-            (2067, Kind::Other),        // SQLITE_CONSTRAINT_UNIQUE
+            (517, Kind::Busy),         // SQLITE_BUSY_SNAPSHOT
+            (262, Kind::Busy),         // SQLITE_LOCKED_SHAREDCACHE
+            (13, Kind::Full),          // SQLITE_FULL
+            (778, Kind::Unavailable),  // SQLITE_IOERR_WRITE
+            (1034, Kind::Unavailable), // SQLITE_IOERR_FSYNC
+            (266, Kind::Unavailable),  // SQLITE_IOERR_READ
+            (522, Kind::Damaged),      // SQLITE_IOERR_SHORT_READ
+            (8, Kind::Unavailable),    // SQLITE_READONLY
+            (1032, Kind::Unavailable), // SQLITE_READONLY_DBMOVED
+            (14, Kind::Unavailable),   // SQLITE_CANTOPEN
+            (11, Kind::Damaged),       // SQLITE_CORRUPT
+            (267, Kind::Damaged),      // SQLITE_CORRUPT_VTAB
+            (26, Kind::Damaged),       // SQLITE_NOTADB
+            (1, Kind::Other),          // SQLITE_ERROR
+            (2067, Kind::Other),       // SQLITE_CONSTRAINT_UNIQUE
         ] {
             assert_eq!(of_sqlite(code), kind, "{code}");
         }

@@ -5,7 +5,7 @@ use voicegate::audio::{AudioError, Convert, Hints, Render, profile};
 
 use crate::tools::{Bench, decoded_md5, fixture};
 
-/// Of WAV; its samples are behind.
+/// Length of the header of `speech.wav`.
 const HEADER: usize = 78;
 
 fn bytes_of(name: &str) -> Vec<u8> {
@@ -28,12 +28,6 @@ async fn heard(bench: &Bench, name: &str, bytes: &[u8]) -> Result<(u64, String),
         Render::Untouched => decoded_md5(&source),
         Render::Made { file, .. } => decoded_md5(file.path()),
     };
-    // Measured first and made then, as a note is.
-    let probed_alone = bench.engine.probe(&source, &hints).await?;
-    assert_eq!(probed_alone.facts, probed.facts, "{name}");
-    let again = bench.engine.render(&source, &probed_alone, target, Convert::Always).await?;
-    let Render::Made { file, .. } = &again else { panic!("{name}: {again:?}") };
-    assert_eq!(decoded_md5(file.path()), digest, "{name}");
     Ok((probed.facts.duration_ms, digest))
 }
 
@@ -95,50 +89,33 @@ fn fmt() -> Vec<u8> {
     chunk(b"fmt ", &format(1, 2, 16, None))
 }
 
-/// Sizes that only say that the size was not known: those of streams, and round ones far beyond what is there.
-const OPEN: [u32; 13] = [
-    0x7fff_ffff,
-    0x7fff_ff00,
-    0x7fff_ffdb,
-    0x8000_0000,
-    0x7fff_ffff - 44,
-    0xffff_ffff,
-    0xffff_ffdb,
-    0xffff_0000,
-    2_000_000_000,
-    1_000_000_000,
-    123_456_789,
-    1_000_000,
-    0,
-];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_size_that_was_not_known_yet_is_that_of_the_bytes_that_are_there() {
     let mut files = Vec::new();
-    for size in OPEN {
+    for size in [0x7fff_ff00, 0x8000_0000, 0xffff_ffff, 2_000_000_000, 123_456_789, 1_000_000, 0_u32] {
         let mut wav = bytes_of("speech.wav");
         wav[HEADER - 4..HEADER].copy_from_slice(&size.to_le_bytes());
-        files.push((format!("{size:#x} for the samples.wav"), wav.clone()));
         wav[4..8].copy_from_slice(&size.wrapping_add(if size == 0 { 0 } else { 36 }).to_le_bytes());
-        files.push((format!("{size:#x} for both.wav"), wav));
+        files.push((format!("{size:#x}.wav"), wav));
 
         let mut aiff = bytes_of("speech.aiff");
         let ssnd = aiff.windows(4).position(|name| name == b"SSND").unwrap();
         aiff[ssnd + 4..ssnd + 8].copy_from_slice(&size.to_be_bytes());
-        files.push((format!("{size:#x} for the samples.aiff"), aiff.clone()));
         aiff[4..8].copy_from_slice(&size.to_be_bytes());
-        files.push((format!("{size:#x} for both.aiff"), aiff));
+        files.push((format!("{size:#x}.aiff"), aiff));
 
         let mut caf = bytes_of("speech-pcm.caf");
         let data = caf.windows(4).position(|name| name == b"data").unwrap();
         caf[data + 4..data + 12].copy_from_slice(&u64::from(size).to_be_bytes());
         files.push((format!("{size:#x}.caf"), caf.clone()));
-        caf[data + 4..data + 12].fill(0xff);
-        files.push((format!("-1 instead of {size:#x}.caf"), caf));
     }
+    let mut caf = bytes_of("speech-pcm.caf");
+    let data = caf.windows(4).position(|name| name == b"data").unwrap();
+    caf[data + 4..data + 12].fill(0xff);
+    files.push(("-1.caf".to_owned(), caf));
     let mut aiff = bytes_of("speech.aiff");
     aiff[4..8].fill(0);
-    files.push(("0 for the whole.aiff".to_owned(), aiff));
+    files.push(("0 for the whole alone.aiff".to_owned(), aiff));
     all_sound_like_speech(files).await;
 }
 
@@ -156,8 +133,6 @@ async fn a_size_that_was_known_shows_that_a_file_is_cut_off() {
     aiff.truncate(60_000);
     let files = vec![
         ("a third is missing.wav", cut(144_000)),
-        // Round, but not far beyond what is there.
-        ("nine tenths of a mebibyte are missing.wav", cut(700_000)),
         ("far beyond, but not round.wav", cut(960_002)),
         ("cut.caf", caf),
         ("cut.aiff", aiff),
@@ -173,11 +148,15 @@ async fn wav_in_pieces_is_joined() {
     let data = |samples: &[u8]| chunk(b"data", samples);
     let list = chunk(b"LIST", b"INFOIART\x02\0\0\0a\0");
     let streamed = |samples: &[u8], size: u32| {
-        [b"RIFF", size.to_le_bytes().as_slice(), b"WAVE", &fmt(), b"data", &size.to_le_bytes(), samples].concat()
+        [b"RIFF", size.to_le_bytes().as_slice(), b"WAVE", &fmt(), b"data", &size.to_le_bytes(), samples]
+            .concat()
     };
     let mut files = vec![
         ("two.wav".to_owned(), riff(b"RIFF", &[fmt(), data(first), data(rest)])),
-        ("three.wav".to_owned(), riff(b"RIFF", &[fmt(), data(first), list.clone(), data(second), data(third)])),
+        (
+            "three.wav".to_owned(),
+            riff(b"RIFF", &[fmt(), data(first), list.clone(), data(second), data(third)]),
+        ),
         (
             "the same format twice.wav".to_owned(),
             riff(b"RIFF", &[fmt(), data(first), fmt(), data(rest), list.clone()]),
@@ -187,9 +166,12 @@ async fn wav_in_pieces_is_joined() {
             "odd.wav".to_owned(),
             riff(b"RIFF", &[fmt(), [data(&samples[..32_001]), vec![0]].concat(), data(rest)]),
         ),
-        ("an empty one first.wav".to_owned(), riff(b"RIFF", &[fmt(), data(b""), list.clone(), data(&samples)])),
+        (
+            "an empty one first.wav".to_owned(),
+            riff(b"RIFF", &[fmt(), data(b""), list.clone(), data(&samples)]),
+        ),
     ];
-    for size in [u32::MAX, 0x7fff_ffff, 2_000_000_000, 0] {
+    for size in [u32::MAX, 2_000_000_000, 0] {
         let pieces: Vec<u8> = samples.chunks(960).flat_map(|piece| streamed(piece, size)).collect();
         files.push((format!("hundred headers with {size:#x}.wav"), pieces));
         let sized = riff(b"RIFF", &[fmt(), data(second), list.clone()]);
@@ -221,15 +203,11 @@ async fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
     for (channels, bytes, bits, valid) in [
         (1, 4, 32, Some(24)),
         (2, 4, 32, Some(24)),
-        (1, 4, 32, Some(20)),
         (1, 4, 32, Some(16)),
         (1, 4, 24, Some(24)),
         (2, 3, 24, Some(20)),
-        (1, 3, 24, Some(24)),
         (1, 4, 32, Some(32)),
-        (1, 2, 16, Some(16)),
         (1, 4, 24, None),
-        (1, 3, 20, None),
     ] {
         let mut data = Vec::new();
         for sample in samples().chunks(2) {
@@ -244,9 +222,10 @@ async fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
     }
     all_sound_like_speech(files).await;
 
-    // What is lost with eight or twelve bits is as quiet as the noise of a telephone.
+    // Eight or twelve bits lose some of the sound, so these are compared with the same loss in 16 bits.
     let bench = Bench::new();
-    let coarse = |mask: u8| samples().chunks(2).flat_map(|sample| [sample[0] & mask, sample[1]]).collect::<Vec<u8>>();
+    let coarse =
+        |mask: u8| samples().chunks(2).flat_map(|sample| [sample[0] & mask, sample[1]]).collect::<Vec<u8>>();
     for (valid, mask) in [(12, 0xf0), (8, 0)] {
         let data = chunk(b"data", &coarse(mask));
         let few = riff(b"RIFF", &[chunk(b"fmt ", &format(1, 2, 16, Some(valid))), data.clone()]);
@@ -291,10 +270,16 @@ async fn long_forms_of_wav_are_read() {
     all_sound_like_speech(files).await;
 }
 
-/// What stands in front of a container: tags of two makes, several of them, zeros, and what scripts write by mistake.
+/// Bytes that are found in front of containers: tags of two makes, several of them, zeros, and text that scripts write by
+/// mistake.
 fn in_front() -> Vec<(&'static str, Vec<u8>)> {
     let id3 = [b"ID3\x04\0\0\0\0\0\x10TIT2\0\0\0\x06\0\0\0Hello".as_slice()].concat();
-    let ape = [b"APETAGEX\xd0\x07\0\0\x28\0\0\0\x01\0\0\0\0\0\0\xa0".as_slice(), &[0; 8], b"\0\0\0\0\0\0\0\0", &[0; 32]];
+    let ape = [
+        b"APETAGEX\xd0\x07\0\0\x28\0\0\0\x01\0\0\0\0\0\0\xa0".as_slice(),
+        &[0; 8],
+        b"\0\0\0\0\0\0\0\0",
+        &[0; 32],
+    ];
     let ape = ape.concat();
     vec![
         ("an ID3 tag", id3.clone()),
@@ -311,7 +296,9 @@ fn in_front() -> Vec<(&'static str, Vec<u8>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stands_in_front_of_a_container_changes_nothing() {
     let bench = Bench::new();
-    for name in [
+    let leads = in_front();
+    // Each container behind two kinds of lead in turn, so that every lead is in front of several.
+    for (turn, name) in [
         "speech.flac",
         "speech.aac",
         "speech.wav",
@@ -325,10 +312,13 @@ async fn what_stands_in_front_of_a_container_changes_nothing() {
         "speech-vorbis.ogg",
         "speech-wideband.webm",
         "speech-aac.mka",
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let bare = bytes_of(name);
         let expected = heard(&bench, name, &bare).await.unwrap();
-        for (what, lead) in in_front() {
+        for (what, lead) in [&leads[0], &leads[1 + turn % (leads.len() - 1)]] {
             let found = heard(&bench, name, &[lead.as_slice(), &bare].concat()).await;
             assert_eq!(found.as_ref(), Ok(&expected), "{what} in front of {name}");
         }

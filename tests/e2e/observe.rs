@@ -112,7 +112,10 @@ async fn without_its_media_folder_a_file_is_refused_and_none_is_made_elsewhere()
         let (status, problem) = read(answer).await;
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("overloaded")));
         let (status, ready) = read(world.get("/readyz").send().await.expect("an answer")).await;
-        assert_eq!((status, &ready["checks"]["media"]["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("failed")));
+        assert_eq!(
+            (status, &ready["checks"]["media"]["status"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &json!("failed"))
+        );
     }
     assert!(!media.join("notes").exists(), "nothing is kept there");
     std::fs::remove_dir_all(&media).expect("removed");

@@ -63,7 +63,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Another program on the same file.
 async fn foreign(process: &Process) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(database(process)).busy_timeout(Duration::from_secs(30));
+    let options =
+        SqliteConnectOptions::new().filename(database(process)).busy_timeout(Duration::from_secs(30));
     options.connect().await.expect("a connection")
 }
 

@@ -14,8 +14,7 @@ use voicegate::store::{Acceptance, Patience, SqliteStore, Step, Store, StoreErro
 use crate::support::{claim, horizon, new_note, start, write};
 
 /// Short, so that nobody waits for a refusal.
-const PATIENCE: Patience =
-    Patience { lock: Duration::from_millis(20), change: Duration::from_millis(200) };
+const PATIENCE: Patience = Patience { lock: Duration::from_millis(20), change: Duration::from_millis(200) };
 
 async fn open(path: &Path) -> Arc<dyn Store> {
     Arc::new(SqliteStore::with_patience(path, PATIENCE).await.expect("a store"))
@@ -133,7 +132,8 @@ async fn after(what: impl FnOnce(&Path)) -> String {
 
 #[tokio::test]
 async fn a_row_that_would_be_lost_is_refused() {
-    let remove = |name: &'static str| move |folder: &Path| fs::remove_file(folder.join(name)).expect("removed");
+    let remove =
+        |name: &'static str| move |folder: &Path| fs::remove_file(folder.join(name)).expect("removed");
     assert!(after(remove("x.db")).await.contains("file was deleted or moved"));
     assert!(after(remove("x.db-wal")).await.contains("journal (-wal) was deleted or moved"));
     assert!(after(remove("x.db-shm")).await.contains("index (-shm) was deleted or moved"));
@@ -193,7 +193,8 @@ async fn what_is_wrong_with_the_files_is_found_though_nobody_writes() {
 #[tokio::test]
 async fn a_database_has_one_gateway_by_whatever_name() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [path, link, dangling, hard] = ["x.db", "link.db", "new.db", "hard.db"].map(|name| folder.path().join(name));
+    let [path, link, dangling, hard] =
+        ["x.db", "link.db", "new.db", "hard.db"].map(|name| folder.path().join(name));
     let first = open(&path).await;
     symlink(&path, &link).expect("linked");
     let error = SqliteStore::open(&link).await.expect_err("it is in use");

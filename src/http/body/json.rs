@@ -218,7 +218,7 @@ fn data_uri(head: &[u8]) -> Option<(String, usize)> {
 struct Clean<R> {
     text: R,
     ended: bool,
-    /// What tells hexadecimal from base64.
+    /// A record of all characters, which tells hexadecimal from base64.
     digits: HexDigits,
 }
 
@@ -249,6 +249,47 @@ impl<R: Read> Read for Clean<R> {
                 self.digits.take(&buffer[..kept]);
                 return Ok(kept);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use serde_json::json;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    fn taken_apart(data: &str) -> Result<Parts, Problem> {
+        let folder = tempfile::TempDir::new().expect("a scratch folder");
+        let media = MediaStore::open(folder.path()).expect("a media folder");
+        let body = json!({ "audio": { "data": data, "format": "openai-pcm" } }).to_string();
+        split(Cursor::new(body), &media, 1 << 20)
+    }
+
+    /// Hexadecimal decodes as base64, to noise of half again the length.
+    #[test]
+    fn hexadecimal_in_place_of_base64_is_called_so() {
+        let samples: Vec<u8> = (0..30_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let text = hex::encode(&samples);
+        let wrapped: Vec<_> = text.as_bytes().chunks(76).map(String::from_utf8_lossy).collect();
+        for data in [
+            text.clone(),
+            text.to_uppercase(),
+            wrapped.join("\r\n"),
+            format!("data:audio/pcm;base64,{text}"),
+            hex::encode(&samples[..24]),
+        ] {
+            let problem = taken_apart(&data).err().expect("a problem");
+            assert_eq!((problem.code.as_str(), problem.status), ("audio_unreadable", 422));
+            assert_eq!(problem.field.as_deref(), Some("audio.data"));
+            assert!(problem.detail.contains("hexadecimal"), "{}", problem.detail);
+        }
+        for samples in [samples.as_slice(), &[0; 3_000], &[0, 1].repeat(3_000), &[0x7f; 3_000]] {
+            let parts = taken_apart(&BASE64_STANDARD.encode(samples)).expect("base64");
+            let sha256 = hex::encode(Sha256::digest(samples));
+            assert_eq!(parts.file.expect("the audio").sha256, sha256);
         }
     }
 }

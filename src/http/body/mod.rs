@@ -123,7 +123,8 @@ pub async fn read<T: DeserializeOwned>(
             form.hint("mime_type", content_type);
             let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
             let limit = bounded(&parts.headers, limit)?;
-            let file = incoming(&live, body, limit, stated_length(&parts.headers)).audio(&gateway.media).await?;
+            let file =
+                incoming(&live, body, limit, stated_length(&parts.headers)).audio(&gateway.media).await?;
             assemble(form.with(file), "").map_err(missing_in_query)
         }
         _ => {

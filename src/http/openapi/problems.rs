@@ -80,7 +80,10 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "overloaded",
         ],
     ),
-    ("cancelVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"]),
+    (
+        "cancelVoice",
+        &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"],
+    ),
     (
         "resendVoice",
         &[

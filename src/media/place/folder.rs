@@ -108,7 +108,8 @@ impl Place for Folder {
     }
 
     async fn copy(&self, from: Name, to: Name) -> io::Result<()> {
-        let (from, to, notes, kept) = (self.path(from), self.path(to), self.notes_folder(), self.kept.clone());
+        let (from, to, notes, kept) =
+            (self.path(from), self.path(to), self.notes_folder(), self.kept.clone());
         blocking(move || {
             kept.check()?;
             let folder = make_folder(&to)?;
@@ -228,7 +229,11 @@ mod tests {
             std::fs::create_dir_all(root.join("notes")).expect("made");
             std::fs::create_dir_all(root.join("uploads")).expect("made");
         }
-        assert_eq!(std::fs::read_dir(root.join("notes")).expect("a folder").count(), 0, "nothing was put there");
+        assert_eq!(
+            std::fs::read_dir(root.join("notes")).expect("a folder").count(),
+            0,
+            "nothing was put there"
+        );
 
         std::fs::remove_dir_all(&root).expect("removed");
         std::fs::rename(&moved, &root).expect("back");

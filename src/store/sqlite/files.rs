@@ -115,7 +115,9 @@ impl Files {
             std::thread::sleep(Duration::from_millis(turn * 5));
             !begins_well(&opened.journal)
         }) {
-            return Err("the database's journal (-wal) was emptied or overwritten while it was open".to_owned());
+            return Err(
+                "the database's journal (-wal) was emptied or overwritten while it was open".to_owned()
+            );
         }
         Ok(())
     }

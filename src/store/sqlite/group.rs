@@ -252,10 +252,7 @@ impl Task {
 
 /// Makes every change that can be made, all with one flush. The outer error concerns all of them, and means that none of
 /// them was made.
-async fn attempt(
-    writer: &Writer,
-    batch: &[Request],
-) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
+async fn attempt(writer: &Writer, batch: &[Request]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
     let begun = Instant::now();
     let mut taken = writer.take().await?;
     let done = match commit(&mut taken.connection, batch).await {

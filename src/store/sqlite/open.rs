@@ -40,8 +40,7 @@ pub struct Open {
 /// [`StoreError::Open`] says what to do.
 pub async fn open(configured: &Path, patience: Patience) -> Result<Open, StoreError> {
     let (path, lock) = lock(configured)?;
-    let cannot =
-        |error: sqlx::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
+    let cannot = |error: sqlx::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
     let lost = |error: io::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
     let before = Identity::of(configured).map_err(lost)?;
     let options = SqliteConnectOptions::new()
