@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::TryStreamExt;
 use http::HeaderValue;
 use jiff::Timestamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, broadcast::error::RecvError, watch};
+use tokio::sync::{Notify, broadcast, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
 use voicegate_providers::{
     Context,
@@ -22,12 +22,14 @@ use voicegate_providers::{
 
 use crate::{
     audio::{Engine, EngineOptions, confinement},
+    changes::Changes,
     clock::Clock,
     config::{self, Config, Connection, Layers, Mistakes, Tenants},
     delivery::places::Places,
     disk::Disks,
     limit::RequestLimit,
     media::{AudioFile, Fetcher, Links, MediaStore, Which},
+    memory::Memory,
     metrics,
     note::NoteId,
     probe::Probe,
@@ -59,8 +61,6 @@ const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Between tests of an audio engine that does not work.
 const FIRST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(60);
-
-const KIB: u64 = 1024;
 
 /// Notes whose old audio is looked up at once.
 const SWEEP: u32 = 500;
@@ -183,11 +183,12 @@ pub struct Gateway {
     pub drained: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
-    /// What is left of `server.memory`, in KiB.
-    memory: Arc<Semaphore>,
+    /// `server.memory`
+    pub memory: Memory,
     probe: Probe,
     work: Notify,
-    changes: broadcast::Sender<NoteId>,
+    /// Whom a change concerns, waits here.
+    pub changes: Changes,
     /// `None` until the self-test of the audio engine has ended.
     audio_test: watch::Sender<Option<Result<(), String>>>,
 }
@@ -208,7 +209,7 @@ impl Gateway {
         let media = media.watching(disks.clone());
         let quotas = Arc::new(Quotas::new(&config.storage));
         let engine = Engine::new(engine_options(&config)).context("audio")?;
-        let memory = usize::try_from(config.server.memory.0.div_ceil(KIB)).unwrap_or(Semaphore::MAX_PERMITS);
+        let memory = Memory::new(config.server.memory.0);
         let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
         let gateway = Arc::new(Self {
             clock,
@@ -223,10 +224,10 @@ impl Gateway {
             drained: CancellationToken::new(),
             layers,
             live,
-            memory: Arc::new(Semaphore::new(memory)),
+            memory,
             probe: Probe::default(),
             work: Notify::new(),
-            changes: broadcast::channel(1024).0,
+            changes: Changes::new(),
             audio_test: watch::channel(None).0,
         });
         if let Some(notices) = gateway.store.notices() {
@@ -353,19 +354,6 @@ impl Gateway {
         }
     }
 
-    /// Reserves memory for a request's fields, out of `server.memory`. Let go of when dropped.
-    ///
-    /// # Errors
-    /// `overloaded`, where all of it is in use.
-    pub fn hold_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Problem> {
-        let kib = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
-        self.memory.clone().try_acquire_many_owned(kib).map_err(|_| {
-            Problem::overloaded(
-                "too many bodies are being read at once; try again shortly, or send raw audio",
-            )
-        })
-    }
-
     /// Whether a tenant may keep so much more audio; it counts as kept until the answer is dropped. Zero: as much as it
     /// turns out to be.
     ///
@@ -398,14 +386,16 @@ impl Gateway {
         self.work.notified().await;
     }
 
-    /// Tells whoever waits for this note that it has changed.
-    pub fn changed(&self, note: NoteId) {
-        // An error means that nobody waits.
-        let _ = self.changes.send(note);
+    /// Tells whoever waits for this note, or for any of its tenant, that it has changed. To be called after each commit
+    /// that changes a note: event streams read when they are told and not by themselves.
+    pub fn changed(&self, tenant: &str, note: NoteId) {
+        self.changes.note(note);
+        self.changes.tenant(tenant);
     }
 
+    /// Every note that changes.
     pub fn changes(&self) -> broadcast::Receiver<NoteId> {
-        self.changes.subscribe()
+        self.changes.all()
     }
 
     /// A note's file: in its place, or made for one use of the bytes that are kept beside the note. `None` where there is
@@ -503,8 +493,7 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
     loop {
         let notice = match notices.recv().await {
             Ok(notice) => notice,
-            // What was missed may have been anything.
-            Err(RecvError::Lagged(_)) => Notice { due: true, notes: Vec::new() },
+            Err(RecvError::Lagged(_)) => Notice::of_anything(),
             Err(RecvError::Closed) => return,
         };
         let Some(gateway) = gateway.upgrade() else { return };
@@ -512,7 +501,13 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
             gateway.wake_worker();
         }
         for note in notice.notes {
-            gateway.changed(note);
+            gateway.changes.note(note);
+        }
+        for tenant in &notice.tenants {
+            gateway.changes.tenant(tenant);
+        }
+        if notice.anything {
+            gateway.changes.anything();
         }
     }
 }

@@ -23,10 +23,12 @@
 
 pub mod audio;
 mod breaker;
+pub mod changes;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+mod descriptors;
 pub mod disk;
 pub mod docs;
 pub mod event;
@@ -38,12 +40,14 @@ pub mod http;
 pub mod id;
 mod limit;
 pub mod media;
+pub mod memory;
 pub mod metrics;
 pub mod note;
 mod probe;
 pub mod problem;
 mod quota;
 pub mod request_id;
+mod seldom;
 pub mod spelling;
 pub mod store;
 mod telemetry;

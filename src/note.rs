@@ -1,5 +1,6 @@
 //! The voice note: one audio to one recipient, from the request to its end.
 
+mod metadata;
 mod receipts;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -8,7 +9,7 @@ use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
@@ -18,6 +19,7 @@ use crate::{
     problem::Problem,
 };
 
+pub use self::metadata::Metadata;
 pub use crate::id::NoteId;
 
 /// Where a note is. Receipts only raise the rank.
@@ -239,7 +241,7 @@ pub struct Note {
     pub convert: Option<ConvertChoice>,
     pub reply_to: Option<String>,
     pub text: Option<String>,
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
     #[serde(with = "rfc3339_millis")]
     pub expires_at: Timestamp,
     /// Not before; `None`: at once.
@@ -356,7 +358,7 @@ impl Note {
         }
         (self.to, self.text, self.memory) = (String::new(), None, None);
         (self.hints, self.source) = (Hints::default(), Source::Stored);
-        self.metadata.clear();
+        self.metadata = Metadata::default();
         self.warnings.clear();
         (self.erased, self.request_id) = (true, None);
         self

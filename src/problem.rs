@@ -9,6 +9,7 @@ use voicegate_providers::{SendError, Upstream};
 
 use crate::{
     audio::AudioError,
+    descriptors,
     view::schema::{ProblemCode, ProviderAnswer, Stage},
 };
 
@@ -84,6 +85,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("unknown_connection", 422, "There is no such connection or route"),
     ("convert_refused", 422, "The audio would have to be converted"),
     ("reply_unsupported", 422, "Replies are not possible over this connection"),
+    ("text_unsupported", 422, "No connection of the route shows a text"),
     ("provider_rejected", 424, "The provider refused the note"),
     ("provider_unauthorized", 424, "The provider does not accept this account's request"),
     ("provider_unavailable", 424, "The provider gave no usable answer"),
@@ -201,6 +203,12 @@ impl From<std::io::Error> for Problem {
         if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
             return Self::storage_full();
         }
+        if descriptors::is_exhausted(&error) {
+            tracing::error!(
+                "the process has no file descriptor left; see server.max_clients and LimitNOFILE"
+            );
+            return Self::overloaded("the gateway has as many files open as it may; try again shortly");
+        }
         if error.kind() == std::io::ErrorKind::HostUnreachable {
             tracing::error!("audio is out of reach: {error}");
             return Self::overloaded("the gateway's store of audio does not answer; try again shortly");
@@ -233,6 +241,7 @@ fn passes(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
     use voicegate_providers::SendErrorKind;
 
     #[test]
@@ -256,6 +265,17 @@ mod tests {
         ] {
             assert_eq!(Problem::new(kind.code(), "").code, kind.code(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn without_file_descriptors_the_gateway_is_overloaded_and_not_broken() {
+        let system = || std::io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
+        let wrapped = std::io::Error::new(system().kind(), format!("{} at path \"/x\"", system()));
+        for error in [system(), wrapped] {
+            let problem = Problem::from(error);
+            assert_eq!((problem.status, problem.retry_after), (503, Some(5)), "{problem:?}");
+        }
+        assert_eq!(Problem::from(std::io::Error::from_raw_os_error(5)).status, 500);
     }
 
     #[test]

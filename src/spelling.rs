@@ -1,32 +1,55 @@
-//! "Did you mean": the known word that is nearest to one that is not known.
+//! Suggestions for names that somebody mistyped.
 
-/// The nearest of `known`, where at most a third of the letters are off.
+/// Names longer than this are not compared: the cost grows with the square of the length.
+const LONGEST: usize = 64;
+
+/// The known name that `word` most likely stands for, or `None` where none is near. Case and the difference between
+/// `-` and `_` count as nothing, a swapped pair of letters as one mistake.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let letters = |text: &str| text.chars().count();
-    let measured = known.iter().map(|known| (strsim::damerau_levenshtein(&word, known), *known));
-    let near = measured.filter(|(off, known)| off * 3 <= letters(&word).max(letters(known)));
-    near.min_by_key(|(off, _)| *off).map(|(_, known)| known)
+    let word = plain(word);
+    if word.is_empty() || word.len() > LONGEST {
+        return None;
+    }
+    let distance = |name: &&'a str| strsim::osa_distance(&word, &plain(name));
+    let (distance, name) = known.iter().map(|name| (distance(name), *name)).min_by_key(|(d, _)| *d)?;
+    // Two letters of three in common are a mistake in typing; fewer are another word.
+    let allowed = (word.chars().count().max(name.chars().count()) / 3).clamp(1, 3);
+    (distance <= allowed && distance < name.chars().count()).then_some(name)
+}
+
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace('-', "_")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::*;
+
+    const FIELDS: [&str; 9] =
+        ["to", "audio", "via", "convert", "reply_to", "text", "send_at", "expires_in", "metadata"];
 
     #[test]
-    fn a_slip_is_understood_and_another_word_is_not() {
-        let known = ["route", "routes", "webhook", "api_keys"];
+    fn mistyped_names_are_recognised() {
         for (word, meant) in [
-            ("rout", Some("route")),
-            ("ruote", Some("route")),
-            ("Route", Some("route")),
-            ("api-keys", Some("api_keys")),
-            ("webhoks", Some("webhook")),
-            ("connection", None),
-            ("to", None),
-            ("", None),
+            ("vai", "via"),
+            ("Via", "via"),
+            ("viaa", "via"),
+            ("audoi", "audio"),
+            ("reply-to", "reply_to"),
+            ("replyTo", "reply_to"),
+            ("sendat", "send_at"),
+            ("expire_in", "expires_in"),
+            ("meta_data", "metadata"),
+            ("txet", "text"),
         ] {
-            assert_eq!(nearest(word, &known), meant, "{word}");
+            assert_eq!(nearest(word, &FIELDS), Some(meant), "{word}");
+        }
+    }
+
+    #[test]
+    fn another_word_is_no_mistake_in_typing() {
+        for word in ["", "x", "tone", "voice", "speed", "caption", &"a".repeat(10_000)] {
+            assert_eq!(nearest(word, &FIELDS), None, "{word:.20}");
         }
     }
 }

@@ -42,7 +42,7 @@ pub use capabilities::{Capabilities, Intake, ReplySupport};
 pub use error::{Disposition, SendError, SendErrorKind, Upstream};
 pub use note::{Accepted, Degrade, Form, Memory, OutboundAudio, OutboundNote};
 pub use provider::{Context, Descriptor, Prepared, Provider};
-pub use recipient::{JidServer, Recipient, RecipientError, masked_number};
+pub use recipient::{JidServer, Recipient, RecipientError, masked_number, visible};
 pub use settings::{BaseUrl, ConfigError, Secrets, Settings, without_values};
 pub use unanswered::Unanswered;
 

@@ -68,6 +68,16 @@ pub trait Provider: Debug + Send + Sync {
     /// `RateLimited`, `NotReady` or `Unavailable`.
     async fn check(&self, cx: &Context) -> Result<String, SendError>;
 
+    /// Judges a callback by its method, headers and query alone: whether its body is worth reading. The body of `head` is
+    /// empty. Anybody can call, and what is certainly not from the provider shall cost nothing; so this refuses where no
+    /// secret is configured, and where the proof is not there or is wrong whatever the body says.
+    ///
+    /// # Errors
+    /// Where the request would be refused with any body.
+    fn admits(&self, _head: &CallbackRequest) -> Result<(), CallbackError> {
+        Ok(())
+    }
+
     /// Judges and understands a request to the connection's callback address. Signature or token first, on the raw
     /// body; makes no request and keeps nothing.
     ///

@@ -1,7 +1,8 @@
 //! The grammar of `to`.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use uuid::Uuid;
 
 /// A recipient as a bot writes it, understood but not yet tied to a provider.
@@ -69,16 +70,20 @@ impl Recipient {
     /// [`RecipientError::Invalid`] where `text` fits no form.
     pub fn parse(text: &str, native: impl Fn(&str) -> bool) -> Result<Self, RecipientError> {
         let invalid = |why: &str| RecipientError::Invalid(format!("{why}; {FORMS}"));
+        let text = visible(text);
         let text = text.trim();
         if text.is_empty() {
             return Err(invalid("the recipient is empty"));
         }
-        if text.len() > MAX_LEN || text.chars().any(char::is_control) {
-            return Err(invalid("the recipient is too long or has control characters"));
+        if text.len() > MAX_LEN {
+            return Err(invalid("the recipient is too long"));
         }
         if text.starts_with('+') {
-            return phone(text).ok_or_else(|| invalid("a phone number has + and 7 to 15 digits"));
+            let text = text.replace(is_separator, "");
+            none_unseen(&text)?;
+            return phone(&text).ok_or_else(|| invalid("a phone number has + and 7 to 15 digits"));
         }
+        none_unseen(text)?;
         if let Ok(id) = Uuid::try_parse(text)
             && text.len() == 36
         {
@@ -124,8 +129,43 @@ pub fn masked_number(number: &str) -> String {
     format!("+{}•••{}", start.iter().collect::<String>(), end.iter().collect::<String>())
 }
 
+/// The text without the marks that contacts, chats and web pages put around and into it, which nobody sees or types:
+/// directions of writing, joiners, and spaces without width.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let is_mark = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    if text.contains(is_mark) { text.replace(is_mark, "").into() } else { text.into() }
+}
+
+/// Characters that people write between the digits of a number.
+fn is_separator(c: char) -> bool {
+    // Hyphens, the one that does not break among them, and dashes that word processors make of them.
+    matches!(c, '-' | '(' | ')' | '.' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+        || c.general_category() == GeneralCategory::SpaceSeparator
+}
+
+/// Names the first character that cannot be seen.
+fn none_unseen(text: &str) -> Result<(), RecipientError> {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator, PrivateUse, Unassigned};
+    let is_unseen = |c: &char| {
+        // Besides what has no glyph at all: blanks other than the one on the keyboard, fillers and variation selectors.
+        matches!(
+            c.general_category(),
+            Control | Format | LineSeparator | ParagraphSeparator | PrivateUse | Unassigned
+        ) || (c.general_category() == GeneralCategory::SpaceSeparator && *c != ' ')
+            || matches!(c, '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}')
+    };
+    match text.chars().find(is_unseen) {
+        None => Ok(()),
+        Some(c) => Err(RecipientError::Invalid(format!(
+            "the recipient has the character U+{:04X} in it, which cannot be seen; remove it",
+            u32::from(c)
+        ))),
+    }
+}
+
 fn phone(text: &str) -> Option<Recipient> {
-    let digits: String = text[1..].chars().filter(|c| !matches!(c, ' ' | '-' | '(' | ')')).collect();
+    let digits = &text[1..];
     let possible = (7..=15).contains(&digits.len())
         && digits.bytes().all(|b| b.is_ascii_digit())
         && !digits.starts_with('0'); // no country code starts with 0 (ITU-T E.164 annex D)
@@ -190,6 +230,53 @@ mod tests {
             ("F19EE7B8-8533-4C5C-83EC-4EF8D6D1DDBD", "linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd"),
         ] {
             assert_eq!(parse(text).map(|r| r.to_string()), Ok(printed.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn marks_that_nobody_sees_are_left_out() {
+        for mark in [
+            '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202c}', '\u{202e}',
+            '\u{2060}', '\u{2066}', '\u{2069}', '\u{feff}',
+        ] {
+            for (text, printed) in [
+                (format!("{mark}+15551234567{mark}"), "+15551234567"),
+                (format!("+1{mark}5551234567"), "+15551234567"),
+                (format!("{mark}ann@example.com{mark}"), "ann@example.com"),
+                (format!("1555{mark}1234567@c.us"), "15551234567@c.us"),
+            ] {
+                assert_eq!(parse(&text).map(|r| r.to_string()), Ok(printed.to_owned()), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_people_write_them() {
+        for text in [
+            "+1.555.123.4567",
+            "+1\u{a0}(555)\u{a0}123\u{2011}4567",
+            "+1\u{202f}555\u{2007}123\u{2010}4567",
+            "\u{a0}+1 555\u{2013}123\u{2212}4567\u{a0}",
+        ] {
+            assert_eq!(parse(text).map(|r| r.to_string()), Ok("+15551234567".to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn any_other_character_that_cannot_be_seen_is_named() {
+        for (text, named) in [
+            ("+1555\u{ad}1234567", "U+00AD"),
+            ("+1555\u{0}1234567", "U+0000"),
+            ("+1555\n1234567", "U+000A"),
+            ("+1555\u{3164}1234567", "U+3164"),
+            ("+1555\u{fe0f}1234567", "U+FE0F"),
+            ("+1555\u{2028}1234567", "U+2028"),
+            ("+1555\u{e0041}1234567", "U+E0041"),
+            ("ann\u{a0}lee@example.com", "U+00A0"),
+            ("1555\u{202f}1234567@c.us", "U+202F"),
+        ] {
+            let error = parse(text).expect_err("refused").to_string();
+            assert!(error.contains(named), "{text:?}: {error}");
         }
     }
 

@@ -10,8 +10,9 @@ use base64::{
     prelude::BASE64_STANDARD,
 };
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::{CallbackError, CallbackRequest, ConfigError, Secrets};
@@ -56,30 +57,58 @@ impl SigningKeys {
     /// # Errors
     /// [`CallbackError`], and never `Malformed`: nothing was read yet.
     pub fn verify<'a>(&self, request: &'a CallbackRequest) -> Result<&'a str, CallbackError> {
+        let Proof { id, time, seconds, signatures } = self.proof(request)?;
+        let signed = self.0.iter().any(|key| {
+            let mac = mac(key.expose_secret(), id, time, &request.body);
+            // `verify_slice` takes the same time wherever the difference is.
+            signatures.iter().any(|one| mac.clone().verify_slice(one).is_ok())
+        });
+        if !signed {
+            return Err(CallbackError::Forged);
+        }
+        is_recent(request.now, seconds).then_some(id).ok_or(CallbackError::Stale)
+    }
+
+    /// Whether there is a signature that some body could have, made not long ago.
+    ///
+    /// # Errors
+    /// As for [`Self::verify`].
+    pub fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
+        let proof = self.proof(head)?;
+        is_recent(head.now, proof.seconds).then_some(()).ok_or(CallbackError::Stale)
+    }
+
+    fn proof<'a>(&self, request: &'a CallbackRequest) -> Result<Proof<'a>, CallbackError> {
         if self.is_empty() {
             return Err(CallbackError::NotConfigured);
         }
         let header = |name| request.header(name).ok_or(CallbackError::Forged);
         let (id, time) = (header("webhook-id")?, header("webhook-timestamp")?);
-        let signatures = header("webhook-signature")?;
-        let seconds: i64 = time.parse().map_err(|_| CallbackError::Forged)?;
-        let signed = self.0.iter().any(|key| {
-            let mac = mac(key.expose_secret(), id, time, &request.body);
-            // Beside v1 there is v1a, which is of another kind, and whatever comes later.
-            let given = signatures.split(' ').filter_map(|one| one.strip_prefix("v1,"));
-            // `verify_slice` takes the same time wherever the difference is.
-            given
-                .filter_map(|one| BASE64_STANDARD.decode(one).ok())
-                .any(|one| mac.clone().verify_slice(&one).is_ok())
-        });
-        if !signed {
+        let seconds = time.parse().map_err(|_| CallbackError::Forged)?;
+        // Beside v1 there is v1a, which is of another kind, and whatever comes later.
+        let given = header("webhook-signature")?.split(' ').filter_map(|one| one.strip_prefix("v1,"));
+        let signatures: Vec<Vec<u8>> = given
+            .filter_map(|one| BASE64_STANDARD.decode(one).ok())
+            .filter(|one| one.len() == Sha256::output_size())
+            .collect();
+        if signatures.is_empty() {
             return Err(CallbackError::Forged);
         }
-        if request.now.as_second().abs_diff(seconds) > TOLERANCE {
-            return Err(CallbackError::Stale);
-        }
-        Ok(id)
+        Ok(Proof { id, time, seconds, signatures })
     }
+}
+
+/// What the headers of a signed request say.
+struct Proof<'a> {
+    id: &'a str,
+    time: &'a str,
+    /// The same as a number.
+    seconds: i64,
+    signatures: Vec<Vec<u8>>,
+}
+
+fn is_recent(now: Timestamp, seconds: i64) -> bool {
+    now.as_second().abs_diff(seconds) <= TOLERANCE
 }
 
 fn mac(key: &[u8], id: &str, time: &str, body: &[u8]) -> Hmac<Sha256> {
@@ -155,6 +184,34 @@ mod tests {
         let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
         assert_eq!(keys(&[secret]).verify(&reference), Ok("msg_27UH4WbU6Z5A5EzD8u03UvzRbpk"));
         assert_eq!(keys(&[SECRET]).verify(&reference), Err(CallbackError::Forged));
+    }
+
+    #[test]
+    fn headers_without_a_signature_are_refused_whatever_the_body_is() {
+        let admits = |request: &CallbackRequest| keys(&[SECRET]).admits(request);
+        let mut head = genuine();
+        head.body = Bytes::new();
+        assert_eq!(admits(&head), Ok(()));
+        for (name, value) in [
+            ("webhook-signature", "v1,"),
+            ("webhook-signature", "v1,AAAA"),
+            ("webhook-signature", "v1a,ch81UIZONj/+wvI29ZD1CN23OZ9cRPwf3RNZpy6YXPE="),
+            ("webhook-timestamp", "yesterday"),
+        ] {
+            let mut wrong = head.clone();
+            wrong.headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(admits(&wrong), Err(CallbackError::Forged), "{name}: {value}");
+        }
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+            let mut wrong = head.clone();
+            wrong.headers.remove(name);
+            assert_eq!(admits(&wrong), Err(CallbackError::Forged), "{name}");
+        }
+        let mut late = head.clone();
+        late.now += SignedDuration::from_secs(301);
+        assert_eq!(admits(&late), Err(CallbackError::Stale));
+        let none = SigningKeys::read("webhook_secret", &Secrets::default()).expect("no secrets");
+        assert_eq!(none.admits(&head), Err(CallbackError::NotConfigured));
     }
 
     #[test]

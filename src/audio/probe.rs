@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use voicegate_providers::{AudioFacts, Codec, Container};
 
+use crate::descriptors;
+
 use super::error::{AudioError, AudioErrorKind};
 use super::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
 use super::ffmpeg::RunError;
@@ -145,6 +147,13 @@ async fn decode_once(bench: &Bench<'_>, file: &Path, examined: &Examined) -> Res
 
 /// A run of ffmpeg that says nothing about the audio.
 pub(super) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
+    if let PassError::Run(RunError::Io(error)) = error
+        && descriptors::is_exhausted(error)
+    {
+        tracing::error!(stage, "ffmpeg could not be run: no file descriptor is left");
+        let detail = "the gateway has as many files open as it may; try again shortly".to_owned();
+        return AudioError { kind: AudioErrorKind::Overloaded, detail, stage };
+    }
     let (kind, detail) = match error {
         PassError::Run(RunError::Missing) => (AudioErrorKind::Outage, MISSING),
         PassError::Run(RunError::Io(error)) => {

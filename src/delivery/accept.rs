@@ -1,12 +1,12 @@
 //! Accepting a note: everything that can be judged at once is judged, then one transaction makes it durable.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{io, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::route::{Target, reply, route};
+use super::route::{Target, reply, route, text};
 use crate::{
     audio::{self, Convert, Hints, Probed},
     config::Tenant,
@@ -14,7 +14,7 @@ use crate::{
     id::UploadId,
     media::{AudioInput, Held, Received, Which},
     metrics,
-    note::{ConvertChoice, Note, NoteId, Source, Status},
+    note::{ConvertChoice, Metadata, Note, NoteId, Source, Status},
     problem::Problem,
     request_id,
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
@@ -46,7 +46,7 @@ pub struct VoiceRequest {
     /// Not before.
     pub send_at: Option<Timestamp>,
     pub expires_in: Option<Duration>,
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
     pub idempotency_key: Option<String>,
 }
 
@@ -78,7 +78,8 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         None => None,
     };
     let route = route(tenant, &target, request.via.as_deref())?;
-    let (reply_to, warnings) = reply(gateway, tenant, &route, &request).await?;
+    let (reply_to, mut warnings) = reply(gateway, tenant, &route, &request).await?;
+    warnings.extend(text(tenant, &route, &request)?);
     let first = &tenant.connections[&route[0].connection];
     let source = match &request.audio {
         AudioInput::Url { url, headers } => Source::Url { url: url.clone(), headers: headers.clone() },
@@ -139,10 +140,10 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
 
 /// What can be wrong about fields whatever the configuration says.
 pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(), Problem> {
-    if serde_json::to_vec(&request.metadata).map_or(0, |text| text.len()) > MAX_METADATA {
+    if request.metadata.as_str().len() > MAX_METADATA {
         return Err(Problem::invalid("metadata", "at most 4 KiB as JSON"));
     }
-    if !request.metadata.values().all(|value| is_within(value, MAX_METADATA_LEVELS - 1)) {
+    if request.metadata.levels() > MAX_METADATA_LEVELS {
         let detail = format!("at most {MAX_METADATA_LEVELS} levels of objects and arrays, itself included");
         return Err(Problem::invalid("metadata", detail));
     }
@@ -150,16 +151,6 @@ pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(),
         return Err(Problem::invalid("send_at", "at most one year ahead"));
     }
     Ok(())
-}
-
-/// Whether a value has no more than so many levels of objects and arrays.
-fn is_within(value: &Value, levels: usize) -> bool {
-    let inner = |inner: &Value| is_within(inner, levels - 1);
-    match value {
-        Value::Array(items) => levels > 0 && items.iter().all(inner),
-        Value::Object(map) => levels > 0 && map.values().all(inner),
-        _ => true,
-    }
 }
 
 /// Where the bytes of a new note are.
@@ -328,30 +319,19 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
         AudioInput::Bytes(Received { sha256, .. }) => json!({ "sha256": sha256 }),
         AudioInput::Upload(id) => json!({ "media_id": id }),
     };
-    let fields = json!([
+    let fields = (
         target.to_string(),
-        request.via,
+        &request.via,
         request.convert,
-        request.reply_to,
-        request.text,
+        &request.reply_to,
+        &request.text,
         request.strict,
         request.expires_in.map(|span| span.as_millis().to_string()),
         request.send_at.map(|at| at.as_millisecond()),
-        sorted(&Value::Object(request.metadata.clone())),
-        request.hints.format,
+        request.metadata.canonical().ok(),
+        json!(request.hints.format),
         audio,
-    ]);
-    hex::encode(Sha256::digest(fields.to_string()))
-}
-
-/// The same value with every object's keys in order.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let ordered: BTreeMap<_, _> = map.iter().map(|(key, value)| (key, sorted(value))).collect();
-            Value::Array(ordered.into_iter().map(|(key, value)| json!([key, value])).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
-        other => other.clone(),
-    }
+    );
+    // Text that was read from JSON can be written as JSON.
+    hex::encode(Sha256::digest(serde_json::to_vec(&fields).unwrap_or_default()))
 }

@@ -202,7 +202,7 @@ pub(super) async fn record(
     match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
         Ok(()) => {
             metrics::recorded(&change);
-            gateway.changed(note.id);
+            gateway.changed(&note.tenant, note.id);
         }
         Err(error) => {
             tracing::error!(note.id = %note.id, %error, "the end of a try of note {} is lost", note.id);
@@ -285,7 +285,7 @@ async fn commit_to_dispatch(gateway: &Gateway, claim: &mut Claim) -> Result<(), 
     let write = || gateway.store.write(claim, &change);
     let written = persist::written(claim.note.id, "the begin of the dispatch", DISPATCH_PATIENCE, write);
     gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
-    gateway.changed(claim.note.id);
+    gateway.changed(&claim.note.tenant, claim.note.id);
     Ok(())
 }
 
@@ -302,7 +302,7 @@ async fn progress(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError
         }
         written => written?,
     }
-    gateway.changed(claim.note.id);
+    gateway.changed(&claim.note.tenant, claim.note.id);
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> 
     }
     tracing::info!(note.id = %note.id, "note {} was cancelled", note.id);
     metrics::note(&note);
-    gateway.changed(note.id);
+    gateway.changed(&note.tenant, note.id);
     gateway.wake_worker(); // the next one in its lane
     Ok(note)
 }

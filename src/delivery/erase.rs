@@ -7,7 +7,7 @@ use crate::{
     config::Tenant,
     gateway::Gateway,
     id::NoteId,
-    note::{Note, Source, Status, Stop},
+    note::{Metadata, Note, Source, Status, Stop},
     problem::Problem,
     store::Columns,
 };
@@ -50,7 +50,7 @@ pub async fn erase_unreadable(gateway: &Gateway, tenant: &Tenant, id: NoteId) ->
     }
     gateway.media.remove(id).await?;
     gateway.store.audio_removed(id).await?;
-    gateway.changed(id);
+    gateway.changed(&tenant.name, id);
     gateway.wake_worker(); // the next one in its lane
     tracing::info!(note.id = %id, "note {id}, which could not be read, was erased");
     Ok(())
@@ -87,7 +87,7 @@ fn left_of(tenant: &Tenant, id: NoteId, columns: Columns, now: Timestamp) -> Not
         convert: None,
         reply_to: None,
         text: None,
-        metadata: serde_json::Map::new(),
+        metadata: Metadata::default(),
         expires_at: created_at,
         send_at: None,
         request_id: None,

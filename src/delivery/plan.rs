@@ -5,7 +5,7 @@ use voicegate_providers::Form;
 
 use super::{
     accept::{VoiceRequest, judge_fields},
-    route::{Target, named, native_reply, reply_dropped, reply_exists},
+    route::{Target, has_text, named, native_reply, reply_dropped, reply_exists, shows_text, text_dropped},
 };
 use crate::{
     audio::{self, Foreseen, Probed, Work},
@@ -59,6 +59,7 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
     }
     let mut outlooks = Vec::with_capacity(connections.len());
     let source = read(gateway, tenant, &request).await?;
+    let nobody_shows_text = !connections.iter().any(|connection| shows_text(connection));
     for connection in connections {
         let mut outlook = foresee(connection, &source, request.convert);
         if let Err(error) = target.on(tenant, connection) {
@@ -71,6 +72,14 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
                 outlook.refuse("reply_unsupported", why);
             } else {
                 outlook.reasons.push(reply_dropped(why));
+            }
+        }
+        if has_text(&request) && !shows_text(connection) {
+            let why = "this connection shows no text beside a voice note";
+            if request.strict && nobody_shows_text {
+                outlook.refuse("text_unsupported", why);
+            } else {
+                outlook.reasons.push(text_dropped(why));
             }
         }
         outlooks.push(outlook);

@@ -42,7 +42,7 @@ pub async fn receive(
         "a callback came"
     );
     for &note in &reception.changed {
-        gateway.changed(note);
+        gateway.changed(&tenant.name, note);
         if let Ok(Some(note)) = gateway.store.note(note, None).await {
             metrics::told(&note, &received.receipts);
         }

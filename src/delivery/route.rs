@@ -1,6 +1,6 @@
 //! Whom a note is for, and over which connections.
 
-use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient};
+use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient, visible};
 
 use super::accept::VoiceRequest;
 use crate::{
@@ -80,7 +80,7 @@ pub(super) enum Target {
 
 impl Target {
     pub fn parse(to: &str) -> Result<Self, Problem> {
-        if let Some(name) = to.trim().strip_prefix("alias:") {
+        if let Some(name) = visible(to).trim().strip_prefix("alias:") {
             return Ok(Self::Alias(name.to_owned()));
         }
         parse_recipient(to).map(Self::Recipient).map_err(|error| invalid_recipient(error.to_string()))
@@ -181,6 +181,43 @@ pub async fn native_reply(
         .filter(|note| note.current().connection == connection.name)
         .and_then(|note| note.provider_message_id);
     Ok(message.ok_or("the note to reply to has no message at this connection"))
+}
+
+/// What becomes of `text` where no connection of the route shows one.
+///
+/// # Errors
+/// `text_unsupported` with `strict`.
+pub(super) fn text(
+    tenant: &Tenant,
+    route: &[Stop],
+    request: &VoiceRequest,
+) -> Result<Option<Warning>, Problem> {
+    let connections = route.iter().filter_map(|stop| tenant.connections.get(&stop.connection));
+    if !has_text(request) || connections.into_iter().any(shows_text) {
+        return Ok(None);
+    }
+    if request.strict {
+        return Err(Problem::new("text_unsupported", NO_TEXT).stage("request").field("text"));
+    }
+    Ok(Some(text_dropped(NO_TEXT)))
+}
+
+const NO_TEXT: &str = "no connection of the route shows a text beside a voice note";
+
+/// Whether the request has a text to be shown.
+pub(super) fn has_text(request: &VoiceRequest) -> bool {
+    request.text.as_ref().is_some_and(|text| !text.trim().is_empty())
+}
+
+/// Whether the connection shows a note's text.
+pub(super) fn shows_text(connection: &Connection) -> bool {
+    connection.provider.capabilities().caption
+}
+
+/// The note goes out all the same, without its text.
+pub(super) fn text_dropped(why: &str) -> Warning {
+    let detail = format!("{why}, so the note is sent without it");
+    Warning { code: "text_dropped".to_owned(), detail }
 }
 
 /// The note goes out all the same, as a message of its own.

@@ -50,7 +50,7 @@ async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreErro
     };
     if gateway.store.stall(claim, &stall).await? {
         tracing::warn!(note.id = %note.id, tenant = note.tenant, connection, "note {} is stalled", note.id);
-        gateway.changed(note.id);
+        gateway.changed(&note.tenant, note.id);
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
         };
         gateway.store.receive(&received).await?;
         tracing::info!(note.id = %note.id, tenant = note.tenant, connection, "note {} was found at the provider", note.id);
-        gateway.changed(note.id);
+        gateway.changed(&note.tenant, note.id);
         // The job went with the note's being known.
         return Ok(());
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
+    http::{Extensions, HeaderMap, header::AUTHORIZATION, request::Parts},
 };
+
+use super::{seats::Seat, wrong_keys::WrongKeys};
 
 use crate::{config::Tenant, gateway::Gateway, problem::Problem};
 
@@ -18,6 +20,13 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
+/// A key was tried that nobody has.
+pub(super) async fn wrong_key(extensions: &Extensions) {
+    if let Some(keys) = extensions.get::<Arc<WrongKeys>>() {
+        keys.tried(extensions.get::<Arc<Seat>>()).await;
+    }
+}
+
 impl FromRequestParts<Arc<Gateway>> for Caller {
     type Rejection = Problem;
 
@@ -28,6 +37,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
         };
         let live = gateway.live();
         let Some(tenant) = live.tenants.by_key(key) else {
+            wrong_key(&parts.extensions).await;
             return Err(refused("this API key is not known here"));
         };
         live.take_request(&tenant.name)?;

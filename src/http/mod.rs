@@ -15,14 +15,16 @@ mod openapi;
 mod ops;
 mod plan;
 mod room;
+mod seats;
 mod server;
 mod uploads;
 mod voice;
+mod wrong_keys;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, header},
     middleware::{self, Next},
@@ -32,6 +34,7 @@ use axum::{
 use futures_util::FutureExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::{events::Feeds, wrong_keys::WrongKeys};
 use crate::{gateway::Gateway, problem::Problem, request_id};
 
 pub use openapi::{document, text as openapi};
@@ -87,6 +90,8 @@ fn finished(routes: OpenApiRouter<Arc<Gateway>>, gateway: Arc<Gateway>) -> Route
         .method_not_allowed_fallback(async || {
             Problem::new("method_not_allowed", "the Allow header lists the methods of this path")
         })
+        .layer(Extension(Arc::new(Feeds::default())))
+        .layer(Extension(Arc::new(WrongKeys::default())))
         .layer(DefaultBodyLimit::disable()) // each body is bounded where it is read
         .layer(middleware::from_fn(no_panic))
         .layer(middleware::from_fn(plain_answers))

@@ -13,7 +13,7 @@ use axum::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::auth::Caller;
+use super::{auth::Caller, body::unknown_name};
 use crate::{
     config::Tenant,
     delivery::{cancel, erase, route},
@@ -101,9 +101,15 @@ pub async fn list(
 /// "Failed to deserialize query string: limit: invalid digit found in string"
 fn unfit(text: &str) -> Problem {
     let told = text.split_once(": ").map_or(text, |(_, told)| told);
-    match told.split_once(": ") {
-        Some((field, why)) => Problem::invalid(field, why),
-        None => Problem::invalid("query", told),
+    let unknown = told.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+    match (unknown, told.split_once(": ")) {
+        (Some((field, _)), _) => {
+            let meant =
+                unknown_name(told, &[]).map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+            Problem::invalid(field, format!("there is no such parameter{meant}"))
+        }
+        (None, Some((field, why))) => Problem::invalid(field, why),
+        (None, None) => Problem::invalid("query", told),
     }
 }
 

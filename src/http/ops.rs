@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
 };
 
-use super::auth::bearer;
+use super::auth::{bearer, wrong_key};
 use crate::{
     gateway::Gateway,
     metrics,
@@ -56,11 +56,15 @@ pub async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Re
 )]
 pub async fn metrics(
     State(gateway): State<Arc<Gateway>>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<impl IntoResponse, Problem> {
+    let shown = bearer(request.headers());
     if let Some(token) = &gateway.live().config.server.metrics_token
-        && !bearer(&headers).is_some_and(|shown| token.is(shown))
+        && !shown.is_some_and(|shown| token.is(shown))
     {
+        if shown.is_some() {
+            wrong_key(request.extensions()).await;
+        }
         let detail = "send the header `Authorization: Bearer TOKEN` with the token of server.metrics_token";
         return Err(Problem::new("unauthorized", detail).stage("request"));
     }

@@ -28,7 +28,10 @@ use crate::{delivery::plan, gateway::Gateway, problem::Problem, view::VoicePlan}
             (VoiceRequestBody = "application/json"),
             (VoiceForm = "multipart/form-data"),
             (inline(Bytes) = "audio/*"),
+            (inline(Bytes) = "video/*"),
+            (inline(Bytes) = "application/ogg"),
             (inline(Bytes) = "application/octet-stream"),
+            (inline(Bytes) = "binary/octet-stream"),
         ),
     ),
     responses((status = 200, description = "What would become of it.", body = VoicePlan)),
@@ -38,7 +41,8 @@ pub async fn plan(
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Json<VoicePlan>, Problem> {
-    let submission = body::read::<VoiceFields>(&gateway, request).await?;
-    let plan = plan::plan(&gateway, &tenant, submission.into_request(None)).await?;
+    let submission = body::read::<VoiceFields>(&gateway, &tenant.name, request).await?;
+    let (request, _held) = submission.into_request(None);
+    let plan = plan::plan(&gateway, &tenant, request).await?;
     Ok(Json(VoicePlan::from(&plan)))
 }

@@ -35,7 +35,10 @@ pub(super) struct NoFields {}
             (UploadRequest = "application/json"),
             (UploadForm = "multipart/form-data"),
             (inline(Bytes) = "audio/*"),
+            (inline(Bytes) = "video/*"),
+            (inline(Bytes) = "application/ogg"),
             (inline(Bytes) = "application/octet-stream"),
+            (inline(Bytes) = "binary/octet-stream"),
         ),
     ),
     responses((
@@ -50,8 +53,8 @@ pub async fn add(
 ) -> Result<impl IntoResponse, Problem> {
     gateway.open_for_work()?;
     let expected = room::expect(&gateway, &tenant, request.headers(), None).await?;
-    let read = body::read(&gateway, request).await.map_err(no_upload_of_an_upload);
-    let Submission { fields: NoFields {}, audio, hints } = read?;
+    let read = body::read(&gateway, &tenant.name, request).await.map_err(no_upload_of_an_upload);
+    let Submission { fields: NoFields {}, audio, hints, .. } = read?;
     drop(expected); // its size is known now
     let upload = upload::add(&gateway, &tenant, audio, &hints).await?;
     let location = [(header::LOCATION, format!("/media/{}", upload.id))];

@@ -36,6 +36,7 @@ static COUNTED: LazyLock<Registry> = LazyLock::new(|| {
 /// Shows as zero what has not happened yet to the connections that there are.
 pub fn expect(tenants: &Tenants) {
     use Status::{Accepted, Canceled, Expired, Failed, Queued, Unknown};
+    WRONG_KEYS.show([]);
     for tenant in tenants.iter() {
         for connection in tenant.connections.values() {
             let (tenant, name) = (tenant.name.as_str(), connection.name.as_str());
@@ -139,6 +140,11 @@ pub fn event(tenant: &str, outcome: &'static str, lag: Option<Duration>) {
     if let Some(lag) = lag {
         EVENT_LAG.observe([tenant], lag.as_secs_f64());
     }
+}
+
+/// A request came with a key or token that nobody has.
+pub fn wrong_key() {
+    WRONG_KEYS.inc([]);
 }
 
 /// A request was answered. `route` is a path of the router with its placeholders.

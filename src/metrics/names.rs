@@ -101,13 +101,16 @@ metrics! {
     /// Look-ups in what is remembered (`recipients`: what a provider said about a recipient), as `hit` or `miss`.
     CACHE: Counter = "voicegate_cache_lookups_total" ["cache", "result"];
 
-    /// Calls by providers: `accepted`, `duplicate` (it had come before), `forged`, `stale`, `malformed`, `not_configured`.
+    /// Calls by providers: `accepted`, `duplicate` (it had come before), `forged`, `stale`, `malformed`, `not_configured`,
+    /// `unknown` (there is no such tenant or connection; both labels are empty).
     CALLBACKS: Counter = "voicegate_callbacks_total" ["tenant", "connection", "verdict"];
     /// Tries to hand an event to a tenant's webhook: `delivered`, `failed` (it is tried again), `given_up` after a day.
     EVENTS: Counter = "voicegate_event_deliveries_total" ["tenant", "outcome"];
     /// From what an event tells of until the tenant's webhook had it.
     EVENT_LAG: Histogram(WAIT) = "voicegate_event_lag_seconds" ["tenant"];
 
+    /// Requests with an API key or a metrics token that nobody has.
+    WRONG_KEYS: Counter = "voicegate_wrong_keys_total" [];
     /// Answers by path (as in the API reference; `other` for any that is not there), method and class of status.
     HTTP_REQUESTS: Counter = "voicegate_http_requests_total" ["method", "route", "status"];
     /// From a request's headers to its answer's headers; with `Prefer: wait`, the wait included.

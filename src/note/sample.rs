@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use voicegate_providers::Form;
 
-use super::{Note, NoteId, Source, Status, Stop};
+use super::{Metadata, Note, NoteId, Source, Status, Stop};
 use crate::audio::Hints;
 
 /// With a route of so many connections.
@@ -32,7 +32,7 @@ pub fn note(stops: usize) -> Note {
         convert: None,
         reply_to: None,
         text: None,
-        metadata: serde_json::Map::new(),
+        metadata: Metadata::default(),
         expires_at: now + Duration::from_secs(3600),
         probed: None,
         sent: None,

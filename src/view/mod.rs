@@ -7,7 +7,6 @@ pub mod schema;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use voicegate_providers as providers;
 
@@ -16,7 +15,7 @@ use crate::{
     clock::rfc3339_millis,
     event::{Event, EventKind},
     id::{NoteId, UploadId},
-    note::{self, Attempt, ConvertChoice, Note, Status, Warning},
+    note::{self, Attempt, ConvertChoice, Metadata, Note, Status, Warning},
     problem::Problem,
     upload,
 };
@@ -66,7 +65,7 @@ pub struct VoiceNote {
     pub error: Option<Problem>,
     /// What the request had.
     #[schema(value_type = Object)]
-    pub metadata: Map<String, Value>,
+    pub metadata: Metadata,
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,

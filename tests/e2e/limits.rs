@@ -41,39 +41,144 @@ async fn a_tenant_that_asks_too_often_waits_and_no_other() {
     }
 }
 
-#[tokio::test]
-async fn bodies_that_are_being_read_share_a_budget() {
-    let world = World::with(|config| config.replace("[storage]", "memory = \"1 MiB\"\n[storage]")).await;
-    // Sixteen forms that say nothing more hold 64 KiB each.
+/// Begins a form of `bytes` and leaves it unfinished; returns when the gateway has read all of that, or has refused it.
+async fn unfinished_form(world: &World, key: &str, bytes: usize) -> tokio::net::TcpStream {
     let address = world.url.strip_prefix("http://").expect("http").to_owned();
+    let part = "--x\r\ncontent-disposition: form-data; name=\"text\"\r\n\r\n";
     let head = format!(
-        "POST /voice HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {KEY}\r\n\
-         content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000\r\nexpect: 100-continue\r\n\r\n"
+        "POST /voice HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n\
+         content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000000\r\n\r\n{part}"
     );
+    let mut client = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+    client.write_all(head.as_bytes()).await.expect("sent");
+    client.write_all(&vec![b'x'; bytes]).await.expect("sent");
+    client
+}
+
+fn by_url() -> serde_json::Value {
+    json!({ "to": "+15551234567", "audio": { "url": "https://example.com/a.mp3" } })
+}
+
+#[tokio::test]
+async fn one_tenants_bodies_leave_room_for_those_of_others() {
+    let world = World::with(|config| config.replace("[storage]", "memory = \"2 MiB\"\n[storage]")).await;
     let mut idle = Vec::new();
-    for _ in 0..16 {
-        let mut client = tokio::net::TcpStream::connect(&address).await.expect("a connection");
-        client.write_all(head.as_bytes()).await.expect("sent");
-        // The gateway asks for the body: it is reading.
-        let mut line = [0; 12];
-        client.read_exact(&mut line).await.expect("an answer");
-        assert_eq!(&line, b"HTTP/1.1 100");
-        idle.push(client);
+    for _ in 0..60 {
+        idle.push(unfinished_form(&world, KEY, 40 << 10).await);
     }
-    let body = json!({ "to": "+15551234567", "audio": { "url": "https://example.com/a.mp3" } });
-    let refused = world.post_json(&body).send().await.expect("an answer");
+    let large = {
+        let mut body = by_url();
+        body["text"] = json!("x".repeat(50_000));
+        body
+    };
+    let ask = |key: &'static str| {
+        world.http.post(format!("{}/voice", world.url)).bearer_auth(key).json(&large).send()
+    };
+    let full = async {
+        loop {
+            let refused = ask(KEY).await.expect("an answer");
+            if refused.status() == StatusCode::SERVICE_UNAVAILABLE {
+                return refused;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), full).await.expect("its share is in use");
     assert!(refused.headers().contains_key("retry-after"));
-    let (status, problem) = read(refused).await;
-    assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("overloaded")));
+    assert_eq!(read(refused).await.1["code"], "overloaded");
+    for _ in 0..3 {
+        assert_eq!(ask(OTHER_KEY).await.expect("an answer").status(), StatusCode::ACCEPTED);
+    }
     // Raw audio needs none of it.
     world.accept("", fixture("speech-24k.mp3")).await;
     drop(idle);
     let taken = async {
-        while world.post_json(&body).send().await.expect("an answer").status() != StatusCode::ACCEPTED {
+        while ask(KEY).await.expect("an answer").status() != StatusCode::ACCEPTED {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the budget is free again");
+    assert_eq!(world.gateway.memory.used(), 0);
+}
+
+#[tokio::test]
+async fn forms_that_have_hardly_begun_hold_hardly_anything() {
+    let world = World::with(|config| config.replace("[storage]", "memory = \"1 MiB\"\n[storage]")).await;
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(unfinished_form(&world, KEY, 10).await);
+    }
+    for key in [KEY, OTHER_KEY] {
+        let request = world.http.post(format!("{}/voice", world.url)).bearer_auth(key).json(&by_url());
+        assert_eq!(request.send().await.expect("an answer").status(), StatusCode::ACCEPTED);
+    }
+    assert!(world.gateway.memory.used() < 200 << 10, "{}", world.gateway.memory.used());
+}
+
+/// Sends a form whose `endless` part never ends, and reads the answer.
+async fn endless(world: &World, start: &str, endless: u8) -> (usize, String) {
+    let address = world.url.strip_prefix("http://").expect("http").to_owned();
+    let head = format!(
+        "POST /voice HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {KEY}\r\n\
+         content-type: multipart/form-data; boundary=x\r\ncontent-length: 25000000\r\n\r\n{start}"
+    );
+    let client = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+    let (mut reads, mut writes) = client.into_split();
+    writes.write_all(head.as_bytes()).await.expect("sent");
+    let mut sent = 0;
+    let sending = async {
+        let piece = vec![endless; 1 << 10];
+        while sent < 24_000_000 && writes.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+            // What is in sockets is not read yet.
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    };
+    let mut answer = vec![0; 4096];
+    let count = tokio::select! {
+        () = sending => panic!("nobody answered"),
+        count = reads.read(&mut answer) => count.expect("an answer"),
+    };
+    (sent, String::from_utf8_lossy(&answer[..count]).into_owned())
+}
+
+#[tokio::test]
+async fn a_form_without_an_end_to_its_headers_or_its_preamble_is_refused_at_once() {
+    let world = World::start().await;
+    for (start, byte, most, says) in [
+        ("--x\r\ncontent-disposition: form-data; name=\"", b'a', 64 << 10, "16 KiB"),
+        (
+            "--x\r\ncontent-disposition: form-data; name=\"to\"\r\n\r\n+1\r\n--x\r\na: ",
+            b'a',
+            64 << 10,
+            "16 KiB",
+        ),
+        ("", b'a', 128 << 10, "64 KiB"),
+        ("", b'-', 128 << 10, "64 KiB"),
+    ] {
+        let (sent, answer) = endless(&world, start, byte).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(says), "{answer}");
+        assert!(sent <= most, "{sent} bytes were read before {answer}");
+    }
+    // A preamble and headers within the bounds are fine, however they arrive.
+    let mp3 = fixture("speech-24k.mp3");
+    let mut form = vec![b'-'; 60 << 10];
+    form.extend(format!("\r\n--x\r\nx-padding: {}\r\n", "y".repeat(15 << 10)).bytes());
+    form.extend(b"content-disposition: form-data; name=\"audio\"; filename=\"a.mp3\"\r\n\r\n");
+    form.extend(&mp3);
+    form.extend(b"\r\n--x\r\ncontent-disposition: form-data; name=\"to\"\r\n\r\n+15551234567\r\n--x--\r\n");
+    for size in [97, 5_000, form.len()] {
+        let pieces: Vec<_> = form.chunks(size).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+        let request = world
+            .http
+            .post(format!("{}/voice", world.url))
+            .bearer_auth(KEY)
+            .header("content-type", "multipart/form-data; boundary=x")
+            .body(reqwest::Body::wrap_stream(futures_util::stream::iter(pieces)));
+        let (status, note) = read(request.send().await.expect("an answer")).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "in pieces of {size}: {note}");
+        assert_eq!(note["audio"]["source"]["size_bytes"], mp3.len());
+    }
 }
 
 #[tokio::test]
@@ -85,17 +190,38 @@ async fn headers_are_bounded_as_configured() {
 }
 
 #[tokio::test]
-async fn further_clients_wait_for_a_place() {
-    let world = World::with(|config| config.replace("[storage]", "max_clients = 1\n[storage]")).await;
+async fn a_client_without_a_request_gives_way_and_one_with_a_request_does_not() {
+    let world = World::with(|config| config.replace("[storage]", "max_clients = 2\n[storage]")).await;
     let address = world.url.strip_prefix("http://").expect("http").to_owned();
-    let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\n\r\n");
-    let mut first = tokio::net::TcpStream::connect(&address).await.expect("a connection");
-    first.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = [0; 15];
-    first.read_exact(&mut answer).await.expect("an answer");
-    let mut second = tokio::net::TcpStream::connect(&address).await.expect("a connection");
-    second.write_all(request.as_bytes()).await.expect("sent");
-    drop(first);
-    second.read_exact(&mut answer).await.expect("an answer, once the first has gone");
-    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    let connect = async |request: String| {
+        let mut client = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        client.write_all(request.as_bytes()).await.expect("sent");
+        client
+    };
+    let answered = async |client: &mut tokio::net::TcpStream| {
+        let mut answer = [0; 15];
+        client.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    };
+    let health = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let follow = format!("GET /events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {KEY}\r\n\r\n");
+    let mut stream = connect(follow.clone()).await;
+    answered(&mut stream).await;
+    let mut silent = connect(String::new()).await;
+    let mut used = connect(health.clone()).await;
+    answered(&mut used).await;
+    assert_eq!(silent.read(&mut [0]).await.expect("an end"), 0, "it never asked for anything");
+    let mut second = connect(health.clone()).await;
+    answered(&mut second).await;
+    let mut rest = Vec::new();
+    used.read_to_end(&mut rest).await.expect("an end");
+    assert!(String::from_utf8_lossy(&rest).ends_with("ok\n"), "its answer arrived whole");
+    // Both places are taken by streams: the next client waits until one of them has gone.
+    let mut other = connect(follow).await;
+    answered(&mut other).await;
+    let mut third = connect(health).await;
+    let waits = tokio::time::timeout(Duration::from_millis(500), third.read(&mut [0])).await;
+    assert!(waits.is_err(), "a request that is under way was cut off");
+    drop(stream);
+    answered(&mut third).await;
 }

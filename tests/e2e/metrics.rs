@@ -254,9 +254,9 @@ async fn calls_by_providers_and_events_to_bots_are_counted() {
     let before = scrape(&world).await;
     // Nothing is configured for callbacks here.
     let url = format!("{}/callbacks/a/imessage", world.url);
-    assert_eq!(world.http.post(&url).send().await.expect("an answer").status(), StatusCode::NOT_FOUND);
+    assert_eq!(world.http.post(&url).send().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
     let nobodys = world.http.post(format!("{url}-{}", PHONE.trim_start_matches('+'))).send().await;
-    assert_eq!(nobodys.expect("an answer").status(), StatusCode::NOT_FOUND);
+    assert_eq!(nobodys.expect("an answer").status(), StatusCode::UNAUTHORIZED);
     bot.answer(&[500]);
     world.accept("", fixture("speech-24k.mp3")).await;
     bot.told(1).await;

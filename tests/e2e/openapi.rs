@@ -31,6 +31,8 @@ async fn every_documented_operation_is_there() {
             let needed = operation["security"].as_array().expect("requirements");
             let open = needed.is_empty() || needed.contains(&json!({}));
             let status = world.http.request(method, url).send().await.expect("an answer").status();
+            // Whoever calls back proves that by what is in the request, and there is none of it here.
+            let open = open && !path.starts_with("/callbacks/");
             assert_eq!(status == StatusCode::UNAUTHORIZED, !open, "{path}: {status}");
             assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
         }

@@ -1,5 +1,7 @@
 //! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
 
+#[cfg(target_os = "linux")]
+mod bounds;
 mod bucket;
 mod callbacks;
 mod chaos;

@@ -8,14 +8,14 @@ use crate::gateway::{KEY, Process};
 
 /// Bytes of the largest resident set so far. Page cache and child processes are not part of it.
 #[cfg(target_os = "linux")]
-fn peak(pid: u32) -> u64 {
+pub fn peak(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
     line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
 }
 
 /// Samples of a tone behind a WAV header, `size` bytes in all.
-fn wav(size: u32) -> Bytes {
+pub fn wav(size: u32) -> Bytes {
     let data = size - 44;
     let mut wav = Vec::with_capacity(size as usize);
     wav.extend_from_slice(b"RIFF");

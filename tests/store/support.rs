@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::json;
 use voicegate::{
     audio::Hints,
-    note::{Note, NoteId, Source, Status, Stop},
+    note::{Metadata, Note, NoteId, Source, Status, Stop},
     store::{
         Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Rooms, Step, Store, StoreError,
     },
@@ -46,7 +45,7 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
         convert: None,
         reply_to: None,
         text: Some("hello".to_owned()),
-        metadata: json!({ "a": 1 }).as_object().expect("an object").clone(),
+        metadata: Metadata::parse(r#"{"a":1}"#).expect("an object"),
         expires_at: now + Duration::from_secs(86_400),
         probed: None,
         sent: None,

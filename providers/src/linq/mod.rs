@@ -247,6 +247,10 @@ impl Provider for Linq {
         self.lines(cx).await.map_err(|error| error.at("check"))
     }
 
+    fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
+        self.signing_keys.admits(head)
+    }
+
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
         self.heard(request)
     }

@@ -59,18 +59,21 @@ impl Wawp {
     /// Judges and reads an event. Whose session it names is not looked at: the token says which connection it is for,
     /// and what Wawp calls its sessions inside is not documented.
     pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        if self.callback_tokens.first().is_none() {
-            return Err(CallbackError::NotConfigured);
-        }
-        let given = request.query("token").ok_or(CallbackError::Forged)?;
-        if !signature::is_one_of(given, &self.callback_tokens) {
-            return Err(CallbackError::Forged);
-        }
+        self.knows_token(request)?;
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let event = body["event"].as_str().ok_or(CallbackError::Malformed)?;
         let receipts = if EVENTS.contains(&event) { self.receipt(&body, request.now)? } else { None };
         let id = body["id"].as_str().filter(|id| (1..=LONGEST_ID).contains(&id.len()));
         Ok(Callback { id: id.map(str::to_owned), receipts: receipts.into_iter().collect(), answer: None })
+    }
+
+    /// Whether the address that was called has one of the tokens.
+    pub(super) fn knows_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
+        if self.callback_tokens.first().is_none() {
+            return Err(CallbackError::NotConfigured);
+        }
+        let given = request.query("token").ok_or(CallbackError::Forged)?;
+        if signature::is_one_of(given, &self.callback_tokens) { Ok(()) } else { Err(CallbackError::Forged) }
     }
 
     fn receipt(&self, body: &Value, now: Timestamp) -> Result<Option<Receipt>, CallbackError> {

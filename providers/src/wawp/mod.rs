@@ -202,6 +202,10 @@ impl Provider for Wawp {
         self.session(cx).await.map_err(|error| error.at("check"))
     }
 
+    fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
+        self.knows_token(head)
+    }
+
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
         self.heard(request)
     }

@@ -9,8 +9,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{MAX_FIELDS, Parts};
-use crate::{config::Span24, media::Received, note::ConvertChoice, problem::Problem};
+use super::{ENTRY, MAX_FIELDS, Parts, TREE, tokens};
+use crate::{
+    config::Span24, media::Received, memory::Holding, note::ConvertChoice, problem::Problem, spelling,
+};
 
 /// Fields that came as text, from a query or a form: objects are JSON.
 #[derive(Default)]
@@ -20,10 +22,21 @@ pub struct Form {
     audio: Map<String, Value>,
     /// What the transfer says about it; a field outranks that.
     hints: Map<String, Value>,
+    metadata: Option<String>,
     size: usize,
+    /// Memory for the fields.
+    held: Holding,
 }
 
+/// Fields that are words of the caller's own, so that `null` may be one of them.
+const WORDS: [&str; 2] = ["to", "text"];
+
 impl Form {
+    /// An empty form whose fields are charged to `held`.
+    pub fn new(held: Holding) -> Self {
+        Self { held, ..Self::default() }
+    }
+
     /// # Errors
     /// Where the field is there already, or its text is not what it has to be.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Problem> {
@@ -31,12 +44,19 @@ impl Form {
         if self.size > MAX_FIELDS {
             return Err(too_many());
         }
+        let is_tree = name == "metadata" || text.trim_start().starts_with('{');
+        self.held.grow(ENTRY + name.len() + text.len() * if is_tree { TREE } else { 1 })?;
         let value = match name {
+            // Of a client that writes every field of a form, set or not.
+            _ if text == "null" && !WORDS.contains(&name) => Value::Null,
             "strict" | "convert" => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Bool),
             "metadata" => object(name, text)?,
             "format" if text.trim_start().starts_with('{') => object(name, text)?,
             _ => Value::String(text.to_owned()),
         };
+        if name == "metadata" {
+            self.metadata = Some(text.to_owned());
+        }
         let place = match name {
             "filename" | "mime_type" | "format" => &mut self.audio,
             "audio" => {
@@ -59,8 +79,15 @@ impl Form {
     }
 
     pub fn with(mut self, file: Received) -> Parts {
+        self.audio.retain(|_, value| !value.is_null());
         self.hints.append(&mut self.audio);
-        Parts { fields: self.fields, audio: Some(self.hints), file: Some(file) }
+        Parts {
+            fields: self.fields,
+            audio: Some(self.hints),
+            file: Some(file),
+            metadata: self.metadata,
+            held: self.held,
+        }
     }
 }
 
@@ -70,6 +97,7 @@ pub fn too_many() -> Problem {
 }
 
 fn object(name: &str, text: &str) -> Result<Value, Problem> {
+    tokens::check(text).map_err(|error| Problem::invalid(name, error.to_string()))?;
     serde_json::from_str(text)
         .map_err(|_| Problem::invalid(name, "this is not valid JSON; expected a JSON object as text"))
 }
@@ -99,7 +127,7 @@ fn in_field(prefix: &str, path: String, message: &str) -> Problem {
     };
     let detail = match named {
         Some(name) if message.starts_with("unknown") => {
-            unknown(name, path.contains('.') || !prefix.is_empty())
+            unknown(name, message, path.contains('.') || !prefix.is_empty())
         }
         // The names of our types say nothing to a caller, and neither do those of serde.
         _ => message
@@ -111,13 +139,36 @@ fn in_field(prefix: &str, path: String, message: &str) -> Problem {
     Problem::invalid(format!("{prefix}{path}"), detail)
 }
 
-/// What is said about the audio is inside `audio` in JSON, and beside the other fields elsewhere.
-fn unknown(name: &str, inside: bool) -> String {
+/// What is said about the audio is inside `audio` in JSON, and beside the other fields elsewhere. `message` is serde's.
+fn unknown(name: &str, message: &str, inside: bool) -> String {
     let of_audio = ["url", "data", "media_id", "filename", "mime_type", "headers", "format"];
     if !inside && of_audio.contains(&name) {
         return format!("in JSON `{name}` belongs inside `audio`; in other bodies the audio itself is sent");
     }
-    format!("there is no field `{name}` here; /docs/http#fields lists the fields")
+    let others = if inside { &[][..] } else { &["audio"] };
+    let meant =
+        unknown_name(message, others).map_or(String::new(), |meant| format!(" did you mean `{meant}`?"));
+    format!("there is no field `{name}` here;{meant} /docs/http#fields lists the fields")
+}
+
+/// The name that was probably meant, from serde's "unknown field `x`, expected one of `y`, `z`" and further known names.
+pub fn unknown_name<'a>(message: &'a str, others: &[&'a str]) -> Option<&'a str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let name = quoted.next()?;
+    let known: Vec<&str> = quoted.chain(others.iter().copied()).collect();
+    spelling::nearest(name, &known)
+}
+
+/// A value whose `null` means that it is not set.
+///
+/// # Errors
+/// Of the value.
+pub fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// `convert`: a word, or true for `auto` and false for `never`.

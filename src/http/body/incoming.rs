@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::StreamExt;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
 use super::MAX_FIELDS;
 use crate::{
     media::{MediaStore, Received, Spool, TooMuch},
+    memory::Holding,
     problem::Problem,
 };
 
@@ -40,7 +41,7 @@ impl Incoming {
         Self { stream: body.into_data_stream(), pause, deadline, limit, stated, seen: 0 }
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let patience = self.deadline.min(tokio::time::Instant::now() + self.pause);
         let piece = tokio::time::timeout_at(patience, self.stream.next())
             .await
@@ -54,18 +55,13 @@ impl Incoming {
         Ok(Some(piece))
     }
 
-    /// The pieces, for a parser that pulls them.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, Problem>> + Send {
-        stream::try_unfold(self, async |mut incoming: Self| {
-            Ok(incoming.next().await?.map(|piece| (piece, incoming)))
-        })
-    }
-
     /// Keeps everything, on disk where it is more than fields usually are. A client that sends slowly holds no
-    /// thread this way.
-    pub async fn spool(mut self, media: &MediaStore) -> Result<Spooled, Problem> {
+    /// thread this way. What is in memory is charged to `held`.
+    pub async fn spool(mut self, media: &MediaStore, held: &mut Holding) -> Result<Spooled, Problem> {
         let mut start = Vec::new();
         while let Some(piece) = self.next().await? {
+            held.grow(piece.len())?;
+            start.reserve_exact(piece.len().max(start.len().min(MAX_FIELDS / 4)));
             start.extend_from_slice(&piece);
             if start.len() > MAX_FIELDS {
                 let mut room = media.room_for(self.stated)?;
@@ -73,6 +69,8 @@ impl Incoming {
                 let mut out = tokio::fs::File::from_std(file.reopen()?);
                 room.take(start.len())?;
                 out.write_all(&start).await?;
+                held.shrink(start.len());
+                drop(start);
                 while let Some(piece) = self.next().await? {
                     room.take(piece.len())?;
                     out.write_all(&piece).await?;

@@ -14,42 +14,59 @@ use struson::{
 };
 
 use super::{
-    MAX_FIELDS, Parts,
+    ENTRY, MAX_FIELDS, Parts, TREE,
     fields::too_many,
     incoming::{Incoming, Spooled, too_large},
+    tokens::{Tokens, TooLong, without_mark},
 };
 use crate::{
     audio::HexDigits,
     media::{MediaStore, Received, Spool},
+    memory::{Full, Holding},
     problem::Problem,
 };
 
 /// `data:audio/ogg;codecs=opus;base64,` and longer ones that are still sane.
 const LONGEST_HEAD: usize = 256;
 
-pub async fn read(body: Incoming, media: &MediaStore, max_bytes: u64) -> Result<Parts, Problem> {
-    let spooled = body.spool(media).await?;
+/// Reads a JSON body; what is held in memory of it is charged to `held`.
+pub async fn read(
+    body: Incoming,
+    media: &MediaStore,
+    max_bytes: u64,
+    mut held: Holding,
+) -> Result<Parts, Problem> {
+    let spooled = body.spool(media, &mut held).await?;
     let media = media.clone();
-    let split = move || match spooled {
-        Spooled::Memory(bytes) => split(Cursor::new(bytes), &media, max_bytes),
-        Spooled::File(file) => split(BufReader::new(file.reopen()?), &media, max_bytes),
+    let split = move || {
+        let parts = match spooled {
+            Spooled::Memory(bytes) => split(Cursor::new(bytes), &media, max_bytes, held.another()),
+            Spooled::File(file) => split(BufReader::new(file.reopen()?), &media, max_bytes, held.another()),
+        };
+        drop(held); // the body itself is gone, and its fields are charged by themselves
+        parts
     };
     tokio::task::spawn_blocking(split).await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
 }
 
 /// Takes a JSON object apart. Blocking.
-pub(super) fn split(json: impl Read, media: &MediaStore, max_bytes: u64) -> Result<Parts, Problem> {
+pub(super) fn split(
+    json: impl Read,
+    media: &MediaStore,
+    max_bytes: u64,
+    held: Holding,
+) -> Result<Parts, Problem> {
     // Fields are bounded in bytes, and whatever number metadata has in it is the caller's.
     let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
-    let mut reader = JsonStreamReader::new_custom(json, settings);
+    let mut reader = JsonStreamReader::new_custom(Tokens::new(without_mark(json)?), settings);
     if reader.peek().map_err(unreadable)? != ValueType::Object {
         return Err(Problem::invalid("body", "expected a JSON object"));
     }
-    let mut parts = Parts::default();
+    let mut parts = Parts { held, ..Parts::default() };
     let mut room = MAX_FIELDS;
     reader.begin_object().map_err(unreadable)?;
     while reader.has_next().map_err(unreadable)? {
-        let name = name(&mut reader, &mut room)?;
+        let name = name(&mut reader, &mut room, &mut parts.held)?;
         if name == "audio" {
             if reader.peek().map_err(unreadable)? != ValueType::Object {
                 let detail =
@@ -59,10 +76,13 @@ pub(super) fn split(json: impl Read, media: &MediaStore, max_bytes: u64) -> Resu
             if parts.audio.is_some() {
                 return Err(twice("audio"));
             }
-            let (audio, file) = split_audio(&mut reader, &mut room, media, max_bytes)?;
+            let (audio, file) = split_audio(&mut reader, &mut room, &mut parts.held, media, max_bytes)?;
             (parts.audio, parts.file) = (Some(audio), file);
         } else {
-            let value = small(&mut reader, &mut room, &name)?;
+            let (value, text) = small(&mut reader, &mut room, &mut parts.held, &name)?;
+            if name == "metadata" {
+                parts.metadata = Some(text);
+            }
             if parts.fields.insert(name.clone(), value).is_some() {
                 return Err(twice(&name));
             }
@@ -76,6 +96,7 @@ pub(super) fn split(json: impl Read, media: &MediaStore, max_bytes: u64) -> Resu
 fn split_audio<R: Read>(
     reader: &mut JsonStreamReader<R>,
     room: &mut usize,
+    held: &mut Holding,
     media: &MediaStore,
     max_bytes: u64,
 ) -> Result<(Map<String, Value>, Option<Received>), Problem> {
@@ -83,7 +104,7 @@ fn split_audio<R: Read>(
     let mut file = None;
     reader.begin_object().map_err(unreadable)?;
     while reader.has_next().map_err(unreadable)? {
-        let name = name(reader, room)?;
+        let name = name(reader, room, held)?;
         let value = if name == "data" && reader.peek().map_err(unreadable)? == ValueType::String {
             let text = reader.next_string_reader().map_err(unreadable)?;
             let (mime_type, received) = decode(text, media, max_bytes)?;
@@ -93,8 +114,11 @@ fn split_audio<R: Read>(
             file = Some(received);
             Value::String(String::new())
         } else {
-            small(reader, room, &format!("audio.{name}"))?
+            small(reader, room, held, &format!("audio.{name}"))?.0
         };
+        if name == "mime_type" && value.is_null() {
+            continue; // not set, whatever a data URI says
+        }
         // What a data URI says of itself gives way to the field.
         if audio.insert(name.clone(), value).is_some() && name != "mime_type" {
             return Err(twice(&format!("audio.{name}")));
@@ -104,38 +128,63 @@ fn split_audio<R: Read>(
     Ok((audio, file))
 }
 
-fn name<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize) -> Result<String, Problem> {
+fn name<R: Read>(
+    reader: &mut JsonStreamReader<R>,
+    room: &mut usize,
+    held: &mut Holding,
+) -> Result<String, Problem> {
     let name = reader.next_name_owned().map_err(unreadable)?;
+    held.grow(name.len() + ENTRY)?;
     *room = room.checked_sub(name.len()).ok_or_else(too_many)?;
     Ok(name)
 }
 
-/// A value that fits into memory.
-fn small<R: Read>(reader: &mut JsonStreamReader<R>, room: &mut usize, field: &str) -> Result<Value, Problem> {
-    let mut copied = Bounded { bytes: Vec::new(), room: *room };
+/// A value that fits into memory, and its text without blanks.
+fn small<R: Read>(
+    reader: &mut JsonStreamReader<R>,
+    room: &mut usize,
+    held: &mut Holding,
+    field: &str,
+) -> Result<(Value, String), Problem> {
+    let is_tree = matches!(reader.peek().map_err(unreadable)?, ValueType::Array | ValueType::Object);
+    let mut copied = Bounded { bytes: Vec::new(), room: *room, held, full: None };
     let mut writer = JsonStreamWriter::new(&mut copied);
-    reader.transfer_to(&mut writer).map_err(|error| match error {
+    let transferred = reader.transfer_to(&mut writer).map_err(|error| match error {
         TransferError::ReaderError(ReaderError::MaxNestingDepthExceeded { .. }) => {
-            Problem::invalid(field, "this is nested too deeply")
+            Some(Problem::invalid(field, "this is nested too deeply"))
         }
-        TransferError::ReaderError(error) => unreadable(error),
-        TransferError::WriterError(_) => too_many(),
-    })?;
-    writer.finish_document().map_err(|_| too_many())?;
+        TransferError::ReaderError(error) => Some(unreadable(error)),
+        TransferError::WriterError(_) => None,
+    });
+    let written = transferred.and_then(|()| writer.finish_document().map(drop).map_err(|_| None));
+    if let Some(full) = copied.full {
+        return Err(full.into());
+    }
+    written.map_err(|problem| problem.unwrap_or_else(too_many))?;
     *room = copied.room;
+    let text = String::from_utf8(copied.bytes).unwrap_or_default(); // the reader checked that
+    held.grow(text.len() * if is_tree { TREE } else { 1 })?;
     // The syntax was checked on the way here.
-    serde_json::from_slice(&copied.bytes)
-        .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))
+    let value = serde_json::from_str(&text)
+        .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))?;
+    Ok((value, text))
 }
 
-struct Bounded {
+struct Bounded<'a> {
     bytes: Vec<u8>,
     room: usize,
+    held: &'a mut Holding,
+    /// Set where the memory for it was not there.
+    full: Option<Full>,
 }
 
-impl Write for Bounded {
+impl Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.room = self.room.checked_sub(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        if let Err(full) = self.held.grow(bytes.len()) {
+            self.full = Some(full);
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -156,6 +205,9 @@ fn unreadable(error: ReaderError) -> Problem {
                 format!(" at line {}, column {}", place.line + 1, place.column + 1)
             });
             Problem::invalid("body", format!("this is not valid JSON{place}: {}", error.kind))
+        }
+        ReaderError::IoError { error, .. } if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) => {
+            Problem::invalid("body", TooLong.to_string())
         }
         ReaderError::IoError { error, .. } if error.kind() != io::ErrorKind::InvalidData => error.into(),
         _ => Problem::invalid("body", "this is not valid JSON, or nested too deeply"),

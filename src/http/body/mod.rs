@@ -7,6 +7,8 @@ pub(crate) mod fuzzing;
 mod incoming;
 mod json;
 mod multipart;
+mod pieces;
+mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -28,6 +30,8 @@ use crate::{
     gateway::{Gateway, Live},
     id::UploadId,
     media::{AudioInput, Received, TRANSFER_HEADERS},
+    memory::Holding,
+    note::Metadata,
     problem::Problem,
     view::{
         grammar::FetchHeaders,
@@ -35,10 +39,16 @@ use crate::{
     },
 };
 
-pub use fields::{choice, span, time};
+pub use fields::{choice, or_default, span, time, unknown_name};
 
 /// What is read into memory of one body: all fields together, the audio left out.
 const MAX_FIELDS: usize = 64 * 1024;
+
+/// Arrays and objects take up to so many times their text in memory.
+const TREE: usize = 16;
+
+/// What a field takes in memory beside its name and value.
+const ENTRY: usize = 64;
 
 /// A request body, understood.
 #[derive(Debug)]
@@ -46,6 +56,10 @@ pub struct Submission<T> {
     pub fields: T,
     pub audio: AudioInput,
     pub hints: Hints,
+    /// With its numbers as they were written; a field of `T` only says whether there may be any.
+    pub metadata: Metadata,
+    /// Memory for the fields; to be kept for as long as they are.
+    pub held: Holding,
 }
 
 /// A body taken apart, before its fields are understood.
@@ -56,6 +70,10 @@ struct Parts {
     audio: Option<Map<String, Value>>,
     /// The audio itself, where it came along.
     file: Option<Received>,
+    /// The text of the field `metadata`.
+    metadata: Option<String>,
+    /// Memory for all of that, apart from the file.
+    held: Holding,
 }
 
 /// `audio` in a JSON body. In the other bodies its fields stand beside the rest, and the audio is a file.
@@ -78,8 +96,8 @@ pub(super) struct Audio {
     #[schema(examples("audio/mpeg"))]
     mime_type: Option<String>,
     /// Sent along when the URL is downloaded, to its first host only. Kept secret, and forgotten after the download.
-    #[serde(default)]
-    #[schema(value_type = FetchHeaders)]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(value_type = Option<FetchHeaders>)]
     headers: BTreeMap<String, String>,
     /// The format of headerless samples; needed for nothing else.
     #[schema(value_type = Option<DeclaredFormat>)]
@@ -92,6 +110,7 @@ pub(super) struct Audio {
 /// What is wrong with it, by field; nothing is left on disk.
 pub async fn read<T: DeserializeOwned>(
     gateway: &Gateway,
+    tenant: &str,
     request: Request,
 ) -> Result<Submission<T>, Problem> {
     let (parts, body) = request.into_parts();
@@ -103,22 +122,21 @@ pub async fn read<T: DeserializeOwned>(
         "application/json" => {
             no_query(query)?;
             let limit = bounded(&parts.headers, live.config.server.max_json_body.0)?;
-            let held = stated_length(&parts.headers).unwrap_or(limit).min(MAX_FIELDS as u64);
-            let _held = gateway.hold_memory(held)?;
+            let held = gateway.memory.for_request(tenant);
             let body = incoming(&live, body, limit, stated_length(&parts.headers));
-            let parts = json::read(body, &gateway.media, live.config.audio.max_bytes.0).await?;
+            let parts = json::read(body, &gateway.media, live.config.audio.max_bytes.0, held).await?;
             assemble(parts, "audio.")
         }
         "multipart/form-data" => {
             no_query(query)?;
             let limit = bounded(&parts.headers, live.config.server.max_body.0)?;
-            let _held = gateway.hold_memory(MAX_FIELDS as u64)?;
+            let held = gateway.memory.for_request(tenant);
             let body = incoming(&live, body, limit, stated_length(&parts.headers));
-            let parts =
-                multipart::read(body, content_type, &gateway.media, live.config.audio.max_bytes.0).await?;
+            let max_bytes = live.config.audio.max_bytes.0;
+            let parts = multipart::read(body, content_type, &gateway.media, max_bytes, held).await?;
             assemble(parts, "")
         }
-        essence if essence.starts_with("audio/") || essence == "application/octet-stream" => {
+        essence if is_recording(essence) => {
             let mut form = in_query(query)?;
             form.hint("mime_type", content_type);
             let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
@@ -132,11 +150,25 @@ pub async fn read<T: DeserializeOwned>(
                 if essence.is_empty() { "the body came without a type" } else { "this is another type" };
             let detail = format!(
                 "{came}: send JSON with Content-Type: application/json, a form with multipart/form-data, or the \
-                 audio itself as audio/* or application/octet-stream"
+                 audio itself as audio/*, video/* or application/octet-stream"
             );
             Err(Problem::new("unsupported_media_type", detail).stage("request").field("Content-Type"))
         }
     }
+}
+
+/// Types under which the audio itself is sent. What it is, its bytes say; a recorder's WebM and MP4 are often called
+/// videos.
+fn is_recording(essence: &str) -> bool {
+    const OTHERS: [&str; 6] = [
+        "application/octet-stream",
+        "binary/octet-stream",
+        "application/ogg",
+        "application/x-ogg",
+        "application/mp4",
+        "application/webm",
+    ];
+    essence.starts_with("audio/") || essence.starts_with("video/") || OTHERS.contains(&essence)
 }
 
 fn incoming(live: &Arc<Live>, body: Body, limit: u64, stated: Option<u64>) -> Incoming {
@@ -154,7 +186,7 @@ fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {
     Ok(headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
-fn stated_length(headers: &HeaderMap) -> Option<u64> {
+pub fn stated_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -203,6 +235,9 @@ fn no_query(query: &str) -> Result<(), Problem> {
 /// Understands fields and audio. `prefix` is where the fields of `audio` are for this caller.
 fn assemble<T: DeserializeOwned>(parts: Parts, prefix: &str) -> Result<Submission<T>, Problem> {
     let fields = understand(Value::Object(parts.fields), "")?;
+    let metadata = parts.metadata.filter(|text| text != "null").map(|text| Metadata::parse(&text));
+    let metadata = metadata.unwrap_or(Ok(Metadata::default()));
+    let metadata = metadata.map_err(|_| Problem::invalid("metadata", "expected an object"))?;
     let audio =
         parts.audio.ok_or_else(|| Problem::invalid("audio", "the field is missing: there is no audio"))?;
     let audio: Audio = understand(Value::Object(audio), prefix)?;
@@ -228,7 +263,7 @@ fn assemble<T: DeserializeOwned>(parts: Parts, prefix: &str) -> Result<Submissio
         let detail = "the format of an upload is given when it is uploaded";
         return Err(Problem::invalid("audio.format", detail));
     }
-    Ok(Submission { fields, audio, hints })
+    Ok(Submission { fields, audio, hints, metadata, held: parts.held })
 }
 
 fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), Problem> {

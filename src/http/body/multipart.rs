@@ -6,9 +6,11 @@ use super::{
     MAX_FIELDS, Parts,
     fields::{Form, too_many},
     incoming::{Incoming, broken_off, push},
+    pieces::{MAX_HEADERS, Pieces, Progress, headers_too_long},
 };
 use crate::{
     media::{MediaStore, Received, Spool},
+    memory::Holding,
     problem::Problem,
 };
 
@@ -17,15 +19,23 @@ pub async fn read(
     content_type: &str,
     media: &MediaStore,
     max_bytes: u64,
+    held: Holding,
 ) -> Result<Parts, Problem> {
     let boundary = multer::parse_boundary(content_type).map_err(|_| {
         let detail = "the boundary is missing; let the HTTP library write this header itself";
         Problem::invalid("Content-Type", detail)
     })?;
-    let mut form = Form::default();
+    let mut form = Form::new(held.another());
     let mut file = None;
-    let mut parts = Multipart::new(body.into_stream(), boundary);
+    let (pieces, progress) = Pieces::new(body, &boundary, held.another());
+    let mut parts = Multipart::new(pieces, boundary);
     while let Some(part) = parts.next_field().await.map_err(unreadable)? {
+        progress.made();
+        if part.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+            > MAX_HEADERS
+        {
+            return Err(headers_too_long());
+        }
         let Some(name) = part.name().map(ToOwned::to_owned) else {
             return Err(Problem::invalid("body", "a part of the form has no name"));
         };
@@ -39,9 +49,9 @@ pub async fn read(
             if let Some(mime_type) = part.content_type() {
                 form.hint("mime_type", mime_type.as_ref());
             }
-            file = Some(audio(part, media, max_bytes).await?);
+            file = Some(audio(part, &progress, media, max_bytes).await?);
         } else {
-            let text = text(part).await?;
+            let text = text(part, &progress, held.another()).await?;
             let text = String::from_utf8(text).map_err(|_| {
                 Problem::invalid(&*name, "expected text; the part with the audio is named `audio`")
             })?;
@@ -54,22 +64,32 @@ pub async fn read(
     }
 }
 
-async fn audio(mut part: Field<'_>, media: &MediaStore, max_bytes: u64) -> Result<Received, Problem> {
+async fn audio(
+    mut part: Field<'_>,
+    progress: &Progress,
+    media: &MediaStore,
+    max_bytes: u64,
+) -> Result<Received, Problem> {
     let mut spool = Spool::new(media, max_bytes, None)?;
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
+        progress.made();
         push(&mut spool, &piece, max_bytes).await?;
     }
+    progress.made();
     Ok(spool.finish().await?)
 }
 
-async fn text(mut part: Field<'_>) -> Result<Vec<u8>, Problem> {
+async fn text(mut part: Field<'_>, progress: &Progress, mut held: Holding) -> Result<Vec<u8>, Problem> {
     let mut text = Vec::new();
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
-        text.extend_from_slice(&piece);
-        if text.len() > MAX_FIELDS {
+        progress.made();
+        if text.len() + piece.len() > MAX_FIELDS {
             return Err(too_many());
         }
+        held.grow(piece.len())?;
+        text.extend_from_slice(&piece);
     }
+    progress.made();
     Ok(text)
 }
 

@@ -139,7 +139,7 @@ impl Store for PostgresStore {
         let accepted = again!(accept::accept(&self.pool, new))?;
         metrics::flushed(1, begun.elapsed());
         if accepted == Acceptance::Created {
-            self.notices.tell(true, new.releases);
+            self.notices.tell(true, &new.note.tenant, new.releases);
         }
         Ok(accepted)
     }
@@ -180,13 +180,13 @@ impl Store for PostgresStore {
 
     async fn erase_unreadable(&self, left: &Note) -> Result<bool, StoreError> {
         let erased = change!(self, left, true, tx => write::erase_unreadable(tx, left))?;
-        self.notices.tell(erased, erased.then_some(left.id));
+        self.notices.tell(erased, &left.tenant, erased.then_some(left.id));
         Ok(erased)
     }
 
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
         let canceled = change!(self, note, true, tx => write::cancel(tx, note, notify))?;
-        self.notices.tell(canceled, canceled.then_some(note.id));
+        self.notices.tell(canceled, &note.tenant, canceled.then_some(note.id));
         Ok(canceled)
     }
 
@@ -230,7 +230,7 @@ impl Store for PostgresStore {
         let begun = Instant::now();
         change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
         metrics::flushed(1, begun.elapsed());
-        self.notices.tell(change.step.may_free_others(), [change.note.id]);
+        self.notices.tell(change.step.may_free_others(), &change.note.tenant, [change.note.id]);
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl Store for PostgresStore {
             receipts::finish(&mut tx, claim, end).await?;
             Ok::<_, StoreError>(tx.commit().await?)
         })?;
-        self.notices.tell(true, None);
+        self.notices.tell(true, &claim.note.tenant, None);
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl Store for PostgresStore {
             tx.commit().await?;
             Ok::<_, StoreError>(stalled)
         })?;
-        self.notices.tell(stalled && stall.notify, stalled.then_some(claim.note.id));
+        self.notices.tell(stalled && stall.notify, &claim.note.tenant, stalled.then_some(claim.note.id));
         Ok(stalled)
     }
 
@@ -264,7 +264,8 @@ impl Store for PostgresStore {
             tx.commit().await?;
             Ok::<_, StoreError>(reception)
         })?;
-        self.notices.tell(!reception.changed.is_empty(), reception.changed.iter().copied());
+        let changed = reception.changed.iter().copied();
+        self.notices.tell(!reception.changed.is_empty(), &received.tenant, changed);
         Ok(reception)
     }
 

@@ -6,6 +6,7 @@
 //! One that gets lost costs seconds and nothing else: workers and waiters look again by themselves.
 
 use std::{
+    collections::BTreeSet,
     mem,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -29,11 +30,19 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Until the database is asked for a new connection, after one broke.
 const RECONNECT: Duration = Duration::from_millis(500);
 
-/// Ids in one notice; a payload may have 8000 bytes. <https://www.postgresql.org/docs/current/sql-notify.html>
-const IDS: usize = 150;
+/// Bytes of one notice; a payload may have 8000. <https://www.postgresql.org/docs/current/sql-notify.html>
+const MOST_BYTES: usize = 7000;
 
-/// Ids that wait to be told. Who waits for one beyond that looks again by itself.
-const MOST_IDS: usize = 20 * IDS;
+/// Ids that wait to be told. Beyond that, others are told that anything may have changed.
+const MOST_IDS: usize = 3000;
+
+/// Leads the name of a tenant, which has no blank.
+const TENANT: &str = "tenant=";
+
+const ANYTHING: &str = "anything";
+
+/// Of notices that tell of tenants. Older versions pass this word over.
+const VERSION: &str = "v2";
 
 /// What another process changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +50,16 @@ pub struct Notice {
     /// A claim may find more than before.
     pub due: bool,
     pub notes: Vec<NoteId>,
+    /// The tenants of these notes.
+    pub tenants: BTreeSet<String>,
+    /// Notices may have been missed, and with them anything.
+    pub anything: bool,
+}
+
+impl Notice {
+    pub fn of_anything() -> Self {
+        Self { due: true, anything: true, ..Self::default() }
+    }
 }
 
 /// Tells and listens until it is dropped.
@@ -75,13 +94,20 @@ impl Notices {
         self.incoming.subscribe()
     }
 
-    /// Something may be due, and this note changed. Takes no time; call it after the commit.
-    pub fn tell(&self, due: bool, notes: impl IntoIterator<Item = NoteId>) {
+    /// Something may be due, and these notes of a tenant changed. Takes no time; call it after the commit.
+    pub fn tell(&self, due: bool, tenant: &str, notes: impl IntoIterator<Item = NoteId>) {
         {
             let mut waiting = self.outgoing.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = waiting.notes.len();
             waiting.due |= due;
-            let room = MOST_IDS.saturating_sub(waiting.notes.len());
-            waiting.notes.extend(notes.into_iter().take(room));
+            waiting.notes.extend(notes);
+            if waiting.notes.len() > before && !waiting.tenants.contains(tenant) {
+                waiting.tenants.insert(tenant.to_owned());
+            }
+            if waiting.notes.len() > MOST_IDS {
+                waiting.notes.truncate(MOST_IDS);
+                waiting.anything = true;
+            }
         }
         self.outgoing.some.notify_one();
     }
@@ -131,7 +157,7 @@ async fn hear(
 ) -> Result<(), sqlx::Error> {
     listener.listen(CHANNEL).await?;
     // What was told before is missed. An error means that nobody listens here.
-    let _ = incoming.send(Notice { due: true, notes: Vec::new() });
+    let _ = incoming.send(Notice::of_anything());
     while let Some(told) = listener.try_recv().await? {
         if let Some(notice) = parse(told.payload(), own) {
             let _ = incoming.send(notice);
@@ -140,12 +166,23 @@ async fn hear(
     Ok(())
 }
 
-/// `PROCESS DUE NOTE NOTE ...`, as many as it takes.
+/// `PROCESS DUE VERSION WORD WORD ...`, as many as it takes. A word is a note, a [`TENANT`] or [`ANYTHING`].
 fn payloads(own: &str, notice: &Notice) -> Vec<String> {
     let due = if notice.due { "due" } else { "-" };
-    let line =
-        |notes: &[NoteId]| notes.iter().fold(format!("{own} {due}"), |line, note| format!("{line} {note}"));
-    if notice.notes.is_empty() { vec![line(&[])] } else { notice.notes.chunks(IDS).map(line).collect() }
+    let tenants = notice.tenants.iter().map(|tenant| format!("{TENANT}{tenant}"));
+    let words = notice.notes.iter().map(ToString::to_string).chain(tenants);
+    let words = words.chain(notice.anything.then(|| ANYTHING.to_owned()));
+    let head = format!("{own} {due} {VERSION}");
+    let mut lines = Vec::new();
+    let mut line = head.clone();
+    for word in words {
+        if line.len() + word.len() >= MOST_BYTES {
+            lines.push(mem::replace(&mut line, head.clone()));
+        }
+        line = line + " " + &word;
+    }
+    lines.push(line);
+    lines
 }
 
 /// `None` for one's own. What a newer version adds is passed over.
@@ -154,7 +191,22 @@ fn parse(payload: &str, own: &str) -> Option<Notice> {
     if words.next()? == own {
         return None;
     }
-    Some(Notice { due: words.next()? == "due", notes: words.filter_map(|word| word.parse().ok()).collect() })
+    let mut notice = Notice { due: words.next()? == "due", ..Notice::default() };
+    let mut tells_tenants = false;
+    for word in words {
+        if word == VERSION {
+            tells_tenants = true;
+        } else if let Some(tenant) = word.strip_prefix(TENANT) {
+            notice.tenants.insert(tenant.to_owned());
+        } else if word == ANYTHING {
+            notice.anything = true;
+        } else {
+            notice.notes.extend(word.parse::<NoteId>().ok());
+        }
+    }
+    // An older version says which notes changed, and not whose they are.
+    notice.anything |= !tells_tenants && !notice.notes.is_empty();
+    Some(notice)
 }
 
 #[cfg(test)]
@@ -163,13 +215,20 @@ mod tests {
 
     #[test]
     fn a_notice_is_read_as_it_was_told_by_others_alone() {
-        let notice = Notice { due: true, notes: (0..400).map(|_| NoteId::new()).collect() };
+        let tenants = (0..300).map(|n| format!("tenant-{n}")).collect();
+        let notes = (0..400).map(|_| NoteId::new()).collect();
+        let notice = Notice { due: true, notes, tenants, anything: false };
+        let all = payloads("me", &Notice::of_anything());
+        assert_eq!(parse(&all[0], "you"), Some(Notice::of_anything()));
         let payloads = payloads("me", &notice);
         assert!(payloads.len() > 1 && payloads.iter().all(|payload| payload.len() < 8000));
         let heard: Vec<Notice> = payloads.iter().filter_map(|payload| parse(payload, "you")).collect();
-        assert!(heard.iter().all(|notice| notice.due));
-        assert_eq!(heard.into_iter().flat_map(|notice| notice.notes).collect::<Vec<_>>(), notice.notes);
+        assert!(heard.iter().all(|notice| notice.due && !notice.anything));
+        assert!(heard.iter().flat_map(|notice| &notice.notes).eq(&notice.notes));
+        assert!(heard.iter().flat_map(|notice| &notice.tenants).eq(&notice.tenants));
         assert_eq!(payloads.iter().filter_map(|payload| parse(payload, "me")).count(), 0);
         assert_eq!(parse("you - newer=1", "me"), Some(Notice::default()));
+        let old = parse(&format!("you - {}", notice.notes[0]), "me").expect("a notice");
+        assert!(old.anything && old.notes == notice.notes[..1], "an older version names no tenant");
     }
 }

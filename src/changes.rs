@@ -1,0 +1,171 @@
+//! Waking those who wait for a change, and nobody else: one for each note and one for each tenant that is watched.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{broadcast, watch};
+
+use crate::note::NoteId;
+
+#[derive(Debug)]
+pub struct Changes {
+    notes: Watched<NoteId>,
+    tenants: Watched<String>,
+    all: broadcast::Sender<NoteId>,
+}
+
+/// What somebody waits for. Keys that nobody watches take no room.
+#[derive(Clone, Debug)]
+struct Watched<K>(Arc<Mutex<HashMap<K, watch::Sender<()>>>>);
+
+/// Hears of the changes of one note or one tenant from when it was made.
+#[derive(Debug)]
+pub struct Watch<K: Eq + Hash> {
+    /// `None` only while it is dropped.
+    changes: Option<watch::Receiver<()>>,
+    key: K,
+    watched: Watched<K>,
+}
+
+impl Changes {
+    pub fn new() -> Self {
+        Self { notes: Watched::new(), tenants: Watched::new(), all: broadcast::channel(1024).0 }
+    }
+
+    pub fn of_note(&self, note: NoteId) -> Watch<NoteId> {
+        self.notes.watch(note)
+    }
+
+    /// Changes of any of its notes.
+    pub fn of_tenant(&self, tenant: &str) -> Watch<String> {
+        self.tenants.watch(tenant.to_owned())
+    }
+
+    /// Every note that changes.
+    pub fn all(&self) -> broadcast::Receiver<NoteId> {
+        self.all.subscribe()
+    }
+
+    pub fn note(&self, note: NoteId) {
+        self.notes.wake(&note);
+        // An error means that nobody listens.
+        let _ = self.all.send(note);
+    }
+
+    pub fn tenant(&self, tenant: &str) {
+        self.tenants.wake(tenant);
+    }
+
+    /// Anything may have changed.
+    pub fn anything(&self) {
+        self.notes.wake_all();
+        self.tenants.wake_all();
+    }
+}
+
+impl<K: Clone + Eq + Hash> Watched<K> {
+    fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn watch(&self, key: K) -> Watch<K> {
+        let changes = self.lock().entry(key.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        Watch { changes: Some(changes), key, watched: self.clone() }
+    }
+
+    fn wake<Q>(&self, key: &Q)
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        if let Some(sender) = self.lock().get(key) {
+            sender.send_replace(());
+        }
+    }
+
+    fn wake_all(&self) {
+        for sender in self.lock().values() {
+            sender.send_replace(());
+        }
+    }
+}
+
+impl<K> Watched<K> {
+    /// Senders, which no panic leaves half changed.
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash> Watch<K> {
+    /// Waits for the next change. Those that came since the last one are one.
+    pub async fn next(&mut self) {
+        let changed = match &mut self.changes {
+            Some(changes) => changes.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            // The sender stays for as long as it is watched.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Forgets the changes that came so far.
+    pub fn catch_up(&mut self) {
+        if let Some(changes) = &mut self.changes {
+            changes.mark_unchanged();
+        }
+    }
+}
+
+impl<K: Eq + Hash> Drop for Watch<K> {
+    fn drop(&mut self) {
+        let mut watched = self.watched.lock();
+        self.changes = None;
+        if watched.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
+            watched.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_those_are_woken_whom_it_concerns() {
+        let changes = Changes::new();
+        let (one, other) = (NoteId::new(), NoteId::new());
+        let (mut of_one, mut of_other) = (changes.of_note(one), changes.of_note(other));
+        let (mut of_a, mut of_b) = (changes.of_tenant("a"), changes.of_tenant("b"));
+        changes.note(one);
+        changes.note(one);
+        changes.tenant("a");
+        of_one.next().await;
+        of_a.next().await;
+        assert!(of_one.next().now_or_never().is_none(), "two changes are one");
+        assert!(of_other.next().now_or_never().is_none() && of_b.next().now_or_never().is_none());
+        changes.anything();
+        for woken in [of_one.next().now_or_never(), of_other.next().now_or_never()] {
+            assert!(woken.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_watches_takes_no_room() {
+        let changes = Changes::new();
+        let note = NoteId::new();
+        let (first, mut second) = (changes.of_note(note), changes.of_note(note));
+        drop(first);
+        changes.note(note);
+        second.next().await;
+        drop(second);
+        drop(changes.of_tenant("a"));
+        assert!(changes.notes.lock().is_empty() && changes.tenants.lock().is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+//! A form on its way to its parser, which keeps what it is given until it finds what it looks for: a boundary, or the end
+//! of a part's headers. Here it is given no more than that can take, in pieces that make looking again cheap.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use memchr::memmem::Finder;
+
+use super::incoming::Incoming;
+use crate::{memory::Holding, problem::Problem};
+
+/// Bytes before the first boundary.
+const MAX_PREAMBLE: usize = 64 * 1024;
+
+/// The headers of one part.
+pub const MAX_HEADERS: usize = 16 * 1024;
+
+/// Smaller pieces are gathered: the parser looks at all it has each time that it gets one.
+const GATHERED: usize = 8 * 1024;
+
+/// What the reader of the form tells its source.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The parser has looked at all it has and found nothing.
+    is_hungry: AtomicBool,
+    /// Bytes that it was given since it last found something.
+    given: AtomicUsize,
+}
+
+impl Progress {
+    /// The parser found something.
+    pub fn made(&self) {
+        self.is_hungry.store(false, Relaxed);
+        self.given.store(0, Relaxed);
+    }
+}
+
+type Gathering = Pin<Box<dyn Future<Output = Result<(Source, Option<Bytes>), Problem>> + Send>>;
+
+/// The pieces of a form.
+pub struct Pieces {
+    progress: Arc<Progress>,
+    gathering: Option<Gathering>,
+}
+
+impl Pieces {
+    /// What is kept of the form is charged to `held`.
+    pub fn new(body: Incoming, boundary: &str, held: Holding) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress::default());
+        let first = format!("--{boundary}").into_bytes();
+        let source =
+            Source { body, held, first: Some(Finder::new(&first).into_owned()), skipped: 0, last: 0 };
+        let gathering: Gathering = Box::pin(source.next());
+        (Self { progress: progress.clone(), gathering: Some(gathering) }, progress)
+    }
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, Problem>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // The parser asks before it looks at what it has. So it is first told that there is nothing, and asks again at
+        // once where it found nothing.
+        if !self.progress.is_hungry.swap(true, Relaxed) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.progress.given.load(Relaxed) > MAX_HEADERS {
+            return Poll::Ready(Some(Err(headers_too_long())));
+        }
+        let Some(gathering) = &mut self.gathering else { return Poll::Ready(None) };
+        let gathered = match gathering.as_mut().poll(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(gathered) => gathered,
+        };
+        self.progress.is_hungry.store(false, Relaxed);
+        self.gathering = None;
+        let (mut source, piece) = match gathered {
+            Ok(gathered) => gathered,
+            Err(problem) => return Poll::Ready(Some(Err(problem))),
+        };
+        let Some(piece) = piece else { return Poll::Ready(None) };
+        let given = self.progress.given.fetch_add(piece.len(), Relaxed) + piece.len();
+        if let Err(full) = source.held.reach(given + source.last) {
+            return Poll::Ready(Some(Err(full.into())));
+        }
+        source.last = piece.len();
+        self.gathering = Some(Box::pin(source.next()));
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+struct Source {
+    body: Incoming,
+    held: Holding,
+    /// Looks for the first boundary, for as long as it has not come.
+    first: Option<Finder<'static>>,
+    /// Bytes before it.
+    skipped: usize,
+    /// Size of the last piece.
+    last: usize,
+}
+
+impl Source {
+    /// The next piece, from the first boundary on.
+    async fn next(mut self) -> Result<(Self, Option<Bytes>), Problem> {
+        let mut gathered = BytesMut::new();
+        while gathered.len() < GATHERED {
+            let Some(piece) = self.body.next().await? else { break };
+            self.held.reach(gathered.len() + piece.len())?;
+            gathered.extend_from_slice(&piece);
+            let Some(first) = &self.first else { continue };
+            let start = first.find(&gathered);
+            // A boundary may have begun.
+            let useless = start.unwrap_or_else(|| gathered.len().saturating_sub(first.needle().len()));
+            self.skipped += useless;
+            if self.skipped > MAX_PREAMBLE {
+                let detail = "there are more than 64 KiB before the first boundary of this form";
+                return Err(Problem::invalid("body", detail));
+            }
+            let _ = gathered.split_to(useless);
+            if start.is_some() {
+                self.first = None;
+            }
+        }
+        let piece = (!gathered.is_empty()).then(|| gathered.freeze());
+        Ok((self, piece))
+    }
+}
+
+pub fn headers_too_long() -> Problem {
+    Problem::invalid("body", "the headers of one part of this form have more than 16 KiB")
+}

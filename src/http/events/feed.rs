@@ -1,0 +1,243 @@
+//! The newest events of a tenant, read and written out once for all streams that follow it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::text;
+use crate::{
+    changes::Watch,
+    event::Event,
+    gateway::Gateway,
+    memory::Holding,
+    store::{StoreError, WantedEvents},
+};
+
+/// Events that a feed reads at once, and those that it keeps.
+const PAGE: u32 = 16;
+const MOST_KEPT: usize = 64;
+
+/// Bytes of the events that a feed keeps.
+const MOST_BYTES: usize = 256 << 10;
+
+/// Streams are woken in so many groups, with other work between them.
+const GROUPS: usize = 64;
+
+/// Changes that come so soon after each other are looked at together.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Where other processes write as well, a notice of theirs may get lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Until the database is asked again after it failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The feeds of those tenants that are followed.
+#[derive(Debug, Default)]
+pub struct Feeds(Mutex<HashMap<String, Weak<Feed>>>);
+
+#[derive(Debug)]
+pub struct Feed {
+    shared: Arc<Shared>,
+    _reading: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tenant: String,
+    run: Mutex<Run>,
+    groups: Vec<watch::Sender<()>>,
+    next_group: AtomicUsize,
+}
+
+/// The newest events, without a gap.
+#[derive(Debug)]
+struct Run {
+    /// The position of the newest event that was read.
+    head: String,
+    /// The place in the feed that comes next.
+    next: u64,
+    /// The last of them has the place before `next`.
+    kept: VecDeque<Kept>,
+    bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    position: String,
+    text: Bytes,
+}
+
+/// What a feed has at some place.
+pub enum At {
+    /// An event: its position, and its text.
+    Event(String, Bytes),
+    /// Nothing yet.
+    Head,
+    /// Something that it no longer keeps.
+    Past,
+}
+
+impl Feeds {
+    /// The feed of a tenant; it reads for as long as somebody has it.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn of(&self, gateway: &Arc<Gateway>, tenant: &str) -> Result<Arc<Feed>, StoreError> {
+        if let Some(feed) = self.lock().get(tenant).and_then(Weak::upgrade) {
+            return Ok(feed);
+        }
+        // Watched before the head is asked for, so that nothing is missed between.
+        let news = gateway.changes.of_tenant(tenant);
+        let head = gateway.store.last_event(tenant).await?;
+        let feed = Arc::new(Feed::start(gateway.clone(), tenant, head, news));
+        let mut feeds = self.lock();
+        if let Some(other) = feeds.get(tenant).and_then(Weak::upgrade) {
+            return Ok(other); // two came at the same time
+        }
+        feeds.retain(|_, feed| feed.strong_count() > 0);
+        feeds.insert(tenant.to_owned(), Arc::downgrade(&feed));
+        Ok(feed)
+    }
+
+    /// References, which no panic leaves half changed.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Feed>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Feed {
+    fn start(gateway: Arc<Gateway>, tenant: &str, head: String, news: Watch<String>) -> Self {
+        let shared = Arc::new(Shared {
+            tenant: tenant.to_owned(),
+            run: Mutex::new(Run { head, next: 0, kept: VecDeque::new(), bytes: 0 }),
+            groups: (0..GROUPS).map(|_| watch::channel(()).0).collect(),
+            next_group: AtomicUsize::new(0),
+        });
+        let reading = tokio::spawn(read(gateway, shared.clone(), news));
+        Self { shared, _reading: AbortOnDropHandle::new(reading) }
+    }
+
+    /// Tells of events that come from now on.
+    pub fn wakes(&self) -> watch::Receiver<()> {
+        let group = self.shared.next_group.fetch_add(1, Relaxed) % GROUPS;
+        self.shared.groups[group].subscribe()
+    }
+
+    /// The place behind an event, where that is the newest one.
+    pub fn place_behind(&self, position: &str) -> Option<u64> {
+        let run = self.shared.run();
+        (run.head == position).then_some(run.next)
+    }
+
+    pub fn at(&self, place: u64) -> At {
+        let run = self.shared.run();
+        let Some(back) = run.next.checked_sub(place).filter(|back| *back > 0) else { return At::Head };
+        let index = usize::try_from(back).ok().and_then(|back| run.kept.len().checked_sub(back));
+        match index.and_then(|index| run.kept.get(index)) {
+            Some(Kept { position, text }) => At::Event(position.clone(), text.clone()),
+            None => At::Past,
+        }
+    }
+}
+
+impl Shared {
+    /// A run, which is changed in one step.
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn wake(&self) {
+        for group in self.groups.iter().filter(|group| group.receiver_count() > 0) {
+            group.send_replace(());
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Run {
+    fn add(&mut self, event: &Event, mut held: Holding) {
+        self.head.clone_from(&event.position);
+        self.next += 1;
+        let text = text(event);
+        if text.len() > MOST_BYTES / 2 || held.grow(text.len()).is_err() {
+            // Those who follow read for themselves what is not here, and a run has no gap.
+            self.kept.clear();
+            self.bytes = 0;
+            return;
+        }
+        self.bytes += text.len();
+        self.kept.push_back(Kept { position: event.position.clone(), text: charged(text, held) });
+        while self.kept.len() > MOST_KEPT || self.bytes > MOST_BYTES {
+            let oldest = self.kept.pop_front();
+            self.bytes -= oldest.map_or(0, |oldest| oldest.text.len());
+        }
+    }
+}
+
+/// Bytes that stay charged until the last that uses them has let go.
+pub fn charged(text: String, held: Holding) -> Bytes {
+    struct Charged(String, #[expect(dead_code, reason = "held for as long as the text")] Holding);
+    impl AsRef<[u8]> for Charged {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_bytes()
+        }
+    }
+    Bytes::from_owner(Charged(text, held))
+}
+
+/// Reads what is new, whenever there may be something.
+async fn read(gateway: Arc<Gateway>, shared: Arc<Shared>, mut news: Watch<String>) {
+    let may_be_missed = gateway.store.notices().is_some();
+    loop {
+        let again = async {
+            if may_be_missed {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = gateway.stop.cancelled() => return,
+            () = news.next() => tokio::time::sleep(GATHER).await,
+            () = again => {}
+        }
+        news.catch_up();
+        while let Err(error) = read_new(&gateway, &shared).await {
+            tracing::error!(%error, "events cannot be read");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn read_new(gateway: &Gateway, shared: &Shared) -> Result<(), StoreError> {
+    loop {
+        let after = shared.run().head.clone();
+        let wanted = WantedEvents {
+            tenant: &shared.tenant,
+            note: None,
+            after: Some(after.as_str()).filter(|after| !after.is_empty()),
+            limit: PAGE,
+        };
+        let events = gateway.store.events(&wanted).await?;
+        for event in &events {
+            let held = gateway.memory.for_request(&shared.tenant);
+            shared.run().add(event, held);
+        }
+        if !events.is_empty() {
+            shared.wake().await;
+        }
+        if events.len() < PAGE as usize {
+            return Ok(());
+        }
+    }
+}
