@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use super::error::{AudioError, AudioErrorKind};
 use super::ffmpeg::locate;
@@ -19,15 +19,12 @@ use super::profiles::PROFILES;
 use super::render::Render;
 use super::source::{Hints, Probed};
 use super::turns::{Turn, Turns};
-use super::{probe, render};
+use super::{probe, render, tone};
 
 /// Jobs that may wait for a worker, for each worker.
 const WAITING_PER_WORKER: usize = 64;
 /// With more than this, a little less care is taken over each.
 const LONG_PER_WORKER: usize = 8;
-
-/// For half a second of a tone, which takes some tens of milliseconds.
-const TONE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Of Opus. The lower one takes a quarter less time, and is hardly heard: PESQ 4.2 instead of 4.3 at 24 kbit/s.
 const COMPLEXITY: u8 = 10;
@@ -151,7 +148,7 @@ impl Engine {
         let _place = self.place("probe").await?;
         let ffmpeg = self.ffmpeg();
         let bench = self.bench(ffmpeg.as_deref());
-        self.or_outage(&bench, probe::probe(&bench, &absolute(file), hints, depth).await).await
+        Self::or_outage(&bench, probe::probe(&bench, &absolute(file), hints, depth).await).await
     }
 
     /// Makes what the profile asks for of a source that was read, with the least work, and verifies it.
@@ -169,7 +166,7 @@ impl Engine {
         let ffmpeg = self.ffmpeg();
         let bench = self.bench(ffmpeg.as_deref());
         let rendered = render::render(&bench, &absolute(source), probed, profile, convert).await;
-        self.or_outage(&bench, rendered).await
+        Self::or_outage(&bench, rendered).await
     }
 
     /// Reads the source and makes what the profile asks for, in one run of ffmpeg or none. There may be no waveform.
@@ -224,26 +221,16 @@ impl Engine {
         let ffmpeg = self.ffmpeg();
         let bench = self.bench(ffmpeg.as_deref());
         let made = render::read_and_render(&bench, &absolute(source), hints, depth, profile, convert).await;
-        self.or_outage(&bench, made).await
+        Self::or_outage(&bench, made).await
     }
 
     /// An ffmpeg that dies of one file and one that dies of every file look alike. A tone tells them apart.
-    async fn or_outage<T>(&self, bench: &Bench<'_>, result: Result<T, AudioError>) -> Result<T, AudioError> {
+    async fn or_outage<T>(bench: &Bench<'_>, result: Result<T, AudioError>) -> Result<T, AudioError> {
         let Err(error) = &result else { return result };
-        if !matches!(error.kind, AudioErrorKind::Died | AudioErrorKind::Slow)
-            || self.hears_a_tone(bench).await
-        {
+        if !matches!(error.kind, AudioErrorKind::Died | AudioErrorKind::Slow) || tone::is_heard(bench).await {
             return result;
         }
-        tracing::error!(stage = error.stage, "ffmpeg does not work at the moment");
-        let detail = "ffmpeg does not work at the moment, with no audio".to_owned();
-        Err(AudioError { kind: AudioErrorKind::Outage, detail, stage: error.stage })
-    }
-
-    async fn hears_a_tone(&self, bench: &Bench<'_>) -> bool {
-        let Ok(tone) = self.tone() else { return false };
-        let bench = Bench { timeout: bench.timeout.min(TONE_TIMEOUT), ..*bench };
-        probe::probe(&bench, tone.path(), &Hints::default(), Depth::Decoded).await.is_ok()
+        Err(AudioError::outage(error.stage))
     }
 
     /// Looked for each time: it may be installed, or replaced, while we run.
@@ -267,7 +254,8 @@ impl Engine {
 
     /// Encodes a tone for every profile and verifies it; `Err` is the reason, for people.
     pub async fn self_test(&self) -> Result<(), String> {
-        let tone = self.tone().map_err(|error| format!("no working file could be written: {error}"))?;
+        let tone = tone::file(self.shared.run_folder.path())
+            .map_err(|error| format!("no working file could be written: {error}"))?;
         let probed = self.probe(tone.path(), &Hints::default()).await.map_err(|error| error.detail)?;
         for profile in PROFILES {
             self.render(tone.path(), &probed, profile, Convert::Always)
@@ -275,28 +263,6 @@ impl Engine {
                 .map_err(|error| format!("{}: {}", profile.name, error.detail))?;
         }
         Ok(())
-    }
-
-    /// Half a second of 440 Hz as WAV.
-    fn tone(&self) -> io::Result<NamedTempFile> {
-        const RATE: u32 = 16_000;
-        let samples = (0..RATE / 2).map(|index| {
-            let phase = f64::from(index) * 440.0 * std::f64::consts::TAU / f64::from(RATE);
-            (phase.sin() * 8_000.0) as i16
-        });
-        let data: Vec<u8> = samples.flat_map(i16::to_le_bytes).collect();
-        let mut wav = Vec::with_capacity(44 + data.len());
-        wav.extend_from_slice(b"RIFF");
-        wav.extend_from_slice(&(36 + RATE).to_le_bytes());
-        wav.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-        wav.extend_from_slice(&RATE.to_le_bytes());
-        wav.extend_from_slice(&(RATE * 2).to_le_bytes());
-        wav.extend_from_slice(b"\x02\0\x10\0data");
-        wav.extend_from_slice(&RATE.to_le_bytes());
-        wav.extend_from_slice(&data);
-        let file = tempfile::Builder::new().prefix("tone-").tempfile_in(self.shared.run_folder.path())?;
-        fs::write(file.path(), wav)?;
-        Ok(file)
     }
 
     /// A worker, waited for if there is room to wait. Dropped with the job, also when the caller goes away.

@@ -71,6 +71,12 @@ impl AudioError {
         Self { kind, detail: detail.into(), stage: "encode" }
     }
 
+    /// ffmpeg does not get through a tone either.
+    pub(super) fn outage(stage: &'static str) -> Self {
+        let detail = "ffmpeg does not work at the moment, whatever the audio".to_owned();
+        Self { kind: AudioErrorKind::Outage, detail, stage }
+    }
+
     pub fn code(&self) -> &'static str {
         self.kind.code()
     }

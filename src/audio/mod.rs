@@ -44,6 +44,7 @@ mod tests;
 mod tests_verify;
 #[cfg(test)]
 mod tests_wrapping;
+mod tone;
 mod tracks;
 mod turns;
 mod verify;

@@ -18,6 +18,7 @@ use super::log::{AudioStream, InputLog};
 use super::pass::{Bench, Input, Make, Measured, PassError, Passed, pass};
 use super::plain::readable;
 use super::source::{Hints, PcmFormat, Probed, SourceDetail, mime_type};
+use super::tone;
 
 /// How deep a source is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +113,8 @@ pub(super) fn input<'a>(path: &'a Path, container: Container, detail: &SourceDet
     Input { path, container, format: detail.format, chained: detail.chained, track: detail.track }
 }
 
-/// What decoding says about the source. A verdict against it is that of two runs: the first may have met a moment's
-/// trouble of ours.
+/// What decoding says about the source. A verdict against it is that of two runs, by an ffmpeg that works: the first may
+/// have met a moment's trouble of ours.
 pub(super) async fn decode(
     bench: &Bench<'_>,
     file: &Path,
@@ -128,11 +129,18 @@ pub(super) async fn decode(
             tracing::warn!(%first, %second, "two runs of ffmpeg do not agree");
             Err(AudioError::probe(AudioErrorKind::Died, "ffmpeg says something else each time"))
         }
+        Err(second) if second.kind.is_verdict() && !tone::is_heard(bench).await => {
+            Err(AudioError::outage("probe"))
+        }
         second => second,
     }
 }
 
-async fn decode_once(bench: &Bench<'_>, file: &Path, examined: &Examined) -> Result<Probed, AudioError> {
+pub(super) async fn decode_once(
+    bench: &Bench<'_>,
+    file: &Path,
+    examined: &Examined,
+) -> Result<Probed, AudioError> {
     let input = input(file, examined.container, &examined.detail);
     match pass(bench, input, Make::Nothing, true).await {
         Ok(passed) => assemble(bench, examined, &passed),

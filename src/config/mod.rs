@@ -1,6 +1,7 @@
 //! Configuration: layers in, one validated [`Config`] and the [`Tenants`] out, or every mistake with its place and key.
 
 mod build;
+mod callers;
 mod findings;
 mod forbidden;
 mod layers;

@@ -180,7 +180,17 @@ async fn damage_is_final_once_two_runs_agree_on_it() {
         read(world.post_raw("to=%2B15551234567", fixture("truncated.flac")).send().await.expect("an answer"))
             .await;
     assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("audio_unreadable")));
-    assert_eq!(fake.runs(), 2);
+    assert_eq!(fake.runs(), 3, "two on the file, and one that shows that ffmpeg works");
+}
+
+/// An ffmpeg that calls everything damaged is none that works.
+#[tokio::test]
+async fn damage_that_a_tone_has_too_is_not_the_audios() {
+    let fake = FakeFfmpeg::new(&["damaged"; 12], "");
+    let world = fake.world("60s").await;
+    let ids = [world.accept("via=whatsapp", fixture("speech-vorbis.ogg")).await];
+    let notes = pass_until(&world, &ids, |note| note["status"] == "accepted").await;
+    assert_not_blamed(&notes[0]);
 }
 
 #[tokio::test]

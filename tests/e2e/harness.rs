@@ -19,7 +19,7 @@ use voicegate::{
 };
 use voicegate_sandbox::{LedgerEntry, Sandbox, SandboxOptions};
 
-pub use crate::keys::{KEY, OTHER_KEY};
+pub use crate::keys::{KEY, NEW_KEY, OTHER_KEY};
 use crate::truth::Truth;
 
 pub const PHONE: &str = "+15551234567";

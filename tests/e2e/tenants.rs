@@ -2,7 +2,7 @@
 
 use reqwest::StatusCode;
 
-use crate::harness::{KEY, OTHER_KEY, World, fixture, read};
+use crate::harness::{KEY, NEW_KEY, OTHER_KEY, World, fixture, read};
 
 #[tokio::test]
 async fn changing_the_route_moves_the_same_request_to_the_other_provider() {
@@ -36,7 +36,7 @@ async fn a_bad_reload_changes_nothing() {
 #[tokio::test]
 async fn a_key_that_is_removed_opens_nothing_after_a_reload() {
     let world = World::start().await;
-    world.reconfigure(|config| config.replace(KEY, "vg_another_key")).expect("a sound configuration");
+    world.reconfigure(|config| config.replace(KEY, NEW_KEY)).expect("a sound configuration");
     let response = world.get("/voice/vn_x").send().await.expect("an answer");
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 }

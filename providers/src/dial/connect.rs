@@ -16,6 +16,8 @@ use url::{Host, Url};
 
 use super::stream::{Gate, Gated};
 
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// Plain TCP or TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -64,6 +66,10 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // Shared among the addresses of a name, so that one that is silent does not use up the time of the others.
+        tcp.set_connect_timeout(Some(timeout));
+        // An answer can take a minute, and boxes on the way forget connections without a word.
+        tcp.set_keepalive(Some(KEEPALIVE));
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?;
         let builder = match roots {

@@ -91,6 +91,50 @@ fn a_bots_own_server_is_asked_a_few_times_only() {
     );
 }
 
+fn audio(kind: AudioErrorKind, stage: &'static str) -> Result<Accepted, Failure> {
+    Err(Failure::from(AudioError { kind, detail: format!("told so: {kind:?}"), stage }))
+}
+
+#[test]
+fn a_note_waits_for_ffmpeg_as_long_as_it_lives_and_its_audio_is_not_blamed() {
+    let mut note = note(1);
+    for n in 0..30 {
+        settle(&mut note, audio(AudioErrorKind::Outage, "probe"), at(n), POLICY);
+        assert_eq!(note.status, Status::Queued, "{n}");
+    }
+    let error = note.attempts[29].error.clone().expect("an error");
+    assert_eq!((error.code.as_str(), error.stage.as_deref()), ("internal", Some("probe")));
+    // Deaths on this file are counted apart.
+    settle(&mut note, audio(AudioErrorKind::Died, "probe"), at(30), POLICY);
+    assert_eq!(note.status, Status::Queued);
+    expire(&mut note, at(4000).ended);
+    let error = note.error.expect("an error");
+    assert_eq!((note.status, error.code.as_str()), (Status::Expired, "provider_unavailable"));
+    assert!(error.detail.contains("gateway"), "{error}");
+}
+
+#[test]
+fn a_file_that_ffmpeg_never_gets_through_is_given_up() {
+    for (kind, stage, most, code) in [
+        (AudioErrorKind::Died, "probe", DEATHS, "audio_unsupported"),
+        (AudioErrorKind::Died, "encode", DEATHS, "audio_unsupported"),
+        (AudioErrorKind::Slow, "probe", RENDER_ATTEMPTS, "audio_unreadable"),
+        (AudioErrorKind::Slow, "encode", RENDER_ATTEMPTS, "audio_unsupported"),
+    ] {
+        let mut note = note(1);
+        for n in 1..=most {
+            assert_eq!(note.status, Status::Queued, "{kind:?} {stage} {n}");
+            settle(&mut note, audio(kind, stage), at(u64::from(n)), POLICY);
+        }
+        let error = note.error.expect("an error");
+        assert_eq!(
+            (note.status, error.code.as_str(), error.stage.as_deref()),
+            (Status::Failed, code, Some(stage)),
+            "{kind:?}"
+        );
+    }
+}
+
 #[test]
 fn many_attempts_are_not_all_kept_but_counted() {
     let mut note = note(1);
