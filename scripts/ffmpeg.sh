@@ -36,7 +36,7 @@ parsers="aac aac_latm amr flac gsm mpegaudio opus vorbis"
 # What it may write.
 encoders="aac libmp3lame libopus pcm_f32le pcm_s16le"
 muxers="caf ipod mp3 mp4 null ogg opus pcm_f32le pcm_s16le wav"
-filters="aformat anull aresample asetpts asplit atrim loudnorm volume"
+filters="aformat anull aresample asetpts asplit atrim loudnorm pan volume"
 bsfs="aac_adtstoasc"
 protocols="file pipe"
 

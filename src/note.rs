@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
 use crate::{
-    audio::{Convert, Hints, Probed, Work},
+    audio::{Contradiction, Convert, Hints, INCONSISTENT, Probed, Work},
     clock::rfc3339_millis,
     problem::Problem,
 };
@@ -187,6 +187,12 @@ pub struct Warning {
     pub detail: String,
 }
 
+impl From<Contradiction> for Warning {
+    fn from(found: Contradiction) -> Self {
+        Self { code: INCONSISTENT.to_owned(), detail: found.detail().to_owned() }
+    }
+}
+
 /// How a try ended: the provider took the note, refused it for good or for now, or may or may not have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -341,6 +347,13 @@ impl Note {
         let source = self.probed.as_ref().filter(|_| self.source == Source::Stored);
         let made = self.sent.as_ref().filter(|sent| sent.work != Work::None);
         source.map_or(0, |probed| probed.facts.size_bytes) + made.map_or(0, |sent| sent.facts.size_bytes)
+    }
+
+    /// Says something about itself once.
+    pub fn warn(&mut self, warning: Warning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     /// What may be kept when a person asks to be forgotten: that there was a note, when, and what became of it.

@@ -76,6 +76,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("audio_too_large", 413, "The audio is too large"),
     ("unsupported_media_type", 415, "The request body has a type that is not read here"),
     ("audio_unreadable", 422, "The audio cannot be read"),
+    ("audio_inconsistent", 422, "The audio contradicts itself"),
     ("audio_unsupported", 422, "The audio is of a kind that cannot be handled"),
     ("audio_too_long", 422, "The audio is too long"),
     ("audio_format_required", 422, "Headerless audio needs its format declared"),

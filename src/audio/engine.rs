@@ -169,7 +169,8 @@ impl Engine {
         Self::or_outage(&bench, rendered).await
     }
 
-    /// Reads the source and makes what the profile asks for, in one run of ffmpeg or none. There may be no waveform.
+    /// Reads the source and makes what the profile asks for, in one run of ffmpeg. Where the source goes as it is there may
+    /// be none, and no waveform.
     pub async fn convert(
         &self,
         source: &Path,

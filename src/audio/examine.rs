@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use voicegate_providers::Container;
 
 use super::error::{AudioError, AudioErrorKind};
+use super::findings::Contradiction;
 use super::iff::{self, CHANNELS, Fault, RATES, Sizes};
 use super::known::{Known, known};
 use super::mp4::Mp4;
@@ -15,7 +16,7 @@ use super::names::no_samples;
 use super::plain::{FromStart, Plain};
 use super::sniff::{LATE_MP3, Sniffed, refusal, sniff};
 use super::source::{Hints, SourceDetail};
-use super::{caf_opus, ogg, ogg_opus, tracks, wav, webm};
+use super::{caf_opus, consistency, ogg, ogg_opus, tracks, wav, webm};
 
 /// WebM is read in memory; what is larger is not a voice note and gets transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
@@ -32,6 +33,8 @@ pub(super) struct Examined {
     pub stated_ms: Option<u64>,
     /// Damage that our reader found in the container.
     pub damage: Option<&'static str>,
+    /// What in its structure does not fit together.
+    pub contradiction: Option<Contradiction>,
     /// What its structure says for sure.
     pub known: Option<Known>,
 }
@@ -86,6 +89,7 @@ fn look(
                 detail,
                 stated_ms: None,
                 damage: None,
+                contradiction: None,
                 known: None,
             });
         }
@@ -101,13 +105,18 @@ fn look(
     let mut container_bytes = FromStart::new(file, begins_at).map_err(|error| unreadable_file(&error))?;
     structure.read(&mut container_bytes, container, size_bytes, largest)?;
     let Structure { mut detail, stated_ms, damage } = structure;
+    let within = size_bytes.saturating_sub(begins_at);
+    let contradiction = consistency::examine(&mut container_bytes, container, within, &mut detail)
+        .map_err(|error| unreadable_file(&error))?;
+    // Where only the granules were wrong, nothing is damaged.
+    let damage = damage.filter(|_| detail.opus.is_none());
     detail.plain = match detail.plain {
         Some(plain) => Some(plain.moved(begins_at)),
         None if begins_at > 0 => Some(Plain::default().source(begins_at, size_bytes)),
         None => None,
     };
     detail.intact &= detail.plain.is_none();
-    Ok(Examined { container, size_bytes, sha256, detail, stated_ms, damage, known: None })
+    Ok(Examined { container, size_bytes, sha256, detail, stated_ms, damage, contradiction, known: None })
 }
 
 /// Findings of the readers of the container's own structure.

@@ -126,39 +126,6 @@ pub(super) fn seconds(span: Duration) -> String {
     format!("{:.3}", span.as_secs_f64())
 }
 
-/// Where the sound lies in time.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Clock {
-    /// As the file says. AMR drops its silence frames, recordings pause: holes become silence.
-    Kept,
-    /// The same, but no later than this, so that a clock that jumps by hours costs no more than a long file.
-    UpTo(Duration),
-    /// The same where it says nothing, so that nothing is missing but what cannot be decoded.
-    Counted,
-    /// One sample after the other: the file has several clocks.
-    Ignored,
-}
-
-/// To mono, and then to the clock.
-///
-/// In this order, because silence is made in memory: a hole of minutes in eight fast channels takes gigabytes. Where there
-/// is no clock there is no such hole, and both is one step.
-/// `rematrix_maxval`: without it two equal channels of a float codec come out 3 dB louder, and clip. `lfe_mix_level`:
-/// where nothing says which channel is which, the fourth of eight is taken for the one with the deep sounds, and is
-/// left out otherwise. `s16`: numbers beyond full scale, or none at all, bring encoders to a standstill.
-pub(super) fn filters(sample_rate: u32, clock: Clock) -> String {
-    let (counted, clock) = match clock {
-        Clock::Kept => ("", ",aresample=async=1".to_owned()),
-        Clock::UpTo(limit) => ("", format!(",asetpts=min(PTS\\,{}/TB),aresample=async=1", seconds(limit))),
-        Clock::Counted => ("async=1:", String::new()),
-        Clock::Ignored => ("", ",asetpts=N/SR/TB".to_owned()),
-    };
-    format!(
-        "aresample={counted}rematrix_maxval=1.0:lfe_mix_level=1,\
-         aformat=sample_fmts=s16:channel_layouts=mono:sample_rates={sample_rate}{clock}"
-    )
-}
-
 /// Runs the command to its end; `each` gets standard output as it comes.
 pub(super) async fn run(
     command: FfmpegCommand,

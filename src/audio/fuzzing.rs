@@ -8,10 +8,12 @@ use voicegate_providers::Container;
 use super::{
     caf_opus,
     examine::examine,
+    frames::read as stream_of_frames,
     framing::{Frames, Reframe},
     iff::{self, Sizes},
     log::InputLog,
     mp4::Mp4,
+    mp4_timing::timing,
     mpeg::{FrameHeader, id3_length, walk_mp3},
     names::no_samples,
     ogg::Damage,
@@ -126,12 +128,21 @@ fn boxes(data: &[u8]) {
     // Free space says nothing.
     let padded = [b"\0\0\0\x08free", data].concat();
     assert_eq!(read(&padded), mp4);
+    let times = |bytes: &[u8]| timing(&mut Cursor::new(bytes), 0).expect("memory");
+    assert_eq!(times(&padded), times(data));
 }
 
 /// MP3 and its tags.
 fn frames(data: &[u8]) {
     if let Some(header) = FrameHeader::parse(data) {
         assert!((24..8192).contains(&header.length) && (8_000..=48_000).contains(&header.sample_rate));
+    }
+    for container in [Container::Mp3, Container::Adts, Container::Amr] {
+        let Some(stream) = stream_of_frames(data, container) else { continue };
+        let copy = stream.copy(data);
+        let again = stream_of_frames(&copy, container).expect("frames alone");
+        assert!(copy.len() <= data.len() && again.bare, "what is no frame was kept");
+        assert_eq!((again.samples, again.alike), (stream.samples, stream.alike), "a frame was lost");
     }
     let walk = |bytes: &[u8]| walk_mp3(&mut &bytes[..]).expect("memory");
     let Some(mp3) = walk(data) else { return };

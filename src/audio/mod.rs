@@ -5,21 +5,30 @@
 //! child process; containers are read and written in Rust.
 
 mod caf_opus;
+mod clock;
 mod confine;
+mod consistency;
 mod ending;
 mod engine;
 mod error;
 mod examine;
 mod ffmpeg;
+mod filters;
+mod findings;
+mod frames;
 mod framing;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
+mod heard;
 mod hexadecimal;
 mod iff;
 mod kept;
 mod known;
 mod log;
+mod mended;
+mod measure;
 mod mp4;
+mod mp4_timing;
 mod mpeg;
 mod names;
 mod ogg;
@@ -56,6 +65,7 @@ mod words;
 pub use confine::{Confinement, confinement};
 pub use engine::{Engine, EngineOptions, Source};
 pub use error::{AudioError, AudioErrorKind};
+pub use findings::{Contradiction, Findings, INCONSISTENT};
 pub use hexadecimal::HexDigits;
 pub use kept::{Ready, ReadyFile};
 pub use opus::{Bandwidth, OpusDetail};

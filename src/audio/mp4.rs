@@ -125,7 +125,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The boxes directly inside `content`; stops at the first that does not fit.
-fn boxes(mut content: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+pub(super) fn boxes(mut content: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (header, rest) = content.split_first_chunk::<8>()?;
         let [s0, s1, s2, s3, k0, k1, k2, k3] = *header;
@@ -155,16 +155,16 @@ fn be_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn be_u64(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn be_u64(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// Time scale and duration of `mvhd` or `mdhd`, which begin alike.
-fn times(header: &[u8]) -> Option<(u64, u64)> {
+pub(super) fn times(header: &[u8]) -> Option<(u64, u64)> {
     let (scale, duration) = match header.first()? {
         0 => (be_u32(header, 12)?, u64::from(be_u32(header, 16)?)),
         _ => (be_u32(header, 20)?, be_u64(header, 24)?),
@@ -235,7 +235,7 @@ fn played_units(elst: &[u8]) -> Option<u64> {
 }
 
 /// The decoder's own configuration, if the codec is AAC of MPEG-4.
-fn aac(entry: &[u8]) -> Option<Aac> {
+pub(super) fn aac(entry: &[u8]) -> Option<Aac> {
     let (0x40, config) = decoder(entry)? else { return None };
     let (5, specific) = descriptor(config)? else { return None };
     audio_specific_config(specific)
@@ -390,7 +390,7 @@ pub(super) fn runs(table: &[u8]) -> Option<(Vec<(u64, u64)>, u64)> {
 }
 
 /// The entries of a table with a version and a count before them.
-fn entries_of<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
+pub(super) fn entries_of<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
     let entries = table.get(8..)?.chunks_exact(4 * N);
     let stated = usize::try_from(be_u32(table, 4)?).ok()?;
     if entries.len() != stated {

@@ -82,7 +82,7 @@ impl FrameHeader {
 
 impl FrameHeader {
     /// Where an information frame says that it is one.
-    fn information_at(&self) -> usize {
+    pub fn information_at(&self) -> usize {
         match (self.version == 3, self.channels) {
             (true, 2) => 36,
             (true, _) | (false, 2) => 21,

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 
 use ogg::{PacketWriteEndInfo, PacketWriter};
 
+use super::clock::{Clock, Steps};
 use super::ogg::{Damage, NO_GRANULE, Page, next_page};
 use super::opus::{OpusDetail, OpusHead, OpusTags, Packet, RATE, Tally};
 use super::packets::{Item, Placed, Sink};
@@ -24,6 +25,8 @@ enum Granules {
     Checked,
     /// Counted anew; only the end trim of the last page is taken over.
     Recounted,
+    /// Counted anew, end trim and all: the file's own are wrong.
+    Ignored,
 }
 
 /// Reads a whole file and hands its header and every audio packet to `each`.
@@ -37,7 +40,30 @@ pub(super) fn recount(reader: &mut impl Read, each: Sink) -> Result<OpusDetail, 
     read_with(reader, Granules::Recounted, each)
 }
 
+/// [`read`] for a file whose granules are wrong throughout: its packets alone say how long it is. An end trim is
+/// believed only where the pages before it fit (RFC 7845, section 4.4), so there is none here.
+///
+/// # Errors
+/// Whatever else is amiss; and granules that are right, or that leave true gaps.
+pub(super) fn count(reader: &mut impl Read, each: Sink) -> Result<OpusDetail, Damage> {
+    let mut steps = Steps::of(RATE);
+    let detail = read_counting(reader, Granules::Ignored, &mut steps, each)?;
+    match steps.verdict() {
+        Clock::Wrong => Ok(detail),
+        Clock::Fits | Clock::Gaps => Err(Damage("the granules are those of a recording with gaps")),
+    }
+}
+
 fn read_with(reader: &mut impl Read, granules: Granules, each: Sink) -> Result<OpusDetail, Damage> {
+    read_counting(reader, granules, &mut Steps::of(RATE), each)
+}
+
+fn read_counting(
+    reader: &mut impl Read,
+    granules: Granules,
+    steps: &mut Steps,
+    each: Sink,
+) -> Result<OpusDetail, Damage> {
     let first = next_page(reader)?.ok_or(Damage("the file is empty"))?;
     if !first.first || first.last || first.continued || first.lacing.len() != 1 || first.sequence != 0 {
         return Err(Damage("the first page is not that of an Opus stream"));
@@ -81,6 +107,12 @@ fn read_with(reader: &mut impl Read, granules: Granules, each: Sink) -> Result<O
             found.push(facts);
         }
         let sum: u64 = found.iter().map(|facts| u64::from(facts.samples())).sum();
+        if granules == Granules::Ignored && (page.last || !packets.is_empty()) {
+            let last = found.last().map_or(0, |facts| u64::from(facts.samples()));
+            steps.page(&page, position.map(|_| stated), sum, last);
+            stated = page.granule;
+            page.granule = position.unwrap_or(0) + sum;
+        }
         if page.granule == NO_GRANULE {
             if !packets.is_empty() || page.last {
                 return Err(Damage("a page lacks its granule"));
@@ -99,6 +131,9 @@ fn read_with(reader: &mut impl Read, granules: Granules, each: Sink) -> Result<O
         // A recording may start anywhere; only a page that also ends the stream may be shorter than its packets.
         let before = match position {
             Some(position) => position,
+            None if granules == Granules::Checked && page.last && trims_packets(&page, sum, &found) => {
+                return Err(Damage("more is trimmed from the only page than its last packet has"));
+            }
             None => {
                 start = if page.last { 0 } else { page.granule.checked_sub(sum).ok_or(EARLY_GRANULE)? };
                 start
@@ -123,6 +158,28 @@ fn read_with(reader: &mut impl Read, granules: Granules, each: Sink) -> Result<O
         return Err(Damage("the last packet is incomplete"));
     }
     tally.close(end)
+}
+
+/// Whether a page that is the first and the last is to be cut by more than its last packet. No encoder pads that much,
+/// and no other page shows that the granules count these samples.
+fn trims_packets(page: &Page, sum: u64, found: &[Packet]) -> bool {
+    let last = found.last().map_or(0, |facts| u64::from(facts.samples()));
+    page.granule + last <= sum && found.len() > 1
+}
+
+impl Steps {
+    /// From the granule of the page before to that of this one, which ends with a packet of `last` samples. The first
+    /// page may start anywhere, and the last page may be trimmed.
+    fn page(&mut self, page: &Page, before: Option<u64>, sum: u64, last: u64) {
+        let sum = i128::from(sum);
+        let trimmed = if page.last { i128::from(last) } else { 0 };
+        let advance = match before {
+            _ if page.granule == NO_GRANULE => -1,
+            Some(before) => i128::from(page.granule) - i128::from(before),
+            None => i128::from(page.granule).min(sum),
+        };
+        self.add(1, advance + if advance < sum { trimmed.min(sum - advance) } else { 0 }, sum, 0);
+    }
 }
 
 pub(super) const MALFORMED: Damage = Damage("an audio packet is malformed");

@@ -7,14 +7,13 @@ use ffmpeg_sidecar::command::FfmpegCommand;
 use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
-use super::ffmpeg::{self, Clock, Finished, Limits, RunError};
+use super::ffmpeg::{self, Finished, Limits, RunError};
+use super::filters::{self, Clock, MEASURE_RATE, Mix};
+use super::iff::CHANNELS;
+use super::measure::Measured;
 use super::probe::demuxer;
 use super::profile::{AudioCodec, Profile};
 use super::source::PcmFormat;
-use super::waveform::Waveform;
-
-/// Rate at which sources are measured where nothing else is done with them.
-const MEASURE_RATE: u32 = 8_000;
 
 /// What the engine lends to a job.
 #[derive(Debug)]
@@ -37,10 +36,23 @@ pub(super) struct Input<'a> {
     pub path: &'a Path,
     pub container: Container,
     pub format: Option<PcmFormat>,
-    /// It has several clocks.
-    pub chained: bool,
     /// The index of the audio stream that is heard.
     pub track: u32,
+    /// Its times do not count: it has several clocks, or a wrong one.
+    pub counted: bool,
+    /// How its channels become one, where their mean would not do.
+    pub mix: Option<&'a Mix>,
+}
+
+impl Input<'_> {
+    fn clock(&self, limit: Duration) -> Clock {
+        // Frames and samples that follow each other, and nothing that says when.
+        let has_none = matches!(
+            self.container,
+            Container::Mp3 | Container::Adts | Container::Wav | Container::Aiff | Container::Pcm
+        );
+        if has_none || self.counted { Clock::Counted } else { Clock::Kept(limit) }
+    }
 }
 
 /// What is made.
@@ -49,6 +61,11 @@ pub(super) enum Make {
     Nothing,
     /// M4A of the same packets.
     Copy,
+    /// Headerless samples of 16 bits, which an encoder is given later.
+    Samples {
+        /// Hz.
+        rate: u32,
+    },
     Encode {
         profile: &'static Profile,
         /// Hz.
@@ -56,6 +73,16 @@ pub(super) enum Make {
         /// A second.
         bits: u32,
     },
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Measure {
+    Nothing,
+    /// What is heard of the source.
+    Sound,
+    /// Each of its channels by itself, without gaps.
+    Apart,
 }
 
 /// What came of a pass.
@@ -68,21 +95,6 @@ pub(super) struct Passed {
     pub measured: Option<Measured>,
     /// Where something was to be made.
     pub file: Option<NamedTempFile>,
-}
-
-/// The sound of a source.
-#[derive(Debug)]
-pub(super) struct Measured {
-    pub waveform: Waveform,
-    /// Of its samples, Hz.
-    pub rate: u32,
-}
-
-impl Measured {
-    pub fn duration_ms(&self) -> u64 {
-        let rate = u64::from(self.rate);
-        (self.waveform.samples() * 1000 + rate / 2) / rate
-    }
 }
 
 /// Why there is nothing.
@@ -98,89 +110,97 @@ pub(super) async fn pass(
     bench: &Bench<'_>,
     input: Input<'_>,
     make: Make,
-    measure: bool,
+    measure: Measure,
 ) -> Result<Passed, PassError> {
     let binary = bench.ffmpeg.ok_or(PassError::Run(RunError::Missing))?;
     let file = match make {
         Make::Nothing => None,
-        Make::Copy | Make::Encode { .. } => Some(scratch_file(bench.scratch)?),
+        Make::Copy | Make::Samples { .. } | Make::Encode { .. } => Some(scratch_file(bench.scratch)?),
     };
-    let rate = match make {
-        Make::Encode { rate, .. } => rate,
-        Make::Nothing | Make::Copy => MEASURE_RATE,
-    };
+    let measures = measure != Measure::Nothing;
     // One second more than allowed, to see that it is too long; three hours of silence cost no more.
     let longest = bench.max_duration + Duration::from_secs(1);
     // Where it is measured, the limit is on what comes out: one on what goes in would quietly drop everything behind a
     // long hole. Where it is not, it has been.
-    let reads = (!measure).then_some(longest);
+    let reads = (!measures).then_some(longest);
     let mut command = ffmpeg::reading(binary, input.path, &demuxer(input.container, input.format), reads);
-    let has_clock = !matches!(
-        input.container,
-        Container::Mp3 | Container::Adts | Container::Wav | Container::Aiff | Container::Pcm
-    );
-    let clock = match (input.chained, has_clock, measure) {
-        (true, _, _) => Clock::Ignored,
-        (false, false, _) => Clock::Counted,
-        (false, true, true) => Clock::UpTo(longest),
-        (false, true, false) => Clock::Kept,
+    let clock = input.clock(longest);
+    let made = match make {
+        Make::Samples { rate } | Make::Encode { rate, .. } => Some(filters::made(rate, input.mix, clock)),
+        Make::Nothing | Make::Copy => None,
     };
-    let filters = ffmpeg::filters(rate, clock);
+    let measured = match measure {
+        Measure::Apart => filters::apart(),
+        Measure::Nothing | Measure::Sound => filters::measured(input.mix, clock),
+    };
     let heard = format!("0:a:{}", input.track);
-    if !measure {
+    if !measures {
         // What it says of the source is known already, and it says it in forty pieces.
         command.args(["-loglevel", "level+warning"]);
     }
-    // Decoded and resampled once for both.
-    let both = measure && matches!(make, Make::Encode { .. });
-    if both {
-        command.args(["-filter_complex", &format!("[{heard}]{filters},asplit[made][measured]")]);
+    // Decoded once for both, and from there on apart: what is measured is not what was made.
+    let both = made.as_ref().filter(|_| measures);
+    if let Some(made) = both {
+        let graph = format!("[{heard}]asplit[a][b];[a]{made}[made];[b]{measured}[measured]");
+        command.args(["-filter_complex", &graph]);
     }
+    let max_output = match make {
+        Make::Samples { rate } => (longest.as_secs() + 2) * u64::from(rate) * 2,
+        _ => bench.max_output,
+    };
     if let Some(file) = &file {
-        ffmpeg::only(&mut command, if both { "[made]" } else { &heard });
-        if !both && matches!(make, Make::Encode { .. }) {
-            command.args(["-af", filters.as_str()]);
+        ffmpeg::only(&mut command, if both.is_some() { "[made]" } else { &heard });
+        if let (None, Some(made)) = (both, &made) {
+            command.args(["-af", made]);
         }
         let muxer = codec(&mut command, make, bench.complexity);
-        if measure {
+        if measures {
             command.duration(ffmpeg::seconds(longest));
         }
         // Bit-exact: no version of ffmpeg inside, and equal sources give equal bytes.
         command.args(["-fflags", "+bitexact", "-flags:a", "+bitexact"]);
-        command.args(["-fs", &bench.max_output.to_string()]);
+        command.args(["-fs", &max_output.to_string()]);
         // It is empty, see `rewrap::emptied`.
         command.args(["-truncate", "0"]);
         command.overwrite().format(muxer).output(ffmpeg::file_url(file.path()));
     }
-    if measure {
-        ffmpeg::only(&mut command, if both { "[measured]" } else { &heard });
-        if !both {
-            command.args(["-af", filters.as_str()]);
+    if measures {
+        ffmpeg::only(&mut command, if both.is_some() { "[measured]" } else { &heard });
+        if both.is_none() {
+            command.args(["-af", measured.as_str()]);
         }
-        // Samples come by tens of thousands, not as a packet each for which both sides wake up.
+        // Samples come by tens of thousands, not as a packet each for which both sides wake up. The header of WAV tells
+        // how many channels there are.
         command.args(["-c:a", "pcm_s16le", "-flush_packets", "0"]);
-        command.duration(ffmpeg::seconds(longest)).format("s16le").pipe_stdout();
+        command.duration(ffmpeg::seconds(longest)).format("wav").pipe_stdout();
     }
 
+    let most_channels = u64::from(if measure == Measure::Apart { *CHANNELS.end() } else { 2 });
     let limits = Limits {
         purpose: if file.is_some() { "encode" } else { "probe" },
         timeout: bench.timeout,
-        max_output: bench.max_output,
+        max_output,
         // Two bytes a sample, and room for what a resampler flushes.
-        max_piped: (longest.as_secs() + 2) * u64::from(rate) * 2,
+        max_piped: (longest.as_secs() + 2) * u64::from(MEASURE_RATE) * 2 * most_channels,
     };
-    let mut samples = Samples { waveform: Waveform::new(), odd: None };
+    let mut sound = Measured::new();
     let Finished { success, log } =
-        ffmpeg::run(command, &limits, |bytes| samples.take(bytes)).await.map_err(PassError::Run)?;
-    let measured = measure.then_some(Measured { waveform: samples.waveform, rate });
-    Ok(Passed { success, log, measured, file })
+        ffmpeg::run(command, &limits, |bytes| sound.take(bytes)).await.map_err(PassError::Run)?;
+    Ok(Passed { success, log, measured: measures.then_some(sound), file })
 }
 
 /// The codec's arguments, and the muxer.
 fn codec(command: &mut FfmpegCommand, make: Make, complexity: u8) -> &'static str {
-    let Make::Encode { profile, bits, .. } = make else {
-        command.args(["-c:a", "copy", "-movflags", "+faststart"]);
-        return "ipod";
+    let (profile, bits) = match make {
+        Make::Encode { profile, bits, .. } => (profile, bits),
+        Make::Samples { .. } => {
+            command.args(["-c:a", "pcm_s16le"]);
+            return "s16le";
+        }
+        Make::Nothing | Make::Copy => {
+            command.args(["-c:a", "copy", "-movflags", "+faststart"]);
+            return "ipod";
+        }
     };
     let bits = bits.to_string();
     match profile.makes.codec {
@@ -201,29 +221,6 @@ fn codec(command: &mut FfmpegCommand, make: Make, complexity: u8) -> &'static st
         AudioCodec::PcmS16 | AudioCodec::LinearPcm | AudioCodec::AmrNb => {
             command.args(["-c:a", "pcm_s16le"]);
             "wav"
-        }
-    }
-}
-
-/// Samples of two bytes, in pieces that may end between the two.
-struct Samples {
-    waveform: Waveform,
-    odd: Option<u8>,
-}
-
-impl Samples {
-    fn take(&mut self, bytes: &[u8]) {
-        let mut bytes = bytes;
-        if let (Some(low), Some((&high, rest))) = (self.odd, bytes.split_first()) {
-            self.waveform.push(i16::from_le_bytes([low, high]));
-            (self.odd, bytes) = (None, rest);
-        }
-        let (pairs, odd) = bytes.as_chunks::<2>();
-        for &pair in pairs {
-            self.waveform.push(i16::from_le_bytes(pair));
-        }
-        if let [low] = odd {
-            self.odd = Some(*low);
         }
     }
 }

@@ -15,7 +15,11 @@ use super::ffmpeg::RunError;
 use super::iff::CHANNELS;
 use super::known::Known;
 use super::log::{AudioStream, InputLog};
-use super::pass::{Bench, Input, Make, Measured, PassError, Passed, pass};
+use super::filters::Mix;
+use super::findings::{Contradiction, Findings};
+use super::measure::Measured;
+use super::mended::mended;
+use super::pass::{Bench, Input, Make, Measure, PassError, Passed, pass};
 use super::plain::readable;
 use super::source::{Hints, PcmFormat, Probed, SourceDetail, mime_type};
 use super::tone;
@@ -57,7 +61,9 @@ pub(super) fn from_structure(examined: &Examined, max_duration: Duration) -> Opt
         sample_rate: known.sample_rate,
         channels: Some(known.channels),
     };
-    short.then(|| probed(examined, stream, 0, known.duration_ms, Vec::new()))
+    let mut findings = Findings::default();
+    examined.contradiction.into_iter().for_each(|found| findings.add(found));
+    short.then(|| probed(examined, stream, 0, known.duration_ms, Vec::new(), findings))
 }
 
 pub(super) async fn probe(
@@ -109,8 +115,14 @@ fn refuse_longer_samples(examined: &Examined, max_duration: Duration) -> Result<
     refuse_longer(max_duration, examined.size_bytes * 1000 / rate)
 }
 
-pub(super) fn input<'a>(path: &'a Path, container: Container, detail: &SourceDetail) -> Input<'a> {
-    Input { path, container, format: detail.format, chained: detail.chained, track: detail.track }
+pub(super) fn input<'a>(
+    path: &'a Path,
+    container: Container,
+    detail: &SourceDetail,
+    mix: Option<&'a Mix>,
+) -> Input<'a> {
+    let counted = detail.chained || detail.counted;
+    Input { path, container, format: detail.format, track: detail.track, counted, mix }
 }
 
 /// What decoding says about the source. A verdict against it is that of two runs, by an ffmpeg that works: the first may
@@ -141,9 +153,20 @@ pub(super) async fn decode_once(
     file: &Path,
     examined: &Examined,
 ) -> Result<Probed, AudioError> {
-    let input = input(file, examined.container, &examined.detail);
-    match pass(bench, input, Make::Nothing, true).await {
-        Ok(passed) => assemble(bench, examined, &passed),
+    let copy = mended(bench, file, examined.container, &examined.detail).await?;
+    let file = copy.as_ref().map_or(file, |copy| copy.path());
+    let input = |mix| input(file, examined.container, &examined.detail, mix);
+    let passed = measure(bench, input(None), Measure::Sound).await?;
+    let Some((mix, cancels)) = mix_of(bench, input(None), &passed).await? else {
+        return assemble(bench, examined, &passed, None, false);
+    };
+    let passed = measure(bench, input(Some(&mix)), Measure::Sound).await?;
+    assemble(bench, examined, &passed, Some(mix), cancels)
+}
+
+async fn measure(bench: &Bench<'_>, input: Input<'_>, measure: Measure) -> Result<Passed, AudioError> {
+    match pass(bench, input, Make::Nothing, measure).await {
+        Ok(passed) => Ok(passed),
         Err(PassError::Run(RunError::TooMuch)) => Err(too_long(bench.max_duration)),
         Err(PassError::Run(RunError::Timeout)) => Err(AudioError::probe(
             AudioErrorKind::Slow,
@@ -151,6 +174,21 @@ pub(super) async fn decode_once(
         )),
         Err(error) => Err(not_run(&error, "probe")),
     }
+}
+
+/// The mix that this sound needs, where its mean would not do, and whether that is because channels cancel each other
+/// out.
+async fn mix_of(
+    bench: &Bench<'_>,
+    input: Input<'_>,
+    passed: &Passed,
+) -> Result<Option<(Mix, bool)>, AudioError> {
+    let channels = InputLog::read(&passed.log, input.track).audio.and_then(|audio| audio.channels);
+    if passed.success && channels.is_some_and(|channels| channels > 2 && CHANNELS.contains(&channels)) {
+        let apart = measure(bench, input, Measure::Apart).await?;
+        return Ok(apart.measured.and_then(|measured| measured.of_many()));
+    }
+    Ok(passed.measured.as_ref().and_then(Measured::cancelled).map(|mix| (mix, true)))
 }
 
 /// A run of ffmpeg that says nothing about the audio.
@@ -221,6 +259,8 @@ pub(super) fn assemble(
     bench: &Bench<'_>,
     examined: &Examined,
     passed: &Passed,
+    mix: Option<Mix>,
+    cancels: bool,
 ) -> Result<Probed, AudioError> {
     let log = InputLog::read(&passed.log, examined.detail.track);
     let Examined { container, ref detail, stated_ms, .. } = *examined;
@@ -234,7 +274,7 @@ pub(super) fn assemble(
     }
     // These say in advance how long they are; a video's length is not that of its sound, so MP4 asks its track.
     let declared_ms = match container {
-        Container::Mp4 => stated_ms,
+        Container::Mp4 => stated_ms.filter(|_| !detail.counted),
         Container::Caf | Container::Flac => log.declared_ms,
         _ => None,
     };
@@ -259,7 +299,11 @@ pub(super) fn assemble(
         }
         None => duration_ms,
     };
-    Ok(probed(examined, audio, log.other_streams, duration_ms, bars))
+    let loudest = measured.map_or(0, |measured| measured.waveform.loudest());
+    let mut findings = Findings { mix, loudest, ..Findings::default() };
+    let cancelled = cancels.then_some(Contradiction::Channels);
+    examined.contradiction.into_iter().chain(cancelled).for_each(|found| findings.add(found));
+    Ok(probed(examined, audio, log.other_streams, duration_ms, bars, findings))
 }
 
 /// Whether decoding says the same. At the rate of measuring, lengths are rounded by up to a sample at either end; then
@@ -278,6 +322,7 @@ fn probed(
     other_streams: u32,
     duration_ms: u64,
     waveform: Vec<u8>,
+    findings: Findings,
 ) -> Probed {
     let Examined { container, size_bytes, .. } = *examined;
     let mut detail = SourceDetail { other_streams, ..examined.detail.clone() };
@@ -301,7 +346,7 @@ fn probed(
         channels,
         sha256: examined.sha256.clone(),
     };
-    Probed { facts, waveform, detail }
+    Probed { facts, waveform, detail, findings }
 }
 
 /// Clearly shorter than declared; encoder padding and rounding are not.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use voicegate_providers::{AudioFacts, Codec, Container};
 
+use super::frames::LARGEST_TAG;
 use super::opus::{Bandwidth, OpusDetail};
 use super::plan::Work;
 use super::profiles::PROFILES;
@@ -217,14 +218,19 @@ impl Profile {
     pub fn accepts(&self, probed: &Probed) -> bool {
         probed.detail.intact
             && probed.detail.other_streams == 0
+            && probed.detail.tag_bytes <= LARGEST_TAG
             && self.max_bytes.is_none_or(|limit| probed.facts.size_bytes <= limit)
             && self.accepts.iter().any(|form| form.fits(probed))
     }
 
     /// Whether the packets may be kept, and only be packed and wrapped anew.
     pub fn remuxes(&self, probed: &Probed) -> bool {
-        let facts = &probed.facts;
+        let Probed { facts, detail, .. } = probed;
         let kept = match self.keeps {
+            // Frames that are accepted, but for what stands around them.
+            _ if keeps_frames(facts.container) => {
+                detail.frames_only && !detail.varies || detail.intact && detail.tag_bytes > LARGEST_TAG
+            }
             Keeps::Nothing => false,
             Keeps::Opus(form) => probed.detail.opus.as_ref().is_some_and(|opus| form.fits_frames(opus)),
             // That only sits in the wrong wrapper, or beside other streams.
@@ -234,10 +240,15 @@ impl Profile {
                     && facts.codec.is("aac")
                     && (1..=2).contains(&facts.channels)
                     && facts.sample_rate <= max_rate
+                    // What was cut out of the sound is still among the packets, and a clock that is wrong beside them.
+                    && !detail.edited
+                    && !detail.counted
             }
         };
-        // What is far too large stays so in another wrapper.
-        kept && self.max_bytes.is_none_or(|limit| facts.size_bytes / 4 <= limit)
+        let kept = kept && (!keeps_frames(facts.container) || self.accepts.iter().any(|form| form.fits(probed)));
+        // What is far too large stays so in another wrapper, but not without a picture.
+        let size_bytes = facts.size_bytes.saturating_sub(detail.tag_bytes);
+        kept && self.max_bytes.is_none_or(|limit| size_bytes / 4 <= limit)
     }
 
     /// Bits a second for audio that lasts so long.
@@ -261,6 +272,10 @@ impl Profile {
             (Work::Remuxed, Keeps::Opus(form)) => Foreseen {
                 container: self.makes.container,
                 sample_rate: form.input_rate.unwrap_or(sample_rate),
+                ..kept
+            },
+            (Work::Remuxed, _) if keeps_frames(container) => Foreseen {
+                size_bytes: size_bytes.saturating_sub(probed.detail.tag_bytes),
                 ..kept
             },
             (Work::Remuxed, _) => Foreseen { container: Container::Mp4, ..kept },
@@ -323,6 +338,11 @@ impl Foreseen {
     pub fn mime_type(&self) -> &'static str {
         mime_type(self.container, &self.codec.0)
     }
+}
+
+/// Whether a file is frames one after another, which may be kept without what stands around them.
+pub(super) fn keeps_frames(container: Container) -> bool {
+    matches!(container, Container::Mp3 | Container::Adts | Container::Amr)
 }
 
 /// The profile of that name.

@@ -8,13 +8,17 @@ use voicegate_providers::{AudioFacts, Container};
 use super::error::{AudioError, AudioErrorKind};
 use super::examine::Examined;
 use super::ffmpeg::RunError;
-use super::pass::{Bench, Make, PassError, Passed, pass};
+use super::heard::{Likeness, compare, heard};
+use super::measure::Measured;
+use super::mended::{keep_frames, mended};
+use super::ogg::Damage;
+use super::pass::{Bench, Input, Make, Measure, PassError, Passed, pass, scratch_file};
 use super::plain::readable;
 use super::plan::{Convert, Work, plan, refused};
 use super::probe::{Depth, assemble, decode, from_structure, input, look, not_run, too_long};
-use super::profile::{AudioCodec, Keeps, Profile};
+use super::profile::{AudioCodec, Keeps, Profile, keeps_frames};
 use super::rewrap::{Packets, Wrap, rewrap};
-use super::source::{Hints, Probed};
+use super::source::{Hints, PcmEncoding, PcmFormat, Probed};
 use super::verify::verify;
 
 /// What a render came to.
@@ -42,6 +46,10 @@ struct Job<'a> {
     facts: Probed,
     /// The facts are those of decoding.
     is_measured: bool,
+    /// What goes as it is may go on the word of its structure.
+    trusts_structure: bool,
+    /// What decoders read in place of the source.
+    copy: Option<NamedTempFile>,
 }
 
 /// Makes what the profile asks for out of a source that is measured already.
@@ -54,13 +62,22 @@ pub(super) async fn render(
 ) -> Result<Render, AudioError> {
     let facts = probed.clone();
     let readable = readable(bench, path, probed.detail.plain.as_ref()).await?;
-    let path = readable.path();
-    let job = Job { bench, path, profile, convert, examined: None, facts, is_measured: true };
+    let job = Job {
+        bench,
+        path: readable.path(),
+        profile,
+        convert,
+        examined: None,
+        facts,
+        is_measured: true,
+        trusts_structure: false,
+        copy: None,
+    };
     job.run().await.map(|(_, render)| render)
 }
 
 /// The same for any source, and its facts: in one pass of ffmpeg, wherever its structure tells what has to be done.
-/// With [`Depth::Structure`] they are not of decoding where the structure is sure.
+/// With [`Depth::Structure`] they are not of decoding where the structure is sure and the source goes as it is.
 pub(super) async fn read_and_render(
     bench: &Bench<'_>,
     path: &Path,
@@ -73,15 +90,20 @@ pub(super) async fn read_and_render(
     let readable = readable(bench, path, examined.detail.plain.as_ref()).await?;
     let path = readable.path();
     let (facts, is_measured) = match from_structure(&examined, bench.max_duration) {
-        Some(facts) => (facts, depth == Depth::Structure),
+        Some(facts) => (facts, false),
         // Encoded before it is known how long it is, a file that claims to go on for hours would be encoded for hours.
         None => (decode(bench, path, &examined).await?, true),
     };
-    Job { bench, path, profile, convert, examined: Some(examined), facts, is_measured }.run().await
+    let trusts_structure = depth == Depth::Structure;
+    let examined = Some(examined);
+    let job =
+        Job { bench, path, profile, convert, examined, facts, is_measured, trusts_structure, copy: None };
+    job.run().await
 }
 
 impl Job<'_> {
     async fn run(mut self) -> Result<(Probed, Render), AudioError> {
+        self.copy = mended(self.bench, self.path, self.facts.facts.container, &self.facts.detail).await?;
         let mut tried = None;
         loop {
             let candidates = self.candidates()?;
@@ -94,6 +116,14 @@ impl Job<'_> {
                 Work::Remuxed => self.keep_packets().await,
                 Work::Transcoded => self.encode().await,
             };
+            let render = match render {
+                Ok(Render::Untouched) if self.trusts_structure => Ok(Render::Untouched),
+                Ok(render) => {
+                    self.measure().await?;
+                    self.compare(render).await
+                }
+                error => error,
+            };
             match render {
                 // Kept packets that do not hold are no failure of ours; encoding comes next, if it may.
                 Err(error) if work == Work::Remuxed && error.kind == AudioErrorKind::Internal => {
@@ -102,7 +132,6 @@ impl Job<'_> {
                 }
                 Err(error) => return Err(error),
                 Ok(render) => {
-                    self.measure().await?;
                     // Decoding may have shown what speaks against it: another stream, or another codec.
                     if tried.is_some() || self.candidates()?.first() == Some(&work) {
                         return Ok((self.facts, render));
@@ -127,10 +156,16 @@ impl Job<'_> {
     }
 
     async fn keep_packets(&mut self) -> Result<Render, AudioError> {
+        let container = self.facts.facts.container;
+        if keeps_frames(container) {
+            let file = self.frames(container).await?;
+            return self.prove(file, container, Work::Remuxed).await;
+        }
         let (file, container) = match self.profile.keeps {
             Keeps::Opus(_) => {
                 let facts = &self.facts;
                 let packets = match facts.facts.container {
+                    Container::Ogg if facts.detail.counted => Packets::CountedOgg,
                     Container::Ogg => Packets::Ogg,
                     Container::Caf => Packets::Caf,
                     _ => Packets::Webm,
@@ -148,12 +183,33 @@ impl Job<'_> {
         self.prove(file, container, Work::Remuxed).await
     }
 
+    /// The frames of the source in a file of their own.
+    async fn frames(&self, container: Container) -> Result<NamedTempFile, AudioError> {
+        let file = scratch_file(self.bench.scratch).map_err(|error| not_run(&error, "encode"))?;
+        let (source, target) = (self.path.to_owned(), file.path().to_owned());
+        blocking(move || Ok(keep_frames(&source, &target, container))).await?.map_err(|Damage(reason)| {
+            AudioError::encode(AudioErrorKind::Internal, format!("the frames could not be kept: {reason}"))
+        })?;
+        Ok(file)
+    }
+
     async fn encode(&mut self) -> Result<Render, AudioError> {
         let recipe = &self.profile.makes;
         let source = &self.facts.facts;
         let rate = recipe.sample_rate(source.sample_rate);
         let bits = self.profile.bitrate(source.duration_ms);
-        let mut file = self.pass(Make::Encode { profile: self.profile, rate, bits }).await?;
+        let make = Make::Encode { profile: self.profile, rate, bits };
+        let mut file = if self.facts.detail.varies {
+            // An encoder loses what it holds back where its input changes, so it is given samples that do not.
+            let samples = self.pass(Make::Samples { rate }).await?;
+            let format = PcmFormat { encoding: PcmEncoding::S16le, sample_rate: rate, channels: 1 };
+            let (container, format) = (Container::Pcm, Some(format));
+            let input = Input { path: samples.path(), container, format, track: 0, counted: true, mix: None };
+            let passed = self.ran(pass(self.bench, input, make, Measure::Nothing).await)?;
+            self.file_of(passed).await?
+        } else {
+            self.pass(make).await?
+        };
         if recipe.codec == AudioCodec::Opus {
             // ffmpeg names itself in the headers; a recorder would not.
             let wrap = Wrap {
@@ -166,32 +222,51 @@ impl Job<'_> {
         self.prove(file, recipe.container, Work::Transcoded).await
     }
 
-    /// One pass of ffmpeg that makes a file, and measures the source where that has not been done.
+    /// One pass of ffmpeg that makes a file, and measures the source where that has not been done. Two where that shows
+    /// that the channels cancel each other out.
     async fn pass(&mut self, make: Make) -> Result<NamedTempFile, AudioError> {
+        let path = self.copy.as_ref().map_or(self.path, |copy| copy.path());
         let unmeasured = self.examined.as_ref().filter(|_| !self.is_measured);
+        let measure = if unmeasured.is_some() { Measure::Sound } else { Measure::Nothing };
         let facts = &self.facts;
-        let input = input(self.path, facts.facts.container, &facts.detail);
-        let passed = match pass(self.bench, input, make, unmeasured.is_some()).await {
-            Ok(passed) => passed,
-            Err(PassError::Run(RunError::TooMuch)) => return Err(too_long(self.bench.max_duration)),
-            Err(PassError::Run(RunError::Timeout)) => {
-                return Err(AudioError::encode(
-                    AudioErrorKind::Slow,
-                    format!("making the file took longer than {} s", self.bench.timeout.as_secs()),
-                ));
+        let mut mix = facts.findings.mix.clone();
+        let mut cancels = false;
+        let passed = loop {
+            let input = input(path, facts.facts.container, &facts.detail, mix.as_ref());
+            let passed = self.ran(pass(self.bench, input, make, measure).await)?;
+            let found = passed.measured.as_ref().and_then(Measured::cancelled);
+            match found.filter(|_| passed.success && mix.is_none()) {
+                Some(found) => (mix, cancels) = (Some(found), true),
+                None => break passed,
             }
-            Err(error) => return Err(not_run(&error, "encode")),
         };
         if passed.success
             && let Some(examined) = unmeasured
         {
-            match assemble(self.bench, examined, &passed) {
+            match assemble(self.bench, examined, &passed, mix, cancels) {
                 Ok(facts) => (self.facts, self.is_measured) = (facts, true),
                 // A verdict against the source is that of more than one run.
                 Err(error) if error.kind.is_verdict() => self.measure().await?,
                 Err(error) => return Err(error),
             }
         }
+        self.file_of(passed).await
+    }
+
+    fn ran(&self, outcome: Result<Passed, PassError>) -> Result<Passed, AudioError> {
+        match outcome {
+            Ok(passed) => Ok(passed),
+            Err(PassError::Run(RunError::TooMuch)) => Err(too_long(self.bench.max_duration)),
+            // A busy machine or a file that never ends: a few more times, not for as long as the note lives.
+            Err(PassError::Run(RunError::Timeout)) => Err(AudioError::encode(
+                AudioErrorKind::Slow,
+                format!("making the file took longer than {} s", self.bench.timeout.as_secs()),
+            )),
+            Err(error) => Err(not_run(&error, "encode")),
+        }
+    }
+
+    async fn file_of(&mut self, passed: Passed) -> Result<NamedTempFile, AudioError> {
         match passed {
             Passed { success: true, file: Some(file), .. } => Ok(file),
             passed => {
@@ -252,6 +327,61 @@ impl Job<'_> {
             AudioErrorKind::Internal,
             format!("what was made for {} did not prove right: it {reason}", profile.name),
         ))
+    }
+}
+
+impl Job<'_> {
+    /// Holds the sound of what was made against that of the source, which was measured by itself.
+    ///
+    /// Decoders of our own are asked first. Where they know better than to agree, or where there is none and something
+    /// about the source is out of the ordinary, ffmpeg decodes the made file, and its word counts.
+    async fn compare(&self, render: Render) -> Result<Render, AudioError> {
+        let Render::Made { file, facts, work, mut checks } = render else { return Ok(render) };
+        let Probed { waveform, detail, findings, facts: source } = &self.facts;
+        let (path, container) = (file.path().to_owned(), facts.container);
+        let (bars, loudest, lasts) = (waveform.clone(), findings.loudest, source.duration_ms);
+        let first = blocking(move || {
+            // A decoder that gives up in the middle of its work has no opinion.
+            let heard = std::panic::catch_unwind(|| heard(&path, container)).ok().flatten();
+            Ok(heard.map(|sound| compare(&bars, loudest, lasts, &sound)))
+        })
+        .await?;
+        let is_odd = !detail.intact || findings.mix.is_some() || !findings.contradictions.is_empty();
+        let likeness = match first {
+            None if is_odd || container == Container::Amr => self.decoded(&file, &facts).await?,
+            Some(Likeness::Differs(_)) => self.decoded(&file, &facts).await?,
+            likeness => likeness,
+        };
+        match likeness {
+            Some(Likeness::Differs(bar)) => {
+                tracing::warn!(profile = self.profile.name, ?work, bar, "a made file does not sound like its source");
+                Err(AudioError::encode(
+                    AudioErrorKind::Internal,
+                    format!("what was made for {} does not sound like the source", self.profile.name),
+                ))
+            }
+            Some(Likeness::Alike) => {
+                checks.push("sound");
+                Ok(Render::Made { file, facts, work, checks })
+            }
+            Some(Likeness::Unclear) | None => Ok(Render::Made { file, facts, work, checks }),
+        }
+    }
+
+    /// The same by ffmpeg, in a run of its own.
+    async fn decoded(
+        &self,
+        file: &NamedTempFile,
+        facts: &AudioFacts,
+    ) -> Result<Option<Likeness>, AudioError> {
+        let Probed { waveform, findings, facts: source, .. } = &self.facts;
+        let (path, container) = (file.path(), facts.container);
+        let input = Input { path, container, format: None, track: 0, counted: true, mix: None };
+        let passed = self.ran(pass(self.bench, input, Make::Nothing, Measure::Sound).await)?;
+        let measured = passed.measured.filter(|_| passed.success);
+        Ok(measured.map(|measured| {
+            compare(waveform, findings.loudest, source.duration_ms, &measured.waveform)
+        }))
     }
 }
 

@@ -23,6 +23,8 @@ use super::{caf_opus, ogg_opus, webm};
 pub(super) enum Packets {
     /// The caller's Ogg, whose granules say how long it is.
     Ogg,
+    /// The caller's Ogg, whose granules are wrong.
+    CountedOgg,
     /// What our ffmpeg has just encoded.
     EncodedOgg,
     /// WebM or Matroska.
@@ -78,6 +80,7 @@ pub(super) fn rewrap_file(source: &Path, target: &Path, packets: Packets, wrap: 
     let output = BufWriter::new(emptied(target).map_err(|_| UNWRITTEN)?);
     let read = |each: Sink| match packets {
         Packets::Ogg => ogg_opus::read(&mut open()?, each),
+        Packets::CountedOgg => ogg_opus::count(&mut open()?, each),
         Packets::EncodedOgg => ogg_opus::recount(&mut open()?, each),
         Packets::Caf => caf_opus::read(&mut open()?, each),
         Packets::Webm => webm::read(&std::fs::read(source).map_err(|_| UNREAD)?, each),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Container};
 
+use super::findings::Findings;
 use super::opus::OpusDetail;
 use super::plain::Plain;
 use super::presets;
@@ -139,6 +140,9 @@ pub struct Probed {
     /// 64 values from 0 to 100, for the bars of a voice bubble. Empty until the source was decoded.
     pub waveform: Vec<u8>,
     pub detail: SourceDetail,
+    /// What was noticed beside, partly only by decoding.
+    #[serde(default)]
+    pub findings: Findings,
 }
 
 /// What planning needs beyond the facts.
@@ -159,6 +163,21 @@ pub struct SourceDetail {
     /// Several alike recordings one after another, which share no clock.
     #[serde(default)]
     pub chained: bool,
+    /// The times that it states are wrong: its samples count.
+    #[serde(default)]
+    pub counted: bool,
+    /// Decoders get a copy of its frames alone: what stands around them is wrong, or not known.
+    #[serde(default)]
+    pub frames_only: bool,
+    /// The rate, the channels or the kind of its frames change on the way.
+    #[serde(default)]
+    pub varies: bool,
+    /// Parts of the sound in it were cut out, and must not be sent along.
+    #[serde(default)]
+    pub edited: bool,
+    /// Bytes of its tags, pictures included.
+    #[serde(default)]
+    pub tag_bytes: u64,
     pub format: Option<PcmFormat>,
     /// For Ogg and Matroska with one Opus stream that could be read to its end.
     pub opus: Option<OpusDetail>,

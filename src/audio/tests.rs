@@ -5,6 +5,7 @@ use std::io::Cursor;
 use proptest::prelude::*;
 use voicegate_providers::{AudioFacts, Codec, Container};
 
+use super::findings::Findings;
 use super::log::InputLog;
 use super::mp4::{Aac, Mp4};
 use super::mpeg::{FrameHeader, walk_mp3};
@@ -228,7 +229,7 @@ fn probed(container: Container, codec: &str, sample_rate: u32, channels: u16) ->
         sha256: String::new(),
     };
     let detail = SourceDetail { flavour: "RIFF".to_owned(), intact: true, ..SourceDetail::default() };
-    Probed { facts, waveform: vec![0; 64], detail }
+    Probed { facts, waveform: vec![0; 64], detail, findings: Findings::default() }
 }
 
 fn opus(container: Container, change: impl FnOnce(&mut OpusDetail)) -> Probed {

@@ -6,7 +6,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use voicegate_providers::{AudioFacts, Codec, Container};
 
-use super::known::known;
+use super::findings::Findings;
+use super::frames::{self, Stream};
 use super::mp4::Mp4;
 use super::mpeg::walk_mp3;
 use super::opus::{OpusDetail, RATE};
@@ -50,7 +51,8 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("one_track", "There is one track, and it is sound"),
     ("aac_configuration", "The decoder's configuration can be read; what we encode is AAC-LC"),
     ("mp3_frames", "Nothing but frames of one kind, to the last byte"),
-    ("amr_frames", "Nothing but undamaged frames of AMR-NB, to the last byte"),
+    ("adts_frames", "Nothing but frames of one kind, to the last byte"),
+    ("amr_frames", "Nothing but undamaged frames, to the last byte"),
     ("wav_format", "Linear PCM of 16 bits, with numbers that agree with each other"),
     ("wav_sizes", "Both sizes in the header are true, and no other chunk is there"),
     ("size", "Not larger than the target takes"),
@@ -59,6 +61,7 @@ pub const CHECKS: &[(&str, &str)] = &[
         "duration",
         "As long as the source: within 20 ms for Opus, 60 ms for AAC, MP3 and AMR, 1 ms for WAV; for kept AAC, a frame more",
     ),
+    ("sound", "Decoded anew, its 64 bars are those of the source"),
     ("profile", "What the profile accepts: container, codec, rate, bandwidth, channels, framing and tags"),
 ];
 
@@ -84,6 +87,7 @@ pub(super) fn verify(
         Container::Mp4 => mp4(&bytes, encoded)?,
         Container::Mp3 => mp3(&bytes)?,
         Container::Wav => wav(&bytes)?,
+        Container::Adts => adts(&bytes, source)?,
         Container::Amr => amr(&bytes)?,
         other => return Err(format!("there is no reader for {other:?}")),
     };
@@ -111,7 +115,8 @@ pub(super) fn verify(
         channels: found.channels,
         sha256: hex::encode(Sha256::digest(&bytes)),
     };
-    let probed = Probed { facts, waveform: Vec::new(), detail: found.detail };
+    let findings = Findings::default();
+    let probed = Probed { facts, waveform: Vec::new(), detail: found.detail, findings };
     if !profile.accepts(&probed) {
         return Err(format!("is not what {} accepts", profile.name));
     }
@@ -242,16 +247,32 @@ fn wav(bytes: &[u8]) -> Result<Found, String> {
     })
 }
 
-fn amr(bytes: &[u8]) -> Result<Found, String> {
-    let detail = SourceDetail { intact: true, ..SourceDetail::default() };
-    let amr = known(bytes, Container::Amr, &detail).ok_or("has something else than frames of AMR-NB")?;
+/// Kept frames: the source's rate is that of decoding, which may be twice that of a frame's header.
+fn adts(bytes: &[u8], source: &AudioFacts) -> Result<Found, String> {
+    let stream = frames::read(bytes, Container::Adts).filter(Stream::is_clean);
+    let stream = stream.ok_or("has something else than frames of ADTS")?;
+    let rate = stream.rate.max(1);
     Ok(Found {
-        codec: amr.codec,
-        duration_ms: amr.duration_ms,
+        codec: "aac",
+        duration_ms: milliseconds(stream.samples, u64::from(rate)),
+        tolerance_ms: 60 + AAC_FRAME * 1000 / u64::from(rate),
+        sample_rate: source.sample_rate,
+        channels: source.channels,
+        detail: SourceDetail { intact: true, ..SourceDetail::default() },
+        checks: vec!["adts_frames"],
+    })
+}
+
+fn amr(bytes: &[u8]) -> Result<Found, String> {
+    let stream = frames::read(bytes, Container::Amr).filter(Stream::is_clean);
+    let stream = stream.ok_or("has something else than frames of AMR")?;
+    Ok(Found {
+        codec: if stream.rate == 16_000 { "amr_wb" } else { "amr_nb" },
+        duration_ms: milliseconds(stream.samples, u64::from(stream.rate.max(1))),
         tolerance_ms: 60,
-        sample_rate: amr.sample_rate,
-        channels: amr.channels,
-        detail,
+        sample_rate: stream.rate,
+        channels: 1,
+        detail: SourceDetail { intact: true, ..SourceDetail::default() },
         checks: vec!["amr_frames"],
     })
 }

@@ -44,18 +44,27 @@ impl Waveform {
     /// 64 values from 0 to 100: mean of |sample| in each bar, the loudest bar being 100, as Baileys draws them.
     /// <https://github.com/WhiskeySockets/Baileys/blob/master/src/Utils/messages-media.ts>
     pub fn bars(&self) -> Vec<u8> {
-        let count = self.slices.len();
-        let means: Vec<u64> = (0..BARS)
-            .map(|bar| {
-                let slices = &self.slices[bar * count / BARS..(bar + 1) * count / BARS];
-                // In thousandths, so that a quiet recording still has steps.
-                slices.iter().sum::<u64>() * 1000 / (slices.len().max(1) as u64 * self.width)
-            })
-            .collect();
+        let means = self.means();
         let loudest = means.iter().copied().max().unwrap_or(0);
         means
             .iter()
             .map(|&mean| u8::try_from((mean * 100).checked_div(loudest).unwrap_or(0)).unwrap_or(100))
+            .collect()
+    }
+
+    /// Mean of |sample| in the loudest bar.
+    pub fn loudest(&self) -> u32 {
+        u32::try_from(self.means().into_iter().max().unwrap_or(0) / 1000).unwrap_or(u32::MAX)
+    }
+
+    /// Of each bar, in thousandths, so that a quiet recording still has steps.
+    fn means(&self) -> Vec<u64> {
+        let count = self.slices.len();
+        (0..BARS)
+            .map(|bar| {
+                let slices = &self.slices[bar * count / BARS..(bar + 1) * count / BARS];
+                slices.iter().sum::<u64>() * 1000 / (slices.len().max(1) as u64 * self.width)
+            })
             .collect()
     }
 }

@@ -5,6 +5,7 @@ use std::io::Cursor;
 
 use matroska_demuxer::{Frame, MatroskaFile, TrackType};
 
+use super::clock::{Clock, Steps};
 use super::ogg::Damage;
 use super::ogg_opus::MALFORMED as MALFORMED_PACKET;
 use super::opus::{OpusDetail, OpusHead, Packet, RATE, Tally};
@@ -15,7 +16,10 @@ use super::packets::{Item, Placed, Sink};
 const HOLE_NS: i128 = 15_000_000;
 
 /// Reads a file with one Opus track and hands its header and every packet to `each`, counted as Ogg counts them.
+/// Times that are wrong throughout, or that go back, are no times: then the packets alone count. [`has_wrong_clock`]
+/// says so.
 pub(super) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
+    let is_counted = steps(bytes)?.verdict() == Clock::Wrong;
     let trim = survey(bytes)?;
     let mut file = MatroskaFile::open(Cursor::new(bytes)).map_err(|_| MALFORMED)?;
     let [track] = file.tracks() else {
@@ -55,7 +59,7 @@ pub(super) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
         let stamp = i128::from(frame.timestamp) * scale;
         let expected = i128::from(position) * 1_000_000_000 / i128::from(RATE);
         let origin = *origin.get_or_insert(stamp);
-        if stamp - origin > expected + HOLE_NS {
+        if stamp - origin > expected + HOLE_NS && !is_counted {
             return Err(Damage("the recording has a hole"));
         }
         tally.add(&facts);
@@ -70,6 +74,35 @@ pub(super) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
         each(Item::Packet(Placed { end: packet.end.min(end), ..packet }))?;
     }
     tally.close(end)
+}
+
+/// Whether the times of a file that [`read`] takes do not fit its packets.
+pub(super) fn has_wrong_clock(bytes: &[u8]) -> bool {
+    steps(bytes).is_ok_and(|steps| steps.verdict() == Clock::Wrong)
+}
+
+/// From block to block: what the times say, and how long the packets between are. Packets of one time belong together.
+fn steps(bytes: &[u8]) -> Result<Steps, Damage> {
+    survey(bytes)?;
+    let mut file = MatroskaFile::open(Cursor::new(bytes)).map_err(|_| MALFORMED)?;
+    let scale = i128::from(file.info().timestamp_scale().get());
+    let mut steps = Steps::of(1_000_000_000);
+    let mut frame = Frame::default();
+    let mut last: Option<(i128, i128)> = None;
+    while file.next_frame(&mut frame).map_err(|_| Damage("a block is malformed"))? {
+        let stamp = i128::from(frame.timestamp) * scale;
+        let packet = Packet::parse(&frame.data).ok_or(MALFORMED_PACKET)?;
+        let lasts = i128::from(packet.samples()) * 1_000_000_000 / i128::from(RATE);
+        last = match last {
+            Some((before, sum)) if before == stamp => Some((before, sum + lasts)),
+            Some((before, sum)) => {
+                steps.add(1, stamp - before, sum, HOLE_NS.min(sum * 2 / 5));
+                Some((stamp, lasts))
+            }
+            None => Some((stamp, lasts)),
+        };
+    }
+    Ok(steps)
 }
 
 /// Nanoseconds as samples at 48 kHz. Rounded, because a sample is not a whole number of nanoseconds.

@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     audio::{
-        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work, plan,
-        profile,
+        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work,
+        plan, profile,
     },
+    note::Warning,
     view::{AudioFacts, AudioProfile},
 };
 
@@ -118,6 +119,7 @@ struct Inspected<'a> {
     intact: bool,
     other_streams: u32,
     opus: Option<&'a OpusDetail>,
+    warnings: Vec<Warning>,
     profiles: Vec<Judged>,
 }
 
@@ -135,12 +137,18 @@ pub async fn inspect(args: InspectArgs) -> anyhow::Result<ExitCode> {
             intact: probed.detail.intact,
             other_streams: probed.detail.other_streams,
             opus: probed.detail.opus.as_ref(),
+            warnings: warnings(&probed),
             profiles: PROFILES.iter().map(|profile| judged(&probed, profile)).collect(),
         })?)?;
     } else {
         out::text(page(&probed)?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Each way in which a source contradicts itself.
+pub fn warnings(probed: &Probed) -> Vec<Warning> {
+    probed.findings.contradictions.iter().copied().map(Warning::from).collect()
 }
 
 /// What a profile would make of a file, or why it would not.
@@ -195,6 +203,9 @@ fn page(probed: &Probed) -> anyhow::Result<String> {
     }
     if probed.detail.other_streams > 0 {
         writeln!(text, "besides     {} other streams, which are left out", probed.detail.other_streams)?;
+    }
+    for found in &probed.findings.contradictions {
+        writeln!(text, "odd         {}", found.detail())?;
     }
     if !probed.detail.intact {
         writeln!(text, "structure   not as it should be, or not known here: never sent without work")?;

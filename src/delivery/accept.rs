@@ -8,13 +8,13 @@ use sha2::{Digest, Sha256};
 
 use super::route::{Target, reply, route, text};
 use crate::{
-    audio::{self, Convert, Hints, Probed},
+    audio::{self, Convert, Hints, INCONSISTENT, Probed},
     config::Tenant,
     gateway::{Gateway, Live},
     id::UploadId,
     media::{AudioInput, Held, Received, Which},
     metrics,
-    note::{ConvertChoice, Metadata, Note, NoteId, Source, Status},
+    note::{ConvertChoice, Metadata, Note, NoteId, Source, Status, Warning},
     problem::Problem,
     request_id,
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
@@ -86,6 +86,9 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         AudioInput::Bytes(_) | AudioInput::Upload(_) => Source::Stored,
     };
     let (probed, bytes) = examine(gateway, &live, tenant, request.audio, &request.hints).await?;
+    if let Some(probed) = &probed {
+        warnings.extend(inconsistent(probed, request.strict)?);
+    }
     let choice = first.choice(request.convert);
     if let Some(probed) = &probed
         && choice == ConvertChoice::Never
@@ -136,6 +139,18 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         erased: false,
     };
     make_durable(gateway, &live, note, bytes, key, None).await
+}
+
+/// A warning for each way in which a source contradicts itself.
+///
+/// # Errors
+/// With `strict`, the first one is a refusal.
+fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> {
+    let found = &probed.findings.contradictions;
+    match found.first() {
+        Some(first) if strict => Err(Problem::new(INCONSISTENT, first.detail()).stage("probe")),
+        _ => Ok(found.iter().copied().map(Warning::from).collect()),
+    }
 }
 
 /// What can be wrong about fields whatever the configuration says.

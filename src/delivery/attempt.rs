@@ -22,7 +22,7 @@ use crate::{
     gateway::{Gateway, Live},
     media::{AudioFile, Which},
     metrics,
-    note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status},
+    note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status, Warning},
     problem::Problem,
     store::{Change, Claim, Health, Learned, Step, StoreError, connection_key, queue_key},
 };
@@ -385,10 +385,7 @@ async fn reply(
     match native_reply(gateway, &note.tenant, connection, reply_to).await? {
         Ok(id) => Ok(Some(id)),
         Err(why) => {
-            let warning = reply_dropped(why);
-            if !note.warnings.contains(&warning) {
-                note.warnings.push(warning);
-            }
+            note.warn(reply_dropped(why));
             Ok(None)
         }
     }
@@ -436,6 +433,9 @@ async fn render(
     audio_is_ready();
     let note = &mut claim.note;
     note.probed = Some(ready.source.clone());
+    for found in &ready.source.findings.contradictions {
+        note.warn(Warning::from(*found));
+    }
     let (facts, work, checks, file) = match &ready.made {
         None => (&ready.source.facts, Work::None, [].as_slice(), None),
         Some(made) => {

@@ -8,7 +8,7 @@ use super::{
     route::{Target, has_text, named, native_reply, reply_dropped, reply_exists, shows_text, text_dropped},
 };
 use crate::{
-    audio::{self, Foreseen, Probed, Work},
+    audio::{self, Foreseen, INCONSISTENT, Probed, Work},
     config::{Connection, Tenant},
     gateway::Gateway,
     media::{AudioInput, FetchRequest, Held, Received},
@@ -80,6 +80,13 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
                 outlook.refuse("text_unsupported", why);
             } else {
                 outlook.reasons.push(text_dropped(why));
+            }
+        }
+        for found in &source.findings.contradictions {
+            if request.strict {
+                outlook.refuse(INCONSISTENT, found.detail());
+            } else {
+                outlook.reasons.push(Warning::from(*found));
             }
         }
         outlooks.push(outlook);

@@ -47,9 +47,12 @@ impl StoreError {
         sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()
     }
 
-    /// Whether the change may have been made all the same: the connection broke before the answer came, or the disk
-    /// failed while the commit was written and may hold all of it.
+    /// Whether the change may have been made all the same: the connection broke before the answer came, the disk failed
+    /// while the commit was written and may hold all of it, or it went into files that somebody may still save.
     pub(crate) fn is_in_doubt(&self) -> bool {
+        if matches!(self, Self::OutOfOrder(_)) {
+            return true;
+        }
         let (Self::Unavailable(error) | Self::Damaged(error) | Self::Database(error)) = self else {
             return false;
         };
@@ -275,6 +278,7 @@ mod tests {
     #[test]
     fn a_change_is_in_doubt_only_where_its_commit_may_have_been_made() {
         assert!(StoreError::no_answer().is_in_doubt());
+        assert!(StoreError::OutOfOrder("gone".into()).is_in_doubt());
         assert!(!StoreError::from(sqlx::Error::PoolTimedOut).is_in_doubt());
         assert!(!StoreError::Full.is_in_doubt() && !StoreError::LeaseLost.is_in_doubt());
     }

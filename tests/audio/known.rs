@@ -149,7 +149,9 @@ async fn mp3_that_was_cut_is_recognised_as_what_it_decodes_to() {
                 let case = format!("{name} from {from} to {end}");
                 // Fewer than forty bytes of a frame may be a whole one or none.
                 let left = (end - first) % length;
-                let sure = left == 0 || left >= 40;
+                let whole = left == 0 || left >= 40;
+                // An information frame that counts more than is there is not believed, and then decoding tells.
+                let sure = whole && (from > 0 || end == bytes.len());
                 assert_eq!(is_recognised(&bench, &case, &bytes[from..end], None).await, sure, "{case}");
             }
         }

@@ -15,4 +15,5 @@ mod quality;
 mod rows;
 mod sound;
 mod table;
+mod time;
 mod tools;

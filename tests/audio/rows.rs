@@ -265,7 +265,7 @@ fn crc32(content: &[u8]) -> u32 {
 }
 
 /// Changes every page of an Ogg file.
-fn ogg(mut bytes: Vec<u8>, mut change: impl FnMut(&mut [u8])) -> Vec<u8> {
+pub fn ogg(mut bytes: Vec<u8>, mut change: impl FnMut(&mut [u8])) -> Vec<u8> {
     let mut at = 0;
     while at < bytes.len() {
         let segments = usize::from(bytes[at + 26]);
@@ -278,7 +278,7 @@ fn ogg(mut bytes: Vec<u8>, mut change: impl FnMut(&mut [u8])) -> Vec<u8> {
 }
 
 /// Makes the checksum of a page right.
-fn checked(page: &mut [u8]) {
+pub fn checked(page: &mut [u8]) {
     page[22..26].fill(0);
     let sum = crc(page.iter().copied(), 0);
     page[22..26].copy_from_slice(&sum.to_le_bytes());

@@ -10,7 +10,7 @@ const RATE: f64 = 16_000.0;
 
 pub struct Sound {
     pub channels: u16,
-    /// The mean of all channels.
+    /// The mean of all channels, or the loudest where they cancel each other out.
     samples: Vec<f32>,
     /// What ffmpeg complained about.
     pub said: String,
@@ -49,10 +49,16 @@ impl Sound {
         }
         let (channels, data) = wav(&output.stdout).ok_or("ffmpeg wrote no WAV")?;
         let values: Vec<f32> = data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        let samples = values
-            .chunks_exact(channels.into())
-            .map(|frame| frame.iter().sum::<f32>() / f32::from(channels))
-            .collect();
+        let count = usize::from(channels);
+        let mean: Vec<f32> =
+            values.chunks_exact(count).map(|frame| frame.iter().sum::<f32>() / f32::from(channels)).collect();
+        let loudness = |samples: &[f32]| samples.iter().map(|sample| sample.abs()).sum::<f32>();
+        let channel = |number: usize| values.iter().skip(number).step_by(count).copied().collect::<Vec<f32>>();
+        let loudest = (0..count).map(channel).max_by(|a, b| loudness(a).total_cmp(&loudness(b)));
+        let samples = match loudest {
+            Some(loudest) if loudness(&mean) < loudness(&loudest) * 0.1 => loudest,
+            _ => mean,
+        };
         Ok(Self { channels, samples, said })
     }
 
@@ -79,6 +85,19 @@ impl Sound {
         let middle = &heard[edge..heard.len() - edge];
         let square = middle.iter().map(|sample| sample.powi(2)).sum::<f64>() / middle.len().max(1) as f64;
         10.0 * (square + 1e-18).log10()
+    }
+
+    /// 64 bars as a voice bubble shows them, of up to 100: what lies above 4 kHz, where codecs save bits, is taken away.
+    pub fn bars(&self) -> Vec<f32> {
+        let low: Vec<f32> = self.samples.windows(4).map(|four| four.iter().sum::<f32>() / 4.0).collect();
+        let bar = |place: usize| &low[place * low.len() / 64..(place + 1) * low.len() / 64];
+        let means = (0..64).map(|place| {
+            let bar = bar(place);
+            bar.iter().map(|sample| sample.abs()).sum::<f32>() / bar.len().max(1) as f32
+        });
+        let means: Vec<f32> = means.collect();
+        let loudest = means.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        means.into_iter().map(|mean| mean * 100.0 / loudest).collect()
     }
 
     /// A few frames of a codec, or only one.

@@ -61,6 +61,40 @@ async fn audio_that_only_looks_sound_fails_before_it_is_sent() {
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
 }
 
+/// Two files joined byte for byte: the header of the first counts its own frames alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_contradicts_itself_says_so() {
+    let world = World::start().await;
+    let joined = fixture("speech-24k.mp3").repeat(2);
+    let (status, note) = read(
+        world
+            .post_raw("to=%2B15551234567", joined.clone())
+            .header("prefer", "wait=60")
+            .send()
+            .await
+            .expect("an answer"),
+    )
+    .await;
+    assert_eq!((status, &note["status"]), (reqwest::StatusCode::OK, &"accepted".into()), "{note}");
+    let warned = |note: &Value| -> Vec<Value> {
+        note["warnings"].as_array().expect("a list").iter().map(|warning| warning["code"].clone()).collect()
+    };
+    assert_eq!(warned(&note), ["audio_inconsistent"], "{note}");
+    assert_eq!(note["audio"]["sent"]["work"], "remuxed", "{note}");
+    assert!(note["audio"]["source"]["duration_ms"].as_u64().is_some_and(|ms| ms > 5_990), "{note}");
+
+    let refused = world.post_raw("to=%2B15551234567&strict=true", joined).send().await.expect("an answer");
+    let (status, problem) = read(refused).await;
+    assert_eq!(
+        (status.as_u16(), &problem["code"], &problem["stage"]),
+        (422, &"audio_inconsistent".into(), &"probe".into()),
+        "{problem}"
+    );
+    let fine = world.post_raw("to=%2B15551234567&strict=true", fixture("speech-24k.mp3"));
+    let (status, note) = read(fine.header("prefer", "wait=60").send().await.expect("an answer")).await;
+    assert_eq!((status.as_u16(), warned(&note)), (200, vec![]), "{note}");
+}
+
 async fn send_and_judge(
     world: &World,
     input: &Input,

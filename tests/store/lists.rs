@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
-    audio::{Probed, SourceDetail},
+    audio::{Findings, Probed, SourceDetail},
     id::UploadId,
     note::{NoteId, Status},
     store::{Change, Health, Learned, NewNote, QueueGroup, Step, Wanted},
@@ -151,7 +151,7 @@ pub fn upload(tenant: &str, expires_at: Timestamp) -> Upload {
         channels: 1,
         sha256: "00".repeat(32),
     };
-    let probed = Probed { facts, waveform: vec![0; 64], detail: SourceDetail::default() };
+    let probed = Probed { facts, waveform: vec![0; 64], detail: SourceDetail::default(), findings: Findings::default() };
     Upload { id: UploadId::new(), tenant: tenant.to_owned(), probed, created_at: start(), expires_at }
 }
 

@@ -191,6 +191,19 @@ async fn what_is_wrong_with_the_files_is_found_though_nobody_writes() {
 }
 
 #[tokio::test]
+async fn a_store_that_was_closed_writes_nothing_more_and_leaves_no_journal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x.db");
+    let store = open(&path).await;
+    accept(&store).await.expect("accepted");
+    store.close().await;
+    assert!(accept(&store).await.is_err() && store.ping().await.is_err());
+    assert!(store.secret("x", [0; 32]).await.is_err());
+    assert!(!beside(&path, "-wal").exists());
+    assert!(store.out_of_order().is_none(), "nothing is wrong with it");
+}
+
+#[tokio::test]
 async fn a_database_has_one_gateway_by_whatever_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let [path, link, dangling, hard] =

@@ -317,7 +317,7 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a scratch folder");
         let media = MediaStore::open(folder.path()).expect("a media folder");
         let body = json!({ "audio": { "data": data, "format": "openai-pcm" } }).to_string();
-        split(Cursor::new(body), &media, 1 << 20)
+        split(Cursor::new(body), &media, 1 << 20, Holding::default())
     }
 
     /// Hexadecimal decodes as base64, to noise of half again the length.

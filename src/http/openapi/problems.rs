@@ -25,6 +25,7 @@ const CODES_OF: &[(&str, &[&str])] = &[
             "audio_too_large",
             "unsupported_media_type",
             "audio_unreadable",
+            "audio_inconsistent",
             "audio_unsupported",
             "audio_too_long",
             "audio_format_required",
@@ -164,6 +165,12 @@ const EXAMPLES: &[(&str, &str, &str, &str)] = &[
          video/* or application/octet-stream",
     ),
     ("audio_unreadable", "probe", "", "this is no audio of a known kind, or it is damaged"),
+    (
+        "audio_inconsistent",
+        "probe",
+        "",
+        "the times in this file do not fit the sound in it; all of the sound is sent, in the order in which it is stored",
+    ),
     ("audio_unsupported", "probe", "", "there is no sound in this file (no audio stream)"),
     ("audio_too_long", "probe", "", "this audio is longer than the 900 s that are allowed"),
     (

@@ -6,7 +6,10 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,8 @@ pub struct Files {
     opened: OnceLock<Opened>,
     /// Why nothing is stored any more.
     trouble: Mutex<Option<Arc<str>>>,
+    /// The store was closed, and with that SQLite removes the journal by right.
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -49,7 +54,7 @@ impl Files {
             PathBuf::from(name)
         };
         let paths = [configured.to_owned(), beside("-wal"), beside("-shm")];
-        Self { paths, opened: OnceLock::new(), trouble: Mutex::default() }
+        Self { paths, opened: OnceLock::new(), trouble: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     /// Remembers the files as they are now: call it while connections hold them. `database` is what the path named before
@@ -71,10 +76,18 @@ impl Files {
     /// # Errors
     /// `OutOfOrder`, from the first time that it was not on.
     pub fn check(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(StoreError::OutOfOrder("the database is closed".into()));
+        }
         if let Some(why) = self.trouble() {
             return Err(StoreError::OutOfOrder(why));
         }
         self.compare().map_err(|why| self.give_up(why))
+    }
+
+    /// Lets nobody begin anything more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Why nothing is stored any more.

@@ -313,6 +313,7 @@ impl Store for SqliteStore {
     async fn close(&self) {
         // From here on the files go away by right.
         self.watch.lock().await.shutdown().await;
+        self.files.close();
         // The last connection that may write takes the journal away with it.
         self.readers.close().await;
         self.writer.close().await;

@@ -83,8 +83,7 @@ pub async fn open(configured: &Path, patience: Patience) -> Result<Open, StoreEr
 /// Connections that read. They are opened now and stay open: while one is, SQLite neither removes nor exchanges the
 /// journal, and none is opened later on a file that has taken the place of this one.
 async fn readers(options: SqliteConnectOptions, files: Arc<Files>) -> Result<SqlitePool, sqlx::Error> {
-    SqlitePoolOptions::new()
-        .min_connections(READERS)
+    let pool = SqlitePoolOptions::new()
         .max_connections(READERS)
         .max_lifetime(None)
         .idle_timeout(None)
@@ -94,7 +93,14 @@ async fn readers(options: SqliteConnectOptions, files: Arc<Files>) -> Result<Sql
             Box::pin(async move { look(connection, &files).await })
         })
         .connect_with(options)
-        .await
+        .await?;
+    // Not by `min_connections`, whose task goes on connecting for minutes, also while the pool is closed.
+    let mut opened = Vec::new();
+    for _ in 0..READERS {
+        opened.push(pool.acquire().await?);
+    }
+    drop(opened);
+    Ok(pool)
 }
 
 /// Makes a new connection open all its files, and sees that they are those of the others.

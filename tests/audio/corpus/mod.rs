@@ -27,6 +27,9 @@ const SILENCE_DB: f64 = -55.0;
 const NEARLY_SILENCE_DB: f64 = -50.0;
 const LEVEL_DB: f64 = 1.0;
 const LAG_MS: f64 = 10.0;
+/// What a codec does to one of 64 bars, of 100. Shorter sound is all edges.
+const BAR: f32 = 25.0;
+const BARS_FROM_MS: f64 = 1_000.0;
 
 #[test]
 fn every_cell_proves_right() {
@@ -254,7 +257,19 @@ impl Judge {
     }
 }
 
-/// As loud as the source, at the same time, and no more clipped.
+/// The bar that is furthest from those of the source at the same time and beside it, and how far.
+fn furthest_bar(source: &Sound, made: &Sound) -> (usize, f32) {
+    let (expected, found) = (source.bars(), made.bars());
+    let off = |place: usize| {
+        let near = &expected[place.saturating_sub(1)..(place + 2).min(expected.len())];
+        let least = near.iter().copied().fold(f32::MAX, f32::min);
+        let most = near.iter().copied().fold(0.0, f32::max);
+        (least - found[place]).max(found[place] - most).max(0.0)
+    };
+    (0..found.len()).map(|place| (place, off(place))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
+}
+
+/// As loud as the source, at the same time, bar by bar, and no more clipped.
 fn compare(read: &Read, made: &Sound, work: Work) -> Result<Measured, String> {
     let mut measured = Measured::made(work);
     let (before, after) = (read.sound.level(), made.level());
@@ -273,6 +288,12 @@ fn compare(read: &Read, made: &Sound, work: Work) -> Result<Measured, String> {
     }
     if !read.source.spikes && read.sound.peak() < 0.9 && made.peak() >= 1.0 {
         return Err(format!("clips: {} became {}", read.sound.peak(), made.peak()));
+    }
+    if made.length_ms() >= BARS_FROM_MS {
+        let (place, off) = furthest_bar(&read.sound, made);
+        if off > BAR {
+            return Err(format!("bar {place} is off by {off:.0} of 100"));
+        }
     }
     if read.source.lag {
         let (lag, likeness) = made.lag_behind(&read.sound);

@@ -1,0 +1,57 @@
+//! What was noticed about a source beyond its facts.
+
+use serde::{Deserialize, Serialize};
+
+use super::filters::Mix;
+
+/// The code of the warning that says that a source contradicts itself, and of the refusal with `strict`.
+pub const INCONSISTENT: &str = "audio_inconsistent";
+
+/// Statements of a source that cannot all be true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Contradiction {
+    /// Times, and the sound between them.
+    Clock,
+    /// A header's count of frames or bytes, and what is there.
+    Count,
+    /// Channels that cancel each other out.
+    Channels,
+}
+
+impl Contradiction {
+    /// For the owner of a note: what does not fit, and what was done.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Clock => {
+                "the times in this file do not fit the sound in it; all of the sound is sent, in the order in which it \
+                 is stored"
+            }
+            Self::Count => {
+                "the header of this file counts other frames than are there; what is there is sent, without that header"
+            }
+            Self::Channels => {
+                "the channels of this recording cancel each other out when they are mixed; the louder one is sent"
+            }
+        }
+    }
+}
+
+/// Findings that decide how a source is decoded, or that its owner should know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Findings {
+    pub contradictions: Vec<Contradiction>,
+    /// How the channels become one, where their mean would not do.
+    pub(super) mix: Option<Mix>,
+    /// Mean of |sample| in the loudest of the 64 bars, of 32768; 0 where nothing was decoded.
+    pub(super) loudest: u32,
+}
+
+impl Findings {
+    pub(super) fn add(&mut self, found: Contradiction) {
+        if let Err(place) = self.contradictions.binary_search(&found) {
+            self.contradictions.insert(place, found);
+        }
+    }
+}
