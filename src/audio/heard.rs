@@ -17,11 +17,11 @@ use symphonia_core::units::{Duration, Timestamp};
 use voicegate_providers::Container;
 
 use super::filters::MEASURE_RATE;
-use super::mp4::{child, descend, entries_of, be_u32, aac};
-use super::mpeg::FrameHeader;
+use super::mp4::{aac, be_u32, child, descend, entries_of};
+use super::mpeg::{FrameHeader, id3_length, information};
 use super::packets::Item;
 use super::proof;
-use super::waveform::Waveform;
+use super::waveform::Audible;
 use super::{caf_opus, frames, ogg_opus};
 
 /// No packet of Opus holds more samples at the rate of measuring, per channel.
@@ -47,7 +47,7 @@ pub(super) enum Likeness {
 }
 
 /// Compares the bars of a source with those of what was made of it.
-pub(super) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Waveform) -> Likeness {
+pub(super) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Audible) -> Likeness {
     if source.is_empty() || !(QUIET..CLIPPED).contains(&loudest) || duration_ms < SHORT_MS {
         return Likeness::Unclear;
     }
@@ -55,9 +55,8 @@ pub(super) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Wave
     // A sound may begin or end at the edge of a bar, and a little later after a codec.
     let near = |place: usize| {
         let around = place.saturating_sub(1)..=(place + 1).min(bars.len() - 1);
-        let (least, most) = around.fold((u8::MAX, 0), |(least, most), place| {
-            (bars[place].min(least), bars[place].max(most))
-        });
+        let (least, most) =
+            around.fold((u8::MAX, 0), |(least, most), place| (bars[place].min(least), bars[place].max(most)));
         let bar = source[place];
         if bar < least { least - bar } else { bar.saturating_sub(most) }
     };
@@ -68,10 +67,14 @@ pub(super) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Wave
     }
 }
 
-/// The sound of a file, or `None` where no decoder here reads it, or not at this price.
-pub(super) fn heard(path: &Path, container: Container) -> Option<Waveform> {
+/// The sound of a file as far as its source lasts, or `None` where no decoder here reads it, or not at this price.
+pub(super) fn heard(path: &Path, container: Container, lasts_ms: u64) -> Option<Audible> {
     let bytes = std::fs::read(path).ok()?;
-    let mut sound = Sound { waveform: Waveform::new(), part: (0.0, 0), due: 0.0 };
+    let mut sound = Sound {
+        audible: Audible::up_to(lasts_ms * u64::from(MEASURE_RATE) / 1000),
+        part: (0.0, 0),
+        due: 0.0,
+    };
     match container {
         Container::Ogg | Container::Caf => opus(&bytes, container, &mut sound)?,
         Container::Mp4 => aac_in_mp4(&bytes, &mut sound)?,
@@ -80,13 +83,13 @@ pub(super) fn heard(path: &Path, container: Container) -> Option<Waveform> {
         Container::Wav => wav(&bytes, &mut sound)?,
         _ => return None,
     }
-    Some(sound.waveform)
+    Some(sound.audible)
 }
 
 /// Samples on their way to the rate of measuring, each the mean of those before it. That takes away most of what is
 /// higher than the rate carries.
 struct Sound {
-    waveform: Waveform,
+    audible: Audible,
     part: (f32, u32),
     /// How much of a sample at the rate of measuring has come together.
     due: f32,
@@ -100,7 +103,7 @@ impl Sound {
         while self.due >= 1.0 {
             self.due -= 1.0;
             let (sum, count) = self.part;
-            self.waveform.push((sum / count.max(1) as f32 * 32_767.0) as i16);
+            self.audible.push((sum / count.max(1) as f32 * 32_767.0) as i16);
             if self.due < 1.0 {
                 self.part = (0.0, 0);
             }
@@ -138,7 +141,7 @@ fn opus(bytes: &[u8], container: Container, sound: &mut Sound) -> Option<()> {
         let count = decoder.decode(&packet, &mut samples, false).ok()?;
         for &sample in &samples[..count] {
             if position >= skipped {
-                sound.waveform.push(sample);
+                sound.audible.push(sample);
             }
             position += 1;
         }
@@ -224,8 +227,12 @@ fn adts(bytes: &[u8], sound: &mut Sound) -> Option<()> {
 }
 
 fn mp3(bytes: &[u8], sound: &mut Sound) -> Option<()> {
+    /// What every decoder adds at the start by itself.
+    const DECODER_DELAY: u64 = 529;
     let stream = frames::read(bytes, Container::Mp3)?;
-    let mut decoder = Decoder::mp3(0)?;
+    let told = information(bytes.get(id3_length(bytes)..)?).flatten();
+    let skipped = told.map_or(0, |told| told.start + DECODER_DELAY);
+    let mut decoder = Decoder::mp3(usize::try_from(skipped).ok()?)?;
     for run in stream.runs {
         let mut rest = &bytes[run];
         while let Some(header) = FrameHeader::parse(rest) {
@@ -259,16 +266,16 @@ mod tests {
     }
 
     /// By ffmpeg, at the rate of measuring.
-    fn reference(path: &Path) -> Waveform {
+    fn reference(path: &Path) -> Audible {
         let decoded = Command::new("ffmpeg")
             .args(["-nostdin", "-v", "error", "-i"])
             .arg(path)
             .args(["-ac", "1", "-ar", "8000", "-f", "s16le", "-"])
             .output()
             .unwrap();
-        let mut waveform = Waveform::new();
-        decoded.stdout.as_chunks().0.iter().for_each(|pair| waveform.push(i16::from_le_bytes(*pair)));
-        waveform
+        let mut audible = Audible::up_to(u64::MAX);
+        decoded.stdout.as_chunks().0.iter().for_each(|pair| audible.push(i16::from_le_bytes(*pair)));
+        audible
     }
 
     fn made(folder: &Path, name: &str, options: &str) -> std::path::PathBuf {
@@ -300,7 +307,7 @@ mod tests {
         ] {
             let path = made(folder.path(), name, options);
             let reference = reference(&path);
-            let heard = heard(&path, container).unwrap_or_else(|| panic!("{name} is not decoded"));
+            let heard = heard(&path, container, 3000).unwrap_or_else(|| panic!("{name} is not decoded"));
             let longer = heard.samples().abs_diff(reference.samples());
             assert!(longer <= 1200, "{name}: {} instead of {}", heard.samples(), reference.samples());
             let likeness = compare(&reference.bars(), reference.loudest(), 3000, &heard);
@@ -314,11 +321,12 @@ mod tests {
         let sound = reference(&fixture("speech.wav"));
         let differs = |samples: &[u8]| {
             let mut file = tempfile::NamedTempFile::new().unwrap();
-            let mut header = b"RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data....".to_vec();
+            let mut header =
+                b"RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data....".to_vec();
             header[4..8].copy_from_slice(&(samples.len() as u32 + 36).to_le_bytes());
             header[40..44].copy_from_slice(&(samples.len() as u32).to_le_bytes());
             file.write_all(&[header.as_slice(), samples].concat()).unwrap();
-            let heard = heard(file.path(), Container::Wav).expect("a WAV of one form");
+            let heard = heard(file.path(), Container::Wav, 3000).expect("a WAV of one form");
             matches!(compare(&sound.bars(), sound.loudest(), 3000, &heard), Likeness::Differs(_))
         };
         let samples = &whole[whole.len() - 96_000..];

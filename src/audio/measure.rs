@@ -2,7 +2,7 @@
 //! over a pipe.
 
 use super::filters::{MEASURE_RATE, Mix};
-use super::waveform::Waveform;
+use super::waveform::{Audible, Waveform};
 
 /// Mixed, no pair of channels gets quieter than half of the louder one (6 dB) unless they cancel each other out.
 /// Below this part of the louder one, they do.
@@ -18,6 +18,8 @@ const HEADROOM: f64 = 0.8;
 #[derive(Debug)]
 pub(super) struct Measured {
     pub waveform: Waveform,
+    /// The same as it is compared.
+    pub audible: Audible,
     /// Of each channel, and of their sum.
     channels: Vec<Level>,
     sum: Level,
@@ -40,9 +42,11 @@ impl Level {
 }
 
 impl Measured {
-    pub fn new() -> Self {
+    /// `compared_ms`: how much of it is compared.
+    pub fn new(compared_ms: u64) -> Self {
         Self {
             waveform: Waveform::new(),
+            audible: Audible::up_to(compared_ms.saturating_mul(u64::from(MEASURE_RATE)) / 1000),
             channels: Vec::new(),
             sum: Level::default(),
             head: Vec::new(),
@@ -91,7 +95,9 @@ impl Measured {
         }
         self.sum.add(sum);
         let count = i32::try_from(self.channels.len()).unwrap_or(1);
-        self.waveform.push(i16::try_from(sum / count).unwrap_or(0));
+        let mean = i16::try_from(sum / count).unwrap_or(0);
+        self.waveform.push(mean);
+        self.audible.push(mean);
     }
 
     pub fn duration_ms(&self) -> u64 {
@@ -173,7 +179,7 @@ mod tests {
 
     fn measured(channels: u16, block: impl Fn(i32) -> Vec<i16>) -> Measured {
         let bytes = wav(channels, (0..8000).map(block));
-        let mut measured = Measured::new();
+        let mut measured = Measured::new(u64::MAX);
         bytes.chunks(7).for_each(|piece| measured.take(piece));
         assert_eq!(measured.duration_ms(), 1000);
         measured

@@ -69,7 +69,9 @@ fn of_index(moov: &[u8], track: u32, beside: u64) -> Option<Timing> {
     };
     let tracks = boxes(moov).filter(|(kind, _)| kind == b"trak").map(|(_, trak)| trak);
     let is_sound = |trak: &&[u8]| {
-        descend(trak, &[b"mdia", b"hdlr"]).and_then(|hdlr| hdlr.get(8..12)).is_some_and(|kind| kind == b"soun")
+        descend(trak, &[b"mdia", b"hdlr"])
+            .and_then(|hdlr| hdlr.get(8..12))
+            .is_some_and(|kind| kind == b"soun")
     };
     let trak = tracks.filter(is_sound).nth(usize::try_from(track).ok()?)?;
     let (movie_scale, _) = child(moov, b"mvhd").and_then(times)?;

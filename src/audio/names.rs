@@ -182,19 +182,20 @@ fn by_structure(head: &[u8]) -> Option<Named> {
     if continues_mp4(head) {
         return Some(without_beginning("MP4"));
     }
-    let name = if is_latm(head) {
-        "AAC in LATM (LOAS)"
+    let not_read = if is_latm(head) {
+        format!("AAC in LATM (LOAS) is not supported; {INSTEAD}")
     } else if is_free_format(head) {
-        "MP3 without a stated bit rate (free format)"
+        "MP3 in free format (its frames state no bit rate) is not supported; encode it at a usual bit rate"
+            .to_owned()
     } else {
         return None;
     };
-    Some(Named::NotRead(format!("{name} is not supported; {INSTEAD}")))
+    Some(Named::NotRead(not_read))
 }
 
 fn without_beginning(container: &str) -> Named {
     Named::Broken(format!(
-        "this is a later piece of a {container} recording, without its beginning: what the recorder wrote first says how to \
+        "this is a later piece of a recording ({container}), without its beginning: what the recorder wrote first says how to \
          read the rest. Join all pieces in their order, from the first one on, and send them as one file"
     ))
 }

@@ -81,6 +81,8 @@ pub(super) enum Measure {
     Nothing,
     /// What is heard of the source.
     Sound,
+    /// The same, of which so many milliseconds are compared.
+    First(u64),
     /// Each of its channels by itself, without gaps.
     Apart,
 }
@@ -131,7 +133,7 @@ pub(super) async fn pass(
     };
     let measured = match measure {
         Measure::Apart => filters::apart(),
-        Measure::Nothing | Measure::Sound => filters::measured(input.mix, clock),
+        Measure::Nothing | Measure::Sound | Measure::First(_) => filters::measured(input.mix, clock),
     };
     let heard = format!("0:a:{}", input.track);
     if !measures {
@@ -183,7 +185,8 @@ pub(super) async fn pass(
         // Two bytes a sample, and room for what a resampler flushes.
         max_piped: (longest.as_secs() + 2) * u64::from(MEASURE_RATE) * 2 * most_channels,
     };
-    let mut sound = Measured::new();
+    let compared_ms = if let Measure::First(ms) = measure { ms } else { u64::MAX };
+    let mut sound = Measured::new(compared_ms);
     let Finished { success, log } =
         ffmpeg::run(command, &limits, |bytes| sound.take(bytes)).await.map_err(PassError::Run)?;
     Ok(Passed { success, log, measured: measures.then_some(sound), file })

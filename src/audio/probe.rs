@@ -12,11 +12,11 @@ use crate::descriptors;
 use super::error::{AudioError, AudioErrorKind};
 use super::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
 use super::ffmpeg::RunError;
+use super::filters::Mix;
+use super::findings::{Contradiction, Findings};
 use super::iff::CHANNELS;
 use super::known::Known;
 use super::log::{AudioStream, InputLog};
-use super::filters::Mix;
-use super::findings::{Contradiction, Findings};
 use super::measure::Measured;
 use super::mended::mended;
 use super::pass::{Bench, Input, Make, Measure, PassError, Passed, pass};
@@ -299,8 +299,10 @@ pub(super) fn assemble(
         }
         None => duration_ms,
     };
-    let loudest = measured.map_or(0, |measured| measured.waveform.loudest());
-    let mut findings = Findings { mix, loudest, ..Findings::default() };
+    let mut findings = Findings { mix, ..Findings::default() };
+    if let Some(Measured { audible, .. }) = measured {
+        (findings.bars, findings.loudest) = (audible.bars(), audible.loudest());
+    }
     let cancelled = cancels.then_some(Contradiction::Channels);
     examined.contradiction.into_iter().chain(cancelled).for_each(|found| findings.add(found));
     Ok(probed(examined, audio, log.other_streams, duration_ms, bars, findings))

@@ -245,7 +245,8 @@ impl Profile {
                     && !detail.counted
             }
         };
-        let kept = kept && (!keeps_frames(facts.container) || self.accepts.iter().any(|form| form.fits(probed)));
+        let kept =
+            kept && (!keeps_frames(facts.container) || self.accepts.iter().any(|form| form.fits(probed)));
         // What is far too large stays so in another wrapper, but not without a picture.
         let size_bytes = facts.size_bytes.saturating_sub(detail.tag_bytes);
         kept && self.max_bytes.is_none_or(|limit| size_bytes / 4 <= limit)
@@ -274,10 +275,9 @@ impl Profile {
                 sample_rate: form.input_rate.unwrap_or(sample_rate),
                 ..kept
             },
-            (Work::Remuxed, _) if keeps_frames(container) => Foreseen {
-                size_bytes: size_bytes.saturating_sub(probed.detail.tag_bytes),
-                ..kept
-            },
+            (Work::Remuxed, _) if keeps_frames(container) => {
+                Foreseen { size_bytes: size_bytes.saturating_sub(probed.detail.tag_bytes), ..kept }
+            }
             (Work::Remuxed, _) => Foreseen { container: Container::Mp4, ..kept },
             (Work::Transcoded, _) => Foreseen {
                 container: self.makes.container,

@@ -337,12 +337,12 @@ impl Job<'_> {
     /// about the source is out of the ordinary, ffmpeg decodes the made file, and its word counts.
     async fn compare(&self, render: Render) -> Result<Render, AudioError> {
         let Render::Made { file, facts, work, mut checks } = render else { return Ok(render) };
-        let Probed { waveform, detail, findings, facts: source } = &self.facts;
+        let Probed { detail, findings, facts: source, .. } = &self.facts;
         let (path, container) = (file.path().to_owned(), facts.container);
-        let (bars, loudest, lasts) = (waveform.clone(), findings.loudest, source.duration_ms);
+        let (bars, loudest, lasts) = (findings.bars.clone(), findings.loudest, source.duration_ms);
         let first = blocking(move || {
             // A decoder that gives up in the middle of its work has no opinion.
-            let heard = std::panic::catch_unwind(|| heard(&path, container)).ok().flatten();
+            let heard = std::panic::catch_unwind(|| heard(&path, container, lasts)).ok().flatten();
             Ok(heard.map(|sound| compare(&bars, loudest, lasts, &sound)))
         })
         .await?;
@@ -354,7 +354,12 @@ impl Job<'_> {
         };
         match likeness {
             Some(Likeness::Differs(bar)) => {
-                tracing::warn!(profile = self.profile.name, ?work, bar, "a made file does not sound like its source");
+                tracing::warn!(
+                    profile = self.profile.name,
+                    ?work,
+                    bar,
+                    "a made file does not sound like its source"
+                );
                 Err(AudioError::encode(
                     AudioErrorKind::Internal,
                     format!("what was made for {} does not sound like the source", self.profile.name),
@@ -374,14 +379,13 @@ impl Job<'_> {
         file: &NamedTempFile,
         facts: &AudioFacts,
     ) -> Result<Option<Likeness>, AudioError> {
-        let Probed { waveform, findings, facts: source, .. } = &self.facts;
+        let Probed { findings, facts: source, .. } = &self.facts;
         let (path, container) = (file.path(), facts.container);
         let input = Input { path, container, format: None, track: 0, counted: true, mix: None };
-        let passed = self.ran(pass(self.bench, input, Make::Nothing, Measure::Sound).await)?;
+        let measure = Measure::First(source.duration_ms);
+        let passed = self.ran(pass(self.bench, input, Make::Nothing, measure).await)?;
         let measured = passed.measured.filter(|_| passed.success);
-        Ok(measured.map(|measured| {
-            compare(waveform, findings.loudest, source.duration_ms, &measured.waveform)
-        }))
+        Ok(measured.map(|made| compare(&findings.bars, findings.loudest, source.duration_ms, &made.audible)))
     }
 }
 

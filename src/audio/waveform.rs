@@ -1,4 +1,4 @@
-//! The bars of a voice bubble, from samples as they come.
+//! The bars of a voice bubble, from samples as they come; and those by which two sounds are compared.
 
 /// How many bars the API has.
 const BARS: usize = 64;
@@ -66,5 +66,50 @@ impl Waveform {
                 slices.iter().sum::<u64>() * 1000 / (slices.len().max(1) as u64 * self.width)
             })
             .collect()
+    }
+}
+
+/// The bars of what is heard, at the rate of measuring: a constant part, which speech codecs take away, is left out, and
+/// so is what comes behind the end of the sound.
+#[derive(Debug)]
+pub(super) struct Audible {
+    constant: f32,
+    /// How many samples count.
+    most: u64,
+    waveform: Waveform,
+}
+
+impl Audible {
+    /// Of 50 Hz at 8 kHz, in a high-pass filter of one pole.
+    const WEIGHT: f32 = 0.039;
+
+    /// As far as `most` samples.
+    pub fn up_to(most: u64) -> Self {
+        Self { constant: 0.0, most, waveform: Waveform::new() }
+    }
+
+    pub fn push(&mut self, sample: i16) {
+        if self.waveform.samples() >= self.most {
+            return;
+        }
+        let sample = f32::from(sample);
+        if self.waveform.samples() == 0 {
+            self.constant = sample;
+        }
+        self.constant += Self::WEIGHT * (sample - self.constant);
+        self.waveform.push((sample - self.constant) as i16);
+    }
+
+    #[cfg(test)]
+    pub fn samples(&self) -> u64 {
+        self.waveform.samples()
+    }
+
+    pub fn bars(&self) -> Vec<u8> {
+        self.waveform.bars()
+    }
+
+    pub fn loudest(&self) -> u32 {
+        self.waveform.loudest()
     }
 }

@@ -53,7 +53,8 @@ impl Sound {
         let mean: Vec<f32> =
             values.chunks_exact(count).map(|frame| frame.iter().sum::<f32>() / f32::from(channels)).collect();
         let loudness = |samples: &[f32]| samples.iter().map(|sample| sample.abs()).sum::<f32>();
-        let channel = |number: usize| values.iter().skip(number).step_by(count).copied().collect::<Vec<f32>>();
+        let channel =
+            |number: usize| values.iter().skip(number).step_by(count).copied().collect::<Vec<f32>>();
         let loudest = (0..count).map(channel).max_by(|a, b| loudness(a).total_cmp(&loudness(b)));
         let samples = match loudest {
             Some(loudest) if loudness(&mean) < loudness(&loudest) * 0.1 => loudest,
@@ -87,9 +88,20 @@ impl Sound {
         10.0 * (square + 1e-18).log10()
     }
 
-    /// 64 bars as a voice bubble shows them, of up to 100: what lies above 4 kHz, where codecs save bits, is taken away.
-    pub fn bars(&self) -> Vec<f32> {
-        let low: Vec<f32> = self.samples.windows(4).map(|four| four.iter().sum::<f32>() / 4.0).collect();
+    /// 64 bars as a voice bubble shows them, of up to 100, as far as the other sound lasts. What lies above 4 kHz, where
+    /// codecs save bits, and below 50 Hz, which they take away, is left out.
+    pub fn bars(&self, other: &Self) -> Vec<f32> {
+        const WEIGHT: f32 = 0.0194;
+        let kept = &self.samples[..self.samples.len().min(other.samples.len())];
+        let mut constant = kept.first().copied().unwrap_or_default();
+        let low: Vec<f32> = kept
+            .windows(4)
+            .map(|four| {
+                let mean = four.iter().sum::<f32>() / 4.0;
+                constant += WEIGHT * (mean - constant);
+                mean - constant
+            })
+            .collect();
         let bar = |place: usize| &low[place * low.len() / 64..(place + 1) * low.len() / 64];
         let means = (0..64).map(|place| {
             let bar = bar(place);

@@ -109,6 +109,43 @@ async fn who_waits_is_answered_although_another_process_does_the_work() {
     tokio::time::timeout(Duration::from_secs(5), told).await.expect("told by the other");
 }
 
+/// Streams read when they are told. Here they are told by another process.
+#[tokio::test]
+async fn who_follows_is_told_although_another_process_does_the_work() {
+    let Some((world, _database)) = world(|config| config).await else { return };
+    let (idle, url) = beside(&world, false).await;
+    // Its connection for notices may still be in the making.
+    let mut notices = idle.store.notices().expect("several processes");
+    let listening = async {
+        loop {
+            let id = world.accept("", fixture("speech-24k.mp3")).await;
+            world.until_status(&id, "accepted").await;
+            let heard = tokio::time::timeout(Duration::from_millis(500), notices.recv()).await;
+            if heard.is_ok_and(|notice| notice.expect("open").tenants.contains("a")) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), listening).await.expect("it listens");
+
+    let later = (world.clock.now() + Duration::from_secs(3600)).to_string();
+    let id = world.accept(&format!("send_at={later}"), fixture("speech-24k.mp3")).await;
+    let follow = |path: String| world.http.get(format!("{url}{path}")).bearer_auth(KEY).send();
+    let mut of_note = follow(format!("/voice/{id}/events")).await.expect("a stream");
+    let mut of_all = follow("/events".to_owned()).await.expect("a stream");
+    world.clock.advance(Duration::from_secs(3600));
+    for stream in [&mut of_note, &mut of_all] {
+        let told = async {
+            let mut text = String::new();
+            while !text.contains("voice.accepted") || !text.contains(&id) {
+                text.push_str(&String::from_utf8_lossy(&stream.chunk().await.expect("bytes").expect("more")));
+            }
+        };
+        // By itself the stream of one note looks every 30 s.
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("told by the other");
+    }
+}
+
 #[tokio::test]
 async fn two_gateways_share_a_connections_concurrency() {
     let edit = |config: String| config.replacen("instance_id", "concurrency = 2\ninstance_id", 1);

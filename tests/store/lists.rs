@@ -151,7 +151,12 @@ pub fn upload(tenant: &str, expires_at: Timestamp) -> Upload {
         channels: 1,
         sha256: "00".repeat(32),
     };
-    let probed = Probed { facts, waveform: vec![0; 64], detail: SourceDetail::default(), findings: Findings::default() };
+    let probed = Probed {
+        facts,
+        waveform: vec![0; 64],
+        detail: SourceDetail::default(),
+        findings: Findings::default(),
+    };
     Upload { id: UploadId::new(), tenant: tenant.to_owned(), probed, created_at: start(), expires_at }
 }
 

@@ -128,10 +128,10 @@ pub async fn what_would_not_be_read_back_is_refused_and_spoils_nothing_else(stor
         tasks.spawn(async move {
             let mut new = new_note("t", "c", &number.to_string(), start());
             if number % 4 == 0 {
-                new.note.metadata = nested(126);
+                new.note.memory = Some(Value::Object(nested(126)));
             }
             match store.accept(&new).await {
-                Err(StoreError::Unfit { field }) => assert_eq!((field.as_str(), number % 4), ("metadata", 0)),
+                Err(StoreError::Unfit { field }) => assert_eq!((field.as_str(), number % 4), ("memory", 0)),
                 accepted => assert_eq!(accepted.expect("accepted"), Acceptance::Created),
             }
         });

@@ -259,7 +259,7 @@ impl Judge {
 
 /// The bar that is furthest from those of the source at the same time and beside it, and how far.
 fn furthest_bar(source: &Sound, made: &Sound) -> (usize, f32) {
-    let (expected, found) = (source.bars(), made.bars());
+    let (expected, found) = (source.bars(made), made.bars(source));
     let off = |place: usize| {
         let near = &expected[place.saturating_sub(1)..(place + 2).min(expected.len())];
         let least = near.iter().copied().fold(f32::MAX, f32::min);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::rows::ogg;
+use crate::rows::{checked, ogg};
 use crate::tools::fixture;
 
 #[derive(Deserialize)]
@@ -131,8 +131,12 @@ fn signal(from: u32, to: u32) -> Vec<u8> {
     });
     let data: Vec<u8> = samples.collect();
     let size = data.len() as u32;
-    let mut wav = [b"RIFF".as_slice(), &(size + 36).to_le_bytes(), b"WAVEfmt \x10\0\0\0\x01\0\x01\0"].concat();
-    wav.extend([RATE.to_le_bytes(), (2 * RATE).to_le_bytes(), *b"\x02\0\x10\0", *b"data", size.to_le_bytes()].concat());
+    let mut wav =
+        [b"RIFF".as_slice(), &(size + 36).to_le_bytes(), b"WAVEfmt \x10\0\0\0\x01\0\x01\0"].concat();
+    wav.extend(
+        [RATE.to_le_bytes(), (2 * RATE).to_le_bytes(), *b"\x02\0\x10\0", *b"data", size.to_le_bytes()]
+            .concat(),
+    );
     wav.extend(data);
     wav
 }
@@ -142,7 +146,8 @@ impl Granules {
         let (mut at, mut page) = (0, 0_usize);
         while at < bytes.len() {
             let segments = usize::from(bytes[at + 26]);
-            let body: usize = bytes[at + 27..at + 27 + segments].iter().map(|&length| usize::from(length)).sum();
+            let body: usize =
+                bytes[at + 27..at + 27 + segments].iter().map(|&length| usize::from(length)).sum();
             let granule = u64::from_le_bytes(*bytes[at + 6..].first_chunk().unwrap());
             if granule > 0 && granule < u64::MAX {
                 let added = if page >= self.only { self.add } else { 0 };

@@ -36,7 +36,11 @@ async fn judge(bench: &Bench, source: &Source, path: &Path) -> Result<(), String
     for (place, (name, work)) in source.work.iter().enumerate() {
         let target = profile(name).unwrap();
         let converted = match place % 2 {
-            0 => bench.engine.render(path, &probed, target, Convert::Auto).await.map(|render| (probed.clone(), render)),
+            0 => bench
+                .engine
+                .render(path, &probed, target, Convert::Auto)
+                .await
+                .map(|render| (probed.clone(), render)),
             _ => bench.engine.convert(path, &hints, target, Convert::Auto).await,
         };
         let (again, render) = converted.map_err(|error| format!("{name}: {error:?}"))?;
@@ -84,8 +88,13 @@ fn heard(source: &Source, path: &Path) -> Result<(), String> {
         .args(["-map", "0:a:0", "-ac", "1", "-ar", "8000", "-f", "s16le", "-"])
         .output()
         .unwrap();
-    let samples: Vec<f64> =
-        decoded.stdout.as_chunks().0.iter().map(|&pair| f64::from(i16::from_le_bytes(pair)) / 32_768.0).collect();
+    let samples: Vec<f64> = decoded
+        .stdout
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&pair| f64::from(i16::from_le_bytes(pair)) / 32_768.0)
+        .collect();
     let ms = (samples.len() * 1000 / RATE) as u64;
     if !is_long(source, ms) {
         return Err(format!("{ms} ms are heard"));
