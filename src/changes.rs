@@ -30,11 +30,13 @@ pub struct Watch<K: Eq + Hash> {
     watched: Watched<K>,
 }
 
-impl Changes {
-    pub fn new() -> Self {
+impl Default for Changes {
+    fn default() -> Self {
         Self { notes: Watched::new(), tenants: Watched::new(), all: broadcast::channel(1024).0 }
     }
+}
 
+impl Changes {
     pub fn of_note(&self, note: NoteId) -> Watch<NoteId> {
         self.notes.watch(note)
     }
@@ -139,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_those_are_woken_whom_it_concerns() {
-        let changes = Changes::new();
+        let changes = Changes::default();
         let (one, other) = (NoteId::new(), NoteId::new());
         let (mut of_one, mut of_other) = (changes.of_note(one), changes.of_note(other));
         let (mut of_a, mut of_b) = (changes.of_tenant("a"), changes.of_tenant("b"));
@@ -158,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_watches_takes_no_room() {
-        let changes = Changes::new();
+        let changes = Changes::default();
         let note = NoteId::new();
         let (first, mut second) = (changes.of_note(note), changes.of_note(note));
         drop(first);

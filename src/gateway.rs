@@ -227,7 +227,7 @@ impl Gateway {
             memory,
             probe: Probe::default(),
             work: Notify::new(),
-            changes: Changes::new(),
+            changes: Changes::default(),
             audio_test: watch::channel(None).0,
         });
         if let Some(notices) = gateway.store.notices() {

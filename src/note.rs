@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
 use crate::{
-    audio::{Contradiction, Convert, Hints, INCONSISTENT, Probed, Work},
+    audio::{Contradiction, Convert, Hints, Probed, Work},
     clock::rfc3339_millis,
     problem::Problem,
 };
@@ -189,7 +189,7 @@ pub struct Warning {
 
 impl From<Contradiction> for Warning {
     fn from(found: Contradiction) -> Self {
-        Self { code: INCONSISTENT.to_owned(), detail: found.detail().to_owned() }
+        Warning { code: "audio_inconsistent".to_owned(), detail: found.detail().to_owned() }
     }
 }
 

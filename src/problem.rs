@@ -276,7 +276,8 @@ mod tests {
             let problem = Problem::from(error);
             assert_eq!((problem.status, problem.retry_after), (503, Some(5)), "{problem:?}");
         }
-        assert_eq!(Problem::from(std::io::Error::from_raw_os_error(5)).status, 500);
+        let refused = std::io::Error::from_raw_os_error(Errno::ACCESS.raw_os_error());
+        assert_eq!(Problem::from(refused).status, 500);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use voicegate::{
     note::{Note, NoteId},
-    store::{Bounds, Change, ClaimRequest, NewNote, SqliteStore, Step, Store},
+    store::{Bounds, Change, ClaimRequest, NewNote, Rooms, SqliteStore, Step, Store},
 };
 
 use crate::report::{Report, quantile};
@@ -110,12 +110,12 @@ struct Queue {
 
 /// How long a claim took, and how much it leased.
 async fn claim(store: &SqliteStore, now: Timestamp) -> anyhow::Result<(f64, usize)> {
-    let room = Bounds { concurrency: usize::MAX >> 1, rate: None };
+    let room = Bounds::of(usize::MAX >> 1, None);
     let request = ClaimRequest {
         now,
         lease_until: now + Duration::from_secs(600),
-        limit: LEASED,
-        reserved: 0,
+        rooms: Rooms::each(LEASED, 0),
+        held: &[],
         bounds: &|_| room,
     };
     let begun = Instant::now();
@@ -192,7 +192,7 @@ async fn fill(path: &Path, shape: &Shape, queued: u64, now: Timestamp) -> anyhow
                 {now}, {now} + {due}, {now}, {now} + 86400000, {head} FROM n",
         numbers(queued)
     ));
-    script.push(format!("INSERT OR REPLACE INTO queue_depths VALUES ('t', {queued})"));
+    script.push(format!("INSERT OR REPLACE INTO queue_depths (tenant, depth) VALUES ('t', {queued})"));
     if shape.paused {
         script.push(format!(
             "INSERT INTO connections (connection, paused_until) VALUES ('t/paused', {now} + 3600000)"

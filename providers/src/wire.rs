@@ -131,10 +131,10 @@ pub async fn dispatch(cx: &Context, request: Request) -> Result<Answer, NoAnswer
         }
         Ok(answer)
     };
-    match tokio::time::timeout(cx.timeout, exchange).await {
-        Ok(ended) => ended,
-        Err(_) if sent.is_nothing() => Err(NoAnswer::NotSent),
-        Err(_) => Err(NoAnswer::Lost),
+    match in_time(cx.timeout, exchange).await {
+        Some(ended) => ended,
+        None if sent.is_nothing() => Err(NoAnswer::NotSent),
+        None => Err(NoAnswer::Lost),
     }
 }
 

@@ -183,7 +183,8 @@ impl Counted {
     /// Some encoders count the information frame among the others, or its bytes, or the tag behind the sound.
     fn agrees(&self, end: usize, length: usize) -> bool {
         let frames = self.frames.is_none_or(|stated| (self.found..=self.found + 1).contains(&stated));
-        let (least, most) = ((end - self.at - self.length) as u64, (length - self.at) as u64);
+        // Behind the last sound, it counts nothing.
+        let (least, most) = (end.saturating_sub(self.at + self.length) as u64, (length - self.at) as u64);
         let near = self.length as u64 / 2;
         // Zero stands for a length that was not known.
         let bytes = self

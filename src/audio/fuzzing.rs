@@ -142,7 +142,9 @@ fn frames(data: &[u8]) {
         let copy = stream.copy(data);
         let again = stream_of_frames(&copy, container).expect("frames alone");
         assert!(copy.len() <= data.len() && again.bare, "what is no frame was kept");
-        assert_eq!((again.samples, again.alike), (stream.samples, stream.alike), "a frame was lost");
+        assert_eq!(again.samples, stream.samples, "a frame was lost");
+        // The one that is not like the others may have been an information frame.
+        assert!(again.alike >= stream.alike, "frames became different");
     }
     let walk = |bytes: &[u8]| walk_mp3(&mut &bytes[..]).expect("memory");
     let Some(mp3) = walk(data) else { return };

@@ -108,6 +108,8 @@ pub(super) fn other_text(head: &[u8]) -> Option<&'static str> {
 
 /// The beginning, if nothing in it speaks against text.
 fn plain_text(head: &[u8]) -> Option<String> {
+    // Scripts write blank lines before their errors.
+    let head = head.trim_ascii_start();
     let head = &head[..head.len().min(512)];
     // A header of a form is text, what follows in it is not.
     let head = head.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(head, |end| &head[..end]);

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     audio::{
-        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work,
-        plan, profile,
+        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work, plan,
+        profile,
     },
     note::Warning,
     view::{AudioFacts, AudioProfile},

@@ -203,7 +203,6 @@ impl Build<'_> {
         let (common, own): (Map<_, _>, Map<_, _>) =
             settings.into_iter().partition(|(key, _)| COMMON_KEYS.contains(&key.as_str()));
         let mut told = BTreeSet::new();
-        let written = own.clone();
         let own = self.resolve(path, own, &mut told);
         let common = self.common(path, common)?;
         let base_url = own.get("base_url").and_then(Value::as_str);
@@ -217,10 +216,8 @@ impl Build<'_> {
             return None;
         };
         for key in descriptor.made_up {
-            if let (Some(written), Some(value)) = (written.get(*key), own.get(*key))
-                && !self.judge_made_up(&path.key(key), written, value)
-            {
-                told.insert((*key).to_owned());
+            if let Some(value) = own.get(*key) {
+                self.judge_made_up(&path.key(key), value);
             }
         }
         let provider = settings::build(descriptor, own, path, &mut told, self.found)?;
@@ -340,22 +337,16 @@ impl Build<'_> {
         judged.map_err(|message| self.found.mistake(path, message)).ok().map(Value::String)
     }
 
-    /// Judges a secret that the operator chose, or each of a list. `false` where a mistake was told.
-    fn judge_made_up(&mut self, path: &KeyPath, written: &Value, value: &Value) -> bool {
-        if let (Value::Array(written), Value::Array(values)) = (written, value) {
-            let judge = |(index, (written, value))| self.judge_made_up(&path.item(index), written, value);
-            return written.iter().zip(values).enumerate().map(judge).fold(true, |all, sound| all & sound);
-        }
-        match value.as_str().map_or(Ok(()), secrets::judge) {
-            Err(why) if written.is_string() => {
-                self.found.mistake(path, why);
-                return false;
+    /// Warns of a secret that the operator chose and others may guess, or of each of a list.
+    fn judge_made_up(&mut self, path: &KeyPath, value: &Value) {
+        if let Value::Array(values) = value {
+            for (index, value) in values.iter().enumerate() {
+                self.judge_made_up(&path.item(index), value);
             }
-            // It may be another program's.
-            Err(why) => self.found.warning(path, why),
-            Ok(()) => {}
         }
-        true
+        if let Some(Err(why)) = value.as_str().map(secrets::judge) {
+            self.found.warning(path, why);
+        }
     }
 }
 

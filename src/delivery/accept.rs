@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::route::{Target, reply, route, text};
 use crate::{
-    audio::{self, Convert, Hints, INCONSISTENT, Probed},
+    audio::{self, Convert, Hints, Probed},
     config::Tenant,
     gateway::{Gateway, Live},
     id::UploadId,
@@ -148,7 +148,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
 fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> {
     let found = &probed.findings.contradictions;
     match found.first() {
-        Some(first) if strict => Err(Problem::new(INCONSISTENT, first.detail()).stage("probe")),
+        Some(first) if strict => Err(Problem::new("audio_inconsistent", first.detail()).stage("probe")),
         _ => Ok(found.iter().copied().map(Warning::from).collect()),
     }
 }

@@ -95,7 +95,9 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
                 tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
                 return give_back(gateway, &mut claim, Duration::ZERO).await;
             }
-            Err(Abandoned::Store(error)) => return give_way(gateway, &mut claim, memory.note.take(), error).await,
+            Err(Abandoned::Store(error)) => {
+                return give_way(gateway, &mut claim, memory.note.take(), error).await;
+            }
         }
     } else {
         let detail = "the connection of this note is no longer configured; it is tried again";

@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn what_would_not_be_read_back_is_refused_by_its_field() {
-        // Two levels above the reader's own limit, whatever holds them.
-        let memory = Note { memory: Some(nested(126)), ..sample::note(1) };
+        // Above the reader's own limit, whatever holds them.
+        let memory = Note { memory: Some(nested(128)), ..sample::note(1) };
         let Err(StoreError::Unfit { field }) = Document::of(&memory) else { panic!("stored") };
         assert_eq!(field, "memory");
         // `null` comes back as nothing at all.

@@ -212,7 +212,10 @@ async fn json_is_read_strictly_and_in_bounds() {
         (format!(r#"{{"to":"{PHONE}","audio":{{"data":7}}}}"#), "audio.data"),
         (format!(r#"{{"to":"{PHONE}","audio":"https://example.com/a.mp3"}}"#), "audio"),
         (format!(r#"{{"to":"{PHONE}",{url},"text":"{}"}}"#, "x".repeat(70_000)), "body"),
-        (format!(r#"{{"to":"{PHONE}",{url},"metadata":{}1{}}}"#, "[".repeat(500), "]".repeat(500)), "body"),
+        (
+            format!(r#"{{"to":"{PHONE}",{url},"metadata":{}1{}}}"#, "[".repeat(500), "]".repeat(500)),
+            "metadata",
+        ),
         (format!(r#"{{"to":"{PHONE}",{url}}} extra"#), "body"),
         (format!(r#"{{"to":"{PHONE}",{url},}}"#), "body"),
         ("\u{feff}{}".to_owned(), "to"),

@@ -122,6 +122,8 @@ async fn pass_until(world: &World, ids: &[String], wanted: impl Fn(&Value) -> bo
         if notes.iter().all(&wanted) {
             return notes;
         }
+        let lost = notes.iter().find(|note| note["status"] == "failed" && !wanted(note));
+        assert!(lost.is_none(), "{:#}", lost.unwrap_or(&Value::Null));
         world.clock.advance(Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -102,7 +102,7 @@ async fn webhooks_that_hang_delay_no_note_of_others() {
         for number in 0..TENANTS {
             let _ = write!(
                 config,
-                "\n[tenants.t{number}]\napi_keys = [\"vg_test_key_of_tenant_t{number}\"]\nroute = [\"imessage\"]\n\
+                "\n[tenants.t{number}]\napi_keys = [\"vg_{number:02}qv0cJ5hRk1yZbWm7sLpE4uGfAoD9iNtQxYwV3c\"]\nroute = [\"imessage\"]\n\
                  webhook = {{ url = \"{dead}/{number}\", secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"] }}\n{}",
                 connection(&format!("t{number}"))
             );
@@ -114,7 +114,7 @@ async fn webhooks_that_hang_delay_no_note_of_others() {
         let sent = world
             .http
             .post(format!("{}/voice?to=%2B15551234567", world.url))
-            .bearer_auth(format!("vg_test_key_of_tenant_t{number}"))
+            .bearer_auth(format!("vg_{number:02}qv0cJ5hRk1yZbWm7sLpE4uGfAoD9iNtQxYwV3c"))
             .header("content-type", "application/octet-stream")
             .body(fixture("speech-24k.mp3"));
         let (status, note) = read(sent.send().await.expect("an answer")).await;

@@ -56,7 +56,7 @@ async fn rise(process: &Process, count: usize, head: &str, body: &[u8], expected
 async fn callbacks_without_proof_take_no_memory() {
     let process = Process::with(|config| {
         let config = config.replace("_timeout = \"1s\"", "_timeout = \"60s\"");
-        config + "[tenants.b]\napi_keys = [\"vg_test_key_of_b\"]\n[tenants.b.connections.imessage]\nprovider = \"linq\"\n\
+        config + "[tenants.b]\napi_keys = [\"vg_e6HjC0rPzK9wUaM3gXvB7dYtS2oLnQf8iV5cRk1xTbE\"]\n[tenants.b.connections.imessage]\nprovider = \"linq\"\n\
                   token = \"x\"\nwebhook_secret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n"
     })
     .await;

@@ -1,5 +1,5 @@
-//! Everything goes wrong at once, at random and again and again, from a seed that plays it again. What must hold all the
-//! same: no note is sent twice, those of one recipient arrive in order, each one ends, and none is called unknown
+//! Everything goes wrong at once, at random and again and again, from a seed that plays it again: providers, processes,
+//! databases, disks, ffmpeg, clocks and webhooks. What must hold all the same: no note is sent twice, those of one recipient arrive in order, each one ends, and none is called unknown
 //! without a reason.
 //!
 //! A longer run: `make chaos NOTES=10000 KILLS=20 RESTARTS=10` (`SEED=...` for the same faults again).
@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use voicegate_sandbox::{Fault, FaultAction, NewChat, Operation, Provider, Sandbox, Service};
 
 use crate::{
+    accidents::Accidents,
     gateway::{KEY, Process},
     server::{Server, Stop},
     shared::on,
@@ -92,7 +93,9 @@ async fn two_processes_of_which_one_is_killed_send_nothing_twice_and_lose_nothin
 async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
     let Plan { seed, notes, kills, restarts, .. } = &plan;
     println!("CHAOS_SEED={seed} CHAOS_NOTES={notes} CHAOS_KILLS={kills} CHAOS_RESTARTS={restarts}");
-    let mut process = Process::with(configuration).await;
+    let accidents = Arc::new(Accidents::new().await);
+    let edit = |config| accidents.configure(&configuration(config));
+    let mut process = Process::with_environment("all", accidents.environment(), edit).await;
     let mut other = None;
     if plan.server.is_some() {
         other = Some(process.beside("all").await);
@@ -109,6 +112,11 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
     let stop = CancellationToken::new();
     let ambiguous = Arc::new(AtomicUsize::new(0));
     let faults = tokio::spawn(inject(process.sandbox.clone(), plan.seed, ambiguous.clone(), stop.clone()));
+    let happening = tokio::spawn({
+        let (accidents, stop) = (accidents.clone(), stop.clone());
+        let random = StdRng::seed_from_u64(plan.seed ^ 0xACC1);
+        async move { accidents.happen(random, stop).await }
+    });
     let bots: Vec<_> = (0..LANES)
         .map(|lane| {
             let count = (plan.notes + LANES - 1 - lane) / LANES;
@@ -142,6 +150,7 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
                     _ => &mut process,
                 };
                 dying.kill();
+                let _calm = accidents.calm().await;
                 interrupted += sending(dying).await;
                 dying.launch().await;
             }
@@ -153,8 +162,11 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
     }
     stop.cancel();
     faults.await.expect("the injector");
+    happening.await.expect("the accidents");
+    let last_fault = Instant::now();
     assert_eq!(notes.len(), plan.notes);
     let ends = ends(&process, &notes).await;
+    println!("{} all ended {:.1?} after the last fault", accidents.counts(), last_fault.elapsed());
     judge(&process.sandbox, &notes, &ends, ambiguous.load(Ordering::SeqCst) + interrupted);
 }
 
@@ -239,7 +251,7 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
             let answer = match request.send().await {
                 Ok(answer) if answer.status() == 202 => answer.json::<Value>().await.ok(),
                 // Where the database is away, nothing is promised, and the key finds what may have been stored.
-                Ok(answer) if matches!(answer.status().as_u16(), 500 | 503) => None,
+                Ok(answer) if matches!(answer.status().as_u16(), 503 | 507) => None,
                 Ok(answer) => panic!("{}: {:?}", answer.status(), answer.json::<Value>().await),
                 Err(_) => None, // killed just now
             };

@@ -293,7 +293,7 @@ fn plans_and_profiles_are_in_the_order_of_the_api_too() {
     let listed = members(run(&["profiles", "--json"]), "    ");
     assert_eq!(listed[..3], ["name", "target", "accepts"]);
     let inspected = members(run(&["inspect", path(&speech), "--json"]), "  ");
-    assert_eq!(inspected, ["audio", "waveform", "intact", "other_streams", "opus", "profiles"]);
+    assert_eq!(inspected, ["audio", "waveform", "intact", "other_streams", "opus", "warnings", "profiles"]);
 }
 
 #[test]

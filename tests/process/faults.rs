@@ -1,6 +1,7 @@
-//! A disk that fails when it is told to: a library between the gateway and its files, made with the system's C compiler.
+//! A disk that fails and a wall clock that is set when they are told to: a library between the gateway and the system,
+//! made with the system's C compiler.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, os::unix::fs::FileExt, path::PathBuf, process::Command};
 
 /// <https://man7.org/linux/man-pages/man3/errno.3.html>
 pub const EIO: i32 = 5;
@@ -21,7 +22,13 @@ impl Faults {
             .args([source, "-ldl"])
             .status();
         assert!(done.expect("a C compiler").success());
-        Self { folder }
+        let faults = Self { folder };
+        std::fs::write(faults.clock(), 0_i64.to_ne_bytes()).expect("written");
+        faults
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.folder.path().join("clock")
     }
 
     fn control(&self) -> PathBuf {
@@ -34,6 +41,7 @@ impl Faults {
         BTreeMap::from([
             ("LD_PRELOAD".to_owned(), text(self.folder.path().join("faults.so"))),
             ("FAULT_CONTROL".to_owned(), text(self.control())),
+            ("FAULT_CLOCK".to_owned(), text(self.clock())),
         ])
     }
 
@@ -51,8 +59,20 @@ impl Faults {
         !self.control().exists()
     }
 
+    /// Sets the wall clock so many seconds ahead of the true one, or behind it.
+    pub fn set_clock(&self, seconds: i64) {
+        // In place and not truncated, since processes have it mapped.
+        let file = std::fs::File::options().write(true).open(self.clock()).expect("opened");
+        file.write_all_at(&seconds.to_ne_bytes(), 0).expect("written");
+    }
+
     pub fn end(&self) {
         std::fs::remove_file(self.control()).expect("it was there");
+    }
+
+    /// The same where nothing may have been told to fail.
+    pub fn end_any(&self) {
+        let _ = std::fs::remove_file(self.control());
     }
 
     /// Whole at once, since the library may just be reading it.

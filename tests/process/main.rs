@@ -1,14 +1,15 @@
 //! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
 
+mod accidents;
 #[cfg(target_os = "linux")]
 mod bounds;
 mod bucket;
 mod callbacks;
 mod chaos;
 mod check;
-mod faults;
 mod cli;
 mod demo;
+mod faults;
 mod files;
 mod gateway;
 #[path = "../support/keys.rs"]

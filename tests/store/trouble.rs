@@ -155,7 +155,9 @@ async fn a_row_that_would_be_lost_is_refused() {
         }
     };
     assert!(after(emptied("x.db")).await.contains("file was emptied"));
-    assert!(after(emptied("x.db-wal")).await.contains("journal (-wal) was emptied"));
+    // Whoever is first finds it: the comparison of files, the look at the journal, or SQLite itself.
+    let journal = after(emptied("x.db-wal")).await;
+    assert!(journal.contains("journal (-wal) was") || journal.contains("is damaged"), "{journal}");
 }
 
 /// Waits for the background to find out.

@@ -6,7 +6,7 @@
 //! proof that nothing was sent, and the request may go over another connection.
 //!
 //! Opening takes time, so it is done while the note is prepared, where the server is known to wait for that long
-//! ([`patience`]); elsewhere it is done right before the request.
+//! (`patience`); elsewhere it is done right before the request.
 
 mod connect;
 mod patience;

@@ -69,7 +69,10 @@ const CODES_OF: &[(&str, &[&str])] = &[
     ),
     ("listVoice", &["invalid_request", "recipient_invalid", "unauthorized", "rate_limited", "overloaded"]),
     ("getVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "overloaded"]),
-    ("eraseVoice", &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"]),
+    (
+        "eraseVoice",
+        &["unauthorized", "not_found", "wrong_state", "rate_limited", "storage_full", "overloaded"],
+    ),
     (
         "downloadVoiceAudio",
         &[

@@ -191,8 +191,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        let claimed =
-            answered(claim::claim(&self.pool, request, &self.positions, self.ahead())).await?;
+        let claimed = answered(claim::claim(&self.pool, request, &self.positions, self.ahead())).await?;
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
         if claimed.jumped != 0 {
             metrics::clock_jumped(claimed.jumped > 0);

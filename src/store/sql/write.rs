@@ -17,7 +17,8 @@ use crate::{
     event::EventKind,
     note::{Note, NoteId},
     store::{
-        Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, document::Document, queue_key,
+        Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, document::Document,
+        queue_key,
     },
 };
 

@@ -23,6 +23,7 @@ pub struct Source {
     /// Whether it is heard when the sound starts.
     pub lag: bool,
     pub level_db: Option<f64>,
+    pub bar: Option<f32>,
     pub spikes: bool,
     pub clock: bool,
 }
@@ -53,6 +54,7 @@ impl Recipe<'_> {
             length_ms: Some(self.length),
             lag: self.content.1.lag,
             level_db: self.content.1.level_db,
+            bar: self.content.1.bar,
             spikes: self.content.1.spikes,
             clock: false,
         }
@@ -102,6 +104,7 @@ pub fn ready(table: &Table) -> impl Iterator<Item = Source> {
         length_ms: None,
         lag: true,
         level_db: None,
+        bar: None,
         spikes: false,
         clock: ready.clock,
     })

@@ -51,6 +51,8 @@ pub struct Content {
     #[serde(default)]
     pub lag: bool,
     pub level_db: Option<f64>,
+    /// How far one of 64 bars may be off, of 100, where that is more than usual.
+    pub bar: Option<f32>,
     #[serde(default)]
     pub spikes: bool,
 }

@@ -1,0 +1,189 @@
+//! What happens to a machine and its neighbours: writes fail, ffmpeg dies, the clock is set, and webhooks hang.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{RngExt, rngs::StdRng};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::{Mutex, MutexGuard},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::faults::{EIO, ENOSPC, Faults};
+
+/// The system's ffmpeg, but for the moments in which a file says how each run ends.
+const FFMPEG: &str = r#"#!/bin/sh
+read -r end < "${0%/bin/*}/lib/end"
+case $end in
+killed) kill -9 $$ ;;
+quiet) exit 1 ;;
+empty) exit 0 ;;
+esac
+exec ffmpeg "$@"
+"#;
+
+/// How far the clock is set: minutes and hours, both ways.
+const JUMPS: [i64; 4] = [-3600, -90, 90, 3600];
+
+pub struct Accidents {
+    /// Files and clock can be reached only where the system lets a library come between.
+    faults: Option<Faults>,
+    ffmpeg: tempfile::TempDir,
+    webhook: Webhook,
+    /// Held while processes start: these need a machine that works.
+    calm: Mutex<()>,
+    counts: [AtomicUsize; 4],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Accident {
+    Write,
+    Ffmpeg,
+    Clock,
+    Webhook,
+}
+
+impl Accidents {
+    pub async fn new() -> Self {
+        let ffmpeg = tempfile::tempdir().expect("a folder");
+        for folder in ["bin", "lib"] {
+            std::fs::create_dir(ffmpeg.path().join(folder)).expect("a folder");
+        }
+        let script = ffmpeg.path().join("bin/ffmpeg");
+        std::fs::write(&script, FFMPEG).expect("written");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        let faults = cfg!(target_os = "linux").then(Faults::build);
+        let accidents = Self {
+            faults,
+            ffmpeg,
+            webhook: Webhook::start().await,
+            calm: Mutex::new(()),
+            counts: Default::default(),
+        };
+        accidents.mend();
+        accidents
+    }
+
+    pub fn environment(&self) -> std::collections::BTreeMap<String, String> {
+        self.faults.as_ref().map(Faults::environment).unwrap_or_default()
+    }
+
+    /// The configuration of a gateway that all of them can happen to.
+    pub fn configure(&self, config: &str) -> String {
+        let script = self.ffmpeg.path().join("bin/ffmpeg");
+        let hook = format!(
+            "webhook = {{ url = \"{}\", secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"] }}\n",
+            self.webhook.url
+        );
+        format!(
+            "{}\n[audio]\nffmpeg = \"{}\"\n[fetch]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n",
+            config.replace("[tenants.a]\n", &format!("[tenants.a]\n{hook}")),
+            script.display(),
+        )
+    }
+
+    /// How often each has happened.
+    pub fn counts(&self) -> serde_json::Value {
+        let [writes, ffmpeg, clock, webhook] =
+            self.counts.each_ref().map(|count| count.load(Ordering::SeqCst));
+        serde_json::json!({ "writes": writes, "ffmpeg": ffmpeg, "clock": clock, "webhook": webhook })
+    }
+
+    /// A moment in which nothing happens, until the guard is gone.
+    pub async fn calm(&self) -> MutexGuard<'_, ()> {
+        let guard = self.calm.lock().await;
+        self.mend();
+        guard
+    }
+
+    /// Lets one after the other happen until told to stop, each kind as often as the others.
+    pub async fn happen(&self, mut random: StdRng, stop: CancellationToken) {
+        let kinds = [Accident::Clock, Accident::Write, Accident::Ffmpeg, Accident::Webhook];
+        for accident in kinds.into_iter().cycle() {
+            let pause = Duration::from_millis(random.random_range(200..1000));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            {
+                let _calm = self.calm.lock().await;
+                self.begin(accident, &mut random);
+            }
+            let lasts = Duration::from_millis(random.random_range(100..1500));
+            tokio::time::sleep(lasts).await;
+            self.mend();
+        }
+    }
+
+    fn begin(&self, accident: Accident, random: &mut StdRng) {
+        self.counts[accident as usize].fetch_add(1, Ordering::SeqCst);
+        match (accident, &self.faults) {
+            (Accident::Write, Some(faults)) => {
+                let (operation, errno) = match random.random_range(0..3) {
+                    0 => ("write", ENOSPC),
+                    1 => ("write", EIO),
+                    _ => ("flush", EIO),
+                };
+                faults.begin(operation, errno, "-wal");
+            }
+            (Accident::Clock, Some(faults)) => faults.set_clock(JUMPS[random.random_range(0..JUMPS.len())]),
+            (Accident::Webhook, _) => self.webhook.hangs.store(true, Ordering::SeqCst),
+            _ => self.end_ffmpeg_by(["killed", "quiet", "empty"][random.random_range(0..3)]),
+        }
+    }
+
+    fn mend(&self) {
+        if let Some(faults) = &self.faults {
+            faults.end_any();
+            faults.set_clock(0);
+        }
+        self.webhook.hangs.store(false, Ordering::SeqCst);
+        self.end_ffmpeg_by("well");
+    }
+
+    /// Whole at once, since a run may just be reading it.
+    fn end_ffmpeg_by(&self, end: &str) {
+        let [draft, file]: [PathBuf; 2] = ["lib/draft", "lib/end"].map(|name| self.ffmpeg.path().join(name));
+        std::fs::write(&draft, format!("{end}\n")).expect("written");
+        std::fs::rename(draft, file).expect("renamed");
+    }
+}
+
+/// A tenant's server: it takes events, or keeps every connection and says nothing.
+struct Webhook {
+    url: String,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Webhook {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+        let hangs = Arc::new(AtomicBool::new(false));
+        let hanging = hangs.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let hanging = hanging.clone();
+                tokio::spawn(async move {
+                    let _ = client.read(&mut [0; 16 * 1024]).await;
+                    if hanging.load(Ordering::SeqCst) {
+                        // Until the other side has had enough.
+                        let _ = client.read(&mut [0; 1]).await;
+                        return;
+                    }
+                    let _ = client.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+                });
+            }
+        });
+        Self { url, hangs }
+    }
+}
