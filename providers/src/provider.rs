@@ -73,7 +73,7 @@ pub trait Provider: Debug + Send + Sync {
     /// secret is configured, and where the proof is not there or is wrong whatever the body says.
     ///
     /// # Errors
-    /// Where the request would be refused with any body.
+    /// The request would be refused with any body.
     fn admits(&self, _head: &CallbackRequest) -> Result<(), CallbackError> {
         Ok(())
     }

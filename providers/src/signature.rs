@@ -98,11 +98,11 @@ impl SigningKeys {
     }
 }
 
-/// What the headers of a signed request say.
+/// The identity, time and signatures that the headers of a signed request state.
 struct Proof<'a> {
     id: &'a str,
     time: &'a str,
-    /// The same as a number.
+    /// The timestamp as a number.
     seconds: i64,
     signatures: Vec<Vec<u8>>,
 }

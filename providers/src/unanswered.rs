@@ -32,7 +32,7 @@ pub enum Unanswered {
 }
 
 impl Unanswered {
-    /// Of an error of sending a request, or of reading its answer.
+    /// Reads the reason from an error of sending a request or of reading its answer.
     pub fn of(error: &reqwest::Error) -> Self {
         if GuardedClient::refused_by_address(error) {
             return Self::Forbidden;

@@ -157,7 +157,7 @@ async fn within(
 /// After a time limit, an answer that had arrived by then is taken in within this.
 const ARRIVED: Duration = Duration::from_millis(500);
 
-/// What `work` comes to within the limit; `None` where the time is up.
+/// Waits for the result of `work` up to the limit; `None` means that the time is up.
 ///
 /// An answer that has arrived counts. A process that was stopped finds the time up and the answer there, both at once,
 /// and the answer needs a moment: another task reads it from the socket.

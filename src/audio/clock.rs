@@ -1,6 +1,6 @@
 //! Whether the times that a container states fit the sound in it, judged without decoding.
 
-/// What a container's times are worth.
+/// Judgement of a container's times: whether they fit its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
     /// They say what the samples say.
@@ -29,7 +29,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Of times in units of which a second has so many.
+    /// Starts a comparison of times in units of which a second has so many.
     pub fn of(second: u64) -> Self {
         Self { second: second.into(), fitting: 0, late: 0, early: 0, missing: 0 }
     }

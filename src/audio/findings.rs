@@ -4,9 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::filters::Mix;
 
-/// The code of the warning that says that a source contradicts itself, and of the refusal with `strict`.
-pub const INCONSISTENT: &str = "audio_inconsistent";
-
 /// Statements of a source that cannot all be true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

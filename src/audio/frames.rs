@@ -20,7 +20,7 @@ const LEAST_OF_FRAME: usize = 40;
 const AMR_NARROW: &[u8] = b"#!AMR\n";
 const AMR_WIDE: &[u8] = b"#!AMR-WB\n";
 
-/// What is in such a file.
+/// Contents of a file of bare frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stream {
     /// Where runs of whole frames of sound are.
@@ -35,9 +35,9 @@ pub(super) struct Stream {
     information: Option<Range<usize>>,
     /// Bytes of all tags.
     pub tags: u64,
-    /// Of the first frame, in Hz.
+    /// Sample rate of the first frame, in Hz.
     pub rate: u32,
-    /// In all frames, at that rate.
+    /// Samples in all frames, at that rate.
     pub samples: u64,
 }
 
@@ -231,7 +231,8 @@ fn adts(bytes: &[u8]) -> Option<Stream> {
 
 /// <https://www.rfc-editor.org/rfc/rfc4867#section-5.3>
 fn amr(bytes: &[u8]) -> Option<Stream> {
-    /// Of speech, of comfort noise (8), of frames that were lost or not sent (14 and 15); 0 is reserved.
+    /// Lengths of frames by their type, in bytes: speech, comfort noise (8), and frames that were lost or not sent (14 and
+    /// 15). A length of 0 marks a reserved type.
     const NARROW: [usize; 16] = [13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 1, 1];
     const WIDE: [usize; 16] = [18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1];
     let (mark, lengths, rate) = match bytes.strip_prefix(AMR_WIDE) {

@@ -20,7 +20,7 @@ pub(super) struct Measured {
     pub waveform: Waveform,
     /// The same as it is compared.
     pub audible: Audible,
-    /// Of each channel, and of their sum.
+    /// Levels of each channel, and of their sum.
     channels: Vec<Level>,
     sum: Level,
     head: Vec<u8>,

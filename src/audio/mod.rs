@@ -65,7 +65,7 @@ mod words;
 pub use confine::{Confinement, confinement};
 pub use engine::{Engine, EngineOptions, Source};
 pub use error::{AudioError, AudioErrorKind};
-pub use findings::{Contradiction, Findings, INCONSISTENT};
+pub use findings::{Contradiction, Findings};
 pub use hexadecimal::HexDigits;
 pub use kept::{Ready, ReadyFile};
 pub use opus::{Bandwidth, OpusDetail};

@@ -75,7 +75,7 @@ pub(super) enum Make {
     },
 }
 
-/// What is measured.
+/// Kinds of measurement in one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Measure {
     Nothing,

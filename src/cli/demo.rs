@@ -199,7 +199,7 @@ async fn with_receipts(configuration: String) -> anyhow::Result<Layers> {
     Ok(layers(configuration))
 }
 
-/// Where a server listens.
+/// Address at which a server listens.
 struct Bound {
     url: String,
     /// The address that was asked for, where another program has it.

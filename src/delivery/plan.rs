@@ -8,7 +8,7 @@ use super::{
     route::{Target, has_text, named, native_reply, reply_dropped, reply_exists, shows_text, text_dropped},
 };
 use crate::{
-    audio::{self, Foreseen, INCONSISTENT, Probed, Work},
+    audio::{self, Foreseen, Probed, Work},
     config::{Connection, Tenant},
     gateway::Gateway,
     media::{AudioInput, FetchRequest, Held, Received},
@@ -84,7 +84,7 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
         }
         for found in &source.findings.contradictions {
             if request.strict {
-                outlook.refuse(INCONSISTENT, found.detail());
+                outlook.refuse("audio_inconsistent", found.detail());
             } else {
                 outlook.reasons.push(Warning::from(*found));
             }

@@ -69,7 +69,7 @@ impl From<FetchError> for Problem {
 
 impl Fetcher {
     /// # Errors
-    /// Where the TLS set-up of this machine is unusable.
+    /// The TLS set-up of this machine is unusable.
     pub fn new(rules: AddressRules, timeout: Duration) -> Result<Self, reqwest::Error> {
         Ok(Self { client: GuardedClient::new(rules, CONNECT_TIMEOUT.min(timeout))?, timeout })
     }

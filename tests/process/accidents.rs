@@ -35,7 +35,8 @@ exec ffmpeg "$@"
 const JUMPS: [i64; 4] = [-3600, -90, 90, 3600];
 
 pub struct Accidents {
-    /// Files and clock can be reached only where the system lets a library come between.
+    /// Failing files and a moved clock need a preloaded library, which is built for Linux alone. ffmpeg dies instead
+    /// elsewhere.
     faults: Option<Faults>,
     ffmpeg: tempfile::TempDir,
     webhook: Webhook,
@@ -96,6 +97,11 @@ impl Accidents {
         let [writes, ffmpeg, clock, webhook] =
             self.counts.each_ref().map(|count| count.load(Ordering::SeqCst));
         serde_json::json!({ "writes": writes, "ffmpeg": ffmpeg, "clock": clock, "webhook": webhook })
+    }
+
+    /// A chaos without its accidents would prove nothing.
+    pub fn assert_all_happened(&self) {
+        assert!(self.counts.iter().all(|count| count.load(Ordering::SeqCst) > 0), "{}", self.counts());
     }
 
     /// A moment in which nothing happens, until the guard is gone.

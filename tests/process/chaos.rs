@@ -166,6 +166,7 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
     let last_fault = Instant::now();
     assert_eq!(notes.len(), plan.notes);
     let ends = ends(&process, &notes).await;
+    accidents.assert_all_happened();
     println!("{} all ended {:.1?} after the last fault", accidents.counts(), last_fault.elapsed());
     judge(&process.sandbox, &notes, &ends, ambiguous.load(Ordering::SeqCst) + interrupted);
 }

@@ -100,7 +100,7 @@ impl fmt::Debug for Dialer {
 
 impl Dialer {
     /// # Errors
-    /// Where the TLS set-up of this machine is unusable.
+    /// The TLS set-up of this machine is unusable.
     pub fn new(options: DialOptions) -> Result<Self, DialerError> {
         let through_proxy = reqwest::Client::builder()
             .connect_timeout(options.connect_timeout)

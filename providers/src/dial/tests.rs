@@ -13,7 +13,7 @@ use crate::{
     wire,
 };
 
-/// What a server does with a connection.
+/// The way in which a test server treats connections.
 #[derive(Clone, Copy, PartialEq)]
 enum Habit {
     /// Answers each request, and leaves the connection open.
