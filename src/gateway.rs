@@ -1,7 +1,9 @@
 //! Builds everything from the configuration and holds it together while it runs.
 
+mod live;
+mod sweep;
+
 use std::{
-    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{Arc, Weak},
@@ -10,50 +12,28 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use futures_util::TryStreamExt;
-use http::HeaderValue;
-use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, broadcast::error::RecvError, watch};
 use tokio_util::sync::CancellationToken;
-use voicegate_providers::{
-    Context,
-    dial::{DialOptions, Dialer},
-};
+
+pub use self::live::Live;
 
 use crate::{
     audio::{Engine, EngineOptions, confinement},
     changes::Changes,
     clock::Clock,
-    config::{self, Config, Connection, Layers, Mistakes, Tenants},
+    config::{self, Config, Layers, Mistakes, Tenants},
     delivery::places::Places,
     disk::Disks,
-    limit::RequestLimit,
-    media::{AudioFile, Fetcher, Links, MediaStore, Which},
+    media::{AudioFile, Links, MediaStore, Which},
     memory::Memory,
     metrics,
     note::NoteId,
     probe::Probe,
     problem::Problem,
     quota::{Arriving, Quotas, Usage},
-    store::{self, Bounds, Class, Horizon, Notice, Store, StoreError},
+    store::{self, Notice, Store, StoreError},
     view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
-
-/// A provider whose name resolves but does not answer is found out after this.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Below what servers and load balancers commonly allow (Node's server: 5 s): a request on a connection that the other
-/// side is just closing has to be made again. No visible request goes over a connection that was idle.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-
-const USER_AGENT: &str = concat!("voicegate/", env!("CARGO_PKG_VERSION"));
-
-/// Events told at the same time for one tenant, downloads from one part of its hosts, and questions to one connection's
-/// provider.
-const ASIDE: usize = 8;
-
-/// How long events can be read again, and callbacks are known again.
-const EVENTS_KEPT: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// How long a file that was made can serve other notes with the same audio.
 const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
@@ -61,110 +41,6 @@ const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Between tests of an audio engine that does not work.
 const FIRST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(60);
-
-/// Notes whose old audio is looked up at once.
-const SWEEP: u32 = 500;
-
-/// What a reload replaces, as one.
-#[derive(Debug)]
-pub struct Live {
-    pub config: Config,
-    pub tenants: Tenants,
-    pub fetcher: Fetcher,
-    /// For every provider; adapters are given it, they never make one.
-    pub http: reqwest::Client,
-    /// For visible requests.
-    pub dialer: Dialer,
-    /// By tenant; those without a limit are missing.
-    request_limits: BTreeMap<String, RequestLimit>,
-}
-
-impl Live {
-    pub(crate) fn new(config: Config, tenants: Tenants, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
-        metrics::expect(&tenants);
-        let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
-        let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
-        // Always before the time limit of a whole request: a connection that never came about proves that
-        // nothing was sent, a request that took too long proves nothing.
-        let connect_timeout = timeouts.min().map_or(CONNECT_TIMEOUT, |least| CONNECT_TIMEOUT.min(least / 2));
-        let user_agent = HeaderValue::from_static(USER_AGENT);
-        let dialer = Dialer::new(DialOptions { connect_timeout, user_agent, ..DialOptions::default() })?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(connect_timeout)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .user_agent(USER_AGENT)
-            .build()
-            .context("setting up TLS")?;
-        let request_limits = tenants.iter().filter_map(|tenant| {
-            let rate = tenant.request_rate.unwrap_or(config.server.request_rate).0?;
-            Some((tenant.name.clone(), RequestLimit::new(rate, clock.clone())?))
-        });
-        let request_limits = request_limits.collect();
-        Ok(Self { config, tenants, fetcher, http, dialer, request_limits })
-    }
-
-    /// For one try of a note, or for a question about one.
-    pub fn context(&self, now: Timestamp, timeout: Duration) -> Context {
-        Context {
-            http: self.http.clone(),
-            dial: self.dialer.dial(),
-            guarded: self.fetcher.client().clone(),
-            now,
-            timeout,
-        }
-    }
-
-    pub fn connection(&self, tenant: &str, connection: &str) -> Option<&Connection> {
-        self.tenants.get(tenant)?.connections.get(connection)
-    }
-
-    /// Whether the tenant has a webhook to be told of events.
-    pub fn notifies(&self, tenant: &str) -> bool {
-        self.tenants.get(tenant).is_some_and(|tenant| tenant.webhook.is_some())
-    }
-
-    /// How many notes of one tenant may wait, whatever the others have: an even share of the whole queue.
-    pub fn share_of_queue(&self) -> u64 {
-        let tenants = u64::try_from(self.tenants.iter().count()).unwrap_or(u64::MAX);
-        (self.config.delivery.max_queue / tenants.max(1)).max(1)
-    }
-
-    /// Counts a request of the tenant.
-    ///
-    /// # Errors
-    /// `rate_limited`, with the time to wait.
-    pub fn take_request(&self, tenant: &str) -> Result<(), Problem> {
-        self.request_limits.get(tenant).map_or(Ok(()), RequestLimit::take).map_err(Problem::rate_limited)
-    }
-
-    /// The longest that a try may take before its visible request, each of its steps taking its own limit:
-    /// download; probe, remux and encode; look-up, upload request and upload.
-    pub fn prepare_limit(&self, connection: &Connection) -> Duration {
-        self.config.fetch.timeout.0 + 3 * self.config.audio.timeout.0 + 3 * connection.timeout
-    }
-
-    /// A lease outlives any try that was started under it.
-    pub fn lease(&self) -> Duration {
-        let connections = self.tenants.iter().flat_map(|tenant| tenant.connections.values());
-        let longest = connections.map(|connection| self.prepare_limit(connection) + connection.timeout).max();
-        longest.unwrap_or_default() + Duration::from_secs(180)
-    }
-
-    /// How much may go out over `TENANT/CONNECTION`.
-    pub fn bounds(&self, key: &str) -> Bounds {
-        if Class::of(key) != Class::Send {
-            return Bounds::of(ASIDE, None);
-        }
-        let connection = key
-            .split_once('/')
-            .and_then(|(tenant, connection)| self.tenants.get(tenant)?.connections.get(connection));
-        // A connection that is gone keeps one place, so that its notes come up and can say so.
-        connection
-            .map_or(Bounds::of(1, None), |connection| Bounds::of(connection.concurrency, connection.rate))
-    }
-}
 
 #[derive(Debug)]
 pub struct Gateway {
@@ -411,81 +287,6 @@ impl Gateway {
         }
         Ok(self.media.get(note, which).await?)
     }
-
-    /// Removes audio and notes that were kept long enough, counted from the end of the note.
-    ///
-    /// # Errors
-    /// Where the database does not answer; a file that resists is logged and tried again later.
-    pub async fn remove_what_is_old(&self) -> Result<(), StoreError> {
-        let storage = self.live().config.storage.clone();
-        let now = self.clock.now();
-        self.store.count_near(now).await?;
-        loop {
-            let notes = self.store.notes_with_old_audio(before(now, storage.retention.0), SWEEP).await?;
-            let mut removed = 0;
-            for &note in &notes {
-                match self.media.remove(note).await {
-                    Ok(()) => {
-                        self.store.audio_removed(note).await?;
-                        removed += 1;
-                    }
-                    Err(error) => {
-                        tracing::error!(note.id = %note, %error, "the audio of {note} could not be removed");
-                        if error.kind() == io::ErrorKind::HostUnreachable {
-                            break; // the others are no nearer
-                        }
-                    }
-                }
-            }
-            if removed == 0 {
-                break;
-            }
-        }
-        self.remove_old_uploads(now).await?;
-        let notes = before(now, storage.notes_retention.0);
-        self.store.forget(&Horizon { notes, events: before(now, EVENTS_KEPT), now }).await?;
-        Ok(())
-    }
-
-    async fn remove_old_uploads(&self, now: Timestamp) -> Result<(), StoreError> {
-        for upload in self.store.expired_uploads(now, SWEEP).await? {
-            match self.media.remove_upload(upload).await {
-                Ok(()) => self.store.upload_audio_removed(upload).await?,
-                Err(error) => {
-                    tracing::error!(upload.id = %upload, %error, "the upload {upload} could not be removed");
-                    if error.kind() == io::ErrorKind::HostUnreachable {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes audio whose note or upload never came to be: a process died after it had stored the bytes and before it had
-    /// committed the note. Younger than an hour, the request may still be under way.
-    ///
-    /// # Errors
-    /// Where database, disk or bucket does not answer.
-    pub async fn remove_orphans(&self) -> anyhow::Result<()> {
-        self.media.remove_leftovers()?;
-        let old = before(self.clock.now(), Duration::from_secs(3600));
-        let mut notes = self.media.list().await?;
-        while let Some(id) = notes.try_next().await? {
-            if id.made_at().is_some_and(|made| made < old) && !self.store.has_note(id).await? {
-                tracing::info!(note.id = %id, "removing audio without a note");
-                self.media.remove(id).await?;
-            }
-        }
-        let mut uploads = self.media.list_uploads().await?;
-        while let Some(id) = uploads.try_next().await? {
-            if id.made_at().is_some_and(|made| made < old) && !self.store.has_upload(id, None).await? {
-                tracing::info!(upload.id = %id, "removing an upload that was never answered");
-                self.media.remove_upload(id).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Tells worker and waiters what other processes changed, for as long as there is a gateway.
@@ -510,10 +311,6 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
             gateway.changes.anything();
         }
     }
-}
-
-fn before(now: Timestamp, span: Duration) -> Timestamp {
-    now.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// Logs what an operator should know about the configuration.
