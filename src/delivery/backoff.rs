@@ -1,48 +1,77 @@
-//! When to try again: exponential with full jitter, a pure function.
+//! Time of the next attempt: exponential with full jitter, bounded by how long the trouble has lasted. A pure function.
 
 use std::time::Duration;
 
 /// Upper bound of the first wait; the contract promises a first retry within 5 s.
 const BASE: Duration = Duration::from_secs(4);
+/// Upper bound of a wait, however often it was tried.
 const CAP: Duration = Duration::from_secs(10 * 60);
-/// Nobody is asked again at once.
+/// Lower bound of a wait: nobody is asked again at once.
 const FLOOR: Duration = Duration::from_millis(250);
+/// Bound of the waits in the first minute of a trouble, and of those for a connection that failed before. It keeps the
+/// promise that a note goes out within thirty seconds after its trouble has ended.
+pub const SOON: Duration = Duration::from_secs(15);
+/// Share of the trouble's age that a wait may last, so that whatever ended is noticed after a quarter of its time.
+const SHARE_OF_AGE: u32 = 4;
 
-/// The wait after `attempts` attempts (1 or more). `jitter` is uniform in 0..1; upper bounds are
-/// 4 s, 8 s, 16 s, 32 s, 64 s, 128 s, 256 s, 512 s and from then on 10 minutes. The provider's own `retry_after`
-/// is always honoured, and never taken for more: asked for 0 s again and again, the waits grow all the same. A
-/// tenth of it comes on top, so that a crowd does not return as one.
-pub fn wait(attempts: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
+/// Wait after `attempts` attempts (1 or more) of something that first failed `age` ago. `jitter` is uniform in 0..1.
+///
+/// The upper bound doubles from 4 s on. It is at most 15 s or a quarter of `age`, whichever is longer, and at most
+/// 10 minutes. The provider's own `retry_after` is a lower bound of the wait, and never an upper one: asked for 0 s again
+/// and again, the waits grow all the same. Up to a tenth of it is added, so that a crowd does not return as one.
+pub fn wait(attempts: u32, age: Duration, retry_after: Option<Duration>, jitter: f64) -> Duration {
     let doubled = BASE.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    let spread = doubled.min(CAP).mul_f64(jitter.clamp(0.0, 1.0));
+    let bound = doubled.min(SOON.max(age / SHARE_OF_AGE)).min(CAP);
+    let jitter = jitter.clamp(0.0, 1.0);
     let asked = retry_after.unwrap_or_default();
-    (asked + (asked / 10).mul_f64(jitter.clamp(0.0, 1.0))).max(spread).max(FLOOR)
+    (asked + (asked / 10).mul_f64(jitter)).max(bound.mul_f64(jitter)).max(FLOOR)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LONG_AGO: Duration = Duration::from_secs(24 * 3600);
+
     #[test]
     fn bounds_are_as_documented() {
-        let bounds: Vec<_> = (1..=10).map(|n| wait(n, None, 1.0).as_secs()).collect();
-        assert_eq!(bounds, [4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
-        assert_eq!(wait(1, None, 0.0), FLOOR);
-        assert_eq!(wait(u32::MAX, None, 1.0), CAP);
-        assert_eq!(wait(1, Some(Duration::ZERO), 0.0), FLOOR);
-        assert_eq!(
-            wait(4, Some(Duration::from_secs(2)), 1.0).as_secs(),
-            32,
-            "a short wait that never ends grows"
-        );
-        assert_eq!(wait(1, Some(Duration::from_secs(100)), 1.0).as_secs(), 110);
+        let bounds = |age| (1..=10).map(|n| wait(n, age, None, 1.0).as_secs()).collect::<Vec<_>>();
+        assert_eq!(bounds(LONG_AGO), [4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+        assert_eq!(bounds(Duration::from_secs(60)), [4, 8, 15, 15, 15, 15, 15, 15, 15, 15]);
+        assert_eq!(bounds(Duration::from_secs(400))[4..], [64, 100, 100, 100, 100, 100]);
+        assert_eq!(wait(1, LONG_AGO, None, 0.0), FLOOR);
+        assert_eq!(wait(u32::MAX, LONG_AGO, None, 1.0), CAP);
+        assert_eq!(wait(1, LONG_AGO, Some(Duration::ZERO), 0.0), FLOOR);
+        let short = wait(4, LONG_AGO, Some(Duration::from_secs(2)), 1.0);
+        assert_eq!(short.as_secs(), 32, "a short wait that never ends grows");
+        assert_eq!(wait(1, Duration::ZERO, Some(Duration::from_secs(100)), 1.0).as_secs(), 110);
+    }
+
+    #[test]
+    fn a_trouble_of_a_day_costs_a_few_hundred_attempts() {
+        let (mut age, mut attempts) = (Duration::ZERO, 0);
+        while age < LONG_AGO {
+            attempts += 1;
+            age += wait(attempts, age, None, 0.5);
+        }
+        assert!((250..400).contains(&attempts), "{attempts}");
     }
 
     proptest::proptest! {
         #[test]
-        fn never_before_the_provider_allows(n in 1_u32..100, asked in 0_u64..100_000, jitter in 0.0..1.0_f64) {
+        fn never_before_the_provider_allows(
+            n in 1_u32..100, age in 0_u64..100_000, asked in 0_u64..100_000, jitter in 0.0..1.0_f64,
+        ) {
             let asked = Duration::from_secs(asked);
-            proptest::prop_assert!(wait(n, Some(asked), jitter) >= asked);
+            proptest::prop_assert!(wait(n, Duration::from_secs(age), Some(asked), jitter) >= asked);
+        }
+
+        #[test]
+        fn what_ended_is_tried_again_within_fifteen_seconds_or_a_quarter_of_its_time(
+            n in 1_u32..100, age in 0_u64..100_000, jitter in 0.0..1.0_f64,
+        ) {
+            let age = Duration::from_secs(age);
+            proptest::prop_assert!(wait(n, age, None, jitter) <= SOON.max(age / 4));
         }
     }
 }

@@ -25,6 +25,9 @@ pub struct Failure {
     pub most: Option<Most>,
     /// What this says about the connection; `None` where the trouble is not the provider's.
     pub health: Option<Health>,
+    /// The note itself was not tried: its connection could not prove that it works again. Such a wait stays short, since
+    /// only one note at a time asks, by a request that nobody notices.
+    pub asked_only: bool,
 }
 
 /// When a note is given up that could be tried again.
@@ -38,28 +41,54 @@ pub enum Most {
 
 /// A bot's own server that does not answer is the bot's to mend: it is told within about a minute instead of a day,
 /// during which every later note to the same recipient would have to wait.
-const FETCH_ATTEMPTS: u32 = 5;
+const FETCH_ATTEMPTS: u32 = 7;
 
 impl Failure {
     pub fn stop(problem: Problem) -> Self {
-        Self { problem, disposition: Disposition::Stop, retry_after: None, most: None, health: None }
+        Self {
+            problem,
+            disposition: Disposition::Stop,
+            retry_after: None,
+            most: None,
+            health: None,
+            asked_only: false,
+        }
     }
 
     pub fn for_now(problem: Problem) -> Self {
-        Self { problem, disposition: Disposition::Retry, retry_after: None, most: None, health: None }
+        Self {
+            problem,
+            disposition: Disposition::Retry,
+            retry_after: None,
+            most: None,
+            health: None,
+            asked_only: false,
+        }
     }
 
     /// A connection that failed before does not work again yet. That is not the note's fault, whatever the reason.
     pub fn still_failing(error: SendError) -> Self {
         let health = Some(Health::Fails(error.detail.clone()));
-        Self { health, retry_after: error.retry_after, ..Self::for_now(Problem::from(&error)) }
+        Self {
+            health,
+            retry_after: error.retry_after,
+            asked_only: true,
+            ..Self::for_now(Problem::from(&error))
+        }
     }
 
     /// The gateway itself died while the visible request was under way.
     pub fn interrupted() -> Self {
         let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";
         let problem = Problem::new("provider_unavailable", detail).stage("dispatch");
-        Self { problem, disposition: Disposition::Hold, retry_after: None, most: None, health: None }
+        Self {
+            problem,
+            disposition: Disposition::Hold,
+            retry_after: None,
+            most: None,
+            health: None,
+            asked_only: false,
+        }
     }
 }
 
@@ -71,6 +100,7 @@ impl From<SendError> for Failure {
             retry_after: error.retry_after,
             most: None,
             health: Some(health(&error)),
+            asked_only: false,
         }
     }
 }
@@ -135,9 +165,9 @@ impl From<std::io::Error> for Failure {
 /// A busy machine passes, a file that never ends or that no encoder gets right does not.
 const RENDER_ATTEMPTS: u32 = 3;
 
-/// Runs of ffmpeg that were killed or crashed over one note, about four minutes of them by the schedule. Memory that ran
-/// out is there again by then; a file that ffmpeg crashes on stays one.
-const DEATHS: u32 = 8;
+/// Runs of ffmpeg that were killed or crashed over one note before it is given up: about two minutes by the schedule, at
+/// most four. Memory that ran out is there again by then; a file that ffmpeg crashes on stays one.
+const DEATHS: u32 = 16;
 
 /// What the connection's settings say about the end of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -213,7 +243,11 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
         note.next_attempt_at = Some(at);
         Step::Retry { at, pause_connection_until: pause }
     };
-    let later = timing.ended + backoff::wait(n, failure.retry_after, timing.jitter);
+    // The first attempt is always kept.
+    let first = note.attempts.first().map_or(timing.started, |attempt| attempt.at);
+    let age = timing.ended.duration_since(first).try_into().unwrap_or_default();
+    let age = if failure.asked_only { Duration::ZERO } else { age };
+    let later = timing.ended + backoff::wait(n, age, failure.retry_after, timing.jitter);
     // Once the outcome of one try was unknown, the recipient may have the note. It is sent on no other connection,
     // and nothing that follows can turn it into "was not sent".
     let doubtful = note.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);

@@ -63,8 +63,10 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
         Err(NotTold { why, retry_after }) => {
             tracing::warn!(event.id = %event.id, tenant, tries = claim.tries + 1, "event {} was not taken: {why}", event.id);
             metrics::event(tenant, "failed", None);
-            let wait = backoff::wait(claim.tries + 1, retry_after, rand::random());
-            let at = (gateway.clock.now() + wait).min(event.at + TELLING);
+            let now = gateway.clock.now();
+            let age = now.duration_since(event.at).try_into().unwrap_or_default();
+            let wait = backoff::wait(claim.tries + 1, age, retry_after, rand::random());
+            let at = (now + wait).min(event.at + TELLING);
             (Step::Retry { at, pause_connection_until: None }, Health::Fails(why))
         }
     };

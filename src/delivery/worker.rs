@@ -168,7 +168,7 @@ fn lock(leases: &Leases) -> MutexGuard<'_, HashMap<i64, Held>> {
 /// beaten is the real lease of a store that other processes share.
 async fn renew(gateway: Arc<Gateway>, leases: Leases) {
     let Some(lease) = gateway.store.renewed_lease() else { return };
-    let mut turns = tokio::time::interval(lease / 5);
+    let mut turns = tokio::time::interval(lease / 15);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
