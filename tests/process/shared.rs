@@ -1,6 +1,9 @@
 //! Processes that share a PostgreSQL database: what each role does, one that dies, and a database that dies.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use sqlx::{Connection, PgConnection};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
@@ -87,14 +90,40 @@ async fn what_a_killed_worker_held_is_sent_once_by_the_next() {
     api.eventually("the look-up", async || (!api.sandbox.requests().is_empty()).then_some(())).await;
     worker.kill();
     worker.launch().await;
-    assert_eq!(api.dispatches(), 0, "nobody knows yet that it is dead");
-    // The minutes that a lease lasts.
-    let mut operator = PgConnection::connect(&database.url()).await.expect("a connection");
-    let ended = sqlx::query("UPDATE deliveries SET lease_until = 1 WHERE state = 'leased'");
-    assert_eq!(ended.execute(&mut operator).await.expect("executed").rows_affected(), 1);
-    let note = api.until_status(&id, "accepted").await;
+    let died = Instant::now();
+    assert_eq!(api.dispatches(), 0, "it may be alive for all that anybody knows");
+    let accepted = async || (api.note(&id).await["status"] == "accepted").then_some(());
+    api.eventually_long("the next worker to take it over", accepted).await;
+    assert!(died.elapsed() < Duration::from_secs(30), "long before its lease ends: {:?}", died.elapsed());
+    let note = api.note(&id).await;
     assert_eq!(note["attempts"].as_array().map(Vec::len), Some(1));
     assert_eq!((api.dispatches(), api.sandbox.ledger().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_worker_that_loses_its_session_again_and_again_is_not_taken_for_dead() {
+    let Some(database) = Database::make().await else { return };
+    let api = Process::in_role("api", on(&database.url())).await;
+    let first = api.beside("worker").await;
+    // One request before the visible one is slow. A worker that took the note over would make it again.
+    let slow = FaultAction::Slow { ms: 16_000 };
+    api.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Attachments, slow));
+    let id = api.accept("").await;
+    api.eventually("the slow request", async || (!api.sandbox.requests().is_empty()).then_some(())).await;
+    let second = api.beside("worker").await;
+    let mut operator = PgConnection::connect(&database.url()).await.expect("a connection");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(14) {
+        let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_advisory_lock_shared%'";
+        sqlx::query(ended).execute(&mut operator).await.expect("executed");
+        tokio::time::sleep(Duration::from_millis(900)).await;
+    }
+    let accepted = async || (api.note(&id).await["status"] == "accepted").then_some(());
+    api.eventually_long("an end", accepted).await;
+    assert_eq!(api.note(&id).await["attempts"].as_array().map(Vec::len), Some(1));
+    assert_eq!((api.dispatches(), api.sandbox.ledger().len()), (1, 1));
+    drop((first, second));
 }
 
 #[tokio::test]

@@ -37,12 +37,12 @@ pub async fn claim(
     pool: &Pool,
     request: &ClaimRequest<'_>,
     positions: &Positions,
-    ahead: Option<i64>,
+    (ahead, owner): (Option<i64>, i32),
 ) -> Result<Claimed, StoreError> {
     let (tx, claimed) = loop {
         let (tx, claimed) = again!(async {
             let mut tx = pool.begin().await?;
-            let claimed = take(&mut tx, request, positions, ahead).await?;
+            let claimed = take(&mut tx, request, positions, (ahead, owner)).await?;
             Ok::<_, StoreError>((tx, claimed))
         })?;
         if !claimed.held_too_long {
@@ -81,7 +81,7 @@ async fn take(
     tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
     positions: &Positions,
-    ahead: Option<i64>,
+    (ahead, owner): (Option<i64>, i32),
 ) -> Result<Claimed, StoreError> {
     let their_now = request.now.as_millisecond();
     // Only what is read after this is true until the commit.
@@ -104,7 +104,7 @@ async fn take(
         return Ok(claimed);
     }
     let until = request.lease_until.as_millisecond() + ahead;
-    let leased = lease(tx, &over, &share, now, until).await?;
+    let leased = lease(tx, &over, &share, (now, until, owner)).await?;
     count_starts(tx, request, now, &share, &leased).await?;
     let mut docs = read(tx, &leased, their_now).await?;
     for row in leased {
@@ -319,8 +319,7 @@ async fn lease(
     tx: &mut Tx<'_>,
     over: &[Candidate],
     share: &[Candidate],
-    now: i64,
-    until: i64,
+    (now, until, owner): (i64, i64, i32),
 ) -> Result<Vec<Candidate>, StoreError> {
     let chosen: Vec<i64> = over.iter().chain(share).map(|candidate| candidate.id).collect();
     let mut leased: Vec<Candidate> = sqlx::query_as(
@@ -329,13 +328,14 @@ async fn lease(
             WHERE id = ANY($1) AND (state = 'queued' AND (head = 1 OR expires_at <= $2)
                                     OR state = 'sending' AND lease_until <= $2)
             FOR UPDATE SKIP LOCKED)
-         UPDATE deliveries d SET lease_until = $3, fence = fence + 1, tries = tries + 1,
+         UPDATE deliveries d SET lease_until = $3, owner = $4, fence = fence + 1, tries = tries + 1,
             state = CASE d.state WHEN 'sending' THEN 'sending' ELSE 'leased' END
          FROM free WHERE d.id = free.id RETURNING d.*",
     )
     .bind(chosen)
     .bind(now)
     .bind(until)
+    .bind(owner)
     .fetch_all(&mut **tx)
     .await?;
     for row in &mut leased {

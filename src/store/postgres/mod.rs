@@ -13,6 +13,7 @@ mod lanes;
 mod lists;
 mod notices;
 pub(crate) mod open;
+mod owners;
 mod ranges;
 #[path = "../sql/read.rs"]
 mod read;
@@ -35,7 +36,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use sqlx::{PgPool, Postgres, Transaction};
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, task::JoinSet};
 
 use self::{
     notices::Notices,
@@ -81,9 +82,12 @@ pub struct PostgresStore {
     /// By how many milliseconds the database's clock was ahead of the caller's at the last claim, if there was one.
     ahead: Mutex<Option<i64>>,
     time: Time,
+    /// Number of this process, by which others see that it lives.
+    owner: i32,
+    _watching: JoinSet<()>,
 }
 
-/// What a process that died had is taken over after this.
+/// Length of a lease. Where a process dies and the database does not notice, its work is taken over after this.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// Lists that are read at the same time, of all tenants and of one: half of the connections.
@@ -103,8 +107,15 @@ impl PostgresStore {
         let positions = events::positions(&mut tx).await?;
         tx.commit().await?;
         let lists = Turns::new(LISTS, LISTS_OF_ONE);
-        let notices = Notices::start(pool.clone(), open::listening(options));
-        Ok(Self { pool, notices, lists, positions, ahead: Mutex::default(), time })
+        let owner = owners::fresh();
+        let notices = Notices::start(pool.clone(), open::listening(options), owner);
+        let mut watching = JoinSet::new();
+        // Where tests move time, leases end by their hand alone.
+        if time == Time::Database {
+            watching.spawn(owners::watch(pool.clone(), owner, notices.sender()));
+        }
+        let ahead = Mutex::default();
+        Ok(Self { pool, notices, lists, positions, ahead, time, owner, _watching: watching })
     }
 
     fn ahead(&self) -> Option<i64> {
@@ -191,7 +202,8 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
-        let claimed = answered(claim::claim(&self.pool, request, &self.positions, self.ahead())).await?;
+        let claimed =
+            answered(claim::claim(&self.pool, request, &self.positions, (self.ahead(), self.owner))).await?;
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
         if claimed.jumped != 0 {
             metrics::clock_jumped(claimed.jumped > 0);

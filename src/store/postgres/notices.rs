@@ -18,7 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::Pool;
+use super::{Pool, owners};
 use crate::note::NoteId;
 
 /// Every process on this database listens here.
@@ -78,7 +78,9 @@ struct Outgoing {
 
 impl Notices {
     /// `listening` is a pool of one: the connection over which notices come.
-    pub fn start(pool: Pool, listening: Pool) -> Self {
+    ///
+    /// `owner` is the number of this process, under which its session for notices shows that it lives.
+    pub fn start(pool: Pool, listening: Pool, owner: i32) -> Self {
         let outgoing = Arc::new(Outgoing::default());
         let incoming = broadcast::channel(1024).0;
         // A process does not listen to itself: it knows already.
@@ -86,8 +88,13 @@ impl Notices {
         let own = format!("{own:016x}");
         let mut tasks = JoinSet::new();
         tasks.spawn(tell(pool, outgoing.clone(), own.clone()));
-        tasks.spawn(listen(listening, incoming.clone(), own));
+        tasks.spawn(listen(listening, incoming.clone(), own, owner));
         Self { outgoing, incoming, _tasks: tasks }
+    }
+
+    /// By which others of this process can pass a notice on.
+    pub fn sender(&self) -> broadcast::Sender<Notice> {
+        self.incoming.clone()
     }
 
     pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
@@ -132,13 +139,13 @@ async fn tell(pool: Pool, outgoing: Arc<Outgoing>, own: String) {
     }
 }
 
-async fn listen(pool: Pool, incoming: broadcast::Sender<Notice>, own: String) {
+async fn listen(pool: Pool, incoming: broadcast::Sender<Notice>, own: String, owner: i32) {
     loop {
         match PgListener::connect_with(&pool).await {
             Ok(mut listener) => {
                 // Reconnecting is this loop's: sqlx gives up on some ways to break.
                 listener.eager_reconnect(false);
-                if let Err(error) = hear(&mut listener, &incoming, &own).await {
+                if let Err(error) = hear(&mut listener, &incoming, &own, owner).await {
                     tracing::debug!(%error, "the connection for notices broke");
                 }
                 tracing::warn!("the database's connection for notices is gone; making a new one");
@@ -154,8 +161,10 @@ async fn hear(
     listener: &mut PgListener,
     incoming: &broadcast::Sender<Notice>,
     own: &str,
+    owner: i32,
 ) -> Result<(), sqlx::Error> {
     listener.listen(CHANNEL).await?;
+    owners::hold(listener, owner).await?;
     // What was told before is missed. An error means that nobody listens here.
     let _ = incoming.send(Notice::of_anything());
     while let Some(told) = listener.try_recv().await? {

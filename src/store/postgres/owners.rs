@@ -1,0 +1,126 @@
+//! Ends the leases of processes that have died, long before they end by themselves.
+//!
+//! Every process holds an advisory lock of its own on its session for notices. The server drops it when that session
+//! ends, which it notices at once where a process is killed. A lock alone proves little: a restart of the database or of
+//! the network ends sessions of living processes, too. So an owner counts as dead only if its lock was missing in every
+//! look for some seconds, and if it has renewed none of its leases meanwhile.
+//! <https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS>
+
+use std::{collections::HashMap, time::Duration};
+
+use sqlx::postgres::PgListener;
+use tokio::{sync::broadcast, time::Instant};
+
+use super::{LEASE, Pool, notices::Notice};
+
+/// First number of the two that name the lock; the second is the owner's.
+const LOCK: i32 = 0x766f_6963;
+
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Time without a lock and without a renewal after which a process counts as dead. A living one renews its leases every
+/// four seconds, and has its lock again a second after the database can be reached.
+const GONE: Duration = Duration::from_secs(10);
+
+/// A number by which this process is told from the others on its database.
+pub fn fresh() -> i32 {
+    rand::random_range(1..i32::MAX)
+}
+
+/// Holds this process's lock for as long as the listener's session lasts.
+///
+/// # Errors
+/// The session broke.
+pub async fn hold(listener: &mut PgListener, own: i32) -> Result<(), sqlx::Error> {
+    // Shared, so that it does not wait for the session before, should the server still take that for alive.
+    sqlx::query("SELECT pg_advisory_lock_shared($1, $2)").bind(LOCK).bind(own).execute(listener).await?;
+    Ok(())
+}
+
+/// Looks for dead owners until it is dropped, and tells this process when something became free.
+pub async fn watch(pool: Pool, own: i32, news: broadcast::Sender<Notice>) {
+    let mut missing = Missing::default();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // A failed look proves nothing: the database may just be away for everybody.
+        let owners = without_lock(&pool, own).await.unwrap_or_default();
+        for owner in missing.since(&owners, Instant::now()) {
+            match end_leases(&pool, owner).await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::warn!(count, "another process has died; what it was working on is taken over");
+                    // An error means that nobody listens here.
+                    let _ = news.send(Notice { due: true, ..Notice::default() });
+                }
+                Err(error) => tracing::debug!(%error, "leases of a dead process could not be ended yet"),
+            }
+        }
+    }
+}
+
+/// Owners whose lock is missing, and since when it is in every look.
+#[derive(Debug, Default)]
+struct Missing(HashMap<i32, Instant>);
+
+impl Missing {
+    /// Those that were missing for [`GONE`] by `now`.
+    fn since(&mut self, owners: &[i32], now: Instant) -> Vec<i32> {
+        self.0.retain(|owner, _| owners.contains(owner));
+        for owner in owners {
+            self.0.entry(*owner).or_insert(now);
+        }
+        self.0
+            .iter()
+            .filter(|(_, since)| now.duration_since(**since) >= GONE)
+            .map(|(owner, _)| *owner)
+            .collect()
+    }
+}
+
+/// Owners of leases that hold no lock.
+async fn without_lock(pool: &Pool, own: i32) -> Result<Vec<i32>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT DISTINCT owner FROM deliveries
+         WHERE lease_until >= 0 AND state IN ('leased', 'sending') AND owner IS NOT NULL AND owner <> $2
+           AND NOT EXISTS (
+             SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::OID AND objid = owner::OID AND granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+    )
+    .bind(LOCK)
+    .bind(own)
+    .fetch_all(pool)
+    .await
+}
+
+/// Ends what a dead process had leased; how many leases.
+async fn end_leases(pool: &Pool, owner: i32) -> Result<u64, sqlx::Error> {
+    let ended = sqlx::query(
+        "UPDATE deliveries SET lease_until = 0
+         WHERE owner = $1 AND state IN ('leased', 'sending') AND lease_until BETWEEN 1 AND clock_ms() + $2",
+    )
+    .bind(owner)
+    .bind(i64::try_from((LEASE - GONE).as_millis()).unwrap_or(i64::MAX))
+    .execute(pool)
+    .await?;
+    Ok(ended.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_dead_only_when_its_lock_was_missing_in_every_look_for_ten_seconds() {
+        let mut missing = Missing::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(missing.since(&[7, 8], at(0)).is_empty());
+        assert!(missing.since(&[7], at(6)).is_empty(), "8 is back");
+        assert!(missing.since(&[7, 8], at(9)).is_empty());
+        assert_eq!(missing.since(&[7, 8], at(10)), [7]);
+        assert!(missing.since(&[], at(12)).is_empty(), "a look that failed");
+        assert!(missing.since(&[7], at(30)).is_empty());
+        assert_eq!(missing.since(&[7], at(40)), [7]);
+    }
+}
