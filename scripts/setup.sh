@@ -179,7 +179,7 @@ python_packages() {
 [ -z "$for_tests" ] || python_packages "$pinned/requirements.txt" "$tools/venv"
 [ -z "$for_api" ] || python_packages tests/api/requirements.txt "$tools/api"
 if [ -n "$for_quality" ]; then
-    python_packages tests/audio/quality/requirements.txt "$tools/quality"
+    python_packages audio/tests/audio/quality/requirements.txt "$tools/quality"
     scripts/speech.sh "$tools/speech"
 fi
 

@@ -1,11 +1,7 @@
-//! File descriptors: how many clients they allow, and how their lack shows.
+//! File descriptors: how many clients they allow.
 
-use std::io;
-
-use rustix::{
-    io::Errno,
-    process::{Resource, getrlimit},
-};
+use rustix::process::{Resource, getrlimit};
+pub use voicegate_audio::is_exhausted;
 
 /// Kept for the database, audio, ffmpeg, providers and webhooks; of a small limit a quarter.
 const RESERVE: u64 = 1024;
@@ -32,19 +28,6 @@ fn allowed(configured: usize, limit: u64) -> usize {
     configured.min(usize::try_from(most).unwrap_or(configured)).max(1)
 }
 
-/// Whether neither this process nor the machine may open another file or socket: EMFILE or ENFILE.
-pub fn is_exhausted(error: &io::Error) -> bool {
-    let codes = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-    match error.raw_os_error() {
-        Some(code) => codes.contains(&code),
-        // tempfile wraps the error of the system with the path, and gives away neither code nor source.
-        None => {
-            let text = error.to_string();
-            codes.iter().any(|code| text.contains(&format!("(os error {code})")))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,14 +44,5 @@ mod tests {
         ] {
             assert_eq!(allowed(configured, limit), most, "{configured} of {limit}");
         }
-    }
-
-    #[test]
-    fn the_lack_of_descriptors_is_recognised_behind_a_path_too() {
-        let system = || io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
-        assert!(is_exhausted(&system()));
-        assert!(is_exhausted(&io::Error::other(format!("{} at path \"/x\"", system()))));
-        assert!(!is_exhausted(&io::Error::from_raw_os_error(Errno::IO.raw_os_error())));
-        assert!(!is_exhausted(&io::Error::other("nothing of the kind")));
     }
 }

@@ -10,7 +10,6 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    audio,
     config::{Layers, Rate, RateOrOff, Size, Span24, load},
     delivery::route::canonical,
     http,
@@ -33,7 +32,7 @@ const OWN: &[Target] = &[
 pub fn targets() -> impl Iterator<Item = Target> {
     let all = [
         OWN,
-        audio::fuzzing::TARGETS,
+        voicegate_audio::fuzzing::TARGETS,
         http::fuzzing::TARGETS,
         voicegate_providers::fuzzing::TARGETS,
         voicegate_sandbox::fuzzing::TARGETS,

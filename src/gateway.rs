@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 pub use self::live::Live;
 
 use crate::{
-    audio::{Engine, EngineOptions, confinement},
     changes::Changes,
     clock::Clock,
     config::{self, Config, Layers, Mistakes, Tenants},
@@ -34,6 +33,7 @@ use crate::{
     store::{self, Notice, Store, StoreError},
     view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
+use voicegate_audio::{Engine, EngineOptions, Observer, confinement};
 
 /// How long a file that was made can serve other notes with the same audio.
 const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
@@ -145,7 +145,7 @@ impl Gateway {
 
     /// Encodes a tone with every profile, so that a broken ffmpeg is found before a note needs it.
     pub async fn test_audio(&self) {
-        let result = metrics::as_self_test(self.engine.self_test()).await;
+        let result = self.engine.self_test().await;
         match &result {
             Ok(()) => tracing::info!("the audio engine works"),
             Err(reason) => tracing::error!(reason, "the audio engine does not work: {reason}"),
@@ -320,6 +320,20 @@ fn warn(tenants: &Tenants) {
     }
 }
 
+/// Counts in the metrics what the audio engine does.
+#[derive(Debug)]
+struct Counted;
+
+impl Observer for Counted {
+    fn ran(&self, purpose: &'static str, outcome: &'static str, took: Duration) {
+        metrics::ffmpeg_ran(purpose, outcome, took);
+    }
+
+    fn looked_up(&self, hit: bool) {
+        metrics::looked_up("renders", hit);
+    }
+}
+
 /// What `[audio]` says, with a folder for scratch files beside those that arrive.
 pub fn engine_options(config: &Config) -> EngineOptions {
     let audio = &config.audio;
@@ -335,6 +349,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         // No longer than the audio that it was made of.
         cache_ttl: config.storage.retention.0.min(RENDERS_KEPT),
         complexity: None,
+        observer: Arc::new(Counted),
         scratch: config.storage.work_folder().1.join("scratch"),
     }
 }

@@ -4,11 +4,11 @@
 //!
 //! 1. [`http`]`::voice` reads `POST /voice`: the API key names the tenant, the body becomes a
 //!    [`delivery::VoiceRequest`].
-//! 2. [`delivery::accept`] picks the connections that can reach the recipient, has [`audio`] look at the bytes,
+//! 2. [`delivery::accept`] picks the connections that can reach the recipient, has [`voicegate_audio`] look at the bytes,
 //!    keeps them in [`media`], and makes note and delivery durable in one transaction of the [`store`].
 //!    The bot has its 202.
 //! 3. `delivery::worker` leases what is due: of each lane (tenant, connection, recipient) only the head.
-//! 4. `delivery::attempt` makes one try: download where the audio is a URL, let [`audio`] do the least that the
+//! 4. `delivery::attempt` makes one try: download where the audio is a URL, let [`voicegate_audio`] do the least that the
 //!    connection's profile needs, `prepare` at the provider's adapter, commit `sending`, `dispatch`.
 //! 5. [`delivery::outcome`] decides what the end of the try means, the adapter having named only what happened,
 //!    and the store commits it together with what becomes of the delivery, and with the [`event`] that it is.
@@ -21,7 +21,6 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![expect(clippy::duplicate_mod, reason = "src/store/sql is compiled once for each database")]
 
-pub mod audio;
 mod breaker;
 pub mod changes;
 pub mod cli;

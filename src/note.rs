@@ -13,11 +13,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
-use crate::{
-    audio::{Contradiction, Convert, Hints, Probed, Work},
-    clock::rfc3339_millis,
-    problem::Problem,
-};
+use crate::{clock::rfc3339_millis, problem::Problem};
+use voicegate_audio::{Contradiction, Convert, Hints, Probed, Work};
 
 pub use self::metadata::Metadata;
 pub use crate::id::NoteId;

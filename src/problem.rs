@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 use voicegate_providers::{SendError, Upstream};
 
 use crate::{
-    audio::AudioError,
     descriptors,
     view::schema::{ProblemCode, ProviderAnswer, Stage},
 };
+use voicegate_audio::AudioError;
 
 /// `code` is stable and decides the HTTP status; `detail` says what to do. Never a stack, a path, a secret or a
 /// URL with a token.

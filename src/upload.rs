@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    audio::{Hints, Probed},
     clock::rfc3339_millis,
     config::Tenant,
     gateway::Gateway,
@@ -13,6 +12,7 @@ use crate::{
     problem::Problem,
     store::StoreError,
 };
+use voicegate_audio::{Hints, Probed};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Upload {

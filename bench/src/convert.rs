@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use voicegate::audio::{Convert, Engine, EngineOptions, Hints, Ready, Render, Source, Work, profile};
+use voicegate_audio::{Convert, Engine, EngineOptions, Hints, Ready, Render, Source, Work, profile};
 
 /// What an arm sets by itself.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -12,12 +12,12 @@ use super::{
     out,
 };
 use crate::{
-    audio::{
-        Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work, plan,
-        profile,
-    },
     note::Warning,
     view::{AudioFacts, AudioProfile},
+};
+use voicegate_audio::{
+    Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work, plan,
+    profile,
 };
 
 /// The longest file that is looked at: nobody else waits for it.

@@ -16,10 +16,8 @@ use super::{
     input::{Input, is_standard},
     out,
 };
-use crate::{
-    audio::{Convert, Profile, Render, Work},
-    view::AudioFacts,
-};
+use crate::view::AudioFacts;
+use voicegate_audio::{Convert, Profile, Render, Work};
 
 #[derive(clap::Args)]
 pub struct ConvertArgs {

@@ -58,12 +58,12 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
     let connections =
         named(&tenant, args.via.as_deref()).map_err(|problem| anyhow::anyhow!(problem.detail))?;
 
-    let options = crate::audio::EngineOptions {
+    let options = voicegate_audio::EngineOptions {
         scratch: scratch.path().join("scratch"),
         cache: 0,
         ..engine_options(&config)
     };
-    let engine = crate::audio::Engine::new(options)?;
+    let engine = voicegate_audio::Engine::new(options)?;
     let source = match engine.identify(input.path(), &args.read.hints(&input)).await {
         Ok(source) => source,
         Err(error) => return refused(error.code(), &error.detail, args.read.json),

@@ -24,10 +24,8 @@ use super::{
     values::{Rate, RateOrOff, Size, Span24, plain},
     words::no_such,
 };
-use crate::{
-    audio::{self, Profile},
-    note::ConvertChoice,
-};
+use crate::note::ConvertChoice;
+use voicegate_audio::{self as audio, Profile};
 
 /// A tenant as written.
 #[derive(Deserialize)]

@@ -10,10 +10,8 @@ use url::Url;
 use voicegate_providers::{Degrade, Provider};
 
 use super::values::{Rate, RateOrOff};
-use crate::{
-    audio::{self, Profile},
-    note::ConvertChoice,
-};
+use crate::note::ConvertChoice;
+use voicegate_audio::{self as audio, Profile};
 
 /// What happens to a send whose outcome is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use super::route::{Target, reply, route, text};
 use crate::{
-    audio::{self, Convert, Hints, Probed},
     config::Tenant,
     gateway::{Gateway, Live},
     id::UploadId,
@@ -20,6 +19,7 @@ use crate::{
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
     upload,
 };
+use voicegate_audio::{self as audio, Convert, Hints, Probed};
 
 /// How long an idempotency key is remembered.
 pub(super) const KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);

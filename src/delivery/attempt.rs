@@ -17,7 +17,6 @@ use super::places::hung;
 use super::route::{native_reply, reply_dropped};
 use super::watch::FIRST_LOOK;
 use crate::{
-    audio::{self, Profile, Work},
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
     media::{AudioFile, Which},
@@ -26,6 +25,7 @@ use crate::{
     problem::Problem,
     store::{Change, Claim, Health, Learned, Step, StoreError, connection_key, queue_key},
 };
+use voicegate_audio::{self as audio, Profile, Work};
 
 /// How long the commit before the visible request is tried again when the database refuses it. What was prepared is
 /// kept meanwhile, and so are its places.

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::{
-    audio::Hints,
     config::Tenant,
     gateway::Gateway,
     id::NoteId,
@@ -11,6 +10,7 @@ use crate::{
     problem::Problem,
     store::Columns,
 };
+use voicegate_audio::Hints;
 
 /// Erases audio, recipient, text and metadata of a finished note. Doing it again is harmless.
 ///

@@ -7,13 +7,13 @@ use voicegate_providers::{Accepted, Disposition, SendError, SendErrorKind};
 
 use super::backoff;
 use crate::{
-    audio::{AudioError, AudioErrorKind},
     config::OnUnknown,
     media::FetchError,
     note::{Attempt, Note, Outcome, Status},
     problem::Problem,
     store::{Health, Step},
 };
+use voicegate_audio::{AudioError, AudioErrorKind};
 
 /// How an attempt failed, whichever part of it did.
 #[derive(Clone, Debug, PartialEq)]

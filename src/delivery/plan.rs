@@ -8,7 +8,6 @@ use super::{
     route::{Target, has_text, named, native_reply, reply_dropped, reply_exists, shows_text, text_dropped},
 };
 use crate::{
-    audio::{self, Foreseen, Probed, Work},
     config::{Connection, Tenant},
     gateway::Gateway,
     media::{AudioInput, FetchRequest, Held, Received},
@@ -16,6 +15,7 @@ use crate::{
     problem::Problem,
     upload,
 };
+use voicegate_audio::{self as audio, Foreseen, Probed, Work};
 
 /// What would become of one piece of audio.
 #[derive(Debug)]

@@ -5,11 +5,8 @@ use std::fmt::Write as _;
 use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
 
 use super::reference;
-use crate::{
-    audio::{CHECKS, PROFILES, SERVICES},
-    config, http,
-    problem::CODES,
-};
+use crate::{config, http, problem::CODES};
+use voicegate_audio::{CHECKS, PROFILES, SERVICES};
 
 /// `page` with its printed parts as the code has them now.
 ///

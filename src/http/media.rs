@@ -19,7 +19,6 @@ use utoipa::IntoParams;
 
 use super::{auth::Caller, notes::find};
 use crate::{
-    audio::Work,
     gateway::Gateway,
     media::{AudioFile, LinkError, Which},
     note::{Note, NoteId},
@@ -27,6 +26,7 @@ use crate::{
     store::StoreError,
     view::schema::YesOrNo,
 };
+use voicegate_audio::Work;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

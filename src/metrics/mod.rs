@@ -8,10 +8,7 @@ pub mod names;
 mod process;
 mod scrape;
 
-use std::{
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::{sync::LazyLock, time::Duration};
 
 use prometheus_client::registry::Registry;
 use voicegate_providers::{Receipt, ReceiptStatus};
@@ -195,39 +192,10 @@ pub fn reloaded(ok: bool) {
     RELOADS.inc([if ok { "ok" } else { "refused" }]);
 }
 
-tokio::task_local! {
-    static SELF_TEST: ();
-}
-
-/// Runs of ffmpeg inside `work` are part of the self-test.
-pub async fn as_self_test<T>(work: impl Future<Output = T>) -> T {
-    SELF_TEST.scope((), work).await
-}
-
-/// One run of ffmpeg; counted when it ends, however that is.
-#[derive(Debug)]
-pub struct FfmpegRun {
-    purpose: &'static str,
-    outcome: &'static str,
-    started: Instant,
-}
-
-impl FfmpegRun {
-    pub fn start(purpose: &'static str) -> Self {
-        let purpose = if SELF_TEST.try_with(|()| ()).is_ok() { "self-test" } else { purpose };
-        Self { purpose, outcome: "canceled", started: Instant::now() }
-    }
-
-    pub fn ended(mut self, outcome: &'static str) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for FfmpegRun {
-    fn drop(&mut self) {
-        FFMPEG_RUNS.inc([self.purpose, self.outcome]);
-        FFMPEG.observe([self.purpose], self.started.elapsed().as_secs_f64());
-    }
+/// A run of ffmpeg ended. `purpose` and `outcome` are words of the code.
+pub fn ffmpeg_ran(purpose: &'static str, outcome: &'static str, took: Duration) {
+    FFMPEG_RUNS.inc([purpose, outcome]);
+    FFMPEG.observe([purpose], took.as_secs_f64());
 }
 
 /// The table of `docs/operations.md`.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use voicegate_providers::Form;
 
 use super::{Metadata, Note, NoteId, Source, Status, Stop};
-use crate::audio::Hints;
+use voicegate_audio::Hints;
 
 /// With a route of so many connections.
 pub fn note(stops: usize) -> Note {

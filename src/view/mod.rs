@@ -11,7 +11,6 @@ use utoipa::ToSchema;
 use voicegate_providers as providers;
 
 use crate::{
-    audio::{Confinement, Profile, Work},
     clock::rfc3339_millis,
     event::{Event, EventKind},
     id::{NoteId, UploadId},
@@ -19,6 +18,7 @@ use crate::{
     problem::Problem,
     upload,
 };
+use voicegate_audio::{Confinement, Profile, Work};
 
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
 

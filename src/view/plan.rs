@@ -6,10 +6,10 @@ use voicegate_providers as providers;
 
 use super::{AudioFacts, schema};
 use crate::{
-    audio::{Foreseen, Work},
     delivery::plan::{Outlook, Plan, Sends},
     note::Warning,
 };
+use voicegate_audio::{Foreseen, Work};
 
 /// What would become of a note, over each connection of its route.
 #[derive(Debug, Serialize, ToSchema)]

@@ -12,11 +12,8 @@ use utoipa::{
 use voicegate_providers as providers;
 
 use super::{AudioFacts, SentAudio};
-use crate::{
-    audio::{PcmFormat, Work, presets},
-    note::ConvertChoice,
-    problem::CODES,
-};
+use crate::{note::ConvertChoice, problem::CODES};
+use voicegate_audio::{PcmFormat, Work, presets};
 
 /// A closed list of words, each as serde writes it.
 macro_rules! words {

@@ -1,7 +1,7 @@
 //! The table of `tests/fixtures/audio/matrix.toml` through the whole gateway: what the emulators received is judged
 //! by tools that are not ours.
 
-#[path = "../audio/tools.rs"]
+#[path = "../support/audio_tools.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine alone")]
 mod tools;
 

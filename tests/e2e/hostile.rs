@@ -2,7 +2,7 @@
 //!
 //! A thousand requests, or `HOSTILE_REQUESTS` (`make hostile`), in an order that `SEED` makes again.
 
-#[path = "../audio/rows.rs"]
+#[path = "../support/rows.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine alone")]
 mod rows;
 

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
-    audio::{Findings, Probed, SourceDetail},
     id::UploadId,
     note::{NoteId, Status},
     store::{Change, Health, Learned, NewNote, QueueGroup, Step, Wanted},
     upload::Upload,
 };
+use voicegate_audio::{Findings, Probed, SourceDetail};
 use voicegate_providers::{AudioFacts, Codec, Container};
 
 use crate::support::{Any, accept, after, claim, horizon, new_note, retry, start, write};

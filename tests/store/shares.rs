@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use voicegate::{
-    audio::Work,
     note::{NoteId, SentAudio, Status},
     store::{Acceptance, NewNote, Page, Step, StoreError, Wanted},
 };
+use voicegate_audio::Work;
 
 use crate::{
     lists::{upload, wanted},

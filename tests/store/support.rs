@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use voicegate::{
-    audio::Hints,
     note::{Metadata, Note, NoteId, Source, Status, Stop},
     store::{
         Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Rooms, Step, Store, StoreError,
     },
 };
+use voicegate_audio::Hints;
 
 pub type Any = Arc<dyn Store>;
 

@@ -12,11 +12,8 @@ use tokio::process::Command;
 use voicegate_providers::Container;
 
 use super::line::Line;
-use crate::{
-    audio::{Confinement, Engine, EngineOptions, PROFILES, PcmEncoding, confinement},
-    config::Config,
-    gateway::engine_options,
-};
+use crate::{config::Config, gateway::engine_options};
+use voicegate_audio::{Confinement, Engine, EngineOptions, PROFILES, PcmEncoding, confinement};
 
 /// Of a question that ffmpeg answers from its own tables.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -20,11 +20,11 @@ use super::{
     tokens::{Tokens, TooLong, without_mark},
 };
 use crate::{
-    audio::HexDigits,
     media::{MediaStore, Received, Spool},
     memory::{Full, Holding},
     problem::Problem,
 };
+use voicegate_audio::HexDigits;
 
 /// `data:audio/ogg;codecs=opus;base64,` and longer ones that are still sane.
 const LONGEST_HEAD: usize = 256;

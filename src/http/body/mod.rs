@@ -26,7 +26,6 @@ use self::{
     incoming::Incoming,
 };
 use crate::{
-    audio::{Hints, PcmFormat},
     gateway::{Gateway, Live},
     id::UploadId,
     media::{AudioInput, Received, TRANSFER_HEADERS},
@@ -38,6 +37,7 @@ use crate::{
         schema::{AudioData, DeclaredFormat},
     },
 };
+use voicegate_audio::{Hints, PcmFormat};
 
 pub use fields::{choice, or_default, span, time, unknown_name};
 

@@ -1,0 +1,218 @@
+//! The sound of a source as ffmpeg decodes it: its bars, its length, and how loud its channels are. It comes as WAV
+//! over a pipe.
+
+use crate::ffmpeg::filters::MEASURE_RATE;
+use crate::ffmpeg::waveform::{Audible, Waveform};
+use crate::source::findings::Mix;
+
+/// Mixed, no pair of channels gets quieter than half of the louder one (6 dB) unless they cancel each other out.
+/// Below this part of the louder one, they do.
+const CANCELLED: f64 = 0.36;
+/// Below this mean of |sample| there is nothing but noise.
+const NOISE: f64 = 8.0;
+/// A header is shorter.
+const LONGEST_HEADER: usize = 4096;
+/// Peaks between the samples that were measured are higher.
+const HEADROOM: f64 = 0.8;
+
+/// The sound of a source.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub waveform: Waveform,
+    /// The same as it is compared.
+    pub audible: Audible,
+    /// Levels of each channel, and of their sum.
+    channels: Vec<Level>,
+    sum: Level,
+    head: Vec<u8>,
+    rest: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    sum: u64,
+    peak: u32,
+}
+
+impl Level {
+    fn add(&mut self, sample: i32) {
+        let sample = sample.unsigned_abs();
+        self.sum += u64::from(sample);
+        self.peak = self.peak.max(sample);
+    }
+}
+
+impl Measured {
+    /// `compared_ms`: how much of it is compared.
+    pub fn new(compared_ms: u64) -> Self {
+        Self {
+            waveform: Waveform::new(),
+            audible: Audible::up_to(compared_ms.saturating_mul(u64::from(MEASURE_RATE)) / 1000),
+            channels: Vec::new(),
+            sum: Level::default(),
+            head: Vec::new(),
+            rest: Vec::new(),
+        }
+    }
+
+    /// Bytes of the pipe, in pieces that may end anywhere.
+    pub fn take(&mut self, bytes: &[u8]) {
+        if !self.channels.is_empty() {
+            return self.samples(bytes);
+        }
+        self.head.extend_from_slice(bytes);
+        if let Some((channels, at)) = header(&self.head) {
+            self.channels = vec![Level::default(); channels];
+            let samples = self.head.split_off(at);
+            self.samples(&samples);
+        } else if self.head.len() > LONGEST_HEADER {
+            self.head.clear();
+        }
+    }
+
+    fn samples(&mut self, bytes: &[u8]) {
+        let block = 2 * self.channels.len();
+        let mut bytes = bytes;
+        if !self.rest.is_empty() {
+            let missing = block - self.rest.len();
+            let Some((first, after)) = bytes.split_at_checked(missing) else {
+                return self.rest.extend_from_slice(bytes);
+            };
+            let whole = [std::mem::take(&mut self.rest).as_slice(), first].concat();
+            self.block(&whole);
+            bytes = after;
+        }
+        let blocks = bytes.chunks_exact(block);
+        self.rest = blocks.remainder().to_vec();
+        blocks.for_each(|block| self.block(block));
+    }
+
+    fn block(&mut self, block: &[u8]) {
+        let mut sum = 0;
+        for (level, &pair) in self.channels.iter_mut().zip(block.as_chunks::<2>().0) {
+            let sample = i32::from(i16::from_le_bytes(pair));
+            level.add(sample);
+            sum += sample;
+        }
+        self.sum.add(sum);
+        let count = i32::try_from(self.channels.len()).unwrap_or(1);
+        let mean = i16::try_from(sum / count).unwrap_or(0);
+        self.waveform.push(mean);
+        self.audible.push(mean);
+    }
+
+    pub fn duration_ms(&self) -> u64 {
+        let rate = u64::from(MEASURE_RATE);
+        (self.waveform.samples() * 1000 + rate / 2) / rate
+    }
+
+    /// One channel, where they cancel each other out.
+    pub fn cancelled(&self) -> Option<Mix> {
+        let (loudest, level) = self.loudest()?;
+        let count = self.channels.len();
+        let mean = self.mean(self.sum) / count as f64;
+        // More than two are never mixed by their mean.
+        let cancels = count == 2 && mean < level * CANCELLED && level > NOISE;
+        cancels.then(|| Mix::only(loudest, count))
+    }
+
+    /// A mix of many channels that is as loud as the loudest of them, as far as that is possible without clipping:
+    /// speech is often in one channel alone, and would come out at a sixth of its level. Where the channels cancel each
+    /// other out, the loudest alone.
+    pub fn of_many(&self) -> Option<(Mix, bool)> {
+        let (loudest, level) = self.loudest()?;
+        let count = self.channels.len();
+        let sum = self.mean(self.sum);
+        if level <= NOISE {
+            return Some((Mix::all(count, 1.0 / count as f32), false));
+        }
+        if sum < level * CANCELLED {
+            return Some((Mix::only(loudest, count), true));
+        }
+        let peak = f64::from(self.sum.peak.max(1));
+        let alone = f64::from(self.channels[loudest].peak);
+        // What clips in one channel alone may do so in the mix.
+        let most = (HEADROOM * 32_768.0).max(alone) / peak;
+        Some((Mix::all(count, (level / sum).min(most) as f32), false))
+    }
+
+    fn loudest(&self) -> Option<(usize, f64)> {
+        let levels = self.channels.iter().map(|&level| self.mean(level)).enumerate();
+        levels.max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    fn mean(&self, level: Level) -> f64 {
+        level.sum as f64 / self.waveform.samples().max(1) as f64
+    }
+}
+
+/// How many channels a WAV of 16-bit samples has, and where they begin.
+fn header(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut at = 12;
+    let mut channels = None;
+    loop {
+        let chunk = bytes.get(at..at + 8)?;
+        let size = u32::from_le_bytes(*chunk[4..].first_chunk()?) as usize;
+        match &chunk[..4] {
+            b"fmt " => {
+                let count = bytes.get(at + 10..)?.first_chunk()?;
+                channels = Some(usize::from(u16::from_le_bytes(*count))).filter(|&count| count > 0);
+            }
+            b"data" => return Some((channels?, at + 8)),
+            _ => {}
+        }
+        at = at.checked_add(8)?.checked_add(size)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wav(channels: u16, samples: impl Iterator<Item = Vec<i16>>) -> Vec<u8> {
+        let mut bytes = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\x01\0".to_vec();
+        bytes.extend(channels.to_le_bytes());
+        bytes.extend([0; 12]);
+        bytes.extend(b"LIST\x04\0\0\0INFOdata\xff\xff\xff\xff");
+        samples.for_each(|block| block.into_iter().for_each(|sample| bytes.extend(sample.to_le_bytes())));
+        bytes
+    }
+
+    fn measured(channels: u16, block: impl Fn(i32) -> Vec<i16>) -> Measured {
+        let bytes = wav(channels, (0..8000).map(block));
+        let mut measured = Measured::new(u64::MAX);
+        bytes.chunks(7).for_each(|piece| measured.take(piece));
+        assert_eq!(measured.duration_ms(), 1000);
+        measured
+    }
+
+    fn wave(at: i32) -> i16 {
+        ((f64::from(at) * 0.3).sin() * 12_000.0) as i16
+    }
+
+    #[test]
+    fn channels_that_cancel_each_other_out_are_told_from_others() {
+        let only = |channel| Some(Mix::only(channel, 2));
+        assert_eq!(measured(2, |at| vec![wave(at), -wave(at)]).cancelled().map(|_| ()), Some(()));
+        assert_eq!(measured(2, |at| vec![wave(at) / 2, -wave(at) / 3 * 2]).cancelled(), only(1));
+        assert_eq!(measured(2, |at| vec![wave(at), -wave(at) / 5 * 4]).cancelled(), only(0));
+        for other in [|_| 0, |at| wave(at), |at| wave(at * 7), |at| -wave(at) / 5] {
+            assert_eq!(measured(2, |at| vec![wave(at), other(at)]).cancelled(), None);
+        }
+        assert_eq!(measured(2, |at| vec![(at % 3) as i16, -(at % 3) as i16]).cancelled(), None);
+        assert_eq!(measured(1, |at| vec![wave(at)]).cancelled(), None);
+    }
+
+    #[test]
+    fn many_channels_are_as_loud_as_the_loudest() {
+        let weight = |block: fn(i32) -> Vec<i16>| measured(6, block).of_many().unwrap().0.weights[2];
+        let centre = weight(|at| vec![0, 0, wave(at), 0, 0, 0]);
+        let all = weight(|at| vec![wave(at); 6]);
+        assert!((centre - 1.0).abs() < 0.01 && (all - 1.0 / 6.0).abs() < 0.01, "{centre} {all}");
+        // As loud as one of them, two that hardly ever meet would clip.
+        let loud = weight(|at| (0..6).map(|n| if at % 6 == n { 30_000 } else { 100 }).collect());
+        assert!(loud < 1.0, "{loud}");
+        let (mix, cancels) = measured(6, |at| vec![wave(at), -wave(at), 0, 0, 0, 0]).of_many().unwrap();
+        assert!(cancels && mix.weights.iter().sum::<f32>() == 1.0);
+    }
+}

@@ -1,0 +1,115 @@
+//! The bars of a voice bubble, from samples as they come; and those by which two sounds are compared.
+
+/// How many bars the API has.
+const BARS: usize = 64;
+/// Memory stays constant: at this many slices, neighbours are joined.
+const SLICES: usize = 16_384;
+
+/// Sums up |sample| over slices of equal length.
+#[derive(Debug)]
+pub(crate) struct Waveform {
+    slices: Vec<u64>,
+    /// Samples in a full slice.
+    width: u64,
+    /// Samples in the last slice, which is still being filled.
+    filled: u64,
+    samples: u64,
+}
+
+impl Waveform {
+    pub fn new() -> Self {
+        Self { slices: Vec::new(), width: 1, filled: 0, samples: 0 }
+    }
+
+    pub fn push(&mut self, sample: i16) {
+        if self.slices.is_empty() || self.filled == self.width {
+            if self.slices.len() == SLICES {
+                self.slices = self.slices.chunks(2).map(|pair| pair.iter().sum()).collect();
+                self.width *= 2;
+            }
+            self.slices.push(0);
+            self.filled = 0;
+        }
+        if let Some(slice) = self.slices.last_mut() {
+            *slice += u64::from(sample.unsigned_abs());
+        }
+        self.filled += 1;
+        self.samples += 1;
+    }
+
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// 64 values from 0 to 100: mean of |sample| in each bar, the loudest bar being 100, as Baileys draws them.
+    /// <https://github.com/WhiskeySockets/Baileys/blob/master/src/Utils/messages-media.ts>
+    pub fn bars(&self) -> Vec<u8> {
+        let means = self.means();
+        let loudest = means.iter().copied().max().unwrap_or(0);
+        means
+            .iter()
+            .map(|&mean| u8::try_from((mean * 100).checked_div(loudest).unwrap_or(0)).unwrap_or(100))
+            .collect()
+    }
+
+    /// Mean of |sample| in the loudest bar.
+    pub fn loudest(&self) -> u32 {
+        u32::try_from(self.means().into_iter().max().unwrap_or(0) / 1000).unwrap_or(u32::MAX)
+    }
+
+    /// Of each bar, in thousandths, so that a quiet recording still has steps.
+    fn means(&self) -> Vec<u64> {
+        let count = self.slices.len();
+        (0..BARS)
+            .map(|bar| {
+                let slices = &self.slices[bar * count / BARS..(bar + 1) * count / BARS];
+                slices.iter().sum::<u64>() * 1000 / (slices.len().max(1) as u64 * self.width)
+            })
+            .collect()
+    }
+}
+
+/// The bars of what is heard, at the rate of measuring: a constant part, which speech codecs take away, is left out, and
+/// so is what comes behind the end of the sound.
+#[derive(Debug)]
+pub(crate) struct Audible {
+    constant: f32,
+    /// How many samples count.
+    most: u64,
+    waveform: Waveform,
+}
+
+impl Audible {
+    /// Of 50 Hz at 8 kHz, in a high-pass filter of one pole.
+    const WEIGHT: f32 = 0.039;
+
+    /// As far as `most` samples.
+    pub fn up_to(most: u64) -> Self {
+        Self { constant: 0.0, most, waveform: Waveform::new() }
+    }
+
+    pub fn push(&mut self, sample: i16) {
+        if self.waveform.samples() >= self.most {
+            return;
+        }
+        let sample = f32::from(sample);
+        if self.waveform.samples() == 0 {
+            self.constant = sample;
+        }
+        self.constant += Self::WEIGHT * (sample - self.constant);
+        self.waveform.push((sample - self.constant) as i16);
+    }
+
+    #[cfg(test)]
+    pub fn samples(&self) -> u64 {
+        self.waveform.samples()
+    }
+
+    pub fn bars(&self) -> Vec<u8> {
+        self.waveform.bars()
+    }
+
+    pub fn loudest(&self) -> u32 {
+        self.waveform.loudest()
+    }
+}

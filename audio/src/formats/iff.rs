@@ -1,0 +1,419 @@
+//! Whether WAV, AIFF and CAF state their true sizes. Text-to-speech services stream WAV and leave the sizes open;
+//! decoders cope, phones may not. More about WAV is in `wav.rs`.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use crate::formats::plain::Plain;
+
+/// More chunks than this is no audio file.
+pub(crate) const MOST_CHUNKS: usize = 1_000;
+
+/// Fewer bytes behind the last chunk are padding or somebody's mark.
+const TRAILER: u64 = 4_096;
+
+/// The meaning of a stated size of the audio, given the bytes that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// So many bytes of audio.
+    Known(u64),
+    /// The size was not known when the header was written: everything behind it is audio.
+    Open,
+    /// Clearly less is there than stated.
+    CutOff,
+}
+
+/// The rule by which a size that does not fit is told from a file that was cut off. `largest` is the largest source that
+/// is taken at all.
+///
+/// Writers of streams state something that no stream reaches: the highest number of 32 or 31 bits or a little less, two
+/// billion, 0. So a size that would never be taken means nothing, nor does one that is both round and far beyond what is
+/// there.
+pub(crate) fn extent(stated: u64, present: u64, largest: u64) -> Extent {
+    /// 31 bits, less what the header itself takes.
+    const NO_STREAM: u64 = 0x7fff_0000;
+    const FAR: u64 = 8;
+    if stated == 0 && present > 0 {
+        return Extent::Open;
+    }
+    if stated <= present {
+        return Extent::Known(stated);
+    }
+    let never_taken = stated > largest.min(NO_STREAM);
+    let is_far = stated / FAR >= present;
+    if never_taken || is_far && is_round(stated) {
+        Extent::Open
+    } else if stated - present > stated / 20 {
+        Extent::CutOff
+    } else {
+        Extent::Known(present)
+    }
+}
+
+/// A whole number of millions or of mebibytes, for the audio or for the whole file.
+fn is_round(size: u64) -> bool {
+    /// From the audio, less one for the highest number of so many bits, to the file with a header of WAV.
+    const AROUND: [u64; 4] = [0, 1, 36, 44];
+    AROUND.iter().any(|more| {
+        let size = size.saturating_add(*more);
+        size.is_multiple_of(1_000_000) || size.is_multiple_of(1 << 20)
+    })
+}
+
+/// What a header says that cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// There is clearly less audio than stated.
+    CutOff {
+        stated: u64,
+        present: u64,
+    },
+    /// There is clearly more behind the audio than its stated size, and it is no chunk.
+    Overfull {
+        stated: u64,
+    },
+    /// Another file of this kind begins behind the first.
+    Several,
+    /// More or fewer than anybody reads; decoders differ in what they make of it.
+    Channels(u16),
+    Rate(u32),
+}
+
+/// Channels and rates, in Hz, that are read.
+pub(crate) const CHANNELS: std::ops::RangeInclusive<u16> = 1..=8;
+pub(crate) const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
+
+/// One chunk of WAV or AIFF.
+pub(crate) struct Chunk {
+    pub kind: [u8; 4],
+    /// As stated.
+    pub size: u64,
+    /// Where its content begins.
+    pub start: u64,
+}
+
+/// Hands the chunks to `each` as far as they can be followed, until it returns false. `big_endian` is AIFF. True if
+/// they fill the file as stated, one padding byte allowed.
+fn walk<R: Read + Seek>(
+    reader: &mut R,
+    big_endian: bool,
+    mut each: impl FnMut(&mut R, Chunk) -> io::Result<bool>,
+) -> io::Result<bool> {
+    let length = reader.seek(SeekFrom::End(0))?;
+    let number = |bytes: [u8; 4]| {
+        u64::from(if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    };
+    if length < 12 {
+        return Ok(false);
+    }
+    reader.seek(SeekFrom::Start(0))?;
+    let mut header = [0; 8];
+    reader.read_exact(&mut header)?;
+    let [.., s0, s1, s2, s3] = header;
+    let mut true_sizes = (number([s0, s1, s2, s3]) + 8).abs_diff(length) <= 1;
+    let mut position = 12;
+    for _ in 0..MOST_CHUNKS {
+        if position + 8 > length {
+            return Ok(true_sizes);
+        }
+        reader.seek(SeekFrom::Start(position))?;
+        reader.read_exact(&mut header)?;
+        let [kind @ .., s0, s1, s2, s3] = header;
+        let (size, start) = (number([s0, s1, s2, s3]), position + 8);
+        true_sizes &= start + size <= length;
+        if !each(reader, Chunk { kind, size, start })? {
+            break;
+        }
+        position = start + size + size % 2;
+    }
+    Ok(false)
+}
+
+fn samples(big_endian: bool) -> &'static [u8; 4] {
+    if big_endian { b"SSND" } else { b"data" }
+}
+
+/// Whether all sizes are true and the header's numbers agree with each other.
+pub(crate) fn is_sound(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<bool> {
+    let (mut has_samples, mut consistent) = (false, true);
+    let true_sizes = walk(reader, big_endian, |reader, chunk| {
+        has_samples |= &chunk.kind == samples(big_endian) && chunk.size > 0;
+        if &chunk.kind == b"fmt " {
+            consistent = chunk.size >= 16 && content(reader, &chunk)?.is_some_and(agrees);
+        }
+        Ok(true)
+    })?;
+    Ok(true_sizes && has_samples && consistent)
+}
+
+/// The first bytes of a chunk.
+pub(crate) fn content<const N: usize>(
+    reader: &mut (impl Read + Seek),
+    chunk: &Chunk,
+) -> io::Result<Option<[u8; N]>> {
+    let mut bytes = [0; N];
+    reader.seek(SeekFrom::Start(chunk.start))?;
+    Ok(reader.read_exact(&mut bytes).is_ok().then_some(bytes))
+}
+
+/// WAVEFORMATEX: for whole-byte samples, block and byte rate follow from the rest.
+/// <https://learn.microsoft.com/windows/win32/api/mmeapi/ns-mmeapi-waveformatex>
+fn agrees(format: [u8; 16]) -> bool {
+    let [_, _, c0, c1, r0, r1, r2, r3, b0, b1, b2, b3, a0, a1, s0, s1] = format;
+    let channels = u64::from(u16::from_le_bytes([c0, c1]));
+    let rate = u64::from(u32::from_le_bytes([r0, r1, r2, r3]));
+    let bytes_per_second = u64::from(u32::from_le_bytes([b0, b1, b2, b3]));
+    let block = u64::from(u16::from_le_bytes([a0, a1]));
+    let bits = u64::from(u16::from_le_bytes([s0, s1]));
+    bits % 8 == 0 && block == channels * bits / 8 && bytes_per_second == rate * block
+}
+
+/// A judgement of the sizes in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sizes {
+    /// Decoders understand them.
+    Usable,
+    /// Decoders have to be told by a header with other ones.
+    Rewritten(Plain),
+    Faulty(Fault),
+}
+
+/// The first thing in an AIFF file that cannot be followed, or the file with true sizes where decoders need them.
+pub(crate) fn aiff(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
+    let length = reader.seek(SeekFrom::End(0))?;
+    let mut fault = None;
+    let mut samples: Option<Chunk> = None;
+    let mut is_open = false;
+    walk(reader, true, |reader, chunk| {
+        let present = length.saturating_sub(chunk.start);
+        match &samples {
+            _ if &chunk.kind == b"COMM" => {
+                fault = content(reader, &chunk)?.and_then(|common: [u8; 18]| {
+                    let [c0, c1, _, _, _, _, _, _, rate @ ..] = common;
+                    unheard_of(u16::from_be_bytes([c0, c1]), extended(rate))
+                });
+            }
+            None if &chunk.kind == b"SSND" => {
+                match extent(chunk.size, present, largest) {
+                    Extent::CutOff => fault = Some(Fault::CutOff { stated: chunk.size, present }),
+                    Extent::Open => is_open = true,
+                    Extent::Known(_) => {}
+                }
+                if is_open && find(reader, chunk.start, is_aiff)?.is_some() {
+                    fault = Some(Fault::Several);
+                }
+                samples = Some(chunk);
+                // Everything behind it is audio.
+                return Ok(fault.is_none() && !is_open);
+            }
+            Some(samples) => {
+                let (behind, is_padding) = behind(reader, &chunk, samples.size, present)?;
+                fault = behind;
+                return Ok(fault.is_none() && !is_padding);
+            }
+            None => {}
+        }
+        Ok(fault.is_none())
+    })?;
+    if let Some(fault) = fault {
+        return Ok(Sizes::Faulty(fault));
+    }
+    let Some(samples) = samples else { return Ok(Sizes::Usable) };
+    // Decoders follow the size of the whole as far as it says.
+    reader.seek(SeekFrom::Start(4))?;
+    let mut whole = [0; 4];
+    reader.read_exact(&mut whole)?;
+    if !is_open && u64::from(u32::from_be_bytes(whole)) + 8 >= samples.start {
+        return Ok(Sizes::Usable);
+    }
+    let size = if is_open { length - samples.start } else { samples.size };
+    let field = |size: u64| u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
+    let plain = Plain::default()
+        .source(0, 4)
+        .bytes(field(length - 8))
+        .source(8, samples.start - 4)
+        .bytes(field(size))
+        .source(samples.start, length);
+    Ok(Sizes::Rewritten(plain))
+}
+
+fn is_aiff(head: &[u8; 12]) -> bool {
+    head.starts_with(b"FORM") && matches!(&head[8..], b"AIFF" | b"AIFC")
+}
+
+/// A chunk behind samples whose size is known, `present` bytes from the end: a fault, or whether only padding is left.
+pub(crate) fn behind(
+    reader: &mut (impl Read + Seek),
+    chunk: &Chunk,
+    stated: u64,
+    present: u64,
+) -> io::Result<(Option<Fault>, bool)> {
+    if matches!(&chunk.kind, b"RIFF" | b"RF64" | b"BW64" | b"FORM") {
+        return Ok((Some(Fault::Several), false));
+    }
+    let is_odd = chunk.kind.iter().any(|&byte| !(0x20..0x7f).contains(&byte));
+    let more = is_odd && present > TRAILER.max(stated / 20);
+    let is_padding = more && is_empty(reader, chunk.start)?;
+    Ok(((more && !is_padding).then_some(Fault::Overfull { stated }), is_padding))
+}
+
+/// The first place from `from` on where twelve bytes are what is looked for.
+pub(crate) fn find<R: Read + Seek>(
+    reader: &mut R,
+    from: u64,
+    is_wanted: impl Fn(&[u8; 12]) -> bool,
+) -> io::Result<Option<u64>> {
+    const LENGTH: usize = 12;
+    reader.seek(SeekFrom::Start(from))?;
+    let mut position = from;
+    let mut window = Vec::new();
+    loop {
+        let count = reader.by_ref().take(64 << 10).read_to_end(&mut window)?;
+        let places = window.array_windows::<LENGTH>();
+        if let Some(at) = places.into_iter().position(&is_wanted) {
+            return Ok(Some(position + at as u64));
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+        let done = window.len().saturating_sub(LENGTH - 1);
+        window.drain(..done);
+        position += done as u64;
+    }
+}
+
+/// Whether there is nothing but zeros from here on: room that was set aside and not used.
+fn is_empty(reader: &mut (impl Read + Seek), from: u64) -> io::Result<bool> {
+    reader.seek(SeekFrom::Start(from))?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(true),
+            count if buffer[..count].iter().any(|&byte| byte != 0) => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn unheard_of(channels: u16, rate: u32) -> Option<Fault> {
+    if !CHANNELS.contains(&channels) {
+        Some(Fault::Channels(channels))
+    } else {
+        (!RATES.contains(&rate)).then_some(Fault::Rate(rate))
+    }
+}
+
+/// The 80-bit number in which AIFF writes its rate, in whole Hz.
+pub(crate) fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
+    let exponent = u32::from(u16::from_be_bytes([e0, e1]) & 0x7fff);
+    let whole = match (16_383_u32 + 63).checked_sub(exponent) {
+        Some(shift) => u64::from_be_bytes(mantissa).checked_shr(shift).unwrap_or(0),
+        None => u64::MAX,
+    };
+    u32::try_from(whole).unwrap_or(u32::MAX)
+}
+
+/// The first thing in a CAF file that cannot be followed, or the file with an open size where decoders need one. A
+/// recorder that does not know its length yet writes -1.
+/// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
+pub(crate) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
+    const UNKNOWN: i64 = -1;
+    let length = reader.seek(SeekFrom::End(0))?;
+    let mut position = 8;
+    for _ in 0..MOST_CHUNKS {
+        if length.saturating_sub(position) < 12 {
+            break;
+        }
+        reader.seek(SeekFrom::Start(position))?;
+        let mut header = [0; 12];
+        reader.read_exact(&mut header)?;
+        let [kind @ .., s0, s1, s2, s3, s4, s5, s6, s7] = header;
+        if &kind == b"caff" {
+            return Ok(Sizes::Faulty(Fault::Several));
+        }
+        let stated = i64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let (size, present) = (u64::try_from(stated), length - position - 12);
+        if &kind == b"data" {
+            match size.map_or(Extent::Open, |size| extent(size, present, largest)) {
+                Extent::Known(_) if size.is_ok_and(|size| size <= present) => {}
+                // A table of packets would lead behind the end, so here a little counts, too.
+                Extent::Known(_) | Extent::CutOff => {
+                    return Ok(Sizes::Faulty(Fault::CutOff { stated: size.unwrap_or_default(), present }));
+                }
+                Extent::Open if find(reader, position + 12, is_caf)?.is_some() => {
+                    return Ok(Sizes::Faulty(Fault::Several));
+                }
+                Extent::Open if stated == UNKNOWN => break,
+                Extent::Open => {
+                    let plain = Plain::default()
+                        .source(0, position + 4)
+                        .bytes(UNKNOWN.to_be_bytes())
+                        .source(position + 12, length);
+                    return Ok(Sizes::Rewritten(plain));
+                }
+            }
+        }
+        let Ok(size) = size else { break };
+        position = position.saturating_add(12).saturating_add(size);
+    }
+    Ok(Sizes::Usable)
+}
+
+fn is_caf(head: &[u8; 12]) -> bool {
+    head.starts_with(b"caff\0\x01\0\0desc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_no_source_has_was_not_known() {
+        const LARGEST: u64 = 25 << 20;
+        let present = 144_000;
+        for stated in [
+            0,
+            1 << 31,
+            (1 << 31) - 1,
+            (1 << 31) - 256,
+            (1 << 31) - 1 - 36,
+            (1 << 32) - 1,
+            (1 << 32) - 1 - 44,
+            1 << 30,
+            2_000_000_000,
+            1_000_000_000,
+            LARGEST + 1,
+            123_456_789,
+            10_000_000,
+            2_000_000,
+            1 << 24,
+            (1 << 24) - 1,
+        ] {
+            assert_eq!(extent(stated, present, LARGEST), Extent::Open, "{stated}");
+        }
+        // Some operators take sources of any size; no stream reaches these all the same.
+        for stated in
+            [0, (1 << 31) - 1, (1 << 31) - 256, (1 << 32) - 1, 2_000_000_000, 1_000_000_000, 1 << 24]
+        {
+            assert_eq!(extent(stated, present, u64::MAX), Extent::Open, "{stated}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_a_source_may_have_is_believed() {
+        const LARGEST: u64 = 25 << 20;
+        for (stated, present, expected) in [
+            (0, 0, Extent::Known(0)),
+            (100_000, 100_000, Extent::Known(100_000)),
+            (100_000, 200_000, Extent::Known(100_000)),
+            (100_000, 98_000, Extent::Known(98_000)),
+            (100_000, 60_000, Extent::CutOff),
+            // Round, but not far beyond what is there.
+            (1_000_000, 600_000, Extent::CutOff),
+            // Far beyond what is there, but not round.
+            (1_440_000, 100_000, Extent::CutOff),
+            (LARGEST, LARGEST / 2, Extent::CutOff),
+        ] {
+            assert_eq!(extent(stated, present, LARGEST), expected, "{stated} of {present}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The engine tells an observer what it did, for metrics.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// Counts what the engine does. Every method has an empty default.
+pub trait Observer: fmt::Debug + Send + Sync {
+    /// A run of ffmpeg ended. `purpose` is `probe`, `encode` or `self-test`; `outcome` is `ok`, `failed`, `missing`,
+    /// `timeout`, `too_much`, `died`, `error` or `canceled`.
+    fn ran(&self, purpose: &'static str, outcome: &'static str, took: Duration) {
+        let _ = (purpose, outcome, took);
+    }
+
+    /// A made file was asked for; `hit` says whether it had been made before.
+    fn looked_up(&self, hit: bool) {
+        let _ = hit;
+    }
+}
+
+/// The observer of an engine that nobody watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// One run of ffmpeg. It is reported when this is dropped, so a run that is abandoned is reported too.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    observer: &'a dyn Observer,
+    purpose: &'static str,
+    outcome: &'static str,
+    started: Instant,
+}
+
+impl<'a> Run<'a> {
+    pub fn start(observer: &'a dyn Observer, purpose: &'static str) -> Self {
+        Self { observer, purpose, outcome: "canceled", started: Instant::now() }
+    }
+
+    pub fn ended(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.observer.ran(self.purpose, self.outcome, self.started.elapsed());
+    }
+}

@@ -1,0 +1,82 @@
+//! Where a source contradicts itself: its times and its packets, or its headers and its frames. Nothing is decoded.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use voicegate_providers::Container;
+
+use crate::formats::clock::Clock;
+use crate::formats::mp4_timing::timing;
+use crate::formats::{frames, ogg_opus, webm};
+use crate::source::SourceDetail;
+use crate::source::findings::Contradiction;
+
+/// Frames are walked in memory. More than this is no voice note that any target takes as it is.
+const LARGEST_WALKED: u64 = 16 << 20;
+
+/// Notes in `detail` what follows for decoding and sending, and returns what does not fit together.
+pub(crate) fn examine(
+    reader: &mut (impl Read + Seek),
+    container: Container,
+    size_bytes: u64,
+    detail: &mut SourceDetail,
+) -> io::Result<Option<Contradiction>> {
+    match container {
+        Container::Mp3 | Container::Adts | Container::Amr => {
+            let bytes = match whole(reader, size_bytes, LARGEST_WALKED)? {
+                Some(bytes) => bytes,
+                None => {
+                    detail.intact = false;
+                    return Ok(None);
+                }
+            };
+            Ok(frames_of(&bytes, container, detail))
+        }
+        // Our strict reader refused it. Where nothing but its granules is wrong, its packets count.
+        Container::Ogg if detail.opus.is_none() && !detail.chained => {
+            reader.seek(SeekFrom::Start(0))?;
+            detail.opus = ogg_opus::count(&mut io::BufReader::new(reader), &mut |_| Ok(())).ok();
+            Ok(clock(detail.opus.is_some(), detail))
+        }
+        Container::Webm | Container::Matroska if detail.opus.is_some() => {
+            let bytes = whole(reader, size_bytes, u64::MAX)?.unwrap_or_default();
+            Ok(clock(webm::has_wrong_clock(&bytes), detail))
+        }
+        Container::Mp4 => {
+            let Some(timing) = timing(reader, detail.track)? else { return Ok(None) };
+            detail.edited = timing.edited;
+            detail.tag_bytes = timing.tag_bytes;
+            detail.intact &= !timing.edited && timing.clock == Clock::Fits;
+            Ok(clock(timing.clock == Clock::Wrong, detail))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn clock(is_wrong: bool, detail: &mut SourceDetail) -> Option<Contradiction> {
+    detail.counted |= is_wrong;
+    detail.intact &= !is_wrong;
+    is_wrong.then_some(Contradiction::Clock)
+}
+
+fn frames_of(bytes: &[u8], container: Container, detail: &mut SourceDetail) -> Option<Contradiction> {
+    let Some(stream) = frames::read(bytes, container) else {
+        detail.intact = false;
+        return None;
+    };
+    detail.tag_bytes = stream.tags;
+    detail.varies = !stream.alike;
+    detail.intact &= stream.is_clean();
+    detail.frames_only = !detail.intact;
+    stream.miscounted.then_some(Contradiction::Count)
+}
+
+/// All bytes, or `None` where there are too many.
+fn whole(reader: &mut (impl Read + Seek), size_bytes: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
+    if size_bytes > most {
+        return Ok(None);
+    }
+    reader.seek(SeekFrom::Start(0))?;
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}

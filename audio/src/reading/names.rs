@@ -1,0 +1,358 @@
+//! Names for bytes that are no audio that we read, so that a caller sees what went wrong.
+
+use crate::error::{AudioError, AudioErrorKind};
+use crate::formats::mpeg::is_free_format;
+use crate::formats::webm::vint;
+use crate::reading::hexadecimal::{is_hexadecimal, was_decoded_as_base64};
+
+/// What some bytes are, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// No audio at all.
+    NotAudio(String),
+    /// Audio, or what may hold some, in a form that is not read here.
+    NotRead(String),
+    /// The beginning of something that is read, but it does not go on like that.
+    Broken(String),
+}
+
+impl Named {
+    pub fn refused(self) -> AudioError {
+        let (kind, detail) = match self {
+            Self::NotAudio(detail) | Self::Broken(detail) => (AudioErrorKind::Unreadable, detail),
+            Self::NotRead(detail) => (AudioErrorKind::Unsupported, detail),
+        };
+        AudioError::probe(kind, detail)
+    }
+}
+
+/// Proof that bytes are no samples of the declared format. It outranks the declaration, because sent as samples they
+/// would be noise.
+///
+/// Text is proof where a sample has two bytes or more: sound in which every byte is a printable character would never
+/// change its sign. A sample of one byte is a printable character whenever the sound is quiet, so there only text
+/// counts that nothing but text begins with.
+pub(crate) fn no_samples(head: &[u8], bytes_per_sample: u64) -> Option<Named> {
+    let not_audio = |detail: &str| Named::NotAudio(detail.to_owned());
+    let text = match bytes_per_sample {
+        1 => text_kind(head).filter(|&kind| kind != JSON || is_json_for_sure(head)),
+        _ => text_kind(head).or_else(|| other_text(head)),
+    };
+    unmistakable(head)
+        .map(Named::NotAudio)
+        .or_else(|| text.map(not_audio))
+        .or_else(|| was_decoded_as_base64(head).then(|| not_audio(HEX_AS_BASE64)))
+        .or_else(|| by_structure(head))
+}
+
+/// Hexadecimal text that a caller put where base64 belongs.
+pub(crate) const HEX_AS_BASE64: &str = "this is hexadecimal text that was decoded as base64; decode it as hexadecimal, and send the bytes that come of it";
+
+const JSON: &str = "this looks like JSON, not audio; is it an error message of the service it came from?";
+
+/// A brace alone is the beginning of quiet sound of eight bits, too. There, no byte is far from the one before it.
+fn is_json_for_sure(head: &[u8]) -> bool {
+    let Some(text) = plain_text(head) else { return false };
+    let inside = text.trim_start_matches('[').trim_start();
+    inside.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(['"', '}']))
+}
+
+/// Text that people send in place of audio, by how it begins.
+pub(crate) fn text_kind(head: &[u8]) -> Option<&'static str> {
+    let text = plain_text(head)?.to_ascii_lowercase();
+    let begins = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
+    let is_xml = begins(&["<?xml", "<!--"]);
+    let holds = |tag: &str| begins(&[tag]) || (is_xml || begins(&["<!doctype"])) && text.contains(tag);
+    if begins(&["<!doctype html", "<head", "<body"]) || holds("<html") {
+        Some("this looks like a web page (HTML), not audio; was the URL a login page?")
+    } else if holds("<svg") {
+        Some("this is an SVG image, not audio")
+    } else if holds("<mpd") {
+        Some("this is a stream description (DASH), not audio; send the audio it points to")
+    } else if begins(&["#extm3u", "ffconcat", "[playlist]", "<asx"])
+        || holds("<playlist")
+        || holds("<smoothstreamingmedia")
+    {
+        Some("this is a playlist, not audio; send the audio it points to")
+    } else if begins(&["http://", "https://", "file://", "rtsp://"]) {
+        Some("this is the address of something, not audio; give it as `audio.url`")
+    } else if begins(&["v=0\r\n", "v=0\n"]) {
+        Some("this is a session description (SDP), not audio")
+    } else if begins(&["<?xml", "<error"]) {
+        Some("this looks like XML, not audio; is it an error message of the server it came from?")
+    } else if begins(&["{", "[{"]) {
+        Some(JSON)
+    } else if begins(&["data:"]) {
+        Some("this is a data URI as text, not audio; give it as `audio.data` in a JSON body, or decode it")
+    } else if begins(&["--"]) && text.contains("content-disposition:") {
+        Some("this is a multipart form, not audio; send the file in it alone")
+    } else {
+        None
+    }
+}
+
+/// Any other text. Samples of eight bits can look like it.
+pub(crate) fn other_text(head: &[u8]) -> Option<&'static str> {
+    const SHORTEST_BASE64: usize = 64;
+    let text = plain_text(head)?;
+    let encoded = |c: char| c.is_ascii_alphanumeric() || "+/-_=\r\n".contains(c);
+    let digits: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    if is_hexadecimal(&digits) {
+        Some("this looks like hexadecimal text, not audio; decode it, and send the bytes that come of it")
+    } else if text.len() >= SHORTEST_BASE64 && text.chars().all(encoded) {
+        Some("this looks like base64 text, not audio; give it as `audio.data` in a JSON body, or decode it")
+    } else {
+        Some("this is text, not audio; is it an error message of the service it came from?")
+    }
+}
+
+/// The beginning, if nothing in it speaks against text.
+fn plain_text(head: &[u8]) -> Option<String> {
+    // Scripts write blank lines before their errors.
+    let head = head.trim_ascii_start();
+    let head = &head[..head.len().min(512)];
+    // A header of a form is text, what follows in it is not.
+    let head = head.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(head, |end| &head[..end]);
+    // Samples may begin with any byte, a brace or a bracket too; text has no control characters.
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    if head.is_empty() || head.iter().any(is_control) {
+        return None;
+    }
+    let sound = match std::str::from_utf8(head) {
+        Ok(_) => true,
+        // The window may end inside a character.
+        Err(error) => error.error_len().is_none(),
+    };
+    let text = String::from_utf8_lossy(head);
+    sound.then(|| text.trim_start_matches('\u{feff}').trim_start().to_owned())
+}
+
+/// Pictures, archives and documents that begin with enough bytes to outrank a declared format.
+fn unmistakable(head: &[u8]) -> Option<String> {
+    const BEGINNINGS: &[(&[u8], &str)] = &[
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        (b"GIF87a", "a GIF image"),
+        (b"GIF89a", "a GIF image"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"%PDF-", "a PDF document"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"Rar!\x1a\x07", "a RAR archive"),
+    ];
+    let (_, name) = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning))?;
+    Some(format!("this is {name}, not audio"))
+}
+
+/// What the bytes are by their beginning.
+pub(crate) fn binary_kind(head: &[u8]) -> Option<Named> {
+    let not_read = |name: &str| Named::NotRead(format!("{name} is not supported; {INSTEAD}"));
+    if let Some(named) = by_structure(head) {
+        return Some(named);
+    }
+    if let Some((.., name)) =
+        AUDIO.iter().find(|(at, sign, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(sign)))
+    {
+        return Some(not_read(name));
+    }
+    if is_transport_stream(head) {
+        return Some(not_read("an MPEG transport stream"));
+    }
+    let kind = infer::get(head)?;
+    let mime_type = kind.mime_type();
+    if let Some((_, name)) = NAMES.iter().find(|(known, _)| *known == mime_type) {
+        return Some(Named::NotAudio(format!("this is {name}, not audio")));
+    }
+    let audible = matches!(kind.matcher_type(), infer::MatcherType::Audio | infer::MatcherType::Video);
+    match mime_type {
+        // Four bytes that quiet samples begin with, too.
+        "image/vnd.microsoft.icon" => None,
+        _ if READ_TYPES.contains(&mime_type) => Some(Named::Broken(format!(
+            "this begins like {mime_type}, but the rest does not follow: it is damaged or cut off"
+        ))),
+        _ if audible => {
+            let known = FOREIGN.iter().find(|(known, _)| *known == mime_type);
+            Some(not_read(known.map_or(mime_type, |(_, name)| name)))
+        }
+        _ => Some(Named::NotAudio(format!("this looks like {mime_type}, not audio"))),
+    }
+}
+
+/// A kind of file that several parts in a row prove.
+fn by_structure(head: &[u8]) -> Option<Named> {
+    if continues_webm(head) {
+        return Some(without_beginning("WebM"));
+    }
+    if continues_mp4(head) {
+        return Some(without_beginning("MP4"));
+    }
+    let not_read = if is_latm(head) {
+        format!("AAC in LATM (LOAS) is not supported; {INSTEAD}")
+    } else if is_free_format(head) {
+        "MP3 in free format (its frames state no bit rate) is not supported; encode it at a usual bit rate"
+            .to_owned()
+    } else {
+        return None;
+    };
+    Some(Named::NotRead(not_read))
+}
+
+fn without_beginning(container: &str) -> Named {
+    Named::Broken(format!(
+        "this is a later piece of a recording ({container}), without its beginning: what the recorder wrote first says how to \
+         read the rest. Join all pieces in their order, from the first one on, and send them as one file"
+    ))
+}
+
+/// Elements of a WebM or Matroska segment: a cluster, or parts of one. Recorders in browsers hand them out in pieces.
+fn continues_webm(head: &[u8]) -> bool {
+    const CLUSTER: u64 = 0x1f43_b675;
+    const TIMESTAMP: u64 = 0xe7;
+    const SIMPLE_BLOCK: u64 = 0xa3;
+    const BLOCK_GROUP: u64 = 0xa0;
+    /// A single one may be chance.
+    const SURE: usize = 4;
+    let element = |bytes| -> Option<(u64, u64, &[u8])> {
+        let (id, rest) = vint(bytes, false)?;
+        let (size, body) = vint(rest, true)?;
+        Some((id, size, body))
+    };
+    // The rest behind a part of a cluster.
+    let part = |bytes| -> Option<&[u8]> {
+        let (id, size, body) = element(bytes)?;
+        let (content, rest) = body.split_at_checked(usize::try_from(size).ok()?)?;
+        let fits = match (id, content.first()?) {
+            (TIMESTAMP, _) => size <= 8,
+            // The number of a track, as recorders count them.
+            (SIMPLE_BLOCK, 0x81..=0x84) => size > 4,
+            (BLOCK_GROUP, 0xa1) => true,
+            _ => false,
+        };
+        fits.then_some(rest)
+    };
+    if let Some((CLUSTER, _, content)) = element(head) {
+        return part(content).is_some();
+    }
+    let mut rest = head;
+    for found in 0..SURE {
+        match part(rest) {
+            Some(after) => rest = after,
+            None => return found > 1 && rest.is_empty(),
+        }
+    }
+    true
+}
+
+/// Boxes of fragments, as streams and recorders in browsers hand them out.
+fn continues_mp4(head: &[u8]) -> bool {
+    let Some((&[s0, s1, s2, s3, ref kind @ ..], rest)) = head.split_first_chunk::<8>() else { return false };
+    let size = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
+    match kind {
+        b"styp" | b"sidx" | b"moof" => {
+            let inside = rest.get(4..8).is_some_and(|kind| kind == b"mfhd");
+            let behind = head.get(size.saturating_add(4)..size.saturating_add(8));
+            inside
+                || behind.is_some_and(|kind| [b"moof", b"sidx", b"mdat"].iter().any(|known| kind == *known))
+        }
+        _ => false,
+    }
+}
+
+/// Three frames of LOAS: eleven bits that mark each, and its length in thirteen.
+fn is_latm(head: &[u8]) -> bool {
+    let mut rest = head;
+    (0..3).all(|_| {
+        let Some(&[0x56, b1, b2]) = rest.first_chunk::<3>().filter(|header| header[1] & 0xe0 == 0xe0) else {
+            return false;
+        };
+        let length = usize::from(b1 & 0x1f) << 8 | usize::from(b2);
+        rest = rest.get(length + 3..).unwrap_or_default();
+        length > 0
+    })
+}
+
+const INSTEAD: &str = "send MP3, M4A, WAV, Ogg or WebM";
+
+/// Audio that infer does not know: where the sign stands, the sign, and the name.
+const AUDIO: &[(usize, &[u8], &str)] = &[
+    (0, b".snd", "AU (Sun audio)"),
+    (0, b"RIFX", "WAV with its bytes in reverse order (RIFX)"),
+    (0, b"riff\x2e\x91\xcf\x11", "Wave64 (W64)"),
+    (0, b"#!SILK", "SILK"),
+    // As WeChat and QQ write it.
+    (1, b"#!SILK", "SILK"),
+    (0, b"#!iLBC", "iLBC"),
+    (0, b"#!EVRC", "EVRC"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"TTA1", "TTA (True Audio)"),
+    (0, b"MPCK", "Musepack"),
+    (0, b"MP+", "Musepack"),
+    (0, b"ajkg", "Shorten"),
+    (0, b"ADIF", "AAC with one header for all (ADIF)"),
+    (0, b"Creative Voice File", "VOC (Creative Voice)"),
+    (0, b".RMF", "RealMedia"),
+    (0, b".ra\xfd", "RealAudio"),
+    (0, b"\x7f\xfe\x80\x01", "DTS"),
+    (0, b"\x0b\x77", "AC-3"),
+    (8, b"QLCM", "QCELP"),
+];
+
+fn is_transport_stream(head: &[u8]) -> bool {
+    const PACKET: usize = 188;
+    (0..3).all(|n| head.get(n * PACKET) == Some(&0x47))
+}
+
+/// What infer calls things that are no audio, and what people call them.
+const NAMES: &[(&str, &str)] = &[
+    ("image/png", "a PNG image"),
+    ("image/jpeg", "a JPEG image"),
+    ("image/gif", "a GIF image"),
+    ("image/webp", "a WebP image"),
+    ("image/bmp", "a BMP image"),
+    ("image/tiff", "a TIFF image"),
+    ("image/heif", "a HEIF image"),
+    ("image/avif", "an AVIF image"),
+    ("image/jxl", "a JPEG XL image"),
+    ("application/zip", "a ZIP archive"),
+    ("application/x-tar", "a TAR archive"),
+    ("application/gzip", "gzip-compressed data"),
+    ("application/x-bzip2", "bzip2-compressed data"),
+    ("application/x-xz", "XZ-compressed data"),
+    ("application/zstd", "Zstandard-compressed data"),
+    ("application/x-lz4", "LZ4-compressed data"),
+    ("application/x-7z-compressed", "a 7z archive"),
+    ("application/vnd.rar", "a RAR archive"),
+    ("application/pdf", "a PDF document"),
+    ("application/x-executable", "a program"),
+    ("application/x-mach-binary", "a program"),
+    ("application/vnd.microsoft.portable-executable", "a program"),
+    ("application/wasm", "a program"),
+    ("application/vnd.sqlite3", "an SQLite database"),
+    ("text/html", "a web page (HTML)"),
+];
+
+/// What infer calls audio and video that is not read here, and what people call it.
+const FOREIGN: &[(&str, &str)] = &[
+    ("audio/midi", "MIDI"),
+    ("audio/x-dsf", "DSF"),
+    ("audio/x-ape", "Monkey's Audio (APE)"),
+    ("video/x-msvideo", "AVI"),
+    ("video/x-ms-wmv", "Windows Media (WMA, WMV)"),
+    ("video/mpeg", "MPEG video"),
+    ("video/x-flv", "Flash video"),
+];
+
+/// What infer calls the formats that we read: if it sees one and we do not, the file is broken.
+const READ_TYPES: &[&str] = &[
+    "audio/mpeg",
+    "audio/m4a",
+    "audio/aac",
+    "audio/ogg",
+    "audio/opus",
+    "audio/x-flac",
+    "audio/x-wav",
+    "audio/amr",
+    "audio/x-aiff",
+    "video/mp4",
+    "video/webm",
+    "video/x-matroska",
+    "video/quicktime",
+];

@@ -1,0 +1,343 @@
+//! Reads a source: what it is, how long, and its waveform.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use voicegate_providers::{AudioFacts, Codec, Container};
+
+use crate::copies::mended::mended;
+use crate::copies::readable::readable;
+use crate::error::{AudioError, AudioErrorKind};
+use crate::ffmpeg::job::Bench;
+use crate::ffmpeg::log::{AudioStream, InputLog};
+use crate::ffmpeg::measure::Measured;
+use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass};
+use crate::ffmpeg::run::RunError;
+use crate::formats::iff::CHANNELS;
+use crate::reading::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
+use crate::reading::known::Known;
+use crate::reading::tone;
+use crate::source::findings::{Contradiction, Findings, Mix};
+use crate::source::{Hints, Probed, SourceDetail, mime_type};
+
+/// How deep a source is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// As far as its structure is sure. What is left out then is the waveform, and the proof that it decodes.
+    Structure,
+    Decoded,
+}
+
+/// The facts that the structure of these bytes tells for sure, if it does. No waveform comes of it.
+pub(crate) fn recognise(
+    bytes: &[u8],
+    sha256: &str,
+    hints: &Hints,
+    max_duration: Duration,
+    max_source: u64,
+) -> Result<Option<Probed>, AudioError> {
+    let examined = examine_bytes(bytes, sha256, hints, max_source)?;
+    refuse_longer_samples(&examined, max_duration)?;
+    Ok(from_structure(&examined, max_duration))
+}
+
+/// The same of what was examined already.
+pub(crate) fn from_structure(examined: &Examined, max_duration: Duration) -> Option<Probed> {
+    /// A frame, more or less; what the index says of a clean file is not further off.
+    const NEAR_MS: u64 = 130;
+    let stated = examined.stated_ms;
+    let known = examined.known.as_ref()?;
+    if stated.is_some_and(|stated| stated.abs_diff(known.duration_ms) > NEAR_MS) {
+        return None;
+    }
+    // Near the limit, the decoder decides.
+    let short = Duration::from_millis(known.duration_ms) + Duration::from_secs(1) < max_duration;
+    let stream = AudioStream {
+        codec: known.codec.to_owned(),
+        sample_rate: known.sample_rate,
+        channels: Some(known.channels),
+    };
+    let mut findings = Findings::default();
+    examined.contradiction.into_iter().for_each(|found| findings.add(found));
+    short.then(|| probed(examined, stream, 0, known.duration_ms, Vec::new(), findings))
+}
+
+pub(crate) async fn probe(
+    bench: &Bench<'_>,
+    file: &Path,
+    hints: &Hints,
+    depth: Depth,
+) -> Result<Probed, AudioError> {
+    let examined = look(bench, file, hints).await?;
+    if depth == Depth::Structure
+        && let Some(probed) = from_structure(&examined, bench.max_duration)
+    {
+        return Ok(probed);
+    }
+    let readable = readable(bench, file, examined.detail.plain.as_ref()).await?;
+    decode(bench, readable.path(), &examined).await
+}
+
+/// Examines a file, and refuses what its size alone speaks against.
+pub(crate) async fn look(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Examined, AudioError> {
+    let (path, asked, largest) = (file.to_owned(), hints.clone(), bench.max_source);
+    let examined =
+        tokio::task::spawn_blocking(move || examine(&path, &asked, largest)).await.map_err(|error| {
+            tracing::error!(%error, "reading a source failed");
+            AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
+        })??;
+    refuse_longer_samples(&examined, bench.max_duration)?;
+    Ok(examined)
+}
+
+/// The digest of a file, by which it is known again.
+pub(crate) async fn digest_of(file: &Path) -> Result<String, AudioError> {
+    let file = file.to_owned();
+    let digest = tokio::task::spawn_blocking(move || digest(&mut File::open(file)?));
+    match digest.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok((_, sha256)) => Ok(sha256),
+        Err(error) => {
+            tracing::error!(%error, "reading a source failed");
+            Err(AudioError::probe(AudioErrorKind::Outage, "reading the audio failed"))
+        }
+    }
+}
+
+/// The size of headerless samples tells their length.
+fn refuse_longer_samples(examined: &Examined, max_duration: Duration) -> Result<(), AudioError> {
+    let Some(format) = examined.detail.format else { return Ok(()) };
+    let rate =
+        format.encoding.bytes_per_sample() * u64::from(format.channels) * u64::from(format.sample_rate);
+    refuse_longer(max_duration, examined.size_bytes * 1000 / rate)
+}
+
+pub(crate) fn input<'a>(
+    path: &'a Path,
+    container: Container,
+    detail: &SourceDetail,
+    mix: Option<&'a Mix>,
+) -> Input<'a> {
+    let counted = detail.chained || detail.counted;
+    Input { path, container, format: detail.format, track: detail.track, counted, mix }
+}
+
+/// What decoding says about the source. A verdict against it is that of two runs, by an ffmpeg that works: the first may
+/// have met a moment's trouble of ours.
+pub(crate) async fn decode(
+    bench: &Bench<'_>,
+    file: &Path,
+    examined: &Examined,
+) -> Result<Probed, AudioError> {
+    let first = match decode_once(bench, file, examined).await {
+        Err(error) if error.kind.is_verdict() => error,
+        decoded => return decoded,
+    };
+    match decode_once(bench, file, examined).await {
+        Err(second) if second.kind.is_verdict() && second.kind != first.kind => {
+            tracing::warn!(%first, %second, "two runs of ffmpeg do not agree");
+            Err(AudioError::probe(AudioErrorKind::Died, "ffmpeg says something else each time"))
+        }
+        Err(second) if second.kind.is_verdict() && !tone::is_heard(bench).await => {
+            Err(AudioError::outage("probe"))
+        }
+        second => second,
+    }
+}
+
+pub(crate) async fn decode_once(
+    bench: &Bench<'_>,
+    file: &Path,
+    examined: &Examined,
+) -> Result<Probed, AudioError> {
+    let copy = mended(bench, file, examined.container, &examined.detail).await?;
+    let file = copy.as_ref().map_or(file, |copy| copy.path());
+    let input = |mix| input(file, examined.container, &examined.detail, mix);
+    let passed = measure(bench, input(None), Measure::Sound).await?;
+    let Some((mix, cancels)) = mix_of(bench, input(None), &passed).await? else {
+        return assemble(bench, examined, &passed, None, false);
+    };
+    let passed = measure(bench, input(Some(&mix)), Measure::Sound).await?;
+    assemble(bench, examined, &passed, Some(mix), cancels)
+}
+
+async fn measure(bench: &Bench<'_>, input: Input<'_>, measure: Measure) -> Result<Passed, AudioError> {
+    match pass(bench, input, Make::Nothing, measure).await {
+        Ok(passed) => Ok(passed),
+        Err(PassError::Run(RunError::TooMuch)) => Err(too_long(bench.max_duration)),
+        Err(PassError::Run(RunError::Timeout)) => Err(AudioError::probe(
+            AudioErrorKind::Slow,
+            format!("this audio could not be read within {} s", bench.timeout.as_secs()),
+        )),
+        Err(error) => Err(not_run(&error, "probe")),
+    }
+}
+
+/// The mix that this sound needs, where its mean would not do, and whether that is because channels cancel each other
+/// out.
+async fn mix_of(
+    bench: &Bench<'_>,
+    input: Input<'_>,
+    passed: &Passed,
+) -> Result<Option<(Mix, bool)>, AudioError> {
+    let channels = InputLog::read(&passed.log, input.track).audio.and_then(|audio| audio.channels);
+    if passed.success && channels.is_some_and(|channels| channels > 2 && CHANNELS.contains(&channels)) {
+        let apart = measure(bench, input, Measure::Apart).await?;
+        return Ok(apart.measured.and_then(|measured| measured.of_many()));
+    }
+    Ok(passed.measured.as_ref().and_then(Measured::cancelled).map(|mix| (mix, true)))
+}
+
+/// What a run says about the source, whatever else it printed.
+fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) -> Result<(), AudioError> {
+    let unsupported = |detail: String| Err(AudioError::probe(AudioErrorKind::Unsupported, detail));
+    let Some(audio) = &log.audio else {
+        if log.other_streams > 0 {
+            return unsupported("there is no sound in this file (no audio stream)".to_owned());
+        }
+        return Err(AudioError::probe(
+            AudioErrorKind::Unreadable,
+            match damage {
+                Some(damage) => {
+                    format!("nothing could be read from this file; it may be damaged or cut off: {damage}")
+                }
+                None => "nothing could be read from this file; it may be damaged or cut off".to_owned(),
+            },
+        ));
+    };
+    if audio.codec == "none" || audio.codec == "unknown" {
+        return unsupported("the codec of this audio is not known here".to_owned());
+    }
+    if log.no_decoder {
+        return unsupported(format!("the codec of this audio ({}) cannot be decoded here", audio.codec));
+    }
+    if let Some(channels) = audio.channels.filter(|channels| channels > CHANNELS.end()) {
+        return unsupported(too_many_channels(channels));
+    }
+    if duration_ms == 0 || audio.sample_rate == 0 || audio.channels == Some(0) || !success {
+        return Err(AudioError::probe(
+            AudioErrorKind::Unreadable,
+            "no sound could be decoded from this file; it is empty, damaged or cut off",
+        ));
+    }
+    Ok(())
+}
+
+/// The facts, of what was examined and of a pass that measured.
+pub(crate) fn assemble(
+    bench: &Bench<'_>,
+    examined: &Examined,
+    passed: &Passed,
+    mix: Option<Mix>,
+    cancels: bool,
+) -> Result<Probed, AudioError> {
+    let log = InputLog::read(&passed.log, examined.detail.track);
+    let Examined { container, ref detail, stated_ms, .. } = *examined;
+    let measured = passed.measured.as_ref();
+    let duration_ms = measured.map_or(0, Measured::duration_ms);
+    let bars = measured.map_or(Vec::new(), |measured| measured.waveform.bars());
+    judge(&log, examined.damage, passed.success, duration_ms)?;
+    refuse_longer(bench.max_duration, duration_ms)?;
+    if detail.chained && stated_ms.is_some_and(|stated| is_short(duration_ms, stated)) {
+        return Err(several());
+    }
+    // These say in advance how long they are; a video's length is not that of its sound, so MP4 asks its track.
+    let declared_ms = match container {
+        Container::Mp4 => stated_ms.filter(|_| !detail.counted),
+        Container::Caf | Container::Flac => log.declared_ms,
+        _ => None,
+    };
+    if let Some(declared_ms) = declared_ms.filter(|&declared| is_short(duration_ms, declared)) {
+        return Err(AudioError::probe(
+            AudioErrorKind::Unreadable,
+            format!(
+                "the file says {} s, {} s decode: was the upload cut off?",
+                seconds(declared_ms),
+                seconds(duration_ms)
+            ),
+        ));
+    }
+    let Some(audio) = log.audio else {
+        return Err(AudioError::probe(AudioErrorKind::Unreadable, "there is no audio stream"));
+    };
+    let duration_ms = match &examined.known {
+        Some(known) if is_borne_out(known, &audio, duration_ms) => known.duration_ms,
+        Some(known) => {
+            tracing::debug!(?known, ?audio, duration_ms, "the structure of a source says something else");
+            duration_ms
+        }
+        None => duration_ms,
+    };
+    let mut findings = Findings { mix, ..Findings::default() };
+    if let Some(Measured { audible, .. }) = measured {
+        (findings.bars, findings.loudest) = (audible.bars(), audible.loudest());
+    }
+    let cancelled = cancels.then_some(Contradiction::Channels);
+    examined.contradiction.into_iter().chain(cancelled).for_each(|found| findings.add(found));
+    Ok(probed(examined, audio, log.other_streams, duration_ms, bars, findings))
+}
+
+/// Whether decoding says the same. At the rate of measuring, lengths are rounded by up to a sample at either end; then
+/// what was counted is the better number.
+fn is_borne_out(known: &Known, audio: &AudioStream, decoded_ms: u64) -> bool {
+    let same = (known.codec, known.sample_rate, Some(known.channels))
+        == (audio.codec.as_str(), audio.sample_rate, audio.channels);
+    (same || known.codec == "opus")
+        && (known.duration_ms.saturating_sub(1)..=known.duration_ms + 1 + known.untrimmed_ms)
+            .contains(&decoded_ms)
+}
+
+fn probed(
+    examined: &Examined,
+    audio: AudioStream,
+    other_streams: u32,
+    duration_ms: u64,
+    waveform: Vec<u8>,
+    findings: Findings,
+) -> Probed {
+    let Examined { container, size_bytes, .. } = *examined;
+    let mut detail = SourceDetail { other_streams, ..examined.detail.clone() };
+    let mut sample_rate = audio.sample_rate;
+    let mut channels = audio.channels.unwrap_or(*CHANNELS.end());
+    if audio.codec != "opus" {
+        detail.opus = None;
+    }
+    if let Some(opus) = &detail.opus {
+        (sample_rate, channels) = (opus.sane_rate(), u16::from(opus.channels));
+    } else if matches!(container, Container::Ogg | Container::Caf) && audio.codec == "opus" {
+        detail.intact = false;
+    }
+    let facts = AudioFacts {
+        container,
+        mime_type: mime_type(container, &audio.codec).to_owned(),
+        codec: Codec(audio.codec),
+        duration_ms,
+        size_bytes,
+        sample_rate,
+        channels,
+        sha256: examined.sha256.clone(),
+    };
+    Probed { facts, waveform, detail, findings }
+}
+
+/// Clearly shorter than declared; encoder padding and rounding are not.
+fn is_short(decoded_ms: u64, declared_ms: u64) -> bool {
+    let missing = declared_ms.saturating_sub(decoded_ms);
+    missing > 300 && missing > declared_ms / 20
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{:.1}", milliseconds as f64 / 1000.0)
+}
+
+fn refuse_longer(max_duration: Duration, duration_ms: u64) -> Result<(), AudioError> {
+    if u128::from(duration_ms) > max_duration.as_millis() { Err(too_long(max_duration)) } else { Ok(()) }
+}
+
+pub(crate) fn too_long(max_duration: Duration) -> AudioError {
+    AudioError::probe(
+        AudioErrorKind::TooLong,
+        format!("this audio is longer than the {} s that are allowed", max_duration.as_secs()),
+    )
+}
