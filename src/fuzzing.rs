@@ -13,8 +13,8 @@ use crate::{
     config::{Layers, Rate, RateOrOff, Size, Span24, load},
     delivery::route::canonical,
     http,
-    id::{NoteId, UploadId},
     media::{LinkError, Links, Which},
+    model::id::{NoteId, UploadId},
 };
 
 /// A name, and what is done with the bytes.

@@ -11,7 +11,7 @@
 //! 4. `delivery::attempt` makes one try: download where the audio is a URL, let [`voicegate_audio`] do the least that the
 //!    connection's profile needs, `prepare` at the provider's adapter, commit `sending`, `dispatch`.
 //! 5. [`delivery::outcome`] decides what the end of the try means, the adapter having named only what happened,
-//!    and the store commits it together with what becomes of the delivery, and with the [`event`] that it is.
+//!    and the store commits it together with what becomes of the delivery, and with the event that it is.
 //! 6. [`delivery::receive`] takes in what the provider says afterwards, and `delivery::tell` passes events on to the
 //!    bot's webhook, out of the same queue.
 //!
@@ -21,34 +21,17 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 #![expect(clippy::duplicate_mod, reason = "src/store/sql is compiled once for each database")]
 
-mod breaker;
-pub mod changes;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod delivery;
-mod descriptors;
-pub mod disk;
 pub mod docs;
-pub mod event;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gateway;
 pub mod http;
-pub mod id;
-mod limit;
 pub mod media;
-pub mod memory;
-pub mod metrics;
-pub mod note;
-mod probe;
-pub mod problem;
-mod quota;
-pub mod request_id;
-mod seldom;
-pub mod spelling;
+pub mod model;
 pub mod store;
-mod telemetry;
-pub mod upload;
+pub mod telemetry;
 pub mod view;

@@ -22,7 +22,7 @@ use crate::source::findings::Findings;
 use crate::source::{Hints, Probed, SourceDetail};
 
 fn fixture(name: &str) -> Vec<u8> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio");
     std::fs::read(folder.join(name)).unwrap()
 }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use voicegate::{
-    note::{Note, NoteId},
+    model::note::{Note, NoteId},
     store::{Bounds, Change, ClaimRequest, NewNote, Rooms, SqliteStore, Step, Store},
 };
 

@@ -12,7 +12,7 @@ use super::{
     out,
 };
 use crate::{
-    note::Warning,
+    model::note::Warning,
     view::{AudioFacts, AudioProfile},
 };
 use voicegate_audio::{

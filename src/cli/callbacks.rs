@@ -11,9 +11,9 @@ use voicegate_providers::{Context, Registration};
 
 use super::out;
 use crate::{
-    clock::{Clock, SystemClock, rfc3339_millis},
     config::{self, Connection, Database, Layers, Tenant},
     gateway::Live,
+    model::clock::{Clock, SystemClock, rfc3339_millis},
     store::{connection_key, postgres::open::options},
 };
 

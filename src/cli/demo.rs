@@ -16,9 +16,9 @@ use super::{
     send, serve,
 };
 use crate::{
-    clock::{Clock, SystemClock},
     config::{self, Layers},
     gateway::{Gateway, Live},
+    model::clock::{Clock, SystemClock},
     store::EVENTS,
 };
 

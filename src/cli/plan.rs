@@ -14,7 +14,7 @@ use crate::{
     config::{self, Layers, Tenant},
     delivery::{plan::foresee, route::named},
     gateway::engine_options,
-    note::ConvertChoice,
+    model::note::ConvertChoice,
     view::{ConnectionPlan, Verdict, VoicePlan},
 };
 

@@ -19,7 +19,7 @@ pub struct SandboxArgs {
 }
 
 pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
-    crate::telemetry::init(crate::config::LogFormat::Auto);
+    crate::telemetry::logs::init(crate::config::LogFormat::Auto);
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("{} cannot be listened on", args.listen))?;

@@ -10,11 +10,12 @@ use tokio::{
 };
 
 use crate::{
-    clock::SystemClock,
     config::{self, Database, Layers},
     delivery::Worker,
     gateway::{Gateway, as_mistakes},
-    http, metrics, telemetry,
+    http,
+    model::clock::SystemClock,
+    telemetry::{logs, metrics},
 };
 
 /// How long closing the database may take after everything else has ended.
@@ -41,7 +42,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
              storage.database to \"postgres://...\""
         );
     }
-    telemetry::init(config.server.log);
+    logs::init(config.server.log);
     raise_open_files();
     // The address first: a port in use is the likeliest mistake, and no file has been touched yet.
     let listen = config.server.listen;

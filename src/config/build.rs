@@ -24,7 +24,7 @@ use super::{
     values::{Rate, RateOrOff, Size, Span24, plain},
     words::no_such,
 };
-use crate::note::ConvertChoice;
+use crate::model::note::ConvertChoice;
 use voicegate_audio::{self as audio, Profile};
 
 /// A tenant as written.

@@ -13,7 +13,7 @@ use super::{
     path::{KeyPath, Step},
     words::{expected, missing_field, names, no_such, unknown_field},
 };
-use crate::spelling::nearest;
+use crate::model::spelling::nearest;
 
 /// Reads `value`, which stands at the path `at`. `instead` has defaults, in the form of `value`. `None` where nothing
 /// could be made of it; then there is at least one mistake.

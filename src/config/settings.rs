@@ -11,7 +11,7 @@ use super::{
     path::KeyPath,
     words::{expected, missing_field, names, no_such, unknown_field},
 };
-use crate::spelling::nearest;
+use crate::model::spelling::nearest;
 
 /// Builds the connection. A setting that its adapter refuses is told, and replaced by the adapter's example or left out, so
 /// that the next one is found, too. `told` has the settings about which something was said, and gets the others.

@@ -10,7 +10,7 @@ use url::Url;
 use voicegate_providers::{Degrade, Provider};
 
 use super::values::{Rate, RateOrOff};
-use crate::note::ConvertChoice;
+use crate::model::note::ConvertChoice;
 use voicegate_audio::{self as audio, Profile};
 
 /// What happens to a send whose outcome is unknown.

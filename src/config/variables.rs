@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Audio, Delivery, Fetch, Server, Storage, path::KeyPath, words::keys};
-use crate::spelling::nearest;
+use crate::model::spelling::nearest;
 
 /// Every name with this begins is about voicegate.
 pub const OURS: &str = "VOICEGATE_";

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use voicegate_providers::without_values;
 
-use crate::spelling::nearest;
+use crate::model::spelling::nearest;
 
 /// The key of ``unknown field `?`, expected ... ``.
 pub fn unknown_field(message: &str) -> Option<&str> {

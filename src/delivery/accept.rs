@@ -9,15 +9,16 @@ use sha2::{Digest, Sha256};
 use super::route::{Target, reply, route, text};
 use crate::{
     config::Tenant,
+    delivery::upload,
     gateway::{Gateway, Live},
-    id::UploadId,
     media::{AudioInput, Held, Received, Which},
-    metrics,
-    note::{ConvertChoice, Metadata, Note, NoteId, Source, Status, Warning},
-    problem::Problem,
-    request_id,
+    model::{
+        id::UploadId,
+        note::{ConvertChoice, Metadata, Note, NoteId, Source, Status, Warning},
+        problem::Problem,
+    },
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
-    upload,
+    telemetry::{metrics, request_id},
 };
 use voicegate_audio::{self as audio, Convert, Hints, Probed};
 

@@ -20,10 +20,12 @@ use crate::{
     config::{Connection, OnUnknown},
     gateway::{Gateway, Live},
     media::{AudioFile, Which},
-    metrics,
-    note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status, Warning},
-    problem::Problem,
+    model::{
+        note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status, Warning},
+        problem::Problem,
+    },
     store::{Change, Claim, Health, Learned, Step, StoreError, connection_key, queue_key},
+    telemetry::metrics,
 };
 use voicegate_audio::{self as audio, Profile, Work};
 

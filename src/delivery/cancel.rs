@@ -2,9 +2,11 @@
 
 use crate::{
     gateway::Gateway,
-    metrics,
-    note::{Note, Status},
-    problem::Problem,
+    model::{
+        note::{Note, Status},
+        problem::Problem,
+    },
+    telemetry::metrics,
 };
 
 /// Cancels a note that waits for its first or next attempt.

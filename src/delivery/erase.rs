@@ -5,9 +5,11 @@ use jiff::Timestamp;
 use crate::{
     config::Tenant,
     gateway::Gateway,
-    id::NoteId,
-    note::{Metadata, Note, Source, Status, Stop},
-    problem::Problem,
+    model::{
+        id::NoteId,
+        note::{Metadata, Note, Source, Status, Stop},
+        problem::Problem,
+    },
     store::Columns,
 };
 use voicegate_audio::Hints;

@@ -17,7 +17,7 @@ use crate::{
     delivery::outcome::{Failure, Policy},
     gateway::{Gateway, Live},
     media::{FetchRequest, Which},
-    note::Source,
+    model::note::Source,
     store::{Claim, Learned, queue_key},
 };
 

@@ -17,6 +17,7 @@ pub mod receive;
 pub mod resend;
 pub mod route;
 mod tell;
+pub mod upload;
 mod watch;
 mod worker;
 

@@ -9,8 +9,10 @@ use super::backoff;
 use crate::{
     config::OnUnknown,
     media::FetchError,
-    note::{Attempt, Note, Outcome, Status},
-    problem::Problem,
+    model::{
+        note::{Attempt, Note, Outcome, Status},
+        problem::Problem,
+    },
     store::{Health, Step},
 };
 use voicegate_audio::{AudioError, AudioErrorKind};

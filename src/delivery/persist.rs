@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{gateway::Gateway, note::NoteId, store::StoreError};
+use crate::{gateway::Gateway, model::note::NoteId, store::StoreError};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -9,11 +9,13 @@ use super::{
 };
 use crate::{
     config::{Connection, Tenant},
+    delivery::upload,
     gateway::Gateway,
     media::{AudioInput, FetchRequest, Held, Received},
-    note::{ConvertChoice, Warning},
-    problem::Problem,
-    upload,
+    model::{
+        note::{ConvertChoice, Warning},
+        problem::Problem,
+    },
 };
 use voicegate_audio::{self as audio, Foreseen, Probed, Work};
 

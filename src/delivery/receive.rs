@@ -6,9 +6,9 @@ use voicegate_providers::{Callback, CallbackRequest};
 use crate::{
     config::{Connection, Tenant},
     gateway::Gateway,
-    metrics,
-    problem::Problem,
+    model::problem::Problem,
     store::{Received, Reception},
+    telemetry::metrics,
 };
 
 /// Takes in a genuine callback, once, and gives what the provider wants for an answer. When this returns, it is on disk.

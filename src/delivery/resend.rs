@@ -3,10 +3,12 @@
 use super::accept::{Bytes, KEY_TTL, Receipt, make_durable, replay};
 use crate::{
     gateway::Gateway,
-    note::{Note, NoteId, Source, Status},
-    problem::Problem,
-    request_id,
+    model::{
+        note::{Note, NoteId, Source, Status},
+        problem::Problem,
+    },
     store::KeyClaim,
+    telemetry::request_id,
 };
 
 /// Accepts a new note like `original`. Where the original's outcome is unknown, its lane is let go: who asks for this

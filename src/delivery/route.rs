@@ -6,8 +6,10 @@ use super::accept::VoiceRequest;
 use crate::{
     config::{Connection, Tenant},
     gateway::Gateway,
-    note::{NoteId, Stop, Warning},
-    problem::Problem,
+    model::{
+        note::{NoteId, Stop, Warning},
+        problem::Problem,
+    },
     store::StoreError,
 };
 

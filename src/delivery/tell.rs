@@ -16,10 +16,10 @@ use voicegate_providers::{
 use super::{backoff, persist, places::hung};
 use crate::{
     config::Webhook,
-    event::{Event, TELLING},
     gateway::{Gateway, Live},
-    metrics,
+    model::event::{Event, TELLING},
     store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
+    telemetry::metrics,
     view::EventBody,
 };
 

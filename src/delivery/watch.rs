@@ -7,7 +7,7 @@ use voicegate_providers::{Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipi
 use super::{persist, places::hung};
 use crate::{
     gateway::Gateway,
-    note::{Note, Status},
+    model::note::{Note, Status},
     store::{Claim, JobEnd, Received, Stall, Step, StoreError, WATCH, connection_key},
 };
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
 
 use super::reference;
-use crate::{config, http, problem::CODES};
+use crate::{config, http, model::problem::CODES};
 use voicegate_audio::{CHECKS, PROFILES, SERVICES};
 
 /// `page` with its printed parts as the code has them now.
@@ -35,7 +35,7 @@ fn print(name: &str) -> Option<String> {
         "checks" => Some(checks()),
         "codes" => Some(codes()),
         "configuration" => Some(config::reference::print()),
-        "metrics" => Some(crate::metrics::table()),
+        "metrics" => Some(crate::telemetry::metrics::table()),
         "presets" => Some(presets()),
         "profiles" => Some(profiles()),
         "providers" => Some(capabilities()),

@@ -11,13 +11,12 @@ use voicegate_providers::{
 };
 
 use crate::{
-    clock::Clock,
     config::{Config, Connection, Tenants},
-    limit::RequestLimit,
+    gateway::limit::RequestLimit,
     media::Fetcher,
-    metrics,
-    problem::Problem,
+    model::{clock::Clock, problem::Problem},
     store::{Bounds, Class},
+    telemetry::metrics,
 };
 
 /// A provider whose name resolves but does not answer is found out after this.

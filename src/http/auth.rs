@@ -9,7 +9,7 @@ use axum::{
 
 use super::{seats::Seat, wrong_keys::WrongKeys};
 
-use crate::{config::Tenant, gateway::Gateway, problem::Problem};
+use crate::{config::Tenant, gateway::Gateway, model::problem::Problem};
 
 /// The tenant whose key the request carries, within its rate of requests.
 pub struct Caller(pub Arc<Tenant>);

@@ -19,10 +19,9 @@ use crate::{
     config::{Connection, Tenant},
     delivery::receive,
     gateway::{Gateway, Live},
-    memory::{Full, Holding, ONE_CALLBACK},
-    metrics,
-    problem::Problem,
-    seldom::Seldom,
+    http::memory::{Full, Holding, ONE_CALLBACK},
+    model::problem::Problem,
+    telemetry::{metrics, seldom::Seldom},
 };
 
 /// Providers' callbacks have a few KiB.

@@ -7,11 +7,9 @@ use jiff::Timestamp;
 
 use super::auth::Caller;
 use crate::{
-    breaker,
-    clock::rfc3339_millis,
     config::Connection,
     gateway::Gateway,
-    problem::Problem,
+    model::{breaker, clock::rfc3339_millis, problem::Problem},
     store::ConnectionState,
     view::{self, Health},
 };

@@ -8,7 +8,7 @@ use axum::{
 
 use crate::{
     docs::{self, STYLE},
-    problem::Problem,
+    model::problem::Problem,
 };
 
 /// The pages bring no script, no form and nothing from elsewhere, and nobody may frame them.

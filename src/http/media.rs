@@ -21,8 +21,10 @@ use super::{auth::Caller, notes::find};
 use crate::{
     gateway::Gateway,
     media::{AudioFile, LinkError, Which},
-    note::{Note, NoteId},
-    problem::Problem,
+    model::{
+        note::{Note, NoteId},
+        problem::Problem,
+    },
     store::StoreError,
     view::schema::YesOrNo,
 };

@@ -4,16 +4,19 @@ mod auth;
 mod body;
 mod callbacks;
 mod connections;
+mod descriptors;
 mod docs;
 mod events;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
 mod media;
+pub mod memory;
 mod notes;
 mod observe;
 mod openapi;
 mod ops;
 mod plan;
+pub mod probe;
 mod room;
 mod seats;
 mod server;
@@ -35,7 +38,7 @@ use futures_util::FutureExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{events::Feeds, wrong_keys::WrongKeys};
-use crate::{gateway::Gateway, problem::Problem, request_id};
+use crate::{gateway::Gateway, model::problem::Problem, telemetry::request_id};
 
 pub use openapi::{document, text as openapi};
 pub use server::serve_app;

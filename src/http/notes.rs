@@ -18,9 +18,11 @@ use crate::{
     config::Tenant,
     delivery::{cancel, erase, route},
     gateway::Gateway,
-    id::NoteId,
-    note::{Note, Status},
-    problem::Problem,
+    model::{
+        id::NoteId,
+        note::{Note, Status},
+        problem::Problem,
+    },
     store::{StoreError, Wanted},
     view::{VoiceNote, VoiceNoteList, grammar::Recipient},
 };

@@ -10,7 +10,10 @@ use axum::{
 };
 use tracing::Instrument;
 
-use crate::{gateway::Gateway, metrics, request_id::RequestId};
+use crate::{
+    gateway::Gateway,
+    telemetry::{metrics, request_id::RequestId},
+};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -12,8 +12,8 @@ use axum::{
 use super::auth::{bearer, wrong_key};
 use crate::{
     gateway::Gateway,
-    metrics,
-    problem::Problem,
+    model::problem::Problem,
+    telemetry::metrics,
     view::{CheckStatus, Readiness},
 };
 

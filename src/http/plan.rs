@@ -13,7 +13,7 @@ use super::{
     openapi::{Bytes, VoiceForm, VoiceRequestBody},
     voice::VoiceFields,
 };
-use crate::{delivery::plan, gateway::Gateway, problem::Problem, view::VoicePlan};
+use crate::{delivery::plan, gateway::Gateway, model::problem::Problem, view::VoicePlan};
 
 /// Plan a voice note
 ///

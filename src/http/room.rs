@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 
-use crate::{config::Tenant, gateway::Gateway, problem::Problem, quota::Arriving};
+use crate::{config::Tenant, gateway::Gateway, media::quota::Arriving, model::problem::Problem};
 
 /// Fields and what frames them, at most.
 const AROUND: u64 = 128 * 1024;

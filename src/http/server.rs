@@ -25,8 +25,9 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::descriptors;
 use super::seats::{Answer, Seat, Seats};
-use crate::{config::Server, descriptors, gateway::Gateway, problem::Problem};
+use crate::{config::Server, gateway::Gateway, model::problem::Problem};
 
 /// What idle connections need to be closed in order, however late it is.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -171,7 +172,7 @@ fn host_of(request: &hyper::Request<Incoming>) -> Result<(), Problem> {
 /// Out of file descriptors is the common case: trying again at once would only burn a core. A client that is idle gives
 /// its own.
 async fn pause_after(error: &io::Error, seats: &Seats) {
-    let makes_room = descriptors::is_exhausted(error) && seats.make_room();
+    let makes_room = voicegate_audio::is_exhausted(error) && seats.make_room();
     tracing::warn!(%error, "a connection could not be accepted");
     tokio::time::sleep(Duration::from_millis(if makes_room { 10 } else { 100 })).await;
 }

@@ -16,7 +16,13 @@ use super::{
     openapi::{Bytes, UploadForm, UploadRequest},
     room,
 };
-use crate::{gateway::Gateway, id::UploadId, media::AudioInput, problem::Problem, upload, view::Upload};
+use crate::{
+    delivery::upload,
+    gateway::Gateway,
+    media::AudioInput,
+    model::{id::UploadId, problem::Problem},
+    view::Upload,
+};
 
 /// The fields beside the audio: there are none.
 #[derive(Deserialize)]

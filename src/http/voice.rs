@@ -24,9 +24,11 @@ use super::{
 use crate::{
     delivery::{VoiceRequest, accept::accept, resend},
     gateway::Gateway,
-    memory::Holding,
-    note::{ConvertChoice, Note, NoteId},
-    problem::Problem,
+    http::memory::Holding,
+    model::{
+        note::{ConvertChoice, Note, NoteId},
+        problem::Problem,
+    },
     view::{
         VoiceNote,
         grammar::{Recipient, Span},

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::seats::Seat;
-use crate::{metrics, seldom::Seldom};
+use crate::telemetry::{metrics, seldom::Seldom};
 
 /// Wrong keys that are answered at once: somebody is setting up a bot.
 const FREE: f64 = 10.0;

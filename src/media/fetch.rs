@@ -21,7 +21,7 @@ use voicegate_providers::{
 };
 
 use super::FileRoom;
-use crate::{metrics, problem::Problem};
+use crate::{model::problem::Problem, telemetry::metrics};
 
 /// A chain of redirects longer than this is refused.
 const MAX_REDIRECTS: usize = 5;

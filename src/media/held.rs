@@ -219,7 +219,7 @@ impl<'a> Spool<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Disks;
+    use crate::media::disk::Disks;
 
     const MIB: u64 = 1 << 20;
 

@@ -10,7 +10,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::Which;
-use crate::note::NoteId;
+use crate::model::note::NoteId;
 
 /// Note (16 bytes), which file (1), expiry in seconds (8), then half an HMAC-SHA256 (16), as RFC 2104 section 5 allows.
 const CLAIMS: usize = 25;

@@ -1,9 +1,11 @@
 //! Where audio is kept, how it is fetched, and the signed links under which providers get it.
 
+pub mod disk;
 mod fetch;
 mod held;
 mod link;
 mod place;
+pub mod quota;
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +25,11 @@ use tempfile::NamedTempFile;
 use self::place::{Folder, Name, Place};
 use crate::{
     config::{Media, Storage},
-    disk::{self, Disks, Reservation},
-    id::{NoteId, UploadId},
-    problem::Problem,
+    media::disk::{Disks, Reservation},
+    model::{
+        id::{NoteId, UploadId},
+        problem::Problem,
+    },
 };
 
 pub use fetch::{FetchError, FetchRequest, Fetcher};

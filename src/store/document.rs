@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::StoreError;
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// A text that was read back before it is stored.
 pub struct Document(String);
@@ -100,7 +100,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::note::{Note, sample};
+    use crate::model::note::{Note, sample};
 
     /// Arrays in arrays, so many of them.
     fn nested(levels: usize) -> Value {

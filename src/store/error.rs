@@ -5,7 +5,7 @@ use std::{borrow::Cow, io, sync::Arc};
 use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
 
 use super::document;
-use crate::problem::Problem;
+use crate::model::problem::Problem;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -21,12 +21,14 @@ use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
 
 use crate::{
-    clock::Clock,
     config::Database,
-    event::Event,
-    id::UploadId,
-    note::{Note, NoteId, Source},
-    upload::Upload,
+    model::{
+        clock::Clock,
+        event::Event,
+        id::UploadId,
+        note::{Note, NoteId, Source},
+        upload::Upload,
+    },
 };
 
 pub use error::StoreError;

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use jiff::Timestamp;
 
 use super::{Bounds, Claim, Class, Job, Room, Rooms, StoreError, Trust, document};
-use crate::{breaker::Tally, config::Rate, event::Event};
+use crate::{
+    config::Rate,
+    model::{breaker::Tally, event::Event},
+};
 
 /// A delivery that may be leased.
 #[derive(sqlx::FromRow)]

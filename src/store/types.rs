@@ -9,10 +9,12 @@ use voicegate_providers::Receipt;
 
 use super::{EVENTS, FETCH, StoreError, WATCH, connection_parts};
 use crate::{
-    breaker::Tally,
     config::Rate,
-    event::Event,
-    note::{Note, NoteId, Status},
+    model::{
+        breaker::Tally,
+        event::Event,
+        note::{Note, NoteId, Status},
+    },
 };
 
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use voicegate_providers as providers;
 
-use crate::{
+use crate::model::{
     clock::rfc3339_millis,
     event::{Event, EventKind},
     id::{NoteId, UploadId},

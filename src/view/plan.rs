@@ -7,7 +7,7 @@ use voicegate_providers as providers;
 use super::{AudioFacts, schema};
 use crate::{
     delivery::plan::{Outlook, Plan, Sends},
-    note::Warning,
+    model::note::Warning,
 };
 use voicegate_audio::{Foreseen, Work};
 

@@ -12,7 +12,7 @@ use utoipa::{
 use voicegate_providers as providers;
 
 use super::{AudioFacts, SentAudio};
-use crate::{note::ConvertChoice, problem::CODES};
+use crate::model::{note::ConvertChoice, problem::CODES};
 use voicegate_audio::{PcmFormat, Work, presets};
 
 /// A closed list of words, each as serde writes it.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use voicegate::problem::CODES;
+use voicegate::model::problem::CODES;
 
 const PAGE: &str = include_str!("../../docs/errors.md");
 
@@ -22,7 +22,7 @@ fn sections(level: &str) -> Vec<(&'static str, &'static str)> {
 fn every_code_has_a_section_and_every_section_a_code() {
     let explained: BTreeSet<&str> = sections("##").into_iter().map(|(code, _)| code).collect();
     let known: BTreeSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
-    assert_eq!(explained, known, "sections of docs/errors.md, codes in src/problem.rs");
+    assert_eq!(explained, known, "sections of docs/errors.md, codes in src/model/problem.rs");
     assert_eq!(sections("##").len(), CODES.len(), "a code has two sections");
 }
 
@@ -39,7 +39,7 @@ fn a_section_has_the_status_of_its_code_an_example_and_what_to_do() {
         assert_eq!(example["code"], code);
         assert_eq!(example["type"], format!("/docs/errors#{code}"));
         assert_eq!((&example["status"], &example["title"]), (&(*status).into(), &(*title).into()), "{code}");
-        serde_json::from_value::<voicegate::problem::Problem>(example).expect("a problem");
+        serde_json::from_value::<voicegate::model::problem::Problem>(example).expect("a problem");
     }
 }
 
@@ -49,7 +49,7 @@ fn whatever_the_source_emits_is_a_known_code() {
     let mut emitted = BTreeSet::new();
     for (path, source) in sources() {
         let mut found = literals_after(&source, "Problem::new(");
-        if path.ends_with("src/problem.rs") {
+        if path.ends_with("src/model/problem.rs") {
             found.extend(literals_after(&source, "Self::new("));
         }
         // The tables from a kind of failure to its code.

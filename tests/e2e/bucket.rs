@@ -146,7 +146,7 @@ async fn orphans_are_swept_when_they_are_old() {
     let (world, server) = start().await;
     let id = world.accept("via=whatsapp", large()).await;
     world.until_status(&id, "accepted").await;
-    let (note, upload) = (voicegate::id::NoteId::new(), voicegate::id::UploadId::new());
+    let (note, upload) = (voicegate::model::id::NoteId::new(), voicegate::model::id::UploadId::new());
     for key in
         [key(&note.to_string(), "source"), format!("gateway/uploads/{upload}"), "other/notes/x".to_owned()]
     {

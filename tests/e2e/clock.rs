@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::json;
-use voicegate::clock::Clock;
+use voicegate::model::clock::Clock;
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::{

@@ -63,9 +63,9 @@ async fn the_callers_headers_go_to_the_first_host_only() {
     let asked = first_asked.lock().expect("a log").clone();
     assert_eq!(asked, [("/start".to_owned(), secret.clone()), ("/moved".to_owned(), secret)]);
     assert_eq!(*second_asked.lock().expect("a log"), [("/audio".to_owned(), None)]);
-    let note: voicegate::note::NoteId = id.parse().expect("an id");
+    let note: voicegate::model::note::NoteId = id.parse().expect("an id");
     let kept = world.gateway.store.note(note, None).await.expect("read").expect("kept");
-    assert_eq!(kept.source, voicegate::note::Source::Stored, "the secret is forgotten");
+    assert_eq!(kept.source, voicegate::model::note::Source::Stored, "the secret is forgotten");
 }
 
 #[tokio::test]

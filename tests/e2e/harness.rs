@@ -11,11 +11,11 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 use voicegate::{
-    clock::{Clock, TestClock},
     config::Layers,
     delivery::Worker,
     gateway::Gateway,
     http::router,
+    model::clock::{Clock, TestClock},
 };
 use voicegate_sandbox::{LedgerEntry, Sandbox, SandboxOptions};
 

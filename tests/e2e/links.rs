@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use voicegate::{media::Which, note::NoteId};
+use voicegate::{media::Which, model::note::NoteId};
 
 use crate::harness::{World, fixture, read};
 
@@ -28,7 +28,7 @@ async fn links_answer_ranges_and_head_and_expire() {
     world.until_status(&id, "accepted").await;
     let note: NoteId = id.parse().expect("an id");
     let base = world.url.parse().expect("a URL");
-    let now = voicegate::clock::Clock::now(&*world.clock);
+    let now = voicegate::model::clock::Clock::now(&*world.clock);
     let link = world.gateway.links.make(&base, note, Which::Sent, "voice.ogg", now, Duration::from_secs(60));
 
     let whole = world.http.get(link.clone()).send().await.expect("an answer");

@@ -15,7 +15,7 @@ impl World {
     }
 
     fn in_seconds(&self, seconds: u64) -> String {
-        use voicegate::clock::Clock;
+        use voicegate::model::clock::Clock;
         (self.clock.now() + Duration::from_secs(seconds)).to_string()
     }
 }
@@ -72,7 +72,7 @@ async fn a_note_that_waits_is_cancelled_and_never_sent() {
     assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("wrong_state")), "{problem}");
     assert_eq!(world.dispatches(), 1);
     assert_eq!(world.note(&id).await["status"], "canceled");
-    let (status, _) = world.post(&format!("/voice/{}/cancel", voicegate::id::NoteId::new())).await;
+    let (status, _) = world.post(&format!("/voice/{}/cancel", voicegate::model::id::NoteId::new())).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 

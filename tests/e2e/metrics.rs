@@ -7,7 +7,7 @@ use std::{
 
 use reqwest::StatusCode;
 use serde_json::json;
-use voicegate::{clock::Clock, metrics::names::ALL};
+use voicegate::{model::clock::Clock, telemetry::metrics::names::ALL};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::{

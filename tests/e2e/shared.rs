@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
 use voicegate::{
-    clock::Clock,
     gateway::Gateway,
+    model::clock::Clock,
     store::{Claim, ClaimRequest, Rooms},
 };
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use voicegate::clock::Clock;
+use voicegate::model::clock::Clock;
 
 use crate::harness::{KEY, OTHER_KEY, PHONE, World, fixture, read};
 
@@ -110,7 +110,7 @@ async fn a_note_whose_record_is_damaged_says_so_and_can_be_erased() {
     // A reply to it is a message of its own.
     let (status, reply) = answer(world.note_for(KEY, &format!("&via=imessage&reply_to={id}"))).await;
     assert_eq!(status, 202, "{reply}");
-    let metrics = voicegate::metrics::text(&world.gateway).await;
+    let metrics = voicegate::telemetry::metrics::text(&world.gateway).await;
     assert!(metrics.contains("voicegate_unreadable_rows_total{kind=\"note\"}"), "{metrics}");
 
     let erase = || world.http.delete(format!("{}{path}", world.url)).bearer_auth(KEY);

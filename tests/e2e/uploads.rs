@@ -131,7 +131,8 @@ async fn an_upload_ends_with_its_time_and_its_notes_do_not() {
 async fn what_a_request_that_died_left_behind_is_swept() {
     let world = World::start().await;
     let kept = world.upload(fixture("speech-24k.mp3")).await;
-    let orphan = world.folder.path().join("media/uploads").join(voicegate::id::UploadId::new().to_string());
+    let orphan =
+        world.folder.path().join("media/uploads").join(voicegate::model::id::UploadId::new().to_string());
     std::fs::write(&orphan, b"x").expect("written");
     world.gateway.remove_orphans().await.expect("swept");
     assert!(orphan.exists(), "its request may still be under way");
@@ -150,7 +151,7 @@ async fn another_tenants_things_are_like_nothing() {
     let upload = upload["id"].as_str().expect("an id");
     let note = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&note, "accepted").await;
-    let (no_upload, no_note) = (voicegate::id::UploadId::new(), voicegate::id::NoteId::new());
+    let (no_upload, no_note) = (voicegate::model::id::UploadId::new(), voicegate::model::id::NoteId::new());
     let other = |method: reqwest::Method, path: String| {
         let request = world.http.request(method, format!("{}{path}", world.url)).bearer_auth(OTHER_KEY);
         request.header("x-request-id", "the-same")

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 use voicegate::{
-    event::EventKind,
-    note::{Note, NoteId, Status},
+    model::{
+        event::EventKind,
+        note::{Note, NoteId, Status},
+    },
     store::{
         Acceptance, Change, Job, KeyClaim, KeyHolder, Learned, NewNote, Received, Reception, Stall, Step,
         StoreError, Wanted,

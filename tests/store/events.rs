@@ -1,8 +1,10 @@
 //! Events, and what bots are told. Clauses of the same contract.
 
 use voicegate::{
-    event::{Event, EventKind},
-    note::{NoteId, Status},
+    model::{
+        event::{Event, EventKind},
+        note::{NoteId, Status},
+    },
     store::{Change, Claim, EVENTS, Health, Job, JobEnd, Step, WantedEvents, connection_key},
 };
 

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
-    id::UploadId,
-    note::{NoteId, Status},
+    model::{
+        id::UploadId,
+        note::{NoteId, Status},
+        upload::Upload,
+    },
     store::{Change, Health, Learned, NewNote, QueueGroup, Step, Wanted},
-    upload::Upload,
 };
 use voicegate_audio::{Findings, Probed, SourceDetail};
 use voicegate_providers::{AudioFacts, Codec, Container};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use postgres_server::Database;
 use voicegate::{
-    note::Status,
+    model::note::Status,
     store::{NewNote, PostgresStore, SqliteStore, Step, Store, Time, Wanted},
 };
 
@@ -357,8 +357,8 @@ async fn the_database_is_readable_by_its_owner_alone() {
 #[tokio::test]
 async fn a_start_with_an_earlier_wall_clock_goes_on_from_the_newest_entry() {
     use voicegate::{
-        clock::{Clock, TestClock},
         config::Database,
+        model::clock::{Clock, TestClock},
     };
 
     let folder = tempfile::tempdir().expect("a folder");

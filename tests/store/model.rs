@@ -8,7 +8,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use voicegate::{
-    note::{NoteId, Status},
+    model::note::{NoteId, Status},
     store::{Bounds, Change, Claim, ClaimRequest, Received, Rooms, Step},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
     config::Rate,
-    note::{NoteId, Source, Status},
+    model::note::{NoteId, Source, Status},
     store::{
         Acceptance, Bounds, Change, Claim, ClaimRequest, Class, Job, KeyClaim, KeyHolder, Learned, NewNote,
         Room, Rooms, Step, StoreError, Trust, fetch_key,

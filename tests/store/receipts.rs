@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use voicegate::{
-    event::EventKind,
-    note::{Note, NoteId, Status},
+    model::{
+        event::EventKind,
+        note::{Note, NoteId, Status},
+    },
     store::{Change, Claim, Job, JobEnd, Received, Reception, Stall, Step},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};

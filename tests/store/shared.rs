@@ -12,7 +12,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 use voicegate::{
     config::Rate,
-    note::{NoteId, Status},
+    model::note::{NoteId, Status},
     store::{
         Acceptance, Bounds, Change, Claim, ClaimRequest, PostgresStore, Received, Rooms, Step, Store, Time,
         WantedEvents,

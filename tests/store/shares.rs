@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use voicegate::{
-    note::{NoteId, SentAudio, Status},
+    model::note::{NoteId, SentAudio, Status},
     store::{Acceptance, NewNote, Page, Step, StoreError, Wanted},
 };
 use voicegate_audio::Work;

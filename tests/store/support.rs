@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use voicegate::{
-    note::{Metadata, Note, NoteId, Source, Status, Stop},
+    model::note::{Metadata, Note, NoteId, Source, Status, Stop},
     store::{
         Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Rooms, Step, Store, StoreError,
     },

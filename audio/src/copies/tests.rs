@@ -16,7 +16,7 @@ use crate::formats::packets::{Item, Placed, Sink};
 use crate::formats::{caf_opus, ogg_opus, webm};
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio").join(name)
 }
 
 /// What a reader finds: the stream as a whole, and its packets.

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     fn fixture(name: &str) -> std::path::PathBuf {
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio").join(name)
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio").join(name)
     }
 
     /// By ffmpeg, at the rate of measuring.

@@ -10,7 +10,7 @@ use crate::proving::proof::{self, Wav};
 use crate::proving::verify::{CHECKS, Proven, verify};
 
 fn fixture(name: &str) -> Vec<u8> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio");
     std::fs::read(folder.join(name)).unwrap()
 }
 
@@ -54,7 +54,7 @@ fn verified(
 fn made(name: &str, options: &str) -> Vec<u8> {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join(name);
-    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio/speech.wav");
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio/speech.wav");
     let done = Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-y", "-i"])
         .arg(source)

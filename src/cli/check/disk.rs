@@ -5,7 +5,7 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 use super::line::Line;
-use crate::{config::Config, disk};
+use crate::{config::Config, media::disk};
 
 /// For the database: a note takes a few KiB, and its journal may grow to some MiB.
 const DATABASE_FLOOR: u64 = 64 << 20;

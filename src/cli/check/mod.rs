@@ -16,9 +16,9 @@ use std::{process::ExitCode, sync::Arc};
 use self::line::Line;
 use super::out::{self, OutError};
 use crate::{
-    clock::SystemClock,
     config::{self, Config, Database, Layers, Tenants},
     gateway::Live,
+    model::clock::SystemClock,
 };
 
 pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
@@ -41,7 +41,7 @@ pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
 
 /// With the clients that a gateway would use, so that what works here works there.
 async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
-    let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock::default());
+    let clock: Arc<dyn crate::model::clock::Clock> = Arc::new(SystemClock::default());
     let live = Live::new(config, tenants, &clock)?;
     let mut lines = match &live.config.storage.database {
         Database::Sqlite(_) => Vec::new(),

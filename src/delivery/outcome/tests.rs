@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use voicegate_providers::SendErrorKind;
 
 use super::*;
-use crate::note::{
+use crate::model::note::{
     Source,
     sample::{note, start},
 };

@@ -11,7 +11,10 @@ use serde_json::{Map, Value};
 
 use super::{ENTRY, MAX_FIELDS, Parts, TREE, tokens};
 use crate::{
-    config::Span24, media::Received, memory::Holding, note::ConvertChoice, problem::Problem, spelling,
+    config::Span24,
+    http::memory::Holding,
+    media::Received,
+    model::{note::ConvertChoice, problem::Problem, spelling},
 };
 
 /// Fields that came as text, from a query or a form: objects are JSON.

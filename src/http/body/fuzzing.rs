@@ -13,10 +13,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{Form, Incoming, MAX_FIELDS, Parts, Submission, assemble, in_query, json::split, multipart};
 use crate::{
-    http::voice::VoiceFields,
+    http::{memory::Holding, voice::VoiceFields},
     media::{Held, MediaStore},
-    memory::Holding,
-    problem::Problem,
+    model::problem::Problem,
 };
 
 /// Of the audio.

@@ -10,9 +10,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::MAX_FIELDS;
 use crate::{
+    http::memory::Holding,
     media::{MediaStore, Received, Spool, TooMuch},
-    memory::Holding,
-    problem::Problem,
+    model::problem::Problem,
 };
 
 /// A whole body takes at most this many times `server.body_timeout`.

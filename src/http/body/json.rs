@@ -20,9 +20,9 @@ use super::{
     tokens::{Tokens, TooLong, without_mark},
 };
 use crate::{
+    http::memory::{Full, Holding},
     media::{MediaStore, Received, Spool},
-    memory::{Full, Holding},
-    problem::Problem,
+    model::problem::Problem,
 };
 use voicegate_audio::HexDigits;
 

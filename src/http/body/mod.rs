@@ -27,11 +27,9 @@ use self::{
 };
 use crate::{
     gateway::{Gateway, Live},
-    id::UploadId,
+    http::memory::Holding,
     media::{AudioInput, Received, TRANSFER_HEADERS},
-    memory::Holding,
-    note::Metadata,
-    problem::Problem,
+    model::{id::UploadId, note::Metadata, problem::Problem},
     view::{
         grammar::FetchHeaders,
         schema::{AudioData, DeclaredFormat},

@@ -9,9 +9,9 @@ use super::{
     pieces::{MAX_HEADERS, Pieces, Progress, headers_too_long},
 };
 use crate::{
+    http::memory::Holding,
     media::{MediaStore, Received, Spool},
-    memory::Holding,
-    problem::Problem,
+    model::problem::Problem,
 };
 
 pub async fn read(

@@ -15,7 +15,7 @@ use futures_util::Stream;
 use memchr::memmem::Finder;
 
 use super::incoming::Incoming;
-use crate::{memory::Holding, problem::Problem};
+use crate::{http::memory::Holding, model::problem::Problem};
 
 /// Bytes before the first boundary.
 const MAX_PREAMBLE: usize = 64 * 1024;

@@ -15,10 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::text;
 use crate::{
-    changes::Watch,
-    event::Event,
-    gateway::Gateway,
-    memory::Holding,
+    gateway::{Gateway, changes::Watch},
+    http::memory::Holding,
+    model::event::Event,
     store::{StoreError, WantedEvents},
 };
 

@@ -21,11 +21,8 @@ use tokio::sync::watch;
 use self::feed::{At, Feed, charged};
 use super::{auth::Caller, notes::find};
 use crate::{
-    changes::Watch,
-    event::Event,
-    gateway::Gateway,
-    id::NoteId,
-    problem::Problem,
+    gateway::{Gateway, changes::Watch},
+    model::{event::Event, id::NoteId, problem::Problem},
     store::{StoreError, WantedEvents},
     view::EventBody,
 };

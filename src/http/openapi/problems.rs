@@ -8,7 +8,7 @@ use utoipa::openapi::{
 };
 
 use super::{METRICS_SECURITY, SECURITY, header, operations};
-use crate::problem::{CODES, Problem};
+use crate::model::problem::{CODES, Problem};
 
 /// Codes by operation, apart from `internal`, which any but the emptiest can have.
 const CODES_OF: &[(&str, &[&str])] = &[

@@ -17,8 +17,8 @@ use tokio::{
 
 use super::{AudioFile, Name, Place, trouble};
 use crate::{
-    id::{NoteId, UploadId},
     media::Which,
+    model::id::{NoteId, UploadId},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,9 +14,8 @@ use tempfile::NamedTempFile;
 
 use super::{AudioFile, Name, Place, vanished};
 use crate::{
-    disk::Identity,
-    id::{NoteId, UploadId},
-    media::{Which, blocking},
+    media::{Which, blocking, disk::Identity},
+    model::id::{NoteId, UploadId},
 };
 
 #[derive(Debug)]

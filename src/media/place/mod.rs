@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use tempfile::NamedTempFile;
 
 use super::{AudioFile, Which};
-use crate::id::{NoteId, UploadId};
+use crate::model::id::{NoteId, UploadId};
 
 pub use bucket::Bucket;
 pub use folder::Folder;

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::{AudioFile, Bucket};
 use crate::{
-    id::{NoteId, UploadId},
     media::{MediaStore, Which},
+    model::id::{NoteId, UploadId},
 };
 
 #[path = "../../../tests/support/s3.rs"]

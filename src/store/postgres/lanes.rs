@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{Pool, Tx};
 use crate::{
-    note::NoteId,
+    model::note::NoteId,
     store::{Claim, StoreError},
 };
 

@@ -48,11 +48,13 @@ use super::{
     document::Document, position::Positions, turns::Turns, types::NEAR_AT_ONCE,
 };
 use crate::{
-    event::Event,
-    id::UploadId,
-    metrics,
-    note::{Note, NoteId},
-    upload::Upload,
+    model::{
+        event::Event,
+        id::UploadId,
+        note::{Note, NoteId},
+        upload::Upload,
+    },
+    telemetry::metrics,
 };
 
 pub use notices::Notice;

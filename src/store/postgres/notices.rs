@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{Pool, owners};
-use crate::note::NoteId;
+use crate::model::note::NoteId;
 
 /// Every process on this database listens here.
 const CHANNEL: &str = "voicegate";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{metrics, store::StoreError};
+use crate::{store::StoreError, telemetry::metrics};
 
 /// For how long a change is begun anew that failed for a passing reason, and how far apart. A database that restarts
 /// closes every connection of the pool, and each is found out by its next use.

@@ -11,9 +11,11 @@ use super::{
     write::secret,
 };
 use crate::{
-    event::{Event, EventKind, TELLING},
-    id::EventId,
-    note::{Note, NoteId},
+    model::{
+        event::{Event, EventKind, TELLING},
+        id::EventId,
+        note::{Note, NoteId},
+    },
     store::{
         EVENTS, StoreError, WATCH, WantedEvents, connection_key,
         document::{self, Document},

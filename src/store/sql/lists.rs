@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Row};
 
 use super::{Db, Pool, Tx, ranges, read::doc};
 use crate::{
-    note::{Note, NoteId, Status},
+    model::note::{Note, NoteId, Status},
     store::{Page, StoreError, Wanted, types::Range},
 };
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use sqlx::{Database, Row as _};
 
 use super::{Db, Pool};
-use crate::note::{Note, NoteId, Status};
+use crate::model::note::{Note, NoteId, Status};
 use crate::store::{Columns, ConnectionState, QueueGroup, StoreError, connection_key, document, whole};
 
 /// The column `doc` of a row, read. Where it is not even text, that is the same to whoever asks.

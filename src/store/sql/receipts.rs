@@ -13,8 +13,10 @@ use super::{
     write::{Saving, heard_of, save, still_ours},
 };
 use crate::{
-    event::EventKind,
-    note::{Note, NoteId, Status},
+    model::{
+        event::EventKind,
+        note::{Note, NoteId, Status},
+    },
     store::{
         Claim, JobEnd, Received, Reception, Stall, Step, StoreError, connection_key, document::Document,
     },

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Pool, Tx};
-use crate::{note::NoteId, store::StoreError};
+use crate::{model::note::NoteId, store::StoreError};
 
 pub async fn find(pool: &Pool, note: NoteId) -> Result<Option<Bytes>, StoreError> {
     let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM sources WHERE note_id = $1")

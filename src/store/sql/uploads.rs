@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use sqlx::Executor;
 
 use super::{Db, Pool};
+use crate::model::{id::UploadId, upload::Upload};
 use crate::store::{StoreError, document};
-use crate::{id::UploadId, upload::Upload};
 
 pub async fn add(db: impl Executor<'_, Database = Db>, upload: &Upload) -> Result<(), StoreError> {
     // Harmless where it is done again, because the answer of the first time got lost.

@@ -13,9 +13,11 @@ use super::{
     receipts, sources,
 };
 use crate::{
-    breaker::Tally,
-    event::EventKind,
-    note::{Note, NoteId},
+    model::{
+        breaker::Tally,
+        event::EventKind,
+        note::{Note, NoteId},
+    },
     store::{
         Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, document::Document,
         queue_key,

@@ -7,7 +7,7 @@ use sqlx::Executor;
 
 use super::{Db, Tx, lanes::elect};
 use crate::{
-    note::NoteId,
+    model::note::NoteId,
     store::{Acceptance, KeyHolder, NewNote, StoreError, document::Document, queue_key},
 };
 

@@ -15,7 +15,7 @@ use std::{
 
 use sqlx::SqliteConnection;
 
-use crate::{disk::Identity, store::StoreError};
+use crate::{media::disk::Identity, store::StoreError};
 
 /// Bytes of a journal before its first frame. <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
 const HEAD: usize = 32;

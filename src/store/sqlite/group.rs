@@ -15,10 +15,10 @@ use super::{
     writer::{BEGIN, Writer},
 };
 use crate::{
-    metrics,
     store::{
         Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError, document::Document,
     },
+    telemetry::metrics,
 };
 
 /// Changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more would only make

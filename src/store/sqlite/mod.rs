@@ -46,7 +46,7 @@ use super::{
     NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
     position::Positions, turns::Turns, types::NEAR_AT_ONCE,
 };
-use crate::{
+use crate::model::{
     event::Event,
     id::UploadId,
     note::{Note, NoteId},

@@ -16,7 +16,7 @@ use sqlx::{
 };
 
 use super::{Patience, files::Files, writer::Writer};
-use crate::{disk::Identity, store::StoreError};
+use crate::{media::disk::Identity, store::StoreError};
 
 const READERS: u32 = 4;
 

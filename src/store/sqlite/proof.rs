@@ -3,7 +3,7 @@
 use sqlx::SqliteConnection;
 
 use crate::{
-    note::{Note, NoteId},
+    model::note::{Note, NoteId},
     store::{Change, Claim, Received, Step, connection_key},
 };
 

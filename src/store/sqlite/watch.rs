@@ -11,7 +11,7 @@ use super::{
     files::Files,
     integrity::{Inspection, Round},
 };
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// How often paths and files are compared.
 const COMPARING: Duration = Duration::from_secs(2);

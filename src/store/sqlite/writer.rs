@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, sqlite::Sqlit
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{accept, files::Files, open::look, proof::Proof};
-use crate::{metrics, store::StoreError};
+use crate::{store::StoreError, telemetry::metrics};
 
 /// Takes the write lock at once: a transaction that reads first and writes later fails with "busy" the moment
 /// somebody else wrote in between, whatever the time-out. <https://www.sqlite.org/lang_transaction.html>

@@ -7,10 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use voicegate_providers::{SendError, Upstream};
 
-use crate::{
-    descriptors,
-    view::schema::{ProblemCode, ProviderAnswer, Stage},
-};
+use crate::view::schema::{ProblemCode, ProviderAnswer, Stage};
 use voicegate_audio::AudioError;
 
 /// `code` is stable and decides the HTTP status; `detail` says what to do. Never a stack, a path, a secret or a
@@ -204,7 +201,7 @@ impl From<std::io::Error> for Problem {
         if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
             return Self::storage_full();
         }
-        if descriptors::is_exhausted(&error) {
+        if voicegate_audio::is_exhausted(&error) {
             tracing::error!(
                 "the process has no file descriptor left; see server.max_clients and LimitNOFILE"
             );

@@ -1,5 +1,7 @@
 //! Builds everything from the configuration and holds it together while it runs.
 
+pub mod changes;
+mod limit;
 mod live;
 mod sweep;
 
@@ -18,19 +20,18 @@ use tokio_util::sync::CancellationToken;
 pub use self::live::Live;
 
 use crate::{
-    changes::Changes,
-    clock::Clock,
     config::{self, Config, Layers, Mistakes, Tenants},
     delivery::places::Places,
-    disk::Disks,
-    media::{AudioFile, Links, MediaStore, Which},
-    memory::Memory,
-    metrics,
-    note::NoteId,
-    probe::Probe,
-    problem::Problem,
-    quota::{Arriving, Quotas, Usage},
+    gateway::changes::Changes,
+    http::{memory::Memory, probe::Probe},
+    media::{
+        AudioFile, Links, MediaStore, Which,
+        disk::Disks,
+        quota::{Arriving, Quotas, Usage},
+    },
+    model::{clock::Clock, note::NoteId, problem::Problem},
     store::{self, Notice, Store, StoreError},
+    telemetry::metrics,
     view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
 use voicegate_audio::{Engine, EngineOptions, Observer, confinement};

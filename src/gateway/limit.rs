@@ -11,7 +11,7 @@ use governor::{
     state::{InMemoryState, NotKeyed},
 };
 
-use crate::{clock::Clock, config::Rate};
+use crate::{config::Rate, model::clock::Clock};
 
 #[derive(Debug)]
 pub struct RequestLimit {
@@ -53,7 +53,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
-    use crate::clock::TestClock;
+    use crate::model::clock::TestClock;
 
     #[test]
     fn a_bucket_is_emptied_at_once_and_fills_up_evenly() {

@@ -1,30 +1,13 @@
-//! Audio that is uploaded ahead of the notes that send it: read once, used by any number of them.
-
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+//! Uploads: takes them in, finds them for notes, and removes them.
 
 use crate::{
-    clock::rfc3339_millis,
     config::Tenant,
     gateway::Gateway,
-    id::UploadId,
     media::{AudioInput, FetchRequest},
-    problem::Problem,
+    model::{id::UploadId, problem::Problem, upload::Upload},
     store::StoreError,
 };
-use voicegate_audio::{Hints, Probed};
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Upload {
-    pub id: UploadId,
-    pub tenant: String,
-    pub probed: Probed,
-    #[serde(with = "rfc3339_millis")]
-    pub created_at: Timestamp,
-    /// Notes that use it by then keep their audio beyond.
-    #[serde(with = "rfc3339_millis")]
-    pub expires_at: Timestamp,
-}
+use voicegate_audio::Hints;
 
 /// Reads and keeps audio for `storage.media_retention`. When this returns, it is on disk.
 ///

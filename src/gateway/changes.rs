@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use crate::note::NoteId;
+use crate::model::note::NoteId;
 
 #[derive(Debug)]
 pub struct Changes {

@@ -13,11 +13,11 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
-use crate::{clock::rfc3339_millis, problem::Problem};
+use crate::model::{clock::rfc3339_millis, problem::Problem};
 use voicegate_audio::{Contradiction, Convert, Hints, Probed, Work};
 
 pub use self::metadata::Metadata;
-pub use crate::id::NoteId;
+pub use crate::model::id::NoteId;
 
 /// Where a note is. Receipts only raise the rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]

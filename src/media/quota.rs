@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     config::{Media, Storage},
-    disk,
-    problem::Problem,
+    media::disk,
+    model::problem::Problem,
 };
 
 /// Room is short where less is free than so many times `storage.min_free`.

@@ -1,7 +1,6 @@
 //! File descriptors: how many clients they allow.
 
 use rustix::process::{Resource, getrlimit};
-pub use voicegate_audio::is_exhausted;
 
 /// Kept for the database, audio, ffmpeg, providers and webhooks; of a small limit a quarter.
 const RESERVE: u64 = 1024;

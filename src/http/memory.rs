@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::problem::Problem;
+use crate::model::problem::Problem;
 
 /// The fields of one request: as they came, copied, and as values. A tenant always gets this much.
 pub const ONE_REQUEST: u64 = 256 << 10;

@@ -15,7 +15,7 @@ use voicegate_providers::{Receipt, ReceiptStatus};
 
 use crate::{
     config::Tenants,
-    note::{Note, Outcome, Status},
+    model::note::{Note, Outcome, Status},
     store::{Change, Step},
 };
 use names::*;

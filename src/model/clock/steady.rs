@@ -7,7 +7,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::metrics;
+use crate::telemetry::metrics;
 
 /// The two clocks of a machine, read at one moment.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use voicegate_providers::{Receipt, ReceiptStatus};
 
 use super::{Note, Status};
-use crate::problem::Problem;
+use crate::model::problem::Problem;
 
 impl Status {
     /// How far a note has come at a provider; higher ranks replace lower ones.
@@ -96,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::note::sample::note;
+    use crate::model::note::sample::note;
 
     const STEPS: [ReceiptStatus; 6] = [
         ReceiptStatus::Accepted,

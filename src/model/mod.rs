@@ -1,0 +1,10 @@
+//! What the domain is made of: notes, their receipts and events, uploads, problems, and time. No input or output.
+
+pub mod breaker;
+pub mod clock;
+pub mod event;
+pub mod id;
+pub mod note;
+pub mod problem;
+pub mod spelling;
+pub mod upload;
