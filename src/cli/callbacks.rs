@@ -11,10 +11,10 @@ use voicegate_providers::{Context, Registration};
 
 use super::out;
 use crate::{
-    config::{self, Connection, Database, Layers, Tenant},
+    config::{self, Connection, Database, Layers, Tenant, postgres_options},
     gateway::Live,
     model::clock::{Clock, SystemClock, rfc3339_millis},
-    store::{connection_key, postgres::open::options},
+    store::connection_key,
 };
 
 #[derive(clap::Args)]
@@ -137,7 +137,7 @@ async fn last_callback(database: &Database, connection: &str) -> anyhow::Result<
             found
         }
         Database::Postgres(url) => {
-            let options = options(url).map_err(anyhow::Error::msg)?;
+            let options = postgres_options(url).map_err(anyhow::Error::msg)?;
             let mut database = options.connect().await.context("opening it")?;
             let found = sqlx::query_scalar(LAST).bind(connection).fetch_optional(&mut database).await?;
             database.close().await?;

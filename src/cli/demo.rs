@@ -89,7 +89,8 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
     introduce(&run, args.once)?;
     gateway
-        .audio_tested()
+        .audio_test
+        .ended()
         .await
         .map_err(|reason| anyhow::anyhow!("the audio engine does not work: {reason}"))?;
     out::line(format_args!("sending a sample of {} KB of MP3 to {RECIPIENT}:", SAMPLE.len() / 1000))?;

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
 use super::out;
+use crate::telemetry::logs;
 
 #[derive(clap::Args)]
 pub struct SandboxArgs {
@@ -19,7 +20,7 @@ pub struct SandboxArgs {
 }
 
 pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
-    crate::telemetry::logs::init(crate::config::LogFormat::Auto);
+    logs::init(logs::Format::Auto);
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("{} cannot be listened on", args.listen))?;

@@ -13,7 +13,7 @@ use crate::{
     config::{self, Database, Layers},
     delivery::Worker,
     gateway::{Gateway, as_mistakes},
-    http,
+    http::{self, App},
     model::clock::SystemClock,
     telemetry::{logs, metrics},
 };
@@ -42,7 +42,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
              storage.database to \"postgres://...\""
         );
     }
-    logs::init(config.server.log);
+    logs::init(config.server.log.into());
     raise_open_files();
     // The address first: a port in use is the likeliest mistake, and no file has been touched yet.
     let listen = config.server.listen;
@@ -81,7 +81,7 @@ pub fn start(gateway: &Arc<Gateway>, listener: TcpListener, role: Role) -> impl 
     let served = gateway.clone();
     let server = tokio::spawn(async move {
         let router = if role == Role::Worker { http::worker_router } else { http::router };
-        http::serve_app(&served, listener, router(served.clone())).await;
+        http::serve_app(&served, listener, router(App::new(served.clone()))).await;
     });
     let working = gateway.clone();
     let worker = tokio::spawn(async move {
@@ -93,7 +93,7 @@ pub fn start(gateway: &Arc<Gateway>, listener: TcpListener, role: Role) -> impl 
         }
     });
     let tested = gateway.clone();
-    tokio::spawn(async move { tested.test_audio_until_it_works().await });
+    tokio::spawn(async move { tested.audio_test.run_until_it_works(&tested).await });
     async move {
         if let Err(error) = tokio::try_join!(server, worker) {
             tracing::error!(%error, "an inner task failed");

@@ -7,6 +7,7 @@ mod forbidden;
 mod layers;
 mod path;
 mod places;
+mod postgres;
 pub mod reference;
 mod repair;
 mod secrets;
@@ -32,6 +33,7 @@ use voicegate_providers::guard::AddressRules;
 
 pub(crate) use forbidden::way_out;
 pub use layers::Layers;
+pub use postgres::postgres_options;
 pub use tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key};
 pub use values::{Database, LogFormat, Media, Rate, RateOrOff, Size, Span24, Token};
 

@@ -14,8 +14,8 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 use url::Url;
 
-use super::{secrets::secret, tenants::hash_key};
-use crate::store;
+use super::{postgres::postgres_options, secrets::secret, tenants::hash_key};
+use crate::telemetry::logs::Format;
 
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -249,7 +249,7 @@ impl<'de> Deserialize<'de> for Database {
             return Ok(Self::Sqlite(path.into()));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            store::check_postgres_url(&url).map_err(de::Error::custom)?;
+            postgres_options(&url).map_err(de::Error::custom)?;
             return Ok(Self::Postgres(url));
         }
         Err(de::Error::custom(
@@ -291,6 +291,16 @@ pub enum LogFormat {
     Auto,
     Pretty,
     Json,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Auto => Self::Auto,
+            LogFormat::Pretty => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 #[cfg(test)]

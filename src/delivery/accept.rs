@@ -10,7 +10,7 @@ use super::route::{Target, reply, route, text};
 use crate::{
     config::Tenant,
     delivery::upload,
-    gateway::{Gateway, Live},
+    gateway::{Gateway, Live, counted},
     media::{AudioInput, Held, Received, Which},
     model::{
         id::UploadId,
@@ -18,7 +18,7 @@ use crate::{
         problem::Problem,
     },
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
-    telemetry::{metrics, request_id},
+    telemetry::request_id,
 };
 use voicegate_audio::{self as audio, Convert, Hints, Probed};
 
@@ -234,7 +234,7 @@ pub(super) async fn make_durable(
         Acceptance::Created => {
             let note = new.note;
             tracing::info!(note.id = %note.id, tenant = note.tenant, "note {} accepted", note.id);
-            metrics::note(&note);
+            counted::note(&note);
             gateway.wake_worker();
             Ok(Receipt { note, replayed: false })
         }

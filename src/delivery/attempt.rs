@@ -13,12 +13,11 @@ use voicegate_providers::{Accepted, Disposition, Memory, OutboundAudio, Outbound
 
 use super::outcome::{self, Failure, Policy, Timing};
 use super::persist;
-use super::places::hung;
 use super::route::{native_reply, reply_dropped};
 use super::watch::FIRST_LOOK;
 use crate::{
     config::{Connection, OnUnknown},
-    gateway::{Gateway, Live},
+    gateway::{Gateway, Live, counted, places::hung},
     media::{AudioFile, Which},
     model::{
         note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status, Warning},
@@ -144,7 +143,7 @@ pub(super) async fn conclude(
     };
     let health = health.map(|health| (connection_key(&claim.note.tenant, &stop.connection), health));
     let step = outcome::settle(&mut claim.note, end, timing, policy);
-    metrics::attempt(&claim.note, &stop.provider);
+    counted::attempt(&claim.note, &stop.provider);
     record(gateway, claim, step, health, learned).await;
 }
 
@@ -205,7 +204,7 @@ pub(super) async fn record(
     let write = || gateway.store.write(claim, &change);
     match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
         Ok(()) => {
-            metrics::recorded(&change);
+            counted::recorded(&change);
             gateway.changed(&note.tenant, note.id);
         }
         Err(error) => {

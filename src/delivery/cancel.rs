@@ -1,12 +1,11 @@
 //! Stopping a note that waits.
 
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, counted},
     model::{
         note::{Note, Status},
         problem::Problem,
     },
-    telemetry::metrics,
 };
 
 /// Cancels a note that waits for its first or next attempt.
@@ -25,7 +24,7 @@ pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> 
         return Err(Problem::new("wrong_state", detail).of_note(note.id));
     }
     tracing::info!(note.id = %note.id, "note {} was cancelled", note.id);
-    metrics::note(&note);
+    counted::note(&note);
     gateway.changed(&note.tenant, note.id);
     gateway.wake_worker(); // the next one in its lane
     Ok(note)

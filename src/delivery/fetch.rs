@@ -8,14 +8,11 @@ use std::{
 
 use tracing::Instrument;
 
-use super::{
-    attempt::{Abandoned, conclude, end_expired, failed, give_back, give_way, mark_processing},
-    places::hung,
-};
+use super::attempt::{Abandoned, conclude, end_expired, failed, give_back, give_way, mark_processing};
 use crate::{
     config::OnUnknown,
     delivery::outcome::{Failure, Policy},
-    gateway::{Gateway, Live},
+    gateway::{Gateway, Live, places::hung},
     media::{FetchRequest, Which},
     model::note::Source,
     store::{Claim, Learned, queue_key},

@@ -14,38 +14,11 @@ use crate::{
     media::{AudioInput, FetchRequest, Held, Received},
     model::{
         note::{ConvertChoice, Warning},
+        plan::{Outlook, Plan, Sends},
         problem::Problem,
     },
 };
-use voicegate_audio::{self as audio, Foreseen, Probed, Work};
-
-/// What would become of one piece of audio.
-#[derive(Debug)]
-pub struct Plan {
-    pub source: Probed,
-    /// The connections of the route, in order.
-    pub connections: Vec<Outlook>,
-}
-
-/// What would become of it over one connection.
-#[derive(Debug)]
-pub struct Outlook {
-    pub connection: String,
-    pub provider: &'static str,
-    pub profile: &'static str,
-    /// `None` where it would be refused.
-    pub sends: Option<Sends>,
-    /// Why it would be refused, or what would be left out.
-    pub reasons: Vec<Warning>,
-}
-
-/// What would be sent.
-#[derive(Debug)]
-pub struct Sends {
-    pub work: Work,
-    pub audio: Foreseen,
-    pub form: Form,
-}
+use voicegate_audio::{self as audio, Probed, Work};
 
 /// Judges a request as [`super::accept`] and the worker would.
 ///
@@ -120,13 +93,6 @@ pub fn foresee(connection: &Connection, source: &Probed, requested: Option<Conve
         Err(error) => outlook.refuse(error.code(), error.detail),
     }
     outlook
-}
-
-impl Outlook {
-    fn refuse(&mut self, code: &str, detail: impl Into<String>) {
-        self.sends = None;
-        self.reasons.push(Warning { code: code.to_owned(), detail: detail.into() });
-    }
 }
 
 /// What the audio of a request is. A URL is downloaded for it; decoded is only what cannot be told otherwise.

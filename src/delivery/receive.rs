@@ -5,10 +5,9 @@ use voicegate_providers::{Callback, CallbackRequest};
 
 use crate::{
     config::{Connection, Tenant},
-    gateway::Gateway,
+    gateway::{Gateway, counted},
     model::problem::Problem,
     store::{Received, Reception},
-    telemetry::metrics,
 };
 
 /// Takes in a genuine callback, once, and gives what the provider wants for an answer. When this returns, it is on disk.
@@ -44,7 +43,7 @@ pub async fn receive(
     for &note in &reception.changed {
         gateway.changed(&tenant.name, note);
         if let Ok(Some(note)) = gateway.store.note(note, None).await {
-            metrics::told(&note, &received.receipts);
+            counted::told(&note, &received.receipts);
         }
     }
     // A receipt may let go of a lane, and the bot wants to be told.

@@ -13,10 +13,10 @@ use voicegate_providers::{
     wire::{in_time, retry_after},
 };
 
-use super::{backoff, persist, places::hung};
+use super::{backoff, persist};
 use crate::{
     config::Webhook,
-    gateway::{Gateway, Live},
+    gateway::{Gateway, Live, places::hung},
     model::event::{Event, TELLING},
     store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
     telemetry::metrics,

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use voicegate_providers::{Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
 
-use super::{persist, places::hung};
+use super::persist;
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, places::hung},
     model::note::{Note, Status},
     store::{Claim, JobEnd, Received, Stall, Step, StoreError, WATCH, connection_key},
 };

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::{attempt, fetch, tell, watch};
+use super::{attempt, fetch, housekeeping, tell, watch};
 use crate::{
     gateway::Gateway,
     store::{Claim, ClaimRequest, Class, Job, Rooms, StoreError},
@@ -61,7 +61,7 @@ impl Worker {
     /// Works until the gateway stops, then lets what is in flight finish for at most `server.shutdown_grace`.
     pub async fn run(self) {
         let stop = self.gateway.stop.clone();
-        let housekeeping = tokio::spawn(housekeeping(self.gateway.clone()));
+        let housekeeping = tokio::spawn(keep_house(self.gateway.clone()));
         let renewing = tokio::spawn(renew(self.gateway.clone(), self.leases.clone()));
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
@@ -193,14 +193,14 @@ async fn run(gateway: &Gateway, claim: Claim) {
     }
 }
 
-async fn housekeeping(gateway: Arc<Gateway>) {
+async fn keep_house(gateway: Arc<Gateway>) {
     for round in 0_u64.. {
         if round % ORPHANS == 0
-            && let Err(error) = gateway.remove_orphans().await
+            && let Err(error) = housekeeping::remove_orphans(&gateway).await
         {
             tracing::error!(%error, "audio without a note could not be removed");
         }
-        if let Err(error) = gateway.remove_what_is_old().await {
+        if let Err(error) = housekeeping::remove_what_is_old(&gateway).await {
             tracing::error!(%error, "old audio and notes could not be removed");
         }
         let next = gateway.clock.now() + HOUSEKEEPING;

@@ -10,13 +10,13 @@ use voicegate_providers::{
     dial::{DialOptions, Dialer},
 };
 
+use super::counted;
 use crate::{
     config::{Config, Connection, Tenants},
     gateway::limit::RequestLimit,
     media::Fetcher,
     model::{clock::Clock, problem::Problem},
     store::{Bounds, Class},
-    telemetry::metrics,
 };
 
 /// A provider whose name resolves but does not answer is found out after this.
@@ -48,7 +48,7 @@ pub struct Live {
 
 impl Live {
     pub(crate) fn new(config: Config, tenants: Tenants, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
-        metrics::expect(&tenants);
+        counted::expect(&tenants);
         let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
         let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
         // Always before the time limit of a whole request: a connection that never came about proves that

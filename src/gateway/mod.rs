@@ -1,12 +1,14 @@
 //! Builds everything from the configuration and holds it together while it runs.
 
+pub mod audio_test;
 pub mod changes;
+pub mod counted;
 mod limit;
 mod live;
-mod sweep;
+pub mod places;
+mod room;
 
 use std::{
-    io,
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
@@ -14,34 +16,23 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, broadcast, broadcast::error::RecvError, watch};
+use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 pub use self::live::Live;
+use self::{audio_test::AudioTest, changes::Changes, places::Places};
 
 use crate::{
     config::{self, Config, Layers, Mistakes, Tenants},
-    delivery::places::Places,
-    gateway::changes::Changes,
-    http::{memory::Memory, probe::Probe},
-    media::{
-        AudioFile, Links, MediaStore, Which,
-        disk::Disks,
-        quota::{Arriving, Quotas, Usage},
-    },
+    media::{AudioFile, Links, MediaStore, Which, disk::Disks, quota::Quotas},
     model::{clock::Clock, note::NoteId, problem::Problem},
     store::{self, Notice, Store, StoreError},
     telemetry::metrics,
-    view::{CheckStatus, Checks, FfmpegCheck, Readiness},
 };
-use voicegate_audio::{Engine, EngineOptions, Observer, confinement};
+use voicegate_audio::{Engine, EngineOptions, Observer};
 
 /// How long a file that was made can serve other notes with the same audio.
 const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
-
-/// Between tests of an audio engine that does not work.
-const FIRST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(5);
-const LONGEST_AUDIO_TEST_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Gateway {
@@ -60,14 +51,10 @@ pub struct Gateway {
     pub drained: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
-    /// `server.memory`
-    pub memory: Memory,
-    probe: Probe,
     work: Notify,
     /// Whom a change concerns, waits here.
     pub changes: Changes,
-    /// `None` until the self-test of the audio engine has ended.
-    audio_test: watch::Sender<Option<Result<(), String>>>,
+    pub audio_test: AudioTest,
 }
 
 impl Gateway {
@@ -86,7 +73,6 @@ impl Gateway {
         let media = media.watching(disks.clone());
         let quotas = Arc::new(Quotas::new(&config.storage));
         let engine = Engine::new(engine_options(&config)).context("audio")?;
-        let memory = Memory::new(config.server.memory.0);
         let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
         let gateway = Arc::new(Self {
             clock,
@@ -101,11 +87,9 @@ impl Gateway {
             drained: CancellationToken::new(),
             layers,
             live,
-            memory,
-            probe: Probe::default(),
             work: Notify::new(),
             changes: Changes::default(),
-            audio_test: watch::channel(None).0,
+            audio_test: AudioTest::default(),
         });
         if let Some(notices) = gateway.store.notices() {
             tokio::spawn(pass_on(Arc::downgrade(&gateway), notices));
@@ -144,78 +128,6 @@ impl Gateway {
         Ok(())
     }
 
-    /// Encodes a tone with every profile, so that a broken ffmpeg is found before a note needs it.
-    pub async fn test_audio(&self) {
-        let result = self.engine.self_test().await;
-        match &result {
-            Ok(()) => tracing::info!("the audio engine works"),
-            Err(reason) => tracing::error!(reason, "the audio engine does not work: {reason}"),
-        }
-        self.audio_test.send_replace(Some(result));
-    }
-
-    /// Repeats [`Self::test_audio`] until it has ended well: a start may meet a moment without a working ffmpeg.
-    pub async fn test_audio_until_it_works(&self) {
-        let mut wait = FIRST_AUDIO_TEST_WAIT;
-        loop {
-            self.test_audio().await;
-            if self.audio_works() {
-                return;
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = self.clock.sleep_until(self.clock.now() + wait) => {}
-            }
-            wait = (wait * 2).min(LONGEST_AUDIO_TEST_WAIT);
-        }
-    }
-
-    /// Whether [`Self::test_audio`] has ended well.
-    pub fn audio_works(&self) -> bool {
-        matches!(*self.audio_test.borrow(), Some(Ok(())))
-    }
-
-    /// Waits for the end of [`Self::test_audio`].
-    pub async fn audio_tested(&self) -> Result<(), String> {
-        let mut test = self.audio_test.subscribe();
-        let ended = test.wait_for(Option::is_some).await;
-        ended.map_or(Ok(()), |result| result.clone().unwrap_or(Ok(())))
-    }
-
-    /// Whether requests can be served: one entry each for database, media store, ffmpeg and disk, and one where the
-    /// process is about to end.
-    pub async fn readiness(&self) -> Readiness {
-        let database = self.database_writes().await;
-        let media = self.media.answers().await.map_err(|error| match error.kind() {
-            io::ErrorKind::HostUnreachable => error.to_string(),
-            kind => kind.to_string(),
-        });
-        let disk = self.media.check().await.map_err(|error| error.kind().to_string());
-        let disk = disk.and_then(|()| self.disks.check());
-        let stopping = self.stop.is_cancelled().then(|| Err("the gateway was told to stop".to_owned()));
-        let tested = self.audio_test.borrow().clone();
-        let ffmpeg = tested.unwrap_or_else(|| Err("the self-test is still running".to_owned()));
-        let ready = [&database, &media, &disk, &ffmpeg].into_iter().chain(&stopping).all(Result::is_ok);
-        Readiness {
-            status: if ready { CheckStatus::Ok } else { CheckStatus::Failed },
-            checks: Checks {
-                database: database.into(),
-                media: media.into(),
-                ffmpeg: FfmpegCheck::new(ffmpeg, confinement()),
-                disk: disk.into(),
-                shutdown: stopping.map(Into::into),
-            },
-        }
-    }
-
-    /// Whether the database takes writes. It is asked once a second at most.
-    ///
-    /// # Errors
-    /// Why not, for the operator.
-    pub async fn database_writes(&self) -> Result<(), String> {
-        self.probe.ask(&*self.store).await
-    }
-
     /// Whether new notes and uploads are taken.
     ///
     /// # Errors
@@ -229,30 +141,6 @@ impl Gateway {
             Some(why) => Err(StoreError::OutOfOrder(why).into()),
             None => Ok(()),
         }
-    }
-
-    /// Whether a tenant may keep so much more audio; it counts as kept until the answer is dropped. Zero: as much as it
-    /// turns out to be.
-    ///
-    /// # Errors
-    /// `quota_exceeded`.
-    pub async fn room_for(&self, tenant: &str, bytes: u64) -> Result<Arriving, Problem> {
-        // Counted before what is kept is read, so that no other request is overlooked that is just being committed.
-        let arriving = self.quotas.arrive(tenant, bytes);
-        let live = self.live();
-        let quota = live.tenants.get(tenant).and_then(|tenant| tenant.max_storage);
-        let room = if quota.is_none() { self.quotas.short_room() } else { None };
-        if quota.is_none() && room.is_none() {
-            return Ok(arriving);
-        }
-        let kept = self.store.kept_audio().await?;
-        let usage = Usage { tenant, kept: &kept, tenants: live.tenants.iter().count() };
-        match (quota, room) {
-            (Some(quota), _) => self.quotas.judge(&arriving, &usage, quota)?,
-            (None, Some(room)) => self.quotas.judge_share(&usage, room)?,
-            (None, None) => {}
-        }
-        Ok(arriving)
     }
 
     pub fn wake_worker(&self) {

@@ -7,9 +7,8 @@ use axum::{
     http::{Extensions, HeaderMap, header::AUTHORIZATION, request::Parts},
 };
 
-use super::{seats::Seat, wrong_keys::WrongKeys};
-
-use crate::{config::Tenant, gateway::Gateway, model::problem::Problem};
+use super::{App, seats::Seat, wrong_keys::WrongKeys};
+use crate::{config::Tenant, model::problem::Problem};
 
 /// The tenant whose key the request carries, within its rate of requests.
 pub struct Caller(pub Arc<Tenant>);
@@ -27,15 +26,15 @@ pub(super) async fn wrong_key(extensions: &Extensions) {
     }
 }
 
-impl FromRequestParts<Arc<Gateway>> for Caller {
+impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let refused = |detail: &str| Problem::new("unauthorized", detail).stage("request");
         let Some(key) = bearer(&parts.headers) else {
             return Err(refused("send the header `Authorization: Bearer KEY`"));
         };
-        let live = gateway.live();
+        let live = app.gateway.live();
         let Some(tenant) = live.tenants.by_key(key) else {
             wrong_key(&parts.extensions).await;
             return Err(refused("this API key is not known here"));

@@ -1,6 +1,6 @@
 //! Where providers call us: `/callbacks/{tenant}/{connection}`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json,
@@ -14,11 +14,11 @@ use futures_util::StreamExt;
 use serde_json::json;
 use voicegate_providers::{CallbackError, CallbackRequest};
 
-use super::body::stated_length;
+use super::{App, body::stated_length};
 use crate::{
     config::{Connection, Tenant},
     delivery::receive,
-    gateway::{Gateway, Live},
+    gateway::Live,
     http::memory::{Full, Holding, ONE_CALLBACK},
     model::problem::Problem,
     telemetry::{metrics, seldom::Seldom},
@@ -53,11 +53,11 @@ static REFUSED: Seldom = Seldom::new(Duration::from_secs(1));
     )),
 )]
 pub async fn post(
-    State(gateway): State<Arc<Gateway>>,
+    State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&gateway, path, request).await
+    take(&app, path, request).await
 }
 
 /// Answer a provider's question
@@ -77,18 +77,19 @@ pub async fn post(
     )),
 )]
 pub async fn get(
-    State(gateway): State<Arc<Gateway>>,
+    State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    take(&gateway, path, request).await
+    take(&app, path, request).await
 }
 
 async fn take(
-    gateway: &Gateway,
+    app: &App,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let App { gateway, memory, .. } = app;
     let live = gateway.live();
     let (parts, body) = request.into_parts();
     let Some((tenant, connection)) = called(&live, path) else {
@@ -108,7 +109,7 @@ async fn take(
         discard(body, &request.headers);
         return Err(disbelieved(tenant, connection, error));
     }
-    let mut held = gateway.memory.for_callback(&tenant.name);
+    let mut held = memory.for_callback(&tenant.name);
     let read = read(body, stated_length(&request.headers), &mut held);
     request.body = match tokio::time::timeout(live.config.server.body_timeout.0, read).await {
         Ok(Ok(body)) => body,

@@ -7,7 +7,9 @@ use super::{
     media::tame_range,
     voice::{MAX_WAIT, idempotency_key, preferred_wait},
 };
-use crate::fuzzing::Target;
+
+/// A name, and what is done with the bytes.
+type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
     ("headers", headers),

@@ -16,8 +16,9 @@ mod observe;
 mod openapi;
 mod ops;
 mod plan;
-pub mod probe;
+mod readiness;
 mod room;
+mod scrape;
 mod seats;
 mod server;
 mod uploads;
@@ -28,7 +29,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, FromRef, Request},
     http::{HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
@@ -37,14 +38,36 @@ use axum::{
 use futures_util::FutureExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{events::Feeds, wrong_keys::WrongKeys};
+use self::{events::Feeds, memory::Memory, readiness::Probe, wrong_keys::WrongKeys};
 use crate::{gateway::Gateway, model::problem::Problem, telemetry::request_id};
 
 pub use openapi::{document, text as openapi};
 pub use server::serve_app;
 
+/// The state of every handler: the gateway, and what only its HTTP surface needs.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub gateway: Arc<Gateway>,
+    /// `server.memory`
+    pub memory: Memory,
+    probe: Arc<Probe>,
+}
+
+impl App {
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        let memory = Memory::new(gateway.live().config.server.memory.0);
+        Self { gateway, memory, probe: Arc::default() }
+    }
+}
+
+impl FromRef<App> for Arc<Gateway> {
+    fn from_ref(app: &App) -> Self {
+        app.gateway.clone()
+    }
+}
+
 /// Every path there is, and what it says of itself.
-fn routes() -> OpenApiRouter<Arc<Gateway>> {
+fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(voice::send, notes::list))
         .routes(routes!(plan::plan))
@@ -70,7 +93,7 @@ fn routes() -> OpenApiRouter<Arc<Gateway>> {
 }
 
 /// What a process without the API serves: whether it is well, and the audio that providers download.
-fn worker_routes() -> OpenApiRouter<Arc<Gateway>> {
+fn worker_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(media::by_link))
         .routes(routes!(ops::healthz))
@@ -78,28 +101,28 @@ fn worker_routes() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(ops::metrics))
 }
 
-pub fn router(gateway: Arc<Gateway>) -> Router {
-    finished(routes(), gateway)
+pub fn router(app: App) -> Router {
+    finished(routes(), app)
 }
 
-pub fn worker_router(gateway: Arc<Gateway>) -> Router {
-    finished(worker_routes(), gateway)
+pub fn worker_router(app: App) -> Router {
+    finished(worker_routes(), app)
 }
 
-fn finished(routes: OpenApiRouter<Arc<Gateway>>, gateway: Arc<Gateway>) -> Router {
+fn finished(routes: OpenApiRouter<App>, app: App) -> Router {
     let (router, _) = routes.split_for_parts();
     router
         .fallback(async || Problem::new("not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new("method_not_allowed", "the Allow header lists the methods of this path")
         })
-        .layer(Extension(Arc::new(Feeds::default())))
+        .layer(Extension(Arc::new(Feeds::new(app.memory.clone()))))
         .layer(Extension(Arc::new(WrongKeys::default())))
         .layer(DefaultBodyLimit::disable()) // each body is bounded where it is read
         .layer(middleware::from_fn(no_panic))
         .layer(middleware::from_fn(plain_answers))
-        .layer(middleware::from_fn_with_state(gateway.clone(), observe::observe))
-        .with_state(gateway)
+        .layer(middleware::from_fn_with_state(app.gateway.clone(), observe::observe))
+        .with_state(app)
 }
 
 /// A mistake of ours ends one request, with a problem, and is in the log.

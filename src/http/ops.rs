@@ -1,7 +1,5 @@
 //! For whoever keeps the gateway running.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{Request, State},
@@ -9,9 +7,12 @@ use axum::{
     response::IntoResponse,
 };
 
-use super::auth::{bearer, wrong_key};
+use super::{
+    App,
+    auth::{bearer, wrong_key},
+    readiness, scrape,
+};
 use crate::{
-    gateway::Gateway,
     model::problem::Problem,
     telemetry::metrics,
     view::{CheckStatus, Readiness},
@@ -38,8 +39,8 @@ pub async fn healthz() -> &'static str {
         (status = 503, description = "Something is missing; its check says what.", body = Readiness),
     ),
 )]
-pub async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Readiness>) {
-    let readiness = gateway.readiness().await;
+pub async fn readyz(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
+    let readiness = readiness::readiness(&app.gateway, &app.probe).await;
     let ready = readiness.status == CheckStatus::Ok;
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(readiness))
 }
@@ -54,12 +55,9 @@ pub async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Re
         content_type = "application/openmetrics-text", body = String,
     )),
 )]
-pub async fn metrics(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-) -> Result<impl IntoResponse, Problem> {
+pub async fn metrics(State(app): State<App>, request: Request) -> Result<impl IntoResponse, Problem> {
     let shown = bearer(request.headers());
-    if let Some(token) = &gateway.live().config.server.metrics_token
+    if let Some(token) = &app.gateway.live().config.server.metrics_token
         && !shown.is_some_and(|shown| token.is(shown))
     {
         if shown.is_some() {
@@ -69,5 +67,5 @@ pub async fn metrics(
         return Err(Problem::new("unauthorized", detail).stage("request"));
     }
     let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
-    Ok(([(CONTENT_TYPE, kind)], metrics::text(&gateway).await))
+    Ok(([(CONTENT_TYPE, kind)], scrape::text(&app.gateway, &app.probe).await))
 }

@@ -1,19 +1,18 @@
 //! `POST /voice/plan`: what would become of a note.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{Request, State},
 };
 
 use super::{
+    App,
     auth::Caller,
     body,
     openapi::{Bytes, VoiceForm, VoiceRequestBody},
     voice::VoiceFields,
 };
-use crate::{delivery::plan, gateway::Gateway, model::problem::Problem, view::VoicePlan};
+use crate::{delivery::plan, model::problem::Problem, view::VoicePlan};
 
 /// Plan a voice note
 ///
@@ -37,12 +36,12 @@ use crate::{delivery::plan, gateway::Gateway, model::problem::Problem, view::Voi
     responses((status = 200, description = "What would become of it.", body = VoicePlan)),
 )]
 pub async fn plan(
-    State(gateway): State<Arc<Gateway>>,
+    State(app): State<App>,
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Json<VoicePlan>, Problem> {
-    let submission = body::read::<VoiceFields>(&gateway, &tenant.name, request).await?;
+    let submission = body::read::<VoiceFields>(&app, &tenant.name, request).await?;
     let (request, _held) = submission.into_request(None);
-    let plan = plan::plan(&gateway, &tenant, request).await?;
+    let plan = plan::plan(&app.gateway, &tenant, request).await?;
     Ok(Json(VoicePlan::from(&plan)))
 }

@@ -11,6 +11,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
+    App,
     auth::Caller,
     body::{self, Submission},
     openapi::{Bytes, UploadForm, UploadRequest},
@@ -53,16 +54,17 @@ pub(super) struct NoFields {}
     )),
 )]
 pub async fn add(
-    State(gateway): State<Arc<Gateway>>,
+    State(app): State<App>,
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<impl IntoResponse, Problem> {
+    let gateway = &*app.gateway;
     gateway.open_for_work()?;
-    let expected = room::expect(&gateway, &tenant, request.headers(), None).await?;
-    let read = body::read(&gateway, &tenant.name, request).await.map_err(no_upload_of_an_upload);
+    let expected = room::expect(gateway, &tenant, request.headers(), None).await?;
+    let read = body::read(&app, &tenant.name, request).await.map_err(no_upload_of_an_upload);
     let Submission { fields: NoFields {}, audio, hints, .. } = read?;
     drop(expected); // its size is known now
-    let upload = upload::add(&gateway, &tenant, audio, &hints).await?;
+    let upload = upload::add(gateway, &tenant, audio, &hints).await?;
     let location = [(header::LOCATION, format!("/media/{}", upload.id))];
     Ok((StatusCode::CREATED, location, Json(Upload::from(&upload))))
 }

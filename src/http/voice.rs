@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    REPLAYED,
+    App, REPLAYED,
     auth::Caller,
     body::{self, Submission},
     notes::find,
@@ -147,23 +147,24 @@ impl Submission<VoiceFields> {
     ),
 )]
 pub async fn send(
-    State(gateway): State<Arc<Gateway>>,
+    State(app): State<App>,
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Response, Problem> {
+    let gateway = &*app.gateway;
     gateway.open_for_work()?;
     let key = idempotency_key(request.headers())?;
     let wait = preferred_wait(request.headers());
-    let expected = room::expect(&gateway, &tenant, request.headers(), key.as_deref()).await?;
-    let submission = body::read::<VoiceFields>(&gateway, &tenant.name, request).await?;
+    let expected = room::expect(gateway, &tenant, request.headers(), key.as_deref()).await?;
+    let submission = body::read::<VoiceFields>(&app, &tenant.name, request).await?;
     drop(expected); // its size is known now
     let (request, held) = submission.into_request(key);
-    let receipt = accept(&gateway, &tenant, request).await?;
+    let receipt = accept(gateway, &tenant, request).await?;
     drop(held);
     let mut note = receipt.note;
     if let Some(wait) = wait {
         // A gateway that is to stop says at once how far the note is.
-        let settled = gateway.stop.run_until_cancelled(settled(&gateway, &note));
+        let settled = gateway.stop.run_until_cancelled(settled(gateway, &note));
         if let Ok(Some(latest)) = tokio::time::timeout(wait, settled).await {
             note = latest?;
         } else if let Some(latest) = gateway.store.note(note.id, None).await? {

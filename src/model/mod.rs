@@ -5,6 +5,7 @@ pub mod clock;
 pub mod event;
 pub mod id;
 pub mod note;
+pub mod plan;
 pub mod problem;
 pub mod spelling;
 pub mod upload;

@@ -202,6 +202,19 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Refused, Self::Deferred, Self::Unknown];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Deferred => "deferred",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// One try at a provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {

@@ -65,14 +65,6 @@ pub async fn open(database: &Database, clock: &dyn Clock) -> Result<Arc<dyn Stor
     }
 }
 
-/// Whether `url` can name a PostgreSQL database.
-///
-/// # Errors
-/// What was expected; never the password.
-pub fn check_postgres_url(url: &str) -> Result<(), String> {
-    postgres::open::options(url).map(drop)
-}
-
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
     /// Makes a note durable together with its delivery and its claim on the idempotency key, in one transaction.

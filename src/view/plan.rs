@@ -5,9 +5,9 @@ use utoipa::ToSchema;
 use voicegate_providers as providers;
 
 use super::{AudioFacts, schema};
-use crate::{
-    delivery::plan::{Outlook, Plan, Sends},
-    model::note::Warning,
+use crate::model::{
+    note::Warning,
+    plan::{Outlook, Plan, Sends},
 };
 use voicegate_audio::{Foreseen, Work};
 

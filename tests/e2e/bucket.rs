@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::json;
+use voicegate::delivery::housekeeping::{remove_orphans, remove_what_is_old};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::{
@@ -136,7 +137,7 @@ async fn a_note_is_sent_again_erased_and_forgotten() {
     assert_eq!(server.keys(), [key(&second, "sent"), key(&second, "source")]);
 
     world.clock.advance(Duration::from_secs(25 * 3600));
-    world.gateway.remove_what_is_old().await.expect("removed");
+    remove_what_is_old(&world.gateway).await.expect("removed");
     assert_eq!(server.keys(), [""; 0]);
     assert_eq!(world.audio(&second, "", &[]).await.status(), StatusCode::GONE);
 }
@@ -154,17 +155,17 @@ async fn orphans_are_swept_when_they_are_old() {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(path, "x").expect("written");
     }
-    world.gateway.remove_orphans().await.expect("swept");
+    remove_orphans(&world.gateway).await.expect("swept");
     assert_eq!(server.keys().len(), 5, "their requests may still be under way");
     world.clock.advance(Duration::from_secs(3900));
-    world.gateway.remove_orphans().await.expect("swept");
+    remove_orphans(&world.gateway).await.expect("swept");
     assert_eq!(server.keys(), [key(&id, "sent"), key(&id, "source"), "other/notes/x".to_owned()]);
 }
 
 #[tokio::test]
 async fn nothing_is_accepted_while_the_bucket_is_down() {
     let (world, server) = start().await;
-    world.gateway.test_audio().await;
+    world.gateway.audio_test.run(&world.gateway).await;
     let ready = async || read(world.get("/readyz").send().await.expect("an answer")).await;
     assert_eq!(ready().await.0, StatusCode::OK);
     server.set_down(true);

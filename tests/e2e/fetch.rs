@@ -135,7 +135,7 @@ async fn a_gateway_without_ffmpeg_says_so_and_is_not_ready() {
         (status, &checks["checks"]["database"]["status"]),
         (StatusCode::SERVICE_UNAVAILABLE, &json!("ok"))
     );
-    world.gateway.test_audio().await;
+    world.gateway.audio_test.run(&world.gateway).await;
     let (status, checks) = ready().await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
@@ -144,7 +144,7 @@ async fn a_gateway_without_ffmpeg_says_so_and_is_not_ready() {
     );
 
     let whole = World::start().await;
-    whole.gateway.test_audio().await;
+    whole.gateway.audio_test.run(&whole.gateway).await;
     let answer = whole.http.get(format!("{}/readyz", whole.url)).send().await.expect("an answer");
     let (status, checks): (_, Value) = read(answer).await;
     assert_eq!(status, StatusCode::OK, "{checks}");

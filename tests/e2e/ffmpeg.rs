@@ -256,12 +256,12 @@ async fn a_start_without_ffmpeg_is_ready_once_it_is_there() {
     let world = fake.world("60s").await;
     fake.remove();
     let gateway = world.gateway.clone();
-    let testing = tokio::spawn(async move { gateway.test_audio_until_it_works().await });
-    assert!(world.gateway.audio_tested().await.is_err());
+    let testing = tokio::spawn(async move { gateway.audio_test.run_until_it_works(&gateway).await });
+    assert!(world.gateway.audio_test.ended().await.is_err());
     fake.install();
     while !testing.is_finished() {
         world.clock.advance(Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(world.gateway.audio_works());
+    assert!(world.gateway.audio_test.works());
 }

@@ -14,7 +14,7 @@ use voicegate::{
     config::Layers,
     delivery::Worker,
     gateway::Gateway,
-    http::router,
+    http::{App, router},
     model::clock::{Clock, TestClock},
 };
 use voicegate_sandbox::{LedgerEntry, Sandbox, SandboxOptions};
@@ -31,6 +31,7 @@ pub struct World {
     pub sandbox: Sandbox,
     pub clock: Arc<TestClock>,
     pub gateway: Arc<Gateway>,
+    pub app: App,
     pub url: String,
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
@@ -67,13 +68,14 @@ impl World {
         let layers = Layers { environment, ..Layers::of_file(Some(file)) };
         let gateway = Gateway::open(layers, clock.clone()).await.expect("a gateway");
         let truth = Truth::default();
+        let app = App::new(gateway.clone());
         let tasks = vec![
             tokio::spawn(sandbox.clone().serve(sandbox_listener)),
-            tokio::spawn(serve(gateway.clone(), listener, truth.watch(router(gateway.clone())))),
+            tokio::spawn(serve(gateway.clone(), listener, truth.watch(router(app.clone())))),
             tokio::spawn(Worker::new(gateway.clone()).run()),
         ];
         let http = reqwest::Client::new();
-        Self { sandbox, clock, gateway, url, folder, http, _truth: truth, tasks }
+        Self { sandbox, clock, gateway, app, url, folder, http, _truth: truth, tasks }
     }
 
     /// Changes the configuration file and reloads it.
@@ -209,7 +211,7 @@ pub async fn beside(world: &World, has_worker: bool) -> (Arc<Gateway>, String) {
     std::fs::write(&file, text.replace(&world.url, &url)).expect("written");
     let gateway = Gateway::open(Layers::of_file(Some(file)), world.clock.clone()).await.expect("a gateway");
     // They end with the test.
-    tokio::spawn(serve(gateway.clone(), listener, router(gateway.clone())));
+    tokio::spawn(serve(gateway.clone(), listener, router(App::new(gateway.clone()))));
     if has_worker {
         tokio::spawn(Worker::new(gateway.clone()).run());
     }

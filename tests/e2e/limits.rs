@@ -98,7 +98,7 @@ async fn one_tenants_bodies_leave_room_for_those_of_others() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the budget is free again");
-    assert_eq!(world.gateway.memory.used(), 0);
+    assert_eq!(world.app.memory.used(), 0);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn forms_that_have_hardly_begun_hold_hardly_anything() {
         let request = world.http.post(format!("{}/voice", world.url)).bearer_auth(key).json(&by_url());
         assert_eq!(request.send().await.expect("an answer").status(), StatusCode::ACCEPTED);
     }
-    assert!(world.gateway.memory.used() < 200 << 10, "{}", world.gateway.memory.used());
+    assert!(world.app.memory.used() < 200 << 10, "{}", world.app.memory.used());
 }
 
 /// Sends a form whose `endless` part never ends, and reads the answer.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use voicegate::delivery::housekeeping::{remove_orphans, remove_what_is_old};
 use voicegate::{media::Which, model::note::NoteId};
 
 use crate::harness::{World, fixture, read};
@@ -57,7 +58,7 @@ async fn audio_is_removed_after_its_retention_and_the_note_after_its_own() {
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "accepted").await;
     world.clock.advance(Duration::from_secs(24 * 3600 + 1));
-    world.gateway.remove_what_is_old().await.expect("removed");
+    remove_what_is_old(&world.gateway).await.expect("removed");
     let (status, problem) =
         read(world.get(&format!("/voice/{id}/audio")).send().await.expect("an answer")).await;
     assert_eq!((status, problem["code"].as_str()), (StatusCode::GONE, Some("media_expired")));
@@ -65,7 +66,7 @@ async fn audio_is_removed_after_its_retention_and_the_note_after_its_own() {
     let left = std::fs::read_dir(world.folder.path().join("media/notes")).expect("a folder").count();
     assert_eq!(left, 0);
     world.clock.advance(Duration::from_secs(30 * 24 * 3600));
-    world.gateway.remove_what_is_old().await.expect("removed");
+    remove_what_is_old(&world.gateway).await.expect("removed");
     assert_eq!(
         world.get(&format!("/voice/{id}")).send().await.expect("an answer").status(),
         StatusCode::NOT_FOUND
@@ -80,10 +81,10 @@ async fn audio_whose_note_never_came_to_be_is_removed() {
     let orphan = world.folder.path().join("media/notes").join(NoteId::new().to_string());
     std::fs::create_dir(&orphan).expect("a folder");
     std::fs::write(orphan.join("source"), "audio").expect("written");
-    world.gateway.remove_orphans().await.expect("looked");
+    remove_orphans(&world.gateway).await.expect("looked");
     assert!(orphan.exists(), "its request may be under way");
     world.clock.advance(Duration::from_secs(3900));
-    world.gateway.remove_orphans().await.expect("looked");
+    remove_orphans(&world.gateway).await.expect("looked");
     assert!(!orphan.exists());
     assert!(world.folder.path().join("media/notes").join(kept).exists());
 }

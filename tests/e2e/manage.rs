@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use voicegate::delivery::housekeeping::remove_what_is_old;
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::harness::{KEY, World, fixture, read};
@@ -111,7 +112,7 @@ async fn what_is_no_longer_kept_is_not_sent_again() {
     let id = read(response.expect("an answer")).await.1["id"].as_str().expect("an id").to_owned();
     world.until_status(&id, "failed").await;
     world.clock.advance(Duration::from_secs(90_000));
-    world.gateway.remove_what_is_old().await.expect("removed");
+    remove_what_is_old(&world.gateway).await.expect("removed");
     let (status, problem) = world.post(&format!("/voice/{id}/resend")).await;
     assert_eq!((status, &problem["code"]), (StatusCode::GONE, &json!("media_expired")), "{problem}");
 }

@@ -26,7 +26,7 @@ async fn scrape(world: &World) -> Samples {
     parse(&body(answer).await)
 }
 
-async fn body(mut answer: reqwest::Response) -> String {
+pub async fn body(mut answer: reqwest::Response) -> String {
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await.expect("a chunk") {
         bytes.extend(chunk);

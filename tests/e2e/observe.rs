@@ -83,7 +83,7 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
     }
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
     assert_eq!(world.gateway.store.queue_depth().await.expect("a number"), 0);
-    world.gateway.test_audio().await;
+    world.gateway.audio_test.run(&world.gateway).await;
     let (status, ready) = read(world.get("/readyz").send().await.expect("an answer")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     let checks: Vec<&Value> =
@@ -98,7 +98,7 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
 #[tokio::test]
 async fn without_its_media_folder_a_file_is_refused_and_none_is_made_elsewhere() {
     let world = World::start().await;
-    world.gateway.test_audio().await;
+    world.gateway.audio_test.run(&world.gateway).await;
     let (media, moved) = (world.folder.path().join("media"), world.folder.path().join("moved"));
     let large = wav(400 << 10);
     std::fs::rename(&media, &moved).expect("moved");
@@ -140,7 +140,7 @@ fn wav(bytes: u32) -> Vec<u8> {
 #[tokio::test]
 async fn a_gateway_that_stops_says_so_and_takes_nothing_new() {
     let world = World::start().await;
-    world.gateway.test_audio().await;
+    world.gateway.audio_test.run(&world.gateway).await;
     let (status, ready) = read(world.get("/readyz").send().await.expect("an answer")).await;
     assert_eq!((status, ready["checks"].get("shutdown")), (StatusCode::OK, None), "{ready}");
     // Something is in flight, so that the gateway cannot end yet.

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use voicegate::delivery::housekeeping::{remove_orphans, remove_what_is_old};
 use voicegate::model::clock::Clock;
 
 use crate::harness::{KEY, OTHER_KEY, PHONE, World, fixture, read};
+use crate::metrics::body;
 
 /// `fixture("speech-24k.mp3")`, in bytes.
 const SIZE: u64 = 12_429;
@@ -110,7 +112,8 @@ async fn a_note_whose_record_is_damaged_says_so_and_can_be_erased() {
     // A reply to it is a message of its own.
     let (status, reply) = answer(world.note_for(KEY, &format!("&via=imessage&reply_to={id}"))).await;
     assert_eq!(status, 202, "{reply}");
-    let metrics = voicegate::telemetry::metrics::text(&world.gateway).await;
+    let metrics =
+        body(world.http.get(format!("{}/metrics", world.url)).send().await.expect("an answer")).await;
     assert!(metrics.contains("voicegate_unreadable_rows_total{kind=\"note\"}"), "{metrics}");
 
     let erase = || world.http.delete(format!("{}{path}", world.url)).bearer_auth(KEY);
@@ -126,8 +129,8 @@ async fn a_note_whose_record_is_damaged_says_so_and_can_be_erased() {
     let next = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&next, "accepted").await;
     assert_eq!(world.note(&id).await["status"], "failed", "it is not sent");
-    world.gateway.remove_orphans().await.expect("looked for");
-    world.gateway.remove_what_is_old().await.expect("looked for");
+    remove_orphans(&world.gateway).await.expect("looked for");
+    remove_what_is_old(&world.gateway).await.expect("looked for");
 }
 
 #[tokio::test]
@@ -170,7 +173,7 @@ async fn a_tenant_at_its_quota_is_refused_and_no_other() {
     assert_eq!(answer(world.upload_for(KEY)).await.0, 507);
     // And so does time.
     world.clock.advance(Duration::from_secs(8 * 24 * 3600));
-    world.gateway.remove_what_is_old().await.expect("removed");
+    remove_what_is_old(&world.gateway).await.expect("removed");
     assert_eq!(answer(world.upload_for(KEY)).await.0, 201);
 }
 

@@ -107,7 +107,7 @@ async fn callbacks_with_a_made_up_signature_are_bounded_together() {
         assert!(read.is_err() || &answer == b"HTTP/1.1 503", "{}", String::from_utf8_lossy(&answer));
     }
     assert!(refused >= 20, "{refused} of 40");
-    let used = world.gateway.memory.used();
+    let used = world.app.memory.used();
     assert!((1 << 20..=16 << 20).contains(&used), "{used}");
     let other = world.get("/connections").send().await.expect("an answer");
     assert!(other.status().is_success());

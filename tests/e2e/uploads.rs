@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{StatusCode, multipart};
 use serde_json::{Value, json};
+use voicegate::delivery::housekeeping::{remove_orphans, remove_what_is_old};
 
 use crate::harness::{KEY, OTHER_KEY, PHONE, World, fixture, read};
 
@@ -115,7 +116,7 @@ async fn an_upload_ends_with_its_time_and_its_notes_do_not() {
     world.clock.advance(Duration::from_secs(3600));
     let (status, problem) = world.send_upload(&upload["id"], PHONE).await;
     assert_eq!((status, &problem["code"]), (StatusCode::GONE, &json!("media_expired")), "{problem}");
-    world.gateway.remove_what_is_old().await.expect("removed");
+    remove_what_is_old(&world.gateway).await.expect("removed");
     assert!(!file.exists());
     let path = format!("/media/{}", upload["id"].as_str().expect("an id"));
     assert_eq!(world.get(&path).send().await.expect("an answer").status(), StatusCode::GONE);
@@ -123,7 +124,7 @@ async fn an_upload_ends_with_its_time_and_its_notes_do_not() {
     assert_eq!(world.get(&audio).send().await.expect("an answer").status(), StatusCode::OK);
     // The row goes when notes of its age do.
     world.clock.advance(Duration::from_secs(31 * 86_400));
-    world.gateway.remove_what_is_old().await.expect("removed");
+    remove_what_is_old(&world.gateway).await.expect("removed");
     assert_eq!(world.get(&path).send().await.expect("an answer").status(), StatusCode::NOT_FOUND);
 }
 
@@ -134,10 +135,10 @@ async fn what_a_request_that_died_left_behind_is_swept() {
     let orphan =
         world.folder.path().join("media/uploads").join(voicegate::model::id::UploadId::new().to_string());
     std::fs::write(&orphan, b"x").expect("written");
-    world.gateway.remove_orphans().await.expect("swept");
+    remove_orphans(&world.gateway).await.expect("swept");
     assert!(orphan.exists(), "its request may still be under way");
     world.clock.advance(Duration::from_secs(3900));
-    world.gateway.remove_orphans().await.expect("swept");
+    remove_orphans(&world.gateway).await.expect("swept");
     assert!(!orphan.exists());
     let path = format!("/media/{}", kept["id"].as_str().expect("an id"));
     assert_eq!(world.get(&path).send().await.expect("an answer").status(), StatusCode::OK);

@@ -13,7 +13,10 @@ use super::{
     database::{APPLIED, Tables, compare, has_steps},
     line::Line,
 };
-use crate::store::postgres::open::{address, explain, options};
+use crate::{
+    config::postgres_options,
+    store::postgres::open::{address, explain},
+};
 
 /// What a start would bring the tables to.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
@@ -29,7 +32,7 @@ const CLOCK: Duration = Duration::from_secs(2);
 
 /// Whether a start could use it.
 pub async fn check(url: &str) -> Vec<Line> {
-    let Ok(options) = options(url) else { return Vec::new() }; // told when the configuration was read
+    let Ok(options) = postgres_options(url) else { return Vec::new() }; // told when the configuration was read
     let say = |what: &str| format!("storage.database: {} {what}", address(&options));
     match ask(&options, look).await {
         Ok((version, tables, others)) => {
@@ -55,7 +58,7 @@ pub async fn check(url: &str) -> Vec<Line> {
 
 /// How far away it is, in time and by its clock.
 pub async fn measure(url: &str, now: impl Fn() -> Timestamp) -> Vec<Line> {
-    let Ok(options) = options(url) else { return Vec::new() };
+    let Ok(options) = postgres_options(url) else { return Vec::new() };
     let say = |what: &str| format!("storage.database: {} {what}", address(&options));
     let measured = ask(&options, async |database| {
         let before = now();

@@ -25,8 +25,9 @@ use self::{
     fields::{Form, understand},
     incoming::Incoming,
 };
+use super::App;
 use crate::{
-    gateway::{Gateway, Live},
+    gateway::Live,
     http::memory::Holding,
     media::{AudioInput, Received, TRANSFER_HEADERS},
     model::{id::UploadId, note::Metadata, problem::Problem},
@@ -107,11 +108,12 @@ pub(super) struct Audio {
 /// # Errors
 /// What is wrong with it, by field; nothing is left on disk.
 pub async fn read<T: DeserializeOwned>(
-    gateway: &Gateway,
+    app: &App,
     tenant: &str,
     request: Request,
 ) -> Result<Submission<T>, Problem> {
     let (parts, body) = request.into_parts();
+    let App { gateway, memory, .. } = app;
     let live = gateway.live();
     let content_type = content_type(&parts.headers)?;
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -120,7 +122,7 @@ pub async fn read<T: DeserializeOwned>(
         "application/json" => {
             no_query(query)?;
             let limit = bounded(&parts.headers, live.config.server.max_json_body.0)?;
-            let held = gateway.memory.for_request(tenant);
+            let held = memory.for_request(tenant);
             let body = incoming(&live, body, limit, stated_length(&parts.headers));
             let parts = json::read(body, &gateway.media, live.config.audio.max_bytes.0, held).await?;
             assemble(parts, "audio.")
@@ -128,7 +130,7 @@ pub async fn read<T: DeserializeOwned>(
         "multipart/form-data" => {
             no_query(query)?;
             let limit = bounded(&parts.headers, live.config.server.max_body.0)?;
-            let held = gateway.memory.for_request(tenant);
+            let held = memory.for_request(tenant);
             let body = incoming(&live, body, limit, stated_length(&parts.headers));
             let max_bytes = live.config.audio.max_bytes.0;
             let parts = multipart::read(body, content_type, &gateway.media, max_bytes, held).await?;

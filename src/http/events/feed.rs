@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::text;
 use crate::{
     gateway::{Gateway, changes::Watch},
-    http::memory::Holding,
+    http::memory::{Holding, Memory},
     model::event::Event,
     store::{StoreError, WantedEvents},
 };
@@ -41,8 +41,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The feeds of those tenants that are followed.
-#[derive(Debug, Default)]
-pub struct Feeds(Mutex<HashMap<String, Weak<Feed>>>);
+#[derive(Debug)]
+pub struct Feeds {
+    feeds: Mutex<HashMap<String, Weak<Feed>>>,
+    memory: Memory,
+}
 
 #[derive(Debug)]
 pub struct Feed {
@@ -87,6 +90,15 @@ pub enum At {
 }
 
 impl Feeds {
+    pub fn new(memory: Memory) -> Self {
+        Self { feeds: Mutex::default(), memory }
+    }
+
+    /// An empty reservation for a stream of the tenant.
+    pub fn holding(&self, tenant: &str) -> Holding {
+        self.memory.for_request(tenant)
+    }
+
     /// The feed of a tenant; it reads for as long as somebody has it.
     ///
     /// # Errors
@@ -98,7 +110,7 @@ impl Feeds {
         // Watched before the head is asked for, so that nothing is missed between.
         let news = gateway.changes.of_tenant(tenant);
         let head = gateway.store.last_event(tenant).await?;
-        let feed = Arc::new(Feed::start(gateway.clone(), tenant, head, news));
+        let feed = Arc::new(Feed::start(gateway.clone(), self.memory.clone(), tenant, head, news));
         let mut feeds = self.lock();
         if let Some(other) = feeds.get(tenant).and_then(Weak::upgrade) {
             return Ok(other); // two came at the same time
@@ -110,19 +122,19 @@ impl Feeds {
 
     /// References, which no panic leaves half changed.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Feed>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Feed {
-    fn start(gateway: Arc<Gateway>, tenant: &str, head: String, news: Watch<String>) -> Self {
+    fn start(gateway: Arc<Gateway>, memory: Memory, tenant: &str, head: String, news: Watch<String>) -> Self {
         let shared = Arc::new(Shared {
             tenant: tenant.to_owned(),
             run: Mutex::new(Run { head, next: 0, kept: VecDeque::new(), bytes: 0 }),
             groups: (0..GROUPS).map(|_| watch::channel(()).0).collect(),
             next_group: AtomicUsize::new(0),
         });
-        let reading = tokio::spawn(read(gateway, shared.clone(), news));
+        let reading = tokio::spawn(read(gateway, memory, shared.clone(), news));
         Self { shared, _reading: AbortOnDropHandle::new(reading) }
     }
 
@@ -195,7 +207,7 @@ pub fn charged(text: String, held: Holding) -> Bytes {
 }
 
 /// Reads what is new, whenever there may be something.
-async fn read(gateway: Arc<Gateway>, shared: Arc<Shared>, mut news: Watch<String>) {
+async fn read(gateway: Arc<Gateway>, memory: Memory, shared: Arc<Shared>, mut news: Watch<String>) {
     let may_be_missed = gateway.store.notices().is_some();
     loop {
         let again = async {
@@ -211,14 +223,14 @@ async fn read(gateway: Arc<Gateway>, shared: Arc<Shared>, mut news: Watch<String
             () = again => {}
         }
         news.catch_up();
-        while let Err(error) = read_new(&gateway, &shared).await {
+        while let Err(error) = read_new(&gateway, &memory, &shared).await {
             tracing::error!(%error, "events cannot be read");
             tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
-async fn read_new(gateway: &Gateway, shared: &Shared) -> Result<(), StoreError> {
+async fn read_new(gateway: &Gateway, memory: &Memory, shared: &Shared) -> Result<(), StoreError> {
     loop {
         let after = shared.run().head.clone();
         let wanted = WantedEvents {
@@ -229,7 +241,7 @@ async fn read_new(gateway: &Gateway, shared: &Shared) -> Result<(), StoreError> 
         };
         let events = gateway.store.events(&wanted).await?;
         for event in &events {
-            let held = gateway.memory.for_request(&shared.tenant);
+            let held = memory.for_request(&shared.tenant);
             shared.run().add(event, held);
         }
         if !events.is_empty() {

@@ -59,7 +59,8 @@ pub async fn all(
         Some(position) => position,
         None => gateway.store.last_event(&tenant.name).await?,
     };
-    follow(Reader { gateway, tenant: tenant.name.clone(), note: None, after, news, first: None }).await
+    let tenant = tenant.name.clone();
+    follow(Reader { gateway, feeds, tenant, note: None, after, news, first: None }).await
 }
 
 /// Follow one note
@@ -75,6 +76,7 @@ pub async fn all(
 )]
 pub async fn of_note(
     State(gateway): State<Arc<Gateway>>,
+    Extension(feeds): Extension<Arc<Feeds>>,
     Caller(tenant): Caller,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
@@ -82,7 +84,8 @@ pub async fn of_note(
     let note = find(&gateway, &tenant, id).await?.id;
     let after = last_event(&headers)?.unwrap_or_default();
     let news = News::Note(gateway.changes.of_note(note));
-    follow(Reader { gateway, tenant: tenant.name.clone(), note: Some(note), after, news, first: None }).await
+    let tenant = tenant.name.clone();
+    follow(Reader { gateway, feeds, tenant, note: Some(note), after, news, first: None }).await
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -131,6 +134,7 @@ enum News {
 /// Reads one event at a time, when it is about to be written.
 struct Reader {
     gateway: Arc<Gateway>,
+    feeds: Arc<Feeds>,
     tenant: String,
     note: Option<NoteId>,
     /// The position of the last event that was given out.
@@ -205,7 +209,7 @@ impl Reader {
 
     /// An event in its charged text; waits where there is no memory for it.
     async fn written(&mut self, event: Event) -> Option<Bytes> {
-        let mut held = self.gateway.memory.for_request(&self.tenant);
+        let mut held = self.feeds.holding(&self.tenant);
         let text = text(&event);
         while held.reach(text.len()).is_err() {
             tokio::time::sleep(PAUSE).await;

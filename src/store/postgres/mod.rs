@@ -48,6 +48,7 @@ use super::{
     document::Document, position::Positions, turns::Turns, types::NEAR_AT_ONCE,
 };
 use crate::{
+    config::postgres_options,
     model::{
         event::Event,
         id::UploadId,
@@ -103,7 +104,7 @@ impl PostgresStore {
     /// [`StoreError::Open`] says what to do.
     pub async fn open(url: &str, time: Time) -> Result<Self, StoreError> {
         let options =
-            open::options(url).map_err(|error| StoreError::Open(format!("storage.database: {error}")))?;
+            postgres_options(url).map_err(|error| StoreError::Open(format!("storage.database: {error}")))?;
         let pool = open::pool(options.clone(), time).await?;
         let mut tx = pool.begin().await?;
         let positions = events::positions(&mut tx).await?;

@@ -6,21 +6,14 @@
 pub mod kinds;
 pub mod names;
 mod process;
-mod scrape;
 
 use std::{sync::LazyLock, time::Duration};
 
-use prometheus_client::registry::Registry;
-use voicegate_providers::{Receipt, ReceiptStatus};
-
-use crate::{
-    config::Tenants,
-    model::note::{Note, Outcome, Status},
-    store::{Change, Step},
-};
 use names::*;
-
-pub use scrape::{CONTENT_TYPE, text};
+use prometheus_client::{
+    encoding::text::{encode_eof, encode_registry},
+    registry::Registry,
+};
 
 static COUNTED: LazyLock<Registry> = LazyLock::new(|| {
     let mut registry = Registry::default();
@@ -29,73 +22,6 @@ static COUNTED: LazyLock<Registry> = LazyLock::new(|| {
     }
     registry
 });
-
-/// Shows as zero what has not happened yet to the connections that there are.
-pub fn expect(tenants: &Tenants) {
-    use Status::{Accepted, Canceled, Expired, Failed, Queued, Unknown};
-    WRONG_KEYS.show([]);
-    for tenant in tenants.iter() {
-        for connection in tenant.connections.values() {
-            let (tenant, name) = (tenant.name.as_str(), connection.name.as_str());
-            for status in [Queued, Accepted, Failed, Expired, Canceled, Unknown] {
-                NOTES.show([tenant, name, status.as_str()]);
-            }
-            for outcome in [Outcome::Accepted, Outcome::Refused, Outcome::Deferred, Outcome::Unknown] {
-                ATTEMPTS.show([tenant, name, connection.provider_name, word(outcome)]);
-            }
-            PAUSES.show([tenant, name]);
-        }
-    }
-}
-
-/// A note came to its present status: it was taken from a bot, it ended, or a receipt told of it.
-pub fn note(note: &Note) {
-    let stop = note.current();
-    NOTES.inc([&note.tenant, &stop.connection, note.status.as_str()]);
-    let labels = [note.tenant.as_str(), stop.connection.as_str()];
-    let waited = note.updated_at.duration_since(note.due_at()).as_secs_f64().max(0.0);
-    match note.status {
-        Status::Accepted => NOTE_ACCEPTED.observe(labels, waited),
-        Status::Delivered => NOTE_DELIVERED.observe(labels, waited),
-        _ => {}
-    }
-    if let Some(error) = note.error.as_ref().filter(|_| !note.status.is_accepted()) {
-        let stage = error.stage.as_deref().unwrap_or_default();
-        NOTE_ERRORS.inc([labels[0], labels[1], &error.code, stage]);
-    }
-}
-
-/// The end of a try, or of a note, is on disk.
-pub fn recorded(change: &Change) {
-    match change.step {
-        Step::Done | Step::Hold { .. } => note(&change.note),
-        Step::Retry { pause_connection_until: Some(_), .. } => {
-            PAUSES.inc([&change.note.tenant, &change.note.current().connection]);
-        }
-        _ => {}
-    }
-}
-
-/// A try at `provider` ended; it is the note's last one.
-pub fn attempt(note: &Note, provider: &str) {
-    let Some(attempt) = note.attempts.last() else { return };
-    let (tenant, connection, outcome) = (&note.tenant, &attempt.connection, word(attempt.outcome));
-    ATTEMPTS.inc([tenant, connection, provider, outcome]);
-    ATTEMPT.observe([provider, outcome], Duration::from_millis(attempt.took_ms).as_secs_f64());
-    if let Some(error) = &attempt.error {
-        let stage = error.stage.as_deref().unwrap_or_default();
-        ATTEMPT_ERRORS.inc([tenant, connection, &error.code, stage]);
-    }
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Refused => "refused",
-        Outcome::Deferred => "deferred",
-        Outcome::Unknown => "unknown",
-    }
-}
 
 /// Something was looked up in what is remembered under the name `cache`.
 pub fn looked_up(cache: &'static str, hit: bool) {
@@ -106,23 +32,6 @@ pub fn looked_up(cache: &'static str, hit: bool) {
 pub fn fetched(outcome: &'static str, took: Duration) {
     FETCHES.inc([outcome]);
     FETCH.observe([], took.as_secs_f64());
-}
-
-/// Receipts changed the note. Counted is the status that one of them gave it; its other times may have come before.
-pub fn told(note: &Note, receipts: &[Receipt]) {
-    let (status, at) = match note.status {
-        Status::Accepted => (ReceiptStatus::Accepted, note.accepted_at),
-        Status::Sent => (ReceiptStatus::Sent, note.sent_at),
-        Status::Delivered => (ReceiptStatus::Delivered, note.delivered_at),
-        Status::Read => (ReceiptStatus::Read, note.read_at),
-        Status::Played => (ReceiptStatus::Played, note.played_at),
-        Status::Failed => (ReceiptStatus::Failed, None),
-        _ => return,
-    };
-    let raised = |receipt: &&Receipt| receipt.status == status && at.is_none_or(|at| at == receipt.at);
-    if receipts.iter().any(|receipt| raised(&receipt)) {
-        self::note(note);
-    }
 }
 
 /// A provider called. `verdict` is a word of the code, such as `accepted` or `forged`.
@@ -196,6 +105,23 @@ pub fn reloaded(ok: bool) {
 pub fn ffmpeg_ran(purpose: &'static str, outcome: &'static str, took: Duration) {
     FFMPEG_RUNS.inc([purpose, outcome]);
     FFMPEG.observe([purpose], took.as_secs_f64());
+}
+
+/// OpenMetrics, which every Prometheus since 2.5 reads.
+/// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything there is to see: what was counted, what `now` was read for this answer, and what the kernel says of the
+/// process.
+pub fn text(mut now: Registry) -> String {
+    BUILD.read(&mut now, [([env!("CARGO_PKG_VERSION")], 1.0)]);
+    process::read(&mut now);
+    let mut text = String::new();
+    // Writing to memory does not fail.
+    let _ = encode_registry(&mut text, &COUNTED);
+    let _ = encode_registry(&mut text, &now);
+    let _ = encode_eof(&mut text);
+    text
 }
 
 /// The table of `docs/operations.md`.

@@ -1,5 +1,3 @@
-mod queries;
-
 use std::collections::BTreeSet;
 
 use super::*;

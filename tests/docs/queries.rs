@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{docs, telemetry::metrics::names::ALL};
+use voicegate::{docs, telemetry::metrics::names::ALL};
 
 /// Added to every series by Prometheus itself.
 const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];

@@ -3,45 +3,31 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use prometheus_client::{
-    encoding::text::{encode_eof, encode_registry},
-    registry::Registry,
-};
+use prometheus_client::registry::Registry;
 
-use super::{COUNTED, names::*, process};
+use super::readiness::Probe;
 use crate::{
     gateway::Gateway,
     store::{ConnectionState, QueueGroup, StoreError, connection_parts},
+    telemetry::metrics::{self, names::*},
 };
 
-/// OpenMetrics, which every Prometheus since 2.5 reads.
-/// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 /// Everything there is to see.
-pub async fn text(gateway: &Gateway) -> String {
+pub async fn text(gateway: &Gateway, probe: &Probe) -> String {
     let mut now = Registry::default();
     let stored = read_store(gateway, &mut now).await;
     if let Err(error) = &stored {
         tracing::error!(%error, "the database could not be read for the metrics");
     }
-    let writable = gateway.database_writes().await.is_ok();
+    let writable = probe.ask(&*gateway.store).await.is_ok();
     DATABASE_UP.read(&mut now, [([], number(stored.is_ok() && writable))]);
     DATABASE_OUT_OF_ORDER.read(&mut now, [([], number(gateway.store.out_of_order().is_some()))]);
     let room = gateway.disks.room().into_iter();
     DISK_FREE.read(&mut now, room.filter_map(|(folder, room)| Some(([folder], room? as f64))));
     DISK_MIN_FREE.read(&mut now, [([], gateway.disks.min_free() as f64)]);
-    FFMPEG_WORKS.read(&mut now, [([], number(gateway.audio_works()))]);
+    FFMPEG_WORKS.read(&mut now, [([], number(gateway.audio_test.works()))]);
     STOPPING.read(&mut now, [([], number(gateway.stop.is_cancelled()))]);
-    BUILD.read(&mut now, [([env!("CARGO_PKG_VERSION")], 1.0)]);
-    process::read(&mut now);
-
-    let mut text = String::new();
-    // Writing to memory does not fail.
-    let _ = encode_registry(&mut text, &COUNTED);
-    let _ = encode_registry(&mut text, &now);
-    let _ = encode_eof(&mut text);
-    text
+    metrics::text(now)
 }
 
 fn number(yes: bool) -> f64 {

@@ -1,0 +1,90 @@
+//! Metrics of notes: which event of the domain counts under which labels.
+
+use std::time::Duration;
+
+use voicegate_providers::{Receipt, ReceiptStatus};
+
+use crate::{
+    config::Tenants,
+    model::note::{Note, Outcome, Status},
+    store::{Change, Step},
+    telemetry::metrics::names::{
+        ATTEMPT, ATTEMPT_ERRORS, ATTEMPTS, NOTE_ACCEPTED, NOTE_DELIVERED, NOTE_ERRORS, NOTES, PAUSES,
+        WRONG_KEYS,
+    },
+};
+
+/// Shows as zero what has not happened yet to the connections that there are.
+pub fn expect(tenants: &Tenants) {
+    use Status::{Accepted, Canceled, Expired, Failed, Queued, Unknown};
+    WRONG_KEYS.show([]);
+    for tenant in tenants.iter() {
+        for connection in tenant.connections.values() {
+            let (tenant, name) = (tenant.name.as_str(), connection.name.as_str());
+            for status in [Queued, Accepted, Failed, Expired, Canceled, Unknown] {
+                NOTES.show([tenant, name, status.as_str()]);
+            }
+            for outcome in Outcome::ALL {
+                ATTEMPTS.show([tenant, name, connection.provider_name, outcome.as_str()]);
+            }
+            PAUSES.show([tenant, name]);
+        }
+    }
+}
+
+/// A note came to its present status: it was taken from a bot, it ended, or a receipt told of it.
+pub fn note(note: &Note) {
+    let stop = note.current();
+    NOTES.inc([&note.tenant, &stop.connection, note.status.as_str()]);
+    let labels = [note.tenant.as_str(), stop.connection.as_str()];
+    let waited = note.updated_at.duration_since(note.due_at()).as_secs_f64().max(0.0);
+    match note.status {
+        Status::Accepted => NOTE_ACCEPTED.observe(labels, waited),
+        Status::Delivered => NOTE_DELIVERED.observe(labels, waited),
+        _ => {}
+    }
+    if let Some(error) = note.error.as_ref().filter(|_| !note.status.is_accepted()) {
+        let stage = error.stage.as_deref().unwrap_or_default();
+        NOTE_ERRORS.inc([labels[0], labels[1], &error.code, stage]);
+    }
+}
+
+/// The end of an attempt, or of a note, is on disk.
+pub fn recorded(change: &Change) {
+    match change.step {
+        Step::Done | Step::Hold { .. } => note(&change.note),
+        Step::Retry { pause_connection_until: Some(_), .. } => {
+            PAUSES.inc([&change.note.tenant, &change.note.current().connection]);
+        }
+        _ => {}
+    }
+}
+
+/// An attempt at `provider` ended; it is the note's last one.
+pub fn attempt(note: &Note, provider: &str) {
+    let Some(attempt) = note.attempts.last() else { return };
+    let (tenant, connection, outcome) = (&note.tenant, &attempt.connection, attempt.outcome.as_str());
+    ATTEMPTS.inc([tenant, connection, provider, outcome]);
+    ATTEMPT.observe([provider, outcome], Duration::from_millis(attempt.took_ms).as_secs_f64());
+    if let Some(error) = &attempt.error {
+        let stage = error.stage.as_deref().unwrap_or_default();
+        ATTEMPT_ERRORS.inc([tenant, connection, &error.code, stage]);
+    }
+}
+
+/// Receipts changed the note. Counted is the status that one of them gave it; its other times may have come before.
+pub fn told(note: &Note, receipts: &[Receipt]) {
+    let (status, at) = match note.status {
+        Status::Accepted => (ReceiptStatus::Accepted, note.accepted_at),
+        Status::Sent => (ReceiptStatus::Sent, note.sent_at),
+        Status::Delivered => (ReceiptStatus::Delivered, note.delivered_at),
+        Status::Read => (ReceiptStatus::Read, note.read_at),
+        Status::Played => (ReceiptStatus::Played, note.played_at),
+        Status::Failed => (ReceiptStatus::Failed, None),
+        _ => return,
+    };
+    let raised = |receipt: &&Receipt| receipt.status == status && at.is_none_or(|at| at == receipt.at);
+    if receipts.iter().any(|receipt| raised(&receipt)) {
+        self::note(note);
+    }
+}
