@@ -1,15 +1,15 @@
 #!/bin/sh
-# Builds an ffmpeg that does what voicegate asks of it and nothing else: static, without network, video or devices.
-# Silent, and done in a moment, when it is there already.
+# Builds a static ffmpeg with only the features that voicegate uses: no network, no video, no devices.
+# If it is already built, the script prints nothing and ends at once.
 #
-# It starts in a millisecond, where a distribution's own links some two hundred libraries first, and encodes with a newer
-# libopus. The source is the distribution's (with its security fixes), that of libopus comes from crates.io.
-# Where neither Debian's nor Ubuntu's packages are, it builds nothing, and the ffmpeg on the PATH goes on being used.
+# This ffmpeg starts in a millisecond, while a distribution's first links about two hundred libraries, and it encodes with
+# a newer libopus. The source of ffmpeg is the distribution's, with its security fixes; that of libopus comes from
+# crates.io. On systems other than Debian and Ubuntu the script builds nothing, and voicegate uses the ffmpeg on the PATH.
 #
-# The result is TARGET/tools/ffmpeg/ffmpeg, TARGET being target/ or CARGO_TARGET_DIR, and a copy lies beside each
-# executable, where voicegate looks first. JOBS=1 builds with one process instead of one per core. Where this machine's
-# processor has AVX2, so must those that the result is taken to, which saves 8 %; CPU=any makes one for all, and any other of
-# gcc's names for -march= one for such.
+# The result is TARGET/tools/ffmpeg/ffmpeg, where TARGET is target/ or CARGO_TARGET_DIR, and a copy is put beside each
+# executable, where voicegate looks first. JOBS=1 builds with one process instead of one per core. If the processor of
+# this machine has AVX2, the result runs only on processors with AVX2, which saves 8 %. CPU=any builds one for all
+# processors, and any other of gcc's names for -march= one for those.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,8 @@ if [ "$(uname -s)" != Linux ] || ! command -v apt-get >/dev/null 2>&1; then
     exit 0
 fi
 
-# What it may read. The names are ffmpeg's; what is missing here is missing without a word, so the tests run with it.
+# The formats that it can read, by ffmpeg's names. A format that is not listed here fails only at run time, so
+# `make test-ffmpeg` runs the audio tests with this ffmpeg.
 demuxers="aac aiff amr amrnb amrwb caf flac matroska mov mp3 ogg w64 wav
     pcm_alaw pcm_f32be pcm_f32le pcm_f64be pcm_f64le pcm_mulaw pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be
     pcm_s32le pcm_s8 pcm_u8"
@@ -31,16 +32,16 @@ decoders="aac aac_latm alac amrnb amrwb flac gsm gsm_ms mp1float mp2float mp3flo
     adpcm_g722 adpcm_g726 adpcm_ima_qt adpcm_ima_wav adpcm_ms
     pcm_alaw pcm_f32be pcm_f32le pcm_f64be pcm_f64le pcm_mulaw pcm_s16be pcm_s16le pcm_s24be pcm_s24le pcm_s32be
     pcm_s32le pcm_s8 pcm_u8"
-# Without its parser a format is cut short, and ffmpeg calls that a success.
+# Without its parser, audio of a format is cut short, and ffmpeg still reports success.
 parsers="aac aac_latm amr flac gsm mpegaudio opus vorbis"
-# What it may write.
+# The formats that it can write.
 encoders="aac libmp3lame libopus pcm_f32le pcm_s16le"
 muxers="caf ipod mp3 mp4 null ogg opus pcm_f32le pcm_s16le wav"
 filters="aformat anull aresample asetpts asplit atrim loudnorm pan volume"
 bsfs="aac_adtstoasc"
 protocols="file pipe"
 
-# The names that Linux has for what x86-64-v3 stands for.
+# Tests for the processor features of x86-64-v3, by their names in Linux.
 has_v3() {
     [ "$(uname -m)" = x86_64 ] || return 1
     for flag in avx2 bmi1 bmi2 fma f16c movbe abm; do
@@ -51,14 +52,14 @@ CPU=${CPU:-}
 [ -n "$CPU" ] || ! has_v3 || CPU=x86-64-v3
 [ "$CPU" != any ] || CPU=
 
-# What the result depends on; a fix of the distribution's is one such thing.
+# Everything that the result depends on, including the version of the distribution's package.
 wanted() {
     apt-cache policy ffmpeg 2>/dev/null | grep Candidate || true
     echo "${CPU:-any}"
     cat scripts/ffmpeg.sh scripts/ffmpeg/Cargo.lock bench/floor/opus_floor.c | cksum
 }
 
-# Where the executables are, or will be. Written beside and moved, since the old one may be running.
+# Copies ffmpeg to the folders of the executables. The copy is moved into place, since the old one may be running.
 place() {
     for profile in debug release; do
         ! cmp -s "$tools/ffmpeg" "$target/$profile/ffmpeg" || continue
@@ -82,7 +83,7 @@ trap 'exit 1' HUP INT TERM
 jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 unset MAKEFLAGS MFLAGS
 
-# logged NAME COMMAND...: quiet, unless it fails.
+# logged NAME COMMAND...: runs a command and prints the end of its output only if it fails.
 logged() {
     log=$work/$1.log
     shift
@@ -95,8 +96,8 @@ logged() {
 
 # --- Sources -------------------------------------------------------------------------------------------------------
 
-# The system's own entries for this release, asked for sources, in a configuration of our own: the system's is not
-# changed, and no root is needed. apt checks what comes against the keys that it trusts already.
+# The source entries are derived from the system's package entries for this release, in a separate configuration, so the
+# system's own is not changed and root is not needed. apt verifies the downloads with the keys that it already trusts.
 release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 [ -n "$release" ] || release=sid
 apt=$work/apt
@@ -119,7 +120,7 @@ logged source apt_get source ffmpeg
 cd - >/dev/null
 logged vendor cargo vendor --locked --manifest-path scripts/ffmpeg/Cargo.toml "$work/crates"
 cp -r "$work/crates/opusic-sys/opus" "$work/opus"
-# One time for all, or make thinks that it must generate anew what is there.
+# Give all files the same time, otherwise make generates existing files again.
 find "$work/opus" -exec touch -r "$work/opus/configure.ac" {} +
 
 # --- libopus -------------------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ cflags="-fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2${CPU:+ -march=$CPU}"
 prefix=$work/prefix
 mkdir "$work/opus-build"
 cd "$work/opus-build"
-# Faster instructions are chosen when it runs; that is the default, and named because all depends on it.
+# Faster instructions are chosen at run time. That is the default, and is stated because the speed depends on it.
 logged opus-configure "$work/opus/configure" --prefix="$prefix" --disable-shared --enable-static --enable-rtcd \
     --enable-intrinsics --disable-doc --disable-extra-programs --disable-dependency-tracking \
     CFLAGS="-O3 -DNDEBUG $cflags"
@@ -139,7 +140,7 @@ cd - >/dev/null
 
 # --- ffmpeg --------------------------------------------------------------------------------------------------------
 
-# enable KIND NAMES: one option for each.
+# enable KIND NAMES: prints one option for each name.
 enable() {
     kind=$1
     shift
@@ -157,8 +158,8 @@ PKG_CONFIG_PATH=$prefix/lib/pkgconfig logged configure ./configure \
     $(enable demuxer $demuxers) $(enable decoder $decoders) $(enable parser $parsers) $(enable encoder $encoders) \
     $(enable muxer $muxers) $(enable filter $filters) $(enable bsf $bsfs) $(enable protocol $protocols)
 
-# configure says nothing about a name that it does not know, and leaves out quietly what lacks something.
-# is_enabled KIND NAMES
+# is_enabled KIND NAMES: configure silently ignores unknown names and features whose dependencies are missing, so check
+# that each name is really enabled.
 is_enabled() {
     kind=$1
     shift

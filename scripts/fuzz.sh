@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs fuzz targets, each for so many seconds, and says which broke.
+# Runs fuzz targets, each for the given number of seconds, and reports which failed.
 #
 #   scripts/fuzz.sh SECONDS [TARGET...]     without TARGET: all of them
 #
-# What a target learns stays in fuzz/corpus, and the next run goes on from there.
+# Inputs that reached new code are kept in fuzz/corpus, and the next run starts from them.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -22,14 +22,14 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
     say "missing: cargo-fuzz; building it with cargo install, once"
     cargo install cargo-fuzz --locked
 fi
-# The address sanitizer is an option of nightly compilers. A stable one has it too, and takes it when told so.
+# The address sanitizer is an option of nightly compilers. RUSTC_BOOTSTRAP makes a stable compiler accept it.
 rustc --version | grep -q nightly || export RUSTC_BOOTSTRAP=1
-# The flags differ from those of every other build, so the folder does.
+# The compiler flags differ from those of all other builds, so the target folder is a separate one.
 export CARGO_TARGET_DIR="${FUZZ_TARGET_DIR:-$PWD/fuzz/target}"
-# The gateway's own versions of its dependencies; cargo adds what only the fuzzer needs.
+# Use the gateway's versions of its dependencies; cargo adds those that only the fuzzer needs.
 cp Cargo.lock fuzz/Cargo.lock
 
-# Files that are there already and that a target reads. tests/fuzz_seeds.rs knows the same.
+# Existing fixtures that a target also starts from. tests/fuzz_seeds.rs has the same list.
 fixtures() {
     case $1 in
         linq_answers) echo providers/fixtures/linq/send providers/fixtures/linq/check ;;
@@ -43,14 +43,14 @@ broken=
 for target; do
     say "$target, for $seconds s"
     mkdir -p "fuzz/corpus/$target"
-    # New finds go to the first folder; the others are only read. Longer inputs than these slow everything down.
+    # New inputs are written to the first folder; the others are only read. Longer inputs would slow everything down.
     # shellcheck disable=SC2046 # folders
     cargo fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" $(fixtures "$target") -- \
         -max_total_time="$seconds" -max_len=32768 -timeout=10 -print_final_stats=1 -verbosity=0 -print_funcs=0 ||
         broken="$broken $target"
 done
 [ -z "$broken" ] || {
-    say "broke:$broken"
+    say "failed:$broken"
     say "the inputs are in fuzz/artifacts/TARGET; fuzz/README.md says what to do with them"
     exit 1
 }

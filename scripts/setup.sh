@@ -1,20 +1,21 @@
 #!/bin/sh
-# Installs what is missing on this machine. Silent, and done in a moment, when nothing is.
+# Installs what is missing on this machine. If nothing is missing, it prints nothing and ends at once.
 #
 #   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
-#   scripts/setup.sh --test    also what the tests need: opusinfo, kill, PostgreSQL and cargo-nextest; for the examples
-#                              of the documentation curl, Python and Node, with requests and tsc in target/tools
-#   scripts/setup.sh --quality also what `make quality` needs: Python and a synthesiser of speech, with PESQ, STOI and
-#                              recordings of speech in target/tools
+#   scripts/setup.sh --test    also what the tests need: opusinfo, kill, PostgreSQL and cargo-nextest; and for the examples
+#                              in the documentation curl, Python and Node, with requests and tsc in target/tools
+#   scripts/setup.sh --quality also what `make quality` needs: Python and a speech synthesiser, with PESQ, STOI and speech
+#                              recordings in target/tools
 #   scripts/setup.sh --api     also what `make api-test` needs: Python, with schemathesis in target/tools
 #   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
-#   scripts/setup.sh --ffmpeg  also what `make ffmpeg` builds with, on Debian and Ubuntu: nasm, dpkg-dev, pkg-config, make
+#   scripts/setup.sh --ffmpeg  also what `make ffmpeg` needs, on Debian and Ubuntu: nasm, dpkg-dev, pkg-config, make
 #                              and libmp3lame
+#   scripts/setup.sh --screenshot  also what `make screenshot` needs: Chromium with a font, Node and curl
 set -eu
 
 cd "$(dirname "$0")/.."
 
-for_tests= for_api= for_quality= for_lint= for_ffmpeg=
+for_tests= for_api= for_quality= for_lint= for_ffmpeg= for_screenshot=
 for argument; do
     case $argument in
         --test) for_tests=1 ;;
@@ -22,46 +23,56 @@ for argument; do
         --quality) for_quality=1 ;;
         --lint) for_lint=1 ;;
         --ffmpeg) for_ffmpeg=1 ;;
-        *) echo "usage: scripts/setup.sh [--test] [--quality] [--api] [--lint] [--ffmpeg]" >&2; exit 2 ;;
+        --screenshot) for_screenshot=1 ;;
+        *)
+            echo "usage: scripts/setup.sh [--test] [--quality] [--api] [--lint] [--ffmpeg] [--screenshot]" >&2
+            exit 2
+            ;;
     esac
 done
 
 say() { echo "setup: $*" >&2; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# A compiler without the headers of its C library compiles nothing.
+# Tests the compiler together with the headers of the C library.
 has_compiler() { has cc && echo '#include <stdio.h>' | cc -fsyntax-only -x c - >/dev/null 2>&1; }
 
-# macOS has its certificates in the keychain. Elsewhere one of the usual bundles exists, or the caller names one.
+# macOS keeps certificates in the keychain. Elsewhere one of the usual files must exist, or the caller names one.
 has_certificates() {
     [ "$(uname -s)" = Darwin ] || [ -n "${SSL_CERT_FILE:-}" ] || [ -n "${SSL_CERT_DIR:-}" ] ||
         [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ] ||
         [ -s /etc/ssl/cert.pem ]
 }
 
-# Header and library.
+# Tests both the header and the library.
 has_lame() { echo 'int main(void) { return 0; }' | cc -include lame/lame.h -x c - -lmp3lame -o /dev/null 2>/dev/null; }
 
-# The program: the shell's own `kill` is of no use to the tests.
+# The tests need the program; the `kill` built into the shell does not help them.
 has_kill() { [ -x /bin/kill ] || [ -x /usr/bin/kill ]; }
 
-# Neither Debian nor Homebrew puts a server on the PATH. Tests on a server that is there already need none here.
+# Neither Debian nor Homebrew puts the server on the PATH. If the tests use an existing server, none is needed here.
 has_postgres() {
     [ -n "${VOICEGATE_TEST_POSTGRES:-}" ] || has initdb ||
         ls /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb \
             /usr/local/opt/postgresql@*/bin/initdb 2>/dev/null | grep -q .
 }
 
-# Debian has what makes a virtual environment in a package of its own.
+# Debian packages the support for virtual environments separately.
 has_python() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
-# PESQ is written in C, and built for the Python that is there.
+# PESQ is written in C and compiled for the installed Python.
 has_python_headers() {
     has python3 && python3 -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
 }
 
-# What scripts/speech.sh speaks with.
+# A browser that scripts/screenshot.sh knows.
+has_browser() {
+    [ -n "${CHROMIUM:-}" ] || has chromium || has chromium-browser || has google-chrome ||
+        [ -x /Applications/Chromium.app/Contents/MacOS/Chromium ]
+}
+
+# One of the speech synthesisers that scripts/speech.sh uses.
 has_voice() { has espeak-ng || has say || ffmpeg -hide_banner -filters 2>/dev/null | grep -q ' flite '; }
 
 apt= brew= what=
@@ -88,7 +99,7 @@ install_with_apt() {
     say "missing: $what"
     say "installing with ${sudo:+sudo }apt-get:$apt"
     get() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null; }
-    # An index that is absent or old is fetched anew; a fresh one is not.
+    # The package index is downloaded only if it is missing or too old for this installation.
     # shellcheck disable=SC2086 # a list of packages
     if ! get --dry-run install --no-install-recommends $apt >/dev/null 2>&1 ||
         ! get -y install --no-install-recommends $apt; then
@@ -120,7 +131,7 @@ fi
 has_certificates || missing "CA certificates" "ca-certificates" ""
 has ffmpeg || missing "ffmpeg" "ffmpeg" "ffmpeg"
 if [ -n "$for_tests" ]; then
-    # ffprobe belongs to ffmpeg everywhere but where somebody put a single binary on the PATH.
+    # ffprobe comes with ffmpeg, unless somebody put only the ffmpeg binary on the PATH.
     has ffprobe || ! has ffmpeg || missing "ffprobe" "ffmpeg" "ffmpeg"
     has opusinfo || missing "opusinfo" "opus-tools" "opus-tools"
     has_kill || missing "kill" "procps" ""
@@ -130,8 +141,8 @@ if [ -n "$for_tests" ]; then
 fi
 if [ -n "$for_quality" ]; then
     has_python_headers || missing "the headers of Python" "python3-dev" "python"
-    # The ffmpeg that apt-get installs has one.
-    has_voice || ! has ffmpeg || missing "a synthesiser of speech" "espeak-ng" "espeak-ng"
+    # If ffmpeg is missing, the one that apt-get installs includes a synthesiser.
+    has_voice || ! has ffmpeg || missing "a speech synthesiser" "espeak-ng" "espeak-ng"
 fi
 if [ -n "$for_tests$for_api$for_quality" ]; then
     has_python || missing "Python" "python3 python3-venv" "python"
@@ -142,6 +153,11 @@ if [ -n "$for_ffmpeg" ]; then
     has pkg-config || missing "pkg-config" "pkg-config" ""
     has nasm || [ "$(uname -m)" != x86_64 ] || missing "nasm" "nasm" ""
     has_lame || missing "libmp3lame" "libmp3lame-dev" ""
+fi
+if [ -n "$for_screenshot" ]; then
+    has_browser || missing "Chromium" "chromium fonts-dejavu-core" "chromium"
+    has curl || missing "curl" "curl" "curl"
+    has node || missing "Node" "nodejs" "node"
 fi
 
 if [ -n "$what" ]; then
@@ -160,7 +176,7 @@ if [ -n "$for_tests" ] && ! cargo nextest --version >/dev/null 2>&1; then
     cargo install cargo-nextest --locked
 fi
 
-# What the tests use beside Rust, pinned there and installed again only when a pin has changed.
+# The Python and Node packages of the tests. Their versions are pinned, and they are installed again only if a pin changed.
 pinned=tests/docs tools=target/tools
 is_pinned() { cmp -s "$pinned/$1" "$tools/$1"; }
 
@@ -170,7 +186,7 @@ python_packages() {
     say "installing into $2: the packages of $1"
     rm -rf "$2"
     python3 -m venv "$2"
-    # What builds a package is pinned as well; newer versions of pip read the second name.
+    # Build dependencies are pinned as well; newer versions of pip read the second variable.
     PIP_CONSTRAINT="$PWD/$1" PIP_BUILD_CONSTRAINT="$PWD/$1" \
         "$2/bin/python" -m pip --quiet --disable-pip-version-check install -r "$1" </dev/null
     cp "$1" "$2/requirements.txt"

@@ -1,31 +1,31 @@
 #!/bin/sh
-# Puts recordings of speech into a folder, of about ten seconds each, for the tests of quality. What is there stays.
+# Puts speech recordings of about ten seconds each into a folder, for the quality tests. Existing files are kept.
 #
 #   scripts/speech.sh FOLDER
 #
-# Synthesised ones come from flite (in Debian's ffmpeg), from macOS, or from espeak-ng. Where apt-get reaches Debian's
-# or Ubuntu's packages, people come along: prompts of a telephone exchange (16 kHz) and of a sound test (48 kHz). Their
-# packages are unpacked into the folder, not installed.
+# Synthesised speech comes from flite (in Debian's ffmpeg), from macOS, or from espeak-ng. If apt-get can download
+# packages of Debian or Ubuntu, recordings of people are added: prompts of a telephone exchange (16 kHz) and of a sound
+# test (48 kHz). Their packages are unpacked into the folder, not installed.
 set -eu
 
 [ $# -eq 1 ] || { echo "usage: scripts/speech.sh FOLDER" >&2; exit 2; }
 mkdir -p "$1"
 cat "$0" >"$1/.made-by.new"
 cd "$1"
-# What another version of this script made is of no use.
+# Files that another version of this script made are removed.
 cmp -s .made-by .made-by.new || rm -f ./*.wav
 mv .made-by.new .made-by
 
 has() { command -v "$1" >/dev/null 2>&1; }
 ff() { ffmpeg -nostdin -hide_banner -loglevel error -y "$@"; }
-# A name is there only when its sound is whole.
+# A recording gets its final name only when it is complete.
 put() { mv "part.$1.wav" "$1.wav"; }
 
-# Harvard sentences (IEEE, 1969), which hold every sound of English.
+# Harvard sentences (IEEE, 1969), which contain every sound of English.
 one="The birch canoe slid on the smooth planks. Glue the sheet to the dark blue background. It's easy to tell the depth of a well. These days a chicken leg is a rare dish."
 two="The boy was there when the sun rose. A rod is used to catch pink salmon. The source of the huge river is the clear spring. Kick the ball straight and follow through."
 
-# synthesise NAME VOICE TEXT, with the first that is there
+# synthesise NAME VOICE TEXT: uses the first synthesiser that is installed
 synthesise() {
     [ ! -s "$1.wav" ] || return 0
     printf '%s' "$3" >text
@@ -43,7 +43,7 @@ synthesise() {
 synthesise synthetic-one slt "$one"
 synthesise synthetic-two awb "$two"
 
-# unpacked PACKAGE: into a folder of that name
+# unpacked PACKAGE: unpacks a package into a folder of that name
 unpacked() {
     [ -d "$1" ] && return 0
     has apt-get && has dpkg-deb || return 1

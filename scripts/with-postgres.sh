@@ -3,16 +3,17 @@
 #
 #   scripts/with-postgres.sh cargo nextest run
 #
-# The cluster is in a temporary folder, listens on a socket in it and on nothing else, and is stopped and removed when
-# the command has ended, however that was. VOICEGATE_TEST_PG_CTL commands it. It forgets everything in a power cut; that makes tests fast
-# (VOICEGATE_TEST_PG_FSYNC=on: it does not, for what measures). A URL that is set already is used as it is: its user makes databases and drops them again.
+# The server keeps its data in a temporary folder, listens only on a socket there, and is stopped and removed when the
+# command has ended, successfully or not. VOICEGATE_TEST_PG_CTL is a command to control it. It does not flush to disk, which
+# makes tests fast; VOICEGATE_TEST_PG_FSYNC=on makes it flush, for benchmarks. If VOICEGATE_TEST_POSTGRES is set already,
+# that server is used unchanged; its user must be allowed to create and drop databases.
 set -eu
 
 [ -z "${VOICEGATE_TEST_POSTGRES:-}" ] || exec "$@"
 
 say() { echo "with-postgres: $*" >&2; }
 
-# The newest of what Debian and Homebrew have, neither of which is on the PATH; else what is.
+# The newest server that Debian or Homebrew has installed, which is not on the PATH; otherwise the one on the PATH.
 find_server() {
     {
         ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin 2>/dev/null
@@ -28,11 +29,11 @@ if [ ! -x "$bin/initdb" ]; then
     exit 1
 fi
 
-# A socket's path may have about a hundred characters, and the usual TMPDIR of macOS is longer than it looks.
+# A socket's path is limited to about a hundred characters, and the usual TMPDIR of macOS is too long for that.
 folder=$(mktemp -d /tmp/voicegate-postgres.XXXXXX)
 durable=${VOICEGATE_TEST_PG_FSYNC:-off}
 
-# The server refuses to be root.
+# The server refuses to run as root.
 run=
 if [ "$(id -u)" -eq 0 ]; then
     user=nobody

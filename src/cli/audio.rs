@@ -1,4 +1,4 @@
-//! `voicegate inspect` and `profiles`: the audio engine on files.
+//! `voicegate inspect` and `voicegate profiles`: the audio engine, applied to files.
 
 use std::{fmt::Write, path::PathBuf, process::ExitCode};
 
@@ -20,17 +20,17 @@ use voicegate_audio::{
     profile,
 };
 
-/// The longest file that is looked at: nobody else waits for it.
+/// The largest file that is read. It can be generous, because no other request waits for it.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(6 * 60 * 60);
 
-/// How a file is read.
+/// Options for reading a file.
 #[derive(clap::Args)]
 pub struct ReadArgs {
     /// The format of headerless samples: a preset such as openai-pcm, or JSON as in
     /// {"encoding":"s16le","sample_rate":24000,"channels":1}.
     #[arg(long, value_parser = format)]
     format: Option<PcmFormat>,
-    /// The ffmpeg to use; without it the one beside voicegate, else the one on PATH.
+    /// The ffmpeg to use. Default: the one beside voicegate, otherwise the one on the PATH.
     #[arg(long, value_name = "PATH")]
     ffmpeg: Option<PathBuf>,
     /// Print JSON.
@@ -40,7 +40,7 @@ pub struct ReadArgs {
 
 #[derive(clap::Args)]
 pub struct InspectArgs {
-    /// The file, of any kind; - is standard input.
+    /// The audio file, in any format; - is standard input.
     file: PathBuf,
     #[command(flatten)]
     read: ReadArgs,
@@ -64,7 +64,7 @@ fn format(text: &str) -> Result<PcmFormat, String> {
 }
 
 impl ReadArgs {
-    /// An engine with a scratch folder that goes with it.
+    /// An engine, and the scratch folder that it uses.
     pub fn engine(&self, complexity: u8) -> anyhow::Result<(Engine, tempfile::TempDir)> {
         let mut folder = tempfile::Builder::new();
         #[cfg(unix)]
@@ -90,7 +90,7 @@ impl ReadArgs {
     }
 }
 
-/// What `--json` prints of a file that is refused.
+/// The `--json` output for a file that is refused.
 #[derive(Serialize)]
 struct Refused<'a> {
     error: Refusal<'a>,
@@ -111,7 +111,7 @@ pub fn refused(code: &str, detail: &str, as_json: bool) -> anyhow::Result<ExitCo
     Ok(ExitCode::FAILURE)
 }
 
-/// What `--json` prints of a file.
+/// The `--json` output for a file.
 #[derive(Serialize)]
 struct Inspected<'a> {
     audio: AudioFacts,
@@ -146,12 +146,12 @@ pub async fn inspect(args: InspectArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Each way in which a source contradicts itself.
+/// All contradictions of the source, as text.
 pub fn warnings(probed: &Probed) -> Vec<Warning> {
     probed.findings.contradictions.iter().copied().map(Warning::from).collect()
 }
 
-/// What a profile would make of a file, or why it would not.
+/// The result of a profile for this file, or the reason why there is none.
 #[derive(Serialize)]
 struct Judged {
     profile: &'static str,
@@ -191,7 +191,7 @@ fn judged(probed: &Probed, profile: &Profile) -> Judged {
     }
 }
 
-/// What a person reads.
+/// The output for people.
 fn page(probed: &Probed) -> anyhow::Result<String> {
     let mut text = String::new();
     writeln!(text, "{}", described(&probed.facts))?;
@@ -281,7 +281,7 @@ pub fn profiles(args: &ProfilesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `--json` prints of a profile.
+/// The `--json` output for a profile.
 #[derive(Serialize)]
 struct Listed {
     name: &'static str,

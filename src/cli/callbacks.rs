@@ -1,4 +1,4 @@
-//! `voicegate callbacks`: having a provider say what becomes of messages, and seeing whether it does.
+//! `voicegate callbacks`: registers the callback address at a provider, and shows whether callbacks arrive.
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
@@ -19,11 +19,11 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct CallbacksArgs {
-    /// A connection, or TENANT/CONNECTION where several tenants have one of that name.
+    /// A connection, or TENANT/CONNECTION if several tenants have one of that name.
     connection: String,
 }
 
-/// Has the provider call the gateway, and prints the secret that it chose.
+/// Registers the callback address at the provider, and prints the secret that it chose.
 pub async fn register(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<ExitCode> {
     let (live, now) = live(layers)?;
     let (tenant, connection) = find(&live, &args.connection)?;
@@ -40,7 +40,7 @@ pub async fn register(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the provider says about its set-up, and when it last called.
+/// Prints what is registered at the provider, and when its last callback arrived.
 pub async fn status(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<ExitCode> {
     let (live, now) = live(layers)?;
     let (tenant, connection) = find(&live, &args.connection)?;
@@ -75,10 +75,10 @@ pub async fn status(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<Exi
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Has the provider of a connection call this gateway.
+/// Registers the callback address of this gateway at the provider of a connection.
 ///
 /// # Errors
-/// What the provider says, with what to do about it.
+/// Fails with the provider's error, and what to do about it.
 pub async fn ask(
     live: &Live,
     now: Timestamp,
@@ -112,7 +112,7 @@ fn context(live: &Live, now: Timestamp, connection: &Connection) -> Context {
     live.context(now, connection.timeout)
 }
 
-/// Where the provider of a connection calls.
+/// The address at which the provider of a connection calls the gateway.
 fn url(live: &Live, tenant: &Tenant, connection: &Connection) -> anyhow::Result<Url> {
     let mut url = live.config.server.public_url.clone();
     url.path_segments_mut()
@@ -122,7 +122,7 @@ fn url(live: &Live, tenant: &Tenant, connection: &Connection) -> anyhow::Result<
     Ok(url)
 }
 
-/// When a genuine callback last came, by the book of the gateway that took it in. The gateway may be running.
+/// The time of the last genuine callback, from the database. The gateway may be running.
 async fn last_callback(database: &Database, connection: &str) -> anyhow::Result<Option<Timestamp>> {
     const LAST: &str = "SELECT callback_at FROM connections WHERE connection = $1";
     let at: Option<Option<i64>> = match database {

@@ -1,4 +1,4 @@
-//! `voicegate convert`: a file as it would be sent.
+//! `voicegate convert`: converts a file as it would be for sending.
 
 use std::{
     fs::File,
@@ -21,17 +21,17 @@ use voicegate_audio::{Convert, Profile, Render, Work};
 
 #[derive(clap::Args)]
 pub struct ConvertArgs {
-    /// The audio file, of any kind; - is standard input.
+    /// The audio file, in any format; - is standard input.
     input: PathBuf,
-    /// The file to write; - is standard output, and what would be printed there goes to standard error.
+    /// The file to write; - is standard output, and messages then go to standard error.
     output: PathBuf,
-    /// What to make of it; `voicegate profiles` lists them.
+    /// The profile to convert to; `voicegate profiles` lists them.
     #[arg(long, value_parser = named)]
     profile: &'static Profile,
-    /// How far to go: `auto` does the least that makes it fit, `always` encodes, `never` encodes never.
+    /// When to encode: `auto` encodes only if needed, `always` encodes, `never` fails instead of encoding.
     #[arg(long, value_enum, default_value_t = How::Auto)]
     convert: How,
-    /// Of Opus, from 0 to 10: less takes less time, and sounds worse.
+    /// The complexity of the Opus encoder, from 0 to 10: lower is faster, and sounds worse.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=10))]
     complexity: u8,
     #[command(flatten)]
@@ -45,7 +45,7 @@ enum How {
     Never,
 }
 
-/// What `--json` prints.
+/// The `--json` output.
 #[derive(Serialize)]
 struct Converted {
     source: AudioFacts,
@@ -97,7 +97,7 @@ pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a new file, with the permissions that new files have here, or what is in it to standard output.
+/// Writes a new file with the usual permissions of new files, or writes its content to standard output.
 fn write(from: &Path, to: &Path) -> anyhow::Result<()> {
     let mut from = File::open(from).context("what was made cannot be read")?;
     if is_standard(to) {
@@ -108,7 +108,8 @@ fn write(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A name that promises another format would mislead every program that goes by names, and some providers do.
+/// Refuses a name that belongs to another format: it would mislead every program that goes by names, and some providers
+/// do.
 fn ensure_true_name(output: &Path, container: Container, extension: &str) -> anyhow::Result<()> {
     if promised(output).is_some_and(|promised| promised != container) {
         bail!(
@@ -121,7 +122,7 @@ fn ensure_true_name(output: &Path, container: Container, extension: &str) -> any
     Ok(())
 }
 
-/// The container that a file name promises. Names that promise none may hold anything.
+/// The container that the name of a file stands for. `None` for other names, which may hold any format.
 fn promised(file: &Path) -> Option<Container> {
     let extension = file.extension()?.to_str()?.to_ascii_lowercase();
     Some(match extension.as_str() {

@@ -1,4 +1,4 @@
-//! `voicegate demo`: the whole job on one machine, without an account anywhere.
+//! `voicegate demo`: gateway and emulated providers on one machine, without an account anywhere.
 
 use std::{fmt, io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
@@ -25,33 +25,33 @@ use crate::{
 /// Speech synthesised for this project.
 const SAMPLE: &[u8] = include_bytes!("../demo/sample.mp3");
 
-/// A number from the range that is reserved for fiction; the sandbox knows it.
+/// A number from the range that is reserved for fiction. The sandbox has a chat with it.
 const RECIPIENT: &str = "+15551234567";
 
-/// How long `--once` waits for a webhook.
+/// How long `--once` waits until the webhook has received all events.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub struct DemoArgs {
-    /// Where the gateway listens; a port in use is replaced by a free one.
+    /// Address of the gateway; a port in use is replaced by a free one.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where the sandbox listens; a port in use is replaced by a free one.
+    /// Address of the sandbox; a port in use is replaced by a free one.
     #[arg(long, default_value = "127.0.0.1:8090")]
     sandbox: SocketAddr,
-    /// Where events are posted, such as http://127.0.0.1:9000/hooks. An address that only this machine reaches is allowed
-    /// for this run, as with --allow-local.
+    /// URL to which events are posted, such as http://127.0.0.1:9000/hooks. An address that only this machine can reach
+    /// is allowed for this run, as with --allow-local.
     #[arg(long, value_name = "URL", value_parser = send::address)]
     webhook: Option<Url>,
-    /// For this run, let audio.url and webhooks lead to this machine, and to http addresses.
+    /// For this run, allow addresses of this machine and http in audio.url and webhooks.
     #[arg(long)]
     allow_local: bool,
-    /// Stop after the notes were sent instead of staying for you to look and listen.
+    /// Exit after the notes were sent. Without this the demo keeps running, so that you can look and listen.
     #[arg(long)]
     once: bool,
 }
 
-/// What is made for one run.
+/// The addresses, keys and options of one run.
 struct Run {
     gateway: Bound,
     sandbox: Bound,
@@ -63,7 +63,7 @@ struct Run {
 }
 
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    // Quiet, unless somebody asks: what matters is printed below.
+    // Log only errors unless RUST_LOG is set: everything important is printed below.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "error".into()),
@@ -116,7 +116,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for the webhook to be told what there is to tell, for a while.
+/// Waits, up to a limit, until all events have been posted to the webhook.
 async fn events_are_told(gateway: &Gateway) -> anyhow::Result<()> {
     let told = async {
         loop {
@@ -130,7 +130,7 @@ async fn events_are_told(gateway: &Gateway) -> anyhow::Result<()> {
     tokio::time::timeout(PATIENCE, told).await.unwrap_or(Ok(()))
 }
 
-/// Says what runs. Addresses are named where they are still there when somebody has read of them.
+/// Prints what runs. With `once` the addresses are left out, since the demo ends before anybody can use them.
 fn introduce(run: &Run, once: bool) -> Result<(), OutError> {
     if once {
         return out::line(
@@ -153,7 +153,7 @@ fn introduce(run: &Run, once: bool) -> Result<(), OutError> {
     out::line("")
 }
 
-/// Says what can be done now.
+/// Prints what the user can do now.
 fn invite(run: &Run) -> Result<(), OutError> {
     let (gateway, sandbox, key) = (&run.gateway.url, &run.sandbox.url, &run.key);
     out::line(format_args!(
@@ -172,14 +172,14 @@ Ctrl-C stops the demo."
     ))
 }
 
-/// Whether a webhook is out of reach by the usual rules of `[fetch]`.
+/// Whether the usual rules of `[fetch]` forbid the address of the webhook.
 fn is_local(webhook: &Url) -> bool {
     let name = webhook.host_str().unwrap_or_default().trim_end_matches('.');
     AddressRules::default().check(webhook).is_err() || name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The configuration with what makes receipts come: the providers are told where to call, as
-/// `voicegate callbacks register` does it, and their secrets believed.
+/// Completes the configuration so that receipts arrive: registers the callback address at the providers, as `voicegate
+/// callbacks register` does, and adds their secrets.
 async fn with_receipts(configuration: String) -> anyhow::Result<Layers> {
     let layers = |inline: String| Layers { only_defaults: true, inline: Some(inline), ..Layers::default() };
     let set = |text: &str, connection: &str, key: &str, value: &str| {
@@ -200,10 +200,10 @@ async fn with_receipts(configuration: String) -> anyhow::Result<Layers> {
     Ok(layers(configuration))
 }
 
-/// Address at which a server listens.
+/// The address at which a server listens.
 struct Bound {
     url: String,
-    /// The address that was asked for, where another program has it.
+    /// The address that was requested, if another program uses it.
     instead_of: Option<SocketAddr>,
 }
 
@@ -217,7 +217,7 @@ impl fmt::Display for Bound {
     }
 }
 
-/// The address asked for, or a free port where that is taken.
+/// Listens on the requested address, or on a free port if it is in use.
 async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, Bound)> {
     let (listener, instead_of) = match TcpListener::bind(address).await {
         Ok(listener) => (listener, None),
@@ -236,7 +236,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, Bound)> {
 fn configuration(folder: &std::path::Path, run: &Run) -> anyhow::Result<String> {
     let folder = folder.to_str().context("the temporary folder's name is not UTF-8")?;
     let Run { gateway, sandbox, key, webhook, allow_local, options } = run;
-    // The host of a webhook that was named at the command line is as good as allowed.
+    // A webhook that was named on the command line is allowed, so its host is added to the allowed networks.
     let host = webhook.as_ref().and_then(|(url, _)| match url.host() {
         Some(Host::Ipv4(address)) => Some(format!(", \"{address}/32\"")),
         Some(Host::Ipv6(address)) => Some(format!(", \"{address}/128\"")),

@@ -1,4 +1,4 @@
-//! The audio file that a command was given: a path, or `-` for standard input.
+//! The audio file that was given to a command: a path, or `-` for standard input.
 
 use std::{
     fs::File,
@@ -9,24 +9,24 @@ use std::{
 use anyhow::{Context, ensure};
 use tempfile::NamedTempFile;
 
-/// The longest input: nobody else waits for it.
+/// The largest input. It can be generous, because no other request waits for it.
 pub const LARGEST: u64 = 1 << 30;
 
 pub struct Input {
     path: PathBuf,
     name: Option<String>,
-    /// Holds what came from standard input, since audio is not read from its beginning to its end.
+    /// Holds a copy of standard input, since audio is not read strictly from beginning to end.
     _copy: Option<NamedTempFile>,
 }
 
-/// Whether standard input or output is meant.
+/// Whether the path means standard input or output.
 pub fn is_standard(path: &Path) -> bool {
     path == Path::new("-")
 }
 
 impl Input {
     /// # Errors
-    /// Where there is no such file. A folder is told apart, so that nobody hears that a folder is damaged audio.
+    /// Fails if there is no such file. A folder has an error of its own, so that it is not reported as damaged audio.
     pub fn open(given: &Path, scratch: &Path) -> anyhow::Result<Self> {
         if is_standard(given) {
             let mut copy = NamedTempFile::new_in(scratch).context("no scratch file could be made")?;
@@ -45,7 +45,7 @@ impl Input {
         &self.path
     }
 
-    /// The name that it was given; none on standard input.
+    /// The name of the file; `None` for standard input.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }

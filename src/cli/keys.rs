@@ -10,7 +10,7 @@ use base64::{
 use super::out;
 use crate::config::hash_key;
 
-/// 256 random bits, with a prefix by which secret scanners and people know what it is.
+/// Makes a key of 256 random bits, with a prefix by which people and secret scanners recognise it.
 pub fn generate() -> String {
     format!("vg_{}", BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
@@ -25,7 +25,7 @@ pub fn new() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A secret of Standard Webhooks: <https://github.com/standard-webhooks/standard-webhooks>
+/// Makes a secret for Standard Webhooks: <https://github.com/standard-webhooks/standard-webhooks>
 pub fn generate_webhook() -> String {
     format!("whsec_{}", BASE64_STANDARD.encode(rand::random::<[u8; 32]>()))
 }

@@ -1,4 +1,4 @@
-//! The commands.
+//! The commands of the executable.
 
 mod audio;
 mod callbacks;
@@ -21,11 +21,11 @@ use tokio::runtime::Builder;
 use self::{out::OutError, serve::Role};
 use crate::{config::Layers, gateway::as_mistakes};
 
-/// Real voice notes for chatbots, through the messaging provider of each tenant's choice.
+/// Sends real voice notes for chatbots, through the messaging provider of each tenant's choice.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Args {
-    /// The configuration file; without it ./config.toml, when present.
+    /// The configuration file. Default: ./config.toml, if there is one.
     #[arg(long, global = true, value_name = "FILE", env = "VOICEGATE_CONFIG")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -36,58 +36,59 @@ struct Args {
 enum Command {
     /// Run the gateway.
     Serve {
-        /// What this process does, where several share a PostgreSQL database.
+        /// The part of the gateway that this process runs, if several processes share a PostgreSQL database.
         #[arg(long, value_enum, default_value_t)]
         role: Role,
     },
-    /// Check the configuration and what the gateway needs on this machine, and say what to mend.
+    /// Check the configuration and everything that the gateway needs on this machine, and say what to correct.
     Check {
-        /// Ask the providers, too, and see whether server.public_url and the tenants' webhooks can be reached. Sends
+        /// Also ask the providers, and test whether server.public_url and the tenants' webhooks can be reached. Sends
         /// and changes nothing.
         #[arg(long)]
         online: bool,
     },
-    /// API keys and secrets for webhooks.
+    /// Make API keys and webhook secrets.
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
     },
-    /// Receipts: what providers say about messages after they were sent.
+    /// Set up or check receipts: the reports of providers about sent messages.
     Callbacks {
         #[command(subcommand)]
         command: CallbacksCommand,
     },
     /// Send an audio file through a running gateway.
     Send(send::SendArgs),
-    /// Say what would become of an audio file over a tenant's connections, by the configuration. Sends nothing.
+    /// Say what would happen to an audio file on each connection of a tenant, according to the configuration. Sends
+    /// nothing.
     Plan(plan::PlanArgs),
-    /// Make a voice note of an audio file, as it would be sent.
+    /// Convert an audio file to a voice note, as it would be sent.
     Convert(convert::ConvertArgs),
-    /// Say what a file is, and what each profile would make of it.
+    /// Say what an audio file is, and what each profile would make of it.
     Inspect(audio::InspectArgs),
-    /// List the profiles: what each target takes as it is, and what is made for it otherwise.
+    /// List the profiles: the formats that each accepts unchanged, and the format that it makes of others.
     Profiles(audio::ProfilesArgs),
-    /// Serve emulators of the providers, with an inbox page, for trying things out without any account.
+    /// Run emulators of the providers, with an inbox page, to try voicegate without any account.
     Sandbox(sandbox::SandboxArgs),
-    /// Print the OpenAPI document, as a running gateway serves it at /openapi.json.
+    /// Print the OpenAPI document that a gateway serves at /openapi.json.
     Openapi,
-    /// Run gateway and sandbox together and send a sample voice note through both.
+    /// Run gateway and sandbox together, and send a sample voice note through each provider.
     Demo(demo::DemoArgs),
 }
 
 #[derive(Subcommand)]
 enum CallbacksCommand {
-    /// Have the provider of a connection call the gateway, and print the secret that it chose.
+    /// Register the callback address at the provider of a connection, and print the secret that it chose.
     Register(callbacks::CallbacksArgs),
-    /// Show whether the provider is set up to call, and whether it ever did.
+    /// Show whether callbacks are registered at the provider, and when the last one arrived.
     Status(callbacks::CallbacksArgs),
 }
 
 #[derive(Subcommand)]
 enum KeysCommand {
-    /// Make a new API key and print it once, with the line for the configuration.
+    /// Make a new API key and print it, with the line for the configuration. It is not shown again.
     New,
-    /// Make a secret by which a bot knows that events are genuine.
+    /// Make a secret with which a bot verifies that events are genuine.
     Webhook,
 }
 
@@ -95,14 +96,14 @@ enum KeysCommand {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let serves = matches!(args.command, Command::Serve { .. } | Command::Sandbox(_) | Command::Demo(_));
-    // What does one thing has no use for a thread on each core.
+    // A command that does one thing does not need a thread on each core.
     let mut runtime = if serves { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&anyhow::Error::new(error)),
     };
     let result = runtime.block_on(run(args));
-    // A stalled read of a closed pipe must not keep the process.
+    // A blocked read of a closed pipe must not keep the process running.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match result {
         Ok(code) => code,
@@ -142,7 +143,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match as_mistakes(error) {
-        // Each has its place at the beginning of its line, where editors and terminals look for it.
+        // Each mistake begins its line with its place in the file, where editors and terminals look for it.
         Some(mistakes) => out::remark(mistakes),
         None => out::remark(format_args!("voicegate: {error:#}")),
     }

@@ -1,15 +1,15 @@
-//! What the commands print. Everything goes through here, since `println!` panics where nobody reads any more, as after
-//! `voicegate profiles | head -1`.
+//! Output of the commands. All of it goes through here, because `println!` panics when the reader has closed the pipe,
+//! as after `voicegate profiles | head -1`.
 
 use std::{
     fmt::Display,
     io::{self, Write},
 };
 
-/// Standard output was not taken.
+/// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutError {
-    /// The reader has gone away, having seen enough.
+    /// The reader has closed the pipe because it has seen enough.
     #[error("nobody reads the output any more")]
     Closed,
     #[error("the output cannot be written: {0}")]
@@ -22,7 +22,7 @@ impl From<io::Error> for OutError {
     }
 }
 
-/// Prints a line. Its colours are left out where standard output is no terminal, or `NO_COLOR` is set.
+/// Prints a line. Colours are left out if standard output is not a terminal, or `NO_COLOR` is set.
 ///
 /// # Errors
 /// [`OutError`]
@@ -45,14 +45,14 @@ pub fn text(text: impl Display) -> Result<(), OutError> {
 /// Copies bytes to standard output.
 ///
 /// # Errors
-/// [`OutError`], and where `from` cannot be read.
+/// [`OutError`], or an error if `from` cannot be read.
 pub fn bytes(from: &mut impl io::Read) -> Result<(), OutError> {
     let mut out = io::stdout().lock();
     io::copy(from, &mut out)?;
     Ok(out.flush()?)
 }
 
-/// A line on standard error, for a person. One that is not taken is nobody's concern.
+/// Prints a line for people on standard error. A failure to write it is ignored.
 pub fn remark(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

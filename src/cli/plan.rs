@@ -1,4 +1,4 @@
-//! `voicegate plan FILE`: what would become of a note, by the configuration, without a running gateway.
+//! `voicegate plan FILE`: what would happen to a note according to the configuration, without a running gateway.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -20,15 +20,15 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct PlanArgs {
-    /// The audio file, of any kind; - is standard input.
+    /// The audio file, in any format; - is standard input.
     file: PathBuf,
-    /// Connection or route; without it the tenant's route.
+    /// A connection or a route. Default: the route of the tenant.
     #[arg(long)]
     via: Option<String>,
-    /// Whose connections; not needed where there is one tenant.
+    /// The tenant whose connections are used; not needed if there is only one.
     #[arg(long)]
     tenant: Option<String>,
-    /// How far to go; without it as the connection says.
+    /// Whether to convert: auto, always, never or provider. Default: the setting of each connection.
     #[arg(long, value_parser = choice)]
     convert: Option<ConvertChoice>,
     #[command(flatten)]

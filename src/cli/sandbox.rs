@@ -11,10 +11,10 @@ use crate::telemetry::logs;
 
 #[derive(clap::Args)]
 pub struct SandboxArgs {
-    /// Where to listen; port 0 takes any free one.
+    /// The address to listen on; port 0 takes any free port.
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
-    /// Close connections that are idle for so many milliseconds, as providers do.
+    /// Close connections that were idle for this many milliseconds, as providers do.
     #[arg(long, value_name = "MS")]
     close_idle_after: Option<u64>,
 }
@@ -40,7 +40,7 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Two connections to the sandbox at `url`, as the body of a tenant's `connections`.
+/// Returns two connections to the sandbox at `url`, as the body of a tenant's `connections`.
 pub fn connections(url: &str, options: &SandboxOptions) -> String {
     format!(
         r#"[tenants.demo.connections.imessage]

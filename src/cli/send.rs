@@ -17,43 +17,43 @@ use super::{
 
 #[derive(clap::Args)]
 pub struct SendArgs {
-    /// The audio file, of any kind; - is standard input.
+    /// The audio file, in any format; - is standard input.
     file: PathBuf,
     /// The recipient: +15551234567, an e-mail address, a WhatsApp id, alias:NAME or PROVIDER:ID.
     #[arg(long)]
     to: String,
-    /// Connection or route; without it the tenant's route.
+    /// A connection or a route. Default: the route of the tenant.
     #[arg(long)]
     via: Option<String>,
-    /// The gateway; also in VOICEGATE_URL.
+    /// The address of the gateway; also in VOICEGATE_URL.
     #[arg(long, env = "VOICEGATE_URL", default_value = "http://127.0.0.1:8080", value_parser = address)]
     url: Url,
-    /// The API key; better in VOICEGATE_API_KEY, since every user of this machine can read arguments.
+    /// The API key. Prefer VOICEGATE_API_KEY, since every user of this machine can read arguments.
     #[arg(long, env = "VOICEGATE_API_KEY", hide_env_values = true)]
     key: Option<String>,
     /// How many seconds to wait for the provider's answer (at most 60; 0 returns at once).
     #[arg(long, default_value_t = 30)]
     wait: u64,
-    /// Print the whole answer, as the API has it.
+    /// Print the whole answer of the API as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What a gateway said to a note.
+/// The answer of a gateway to a note.
 pub struct Answer {
     pub status: reqwest::StatusCode,
     pub body: Value,
-    /// The body as it came.
+    /// The body as it was received.
     text: Vec<u8>,
 }
 
-/// The most that is read of an answer. A note has at most 4 KiB of metadata and some attempts.
+/// The longest answer that is read. A note has at most 4 KiB of metadata and some attempts.
 const MOST: usize = 1 << 20;
 
 /// Reads the address of a server.
 ///
 /// # Errors
-/// Shows how to write one.
+/// Fails with an example of a valid address.
 pub fn address(text: &str) -> Result<Url, String> {
     let url =
         text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -76,21 +76,21 @@ pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let failed = !answer.status.is_success();
     let said = if args.json { pretty(&answer.text) } else { describe(&answer) };
     match out::line(said) {
-        // The note was sent or refused all the same.
+        // An error here does not change that the note was sent or refused.
         Ok(()) | Err(out::OutError::Closed) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The same JSON with line breaks: members stay in their order, and numbers keep their digits.
+/// Formats JSON with line breaks. Members stay in their order, and numbers keep their digits.
 fn pretty(json: &[u8]) -> String {
     let mut pretty = Vec::new();
     let settings = WriterSettings { pretty_print: true, ..WriterSettings::default() };
     let mut writer = JsonStreamWriter::new_custom(&mut pretty, settings);
     let written =
         JsonStreamReader::new(json).transfer_to(&mut writer).is_ok() && writer.finish_document().is_ok();
-    // It refuses numbers that are absurdly long, which are JSON all the same.
+    // The formatter refuses extremely long numbers, although they are valid JSON. Print such text unchanged.
     String::from_utf8_lossy(if written { &pretty } else { json }).into_owned()
 }
 
@@ -119,7 +119,7 @@ pub async fn post(
         .push("voice");
     url.query_pairs_mut().extend_pairs(query);
     let mut client = reqwest::Client::builder();
-    // No proxy is on the way to this machine, whatever the environment says of others.
+    // A proxy in the environment is never used for this machine.
     if is_loopback(gateway) {
         client = client.no_proxy();
     }
@@ -149,7 +149,7 @@ pub async fn post(
     Ok(Answer { status, body, text })
 }
 
-/// One line for a person.
+/// Describes the answer in one line for people.
 pub fn describe(answer: &Answer) -> String {
     let text = |pointer: &str| answer.body.pointer(pointer).and_then(Value::as_str).unwrap_or("?");
     if !answer.status.is_success() {

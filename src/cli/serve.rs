@@ -21,15 +21,15 @@ use crate::{
 /// How long closing the database may take after everything else has ended.
 const CLOSING: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// What a process does. All of them have the same configuration.
+/// The part of the gateway that a process runs. All processes have the same configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Everything.
+    /// Takes requests and sends notes.
     #[default]
     All,
-    /// Takes requests; somebody else sends.
+    /// Takes requests; other processes send.
     Api,
-    /// Sends and tidies up; serves /healthz, /readyz, /metrics and the media links only.
+    /// Sends notes and deletes what has expired; serves only /healthz, /readyz, /metrics and the media links.
     Worker,
 }
 
@@ -44,7 +44,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     }
     logs::init(config.server.log.into());
     raise_open_files();
-    // The address first: a port in use is the likeliest mistake, and no file has been touched yet.
+    // Bind the address first: a port in use is the likeliest mistake, and no file has been touched yet.
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -56,7 +56,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     tokio::pin!(running);
     tokio::select! {
         () = signals.until_stop(&gateway) => {}
-        // Neither server nor worker ends by itself: one of them panicked, and the other alone is no gateway.
+        // Neither server nor worker ends on its own. If one has panicked, the other cannot work alone, so stop.
         () = &mut running => anyhow::bail!("an inner task ended unexpectedly; the log says why"),
     }
     tracing::info!("stopping; a second signal stops at once");
@@ -68,7 +68,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    // What a disk does not let go of in time is taken up at the next start.
+    // Data that a slow disk does not write in time is recovered at the next start.
     if tokio::time::timeout(CLOSING, gateway.store.close()).await.is_err() {
         tracing::warn!("the database could not be closed in time");
     }
@@ -76,7 +76,8 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts what the role has of server and worker, and the test of the audio engine. The future ends when all have stopped, or one has failed.
+/// Starts the server, the worker and the test of the audio engine, as the role requires. The future ends when all of
+/// them have stopped, or one has failed.
 pub fn start(gateway: &Arc<Gateway>, listener: TcpListener, role: Role) -> impl Future<Output = ()> + use<> {
     let served = gateway.clone();
     let server = tokio::spawn(async move {
@@ -101,7 +102,8 @@ pub fn start(gateway: &Arc<Gateway>, listener: TcpListener, role: Role) -> impl 
     }
 }
 
-/// Listened to before anything else is done: a signal that nobody listens to ends the process at once.
+/// The signals are registered before anything else is done, because a signal without a handler ends the process at
+/// once.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -144,7 +146,8 @@ impl Signals {
     }
 }
 
-/// Each client and each try needs a few, and the usual soft limit of 1024 is from another century.
+/// Raises the limit on open files. Each client and each attempt needs some, and the usual soft limit of 1024 is too
+/// low.
 fn raise_open_files() {
     let mut limits = getrlimit(Resource::Nofile);
     limits.current = limits.maximum;

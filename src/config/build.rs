@@ -1,4 +1,4 @@
-//! From tenants as written to tenants ready to use, or to every mistake with its key.
+//! Turns tenants from the configuration into tenants ready for use, or reports every mistake with its key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use super::{
 use crate::model::note::ConvertChoice;
 use voicegate_audio::{self as audio, Profile};
 
-/// A tenant as written.
+/// A tenant as written in the configuration.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawTenant {
@@ -47,7 +47,7 @@ pub struct RawTenant {
     connections: BTreeMap<String, Map<String, Value>>,
 }
 
-/// The keys that every connection takes, whatever its provider.
+/// The keys that every connection accepts, whatever its provider.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Common {
@@ -91,15 +91,15 @@ fn default_timeout() -> Span24 {
     Span24(Duration::from_secs(60))
 }
 
-/// What tenants are judged by.
+/// The settings that tenants are checked against.
 pub struct Surroundings<'a> {
     pub public_url: &'a Url,
-    /// Where webhooks may go.
+    /// The addresses that webhooks may use.
     pub rules: AddressRules,
     pub env: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// Builds every tenant, and adds what is wrong to `found`.
+/// Builds all tenants, and adds their mistakes to `found`.
 pub fn build(
     raw: BTreeMap<String, RawTenant>,
     surroundings: &Surroundings<'_>,
@@ -114,7 +114,7 @@ pub fn build(
 pub(super) struct Build<'a> {
     pub surroundings: &'a Surroundings<'a>,
     pub found: &'a mut Findings,
-    /// Of all tenants so far.
+    /// The API keys of all tenants so far.
     pub keys: Vec<[u8; 32]>,
 }
 
@@ -127,7 +127,7 @@ impl Build<'_> {
         for (name, settings) in raw.connections {
             let path = path.key("connections").key(&name);
             self.name(&path, &name);
-            // Known by name even where it has mistakes, so that a route with it is no second mistake.
+            // A connection with mistakes is known by name, so that a route that contains it is not a second mistake.
             connections.insert(name.clone(), self.connection(&path, &name, settings));
         }
         self.routes(&path, &raw.route, &raw.routes, &connections);
@@ -206,7 +206,7 @@ impl Build<'_> {
         let base_url = own.get("base_url").and_then(Value::as_str);
         let base_url_is_local = base_url.is_some_and(is_loopback);
         let Some(descriptor) = providers::find(&common.provider) else {
-            // Where it is missing, that was told.
+            // A missing `provider` was reported before.
             if !common.provider.is_empty() || self.found.count() == before {
                 let names: Vec<_> = providers::PROVIDERS.iter().map(|descriptor| descriptor.name).collect();
                 self.found.mistake(&path.key("provider"), no_such("provider", &common.provider, &names));
@@ -255,7 +255,7 @@ impl Build<'_> {
         Some(common)
     }
 
-    /// Whether a provider somewhere else can reach this gateway, where it has to.
+    /// Checks whether a remote provider can reach this gateway, if it has to.
     fn reached_from_outside(&mut self, path: &KeyPath, capabilities: &Capabilities) {
         let (url, key) = (self.surroundings.public_url, KeyPath::of("server.public_url"));
         if self.found.is_told(&key) {
@@ -295,8 +295,7 @@ impl Build<'_> {
         profile
     }
 
-    /// Puts the secrets that are kept elsewhere in their places, those in lists too. `told` gets the keys for which that
-    /// did not work.
+    /// Replaces references to secrets by the secrets, in lists too. `told` gets the keys for which that failed.
     fn resolve(
         &mut self,
         path: &KeyPath,
@@ -309,7 +308,7 @@ impl Build<'_> {
             let value = match value {
                 Value::Array(items) => {
                     let item = |(index, item)| self.resolved(&path.item(index), item);
-                    // All of them, so that each gets its message.
+                    // Read all items, so that each failure is reported.
                     let items: Vec<Option<Value>> = items.into_iter().enumerate().map(item).collect();
                     items.into_iter().collect::<Option<_>>().map(Value::Array)
                 }
@@ -335,7 +334,7 @@ impl Build<'_> {
         judged.map_err(|message| self.found.mistake(path, message)).ok().map(Value::String)
     }
 
-    /// Warns of a secret that the operator chose and others may guess, or of each of a list.
+    /// Warns if a secret that the operator chose can be guessed, or an item in a list of secrets.
     fn judge_made_up(&mut self, path: &KeyPath, value: &Value) {
         if let Value::Array(values) = value {
             for (index, value) in values.iter().enumerate() {
@@ -353,7 +352,7 @@ fn no_connection(name: &str, connections: &BTreeMap<String, Option<Connection>>)
     no_such("connection", name, &known)
 }
 
-/// `connection` is `None` where it has mistakes of its own.
+/// `connection` is `None` if it has mistakes of its own.
 fn alias_target(target: &str, connection: Option<&Connection>) -> Result<(), String> {
     let recipient = parse_recipient(target).map_err(|error| error.to_string())?;
     connection.map_or(Ok(()), |connection| {

@@ -1,4 +1,4 @@
-//! Who may call a tenant's gateway, and whom it tells of events: API keys and webhooks.
+//! The API keys and webhooks of tenants.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use secrecy::SecretSlice;
@@ -17,7 +17,7 @@ use super::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawWebhook {
-    /// Read as text, since serde's error about a URL would repeat it, and it may hold a token.
+    /// Read as text, because an error of serde about a URL would repeat it, and it may contain a token.
     url: String,
     secrets: Vec<Value>,
 }
@@ -39,7 +39,7 @@ impl Build<'_> {
         Some(Webhook { url: url?, keys })
     }
 
-    /// The address, where events can ever be delivered to it.
+    /// The address, if `[fetch]` allows events to be delivered to it.
     fn webhook_url(&mut self, path: &KeyPath, text: &str) -> Option<Url> {
         let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let Some(url) = url else {
@@ -78,8 +78,8 @@ impl Build<'_> {
         keys
     }
 
-    /// The hash of a key, where nobody can guess the key. One that is kept elsewhere may be another program's, so about
-    /// that there is only a warning.
+    /// The hash of a key, if the key cannot be guessed. A weak key that is kept elsewhere may belong to another
+    /// program, so it causes only a warning.
     fn key(&mut self, path: &KeyPath, value: &Value, text: &str) -> Result<[u8; 32], String> {
         const FORM: &str = "expected sha256: and 64 hexadecimal digits";
         let lead = text.get(..6).unwrap_or_default();
@@ -101,7 +101,7 @@ impl Build<'_> {
 /// The key in a secret of Standard Webhooks.
 fn webhook_key(text: &str) -> Result<SecretSlice<u8>, String> {
     let key = text.strip_prefix("whsec_").and_then(|key| BASE64_STANDARD.decode(key).ok());
-    // The specification wants 24 to 64 bytes; less would be weak, more does no harm.
+    // The specification requires 24 to 64 bytes. Fewer would be weak; more do no harm.
     key.filter(|key| key.len() >= 16).map(SecretSlice::from).ok_or_else(|| {
         "expected whsec_ and base64 of at least 16 bytes; `voicegate keys webhook` makes one".to_owned()
     })

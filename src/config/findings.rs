@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and what is worth a word: each with its place and its key.
+//! Collects the mistakes and warnings of a configuration, each with its place and key.
 
 use std::{collections::BTreeSet, fmt::Display};
 
@@ -21,27 +21,27 @@ impl Findings {
         Self { places, ..Self::default() }
     }
 
-    /// Something with which the gateway does not start.
+    /// Adds a mistake, which prevents the start.
     pub fn mistake(&mut self, path: &KeyPath, says: impl Display) {
         let place = self.places.find(path);
         self.mistakes.push(line(place, path, &says));
         self.told.insert(path.clone());
     }
 
-    /// A mistake about a key that may be written nowhere, because of one that is.
+    /// Adds a mistake about a key that may not be written anywhere, and is caused by another key.
     pub fn mistake_because_of(&mut self, reason: &KeyPath, path: &KeyPath, says: impl Display) {
         let place = self.places.line(path).or_else(|| self.places.find(reason));
         self.mistakes.push(line(place, path, &says));
         self.told.insert(path.clone());
     }
 
-    /// Something that an operator wants to know; the gateway starts all the same.
+    /// Adds a warning: the operator should know it, but the gateway starts.
     pub fn warning(&mut self, path: &KeyPath, says: impl Display) {
         let place = self.places.find(path);
         self.warnings.push(line(place, path, &says));
     }
 
-    /// A warning about no key.
+    /// Adds a warning that belongs to no key.
     pub fn remark(&mut self, says: String) {
         self.warnings.push((None, says));
     }
@@ -51,7 +51,7 @@ impl Findings {
         self.told.contains(path)
     }
 
-    /// How many mistakes there are by now.
+    /// The number of mistakes so far.
     pub fn count(&self) -> usize {
         self.mistakes.len()
     }

@@ -1,8 +1,8 @@
-//! The rule of `[fetch]` that an address breaks, and the way out.
+//! Describes which rule of `[fetch]` an address breaks, and how to allow it.
 
 use voicegate_providers::guard::{AddressRules, Forbidden};
 
-/// Goes on from the address.
+/// Continues a sentence that begins with the address.
 pub fn way_out(why: &Forbidden, rules: &AddressRules) -> String {
     match why {
         Forbidden::Scheme => "is not https; use https, or set fetch.allow_http".to_owned(),

@@ -1,4 +1,4 @@
-//! The layers of a configuration: defaults, a file, and the environment, put on top of one another.
+//! The layers of a configuration: defaults, file and environment, merged in this order.
 
 use std::{
     collections::BTreeMap,
@@ -10,20 +10,20 @@ use serde_json::Value;
 
 use super::{DEFAULTS, places::Places, secrets, variables};
 
-/// Where the layers come from. Also what a reload reads again.
+/// The sources of the layers. A reload reads them again.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
-    /// `--config`; without it `./config.toml`, when present.
+    /// The file of `--config`. `None` means `./config.toml`, if there is one.
     pub file: Option<PathBuf>,
-    /// Leaves out `./config.toml`: the embedded defaults alone, plus `inline`.
+    /// Ignores `./config.toml`, and uses only the built-in defaults and `inline`.
     pub only_defaults: bool,
     /// A layer above the file, as TOML.
     pub inline: Option<String>,
-    /// Environment variables above those of the process.
+    /// Environment variables that override those of the process.
     pub environment: BTreeMap<String, String>,
 }
 
-/// All layers as one.
+/// All layers, merged.
 pub struct Merged {
     pub value: Value,
     pub places: Places,
@@ -36,7 +36,7 @@ impl Layers {
         Self { file, ..Self::default() }
     }
 
-    /// All variables whose names begin like this.
+    /// Returns all variables whose names begin with the prefix.
     pub fn variables(&self, prefix: &str) -> BTreeMap<String, String> {
         let texts = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -56,10 +56,10 @@ impl Layers {
         }
     }
 
-    /// Reads all of them.
+    /// Reads and merges all layers.
     ///
     /// # Errors
-    /// The file cannot be read, or is no TOML.
+    /// Fails if the file cannot be read or is not TOML.
     pub(super) fn merge(&self) -> Result<Merged, String> {
         let mut places = Places::default();
         let mut builder =
@@ -82,7 +82,7 @@ impl Layers {
                 places.add_variable(path, name.clone());
             }
         }
-        // Everything in it is text; what should be a number is read as one where it is used.
+        // All values of the environment are text. A number is parsed where it is used.
         let environment = Environment::with_prefix("VOICEGATE").prefix_separator("__").separator("__");
         let environment = environment.source(Some(ours.clone().into_iter().collect()));
         let merged = builder.add_source(environment).build().map_err(|error| error.to_string())?;
@@ -95,7 +95,7 @@ impl Layers {
     }
 }
 
-/// The warning about a file that has secrets and that other users can read.
+/// The warning about a file that contains secrets and can be read by other users.
 fn readable_by_others(file: &Path, name: &str, merged: &Value, places: &Places) -> Option<String> {
     let mode = secrets::open_to_others(file)?;
     let mut written = secrets::literals(merged);
@@ -111,7 +111,7 @@ fn readable_by_others(file: &Path, name: &str, merged: &Value, places: &Places) 
     ))
 }
 
-/// The default file without its tenants: no tenant exists unless the operator wrote it.
+/// The default file without its tenants: a tenant exists only if the operator wrote it.
 fn defaults_as_table() -> toml::Table {
     let mut table: toml::Table = DEFAULTS.parse().unwrap_or_default();
     table.remove("tenants");

@@ -1,4 +1,5 @@
-//! Configuration: layers in, one validated [`Config`] and the [`Tenants`] out, or every mistake with its place and key.
+//! Configuration: reads the layers, and returns one validated [`Config`] and the [`Tenants`], or every mistake with its
+//! place and key.
 
 mod build;
 mod callers;
@@ -42,10 +43,10 @@ use findings::Findings;
 use path::KeyPath;
 use values::{address, networks, plain, public_url};
 
-/// The documented default file, which is also the lowest layer.
+/// The default file with its comments, which is also the lowest layer.
 const DEFAULTS: &str = include_str!("../../config.toml");
 
-/// Everything but the tenants.
+/// All sections except the tenants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub server: Server,
@@ -90,14 +91,14 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Where a SQLite file is.
+    /// The path of the SQLite file.
     pub fn database_folder(&self) -> Option<PathBuf> {
         let Database::Sqlite(file) = &self.database else { return None };
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
         Some(folder.unwrap_or(Path::new(".")).to_owned())
     }
 
-    /// Where files are that are being worked on, and the key that says so.
+    /// The folder for temporary files, and the key that sets it.
     pub fn work_folder(&self) -> (&'static str, &Path) {
         match &self.media {
             Media::Folder(folder) => ("media", folder),
@@ -148,7 +149,7 @@ pub struct Delivery {
     pub learned_ttl: Span24,
 }
 
-/// All layers as one, before anything is resolved.
+/// All layers merged, before secrets are resolved.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -161,7 +162,7 @@ struct Raw {
     tenants: BTreeMap<String, RawTenant>,
 }
 
-/// Every mistake found, one a line: its place, its key, and what was expected.
+/// All mistakes, one per line: place, key, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(pub Vec<String>);
 
@@ -171,16 +172,16 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// Reads all layers and checks every value. At a reload `in_force` is the `[server]` that stays.
+/// Reads all layers and checks every value. At a reload, `in_force` is the `[server]` section that stays in force.
 ///
 /// # Errors
-/// [`Mistakes`]: every one that could be found.
+/// [`Mistakes`]: all mistakes that could be found.
 pub fn load(layers: &Layers, in_force: Option<&Server>) -> Result<(Config, Tenants), Mistakes> {
     let layers::Merged { value, places, remarks } =
         layers.merge().map_err(|mistake| Mistakes(vec![mistake]))?;
     let mut found = Findings::new(places);
     remarks.into_iter().for_each(|remark| found.remark(remark));
-    // It opens figures and nothing else, so it stops nothing.
+    // The token gives access only to metrics, so a weak one is a warning and not a mistake.
     let token = value.pointer("/server/metrics_token").and_then(|token| token.as_str());
     if let Some(Err(why)) = token.map(secrets::judge) {
         found.warning(&KeyPath::of("server.metrics_token"), why);
@@ -229,10 +230,10 @@ fn check_sections(raw: &Raw, found: &mut Findings) {
     ] {
         expect(size.0 > 0, key, "a size above zero");
     }
-    // Each may hold a file and a connection.
+    // Each client may use a file and a connection.
     expect((1..=1024).contains(&raw.delivery.in_flight), "delivery.in_flight", "a number from 1 to 1024");
     expect(raw.server.max_clients > 0, "server.max_clients", "a number above zero");
-    // Less would not hold what a proxy adds; more than a megabyte of headers is an attack.
+    // Less would not be enough for the headers that a proxy adds; more than a megabyte of headers is an attack.
     let headers = (8 * 1024..=1024 * 1024).contains(&raw.server.max_headers.0);
     expect(headers, "server.max_headers", "a size from \"8 KiB\" to \"1 MiB\"");
     let memory = (1024 * 1024..=1024 * 1024 * 1024).contains(&raw.server.memory.0);

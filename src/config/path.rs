@@ -31,7 +31,7 @@ impl KeyPath {
         Self(dotted.split('.').map(|key| Step::Key(key.to_owned())).collect())
     }
 
-    /// This path, and from there on the way that serde had gone when it failed.
+    /// This path, extended by the path at which serde failed.
     pub fn join(&self, way: &serde_path_to_error::Path) -> Self {
         let steps = way.iter().filter_map(|segment| match segment {
             Segment::Seq { index } => Some(Step::Item(*index)),
@@ -45,12 +45,12 @@ impl KeyPath {
         &self.0
     }
 
-    /// The table or list in which it stands.
+    /// The table or list that contains it.
     pub fn parent(&self) -> Option<Self> {
         self.0.split_last().map(|(_, above)| Self(above.to_vec()))
     }
 
-    /// The last key, where it is one.
+    /// The last part, if it is a key and not an index.
     pub fn name(&self) -> Option<&str> {
         match self.0.last() {
             Some(Step::Key(name)) => Some(name),

@@ -1,4 +1,4 @@
-//! Where each key is written: the line of a file, or an environment variable.
+//! Finds where each key is written: the line of a file, or an environment variable.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::path::KeyPath;
 
-/// The place of a key. Places are in the order in which a person reads them.
+/// The place of a key. Places are ordered as a person reads them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     Line { layer: usize, file: String, line: usize },
@@ -37,10 +37,11 @@ struct Lines {
 }
 
 impl Places {
-    /// Takes in a layer above those before it.
+    /// Adds a layer above the existing ones.
     ///
     /// # Errors
-    /// The place and the reason, where the text is no TOML. The text itself may hold a secret and is not repeated.
+    /// Fails with the place and the reason if the text is not TOML. The text itself is not repeated, because it may
+    /// contain a secret.
     pub fn add_file(&mut self, file: &str, text: &str) -> Result<(), String> {
         let table = DeTable::parse(text).map_err(|error| {
             let (line, column) = position(text, error.span().map_or(0, |span| span.start));
@@ -57,7 +58,7 @@ impl Places {
         self.variables.insert(path, name);
     }
 
-    /// Where a key is written. For one that is missing, where the table is in which it is expected.
+    /// The place where a key is written. For a missing key, the place of the table that should contain it.
     pub fn find(&self, path: &KeyPath) -> Option<Place> {
         let mut above = Some(path.clone());
         while let Some(path) = above {
@@ -113,7 +114,7 @@ fn walk_value(text: &str, value: &DeValue<'_>, at: &KeyPath, lines: &mut BTreeMa
     }
 }
 
-/// Line and column, both from 1.
+/// Line and column, both counted from 1.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..offset.min(text.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

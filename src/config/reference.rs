@@ -1,7 +1,7 @@
-//! Every key, printed: what `docs/configuration.md` says comes from `config.toml` and from the code that reads it.
+//! Prints the reference of all keys in `docs/configuration.md` from `config.toml` and from the code that reads it.
 //!
-//! The sample has keys, defaults and meanings. The code is asked what it accepts, so that neither can have a key that
-//! the other lacks.
+//! The sample file has keys, defaults and meanings. The code says which keys it accepts, and tests compare the two, so that
+//! neither can have a key that the other lacks.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -16,36 +16,36 @@ use super::{
     words::{names, refusal},
 };
 
-/// A reload leaves these as they are.
+/// Sections in which a change takes effect only at the next start.
 const AT_THE_START: [&str; 3] = ["server", "storage", "audio"];
 
-/// A comment that begins so belongs to a key whose value in the sample is an example.
+/// A comment in the sample that begins like this belongs to a key whose value there is an example, not a default.
 const NO_DEFAULT: &str = "no default: ";
 
 /// One key of the sample.
 #[derive(Debug, PartialEq)]
 struct Key {
-    /// The table it stands in: `server`, `tenants.demo.connections.imessage`.
+    /// The table that contains it: `server`, `tenants.demo.connections.imessage`.
     table: String,
     name: String,
     value: String,
-    /// Commented out.
+    /// Whether the key is commented out.
     optional: bool,
     meaning: String,
 }
 
-/// A table of the page.
+/// A section of the page, with one table of keys.
 struct Part {
     title: String,
     lead: String,
     keys: Vec<Key>,
-    /// What the code says to a table that it does not like.
+    /// The error text of the code for a table of this kind that it refuses.
     refusal: Box<dyn Fn(Value) -> String>,
-    /// Keys without which it stops.
+    /// The keys that must be present.
     required: Vec<String>,
 }
 
-/// The whole reference, as Markdown.
+/// Returns the whole reference as Markdown.
 pub fn print() -> String {
     parts().iter().map(print_part).collect()
 }
@@ -78,8 +78,9 @@ fn parts() -> Vec<Part> {
         providers::PROVIDERS.iter().map(|descriptor| connection(descriptor, &mut take)).collect();
     parts.push(Part {
         title: "A tenant".to_owned(),
-        lead: "`[tenants.TENANT]`: who may call, and which providers their notes go through. Without a tenant nobody \
-               can call. A change takes effect at the next reload; notes accepted before keep the route they had."
+        lead: "`[tenants.TENANT]` has the API keys of a tenant and the providers that its notes go through. Without a \
+               tenant, nobody can call. A change takes effect at the next reload; notes accepted before it keep their \
+               route."
             .to_owned(),
         keys: tenant(take(&|_| true)),
         refusal: Box::new(refusal::<RawTenant>),
@@ -103,7 +104,7 @@ fn section<T: DeserializeOwned + 'static>(name: &'static str, take: &mut Take<'_
     }
 }
 
-/// The keys that a provider has for itself.
+/// The keys of one provider only.
 fn connection(descriptor: &'static Descriptor, take: &mut Take<'_>) -> Part {
     let name = descriptor.name;
     let table = read(DEFAULTS)
@@ -117,14 +118,15 @@ fn connection(descriptor: &'static Descriptor, take: &mut Take<'_>) -> Part {
     };
     Part {
         title: format!("`provider = \"{name}\"`"),
-        lead: "Beside what every connection takes. A change takes effect at the next reload.".to_owned(),
+        lead: "These keys add to those of every connection. A change takes effect at the next reload."
+            .to_owned(),
         keys: take(&|key| Some(&key.table) == table.as_ref() && key.name != "provider"),
         refusal: Box::new(refusal),
         required: example.into_iter().map(|(key, _)| key).collect(),
     }
 }
 
-/// A tenant's own keys. Those with tables of their own are told by the tables' heads.
+/// A tenant's own keys. A key with a table of its own is described by the comment at the table's head.
 fn tenant(keys: Vec<Key>) -> Vec<Key> {
     let mut found: Vec<Key> = Vec::new();
     for mut key in keys {
@@ -150,12 +152,12 @@ fn tenant(keys: Vec<Key>) -> Vec<Key> {
         name: "connections".to_owned(),
         value: "{}".to_owned(),
         optional: true,
-        meaning: format!("{NO_DEFAULT}the accounts at providers, by name; their keys follow"),
+        meaning: format!("{NO_DEFAULT}the accounts at providers, by name; their keys are listed below"),
     });
     found
 }
 
-/// The sample names a provider for each of its connections; the first of a name speaks for all.
+/// The sample has `provider` and the like once for each connection; the first of each name is kept.
 fn once(mut keys: Vec<Key>) -> Vec<Key> {
     let mut seen = BTreeSet::new();
     keys.retain(|key| seen.insert(key.name.clone()));
@@ -166,7 +168,7 @@ fn is_connection(table: &str) -> bool {
     table.split('.').nth(2) == Some("connections")
 }
 
-/// Reads the sample with its comments, which a TOML parser drops.
+/// Reads the sample together with its comments, which a TOML parser would drop.
 fn read(sample: &str) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
     let (mut table, mut head) = (String::new(), String::new());
@@ -204,7 +206,7 @@ fn is_name(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
 }
 
-/// A line and its comment; a `#` inside a text is none.
+/// Splits a line into code and comment. A `#` inside a string does not begin a comment.
 fn split(line: &str) -> (&str, &str) {
     let mut quoted = false;
     for (index, byte) in line.bytes().enumerate() {
@@ -248,7 +250,7 @@ fn capital(text: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// What kind of value it is. Of a choice, the code says what there is to choose from.
+/// The type of the value. For a choice, the error text of the code lists the possible values.
 fn kind(part: &Part, key: &Key) -> String {
     let refusal = (part.refusal)(json!({ &key.name: "?" }));
     let choices = names(&refusal);

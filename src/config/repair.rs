@@ -1,7 +1,7 @@
-//! Reading past a mistake, so that an operator sees all of them at once.
+//! Continues reading after a mistake, so that an operator sees all mistakes at once.
 //!
-//! serde stops at the first thing that it does not like. So that thing is noted, replaced by its default or left out, and
-//! all is read again. What is read in the end is only used to find further mistakes.
+//! serde stops at the first mistake. That mistake is recorded, its value is replaced by its default or left out, and
+//! everything is read again. The final result is only used to find further mistakes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::model::spelling::nearest;
 
-/// Reads `value`, which stands at the path `at`. `instead` has defaults, in the form of `value`. `None` where nothing
-/// could be made of it; then there is at least one mistake.
+/// Reads `value`, which is at the path `at`. `instead` has defaults in the form of `value`. Returns `None` if nothing
+/// could be read; then there is at least one mistake.
 pub fn read<T: DeserializeOwned>(
     value: Value,
     at: &KeyPath,
@@ -40,14 +40,14 @@ struct Reading<'a> {
     value: Value,
     at: &'a KeyPath,
     instead: &'a Value,
-    /// Keys about which something was said, or which have their default by now.
+    /// Keys that have been reported, or already have their default.
     told: BTreeSet<KeyPath>,
-    /// The items that were taken out of each list, by their first index.
+    /// The items that were removed from each list, by their original index.
     taken_out: BTreeMap<KeyPath, BTreeSet<usize>>,
 }
 
 impl Reading<'_> {
-    /// Notes what serde says, and takes its reason away. `false` where that cannot be done.
+    /// Records the error of serde and removes its cause. Returns `false` if that is not possible.
     fn mend(&mut self, path: KeyPath, message: &str, found: &mut Findings) -> bool {
         if let Some(name) = unknown_field(message) {
             let path = if path.name() == Some(name) { path } else { path.key(name) };
@@ -69,7 +69,7 @@ impl Reading<'_> {
         (fresh && self.put_default(&path)) || self.take_out(&path)
     }
 
-    /// A variable of the environment may be there for another program, so it stops nothing.
+    /// An environment variable may belong to another program, so it does not prevent the start.
     fn unknown(&mut self, path: &KeyPath, name: &str, known: &[&str], found: &mut Findings) {
         let written = self.written(path);
         let variables: Vec<String> =
@@ -87,7 +87,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The path as it is in the file, where no item was taken out of any list.
+    /// The path in the file, as it was before any list item was removed.
     fn written(&self, path: &KeyPath) -> KeyPath {
         let (mut here, mut written) = (KeyPath::default(), self.at.clone());
         for step in path.steps() {
@@ -109,7 +109,7 @@ impl Reading<'_> {
         match (get_mut(&mut self.value, &table), path.name()) {
             (Some(Value::Object(table)), Some(name)) => {
                 let before = table.insert(name.to_owned(), default.clone());
-                // A default that is refused, too, would be put in for ever.
+                // If the default is refused as well, it must not be inserted again and again.
                 before != Some(default)
             }
             _ => false,
@@ -132,12 +132,12 @@ impl Reading<'_> {
     }
 }
 
-/// The index that an item had before others were taken out.
+/// The index of an item before others were removed.
 fn first_index(index: usize, out: &BTreeSet<usize>) -> usize {
     out.iter().fold(index, |index, gone| if *gone <= index { index + 1 } else { index })
 }
 
-/// A list that is read as one value names its items in its message.
+/// A list that is read as a single value names its items in its message.
 fn item(path: KeyPath, message: &str) -> (KeyPath, &str) {
     let named = message.strip_prefix("item ").and_then(|rest| rest.split_once(": "));
     match named.and_then(|(index, rest)| Some((index.parse().ok()?, rest))) {

@@ -1,4 +1,4 @@
-//! Secrets as they are written in a configuration: read, judged, and found where others can read them.
+//! Reads the secrets of a configuration, judges their strength, and finds those that others can read.
 
 use std::path::Path;
 
@@ -11,20 +11,20 @@ use super::{
     strength::{is_hash, is_strong},
 };
 
-/// How a secret that the operator makes up has to be.
+/// The advice about a secret that the operator chooses.
 const STRONG: &str = "can be guessed: it has fewer than 128 random bits by its form";
 
 /// Reads one secret: a literal, `{ env = "NAME" }` or `{ file = "PATH" }`.
 ///
 /// # Errors
-/// Says what is missing; never the secret.
+/// Fails with a text that says what is missing. It never contains the secret.
 pub fn secret(value: &Value, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let (found, from) = match value {
         Value::String(literal) => (literal.clone(), None),
         Value::Object(map) => from_elsewhere(map, env)?,
         _ => return Err("expected a string, { env = \"NAME\" } or { file = \"PATH\" }".to_owned()),
     };
-    // Files end with a line break, and so does much that comes from `$(command)` in another shell.
+    // Files often end with a line break, and so does the output of some commands.
     let found = found.trim_end_matches(['\r', '\n']);
     if found.is_empty() {
         return Err("the secret is empty".to_owned());
@@ -54,18 +54,18 @@ fn from_elsewhere(
     }
 }
 
-/// Whether `value` has the shape of a secret kept elsewhere.
+/// Whether `value` refers to a secret that is kept elsewhere.
 pub fn is_reference(value: &Value) -> bool {
     value.as_object().is_some_and(|map| map.contains_key("env") || map.contains_key("file"))
 }
 
-/// The message to a text that somebody meant as the name of a variable.
+/// The error for a text that was meant as the name of a variable.
 pub fn not_replaced(name: &str) -> String {
     format!("variables inside a text are not replaced; write {{ env = \"{name}\" }} instead")
 }
 
-/// The variable that a text was meant to be replaced by: `${NAME}` anywhere in it, or `$NAME`, `%NAME%`, `{{ NAME }}` or
-/// `env:NAME` as all of it. `NAME` itself where what is found may be a secret.
+/// The variable that a text was meant to be replaced by: `${NAME}` anywhere in it, or `$NAME`, `%NAME%`, `{{ NAME }}`
+/// or `env:NAME` as the whole text. Returns the word `NAME` if the text found may be a secret.
 pub fn placeholder(text: &str) -> Option<String> {
     let braced = text.split("${").skip(1).find_map(|rest| rest.split_once('}').map(|(inside, _)| inside));
     if let Some(inside) = braced {
@@ -94,7 +94,7 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Judges a secret that strangers may try to guess.
+/// Checks the strength of a secret that strangers may try to guess.
 ///
 /// # Errors
 /// What to do instead.
@@ -102,7 +102,7 @@ pub fn judge(text: &str) -> Result<(), String> {
     if is_strong(text) { Ok(()) } else { Err(format!("{STRONG}; make one with `openssl rand -hex 32`")) }
 }
 
-/// Judges an API key that stands in the configuration as it is.
+/// Checks the strength of an API key that is written as a literal.
 ///
 /// # Errors
 /// What to do instead.
@@ -118,7 +118,7 @@ pub fn judge_key(text: &str) -> Result<(), String> {
     Err(format!("{STRONG}; `voicegate keys new` makes one, and its \"sha256:HEX\" is what belongs here"))
 }
 
-/// Every secret that is written out in the configuration itself. Hashes are none.
+/// All secrets that are written as literals. Hashes are not secrets.
 pub fn literals(merged: &Value) -> Vec<KeyPath> {
     let mut found = Vec::new();
     let at = |path: &str| merged.pointer(path);
@@ -160,16 +160,16 @@ fn has_password(url: &str) -> bool {
         .is_ok_and(|url| url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password"))
 }
 
-/// How the permissions of a file let others read it, as `ls` would say it: `644`.
+/// The permissions of a file that others can read, as in `644`.
 #[cfg(unix)]
 pub fn open_to_others(file: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let facts = std::fs::metadata(file).ok()?;
     if !facts.is_file() {
-        return None; // a pipe of the shell: `--config <(...)`
+        return None; // a pipe from the shell: `--config <(...)`
     }
     let mode = facts.mode() & 0o777;
-    // A file of root's that this user can read by its group alone is as closed as it can be.
+    // A file that belongs to root and that this user can read only through its group is as closed as possible.
     let needs_group = mode & 0o007 == 0 && facts.uid() != rustix::process::geteuid().as_raw();
     (mode & 0o077 != 0 && !needs_group).then(|| format!("{mode:o}"))
 }

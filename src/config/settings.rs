@@ -1,4 +1,4 @@
-//! A connection's own settings, given to its adapter until everything that is wrong with them is told.
+//! Passes a connection's own settings to its adapter until all of its mistakes are found.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -13,10 +13,11 @@ use super::{
 };
 use crate::model::spelling::nearest;
 
-/// Builds the connection. A setting that its adapter refuses is told, and replaced by the adapter's example or left out, so
-/// that the next one is found, too. `told` has the settings about which something was said, and gets the others.
+/// Builds the connection. A setting that its adapter refuses is reported, and replaced by the example of the adapter or
+/// left out, so that the next mistake is found too. `told` contains the settings that were already reported, and gets
+/// the others.
 ///
-/// `None` where nothing could be built; then there is at least one mistake.
+/// Returns `None` if nothing could be built; then there is at least one mistake.
 pub fn build(
     descriptor: &Descriptor,
     mut own: Map<String, Value>,
@@ -46,7 +47,7 @@ pub fn build(
         }
         match example.get(&name) {
             Some(value) if own.get(&name) != Some(value) => drop(own.insert(name, value.clone())),
-            // Nothing is left to take away.
+            // There is no setting left to remove.
             _ => drop(own.remove(&name)?),
         }
     }

@@ -1,31 +1,31 @@
-//! How hard a secret is to guess, as far as its form tells.
+//! Estimates from its form how hard a secret is to guess.
 
 use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-/// With so many random bits nobody guesses.
+/// A secret with this many random bits cannot be guessed.
 pub const ENOUGH: f64 = 128.0;
 
-/// A word of a passphrase, out of a list of 7776. <https://www.eff.org/dice>
+/// The bits of one word of a passphrase, from a list of 7776 words. <https://www.eff.org/dice>
 const WORD: f64 = 12.9;
 
 /// A random UUID has 128 bits, of which six are not random. <https://www.rfc-editor.org/rfc/rfc9562#section-5.4>
 const UUID: f64 = 122.0;
 
-/// Whether a text of this form can have 128 random bits. Whether it really has them, nobody can see.
+/// Whether a text of this form can have 128 random bits. Whether it really has them cannot be known.
 pub fn is_strong(text: &str) -> bool {
     bits(text.strip_prefix("vg_").unwrap_or(text)) >= ENOUGH
 }
 
-/// The digits of a SHA-256, as `voicegate keys new` shows it after `sha256:`.
+/// Whether the text is the hexadecimal SHA-256 hash of a key, as `voicegate keys new` shows it after `sha256:`.
 pub fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The most random bits that a text of this form can have.
 fn bits(text: &str) -> f64 {
-    // Without its dashes it looks like 32 hexadecimal digits, which may all be random.
+    // Without its dashes, a UUID looks like 32 hexadecimal digits, which may all be random.
     if text.contains('-') && Uuid::try_parse(text).is_ok() {
         return UUID;
     }
@@ -36,19 +36,20 @@ fn bits(text: &str) -> f64 {
     }
     let distinct = letters.iter().collect::<BTreeSet<_>>().len();
     let alphabet = alphabet(letters);
-    // By chance, a text has at least half of the letters that it could have.
+    // A random text contains at least half as many different letters as it could.
     let alphabet = if distinct * 2 < alphabet.min(letters.len()) { distinct } else { alphabet };
     (alphabet.max(1) as f64).log2() * unforeseen(letters) as f64
 }
 
-/// A text that is one piece again and again, as far as the first.
+/// Shortens a text that repeats one piece to that piece.
 fn without_repetition(letters: &[char]) -> &[char] {
     let repeats = |length: &usize| letters.iter().skip(*length).zip(letters).all(|(one, other)| one == other);
     let length = (1..=letters.len() / 2).find(repeats).unwrap_or(letters.len());
     &letters[..length]
 }
 
-/// Letters that do not follow from the one before: of `abcdefgh` and `87654321` one each, where there is much of that.
+/// Counts the letters that do not continue a sequence. `abcdefgh` and `87654321` count as one letter each. Short
+/// sequences are ignored.
 fn unforeseen(letters: &[char]) -> usize {
     let follow = |by: i64| {
         let step = |pair: &&[char]| {
@@ -60,7 +61,7 @@ fn unforeseen(letters: &[char]) -> usize {
     if most * 2 > letters.len() { letters.len() - most } else { letters.len() }
 }
 
-/// How many letters there are to choose from, by those that were chosen.
+/// The size of the alphabet that the letters of the text come from.
 fn alphabet(letters: &[char]) -> usize {
     let any = |kind: fn(&char) -> bool| letters.iter().any(kind);
     let (lower, upper, digit) =
@@ -76,7 +77,7 @@ fn alphabet(letters: &[char]) -> usize {
     classes.iter().map(|(there, letters)| if *there { *letters } else { 0 }).sum::<usize>() + others.len()
 }
 
-/// Words with something between them: `correct-horse-battery-staple`, `my_key_2026`.
+/// Words with separators: `correct-horse-battery-staple`, `my_key_2026`.
 fn of_words(letters: &[char]) -> Option<f64> {
     let parts: Vec<&[char]> =
         letters.split(|c| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();

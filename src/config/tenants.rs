@@ -17,10 +17,10 @@ use voicegate_audio::{self as audio, Profile};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnknown {
-    /// Report it and never repeat it.
+    /// Report it and do not repeat it.
     #[default]
     Hold,
-    /// Repeat it; the recipient may get the note twice.
+    /// Repeat it; the recipient may receive the note twice.
     Resend,
 }
 
@@ -33,28 +33,28 @@ pub struct Connection {
     pub profile: &'static Profile,
     pub convert: Option<ConvertChoice>,
     pub concurrency: usize,
-    /// Attempts begun within any span of that length.
+    /// The most attempts that may begin within any such period.
     pub rate: Option<Rate>,
-    /// Of one request to the provider.
+    /// The time limit for one request to the provider.
     pub timeout: Duration,
     pub on_unknown: OnUnknown,
-    /// A note without any receipt by then is stalled.
+    /// A note without a receipt by then is stalled.
     pub ack_deadline: Duration,
     pub degrade: Degrade,
 }
 
 impl Connection {
-    /// What is done with a note's audio: the request decides, else the connection.
+    /// The choice for a note's audio: that of the request, otherwise that of the connection.
     pub fn choice(&self, requested: Option<ConvertChoice>) -> ConvertChoice {
         requested.or(self.convert).unwrap_or_default()
     }
 
-    /// Whether the audio is handed over for the provider to convert.
+    /// Whether the provider gets the audio to convert it itself.
     pub fn hands_over(&self, choice: ConvertChoice) -> bool {
         choice == ConvertChoice::Provider && self.provider.capabilities().provider_converts.is_some()
     }
 
-    /// The profile by which audio is made.
+    /// The profile for the audio.
     pub fn profile_for(&self, choice: ConvertChoice) -> &'static Profile {
         let capabilities = self.provider.capabilities();
         let handed_over = capabilities.provider_converts.filter(|_| self.hands_over(choice));
@@ -62,11 +62,11 @@ impl Connection {
     }
 }
 
-/// Where a tenant wants to be told what became of its notes.
+/// The webhook that receives the events of a tenant.
 pub struct Webhook {
-    /// May hold a token in its path or query: only its origin is ever shown.
+    /// It may contain a token in its path or query, so only its origin is ever shown.
     pub url: Url,
-    /// For signatures; several while they are being exchanged.
+    /// The secrets for signatures; there are several while one replaces another.
     pub keys: Vec<SecretSlice<u8>>,
 }
 
@@ -81,16 +81,16 @@ impl fmt::Debug for Webhook {
 #[derive(Debug)]
 pub struct Tenant {
     pub name: String,
-    /// Hashes.
+    /// The hashes of the API keys.
     pub(super) keys: Vec<[u8; 32]>,
-    /// Instead of `server.request_rate`.
+    /// Overrides `server.request_rate`.
     pub request_rate: Option<RateOrOff>,
-    /// How many bytes of audio it may keep.
+    /// The most bytes of audio that it may keep.
     pub max_storage: Option<u64>,
     /// The default route.
     pub route: Vec<String>,
     pub routes: BTreeMap<String, Vec<String>>,
-    /// Alias, then connection, then recipient.
+    /// Recipients by alias and connection.
     pub aliases: BTreeMap<String, BTreeMap<String, String>>,
     pub connections: BTreeMap<String, Connection>,
     pub webhook: Option<Webhook>,
@@ -100,7 +100,7 @@ pub struct Tenant {
 #[derive(Debug, Default)]
 pub struct Tenants {
     pub(super) by_name: BTreeMap<String, Arc<Tenant>>,
-    /// What an operator should know about the configuration, each with its place and key.
+    /// Warnings for the operator, each with its place and key.
     pub warnings: Vec<String>,
 }
 
@@ -118,7 +118,7 @@ impl Tenants {
         self.by_name.get(name)
     }
 
-    /// Whose key this is. Compares with every key of every tenant, so that time tells nothing.
+    /// Returns the tenant of a key. Compares it with every key of every tenant, so that the time reveals nothing.
     pub fn by_key(&self, key: &str) -> Option<&Arc<Tenant>> {
         let hash = hash_key(key);
         let mut found = None;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// The key in [`TENANT`].
+/// The API key in [`TENANT`].
 const KEY: &str = "vg_mJfZfdqDDVAfhohF95ysrINSzg2aWiK3_sA0-oTgK2Y";
 
 fn load_inline(inline: &str) -> Result<(Config, Tenants), Mistakes> {
@@ -82,7 +82,7 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
 
 #[test]
 fn a_webhook_is_kept_and_not_shown() {
-    // A key that reads S3CRETS3CRETS3CRET.
+    // A key made from the text S3CRETS3CRETS3CRET.
     let key = "whsec_UzNDUkVUUzNDUkVUUzNDUkVU";
     let webhook = format!(
         "route = []\nwebhook = {{ url = \"https://bot.example/h/S3CRET?k=S3CRET\", secrets = [\"{key}\"] }}"
@@ -146,7 +146,7 @@ fn two_tenants_cannot_share_a_key() {
 
 #[test]
 fn the_documented_file_is_whole() {
-    // Every commented-out key of the sample is accepted when it is switched on.
+    // Every commented-out key of the sample is accepted when it is uncommented.
     let is_key = |line: &str| {
         let key = line.split(" = ").next().unwrap_or_default();
         line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
@@ -173,7 +173,7 @@ fn the_documented_file_is_whole() {
     assert_eq!(tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>(), ["demo"]);
 }
 
-/// Mistakes of a configuration that is a file, with the file's name left out.
+/// The mistakes of a configuration file, without the name of the file.
 fn mistakes_of_file(text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("voicegate.toml");
@@ -244,7 +244,7 @@ degrade = 7
     ];
     let expected: Vec<String> = expected.iter().map(|line| format!("voicegate.toml:{line}")).collect();
     let mut told = mistakes_of_file(text);
-    // Two mistakes on one line are in no order.
+    // The order of two mistakes on one line is not defined.
     told.sort_by_key(|line| {
         let mut parts = line.splitn(4, ':');
         let number = parts.nth(1).and_then(|number| number.parse::<usize>().ok());

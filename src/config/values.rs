@@ -1,4 +1,4 @@
-//! The kinds of value that a configuration has: durations, sizes, addresses.
+//! The types of configuration values: durations, sizes, addresses and others.
 
 use std::{
     any::type_name, fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration,
@@ -25,13 +25,13 @@ pub struct Span24(pub Duration);
 
 impl Span24 {
     /// # Errors
-    /// Says what a duration looks like.
+    /// Fails with an example of a valid duration.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("\"{text}\" is no duration; write it like \"30s\", \"10m\", \"1h\" or \"7d\"");
         let span: Span = text.parse().map_err(|_| wrong())?;
         let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         let length = Duration::try_from(length).map_err(|_| wrong())?;
-        // Added to any time of this century, it still gives a time.
+        // Added to any time of this century, it must still be a valid time.
         if length > LONGEST { Err(format!("\"{text}\" is longer than ten years")) } else { Ok(Self(length)) }
     }
 }
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-/// "30/60s": so many in so long.
+/// "30/60s": 30 in any 60 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub count: NonZeroU32,
@@ -97,10 +97,10 @@ impl<'de> Deserialize<'de> for RateOrOff {
     }
 }
 
-/// Reads a number or a boolean that may have come as text, as everything does from the environment.
+/// Reads a number or a boolean that may be written as text, as all values from the environment are.
 ///
 /// # Errors
-/// Says what was expected; never the value.
+/// Fails with a text that says what was expected, but does not repeat the value.
 pub fn plain<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: DeserializeOwned + FromStr,
@@ -118,7 +118,7 @@ where
 /// A list of networks, or networks separated by commas.
 ///
 /// # Errors
-/// Names the first item that is none as `item N`.
+/// Fails with the position of the first invalid item, as `item N`.
 pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let items = match Value::deserialize(deserializer)? {
         Value::String(text) => {
@@ -141,7 +141,7 @@ pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>
 /// An address to listen on.
 ///
 /// # Errors
-/// Shows how to write one, with the port that was meant where it can be told.
+/// Fails with an example, and with the port that was probably meant.
 pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let text = value.as_str().unwrap_or_default();
@@ -158,7 +158,7 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
 /// The address under which others reach the gateway.
 ///
 /// # Errors
-/// Shows how to write one, with the host that was meant where it can be told.
+/// Fails with an example, and with the host that was probably meant.
 pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let text = value.as_str().unwrap_or_default();
@@ -167,7 +167,7 @@ pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::
         matches!(url.scheme(), "http" | "https") && url.has_host() && url.password().is_none() && is_plain
     });
     url.ok_or_else(|| {
-        // Of a URL only the host is repeated: the rest may hold a secret.
+        // Only the host of a URL is repeated, because the rest may contain a secret.
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
         let meant = format!("https://{rest}").parse::<Url>().ok();
         let origin = meant.filter(Url::has_host).map(|url| url.origin().ascii_serialization());
@@ -178,11 +178,11 @@ pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::
     })
 }
 
-/// Where audio is kept.
+/// The storage for audio.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Media {
     Folder(PathBuf),
-    /// On S3. The prefix is empty, or several parts with `/` between them.
+    /// A bucket. The prefix is empty, or has several parts separated by `/`.
     Bucket {
         name: String,
         prefix: String,
@@ -210,7 +210,7 @@ impl<'de> Deserialize<'de> for Media {
         };
         let (name, prefix) = address.split_once('/').unwrap_or((address, ""));
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-        // What needs no escaping in a URL, and is no way up in a path.
+        // Characters that need no escaping in a URL and cannot lead upwards in a path.
         let is_part = |part: &str| {
             !matches!(part, "" | "." | "..")
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -222,11 +222,11 @@ impl<'de> Deserialize<'de> for Media {
     }
 }
 
-/// Where notes and queue are kept.
+/// The storage for notes and queue.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Database {
     Sqlite(PathBuf),
-    /// The URL, password and all.
+    /// The URL, including the password.
     Postgres(String),
 }
 
@@ -258,7 +258,7 @@ impl<'de> Deserialize<'de> for Database {
     }
 }
 
-/// A secret that a caller has to show; only its hash is kept.
+/// A secret that callers have to present; only its hash is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
@@ -283,7 +283,7 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -1,4 +1,4 @@
-//! Environment variables: those that are a layer of the configuration, and those that look as if they were.
+//! Environment variables that are a layer of the configuration, and warnings about others that look like it.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use serde_json::Value;
 use super::{Audio, Delivery, Fetch, Server, Storage, path::KeyPath, words::keys};
 use crate::model::spelling::nearest;
 
-/// Every name with this begins is about voicegate.
+/// All variables of voicegate begin like this.
 pub const OURS: &str = "VOICEGATE_";
 
 /// `VOICEGATE__SERVER__LISTEN` sets `server.listen`.
 const LAYER: &str = "VOICEGATE__";
 
-/// Read by the commands themselves.
+/// Variables that the commands themselves read.
 const OF_COMMANDS: [&str; 3] = ["VOICEGATE_URL", "VOICEGATE_API_KEY", "VOICEGATE_CONFIG"];
 
-/// Read by tests and benchmarks.
+/// Variables that tests and benchmarks read.
 const OF_TESTS: [&str; 2] = ["VOICEGATE_TEST_", "VOICEGATE_BENCH_"];
 
-/// The key that a variable of the layer sets.
+/// The configuration key that a variable sets.
 pub fn path(name: &str) -> Option<KeyPath> {
     let key = name.strip_prefix(LAYER)?;
     Some(KeyPath::of(&key.to_lowercase().replace("__", ".")))
 }
 
-/// A warning for each variable that nobody reads, although its name says that voicegate should. `merged` is the
+/// Adds a warning for each variable that is not read although its name suggests that voicegate should. `merged` is the
 /// configuration, which may name variables for its secrets.
 pub fn unread(variables: &BTreeMap<String, String>, merged: &Value) -> Vec<String> {
     let mut named = Vec::new();
@@ -35,13 +35,13 @@ pub fn unread(variables: &BTreeMap<String, String>, merged: &Value) -> Vec<Strin
             || OF_TESTS.iter().any(|lead| name.starts_with(lead))
             || named.contains(&name.as_str())
             || is_of_a_cluster(name, value);
-        // Those of the layer are told where they are read.
+        // Variables of the layer are reported where they are read.
         name.starts_with(OURS) && path(name).is_none() && !elsewhere
     });
     unread.map(|(name, _)| names_no_key(name)).collect()
 }
 
-/// The warning about such a variable.
+/// The warning about such a variable, with the name that was probably meant.
 pub fn names_no_key(name: &str) -> String {
     let why = format!("{name}: this variable names no key, so it has no effect");
     match meant(name) {
@@ -50,7 +50,7 @@ pub fn names_no_key(name: &str) -> String {
     }
 }
 
-/// The variable that somebody may have meant: the nearest one, or the only one that ends so.
+/// The variable that was probably meant: the most similar one, or the only one with this ending.
 fn meant(name: &str) -> Option<String> {
     let known: Vec<String> = known();
     let listed: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -64,7 +64,7 @@ fn meant(name: &str) -> Option<String> {
     }
 }
 
-/// Every variable that sets a key, tenants left out, and those that commands read.
+/// All variables that set a key outside the tenants, and those that commands read.
 fn known() -> Vec<String> {
     let sections = [
         ("SERVER", keys::<Server>()),
@@ -79,7 +79,7 @@ fn known() -> Vec<String> {
     of_layer.chain(OF_COMMANDS.map(str::to_owned)).collect()
 }
 
-/// The names in every `{ env = "NAME" }`.
+/// The names in all `{ env = "NAME" }`.
 fn collect_named<'a>(value: &'a Value, named: &mut Vec<&'a str>) {
     match value {
         Value::Object(map) => {
@@ -91,7 +91,7 @@ fn collect_named<'a>(value: &'a Value, named: &mut Vec<&'a str>) {
     }
 }
 
-/// Kubernetes tells every process about a service named voicegate in such variables:
+/// Kubernetes sets such variables in every process if there is a service named voicegate:
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
 fn is_of_a_cluster(name: &str, value: &str) -> bool {
     let of_port = |name: &str| name.ends_with("_PORT") || name.contains("_PORT_");

@@ -1,4 +1,4 @@
-//! serde's messages: read for the keys that they name, and said in plain words.
+//! Finds the keys in serde's messages, and rewrites the messages in plain words.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -30,18 +30,18 @@ pub fn names(message: &str) -> Vec<&str> {
     list.split('`').skip(1).step_by(2).collect()
 }
 
-/// The keys that a table of this kind takes.
+/// The keys that a table of this type accepts.
 pub fn keys<T: DeserializeOwned>() -> Vec<String> {
     let message = refusal::<T>(json!({ "?": null }));
     names(&message).into_iter().map(str::to_owned).collect()
 }
 
-/// serde's message where `table` is none of this kind; empty where it is.
+/// serde's message if `table` is not valid for this type; empty if it is.
 pub fn refusal<T: DeserializeOwned>(table: Value) -> String {
     serde_json::from_value::<T>(table).err().map_or(String::new(), |error| error.to_string())
 }
 
-/// The answer to a name that is not among `known`.
+/// The error for a name that is not among `known`.
 pub fn no_such(kind: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(meant) => format!("there is no such {kind}; did you mean `{meant}`?"),
@@ -50,7 +50,8 @@ pub fn no_such(kind: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The message to a value that cannot be read: what was expected, and never the value, which may be a secret.
+/// The error for a value that cannot be read. It says what was expected, and never repeats the value, which may be a
+/// secret.
 pub fn expected(message: &str, value: Option<&str>) -> String {
     let message = without_values(message);
     let Some(what) = message.strip_prefix("expected ") else { return message };

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::read_audio::{self, Unread};
 use super::route::{Target, reply, route, text};
 use crate::{
     config::Tenant,
@@ -13,8 +14,9 @@ use crate::{
     gateway::{Gateway, Live, counted},
     media::{AudioInput, Held, Received, Which},
     model::{
+        code::{Code, Stage},
         id::UploadId,
-        note::{ConvertChoice, Metadata, Note, NoteId, Source, Status, Warning},
+        note::{ConvertChoice, Metadata, Note, NoteId, Source, Warning},
         problem::Problem,
     },
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
@@ -99,14 +101,9 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
 
     let now = gateway.clock.now();
     let due_at = request.send_at.map_or(now, |at| at.max(now));
+    // Counted from when it is due.
+    let expires_at = due_at + request.expires_in.unwrap_or(live.config.delivery.expires_in.0);
     let note = Note {
-        id: NoteId::new(),
-        tenant: tenant.name.clone(),
-        status: Status::Queued,
-        to: target.to_string(),
-        route,
-        stop: 0,
-        source,
         hints: request.hints,
         convert: request.convert,
         reply_to,
@@ -114,30 +111,10 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         metadata: request.metadata,
         send_at: request.send_at,
         request_id: request_id::current(),
-        resend_of: None,
-        // Counted from when it is due.
-        expires_at: due_at + request.expires_in.unwrap_or(live.config.delivery.expires_in.0),
         probed,
-        sent: None,
-        form: None,
-        provider_message_id: None,
-        memory: None,
-        attempts: Vec::new(),
         warnings,
-        error: None,
         next_attempt_at: Some(due_at),
-        created_at: now,
-        updated_at: now,
-        accepted_at: None,
-        sent_at: None,
-        delivered_at: None,
-        read_at: None,
-        played_at: None,
-        stalled: false,
-        dispatched_at: None,
-        marks: Vec::new(),
-        audio_expired: false,
-        erased: false,
+        ..Note::new(tenant.name.clone(), target.to_string(), route, source, now, expires_at)
     };
     make_durable(gateway, &live, note, bytes, key, None).await
 }
@@ -149,7 +126,9 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
 fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> {
     let found = &probed.findings.contradictions;
     match found.first() {
-        Some(first) if strict => Err(Problem::new("audio_inconsistent", first.detail()).stage("probe")),
+        Some(first) if strict => {
+            Err(Problem::new(Code::AudioInconsistent, first.detail()).stage(Stage::Probe))
+        }
         _ => Ok(found.iter().copied().map(Warning::from).collect()),
     }
 }
@@ -274,13 +253,15 @@ pub(super) async fn replay(
     if holder.fingerprint != fingerprint {
         let detail =
             "this Idempotency-Key was used for a request with other fields or other audio; use a new key";
-        return Err(Problem::new("idempotency_key_reused", detail).stage("request").of_note(holder.note));
+        return Err(Problem::new(Code::IdempotencyKeyReused, detail)
+            .stage(Stage::Request)
+            .of_note(holder.note));
     }
     let note = match gateway.store.note(holder.note, None).await {
         Err(StoreError::Corrupt(_)) => return Err(Problem::unreadable().of_note(holder.note)),
         note => note?,
     };
-    let gone = || Problem::new("not_found", "the note of this Idempotency-Key is no longer kept");
+    let gone = || Problem::new(Code::NotFound, "the note of this Idempotency-Key is no longer kept");
     Ok(Receipt { note: note.ok_or_else(gone)?, replayed: true })
 }
 
@@ -294,7 +275,7 @@ async fn examine(
     audio: AudioInput,
     hints: &Hints,
 ) -> Result<(Option<Probed>, Bytes), Problem> {
-    let Received { held, sha256 } = match audio {
+    let received = match audio {
         AudioInput::Url { url, .. } => {
             live.fetcher.check(&url)?;
             return Ok((None, Bytes::Later));
@@ -304,23 +285,12 @@ async fn examine(
         }
         AudioInput::Bytes(received) => received,
     };
-    let engine = gateway.engine.for_tenant(&tenant.name);
-    let probed = match &held {
-        Held::File(file) => engine.identify(file.path(), hints).await,
-        Held::Memory(bytes, _) => match engine.recognise(bytes, &sha256, hints)? {
-            Some(probed) => Ok(probed),
-            None => {
-                let file = gateway.media.lend(bytes.clone()).await?;
-                engine.probe(file.path(), hints).await
-            }
-        },
-    };
-    match probed {
-        Ok(probed) => Ok((Some(probed), Bytes::Held(held))),
+    match read_audio::identify(gateway, tenant, &received, hints).await {
+        Ok(probed) => Ok((Some(probed), Bytes::Held(received.held))),
         // Nothing in its structure speaks against it. It is judged before the first try, like audio behind a URL.
-        Err(error) if error.kind.is_for_now() => {
+        Err(Unread::Audio(error)) if error.kind.is_for_now() => {
             tracing::warn!(%error, "audio is accepted before it was decoded");
-            Ok((None, Bytes::Held(held)))
+            Ok((None, Bytes::Held(received.held)))
         }
         Err(error) => Err(error.into()),
     }

@@ -20,6 +20,7 @@ use crate::{
     gateway::{Gateway, Live, counted, places::hung},
     media::{AudioFile, Which},
     model::{
+        code::{Code, Stage},
         note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status, Warning},
         problem::Problem,
     },
@@ -102,7 +103,7 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
         }
     } else {
         let detail = "the connection of this note is no longer configured; it is tried again";
-        Err(Failure::for_now(Problem::new("unknown_connection", detail).stage("dispatch")))
+        Err(Failure::for_now(Problem::new(Code::UnknownConnection, detail).stage(Stage::Dispatch)))
     };
 
     if matches!(&end, Err(failure) if failure.disposition == Disposition::Hold) {
@@ -222,7 +223,8 @@ fn log_end(note: &Note, connection: &str, end: &Result<Accepted, Failure>) {
         ),
         Err(failure) => tracing::warn!(
             note.id = %note.id, tenant = note.tenant, connection,
-            code = failure.problem.code, stage = failure.problem.stage, upstream = ?failure.problem.provider,
+            code = failure.problem.code.as_str(),
+            stage = failure.problem.stage.as_ref().map(Stage::as_str), upstream = ?failure.problem.provider,
             then = ?failure.disposition, "note {} was not accepted: {}", note.id, failure.problem.detail
         ),
     }
@@ -239,7 +241,7 @@ async fn try_once(
     let overdue = || {
         let detail =
             format!("getting the note ready took longer than {} s; it is tried again", limit.as_secs());
-        Failure::for_now(Problem::new("provider_unavailable", detail).stage("upload"))
+        Failure::for_now(Problem::new(Code::ProviderUnavailable, detail).stage(Stage::Upload))
     };
     let cx = live.context(gateway.clock.wall(), connection.timeout);
     let ready = tokio::time::timeout(limit, async {
@@ -339,7 +341,7 @@ async fn get_ready(
     if sent.facts.size_bytes > capabilities.max_bytes {
         let detail =
             format!("the provider takes at most {} bytes; send a shorter note", capabilities.max_bytes);
-        return Err(failed(Failure::stop(Problem::new("audio_too_large", detail).stage("encode"))));
+        return Err(failed(Failure::stop(Problem::new(Code::AudioTooLarge, detail).stage(Stage::Encode))));
     }
     let which = sent_as(sent.work);
     let filename = format!("voice.{}", sent.facts.extension());
@@ -352,8 +354,9 @@ async fn get_ready(
         gateway.clock.now(),
         server.link_ttl.0,
     );
-    let to = parse_recipient(&note.current().to)
-        .map_err(|error| failed(Failure::stop(Problem::new("recipient_unsupported", error.to_string()))))?;
+    let to = parse_recipient(&note.current().to).map_err(|error| {
+        failed(Failure::stop(Problem::new(Code::RecipientUnsupported, error.to_string())))
+    })?;
     let outbound = OutboundNote {
         id: note.id.to_string(),
         to,

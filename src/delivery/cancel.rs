@@ -3,6 +3,7 @@
 use crate::{
     gateway::{Gateway, counted},
     model::{
+        code::Code,
         note::{Note, Status},
         problem::Problem,
     },
@@ -21,7 +22,7 @@ pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> 
     note.source.forget_secrets();
     if !gateway.store.cancel(&note, gateway.live().notifies(&note.tenant)).await? {
         let detail = format!("only a note that waits can be cancelled; this one is, or just was, {status}");
-        return Err(Problem::new("wrong_state", detail).of_note(note.id));
+        return Err(Problem::new(Code::WrongState, detail).of_note(note.id));
     }
     tracing::info!(note.id = %note.id, "note {} was cancelled", note.id);
     counted::note(&note);

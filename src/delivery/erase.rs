@@ -6,13 +6,13 @@ use crate::{
     config::Tenant,
     gateway::Gateway,
     model::{
+        code::Code,
         id::NoteId,
-        note::{Metadata, Note, Source, Status, Stop},
+        note::{Note, Source, Status, Stop},
         problem::Problem,
     },
     store::Columns,
 };
-use voicegate_audio::Hints;
 
 /// Erases audio, recipient, text and metadata of a finished note. Doing it again is harmless.
 ///
@@ -44,7 +44,7 @@ pub async fn erase(gateway: &Gateway, note: Note) -> Result<(), Problem> {
 /// # Errors
 /// `wrong_state` while the note is under way.
 pub async fn erase_unreadable(gateway: &Gateway, tenant: &Tenant, id: NoteId) -> Result<(), Problem> {
-    let absent = || Problem::new("not_found", "there is no such voice note");
+    let absent = || Problem::new(Code::NotFound, "there is no such voice note");
     let columns = gateway.store.columns(id, &tenant.name).await?.ok_or_else(absent)?;
     let left = left_of(tenant, id, columns, gateway.clock.now());
     if !gateway.store.erase_unreadable(&left).await? {
@@ -61,7 +61,7 @@ pub async fn erase_unreadable(gateway: &Gateway, tenant: &Tenant, id: NoteId) ->
 fn unfinished(id: NoteId) -> Problem {
     let detail =
         "the note is still under way, or held because its outcome is unknown; erase it when it has ended";
-    Problem::new("wrong_state", detail).of_note(id)
+    Problem::new(Code::WrongState, detail).of_note(id)
 }
 
 fn left_of(tenant: &Tenant, id: NoteId, columns: Columns, now: Timestamp) -> Note {
@@ -70,50 +70,22 @@ fn left_of(tenant: &Tenant, id: NoteId, columns: Columns, now: Timestamp) -> Not
     let provider = tenant.connections.get(&connection).map(|connection| connection.provider_name);
     let damaged = || {
         let detail = "the stored record of this note was damaged before it was sent, and was erased";
-        Problem::new("internal", detail).of_note(id)
+        Problem::new(Code::Internal, detail).of_note(id)
     };
+    let route = vec![Stop {
+        connection,
+        provider: provider.unwrap_or_default().to_owned(),
+        to: String::new(),
+        recipient_key: String::new(),
+    }];
     Note {
         id,
-        tenant: tenant.name.clone(),
         status: if status.is_ended() { status } else { Status::Failed },
-        to: String::new(),
-        route: vec![Stop {
-            connection,
-            provider: provider.unwrap_or_default().to_owned(),
-            to: String::new(),
-            recipient_key: String::new(),
-        }],
-        stop: 0,
-        source: Source::Stored,
-        hints: Hints::default(),
-        convert: None,
-        reply_to: None,
-        text: None,
-        metadata: Metadata::default(),
-        expires_at: created_at,
-        send_at: None,
-        request_id: None,
-        resend_of: None,
-        probed: None,
-        sent: None,
-        form: None,
-        provider_message_id: None,
-        memory: None,
-        attempts: Vec::new(),
-        warnings: Vec::new(),
         error: (!status.is_ended()).then(damaged),
         next_attempt_at: None,
-        created_at,
         updated_at: now,
-        accepted_at: None,
-        sent_at: None,
-        delivered_at: None,
-        read_at: None,
-        played_at: None,
-        stalled: false,
-        dispatched_at: None,
-        marks: Vec::new(),
         audio_expired: true,
         erased: true,
+        ..Note::new(tenant.name.clone(), String::new(), route, Source::Stored, created_at, created_at)
     }
 }

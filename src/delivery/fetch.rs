@@ -8,12 +8,15 @@ use std::{
 
 use tracing::Instrument;
 
-use super::attempt::{Abandoned, conclude, end_expired, failed, give_back, give_way, mark_processing};
+use super::{
+    attempt::{Abandoned, conclude, end_expired, failed, give_back, give_way, mark_processing},
+    read_audio::{self, DownloadError},
+};
 use crate::{
     config::OnUnknown,
     delivery::outcome::{Failure, Policy},
     gateway::{Gateway, Live, places::hung},
-    media::{FetchRequest, Which},
+    media::Which,
     model::note::Source,
     store::{Claim, Learned, queue_key},
 };
@@ -69,13 +72,12 @@ async fn get(
     let full = |problem| failed(Failure::for_now(problem));
     // Of a size that nobody knows yet; asked again once it is there.
     gateway.room_for(&claim.note.tenant, 0).await.map_err(full)?;
-    let room = gateway.media.room_for(None).map_err(failed)?;
-    let mut file = gateway.media.incoming_file().map_err(failed)?;
-    let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
     let begun = Instant::now();
-    let fetched = live.fetcher.fetch(&request, &mut file, room).await;
-    gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
-    fetched.map_err(failed)?;
+    let downloaded = read_audio::download(gateway, live, url, headers).await;
+    if !matches!(downloaded, Err(DownloadError::Disk(_))) {
+        gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
+    }
+    let file = downloaded.map_err(failed)?;
     let size = file.as_file().metadata().map_err(failed)?.len();
     let _arriving = gateway.room_for(&claim.note.tenant, size).await.map_err(full)?;
     gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;

@@ -13,6 +13,7 @@ pub mod housekeeping;
 pub mod outcome;
 mod persist;
 pub mod plan;
+mod read_audio;
 pub mod receive;
 pub mod resend;
 pub mod route;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use voicegate_providers::{Accepted, Disposition, SendError, SendErrorKind};
 
-use super::backoff;
+use super::{backoff, read_audio::DownloadError};
 use crate::{
     config::OnUnknown,
     media::FetchError,
     model::{
+        code::{Code, Stage},
         note::{Attempt, Note, Outcome, Status},
         problem::Problem,
     },
@@ -82,7 +83,7 @@ impl Failure {
     /// The gateway itself died while the visible request was under way.
     pub fn interrupted() -> Self {
         let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";
-        let problem = Problem::new("provider_unavailable", detail).stage("dispatch");
+        let problem = Problem::new(Code::ProviderUnavailable, detail).stage(Stage::Dispatch);
         Self {
             problem,
             disposition: Disposition::Hold,
@@ -121,9 +122,10 @@ fn health(error: &SendError) -> Health {
 impl From<AudioError> for Failure {
     fn from(error: AudioError) -> Self {
         let AudioError { kind, detail, stage } = error.clone();
-        let internal = Problem::new("internal", detail.clone()).stage(stage);
+        let internal = Problem::new(Code::Internal, detail.clone()).stage(Stage::from(stage));
         let alike = |most, end: Option<Problem>| Some(Most::Alike(most, end.map(Box::new)));
-        let blamed = |code: &str, detail: String| Some(Problem::new(code, detail).stage(stage));
+        let stage = Stage::from(stage);
+        let blamed = |code, detail: String| Some(Problem::new(code, detail).stage(stage.clone()));
         match kind {
             AudioErrorKind::Overloaded => Self::for_now(error.into()),
             // No fault of the audio: it waits for ffmpeg for as long as the note lives.
@@ -131,17 +133,26 @@ impl From<AudioError> for Failure {
             AudioErrorKind::Died => {
                 let detail = "ffmpeg ended on this audio without saying why, each time it was tried, and works with \
                               other audio; the audio may be damaged";
-                let most = alike(DEATHS, blamed("audio_unsupported", detail.to_owned()));
+                let most = alike(DEATHS, blamed(Code::AudioUnsupported, detail.to_owned()));
                 Self { most, ..Self::for_now(internal) }
             }
             AudioErrorKind::Slow => {
-                let end = if stage == "probe" { blamed("audio_unreadable", detail) } else { None };
+                let end = if stage == Stage::Probe { blamed(Code::AudioUnreadable, detail) } else { None };
                 Self { most: alike(RENDER_ATTEMPTS, end), ..Self::for_now(internal) }
             }
             AudioErrorKind::Internal => {
                 Self { most: Some(Most::Attempts(RENDER_ATTEMPTS)), ..Self::for_now(internal) }
             }
             _ => Self::stop(error.into()),
+        }
+    }
+}
+
+impl From<DownloadError> for Failure {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Disk(error) => error.into(),
+            DownloadError::Fetch(error) => error.into(),
         }
     }
 }
@@ -295,8 +306,8 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
     let last = note.attempts.last().and_then(|attempt| attempt.error.clone());
     let problem = last.map_or_else(
         || {
-            Problem::new("provider_unavailable", "the note could not be sent before it expired")
-                .stage("dispatch")
+            Problem::new(Code::ProviderUnavailable, "the note could not be sent before it expired")
+                .stage(Stage::Dispatch)
         },
         // It was never given up, so nothing is known against its audio.
         |problem| if problem.status < 500 { problem } else { not_ready() },
@@ -308,12 +319,12 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
 
 fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
     // Clients repeat a request that was answered with 5xx, and this note is stored: its failure never is one.
-    let problem = match problem.stage.as_deref() {
+    let problem = match &problem.stage {
         _ if problem.status < 500 => problem.clone(),
-        Some(stage @ ("probe" | "encode")) => {
+        Some(stage @ (Stage::Probe | Stage::Encode)) => {
             let detail =
                 "the audio can be read, but nothing that plays could be made of it; it may be damaged";
-            Problem::new("audio_unsupported", detail).stage(stage)
+            Problem::new(Code::AudioUnsupported, detail).stage(stage.clone())
         }
         _ => not_ready(),
     };
@@ -325,7 +336,7 @@ fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
 }
 
 fn not_ready() -> Problem {
-    Problem::new("provider_unavailable", "the gateway could not get the note ready in time")
+    Problem::new(Code::ProviderUnavailable, "the gateway could not get the note ready in time")
 }
 
 #[cfg(test)]

@@ -5,14 +5,16 @@ use voicegate_providers::Form;
 
 use super::{
     accept::{VoiceRequest, judge_fields},
+    read_audio,
     route::{Target, has_text, named, native_reply, reply_dropped, reply_exists, shows_text, text_dropped},
+    upload,
 };
 use crate::{
     config::{Connection, Tenant},
-    delivery::upload,
     gateway::Gateway,
-    media::{AudioInput, FetchRequest, Held, Received},
+    media::AudioInput,
     model::{
+        code::Code,
         note::{ConvertChoice, Warning},
         plan::{Outlook, Plan, Sends},
         problem::Problem,
@@ -38,13 +40,13 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
     for connection in connections {
         let mut outlook = foresee(connection, &source, request.convert);
         if let Err(error) = target.on(tenant, connection) {
-            outlook.refuse("recipient_unsupported", error.to_string());
+            outlook.refuse(&Code::RecipientUnsupported, error.to_string());
         }
         if let Some(reply_to) = &request.reply_to
             && let Err(why) = native_reply(gateway, &tenant.name, connection, reply_to).await?
         {
             if request.strict {
-                outlook.refuse("reply_unsupported", why);
+                outlook.refuse(&Code::ReplyUnsupported, why);
             } else {
                 outlook.reasons.push(reply_dropped(why));
             }
@@ -52,14 +54,14 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
         if has_text(&request) && !shows_text(connection) {
             let why = "this connection shows no text beside a voice note";
             if request.strict && nobody_shows_text {
-                outlook.refuse("text_unsupported", why);
+                outlook.refuse(&Code::TextUnsupported, why);
             } else {
                 outlook.reasons.push(text_dropped(why));
             }
         }
         for found in &source.findings.contradictions {
             if request.strict {
-                outlook.refuse("audio_inconsistent", found.detail());
+                outlook.refuse(&Code::AudioInconsistent, found.detail());
             } else {
                 outlook.reasons.push(Warning::from(*found));
             }
@@ -87,38 +89,24 @@ pub fn foresee(connection: &Connection, source: &Probed, requested: Option<Conve
             let fits = connection.provider.capabilities().check_size(audio.size_bytes);
             outlook.sends = Some(Sends { work, audio, form: Form::Voice });
             if let Err(error) = fits {
-                outlook.refuse("audio_too_large", error.to_string());
+                outlook.refuse(&Code::AudioTooLarge, error.to_string());
             }
         }
-        Err(error) => outlook.refuse(error.code(), error.detail),
+        Err(error) => outlook.refuse(&Code::from(error.code()), error.detail),
     }
     outlook
 }
 
 /// What the audio of a request is. A URL is downloaded for it; decoded is only what cannot be told otherwise.
 async fn read(gateway: &Gateway, tenant: &Tenant, request: &VoiceRequest) -> Result<Probed, Problem> {
-    let live = gateway.live();
-    let engine = gateway.engine.for_tenant(&tenant.name);
-    let hints = &request.hints;
     match &request.audio {
         AudioInput::Upload(id) => Ok(upload::find(gateway, tenant, *id).await?.probed),
-        AudioInput::Bytes(Received { held: Held::File(file), .. }) => {
-            Ok(engine.identify(file.path(), hints).await?)
-        }
-        AudioInput::Bytes(Received { held: Held::Memory(bytes, _), sha256 }) => {
-            if let Some(probed) = engine.recognise(bytes, sha256, hints)? {
-                return Ok(probed);
-            }
-            let file = gateway.media.lend(bytes.clone()).await?;
-            Ok(engine.probe(file.path(), hints).await?)
+        AudioInput::Bytes(received) => {
+            Ok(read_audio::identify(gateway, tenant, received, &request.hints).await?)
         }
         AudioInput::Url { url, headers } => {
-            live.fetcher.check(url)?;
-            let room = gateway.media.room_for(None)?;
-            let mut file = gateway.media.incoming_file()?;
-            let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
-            live.fetcher.fetch(&request, &mut file, room).await?;
-            Ok(engine.identify(file.path(), hints).await?)
+            let file = read_audio::download_now(gateway, url, headers).await?;
+            Ok(gateway.engine.for_tenant(&tenant.name).identify(file.path(), &request.hints).await?)
         }
     }
 }

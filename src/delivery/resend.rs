@@ -4,7 +4,8 @@ use super::accept::{Bytes, KEY_TTL, Receipt, make_durable, replay};
 use crate::{
     gateway::Gateway,
     model::{
-        note::{Note, NoteId, Source, Status},
+        code::Code,
+        note::{Note, Source, Status},
         problem::Problem,
     },
     store::KeyClaim,
@@ -26,9 +27,9 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
     }
     if !(original.status.is_failure() || original.status == Status::Unknown) {
         let detail = "only a note that failed, expired, was cancelled or is unknown can be sent again";
-        return Err(Problem::new("wrong_state", detail).of_note(original.id));
+        return Err(Problem::new(Code::WrongState, detail).of_note(original.id));
     }
-    let gone = |detail: &str| Problem::new("media_expired", detail).of_note(original.id);
+    let gone = |detail: &str| Problem::new(Code::MediaExpired, detail).of_note(original.id);
     if original.audio_expired || original.erased {
         return Err(gone("the audio of this note is no longer kept; send the request again"));
     }
@@ -37,32 +38,21 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
     }
     let live = gateway.live();
     let id = original.id;
+    let expires_at = now + live.config.delivery.expires_in.0;
+    let Note {
+        tenant, to, route, source, hints, convert, reply_to, text, metadata, probed, warnings, ..
+    } = original;
     let note = Note {
-        id: NoteId::new(),
-        status: Status::Queued,
-        stop: 0,
-        send_at: None,
+        hints,
+        convert,
+        reply_to,
+        text,
+        metadata,
         request_id: request_id::current(),
         resend_of: Some(id),
-        expires_at: now + live.config.delivery.expires_in.0,
-        sent: None,
-        form: None,
-        provider_message_id: None,
-        memory: None,
-        attempts: Vec::new(),
-        error: None,
-        next_attempt_at: Some(now),
-        created_at: now,
-        updated_at: now,
-        accepted_at: None,
-        sent_at: None,
-        delivered_at: None,
-        read_at: None,
-        played_at: None,
-        stalled: false,
-        dispatched_at: None,
-        marks: Vec::new(),
-        ..original
+        probed,
+        warnings,
+        ..Note::new(tenant, to, route, source, now, expires_at)
     };
     let key = key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });
     make_durable(gateway, &live, note, Bytes::Note(id), key, Some(id)).await

@@ -7,6 +7,7 @@ use crate::{
     config::{Connection, Tenant},
     gateway::Gateway,
     model::{
+        code::{Code, Stage, WarningCode},
         note::{NoteId, Stop, Warning},
         problem::Problem,
     },
@@ -18,7 +19,8 @@ use crate::{
 /// # Errors
 /// `unknown_connection`
 pub fn named<'a>(tenant: &'a Tenant, via: Option<&str>) -> Result<Vec<&'a Connection>, Problem> {
-    let unknown = |detail: String| Problem::new("unknown_connection", detail).stage("request").field("via");
+    let unknown =
+        |detail: String| Problem::new(Code::UnknownConnection, detail).stage(Stage::Request).field("via");
     let names: Vec<&String> = match via {
         None if tenant.route.is_empty() => {
             return Err(unknown("this tenant has no default route; name a connection in `via`".to_owned()));
@@ -56,13 +58,13 @@ pub(super) fn route(tenant: &Tenant, target: &Target, via: Option<&str>) -> Resu
     }
     if stops.is_empty() {
         let detail = reasons.join("; ");
-        return Err(Problem::new("recipient_unsupported", detail).stage("request").field("to"));
+        return Err(Problem::new(Code::RecipientUnsupported, detail).stage(Stage::Request).field("to"));
     }
     Ok(stops)
 }
 
 fn invalid_recipient(detail: impl Into<String>) -> Problem {
-    Problem::new("recipient_invalid", detail).stage("request").field("to")
+    Problem::new(Code::RecipientInvalid, detail).stage(Stage::Request).field("to")
 }
 
 /// The canonical spelling of a recipient, in which notes are found again.
@@ -145,7 +147,7 @@ pub(super) async fn reply(
     match usable.swap_remove(0) {
         Ok(_) => Ok((kept, Vec::new())),
         Err(why) if request.strict => {
-            Err(Problem::new("reply_unsupported", why).stage("request").field("reply_to"))
+            Err(Problem::new(Code::ReplyUnsupported, why).stage(Stage::Request).field("reply_to"))
         }
         Err(why) => Ok((kept, vec![reply_dropped(why)])),
     }
@@ -199,7 +201,7 @@ pub(super) fn text(
         return Ok(None);
     }
     if request.strict {
-        return Err(Problem::new("text_unsupported", NO_TEXT).stage("request").field("text"));
+        return Err(Problem::new(Code::TextUnsupported, NO_TEXT).stage(Stage::Request).field("text"));
     }
     Ok(Some(text_dropped(NO_TEXT)))
 }
@@ -219,11 +221,11 @@ pub(super) fn shows_text(connection: &Connection) -> bool {
 /// The note goes out all the same, without its text.
 pub(super) fn text_dropped(why: &str) -> Warning {
     let detail = format!("{why}, so the note is sent without it");
-    Warning { code: "text_dropped".to_owned(), detail }
+    Warning { code: WarningCode::TextDropped, detail }
 }
 
 /// The note goes out all the same, as a message of its own.
 pub fn reply_dropped(why: &str) -> Warning {
     let detail = format!("{why}, so the note is sent as a message of its own");
-    Warning { code: "reply_unsupported".to_owned(), detail }
+    Warning { code: WarningCode::ReplyUnsupported, detail }
 }

@@ -1,10 +1,16 @@
 //! Uploads: takes them in, finds them for notes, and removes them.
 
+use super::read_audio;
 use crate::{
     config::Tenant,
     gateway::Gateway,
-    media::{AudioInput, FetchRequest},
-    model::{id::UploadId, problem::Problem, upload::Upload},
+    media::AudioInput,
+    model::{
+        code::{Code, Stage},
+        id::UploadId,
+        problem::Problem,
+        upload::Upload,
+    },
     store::StoreError,
 };
 use voicegate_audio::Hints;
@@ -22,15 +28,7 @@ pub async fn add(
     let live = gateway.live();
     let file = match audio {
         AudioInput::Bytes(received) => gateway.media.file_of(received.held).await?,
-        AudioInput::Url { url, headers } => {
-            live.fetcher.check(&url)?;
-            let room = gateway.media.room_for(None)?;
-            let mut file = gateway.media.incoming_file()?;
-            let max_bytes = live.config.audio.max_bytes.0;
-            let request = FetchRequest { url: &url, headers: &headers, max_bytes };
-            live.fetcher.fetch(&request, &mut file, room).await?;
-            file
-        }
+        AudioInput::Url { url, headers } => read_audio::download_now(gateway, &url, &headers).await?,
         AudioInput::Upload(_) => return Err(uploaded_already()),
     };
     let size = file.as_file().metadata()?.len();
@@ -64,13 +62,13 @@ pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Up
     let upload = match gateway.store.upload(id, &tenant.name).await {
         Err(StoreError::Corrupt(_)) => {
             let detail = "the stored record of this upload is damaged; upload the audio again";
-            return Err(Problem::new("media_expired", detail).stage("request"));
+            return Err(Problem::new(Code::MediaExpired, detail).stage(Stage::Request));
         }
         upload => upload?.ok_or_else(AudioInput::no_such_upload)?,
     };
     if upload.expires_at <= gateway.clock.now() {
         let detail = "the upload was kept for storage.media_retention and is gone; upload the audio again";
-        return Err(Problem::new("media_expired", detail).stage("request"));
+        return Err(Problem::new(Code::MediaExpired, detail).stage(Stage::Request));
     }
     Ok(upload)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
 
 use super::reference;
-use crate::{config, http, model::problem::CODES};
+use crate::{config, http, model::code::Code};
 use voicegate_audio::{CHECKS, PROFILES, SERVICES};
 
 /// `page` with its printed parts as the code has them now.
@@ -45,7 +45,7 @@ fn print(name: &str) -> Option<String> {
 
 fn codes() -> String {
     let mut text = "| Code | Status | |\n|---|---|---|\n".to_owned();
-    for (code, status, title) in CODES {
+    for (code, status, title) in Code::ALL.iter().map(|code| (code, code.status(), code.title())) {
         let _ = writeln!(text, "| [`{code}`](#{code}) | {status} | {title} |");
     }
     text

@@ -6,7 +6,10 @@ use voicegate_providers::{Receipt, ReceiptStatus};
 
 use crate::{
     config::Tenants,
-    model::note::{Note, Outcome, Status},
+    model::{
+        code::Stage,
+        note::{Note, Outcome, Status},
+    },
     store::{Change, Step},
     telemetry::metrics::names::{
         ATTEMPT, ATTEMPT_ERRORS, ATTEMPTS, NOTE_ACCEPTED, NOTE_DELIVERED, NOTE_ERRORS, NOTES, PAUSES,
@@ -44,8 +47,8 @@ pub fn note(note: &Note) {
         _ => {}
     }
     if let Some(error) = note.error.as_ref().filter(|_| !note.status.is_accepted()) {
-        let stage = error.stage.as_deref().unwrap_or_default();
-        NOTE_ERRORS.inc([labels[0], labels[1], &error.code, stage]);
+        let stage = error.stage.as_ref().map_or("", Stage::as_str);
+        NOTE_ERRORS.inc([labels[0], labels[1], error.code.as_str(), stage]);
     }
 }
 
@@ -67,8 +70,8 @@ pub fn attempt(note: &Note, provider: &str) {
     ATTEMPTS.inc([tenant, connection, provider, outcome]);
     ATTEMPT.observe([provider, outcome], Duration::from_millis(attempt.took_ms).as_secs_f64());
     if let Some(error) = &attempt.error {
-        let stage = error.stage.as_deref().unwrap_or_default();
-        ATTEMPT_ERRORS.inc([tenant, connection, &error.code, stage]);
+        let stage = error.stage.as_ref().map_or("", Stage::as_str);
+        ATTEMPT_ERRORS.inc([tenant, connection, error.code.as_str(), stage]);
     }
 }
 

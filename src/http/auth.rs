@@ -1,4 +1,4 @@
-//! Who is calling: the tenant comes from the API key alone.
+//! Authentication: the API key alone determines the tenant.
 
 use std::sync::Arc;
 
@@ -8,18 +8,24 @@ use axum::{
 };
 
 use super::{App, seats::Seat, wrong_keys::WrongKeys};
-use crate::{config::Tenant, model::problem::Problem};
+use crate::{
+    config::Tenant,
+    model::{
+        code::{Code, Stage},
+        problem::Problem,
+    },
+};
 
-/// The tenant whose key the request carries, within its rate of requests.
+/// Returns the tenant whose key the request carries, unless its request rate is exceeded.
 pub struct Caller(pub Arc<Tenant>);
 
-/// What `Authorization: Bearer` has.
+/// The token of `Authorization: Bearer`.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// A key was tried that nobody has.
+/// The request has a key that belongs to no tenant.
 pub(super) async fn wrong_key(extensions: &Extensions) {
     if let Some(keys) = extensions.get::<Arc<WrongKeys>>() {
         keys.tried(extensions.get::<Arc<Seat>>()).await;
@@ -30,7 +36,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let refused = |detail: &str| Problem::new("unauthorized", detail).stage("request");
+        let refused = |detail: &str| Problem::new(Code::Unauthorized, detail).stage(Stage::Request);
         let Some(key) = bearer(&parts.headers) else {
             return Err(refused("send the header `Authorization: Bearer KEY`"));
         };

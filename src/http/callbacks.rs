@@ -1,4 +1,4 @@
-//! Where providers call us: `/callbacks/{tenant}/{connection}`.
+//! Callbacks of providers: `/callbacks/{tenant}/{connection}`.
 
 use std::time::Duration;
 
@@ -20,35 +20,38 @@ use crate::{
     delivery::receive,
     gateway::Live,
     http::memory::{Full, Holding, ONE_CALLBACK},
-    model::problem::Problem,
+    model::{
+        code::{Code, Stage},
+        problem::Problem,
+    },
     telemetry::{metrics, seldom::Seldom},
 };
 
-/// Providers' callbacks have a few KiB.
+/// The largest body. Callbacks of providers have a few KiB.
 const MAX_BODY: usize = ONE_CALLBACK as usize;
 
-/// How long what a refused caller still sends is read and thrown away.
+/// How long the rest of a refused request is read and discarded.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Anybody can cause such a line.
+/// The interval between log lines about refused callbacks, since anybody can cause them.
 static REFUSED: Seldom = Seldom::new(Duration::from_secs(1));
 
 /// Receive a provider's callback
 ///
-/// For providers alone: they tell here what became of messages. Signature or token are judged first. What means nothing to
-/// the gateway is acknowledged, too. Without a proof the answer is the same whether or not there are such a tenant and such a
-/// connection, and comes before the body is read where no body could change it.
+/// Only for providers: they report here what happened to messages. The signature or token is verified first. A call
+/// that has no meaning for the gateway is acknowledged as well. Without valid proof the answer is the same whether or
+/// not the tenant and the connection exist; if no body could make the call valid, it comes before the body is read.
 #[utoipa::path(
     post, path = "/callbacks/{tenant}/{connection}", tag = "Callbacks", operation_id = "receiveCallback",
     params(
         ("tenant" = String, Path, description = "The tenant's name in the configuration."),
         ("connection" = String, Path, description = "The connection's name."),
-        ("token" = Option<String>, Query, description = "Where the provider does not sign: the connection's `callback_token`."),
-        ("version" = Option<String>, Query, description = "Of Linq's events. Linq reads it in the address that it was given; the gateway reads every version."),
+        ("token" = Option<String>, Query, description = "The connection's `callback_token`, for providers that do not sign their calls."),
+        ("version" = Option<String>, Query, description = "The version of Linq's events. Linq reads it from the registered address; the gateway accepts every version."),
     ),
-    request_body(description = "As the provider writes it.", content((String = "*/*"))),
+    request_body(description = "The body, as the provider writes it.", content((String = "*/*"))),
     responses((
-        status = 200, description = "Taken in, now or before.",
+        status = 200, description = "The call was accepted, now or earlier.",
         content((Object = "application/json"), (String = "text/plain")),
     )),
 )]
@@ -60,19 +63,19 @@ pub async fn post(
     take(&app, path, request).await
 }
 
-/// Answer a provider's question
+/// Answer a provider's verification request
 ///
-/// Some providers prove by GET that the address is theirs to call.
+/// With this request some providers verify that the address expects their calls.
 #[utoipa::path(
     get, path = "/callbacks/{tenant}/{connection}", tag = "Callbacks", operation_id = "answerCallback",
     params(
         ("tenant" = String, Path, description = "The tenant's name in the configuration."),
         ("connection" = String, Path, description = "The connection's name."),
-        ("token" = Option<String>, Query, description = "Where the provider does not sign: the connection's `callback_token`."),
-        ("version" = Option<String>, Query, description = "Of Linq's events. Linq reads it in the address that it was given; the gateway reads every version."),
+        ("token" = Option<String>, Query, description = "The connection's `callback_token`, for providers that do not sign their calls."),
+        ("version" = Option<String>, Query, description = "The version of Linq's events. Linq reads it from the registered address; the gateway accepts every version."),
     ),
     responses((
-        status = 200, description = "What the provider wants to read.",
+        status = 200, description = "The answer that the provider expects.",
         content((Object = "application/json"), (String = "text/plain")),
     )),
 )]
@@ -102,7 +105,7 @@ async fn take(
         query: query.into_owned().collect(),
         headers: parts.headers,
         body: Bytes::new(),
-        // What a provider signed says when that was, by the clock of the world outside.
+        // The time that a provider signs is that of the real world, so it is compared with the wall clock.
         now: gateway.clock.wall(),
     };
     if let Err(error) = connection.provider.admits(&request) {
@@ -114,7 +117,7 @@ async fn take(
     request.body = match tokio::time::timeout(live.config.server.body_timeout.0, read).await {
         Ok(Ok(body)) => body,
         Ok(Err(Unread::NoMemory(full))) => return Err(full.into()),
-        // Nobody has proved anything by then, so the answer is the one to strangers.
+        // The caller has not proved anything yet, so it gets the same answer as a stranger.
         Ok(Err(Unread::TooLarge)) => {
             return Err(refused(&tenant.name, &connection.name, "malformed", "the body has more than 1 MiB"));
         }
@@ -140,14 +143,14 @@ fn called(
     Some((tenant, tenant.connections.get(&connection)?))
 }
 
-/// Why there is no body.
+/// The reason why the body could not be read.
 enum Unread {
     TooLarge,
     BrokenOff,
     NoMemory(Full),
 }
 
-/// Reads a body. It is charged as it comes, since anybody can state a length and send nothing.
+/// Reads a body. Memory is reserved as it arrives, since anybody can state a length and send nothing.
 async fn read(body: Body, stated: Option<u64>, held: &mut Holding) -> Result<Bytes, Unread> {
     if stated.is_some_and(|stated| stated > ONE_CALLBACK) {
         return Err(Unread::TooLarge);
@@ -170,11 +173,11 @@ async fn read(body: Body, stated: Option<u64>, held: &mut Holding) -> Result<Byt
     Ok(whole.into())
 }
 
-/// Throws away what a refused caller still sends. A connection that is closed on somebody who writes is reset, and the
-/// answer with it.
+/// Reads and discards the rest of a refused request. Closing a connection while the client still writes would reset it,
+/// and the answer would be lost.
 fn discard(body: Body, headers: &HeaderMap) {
     if headers.contains_key(header::EXPECT) {
-        return; // nothing is sent before it is asked for
+        return; // the client waits for "100 Continue" before it sends the body
     }
     tokio::spawn(tokio::time::timeout(LINGER, async move {
         let mut left = MAX_BODY;
@@ -188,7 +191,7 @@ fn discard(body: Body, headers: &HeaderMap) {
     }));
 }
 
-/// In metrics and log it says why. The caller learns it only where it proved that it is the provider.
+/// The verdict in metrics and log says why. The caller learns the reason only after proving that it is the provider.
 fn disbelieved(tenant: &Tenant, connection: &Connection, error: CallbackError) -> Problem {
     let verdict = match error {
         CallbackError::NotConfigured => "not_configured",
@@ -200,12 +203,12 @@ fn disbelieved(tenant: &Tenant, connection: &Connection, error: CallbackError) -
     if error == CallbackError::Malformed { Problem::invalid("body", error.to_string()) } else { problem }
 }
 
-/// One answer for all who prove nothing, so that it tells nobody which tenants and connections there are.
+/// All callers without proof get the same answer, so that it does not reveal which tenants and connections exist.
 fn refused(tenant: &str, connection: &str, verdict: &'static str, why: &str) -> Problem {
     metrics::called_back(tenant, connection, verdict);
     if let Some(count) = REFUSED.pass() {
         tracing::warn!(tenant, connection, verdict, count, "a callback was refused: {why}");
     }
     let detail = "signature or token are missing or wrong, or no connection takes callbacks at this address";
-    Problem::new("unauthorized", detail).stage("request")
+    Problem::new(Code::Unauthorized, detail).stage(Stage::Request)
 }

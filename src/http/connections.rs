@@ -1,4 +1,4 @@
-//! `GET /connections`: what a tenant's connections can do, and how they are.
+//! `GET /connections`: the capabilities of a tenant's connections, and their health.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,11 +16,11 @@ use crate::{
 
 /// List connections
 ///
-/// What this tenant's connections can do, and how they are. Nothing is asked of a provider for this: `health` is what
-/// the last notes met.
+/// What this tenant's connections can do, and whether they work. No provider is asked for this: `health` is the
+/// experience of the last notes.
 #[utoipa::path(
     get, path = "/connections", tag = "Connections", operation_id = "listConnections",
-    responses((status = 200, description = "Every connection, by name.", body = view::ConnectionList)),
+    responses((status = 200, description = "All connections, by name.", body = view::ConnectionList)),
 )]
 pub async fn list(
     State(gateway): State<Arc<Gateway>>,

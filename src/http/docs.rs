@@ -1,4 +1,4 @@
-//! The documentation, open to everybody: it holds nothing about this gateway or its tenants.
+//! The documentation. It is public, since it contains nothing about this gateway or its tenants.
 
 use axum::{
     extract::{Path, rejection::PathRejection},
@@ -8,10 +8,10 @@ use axum::{
 
 use crate::{
     docs::{self, STYLE},
-    model::problem::Problem,
+    model::{code::Code, problem::Problem},
 };
 
-/// The pages bring no script, no form and nothing from elsewhere, and nobody may frame them.
+/// The pages contain no script, no form and nothing from other hosts, and cannot be framed.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'",
@@ -19,7 +19,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 /// Read the documentation
 ///
-/// Its first page, which leads to the others.
+/// The first page, with links to the others.
 #[utoipa::path(
     get, path = "/docs", tag = "Operation", operation_id = "getDocs",
     responses((status = 200, description = "A page.", content_type = "text/html", body = String)),
@@ -30,7 +30,7 @@ pub async fn index() -> Response {
 
 /// Read a page of the documentation
 ///
-/// Or the style sheet that the pages name.
+/// The style sheet of the pages has an address here too.
 #[utoipa::path(
     get, path = "/docs/{page}", tag = "Operation", operation_id = "getDocsPage",
     params(("page" = String, Path, description = "The page's name, such as `http`.", example = "http")),
@@ -48,15 +48,15 @@ pub async fn page(name: Result<Path<String>, PathRejection>) -> Result<Response,
     docs::page(&name).map(html).ok_or_else(absent)
 }
 
-/// One page in the layout of all others.
+/// Renders a page in the common layout.
 pub fn html(page: &'static str) -> Response {
     ([(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, MINUTES)], Html(page))
         .into_response()
 }
 
-/// Short, since an upgrade brings other pages under the same addresses.
+/// The time is short, since an upgrade changes the pages without changing their addresses.
 const MINUTES: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 fn absent() -> Problem {
-    Problem::new("not_found", "there is no such page; /docs lists them")
+    Problem::new(Code::NotFound, "there is no such page; /docs lists them")
 }

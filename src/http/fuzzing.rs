@@ -1,4 +1,4 @@
-//! Fuzz targets of what a request says in its headers; those of its body are in `body`.
+//! Fuzz targets for the headers of a request; those for its body are in `body`.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -18,7 +18,7 @@ pub const TARGETS: &[Target] = &[
     ("query_fields", body::fuzzing::query),
 ];
 
-/// A header a line.
+/// Reads one header per line.
 fn headers(data: &[u8]) {
     let header = |line: &[u8]| {
         let colon = line.iter().position(|byte| *byte == b':')?;

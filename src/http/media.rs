@@ -1,4 +1,5 @@
-//! Audio out: to its owner, and to providers by signed link. Ranges, conditions and HEAD are tower-http's.
+//! Downloads of audio: by its owner, and by providers with a signed link. tower-http handles ranges, conditions and
+//! HEAD.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -22,6 +23,7 @@ use crate::{
     gateway::Gateway,
     media::{AudioFile, LinkError, Which},
     model::{
+        code::Code,
         note::{Note, NoteId},
         problem::Problem,
     },
@@ -34,14 +36,14 @@ use voicegate_audio::Work;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Choice {
-    /// `1`: the original instead of what was sent.
+    /// `1` returns the original instead of the audio that was sent.
     #[param(value_type = Option<YesOrNo>, inline, example = "1")]
     source: Option<String>,
 }
 
 /// Download a note's audio
 ///
-/// As it was sent, or the original with `?source=1`. Kept for `storage.retention` after the note's end.
+/// The audio as it was sent, or the original with `?source=1`. It is kept for `storage.retention` after the note's end.
 #[utoipa::path(
     get, path = "/voice/{id}/audio", tag = "Voice notes", operation_id = "downloadVoiceAudio",
     params(("id" = NoteId, Path, description = "The note."), Choice),
@@ -68,12 +70,12 @@ pub async fn of_note(
 
 /// Download audio by a signed link
 ///
-/// For providers: the gateway makes these links, and each opens one file for `server.link_ttl`. The name is for the
-/// provider's eyes; the token alone decides.
+/// For providers: the gateway makes these links, and each gives access to one file for `server.link_ttl`. The name is
+/// only shown to the provider; the token alone decides.
 #[utoipa::path(
     method(get, head), path = "/m/{token}/{filename}", tag = "Links", operation_id = "downloadByLink",
     params(
-        ("token" = String, Path, description = "What the link grants, signed."),
+        ("token" = String, Path, description = "The signed permission of the link."),
         ("filename" = String, Path, description = "Any name.", example = "voice.ogg"),
     ),
     responses((status = 200, description = "The audio.")),
@@ -83,18 +85,18 @@ pub async fn by_link(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let forged = || Problem::new("not_found", "there is no such link");
+    let forged = || Problem::new(Code::NotFound, "there is no such link");
     let Path((token, _filename)) = path.map_err(|_| forged())?;
     let (id, which) = gateway.links.open(&token, gateway.clock.now()).map_err(|error| match error {
         LinkError::Forged => forged(),
-        LinkError::Expired => Problem::new("media_expired", "this link has expired"),
+        LinkError::Expired => Problem::new(Code::MediaExpired, "this link has expired"),
     })?;
     let note = match gateway.store.note(id, None).await {
         Err(StoreError::Corrupt(_)) => None,
         note => note?,
     };
     let note =
-        note.ok_or_else(|| Problem::new("media_expired", "the audio behind this link is no longer kept"))?;
+        note.ok_or_else(|| Problem::new(Code::MediaExpired, "the audio behind this link is no longer kept"))?;
     file(&gateway, &note, which, request).await
 }
 
@@ -117,17 +119,17 @@ async fn file(
         } else {
             "the audio was removed after storage.retention"
         };
-        return Err(Problem::new("media_expired", detail).of_note(note.id));
+        return Err(Problem::new(Code::MediaExpired, detail).of_note(note.id));
     }
     let sent = note.sent.as_ref().map(|sent| &sent.facts);
     let facts = if which == Which::Sent { sent } else { note.probed.as_ref().map(|probed| &probed.facts) };
     let absent = || {
         let detail = "there is no such audio yet; read the note's status and try again when it is accepted";
-        Problem::new("not_found", detail).of_note(note.id)
+        Problem::new(Code::NotFound, detail).of_note(note.id)
     };
     let facts = facts.ok_or_else(absent)?;
     let file = gateway.audio(note.id, which).await?.ok_or_else(absent)?;
-    // A copy was made just now, but the audio did not change.
+    // The file was copied just now, but the audio has not changed.
     match &file {
         AudioFile::Kept(_) => {}
         AudioFile::Lent(file) => file.as_file().set_modified(note.created_at.into())?,
@@ -136,7 +138,7 @@ async fn file(
     let mime: Mime = facts.mime_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
     tame_range(request.headers_mut());
     let served: Result<_, Infallible> = ServeFile::new_with_mime(file.path(), &mime).oneshot(request).await;
-    drop(file); // it is open by now, and its name no longer needed
+    drop(file); // it is open now, and its name is no longer needed
     let mut response = served.into_response().map(Body::new);
     let name = format!("inline; filename=\"voice.{}\"", facts.extension());
     if let Ok(value) = HeaderValue::from_str(&name) {
@@ -145,8 +147,8 @@ async fn file(
     Ok(response)
 }
 
-/// Leaves a `Range` only where it has to be honoured: one range of bytes, and no `If-Range`. Anything else is
-/// answered with the whole file, as RFC 9110 sections 13.1.5 and 14.2 ask or allow.
+/// Keeps `Range` only if it must be honoured: one range of bytes, without `If-Range`. Any other request gets the whole
+/// file, as RFC 9110 sections 13.1.5 and 14.2 require or allow.
 pub(super) fn tame_range(headers: &mut HeaderMap) {
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     if headers.contains_key(header::IF_RANGE) || !range.is_some_and(is_one_range) {

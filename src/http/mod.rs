@@ -1,4 +1,4 @@
-//! The HTTP surface. Handlers read a request, ask the inner modules, and write the answer; they hold no rules.
+//! The HTTP interface. Handlers read a request, call the inner modules, and write the answer; they contain no rules.
 
 mod auth;
 mod body;
@@ -39,7 +39,11 @@ use futures_util::FutureExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{events::Feeds, memory::Memory, readiness::Probe, wrong_keys::WrongKeys};
-use crate::{gateway::Gateway, model::problem::Problem, telemetry::request_id};
+use crate::{
+    gateway::Gateway,
+    model::{code::Code, problem::Problem},
+    telemetry::request_id,
+};
 
 pub use openapi::{document, text as openapi};
 pub use server::serve_app;
@@ -66,7 +70,7 @@ impl FromRef<App> for Arc<Gateway> {
     }
 }
 
-/// Every path there is, and what it says of itself.
+/// All paths, with their documentation.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(voice::send, notes::list))
@@ -87,12 +91,12 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ops::metrics))
         .routes(routes!(openapi::serve))
         .routes(routes!(docs::index))
-        .route("/docs/", get(docs::index)) // the same page, for those who type
+        .route("/docs/", get(docs::index)) // the same page, for people who type the address
         .route("/", get(async || Redirect::temporary("/docs")))
         .routes(routes!(docs::page))
 }
 
-/// What a process without the API serves: whether it is well, and the audio that providers download.
+/// The paths of a process without the API: its health, and the audio that providers download.
 fn worker_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(media::by_link))
@@ -112,20 +116,20 @@ pub fn worker_router(app: App) -> Router {
 fn finished(routes: OpenApiRouter<App>, app: App) -> Router {
     let (router, _) = routes.split_for_parts();
     router
-        .fallback(async || Problem::new("not_found", "there is nothing at this path"))
+        .fallback(async || Problem::new(Code::NotFound, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
-            Problem::new("method_not_allowed", "the Allow header lists the methods of this path")
+            Problem::new(Code::MethodNotAllowed, "the Allow header lists the methods of this path")
         })
         .layer(Extension(Arc::new(Feeds::new(app.memory.clone()))))
         .layer(Extension(Arc::new(WrongKeys::default())))
-        .layer(DefaultBodyLimit::disable()) // each body is bounded where it is read
+        .layer(DefaultBodyLimit::disable()) // each body has its limit where it is read
         .layer(middleware::from_fn(no_panic))
         .layer(middleware::from_fn(plain_answers))
         .layer(middleware::from_fn_with_state(app.gateway.clone(), observe::observe))
         .with_state(app)
 }
 
-/// A mistake of ours ends one request, with a problem, and is in the log.
+/// A panic ends only its own request, which gets a problem as the answer, and is logged.
 async fn no_panic(request: Request, next: Next) -> Response {
     AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a request handler panicked");
@@ -133,7 +137,7 @@ async fn no_panic(request: Request, next: Next) -> Response {
     })
 }
 
-/// Answers are for the caller alone, and never to be guessed at by a browser.
+/// Answers are private to the caller, and browsers must not guess their type.
 async fn plain_answers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -152,7 +156,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code == "unauthorized" {
+        if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response

@@ -1,4 +1,4 @@
-//! Reading notes back, and forgetting them.
+//! Reads, lists, cancels and erases notes.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use crate::{
     delivery::{cancel, erase, route},
     gateway::Gateway,
     model::{
+        code::Code,
         id::NoteId,
         note::{Note, Status},
         problem::Problem,
@@ -32,11 +33,11 @@ const MAX_LIMIT: u32 = 200;
 
 /// Read a note
 ///
-/// Its status, and what happened so far.
+/// Its status, and everything that has happened to it so far.
 #[utoipa::path(
     get, path = "/voice/{id}", tag = "Voice notes", operation_id = "getVoice",
     params(("id" = NoteId, Path, description = "The note.")),
-    responses((status = 200, description = "The note as it is now.", body = VoiceNote)),
+    responses((status = 200, description = "The current state of the note.", body = VoiceNote)),
 )]
 pub async fn show(
     State(gateway): State<Arc<Gateway>>,
@@ -58,17 +59,17 @@ pub struct Filter {
     /// Only notes whose connection in use is this one.
     #[param(example = "imessage")]
     via: Option<String>,
-    /// How many notes a page has at most.
+    /// The most notes on a page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<NoteId>)]
     cursor: Option<String>,
 }
 
 /// List notes
 ///
-/// Newest first. Notes that come or go between two pages neither repeat nor hide others.
+/// Newest first. Notes that appear or disappear between two pages neither repeat nor hide others.
 #[utoipa::path(
     get, path = "/voice", tag = "Voice notes", operation_id = "listVoice",
     params(Filter),
@@ -100,7 +101,7 @@ pub async fn list(
     Ok(Json(VoiceNoteList { items, next_cursor: page.next }))
 }
 
-/// "Failed to deserialize query string: limit: invalid digit found in string"
+/// Parses "Failed to deserialize query string: limit: invalid digit found in string".
 fn unfit(text: &str) -> Problem {
     let told = text.split_once(": ").map_or(text, |(_, told)| told);
     let unknown = told.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
@@ -117,8 +118,8 @@ fn unfit(text: &str) -> Problem {
 
 /// Erase a note
 ///
-/// Forgets audio, recipient, text and metadata of a note that has ended. That there was a note, when, and what became of
-/// it stays readable. Erasing twice is harmless.
+/// Deletes audio, recipient, text and metadata of a note that has ended. The existence of the note, its times and its
+/// result can still be read. Erasing twice is harmless.
 #[utoipa::path(
     delete, path = "/voice/{id}", tag = "Voice notes", operation_id = "eraseVoice",
     params(("id" = NoteId, Path, description = "The note.")),
@@ -139,7 +140,7 @@ pub async fn remove(
 
 /// Cancel a note
 ///
-/// Only while it is `queued`: what is on its way to the provider cannot be called back.
+/// Possible only while it is `queued`: a note that is on its way to the provider cannot be recalled.
 #[utoipa::path(
     post, path = "/voice/{id}/cancel", tag = "Voice notes", operation_id = "cancelVoice",
     params(("id" = NoteId, Path, description = "The note.")),
@@ -154,7 +155,7 @@ pub async fn cancel(
     Ok(Json((&cancel::cancel(&gateway, note).await?).into()))
 }
 
-/// The tenant's note of this id. Another tenant's is as absent as one that never was.
+/// Reads a note of the tenant. The note of another tenant is answered like one that does not exist.
 pub async fn find(
     gateway: &Gateway,
     tenant: &Tenant,
@@ -168,11 +169,11 @@ pub async fn find(
 }
 
 fn parse(id: Result<Path<String>, PathRejection>) -> Result<NoteId, Problem> {
-    // What is no text is no id either.
+    // An id that is not text does not exist.
     let Path(id) = id.map_err(|_| absent())?;
     id.parse().map_err(|()| absent())
 }
 
 fn absent() -> Problem {
-    Problem::new("not_found", "there is no such voice note")
+    Problem::new(Code::NotFound, "there is no such voice note")
 }

@@ -1,4 +1,4 @@
-//! Around every request: its id, its span in the log, its place in the metrics.
+//! Wraps every request: assigns its id, opens its span in the log, and counts it in the metrics.
 
 use std::{sync::Arc, time::Instant};
 
@@ -24,7 +24,8 @@ pub async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map(MatchedPath::as_str);
-    // No path: below /m/ it opens a file. Of the highest level, so that every filter leaves it in.
+    // The path is left out, because a path below /m/ gives access to a file. The span has the highest level, so that no
+    // filter removes it.
     let span = tracing::error_span!("request", request_id = %id, method = metrics::method(&method), route);
     let header = HeaderValue::from_str(id.as_str());
     let mut response = id.during(next.run(request)).instrument(span).await;
@@ -32,7 +33,8 @@ pub async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next
         response.headers_mut().insert(REQUEST_ID, header);
     }
     if gateway.stop.is_cancelled() {
-        // The next request should find another process, or this one's successor.
+        // The client should open a new connection for the next request, to another process or the successor of this
+        // one.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     metrics::answered(&method, route, response.status(), started.elapsed());

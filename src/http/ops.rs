@@ -1,4 +1,4 @@
-//! For whoever keeps the gateway running.
+//! Endpoints for the operation of the gateway.
 
 use axum::{
     Json,
@@ -13,14 +13,17 @@ use super::{
     readiness, scrape,
 };
 use crate::{
-    model::problem::Problem,
+    model::{
+        code::{Code, Stage},
+        problem::Problem,
+    },
     telemetry::metrics,
     view::{CheckStatus, Readiness},
 };
 
-/// Is the process alive?
+/// Check that the process is alive
 ///
-/// Answers without looking at anything.
+/// Answers without checking anything.
 #[utoipa::path(
     get, path = "/healthz", tag = "Operation", operation_id = "getHealth",
     responses((status = 200, description = "The process answers.", body = String)),
@@ -29,14 +32,14 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Can requests be served?
+/// Check that requests can be served
 ///
-/// Looks at database, media store, ffmpeg and disk.
+/// Checks database, media store, ffmpeg and disk.
 #[utoipa::path(
     get, path = "/readyz", tag = "Operation", operation_id = "getReadiness",
     responses(
         (status = 200, description = "Requests can be served.", body = Readiness),
-        (status = 503, description = "Something is missing; its check says what.", body = Readiness),
+        (status = 503, description = "A check failed; it says what is wrong.", body = Readiness),
     ),
 )]
 pub async fn readyz(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
@@ -47,11 +50,11 @@ pub async fn readyz(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
 
 /// Read the metrics
 ///
-/// For Prometheus, as OpenMetrics text. Where `server.metrics_token` is set, it is asked for as a bearer token.
+/// For Prometheus, as OpenMetrics text. If `server.metrics_token` is set, it is required as a bearer token.
 #[utoipa::path(
     get, path = "/metrics", tag = "Operation", operation_id = "getMetrics",
     responses((
-        status = 200, description = "Every metric. Operations has their names and meanings.",
+        status = 200, description = "All metrics. The Operations page lists their names and meanings.",
         content_type = "application/openmetrics-text", body = String,
     )),
 )]
@@ -64,7 +67,7 @@ pub async fn metrics(State(app): State<App>, request: Request) -> Result<impl In
             wrong_key(request.extensions()).await;
         }
         let detail = "send the header `Authorization: Bearer TOKEN` with the token of server.metrics_token";
-        return Err(Problem::new("unauthorized", detail).stage("request"));
+        return Err(Problem::new(Code::Unauthorized, detail).stage(Stage::Request));
     }
     let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
     Ok(([(CONTENT_TYPE, kind)], scrape::text(&app.gateway, &app.probe).await))

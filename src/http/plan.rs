@@ -1,4 +1,4 @@
-//! `POST /voice/plan`: what would become of a note.
+//! `POST /voice/plan`: what would happen to a note.
 
 use axum::{
     Json,
@@ -16,9 +16,9 @@ use crate::{delivery::plan, model::problem::Problem, view::VoicePlan};
 
 /// Plan a voice note
 ///
-/// Takes what `POST /voice` takes, and says for each connection of the route what would be sent there, or why nothing would.
-/// Judged from the real bytes, by the rules that sending goes by; a URL is downloaded for it. Nothing is stored or sent, and
-/// no provider is asked.
+/// Takes the same request as `POST /voice`, and says for each connection of the route what would be sent there, or why
+/// nothing would. The decision is made on the real bytes and by the same rules as sending; a URL is downloaded for it.
+/// Nothing is stored or sent, and no provider is asked.
 #[utoipa::path(
     post, path = "/voice/plan", tag = "Voice notes", operation_id = "planVoice",
     request_body(
@@ -33,7 +33,7 @@ use crate::{delivery::plan, model::problem::Problem, view::VoicePlan};
             (inline(Bytes) = "binary/octet-stream"),
         ),
     ),
-    responses((status = 200, description = "What would become of it.", body = VoicePlan)),
+    responses((status = 200, description = "The plan for each connection of the route.", body = VoicePlan)),
 )]
 pub async fn plan(
     State(app): State<App>,

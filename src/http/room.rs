@@ -1,14 +1,14 @@
-//! Refusing audio before it is read, where its tenant may not keep it.
+//! Refuses audio before it is read if its tenant may not keep it.
 
 use axum::http::{HeaderMap, header};
 
 use crate::{config::Tenant, gateway::Gateway, media::quota::Arriving, model::problem::Problem};
 
-/// Fields and what frames them, at most.
+/// The most bytes of fields and framing in a body.
 const AROUND: u64 = 128 * 1024;
 
-/// Counts the audio of a request as kept while it is being read. A request that was answered before is let through: it is
-/// answered again and stores nothing.
+/// Counts the audio of a request as kept while it is being read. A repetition of a request is let through, because it
+/// gets the earlier answer and stores nothing.
 ///
 /// # Errors
 /// `quota_exceeded`.
@@ -28,13 +28,13 @@ pub async fn expect(
     }
 }
 
-/// How large the audio of a body at least is.
+/// The least size that the audio of a body can have.
 fn at_least(headers: &HeaderMap) -> u64 {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let length: u64 = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).unwrap_or_default();
     let kind = text(header::CONTENT_TYPE).unwrap_or_default().trim_start().to_ascii_lowercase();
     if kind.starts_with("application/json") {
-        // As base64.
+        // The audio is base64.
         length.saturating_sub(AROUND) / 4 * 3
     } else if kind.starts_with("multipart/") {
         length.saturating_sub(AROUND)

@@ -1,4 +1,5 @@
-//! Who is connected. Where every place is taken, the client that has been idle longest gives way to a new one.
+//! Limits the number of connected clients. If all places are taken, the client that has been idle longest is
+//! disconnected for a new one.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// How long a client that was asked to leave may take, and until one is asked again where nobody was idle.
+/// How long a client that was asked to leave may take, and the interval until another is asked if none was idle.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
@@ -23,21 +24,21 @@ pub struct Seats {
     idle: Arc<Mutex<Idle>>,
 }
 
-/// The clients without a request under way, the one that has been so longest first.
+/// The clients without a request in progress, the longest idle first.
 #[derive(Debug, Default)]
 struct Idle {
     clients: BTreeMap<(Instant, u64), CancellationToken>,
     seats: u64,
 }
 
-/// One client's place.
+/// The place of one client.
 #[derive(Debug)]
 pub struct Seat {
     number: u64,
     peer: IpAddr,
     idle: Arc<Mutex<Idle>>,
     state: Mutex<State>,
-    /// Cancelled when it is to leave.
+    /// Canceled when the client has to leave.
     leave: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
@@ -45,7 +46,7 @@ pub struct Seat {
 #[derive(Debug)]
 struct State {
     under_way: usize,
-    /// Where it is among the idle ones.
+    /// Its position among the idle clients.
     since: Option<Instant>,
     has_asked: bool,
 }
@@ -56,7 +57,7 @@ impl Seats {
         Self { places, idle: Arc::default() }
     }
 
-    /// Waits for a place, and makes one where it can.
+    /// Waits for a place, and makes one if possible.
     pub async fn take(&self, peer: IpAddr) -> Arc<Seat> {
         loop {
             let place = self.places.clone().try_acquire_owned().ok();
@@ -74,7 +75,7 @@ impl Seats {
         }
     }
 
-    /// Asks the client that has been idle longest to leave; `false` where nobody is idle.
+    /// Asks the longest idle client to leave. Returns `false` if no client is idle.
     pub fn make_room(&self) -> bool {
         let oldest = lock(&self.idle).clients.pop_first();
         if let Some((_, leave)) = &oldest {
@@ -107,24 +108,24 @@ impl Seat {
         self.leave.cancelled().await;
     }
 
-    /// Whether it is without a request under way.
+    /// Whether the client has no request in progress.
     pub fn is_idle(&self) -> bool {
         self.state().under_way == 0
     }
 
-    /// Whether a request came at all.
+    /// Whether the client has sent any request.
     pub fn has_asked(&self) -> bool {
         self.state().has_asked
     }
 
-    /// A request is under way until this is dropped.
+    /// Marks a request as in progress until the result is dropped.
     pub fn visit(self: &Arc<Self>) -> Visit {
         self.begin();
         Visit(self.clone())
     }
 
-    /// Counts as idle until this is dropped, although a request is under way: whoever is made to wait on purpose gives way
-    /// to others.
+    /// Counts the client as idle until the result is dropped, although a request is in progress. A client whose answer
+    /// is delayed on purpose must not keep a place from others.
     pub fn step_aside(self: &Arc<Self>) -> Aside {
         self.end();
         Aside(self.clone())
@@ -153,7 +154,7 @@ impl Seat {
         lock(&self.idle).clients.insert((now, self.number), self.leave.clone());
     }
 
-    /// Plain values, changed in one step.
+    /// The values are plain and change in one step, so a panic leaves them consistent.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,7 +173,7 @@ fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request under way.
+/// A request in progress.
 #[derive(Debug)]
 pub struct Visit(Arc<Seat>);
 
@@ -192,7 +193,7 @@ impl Drop for Aside {
     }
 }
 
-/// The body of an answer: its request is under way until the last of it was taken.
+/// The body of an answer. Its request is in progress until the last byte was taken.
 pub struct Answer {
     body: Body,
     visit: Option<Visit>,
@@ -245,7 +246,7 @@ mod tests {
         let seats = Seats::new(3);
         let [first, second, busy] = [seats.take(PEER).await, seats.take(PEER).await, seats.take(PEER).await];
         let visit = busy.visit();
-        drop(first.visit()); // idle since just now
+        drop(first.visit()); // idle from now on
         let waiting = tokio::spawn({
             let seats = seats.clone();
             async move { seats.take(PEER).await }

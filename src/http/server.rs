@@ -1,5 +1,5 @@
-//! The accept loop. axum's own has no time limits; here neither an idle client nor one that reads nothing holds
-//! anything for ever. Plain HTTP/1.1: whatever ends TLS in front of the gateway speaks that.
+//! The accept loop. axum's own has no time limits; here neither an idle client nor one that reads nothing can keep
+//! anything for ever. It speaks plain HTTP/1.1, as every TLS proxy in front of the gateway does.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,12 +29,12 @@ use super::descriptors;
 use super::seats::{Answer, Seat, Seats};
 use crate::{config::Server, gateway::Gateway, model::problem::Problem};
 
-/// What idle connections need to be closed in order, however late it is.
+/// The time that idle connections need to be closed in order. They get it even if the grace period is over.
 const FAREWELL: Duration = Duration::from_millis(250);
 
-/// Serves until the gateway stops and its worker has nothing in flight any more: until then somebody may want to know
-/// that it is not ready, and a provider may have to fetch the audio of a note that is being sent. Then requests in
-/// flight may finish. All of that for at most `server.shutdown_grace`.
+/// Serves until the gateway stops and its worker has nothing in progress any more: until then somebody may ask whether
+/// it is ready, and a provider may have to download the audio of a note that is being sent. After that, requests in
+/// progress may finish. All of it takes at most `server.shutdown_grace`.
 pub async fn serve_app(gateway: &Gateway, listener: TcpListener, app: axum::Router) {
     let limits = gateway.live().config.server.clone();
     let grace = grace_of(gateway, limits.shutdown_grace.0);
@@ -63,7 +63,7 @@ pub async fn serve_app(gateway: &Gateway, listener: TcpListener, app: axum::Rout
     }
 }
 
-/// Returns when no further client is to be served, with the time by which the others have to be done.
+/// Returns when no further client is to be served, with the time by which the others must have finished.
 async fn grace_of(gateway: &Gateway, grace: Duration) -> Instant {
     gateway.stop.cancelled().await;
     let deadline = Instant::now() + grace;
@@ -71,7 +71,7 @@ async fn grace_of(gateway: &Gateway, grace: Duration) -> Instant {
     deadline
 }
 
-/// Accepts first and looks for a place then: nobody has to leave before somebody is there who needs the place.
+/// Accepts a client first and then looks for a place, so that nobody has to leave before the place is needed.
 async fn accept(listener: &TcpListener, seats: &Seats) -> io::Result<(TcpStream, Arc<Seat>)> {
     let (stream, peer) = listener.accept().await?;
     let peer: SocketAddr = peer;
@@ -85,17 +85,17 @@ async fn serve_client(
     limits: Server,
     leaving: CancellationToken,
 ) {
-    let _ = stream.set_nodelay(true); // a socket that refuses is about to fail anyway
+    let _ = stream.set_nodelay(true); // a socket that refuses this is about to fail anyway
     let mut stream = TimeoutStream::new(stream);
-    // A client that does not read: nothing could be written for so long.
+    // The time limit for a client that does not read, so that nothing can be written.
     stream.set_write_timeout(Some(limits.body_timeout.0));
     let app = TowerToHyperService::new(app);
     let service = service_fn(|request| answer(&seat, &app, request));
     let connection = Builder::new()
         .timer(TokioTimer::new())
-        // From the connection's or the last answer's end on, so it bounds an idle connection, too.
+        // This limit starts with the connection or the end of the last answer, so it also limits idle connections.
         .header_read_timeout(limits.header_timeout.0)
-        // hyper counts everything that it buffers of a request against this: line and headers.
+        // hyper counts everything that it buffers of a request: request line and headers.
         .max_buf_size(usize::try_from(limits.max_headers.0).unwrap_or(usize::MAX))
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
@@ -109,7 +109,7 @@ async fn serve_client(
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = &mut connection => ended,
-                // It has begun a request and does not end it, or has never begun one.
+                // The client has begun a request and does not finish it, or has never begun one.
                 () = still_idle(&seat) => return,
             }
         }
@@ -119,10 +119,10 @@ async fn serve_client(
     }
 }
 
-/// Returns when a client that was asked to leave could have gone and has no request under way.
+/// Returns when a client that was asked to leave has no request in progress and has had time to leave.
 async fn still_idle(seat: &Seat) {
     if seat.has_asked() {
-        // The end of its last answer may still be on its way.
+        // The end of its last answer may still be in transit.
         tokio::time::sleep(FAREWELL).await;
         while !seat.is_idle() {
             tokio::time::sleep(FAREWELL).await;
@@ -148,8 +148,8 @@ fn counted(response: Response, visit: super::seats::Visit) -> Response {
     response.map(|body| Body::new(Answer::new(body, visit)))
 }
 
-/// A request of HTTP/1.1 names its host once: RFC 9112, section 3.2. Whoever passes requests on may go by one of two, and
-/// the gateway by the other.
+/// A request of HTTP/1.1 names its host exactly once (RFC 9112, section 3.2). With two, a proxy might use one and the
+/// gateway the other.
 fn host_of(request: &hyper::Request<Incoming>) -> Result<(), Problem> {
     let wrong = |detail: &str| Err(Problem::invalid("Host", detail));
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -169,8 +169,8 @@ fn host_of(request: &hyper::Request<Incoming>) -> Result<(), Problem> {
     }
 }
 
-/// Out of file descriptors is the common case: trying again at once would only burn a core. A client that is idle gives
-/// its own.
+/// The usual reason is that there are no file descriptors left: an immediate retry would only burn a core. An idle
+/// client is disconnected to free its descriptor.
 async fn pause_after(error: &io::Error, seats: &Seats) {
     let makes_room = voicegate_audio::is_exhausted(error) && seats.make_room();
     tracing::warn!(%error, "a connection could not be accepted");

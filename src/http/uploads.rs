@@ -1,4 +1,4 @@
-//! `/media`: audio that is uploaded ahead of its notes.
+//! `/media`: audio that is uploaded before its notes are sent.
 
 use std::sync::Arc;
 
@@ -21,23 +21,23 @@ use crate::{
     delivery::upload,
     gateway::Gateway,
     media::AudioInput,
-    model::{id::UploadId, problem::Problem},
+    model::{code::Code, id::UploadId, problem::Problem},
     view::Upload,
 };
 
-/// The fields beside the audio: there are none.
+/// The fields besides the audio: there are none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoFields {}
 
 /// Upload audio
 ///
-/// For audio that is sent more than once, or before it is known to whom: notes name the upload in `audio.media_id`. It is
-/// read at once and kept for `storage.media_retention`.
+/// For audio that is sent more than once, or before its recipient is known: notes refer to the upload in
+/// `audio.media_id`. It is read at once and kept for `storage.media_retention`.
 #[utoipa::path(
     post, path = "/media", tag = "Uploads", operation_id = "uploadAudio",
     request_body(
-        description = "The audio in one of three forms, all of which mean the same.",
+        description = "The audio in one of three forms, all equivalent.",
         content(
             (UploadRequest = "application/json"),
             (UploadForm = "multipart/form-data"),
@@ -49,8 +49,8 @@ pub(super) struct NoFields {}
         ),
     ),
     responses((
-        status = 201, description = "The audio was read and is kept.", body = Upload,
-        headers(("Location" = String, description = "Where the upload is: `/media/{id}`.")),
+        status = 201, description = "The audio was read and stored.", body = Upload,
+        headers(("Location" = String, description = "The address of the upload: `/media/{id}`.")),
     )),
 )]
 pub async fn add(
@@ -63,7 +63,7 @@ pub async fn add(
     let expected = room::expect(gateway, &tenant, request.headers(), None).await?;
     let read = body::read(&app, &tenant.name, request).await.map_err(no_upload_of_an_upload);
     let Submission { fields: NoFields {}, audio, hints, .. } = read?;
-    drop(expected); // its size is known now
+    drop(expected); // the size is known now
     let upload = upload::add(gateway, &tenant, audio, &hints).await?;
     let location = [(header::LOCATION, format!("/media/{}", upload.id))];
     Ok((StatusCode::CREATED, location, Json(Upload::from(&upload))))
@@ -101,17 +101,17 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What is said of one that exists is said of any other, too.
+/// The answer is the same whether or not the upload exists.
 fn no_upload_of_an_upload(problem: Problem) -> Problem {
-    if problem.code == "not_found" { upload::uploaded_already() } else { problem }
+    if problem.code == Code::NotFound { upload::uploaded_already() } else { problem }
 }
 
 fn parse(id: Result<Path<String>, PathRejection>) -> Result<UploadId, Problem> {
-    // What is no text is no id either.
+    // An id that is not text does not exist.
     id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| unnamed(AudioInput::no_such_upload()))
 }
 
-/// Here the id is in the path and no field is to blame.
+/// The id is in the path, so no field is named.
 fn unnamed(problem: Problem) -> Problem {
     Problem { field: None, ..problem }
 }

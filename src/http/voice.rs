@@ -1,4 +1,4 @@
-//! `POST /voice`: a request becomes a note, or a problem that says what to do.
+//! `POST /voice`: turns a request into a note, or into a problem that says what to do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,45 +36,45 @@ use crate::{
     },
 };
 
-/// The longest that a request waits for its note.
+/// The longest time that a request waits for its note.
 pub(super) const MAX_WAIT: u64 = 60;
 
-/// How often a request that waits looks at its note without having been told of a change.
+/// How often a waiting request reads its note without having been notified of a change.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The fields beside the audio.
+/// The fields besides the audio.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VoiceFields {
     #[schema(value_type = Recipient)]
     to: String,
-    /// A connection or a route. Without it: the tenant's own route.
+    /// A connection or a route. Default: the route of the tenant.
     #[schema(examples("imessage"))]
     via: Option<String>,
     #[serde(default, deserialize_with = "body::choice")]
     #[schema(value_type = Option<ConvertWish>)]
     convert: Option<ConvertChoice>,
-    /// The note that this one answers: its `vn_` id, or the provider's own id of a message. Where the provider cannot, the
-    /// note is sent as a message of its own, with a warning.
+    /// The note that this one answers: its `vn_` id, or the provider's own id of a message. If the provider does not
+    /// support replies, the note is sent as a message of its own, with a warning.
     #[schema(examples("true_15551234567@c.us_3EB0A1B2C3D4E5F6"))]
     reply_to: Option<String>,
-    /// What the note says: for providers that show a caption.
+    /// The words of the note, for providers that show a caption.
     #[schema(examples("Your parcel is here."))]
     text: Option<String>,
-    /// Refuse what would otherwise be a warning.
+    /// Refuse the request instead of giving a warning.
     #[serde(default, deserialize_with = "body::or_default")]
     #[schema(value_type = Option<bool>, default = false)]
     strict: bool,
-    /// Not before then. At most one year ahead; a time that is past means at once.
+    /// Do not send before this time. At most one year ahead; a time in the past means at once.
     #[serde(default, deserialize_with = "body::time")]
     #[schema(value_type = Option<String>, format = DateTime)]
     send_at: Option<Timestamp>,
-    /// Give up when the note could not be sent for so long. Without it: `delivery.expires_in`.
+    /// Give up if the note could not be sent within this time. Default: `delivery.expires_in`.
     #[serde(default, deserialize_with = "body::span")]
     #[schema(value_type = Option<Span>)]
     expires_in: Option<Duration>,
-    /// Anything of yours, at most 4 KiB as JSON and 16 levels deep, itself included; it comes back in every answer, its
-    /// numbers with all their digits.
+    /// Your own data, at most 4 KiB as JSON and 16 levels deep, including the object itself. It is returned in every
+    /// answer, and its numbers keep all their digits.
     #[serde(default, deserialize_with = "body::or_default")]
     #[schema(value_type = Option<Object>, examples(json!({ "order": 7 })))]
     #[expect(dead_code, reason = "judged here; kept in the submission, where numbers keep their digits")]
@@ -82,7 +82,7 @@ pub(super) struct VoiceFields {
 }
 
 impl Submission<VoiceFields> {
-    /// The request, and the memory that its fields take.
+    /// The request, and the memory that is reserved for its fields.
     pub(super) fn into_request(self, idempotency_key: Option<String>) -> (VoiceRequest, Holding) {
         let VoiceFields { to, via, convert, reply_to, text, strict, send_at, expires_in, metadata: _ } =
             self.fields;
@@ -107,8 +107,8 @@ impl Submission<VoiceFields> {
 
 /// Send a voice note
 ///
-/// Once this is answered with 202, the note is on disk and will be sent: no crash loses it. Audio that comes along is read
-/// at once; a URL is downloaded afterwards. Repeat a request that got no answer, or 429, 500, 503 or 507, with the same
+/// After the answer 202 the note is on disk and will be sent; no crash loses it. Audio in the request is read at once;
+/// a URL is downloaded afterwards. Repeat a request after no answer, 429, 500, 503 or 507 with the same
 /// `Idempotency-Key`: it never becomes a second note.
 #[utoipa::path(
     post, path = "/voice", tag = "Voice notes", operation_id = "sendVoice",
@@ -116,7 +116,7 @@ impl Submission<VoiceFields> {
         (
             "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
             pattern = "^[!-~]([ -~]*[!-~])?$", example = "order-7-greeting",
-            description = "Any text of yours that is unique to this note, remembered for 24 hours. The same key with the \
+            description = "A text of your own that is unique to this note, remembered for 24 hours. The same key with the \
                            same request is answered with the note that there is already.",
         ),
         (
@@ -126,7 +126,7 @@ impl Submission<VoiceFields> {
         ),
     ),
     request_body(
-        description = "The note in one of three forms, all of which mean the same. Unknown fields are refused by name. \
+        description = "The note in one of three forms, all equivalent. Unknown fields are refused by name. \
                        All fields together, the audio left out, may have 64 KiB.",
         content(
             (VoiceRequestBody = "application/json"),
@@ -139,10 +139,10 @@ impl Submission<VoiceFields> {
         ),
     ),
     responses(
-        (status = 200, description = "With `Prefer: wait`: the provider took responsibility.", body = VoiceNote),
+        (status = 200, description = "With `Prefer: wait`: the provider has accepted the note.", body = VoiceNote),
         (
             status = 202, body = VoiceNote,
-            description = "The note is on disk and under way. With `Prefer: wait`: its end is not known yet.",
+            description = "The note is stored on disk and will be sent. With `Prefer: wait`: its result is not known yet.",
         ),
     ),
 )]
@@ -157,13 +157,13 @@ pub async fn send(
     let wait = preferred_wait(request.headers());
     let expected = room::expect(gateway, &tenant, request.headers(), key.as_deref()).await?;
     let submission = body::read::<VoiceFields>(&app, &tenant.name, request).await?;
-    drop(expected); // its size is known now
+    drop(expected); // the size is known now
     let (request, held) = submission.into_request(key);
     let receipt = accept(gateway, &tenant, request).await?;
     drop(held);
     let mut note = receipt.note;
     if let Some(wait) = wait {
-        // A gateway that is to stop says at once how far the note is.
+        // A gateway that is about to stop answers at once with the current state of the note.
         let settled = gateway.stop.run_until_cancelled(settled(gateway, &note));
         if let Ok(Some(latest)) = tokio::time::timeout(wait, settled).await {
             note = latest?;
@@ -176,8 +176,8 @@ pub async fn send(
 
 /// Send a note again
 ///
-/// For a note that failed, expired, was cancelled, or whose outcome is unknown: a new note with the same audio and fields is
-/// sent at once. Where the outcome is unknown, the recipient may get it twice.
+/// For a note that failed, expired, was canceled, or whose outcome is unknown: a new note with the same audio and
+/// fields is sent at once. If the outcome is unknown, the recipient may get it twice.
 #[utoipa::path(
     post, path = "/voice/{id}/resend", tag = "Voice notes", operation_id = "resendVoice",
     params(
@@ -185,7 +185,7 @@ pub async fn send(
         (
             "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
             pattern = "^[!-~]([ -~]*[!-~])?$", example = "order-7-again",
-            description = "As with `POST /voice`: the same key again is answered with the note that it made.",
+            description = "As with `POST /voice`: a repetition with the same key gets the note that the first request made.",
         ),
     ),
     responses((status = 202, description = "The new note; `resend_of` names the old one.", body = VoiceNote)),
@@ -216,14 +216,14 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
         let detail = "the header came more than once, with different values; send one key for one note";
         return Err(Problem::invalid("Idempotency-Key", detail));
     }
-    // A header's value may have tabs in it, too.
+    // The value of a header may contain tabs as well.
     let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()) && !key.contains('\t'));
     key.map(|key| Some(key.to_owned())).ok_or_else(|| {
         Problem::invalid("Idempotency-Key", "expected 1 to 255 visible ASCII characters, and no tab")
     })
 }
 
-/// `Prefer: wait=N` (RFC 7240). What cannot be understood is ignored, as the RFC asks.
+/// Reads `Prefer: wait=N` (RFC 7240). A value that cannot be understood is ignored, as the RFC requires.
 pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     let preferences = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
     preferences.flat_map(|value| value.split(',')).find_map(|preference| {
@@ -238,7 +238,7 @@ async fn settled(gateway: &Gateway, note: &Note) -> Result<Note, Problem> {
     let mut changes = gateway.changes.of_note(note.id);
     let mut latest = note.clone();
     loop {
-        // It may have changed before anybody watched it.
+        // The note may have changed before the watch began.
         match gateway.store.note(note.id, None).await? {
             Some(note) => latest = note,
             None => return Ok(latest),
@@ -246,7 +246,7 @@ async fn settled(gateway: &Gateway, note: &Note) -> Result<Note, Problem> {
         if latest.status.is_accepted() || latest.status.is_failure() {
             return Ok(latest);
         }
-        // A notice of another process may get lost.
+        // A notification of another process may get lost.
         let _ = tokio::time::timeout(LOOK_AGAIN, changes.next()).await;
     }
 }

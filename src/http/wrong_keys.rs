@@ -1,5 +1,5 @@
-//! Callers who try keys that nobody has. They are counted, logged and slowed; a right key is never delayed, even where all
-//! requests come from one proxy's address.
+//! Counts, logs and slows down callers with keys that belong to no tenant. A right key is never delayed, even if all
+//! requests come from the address of one proxy.
 
 use std::{
     collections::HashMap,
@@ -11,17 +11,17 @@ use std::{
 use super::seats::Seat;
 use crate::telemetry::{metrics, seldom::Seldom};
 
-/// Wrong keys that are answered at once: somebody is setting up a bot.
+/// The number of wrong keys that are answered at once, for people who are setting up a bot.
 const FREE: f64 = 10.0;
 
-/// Wrong keys that an address is forgiven in a second.
+/// The number of wrong keys per second that an address is forgiven.
 const FORGIVEN: f64 = 0.5;
 
-/// How much longer each further one takes, and the longest.
+/// The delay that each further wrong key adds, and the longest delay.
 const STEP: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Addresses that are remembered at the same time.
+/// The most addresses that are remembered at a time.
 const MOST: usize = 4096;
 
 static LINES: Seldom = Seldom::new(Duration::from_secs(10));
@@ -31,13 +31,13 @@ pub struct WrongKeys(Mutex<HashMap<IpAddr, Tries>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Tries {
-    /// Not yet forgiven, at that time.
+    /// The number of wrong keys that were not forgiven at that time.
     count: f64,
     at: Instant,
 }
 
 impl WrongKeys {
-    /// Counts a wrong key, and waits where the address has had many of them.
+    /// Counts a wrong key, and waits if the address has used many of them.
     pub async fn tried(&self, seat: Option<&Arc<Seat>>) {
         metrics::wrong_key();
         let address = seat.map(|seat| seat.peer());
@@ -48,24 +48,24 @@ impl WrongKeys {
         let Some(seat) = seat else { return };
         let wait = self.wait(seat.peer(), Instant::now());
         if !wait.is_zero() {
-            // Whoever waits here holds no place that another client needs.
+            // A client that waits here keeps no place that another one needs.
             let _aside = seat.step_aside();
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// For how long this try is to wait.
+    /// How long this attempt has to wait.
     fn wait(&self, address: IpAddr, now: Instant) -> Duration {
         let mut addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let address = network(address);
         if addresses.len() >= MOST && !addresses.contains_key(&address) {
             addresses.retain(|_, tries| tries.left(now) > 0.0);
             if addresses.len() >= MOST {
-                addresses.clear(); // so many addresses are no one's
+                addresses.clear(); // so many addresses cannot belong to one caller
             }
         }
         let left = addresses.get(&address).map_or(0.0, |tries| tries.left(now));
-        // An address that keeps trying is not slowed for longer than it takes to be forgiven in a few minutes.
+        // The count has an upper limit, so that an address is forgiven within a few minutes after it stops.
         let count = (left + 1.0).min(FREE + 2.0 * LONGEST.as_secs_f64() / STEP.as_secs_f64());
         addresses.insert(address, Tries { count, at: now });
         STEP.mul_f64((count - FREE).max(0.0)).min(LONGEST)
@@ -78,7 +78,7 @@ impl Tries {
     }
 }
 
-/// Of IPv6 a whole network, since one caller has all its addresses.
+/// For IPv6 the whole network is counted, since one caller can use all of its addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

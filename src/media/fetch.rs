@@ -21,7 +21,13 @@ use voicegate_providers::{
 };
 
 use super::FileRoom;
-use crate::{model::problem::Problem, telemetry::metrics};
+use crate::{
+    model::{
+        code::{Code, Stage},
+        problem::Problem,
+    },
+    telemetry::metrics,
+};
 
 /// A chain of redirects longer than this is refused.
 const MAX_REDIRECTS: usize = 5;
@@ -131,7 +137,7 @@ impl Fetcher {
         let too_large = || {
             let detail =
                 format!("the file behind the URL is larger than the limit of {} bytes", request.max_bytes);
-            FetchError::Final(Problem::new("audio_too_large", detail).stage("fetch"))
+            FetchError::Final(Problem::new(Code::AudioTooLarge, detail).stage(Stage::Fetch))
         };
         if response.content_length().is_some_and(|length| length > request.max_bytes) {
             return Err(too_large());
@@ -200,13 +206,13 @@ fn secret_headers(headers: &BTreeMap<String, String>) -> HeaderMap {
 }
 
 fn forbidden(why: &str) -> Problem {
-    Problem::new("source_forbidden", format!("{why}; use a public https URL, or send the audio itself"))
-        .stage("fetch")
+    Problem::new(Code::SourceForbidden, format!("{why}; use a public https URL, or send the audio itself"))
+        .stage(Stage::Fetch)
         .field("audio.url")
 }
 
 fn unreachable(detail: impl Into<String>) -> Problem {
-    Problem::new("source_unreachable", detail).stage("fetch").field("audio.url")
+    Problem::new(Code::SourceUnreachable, detail).stage(Stage::Fetch).field("audio.url")
 }
 
 fn bad_status(status: StatusCode) -> FetchError {

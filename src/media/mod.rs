@@ -27,6 +27,7 @@ use crate::{
     config::{Media, Storage},
     media::disk::{Disks, Reservation},
     model::{
+        code::{Code, Stage},
         id::{NoteId, UploadId},
         problem::Problem,
     },
@@ -57,7 +58,7 @@ impl AudioInput {
     /// Also for another tenant's upload.
     pub fn no_such_upload() -> Problem {
         let detail = "there is no such upload; it may have been deleted, so upload the audio again";
-        Problem::new("not_found", detail).stage("request").field("audio.media_id")
+        Problem::new(Code::NotFound, detail).stage(Stage::Request).field("audio.media_id")
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     config::{Media, Storage},
     media::disk,
-    model::problem::Problem,
+    model::{code::Code, problem::Problem},
 };
 
 /// Room is short where less is free than so many times `storage.min_free`.
@@ -78,7 +78,7 @@ impl Quotas {
         if used > quota || (arriving.bytes == 0 && used >= quota) {
             let detail = "this tenant keeps as much audio as its max_storage allows; delete uploads, erase notes that \
                           have ended, or wait until some were kept for long enough";
-            return Err(Problem::new("quota_exceeded", detail));
+            return Err(Problem::new(Code::QuotaExceeded, detail));
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Quotas {
         if usage.tenants > 1 && used > left.max(all / (2 * sharing)) {
             let detail = "room for audio is short, and this tenant keeps more than its share; delete uploads, erase notes \
                           that have ended, or wait until some were kept for long enough";
-            return Err(Problem::new("quota_exceeded", detail));
+            return Err(Problem::new(Code::QuotaExceeded, detail));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 pub mod breaker;
 pub mod clock;
+pub mod code;
 pub mod event;
 pub mod id;
 pub mod note;
@@ -9,3 +10,4 @@ pub mod plan;
 pub mod problem;
 pub mod spelling;
 pub mod upload;
+mod words;

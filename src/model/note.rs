@@ -13,7 +13,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Form};
 
-use crate::model::{clock::rfc3339_millis, problem::Problem};
+use crate::model::{clock::rfc3339_millis, code::WarningCode, problem::Problem};
 use voicegate_audio::{Contradiction, Convert, Hints, Probed, Work};
 
 pub use self::metadata::Metadata;
@@ -176,8 +176,8 @@ pub struct SentAudio {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
     /// The code that a problem of this kind has.
-    #[schema(examples("reply_unsupported"))]
-    pub code: String,
+    #[schema(value_type = String, examples("reply_unsupported"))]
+    pub code: WarningCode,
     #[schema(examples(
         "replies are not possible over this connection, so the note is sent as a message of its own"
     ))]
@@ -186,7 +186,7 @@ pub struct Warning {
 
 impl From<Contradiction> for Warning {
     fn from(found: Contradiction) -> Self {
-        Warning { code: "audio_inconsistent".to_owned(), detail: found.detail().to_owned() }
+        Warning { code: WarningCode::AudioInconsistent, detail: found.detail().to_owned() }
     }
 }
 
@@ -314,6 +314,56 @@ pub struct Note {
 }
 
 impl Note {
+    /// A note that was just taken and is to go out at once. Callers set further fields by struct update.
+    pub fn new(
+        tenant: String,
+        to: String,
+        route: Vec<Stop>,
+        source: Source,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        Self {
+            id: NoteId::new(),
+            tenant,
+            status: Status::Queued,
+            to,
+            route,
+            stop: 0,
+            source,
+            hints: Hints::default(),
+            convert: None,
+            reply_to: None,
+            text: None,
+            metadata: Metadata::default(),
+            expires_at,
+            send_at: None,
+            request_id: None,
+            resend_of: None,
+            probed: None,
+            sent: None,
+            form: None,
+            provider_message_id: None,
+            memory: None,
+            attempts: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
+            next_attempt_at: Some(now),
+            created_at: now,
+            updated_at: now,
+            accepted_at: None,
+            sent_at: None,
+            delivered_at: None,
+            read_at: None,
+            played_at: None,
+            stalled: false,
+            dispatched_at: None,
+            marks: Vec::new(),
+            audio_expired: false,
+            erased: false,
+        }
+    }
+
     pub fn current(&self) -> &Stop {
         // `route` is never empty and `stop` only moves inside it.
         &self.route[self.stop.min(self.route.len() - 1)]

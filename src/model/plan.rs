@@ -3,7 +3,7 @@
 use voicegate_audio::{Foreseen, Probed, Work};
 use voicegate_providers::Form;
 
-use crate::model::note::Warning;
+use crate::model::{code::Code, note::Warning};
 
 /// What would become of one piece of audio.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub struct Sends {
 
 impl Outlook {
     /// It would be refused, for this reason.
-    pub fn refuse(&mut self, code: &str, detail: impl Into<String>) {
+    pub fn refuse(&mut self, code: &Code, detail: impl Into<String>) {
         self.sends = None;
-        self.reasons.push(Warning { code: code.to_owned(), detail: detail.into() });
+        self.reasons.push(Warning { code: code.into(), detail: detail.into() });
     }
 }

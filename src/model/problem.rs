@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use voicegate_providers::{SendError, Upstream};
 
-use crate::view::schema::{ProblemCode, ProviderAnswer, Stage};
+use super::code::{Code, Stage};
 use voicegate_audio::AudioError;
 
 /// `code` is stable and decides the HTTP status; `detail` says what to do. Never a stack, a path, a secret or a
@@ -32,16 +32,15 @@ pub struct Problem {
     /// What is wrong in this case, and what to do about it.
     #[schema(examples("expected a duration above zero"))]
     pub detail: String,
-    #[schema(value_type = ProblemCode)]
-    pub code: String,
+    pub code: Code,
     /// The voice note that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<String>,
     /// Where it went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Stage>, nullable = false)]
-    pub stage: Option<String>,
+    #[schema(nullable = false)]
+    pub stage: Option<Stage>,
     /// The field, parameter or header that is to blame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("expires_in"))]
@@ -60,52 +59,14 @@ pub struct Problem {
     pub provider: Option<Upstream>,
 }
 
-/// Every code there is: its status and its title. `docs/errors.md` has a section for each.
-pub const CODES: &[(&str, u16, &str)] = &[
-    ("invalid_request", 400, "The request is not valid"),
-    ("recipient_invalid", 400, "The recipient fits no known form"),
-    ("unauthorized", 401, "The API key is missing or wrong"),
-    ("not_found", 404, "There is no such thing here"),
-    ("method_not_allowed", 405, "This path does not take that method"),
-    ("idempotency_key_reused", 409, "The idempotency key belongs to another request"),
-    ("wrong_state", 409, "The note is not in a state for that"),
-    ("media_expired", 410, "The audio is no longer kept"),
-    ("audio_too_large", 413, "The audio is too large"),
-    ("unsupported_media_type", 415, "The request body has a type that is not read here"),
-    ("audio_unreadable", 422, "The audio cannot be read"),
-    ("audio_inconsistent", 422, "The audio contradicts itself"),
-    ("audio_unsupported", 422, "The audio is of a kind that cannot be handled"),
-    ("audio_too_long", 422, "The audio is too long"),
-    ("audio_format_required", 422, "Headerless audio needs its format declared"),
-    ("source_unreachable", 422, "The audio could not be downloaded"),
-    ("source_forbidden", 422, "The audio URL is not allowed"),
-    ("recipient_unsupported", 422, "The recipient cannot be reached over this connection"),
-    ("unknown_connection", 422, "There is no such connection or route"),
-    ("convert_refused", 422, "The audio would have to be converted"),
-    ("reply_unsupported", 422, "Replies are not possible over this connection"),
-    ("text_unsupported", 422, "No connection of the route shows a text"),
-    ("provider_rejected", 424, "The provider refused the note"),
-    ("provider_unauthorized", 424, "The provider does not accept this account's request"),
-    ("provider_unavailable", 424, "The provider gave no usable answer"),
-    ("rate_limited", 429, "Too many requests"),
-    ("internal", 500, "Something went wrong inside the gateway"),
-    ("overloaded", 503, "The gateway is at its limit"),
-    ("storage_full", 507, "The gateway's storage is full"),
-    ("quota_exceeded", 507, "The tenant keeps as much audio as it may"),
-];
-
 impl Problem {
-    /// A problem by its code. A code outside the table is a mistake of ours and comes out as `internal`.
-    pub fn new(code: &str, detail: impl Into<String>) -> Self {
-        let known = CODES.iter().find(|(known, ..)| *known == code);
-        let (code, status, title) =
-            *known.unwrap_or(&("internal", 500, "Something went wrong inside the gateway"));
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("/docs/errors#{code}"),
-            title: title.to_owned(),
-            status,
+            title: code.title().to_owned(),
+            status: code.status(),
             detail: detail.into(),
-            code: code.to_owned(),
+            code,
             id: None,
             stage: None,
             field: None,
@@ -117,41 +78,44 @@ impl Problem {
 
     /// A mistake in the request, in one of its fields.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new("invalid_request", detail).field(field).stage("request")
+        Self::new(Code::InvalidRequest, detail).field(field).stage(Stage::Request)
     }
 
     pub fn internal() -> Self {
-        Self::new("internal", "this is the gateway's fault, not yours; its log says more. Try again later")
+        Self::new(
+            Code::Internal,
+            "this is the gateway's fault, not yours; its log says more. Try again later",
+        )
     }
 
     pub fn storage_full() -> Self {
         let detail = "the gateway's disk is full; try again when its operator made room";
-        Self { retry_after: Some(30), ..Self::new("storage_full", detail) }
+        Self { retry_after: Some(30), ..Self::new(Code::StorageFull, detail) }
     }
 
     /// For a note whose stored record is damaged: it is not sent, and nothing can be said of it.
     pub fn unreadable() -> Self {
         let detail = "the stored record of this note is damaged and cannot be read; if the note was not sent yet, it will \
                       not be. Erase it with DELETE; the gateway's log says more";
-        Self::new("wrong_state", detail)
+        Self::new(Code::WrongState, detail)
     }
 
     pub fn rate_limited(wait: Duration) -> Self {
         let detail = "this tenant makes more requests than it may; wait for as long as Retry-After says";
-        let mut problem = Self::new("rate_limited", detail).stage("request");
+        let mut problem = Self::new(Code::RateLimited, detail).stage(Stage::Request);
         problem.retry_after = Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
         problem
     }
 
     pub fn overloaded(detail: impl Into<String>) -> Self {
-        let mut problem = Self::new("overloaded", detail);
+        let mut problem = Self::new(Code::Overloaded, detail);
         problem.retry_after = Some(5);
         problem
     }
 
     #[must_use]
-    pub fn stage(mut self, stage: &str) -> Self {
-        self.stage = Some(stage.to_owned());
+    pub fn stage(mut self, stage: Stage) -> Self {
+        self.stage = Some(stage);
         self
     }
 
@@ -178,16 +142,17 @@ impl From<AudioError> for Problem {
         if error.kind.is_for_now() {
             let detail =
                 format!("the gateway cannot work on this audio at the moment ({error}); try again shortly");
-            return Self::overloaded(detail).stage(error.stage);
+            return Self::overloaded(detail).stage(Stage::from(error.stage));
         }
-        let problem = Self::new(error.kind.code(), error.detail).stage(error.stage);
-        if problem.code == "overloaded" { Self { retry_after: Some(5), ..problem } } else { problem }
+        let problem = Self::new(Code::from(error.kind.code()), error.detail).stage(Stage::from(error.stage));
+        if problem.code == Code::Overloaded { Self { retry_after: Some(5), ..problem } } else { problem }
     }
 }
 
 impl From<&SendError> for Problem {
     fn from(error: &SendError) -> Self {
-        let mut problem = Self::new(error.kind.code(), error.detail.clone()).stage(error.stage);
+        let mut problem =
+            Self::new(Code::from(error.kind.code()), error.detail.clone()).stage(Stage::from(error.stage));
         problem.retry_after = error.retry_after.map(|wait| wait.as_secs());
         problem.provider.clone_from(&error.upstream);
         problem
@@ -236,6 +201,24 @@ fn passes(error: &std::io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| of_the_moment.contains(&errno))
 }
 
+/// The provider's own description of a problem.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "stands for voicegate_providers::Upstream in the document")]
+pub struct ProviderAnswer {
+    /// The HTTP status of the provider.
+    #[schema(required, examples(404))]
+    status: Option<u16>,
+    /// The provider's own code.
+    #[schema(required, examples("2005"))]
+    code: Option<String>,
+    /// The provider's own words, without anything secret.
+    #[schema(required, max_length = 300, examples("Chat not found"))]
+    message: Option<String>,
+    /// An id for the provider's support.
+    #[schema(required)]
+    trace: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,7 +244,7 @@ mod tests {
             OutcomeUnknown,
             Unexpected,
         ] {
-            assert_eq!(Problem::new(kind.code(), "").code, kind.code(), "{kind:?}");
+            assert!(Code::ALL.contains(&Code::from(kind.code())), "{kind:?}");
         }
     }
 
@@ -279,10 +262,11 @@ mod tests {
 
     #[test]
     fn a_problem_of_a_stored_note_is_never_a_5xx() {
-        for (code, status, _) in CODES.iter().filter(|(code, ..)| {
-            !matches!(*code, "internal" | "overloaded" | "storage_full" | "quota_exceeded")
-        }) {
-            assert!(*status < 500, "{code}");
+        use Code::{Internal, Overloaded, QuotaExceeded, StorageFull};
+        for code in
+            Code::ALL.iter().filter(|code| ![Internal, Overloaded, StorageFull, QuotaExceeded].contains(code))
+        {
+            assert!(code.status() < 500, "{code}");
         }
     }
 }

@@ -269,7 +269,7 @@ mod tests {
             (StoreError::OutOfOrder("gone".into()), "overloaded"),
         ] {
             let problem = Problem::from(error);
-            assert_eq!(problem.code, code);
+            assert_eq!(problem.code.as_str(), code);
             assert!(problem.retry_after.is_some(), "{code}");
         }
         assert_eq!(Problem::from(StoreError::LeaseLost).status, 500);

@@ -12,7 +12,7 @@ use voicegate_providers as providers;
 
 use crate::media::TRANSFER_HEADERS;
 
-/// Whom a note is for.
+/// The recipient of a note.
 pub struct Recipient;
 
 impl PartialSchema for Recipient {
@@ -61,7 +61,7 @@ impl PartialSchema for Recipient {
 
 impl ToSchema for Recipient {}
 
-/// A pattern that does not tell capitals from small letters.
+/// A pattern that ignores case.
 fn any_case(pattern: &str) -> String {
     let either = |c: char| {
         if c.is_ascii_alphabetic() { format!("[{}{c}]", c.to_ascii_uppercase()) } else { c.to_string() }
@@ -69,7 +69,7 @@ fn any_case(pattern: &str) -> String {
     pattern.chars().map(either).collect()
 }
 
-/// How long something may take.
+/// A duration.
 pub struct Span;
 
 impl PartialSchema for Span {
@@ -123,7 +123,7 @@ mod tests {
         jsonschema::validator_for(&serde_json::to_value(schema).expect("JSON")).expect("a schema")
     }
 
-    /// Surrounding blanks are the exception: they are forgiven, and not documented.
+    /// Surrounding white space is accepted, but not documented.
     #[test]
     fn the_documented_recipients_are_those_that_are_read() {
         let recipient = validator(Recipient::schema());

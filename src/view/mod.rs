@@ -22,48 +22,48 @@ use voicegate_audio::{Confinement, Profile, Work};
 
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
 
-/// One audio to one recipient, and how far it has come.
+/// One audio for one recipient, and its status.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct VoiceNote {
     pub id: NoteId,
     pub status: Status,
-    /// Whom it is for, in canonical spelling. `null` once the note was erased.
+    /// The recipient, in canonical spelling. `null` once the note was erased.
     #[schema(required, examples("+15551234567"))]
     pub to: Option<String>,
     /// The connection in use.
     #[schema(examples("imessage"))]
     pub via: String,
-    /// The provider behind that connection.
+    /// The provider of that connection.
     #[schema(examples("linq"))]
     pub provider: String,
     /// The provider's id of the message that the recipient sees.
     #[schema(required, examples("69a37c7d-af4f-4b5e-af42-e28e98ce873a"))]
     pub provider_message_id: Option<String>,
-    /// As the request had it; `null` where no connection of the route can reply.
+    /// The `reply_to` of the request; `null` if no connection of the route supports replies.
     #[schema(required)]
     pub reply_to: Option<String>,
-    /// The note that this one sends again.
+    /// The note that this one repeats.
     #[schema(required)]
     pub resend_of: Option<NoteId>,
-    /// How the recipient sees it. `null` until that is known.
+    /// How the recipient sees the note. `null` until that is known.
     #[schema(required, value_type = Option<schema::Form>)]
     pub form: Option<providers::Form>,
     pub audio: NoteAudio,
-    /// The first try, and the newest of the others.
+    /// The first attempt, and the most recent of the others.
     #[schema(max_items = 50)]
     pub attempts: Vec<Attempt>,
-    /// What was left out or done differently without being an error.
+    /// What was left out or done differently without an error.
     pub warnings: Vec<Warning>,
-    /// Accepted long ago, and no receipt came.
+    /// Whether the note was accepted and no receipt came in time.
     pub stalled: bool,
-    /// When the next try is due.
+    /// The time of the next attempt.
     #[serde(with = "rfc3339_millis::option")]
     #[schema(required, value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
-    /// Why the note failed, or what makes its outcome unknown.
+    /// Why the note failed, or why its outcome is unknown.
     #[schema(required)]
     pub error: Option<Problem>,
-    /// What the request had.
+    /// The `metadata` of the request.
     #[schema(value_type = Object)]
     pub metadata: Metadata,
     #[serde(with = "rfc3339_millis")]
@@ -72,11 +72,11 @@ pub struct VoiceNote {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// When the provider took responsibility.
+    /// When the provider accepted the note.
     #[serde(with = "rfc3339_millis::option")]
     #[schema(required, value_type = Option<String>, format = DateTime)]
     pub accepted_at: Option<Timestamp>,
-    /// When the provider said that it was sent. As all times below: `null` where the provider says no such thing.
+    /// When the provider reported it as sent. Like all times below, `null` if the provider does not report this.
     #[serde(with = "rfc3339_millis::option")]
     #[schema(required, value_type = Option<String>, format = DateTime)]
     pub sent_at: Option<Timestamp>,
@@ -91,42 +91,42 @@ pub struct VoiceNote {
     pub played_at: Option<Timestamp>,
 }
 
-/// What is known about a note's audio. Everything is measured on bytes, never taken from the caller.
+/// Facts about the audio of a note. All of them are measured on the bytes, never taken from the caller.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NoteAudio {
-    /// As it came. `null` until it was read, which for `audio.url` is after the answer.
+    /// The audio as it was received. `null` until it was read, which for `audio.url` is after the answer.
     #[schema(required)]
     pub source: Option<AudioFacts>,
-    /// As it goes to the provider. `null` until it was made.
+    /// The audio as it is sent to the provider. `null` until it was made.
     #[schema(required)]
     pub sent: Option<SentAudio>,
-    /// The loudness of the source in 64 steps. `null` until it was decoded, which is before the first try.
+    /// The loudness of the source in 64 steps. `null` until it was decoded, which is before the first attempt.
     #[schema(required, value_type = Option<schema::Waveform>)]
     pub waveform: Option<Vec<u8>>,
 }
 
-/// What a piece of audio is.
+/// Facts about a piece of audio.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AudioFacts {
     #[schema(value_type = schema::Container)]
     pub container: providers::Container,
-    /// By ffmpeg's name.
+    /// The codec, by the name that ffmpeg uses.
     #[schema(value_type = String, examples("mp3"))]
     pub codec: providers::Codec,
     /// The exact media type of these bytes.
     #[schema(examples("audio/mpeg"))]
     pub mime_type: String,
-    /// Length of the decoded audio.
+    /// The length of the decoded audio.
     #[schema(examples(9870))]
     pub duration_ms: u64,
     #[schema(examples(158_000))]
     pub size_bytes: u64,
-    /// Hz. For Opus the rate that its header names as that of the original.
+    /// In Hz. For Opus, the rate of the original that the header states.
     #[schema(examples(24_000))]
     pub sample_rate: u32,
     #[schema(minimum = 1, examples(1))]
     pub channels: u16,
-    /// In hexadecimal.
+    /// The SHA-256 hash, in hexadecimal.
     #[schema(
         pattern = "^[0-9a-f]{64}$",
         examples("2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
@@ -134,7 +134,7 @@ pub struct AudioFacts {
     pub sha256: String,
 }
 
-/// Audio as it goes to the provider.
+/// The audio that is sent to the provider.
 #[derive(Clone, Debug, Serialize)]
 pub struct SentAudio {
     #[serde(flatten)]
@@ -144,17 +144,17 @@ pub struct SentAudio {
     pub checks: Vec<String>,
 }
 
-/// What a bot's webhook and the streams of events get.
+/// An event, as sent to the bot's webhook and to event streams.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
 pub struct EventBody {
     #[serde(rename = "type")]
     pub kind: EventKind,
-    /// When it happened.
+    /// The time of the event.
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    /// The note as it was then.
+    /// The note as it was at that time.
     pub data: VoiceNote,
 }
 
@@ -169,13 +169,13 @@ impl From<&Event> for EventBody {
 pub struct VoiceNoteList {
     #[schema(max_items = 200)]
     pub items: Vec<VoiceNote>,
-    /// For the next page, as `cursor`. `null` on the last page. Any other page may be shorter than `limit`, even empty,
-    /// where stored notes are damaged.
+    /// The `cursor` of the next page. `null` on the last page. Any other page may have fewer notes than `limit`, even
+    /// none, if stored notes are damaged.
     #[schema(required)]
     pub next_cursor: Option<NoteId>,
 }
 
-/// Audio that was uploaded ahead of its notes.
+/// Audio that was uploaded before its notes are sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Upload {
     pub id: UploadId,
@@ -186,7 +186,7 @@ pub struct Upload {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// Until then it can be used. Notes that use it by then keep their audio beyond.
+    /// The time until which it can be used. Notes that use it by then keep their audio for longer.
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
@@ -201,20 +201,20 @@ pub struct ConnectionList {
 /// One account at a provider.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Connection {
-    /// For `via`.
+    /// The name, to be used in `via`.
     #[schema(examples("imessage"))]
     pub name: String,
     #[schema(examples("linq"))]
     pub provider: String,
     pub health: Health,
-    /// Why it is paused or failing.
+    /// The reason why it is paused or failing.
     #[schema(required)]
     pub health_detail: Option<String>,
     pub capabilities: Capabilities,
 }
 
-/// What the last request to the provider said about the connection: it works; the provider asked to slow down; it
-/// gives no usable answer or refuses the account; nothing was sent yet.
+/// The result of the last requests to the provider. `ok`: it works. `paused`: the provider asked to slow down.
+/// `failing`: it gives no usable answer or refuses the account. `unchecked`: nothing was sent yet.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
@@ -224,19 +224,19 @@ pub enum Health {
     Unchecked,
 }
 
-/// What is sent untouched by a profile, and what is made otherwise.
+/// The audio that a profile accepts untouched, and the audio that it makes of any other.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AudioProfile {
-    /// The forms that go as they are.
+    /// The formats that are sent untouched.
     #[schema(examples("MP3, mono or stereo, at most 48 kHz"))]
     pub accepts: Vec<String>,
-    /// What anything else becomes.
+    /// The format that any other audio is converted to.
     #[schema(examples("AAC in M4A, mono, the source's rate from 16 to 48 kHz, 64 kbit/s, index first"))]
     pub makes: String,
-    /// Of a file.
+    /// The largest size of a file.
     #[schema(required, examples(10_000_000))]
     pub max_bytes: Option<u64>,
-    /// Of audio that has to be encoded.
+    /// The longest audio that can be encoded.
     #[schema(required, examples(540_000))]
     pub max_duration_ms: Option<u64>,
 }
@@ -255,11 +255,11 @@ impl From<&Profile> for AudioProfile {
 /// What a connection can do.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Capabilities {
-    /// How audio is made for it.
+    /// The profile for the audio.
     #[schema(examples("linq-1"))]
     pub profile: &'static str,
     pub audio: AudioProfile,
-    /// What happens where the request has no `convert`.
+    /// The default of `convert` for requests without it.
     pub convert: ConvertChoice,
     /// Whether `convert: "provider"` has an effect.
     pub provider_converts: bool,
@@ -269,22 +269,22 @@ pub struct Capabilities {
     /// The largest file that the provider takes.
     #[schema(examples(10_000_000))]
     pub max_bytes: u64,
-    /// The kinds of recipient that it understands.
+    /// The kinds of recipient that it accepts.
     #[schema(value_type = Vec<String>, examples("phone"))]
     pub recipients: &'static [&'static str],
     /// Whether a note can answer an earlier message.
     #[schema(value_type = schema::ReplySupport)]
     pub reply: providers::ReplySupport,
-    /// Whether `text` accompanies the note.
+    /// Whether `text` is shown with the note.
     pub caption: bool,
-    /// Whether a note whose outcome is unknown is repeated without any danger of arriving twice.
+    /// Whether a note with an unknown outcome can be repeated without the risk of arriving twice.
     pub idempotent_send: bool,
-    /// What may replace a voice bubble.
+    /// What may replace a voice note that cannot be shown as one.
     #[schema(value_type = Vec<schema::Form>)]
     pub degrade: providers::Degrade,
 }
 
-/// Whether requests can be served, and why not.
+/// Whether requests can be served, and the reason if not.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
     pub status: CheckStatus,
@@ -294,13 +294,13 @@ pub struct Readiness {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Checks {
     pub database: Check,
-    /// Where audio is kept: a folder, or a bucket.
+    /// The storage for audio: a folder or a bucket.
     pub media: Check,
-    /// Whether every profile could be encoded at start-up.
+    /// Whether every profile could be encoded at the start.
     pub ffmpeg: FfmpegCheck,
-    /// Whether a file can be written, and `storage.min_free` is free.
+    /// Whether a file can be written and `storage.min_free` is free.
     pub disk: Check,
-    /// Only where the gateway was told to stop: then it has failed.
+    /// Present, and failed, only when the gateway is about to stop.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub shutdown: Option<Check>,
@@ -309,7 +309,7 @@ pub struct Checks {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Check {
     pub status: CheckStatus,
-    /// Only where the check failed.
+    /// Present only if the check failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("the self-test is still running"))]
     pub reason: Option<String>,
@@ -318,11 +318,11 @@ pub struct Check {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FfmpegCheck {
     pub status: CheckStatus,
-    /// Only where the check failed.
+    /// Present only if the check failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("the self-test is still running"))]
     pub reason: Option<String>,
-    /// What keeps ffmpeg from everything but its source and its output. Absent until it has run.
+    /// How ffmpeg is kept from everything except its source and its output. Absent until it has run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub confinement: Option<Confinement>,

@@ -14,37 +14,38 @@ use voicegate_audio::{Foreseen, Work};
 /// What would become of a note, over each connection of its route.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VoicePlan {
-    /// The audio as it came.
+    /// The audio as it was received.
     pub audio: AudioFacts,
-    /// In the order of the route: the first that is not refused would be used.
+    /// The connections in the order of the route. The first that is not refused would be used.
     pub connections: Vec<ConnectionPlan>,
 }
 
-/// What would be sent over one connection.
+/// What would happen on one connection.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConnectionPlan {
     pub connection: String,
-    /// The provider behind it.
+    /// The provider of the connection.
     #[schema(examples("linq"))]
     pub provider: String,
     pub verdict: Verdict,
-    /// The recipe by which it is judged.
+    /// The profile that the audio is judged by.
     #[schema(examples("linq-1"))]
     pub profile: String,
-    /// `null` where it would be refused; so are the next two.
+    /// `null` if the note would be refused; the same is true for the next two fields.
     #[schema(required)]
     pub work: Option<Work>,
-    /// What would be sent.
+    /// The audio that would be sent.
     #[schema(required)]
     pub audio: Option<PlannedAudio>,
     /// How the recipient would see it.
     #[schema(required, value_type = Option<schema::Form>)]
     pub form: Option<providers::Form>,
-    /// Why it would be refused, or what would be left out.
+    /// The reasons why it would be refused, or what would be left out.
     pub reasons: Vec<Warning>,
 }
 
-/// `ok`: it would be sent as asked for. `warning`: it would be sent, and something left out. `refused`: it would not be sent.
+/// `ok`: the note would be sent as requested. `warning`: it would be sent, but something would be left out. `refused`:
+/// it would not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -53,22 +54,22 @@ pub enum Verdict {
     Refused,
 }
 
-/// Audio that was not made yet.
+/// Audio that has not been made yet.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PlannedAudio {
     #[schema(value_type = schema::Container)]
     pub container: providers::Container,
-    /// By ffmpeg's name.
+    /// The codec, by the name that ffmpeg uses.
     #[schema(value_type = String, examples("opus"))]
     pub codec: providers::Codec,
     #[schema(examples("audio/ogg; codecs=opus"))]
     pub mime_type: String,
     #[schema(examples(9870))]
     pub duration_ms: u64,
-    /// Exact where the bytes are not touched, else a guess.
+    /// Exact if the bytes are not changed, otherwise an estimate.
     #[schema(examples(30_200))]
     pub size_bytes: u64,
-    /// Hz. For Opus the rate that its header names as that of the original.
+    /// In Hz. For Opus, the rate of the original that the header states.
     #[schema(examples(16_000))]
     pub sample_rate: u32,
     #[schema(minimum = 1, examples(1))]

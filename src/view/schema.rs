@@ -12,10 +12,10 @@ use utoipa::{
 use voicegate_providers as providers;
 
 use super::{AudioFacts, SentAudio};
-use crate::model::{note::ConvertChoice, problem::CODES};
+use crate::model::note::ConvertChoice;
 use voicegate_audio::{PcmFormat, Work, presets};
 
-/// A closed list of words, each as serde writes it.
+/// A closed list of words, as serde writes them.
 macro_rules! words {
     ($($(#[doc = $doc:literal])+ $name:ident = $values:expr;)*) => {$(
         $(#[doc = $doc])+
@@ -33,7 +33,7 @@ macro_rules! words {
 }
 
 words! {
-    /// The wrapper around the audio, as found in the bytes. `pcm`: headerless samples.
+    /// The container of the audio, as found in the bytes. `pcm` is headerless samples.
     Container = {
         use providers::Container::*;
         [Mp3, Mp4, Adts, Ogg, Webm, Matroska, Wav, Aiff, Caf, Flac, Amr, Pcm]
@@ -44,14 +44,9 @@ words! {
     Intake = [providers::Intake::Upload, providers::Intake::Url];
     /// Whether a note can answer an earlier message: not at all, or by the message's id.
     ReplySupport = [providers::ReplySupport::None, providers::ReplySupport::MessageId];
-    /// Where a problem arose: in the request, while the audio was fetched, read, made or uploaded, while the note
-    /// was handed over, or afterwards by the provider's word.
-    Stage = ["request", "fetch", "probe", "encode", "upload", "dispatch", "receipt"];
     /// Yes or no, in a query.
     YesOrNo = ["0", "1", "false", "true"];
-    /// Stable: made for programs. A later version may add codes; the status says what kind of problem they are.
-    ProblemCode = CODES.iter().map(|(code, ..)| code);
-    /// What a text-to-speech service returns as raw audio, by name.
+    /// The raw format of a text-to-speech service, by name.
     PcmPreset = presets().map(|preset| preset.name);
 }
 
@@ -62,24 +57,6 @@ fn one_of_words<T: Serialize>(words: impl IntoIterator<Item = T>, doc: &str) -> 
         .description(Some(doc))
         .enum_values(Some(words.collect::<Vec<Value>>()))
         .build()
-}
-
-/// The provider's own words about a problem.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "stands for voicegate_providers::Upstream in the document")]
-pub struct ProviderAnswer {
-    /// HTTP status.
-    #[schema(required, examples(404))]
-    status: Option<u16>,
-    /// The provider's own code.
-    #[schema(required, examples("2005"))]
-    code: Option<String>,
-    /// The provider's own words, without anything secret.
-    #[schema(required, max_length = 300, examples("Chat not found"))]
-    message: Option<String>,
-    /// For the provider's support.
-    #[schema(required)]
-    trace: Option<String>,
 }
 
 /// Loudness from 0 to 100 in 64 steps.
@@ -99,7 +76,7 @@ impl PartialSchema for Waveform {
 
 impl ToSchema for Waveform {}
 
-/// One schema with all fields instead of a composition, which generators of clients understand less well.
+/// One schema with all fields instead of a composition, which client generators handle less well.
 impl PartialSchema for SentAudio {
     fn schema() -> RefOr<Schema> {
         let RefOr::T(Schema::Object(mut all)) = AudioFacts::schema() else { return AudioFacts::schema() };
@@ -126,7 +103,7 @@ impl ToSchema for SentAudio {
     }
 }
 
-/// `convert`: a word, or whether to convert at all.
+/// `convert`: a word, or a boolean.
 pub struct ConvertWish;
 
 impl PartialSchema for ConvertWish {

@@ -4,12 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use voicegate::{
-    model::note::{Metadata, Note, NoteId, Source, Status, Stop},
+    model::note::{Metadata, Note, NoteId, Source, Stop},
     store::{
         Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Rooms, Step, Store, StoreError,
     },
 };
-use voicegate_audio::Hints;
 
 pub type Any = Arc<dyn Store>;
 
@@ -33,44 +32,12 @@ pub fn stop(connection: &str, recipient: &str) -> Stop {
 }
 
 pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp) -> NewNote {
+    let route = vec![stop(connection, recipient), stop("next", recipient)];
+    let expires_at = now + Duration::from_secs(86_400);
     let note = Note {
-        id: NoteId::new(),
-        tenant: tenant.to_owned(),
-        status: Status::Queued,
-        to: recipient.to_owned(),
-        route: vec![stop(connection, recipient), stop("next", recipient)],
-        stop: 0,
-        source: Source::Stored,
-        hints: Hints::default(),
-        convert: None,
-        reply_to: None,
         text: Some("hello".to_owned()),
         metadata: Metadata::parse(r#"{"a":1}"#).expect("an object"),
-        expires_at: now + Duration::from_secs(86_400),
-        probed: None,
-        sent: None,
-        form: None,
-        provider_message_id: None,
-        memory: None,
-        attempts: Vec::new(),
-        warnings: Vec::new(),
-        error: None,
-        next_attempt_at: Some(now),
-        created_at: now,
-        updated_at: now,
-        accepted_at: None,
-        sent_at: None,
-        delivered_at: None,
-        read_at: None,
-        played_at: None,
-        stalled: false,
-        dispatched_at: None,
-        marks: Vec::new(),
-        send_at: None,
-        request_id: None,
-        resend_of: None,
-        audio_expired: false,
-        erased: false,
+        ..Note::new(tenant.to_owned(), recipient.to_owned(), route, Source::Stored, now, expires_at)
     };
     NewNote {
         note,

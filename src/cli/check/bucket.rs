@@ -1,4 +1,4 @@
-//! Whether a bucket can be used: whether its settings make sense, and online whether it does what a gateway needs.
+//! Checks a bucket: whether its settings are valid, and online whether it supports the requests that a gateway makes.
 
 use std::{collections::BTreeMap, io};
 
@@ -10,7 +10,7 @@ use crate::{
     media::Bucket,
 };
 
-/// Nothing where audio is in a folder.
+/// Prints nothing if audio is kept in a folder.
 pub fn check(storage: &Storage, environment: &BTreeMap<String, String>) -> Option<Line> {
     let opened = open(storage, environment)?;
     let say = |what: &str| format!("storage.media: {}{} {what}", storage.media, at(environment));
@@ -20,9 +20,9 @@ pub fn check(storage: &Storage, environment: &BTreeMap<String, String>) -> Optio
     })
 }
 
-/// Puts a small object, reads it and removes it.
+/// Writes a small object, reads it and removes it.
 pub async fn try_out(storage: &Storage, environment: &BTreeMap<String, String>) -> Option<Line> {
-    // What is wrong with the settings has been said.
+    // Faults of the settings were reported before.
     let bucket = open(storage, environment)?.ok()?;
     let say = |what: &str| format!("storage.media: {}{}: {what}", storage.media, at(environment));
     Some(match bucket.try_out().await {
@@ -36,7 +36,7 @@ fn open(storage: &Storage, environment: &BTreeMap<String, String>) -> Option<io:
     Some(Bucket::open(name, prefix, environment))
 }
 
-/// The endpoint, where it is not Amazon's own.
+/// The endpoint, unless it is Amazon's own.
 fn at(environment: &BTreeMap<String, String>) -> String {
     let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
     let url = endpoint.iter().find_map(|name| environment.get(*name)?.parse::<Url>().ok());

@@ -1,4 +1,4 @@
-//! Whether the tables of a database are those of this version.
+//! Compares the tables of a database with those of this version.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use super::line::Line;
 pub enum Tables {
     None,
     Current,
-    /// By so many steps.
+    /// The number of missing migrations.
     Older(usize),
     OfAnotherVersion,
     Foreign,
 }
 
 impl Tables {
-    /// What they mean for the next start. `say` puts the database's name before it.
+    /// Describes what the tables mean for the next start. `say` puts the name of the database before it.
     pub fn line(self, say: &dyn Fn(&str) -> String) -> Line {
         match self {
             Self::None => Line::ok(say("is empty; the next start makes its tables")),
@@ -39,18 +39,18 @@ impl Tables {
     }
 }
 
-/// A step that was applied: version, checksum, and whether it came to its end.
+/// A migration that was applied: its version, its checksum, and whether it was completed.
 pub type Applied = (i64, Vec<u8>, bool);
 
-/// Reads them, where there is such a table.
+/// Reads the applied migrations, if there is a table of them.
 pub const APPLIED: &str = "SELECT version, checksum, success FROM _sqlx_migrations";
 
-/// Whether a database with tables of these names was ever brought up to date.
+/// Whether voicegate has ever migrated a database with tables of these names.
 pub fn has_steps(names: &[String]) -> bool {
     names.iter().any(|name| name == "_sqlx_migrations")
 }
 
-/// Compares what was applied with what a start would apply.
+/// Compares the applied migrations with those that a start would apply.
 pub fn compare(names: &[String], applied: &[Applied], migrations: &Migrator) -> Tables {
     if names.is_empty() {
         return Tables::None;

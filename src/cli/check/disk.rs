@@ -1,4 +1,4 @@
-//! Room to write, where the configuration wants to write.
+//! Checks that the folders in the configuration can be written to and have free space.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use bytesize::ByteSize;
 use super::line::Line;
 use crate::{config::Config, media::disk};
 
-/// For the database: a note takes a few KiB, and its journal may grow to some MiB.
+/// Free space that the database needs: a note takes a few KiB, and its journal may grow to some MiB.
 const DATABASE_FLOOR: u64 = 64 << 20;
 
-/// Below so many times the floor it is time to look.
+/// A folder with less than this many times the minimum gets a note.
 const COMFORT: u64 = 10;
 
 pub fn check(config: &Config) -> Vec<Line> {
@@ -24,7 +24,7 @@ pub fn check(config: &Config) -> Vec<Line> {
     lines
 }
 
-/// What the workers alone may take up at the same time: each a source and what is made of it, at their largest.
+/// Space that the audio workers alone may need at a time: for each a source and its converted file, at their largest.
 fn media_floor(config: &Config) -> u64 {
     let workers = match config.audio.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -33,11 +33,11 @@ fn media_floor(config: &Config) -> u64 {
     config.audio.max_bytes.0.saturating_mul(2).saturating_mul(workers as u64)
 }
 
-/// The folder, or the nearest one above it that exists, can be written to and has room.
+/// Checks that the folder, or its nearest parent that exists, can be written to and has free space.
 fn folder(key: &str, path: &Path, floor: u64) -> Line {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find(|folder| folder.exists()).unwrap_or(&absolute);
-    // A file without a name, which is gone when it is closed.
+    // This file has no name and disappears when it is closed.
     if let Err(error) = tempfile::tempfile_in(existing) {
         return Line::fail(format!(
             "{key}: {} cannot be written to ({}); let this user write there, or name another folder",

@@ -1,4 +1,4 @@
-//! ffmpeg: which one, what it can, and whether it really does.
+//! Checks ffmpeg: which one is used, what it supports, and whether it really works.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use super::line::Line;
 use crate::{config::Config, gateway::engine_options};
 use voicegate_audio::{Confinement, Engine, EngineOptions, PROFILES, PcmEncoding, confinement};
 
-/// Of a question that ffmpeg answers from its own tables.
+/// Time limit for questions that ffmpeg answers from its own tables.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub async fn check(config: &Config) -> Vec<Line> {
@@ -64,7 +64,8 @@ fn confined(how: Confinement) -> Line {
     }
 }
 
-/// The one that the engine takes: the configured one, else one beside our executable, else the one on `PATH`.
+/// The ffmpeg that the engine uses: the configured one, otherwise one beside our executable, otherwise the one on the
+/// `PATH`.
 fn locate(configured: Option<&Path>) -> Option<PathBuf> {
     let name = match configured {
         Some(path) if path.components().count() > 1 => return path.is_file().then(|| path.to_owned()),
@@ -78,7 +79,7 @@ fn locate(configured: Option<&Path>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }
 
-/// What `ffmpeg QUESTION` prints; the error goes on from the path.
+/// Returns the output of `ffmpeg QUESTION`. An error continues a sentence that begins with the path.
 async fn asked(ffmpeg: &Path, question: &str) -> Result<String, String> {
     let output = Command::new(ffmpeg)
         .args(["-hide_banner", question])
@@ -94,7 +95,7 @@ async fn asked(ffmpeg: &Path, question: &str) -> Result<String, String> {
     }
 }
 
-/// A kind of thing that a build of ffmpeg may lack, the question that lists it, and the flag that must be there.
+/// A kind of feature that a build of ffmpeg may lack, the option that lists it, and the flag that must be present.
 const KINDS: [(&str, &str, Option<char>); 5] = [
     ("demuxer", "-demuxers", Some('D')),
     ("decoder", "-codecs", Some('D')),
@@ -103,7 +104,7 @@ const KINDS: [(&str, &str, Option<char>); 5] = [
     ("filter", "-filters", None),
 ];
 
-/// What the engine needs of each of [`KINDS`].
+/// The features of each of [`KINDS`] that the engine needs.
 fn needed() -> [BTreeSet<&'static str>; 5] {
     let (mut demuxers, mut decoders) = (BTreeSet::new(), BTreeSet::new());
     for container in CONTAINERS {
@@ -143,7 +144,7 @@ const RAW: [PcmEncoding; 8] = [
     PcmEncoding::Alaw,
 ];
 
-/// The demuxer that the engine names for a container, and the codecs that are promised in it.
+/// The demuxer that the engine names for a container, and the codecs that must work in it.
 fn reads(container: Container) -> (Option<&'static str>, &'static [&'static str]) {
     match container {
         Container::Mp3 => (Some("mp3"), &["mp3"]),
@@ -177,7 +178,7 @@ async fn abilities(ffmpeg: &Path) -> Line {
     Line::fail(format!("audio.ffmpeg: this build lacks {missing}; install a complete ffmpeg"))
 }
 
-/// Names in a listing: ` DE flags  name,othername  Description`.
+/// Reads the names in a listing: ` DE flags  name,othername  Description`.
 fn listed(text: &str, flag: Option<char>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in text.lines() {
@@ -190,7 +191,7 @@ fn listed(text: &str, flag: Option<char>) -> BTreeSet<String> {
     names
 }
 
-/// As at a start, with scratch files elsewhere: those of a running gateway are its own.
+/// Runs the self-test of a start, with scratch files in another folder, since those of a running gateway belong to it.
 async fn self_test(options: EngineOptions) -> Line {
     let result = match tempfile::tempdir() {
         Ok(scratch) => {

@@ -1,10 +1,10 @@
-//! One line of the answer.
+//! One line of the report.
 
 use std::fmt;
 
 use anstyle::{AnsiColor, Style};
 
-/// What was found, and how bad it is.
+/// A finding and its severity.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
     verdict: Verdict,
@@ -14,9 +14,9 @@ pub struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Ok,
-    /// Worth knowing; the gateway works all the same.
+    /// The operator should know it, but the gateway works.
     Note,
-    /// Has to be mended. The text says how.
+    /// It must be corrected. The text says how.
     Fail,
 }
 
@@ -56,7 +56,7 @@ impl Line {
     }
 }
 
-/// `{line:#}` has colours.
+/// `{line:#}` is printed with colours.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, text) = (self.verdict.word(), &self.text);

@@ -1,5 +1,5 @@
-//! `voicegate check`: what an operator wants to know before a start, without touching anything. With `--online` also
-//! what can only be found out by asking: providers, `server.public_url`, web hooks.
+//! `voicegate check`: checks everything before a start, without changing anything. With `--online` it also checks what
+//! only a request can show: providers, `server.public_url`, webhooks.
 
 mod bucket;
 mod database;
@@ -39,7 +39,7 @@ pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// With the clients that a gateway would use, so that what works here works there.
+/// Uses the HTTP clients of a gateway, so that a result here also holds there.
 async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
     let clock: Arc<dyn crate::model::clock::Clock> = Arc::new(SystemClock::default());
     let live = Live::new(config, tenants, &clock)?;
@@ -53,7 +53,7 @@ async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Whether none of them is a failure. Where nobody reads any more, the exit code still tells.
+/// Prints the lines, and returns whether none is a failure. If the output is closed, the exit code is still right.
 fn print(lines: Vec<Line>) -> Result<bool, OutError> {
     for line in &lines {
         match out::line(format_args!("{line:#}")) {

@@ -1,4 +1,4 @@
-//! What can only be found out by asking: providers, our own public address, the tenants' web hooks.
+//! Checks what only a request can show: providers, the public address of the gateway, the tenants' webhooks.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use crate::{
     gateway::Live,
 };
 
-/// Questions under way at the same time.
+/// How many requests are made at a time.
 const AT_ONCE: usize = 8;
 
-/// For each of the one or two questions to a provider; a connection's own limit is for uploads.
+/// Time limit for each of the one or two requests to a provider; the limit of a connection is meant for uploads.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What `/healthz` answers.
+/// The answer of `/healthz`.
 const HEALTHY: &[u8] = b"ok\n";
 
-/// Every connection of every tenant, in the order of the configuration's keys.
+/// All connections of all tenants, in the order of the keys in the configuration.
 pub async fn connections(live: &Live, now: Timestamp) -> Vec<Line> {
     let connections = live.tenants.iter().flat_map(|tenant| {
         tenant.connections.values().map(|connection| {
@@ -48,7 +48,8 @@ async fn ask(live: &Live, now: Timestamp, key: &str, connection: &Connection) ->
     }
 }
 
-/// What the provider's support asks for. Not its own words, which may hold a number.
+/// The facts that the provider's support asks for. The provider's own words are left out, since they may contain a
+/// number.
 fn answered(error: &SendError) -> String {
     let upstream = error.upstream.clone().unwrap_or_default();
     let parts: Vec<String> = [
@@ -62,7 +63,7 @@ fn answered(error: &SendError) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// Whether `server.public_url` leads to a gateway. Where no provider downloads from it, nothing is broken yet.
+/// Checks whether `server.public_url` leads to a gateway. If no provider downloads from it, a failure is only a note.
 pub async fn public_url(live: &Live) -> Line {
     let base = &live.config.server.public_url;
     let mut url = base.clone();
@@ -91,7 +92,7 @@ pub async fn public_url(live: &Live) -> Line {
                 )))
             }
         }
-        // From inside, an address may be out of reach that works from outside.
+        // An address may work from outside although it cannot be reached from inside.
         Err(why @ (Unreached::NoConnection(_) | Unreached::NoAnswer | Unreached::Forbidden)) => {
             Line::note(say(&format!("{why}; that is right while no gateway runs")))
         }
@@ -104,7 +105,7 @@ pub async fn public_url(live: &Live) -> Line {
     }
 }
 
-/// Whether it is the answer of a gateway's `/healthz`.
+/// Whether this is the answer of a gateway's `/healthz`.
 async fn says_ok(mut response: reqwest::Response) -> bool {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -116,7 +117,7 @@ async fn says_ok(mut response: reqwest::Response) -> bool {
     body == HEALTHY
 }
 
-/// The web hook of every tenant that has one.
+/// Checks the webhook of every tenant that has one.
 pub async fn webhooks(live: &Live) -> Vec<Line> {
     let webhooks = live
         .tenants
@@ -132,7 +133,7 @@ pub async fn webhooks(live: &Live) -> Vec<Line> {
 async fn hook(live: &Live, key: &str, webhook: &Webhook) -> Line {
     let url: &Url = &webhook.url;
     let say = |what: String| format!("{key}: {} {what}", origin(url));
-    // HEAD: asks for nothing, and every server has some answer to it.
+    // HEAD asks for nothing, and every server has some answer to it.
     let request = match live.fetcher.client().request(Method::HEAD, url.clone()) {
         Ok(request) => request,
         Err(why) => return Line::fail(say(way_out(&why, &live.config.fetch.rules()))),

@@ -1,4 +1,4 @@
-//! A PostgreSQL database, looked at and left as it is.
+//! Checks a PostgreSQL database without changing it.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use crate::{
     store::postgres::open::{address, explain},
 };
 
-/// What a start would bring the tables to.
+/// The migrations that a start would apply.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
-/// For everything that is asked.
+/// Time limit for all queries together.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The oldest version that its makers still mend. <https://www.postgresql.org/support/versioning/>
+/// The oldest version that is still maintained. <https://www.postgresql.org/support/versioning/>
 const OLDEST: i32 = 14;
 
-/// A clock that is further off is worth a word: it decides when links and uploads expire.
+/// A larger difference between the clocks gets a note, because the clock decides when links and uploads expire.
 const CLOCK: Duration = Duration::from_secs(2);
 
-/// Whether a start could use it.
+/// Checks whether a start could use the database.
 pub async fn check(url: &str) -> Vec<Line> {
-    let Ok(options) = postgres_options(url) else { return Vec::new() }; // told when the configuration was read
+    let Ok(options) = postgres_options(url) else { return Vec::new() }; // reported when the configuration was read
     let say = |what: &str| format!("storage.database: {} {what}", address(&options));
     match ask(&options, look).await {
         Ok((version, tables, others)) => {
@@ -56,13 +56,13 @@ pub async fn check(url: &str) -> Vec<Line> {
     }
 }
 
-/// How far away it is, in time and by its clock.
+/// Measures the round trip to the database and the difference of its clock.
 pub async fn measure(url: &str, now: impl Fn() -> Timestamp) -> Vec<Line> {
     let Ok(options) = postgres_options(url) else { return Vec::new() };
     let say = |what: &str| format!("storage.database: {} {what}", address(&options));
     let measured = ask(&options, async |database| {
         let before = now();
-        // In one word, so that it is one question: preparing it would be another.
+        // One simple query, so that one round trip is measured: preparing a statement would add another.
         let row = sqlx::raw_sql("SELECT floor(EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::TEXT")
             .fetch_one(database)
             .await?;
@@ -73,7 +73,7 @@ pub async fn measure(url: &str, now: impl Fn() -> Timestamp) -> Vec<Line> {
         Ok((after - before, ahead))
     })
     .await;
-    let Ok((took, ahead)) = measured else { return Vec::new() }; // told by `check`
+    let Ok((took, ahead)) = measured else { return Vec::new() }; // reported by `check`
     let mut lines = vec![Line::ok(say(&format!("answers within {} ms", took.max(1))))];
     if ahead.unsigned_abs() > CLOCK.as_millis() as u64 {
         let seconds = ahead.unsigned_abs() / 1000;
@@ -97,7 +97,7 @@ async fn ask<T>(
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// Version, tables, and how many others of its kind are connected.
+/// Reads the version, the tables, and how many other processes of voicegate are connected.
 async fn look(database: &mut PgConnection) -> Result<(i32, Tables, i64), sqlx::Error> {
     let (version, others): (i32, i64) = sqlx::query_as(
         "SELECT current_setting('server_version_num')::INTEGER,
@@ -117,7 +117,7 @@ async fn look(database: &mut PgConnection) -> Result<(i32, Tables, i64), sqlx::E
     Ok((version, compare(&names, &applied, &MIGRATIONS), others))
 }
 
-/// Over a network, without a check of who answers.
+/// A warning if the connection goes over a network without verifying the server's certificate.
 fn unguarded(options: &PgConnectOptions) -> Option<&'static str> {
     let host = options.get_host();
     let is_near = options.get_socket().is_some() || matches!(host, "localhost" | "127.0.0.1" | "::1");

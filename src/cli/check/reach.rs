@@ -1,4 +1,4 @@
-//! A request that asks for nothing, to see whether anybody answers.
+//! Sends a request that asks for nothing, to see whether a server answers.
 
 use std::{error::Error, fmt, io, time::Duration};
 
@@ -8,13 +8,13 @@ use voicegate_providers::guard::GuardedClient;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why nobody answered. The texts go on from the address.
+/// The reason why no server answered. The texts continue a sentence that begins with the address.
 #[derive(Debug)]
 pub enum Unreached {
     /// The name resolves to addresses that the rules forbid.
     Forbidden,
     NoName,
-    /// Somebody is there, and does not prove to be who is meant.
+    /// A server answers, but does not prove that it is the right one.
     Tls(String),
     NoConnection(String),
     NoAnswer,
@@ -32,18 +32,19 @@ impl fmt::Display for Unreached {
     }
 }
 
-/// A URL as it may be printed: a path or query can hold a token.
+/// A URL as it may be printed, without path and query, which can contain a token.
 pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// Sends the request, which goes to `url`. Any answer will do.
+/// Sends the request to `url`. Any answer is a success.
 ///
 /// # Errors
 /// [`Unreached`]
 pub async fn reach(url: &Url, request: RequestBuilder) -> Result<Response, Unreached> {
     let asked = async {
-        // Asked for once more than needed: an HTTP client says "no connection" for a name and an address alike.
+        // The name is resolved separately, because an HTTP client reports "no connection" for a wrong name and a wrong
+        // address alike.
         if let Some(Host::Domain(name)) = url.host()
             && tokio::net::lookup_host((name, 0)).await.is_err()
         {
@@ -63,8 +64,8 @@ fn unreached(error: &reqwest::Error) -> Unreached {
     if !error.is_connect() {
         return Unreached::NoAnswer;
     }
-    // An error of TLS arrives as bad data inside an I/O error, and as its end where the other side hangs up.
-    // reqwest's own text would name the whole URL; the innermost cause does not.
+    // A TLS error arrives as invalid data inside an I/O error, or as its end if the server hangs up. The text of
+    // reqwest would contain the whole URL; the innermost cause does not.
     let (mut tls, mut innermost): (bool, Option<&(dyn Error + 'static)>) = (false, None);
     let mut next = error.source();
     while let Some(cause) = next {
@@ -72,7 +73,7 @@ fn unreached(error: &reqwest::Error) -> Unreached {
         let io = cause.downcast_ref::<io::Error>();
         tls |= io
             .is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof));
-        // The source of an I/O error is the source of what it wraps, and not that itself.
+        // The source of an I/O error is the source of the error that it wraps, not that error itself.
         let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
         next = wrapped.or_else(|| cause.source());
     }

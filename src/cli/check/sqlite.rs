@@ -1,4 +1,4 @@
-//! A SQLite database, looked at and left as it is: nothing is created, locked for long, or brought up to date.
+//! Checks a SQLite database without changing it: nothing is created, locked for long, or migrated.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -13,7 +13,7 @@ use super::{
     line::Line,
 };
 
-/// What a start would bring the tables to.
+/// The migrations that a start would apply.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 pub async fn check(path: &Path) -> Vec<Line> {
@@ -23,12 +23,12 @@ pub async fn check(path: &Path) -> Vec<Line> {
     if !path.exists() {
         return vec![Line::ok(say("does not exist yet; the first start makes it"))];
     }
-    // As a start opens it, less the permission to create.
+    // Open the file as a start does, but without permission to create it.
     if let Err(error) = OpenOptions::new().read(true).write(true).open(path) {
         let why = format!("cannot be opened ({}); let this user read and write it", error.kind());
         return vec![Line::fail(say(&why))];
     }
-    // Lock and journal are beside the file itself, not beside a link to it.
+    // Lock and journal are beside the file itself, not beside a symbolic link to it.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let running = is_held(path);
     let state = match tables(path, running).await {
@@ -40,7 +40,7 @@ pub async fn check(path: &Path) -> Vec<Line> {
     held.into_iter().chain([state]).collect()
 }
 
-/// Whether a process has the database open as its own. Asked by taking its lock for an instant, shared.
+/// Whether a process has the database open as its own. The test takes its lock, shared, for an instant.
 fn is_held(path: &Path) -> bool {
     let Ok(lock) = File::open(beside(path, ".lock")) else { return false };
     matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
@@ -53,8 +53,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 async fn tables(path: &Path, running: bool) -> Result<Tables, sqlx::Error> {
-    // Without a journal nobody is in the middle of anything, and the file alone can be read. Asking SQLite for
-    // more than that would make it put a journal and an index beside it.
+    // Without a journal, no process is in the middle of a change, and the file alone can be read. Opening it normally
+    // would make SQLite create a journal and an index beside it.
     // https://www.sqlite.org/wal.html#read_only_databases
     let journal = std::fs::metadata(beside(path, "-wal")).is_ok_and(|journal| journal.len() > 0);
     let mut database = SqliteConnectOptions::new()

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use voicegate_providers::SendErrorKind;
 
 use super::*;
+use crate::model::code::{Code, Stage};
 use crate::model::note::{
     Source,
     sample::{note, start},
@@ -76,7 +77,7 @@ fn what_was_once_unknown_is_never_told_as_unsent_nor_sent_elsewhere() {
 fn a_bots_own_server_is_asked_a_few_times_only() {
     let mut note = note(1);
     let fetch = || {
-        let problem = Problem::new("source_unreachable", "no answer").stage("fetch");
+        let problem = Problem::new(Code::SourceUnreachable, "no answer").stage(Stage::Fetch);
         Err(Failure::from(FetchError::ForNow(problem)))
     };
     for n in 1..FETCH_ATTEMPTS {
@@ -85,7 +86,7 @@ fn a_bots_own_server_is_asked_a_few_times_only() {
     }
     settle(&mut note, fetch(), at(100), POLICY);
     assert_eq!(note.status, Status::Failed);
-    assert_eq!(note.error.expect("an error").code, "source_unreachable");
+    assert_eq!(note.error.expect("an error").code, Code::SourceUnreachable);
     assert!(
         matches!(note.source, Source::Url { url, headers } if url == "https://e.com/a" && headers.is_empty())
     );
@@ -103,7 +104,7 @@ fn a_note_waits_for_ffmpeg_as_long_as_it_lives_and_its_audio_is_not_blamed() {
         assert_eq!(note.status, Status::Queued, "{n}");
     }
     let error = note.attempts[29].error.clone().expect("an error");
-    assert_eq!((error.code.as_str(), error.stage.as_deref()), ("internal", Some("probe")));
+    assert_eq!((error.code.as_str(), error.stage.as_ref().map(Stage::as_str)), ("internal", Some("probe")));
     // Deaths on this file are counted apart.
     settle(&mut note, audio(AudioErrorKind::Died, "probe"), at(30), POLICY);
     assert_eq!(note.status, Status::Queued);
@@ -128,7 +129,7 @@ fn a_file_that_ffmpeg_never_gets_through_is_given_up() {
         }
         let error = note.error.expect("an error");
         assert_eq!(
-            (note.status, error.code.as_str(), error.stage.as_deref()),
+            (note.status, error.code.as_str(), error.stage.as_ref().map(Stage::as_str)),
             (Status::Failed, code, Some(stage)),
             "{kind:?}"
         );

@@ -1,4 +1,4 @@
-//! Fields: from text to values, and from values to what the caller means, or to the field that is wrong.
+//! Parses fields: turns text into values, and values into types, or names the field that is wrong.
 
 use std::time::Duration;
 
@@ -17,31 +17,31 @@ use crate::{
     model::{note::ConvertChoice, problem::Problem, spelling},
 };
 
-/// Fields that came as text, from a query or a form: objects are JSON.
+/// Fields that are text, from a query or a form. Objects are JSON.
 #[derive(Default)]
 pub struct Form {
     fields: Map<String, Value>,
-    /// What the caller says about the audio; in JSON these are inside `audio`.
+    /// The fields about the audio; in JSON these are inside `audio`.
     audio: Map<String, Value>,
-    /// What the transfer says about it; a field outranks that.
+    /// The facts about the audio that the transfer states. A field takes precedence.
     hints: Map<String, Value>,
     metadata: Option<String>,
     size: usize,
-    /// Memory for the fields.
+    /// The memory reserved for the fields.
     held: Holding,
 }
 
-/// Fields that are words of the caller's own, so that `null` may be one of them.
+/// Fields that are free text, so that the word `null` is a valid value.
 const WORDS: [&str; 2] = ["to", "text"];
 
 impl Form {
-    /// An empty form whose fields are charged to `held`.
+    /// An empty form. Memory for its fields is reserved from `held`.
     pub fn new(held: Holding) -> Self {
         Self { held, ..Self::default() }
     }
 
     /// # Errors
-    /// Where the field is there already, or its text is not what it has to be.
+    /// Fails if the field occurs twice, or its text is not valid.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Problem> {
         self.size += name.len() + text.len();
         if self.size > MAX_FIELDS {
@@ -50,7 +50,7 @@ impl Form {
         let is_tree = name == "metadata" || text.trim_start().starts_with('{');
         self.held.grow(ENTRY + name.len() + text.len() * if is_tree { TREE } else { 1 })?;
         let value = match name {
-            // Of a client that writes every field of a form, set or not.
+            // Some clients send every field of a form, whether it is set or not.
             _ if text == "null" && !WORDS.contains(&name) => Value::Null,
             "strict" | "convert" => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Bool),
             "metadata" => object(name, text)?,
@@ -76,7 +76,7 @@ impl Form {
         }
     }
 
-    /// Says something about the audio unless the caller says it in a field.
+    /// Adds a fact about the audio, unless the caller has set it in a field.
     pub fn hint(&mut self, name: &str, text: &str) {
         self.hints.insert(name.to_owned(), Value::String(text.to_owned()));
     }
@@ -105,10 +105,10 @@ fn object(name: &str, text: &str) -> Result<Value, Problem> {
         .map_err(|_| Problem::invalid(name, "this is not valid JSON; expected a JSON object as text"))
 }
 
-/// Understands a value, or says which field is wrong; `prefix` goes before the field's name.
+/// Parses a value, or says which field is wrong; `prefix` is put before its name.
 ///
 /// # Errors
-/// `invalid_request` with the field.
+/// `invalid_request`, with the field.
 pub fn understand<T: DeserializeOwned>(value: Value, prefix: &str) -> Result<T, Problem> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
@@ -117,7 +117,7 @@ pub fn understand<T: DeserializeOwned>(value: Value, prefix: &str) -> Result<T, 
     })
 }
 
-/// serde names an unknown or missing field only in its text; a caller wants it as `field`.
+/// serde names an unknown or missing field only in its text, but callers need it in `field`.
 fn in_field(prefix: &str, path: String, message: &str) -> Problem {
     let named = ["unknown field `", "missing field `", "duplicate field `"]
         .iter()
@@ -132,7 +132,7 @@ fn in_field(prefix: &str, path: String, message: &str) -> Problem {
         Some(name) if message.starts_with("unknown") => {
             unknown(name, message, path.contains('.') || !prefix.is_empty())
         }
-        // The names of our types say nothing to a caller, and neither do those of serde.
+        // The names of our types and of serde mean nothing to a caller.
         _ => message
             .split_once("expected struct ")
             .map_or(message.to_owned(), |(before, _)| format!("{before}expected an object"))
@@ -142,7 +142,8 @@ fn in_field(prefix: &str, path: String, message: &str) -> Problem {
     Problem::invalid(format!("{prefix}{path}"), detail)
 }
 
-/// What is said about the audio is inside `audio` in JSON, and beside the other fields elsewhere. `message` is serde's.
+/// The fields about the audio are inside `audio` in JSON, and beside the other fields elsewhere. `message` is that of
+/// serde.
 fn unknown(name: &str, message: &str, inside: bool) -> String {
     let of_audio = ["url", "data", "media_id", "filename", "mime_type", "headers", "format"];
     if !inside && of_audio.contains(&name) {
@@ -154,7 +155,8 @@ fn unknown(name: &str, message: &str, inside: bool) -> String {
     format!("there is no field `{name}` here;{meant} /docs/http#fields lists the fields")
 }
 
-/// The name that was probably meant, from serde's "unknown field `x`, expected one of `y`, `z`" and further known names.
+/// The name that was probably meant, from serde's "unknown field `x`, expected one of `y`, `z`" and further known
+/// names.
 pub fn unknown_name<'a>(message: &'a str, others: &[&'a str]) -> Option<&'a str> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let name = quoted.next()?;
@@ -162,10 +164,10 @@ pub fn unknown_name<'a>(message: &'a str, others: &[&'a str]) -> Option<&'a str>
     spelling::nearest(name, &known)
 }
 
-/// A value whose `null` means that it is not set.
+/// Parses a value in which `null` means that it is not set.
 ///
 /// # Errors
-/// Of the value.
+/// Errors of the value.
 pub fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
@@ -174,10 +176,10 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// `convert`: a word, or true for `auto` and false for `never`.
+/// Parses `convert`: a word, or true for `auto` and false for `never`.
 ///
 /// # Errors
-/// Says what it may be.
+/// Fails with the possible values.
 pub fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ConvertChoice>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
@@ -189,10 +191,10 @@ pub fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Conve
     }
 }
 
-/// A duration above zero.
+/// Parses a duration above zero.
 ///
 /// # Errors
-/// Says what a duration looks like.
+/// Fails with an example of a duration.
 pub fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let span = Option::<Span24>::deserialize(deserializer)?.map(|span| span.0);
     if span.is_some_and(|span| span.is_zero()) {
@@ -201,10 +203,10 @@ pub fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     Ok(span)
 }
 
-/// A point in time, RFC 3339.
+/// Parses a point in time, as in RFC 3339.
 ///
 /// # Errors
-/// Says what one looks like.
+/// Fails with an example of a time.
 pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let wrong = || de::Error::custom("expected a time with its offset, such as \"2026-01-31T18:30:00Z\"");

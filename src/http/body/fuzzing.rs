@@ -1,5 +1,5 @@
-//! Fuzz targets of request bodies: whatever comes, it is understood as any other JSON reader would, or refused as the
-//! caller's mistake, and leaves no file behind.
+//! Fuzz targets for request bodies: any body is understood like any other JSON reader would, or refused as a mistake of
+//! the caller, and leaves no file behind.
 
 use std::{convert::Infallible, io::Cursor, path::Path, sync::LazyLock, time::Duration};
 
@@ -15,14 +15,14 @@ use super::{Form, Incoming, MAX_FIELDS, Parts, Submission, assemble, in_query, j
 use crate::{
     http::{memory::Holding, voice::VoiceFields},
     media::{Held, MediaStore},
-    model::problem::Problem,
+    model::{code::Code, problem::Problem},
 };
 
-/// Of the audio.
+/// The limit for the audio.
 const MAX_BYTES: u64 = 4096;
 
 thread_local! {
-    /// Made once: that takes longer than reading a body.
+    /// Created once, because that takes longer than reading a body.
     static FOLDER: TempDir = TempDir::new().expect("a scratch folder");
     static MEDIA: MediaStore = FOLDER.with(|folder| MediaStore::open(folder.path()).expect("a media folder"));
 }
@@ -31,12 +31,12 @@ fn media() -> MediaStore {
     MEDIA.with(Clone::clone)
 }
 
-/// Understands what was taken apart. Whatever comes of it, no file stays.
-fn settle(parts: Result<Parts, Problem>, prefix: &str) -> Result<(), String> {
+/// Interprets a parsed body. Whatever the result, no file is left behind.
+fn settle(parts: Result<Parts, Problem>, prefix: &str) -> Result<(), Code> {
     let submission: Result<Submission<VoiceFields>, _> = parts.and_then(|parts| assemble(parts, prefix));
     let end = submission.map(drop).map_err(|problem| {
         assert!((400..500).contains(&problem.status) && !problem.detail.is_empty(), "{problem:?}");
-        assert!(problem.field.is_some() || problem.code == "audio_too_large", "{problem:?}");
+        assert!(problem.field.is_some() || problem.code == Code::AudioTooLarge, "{problem:?}");
         problem.code
     });
     assert_eq!(FOLDER.with(|folder| files(folder.path())), 0, "a file is left behind");
@@ -53,14 +53,14 @@ pub fn json(data: &[u8]) {
     if let Ok(parts) = &parts {
         match serde_json::from_slice(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data)) {
             Ok(whole) => same_as(parts, whole),
-            // Fields are read one by one, so a little deeper.
+            // Fields are read one by one, so their nesting may be slightly deeper.
             Err(_) => assert!(data.iter().filter(|byte| b"[{".contains(byte)).count() > 100),
         }
     }
     let _ = settle(parts, "audio.");
 }
 
-/// Taken apart while it came, a body says the same as read at once.
+/// Parsing a body while it arrives gives the same result as parsing it at once.
 fn same_as(parts: &Parts, mut whole: Map<String, Value>) {
     let audio = whole.remove("audio");
     assert_eq!(parts.fields, whole);
@@ -74,12 +74,12 @@ fn same_as(parts: &Parts, mut whole: Map<String, Value>) {
         };
         assert!(bytes.len() as u64 <= MAX_BYTES);
         assert_eq!(BASE64_STANDARD_NO_PAD.encode(&bytes), bare(text.as_str().expect("text")));
-        // What a data URI says of its type.
+        // The type that a data URI names.
         if !audio.contains_key("mime_type") {
             found.remove("mime_type");
         }
     }
-    // `null` is what is not set.
+    // `null` means that the field is not set.
     if audio.get("mime_type").is_some_and(Value::is_null) {
         audio.remove("mime_type");
         found.remove("mime_type");
@@ -87,7 +87,7 @@ fn same_as(parts: &Parts, mut whole: Map<String, Value>) {
     assert_eq!(found, audio);
 }
 
-/// Base64 without all that is allowed around and in it.
+/// Base64 without the extra characters that are allowed around and in it.
 fn bare(text: &str) -> String {
     let text = text.trim_ascii_start();
     let is_uri = text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"));
@@ -105,7 +105,7 @@ fn bare(text: &str) -> String {
     .collect()
 }
 
-/// The query of a body that is the audio itself.
+/// The query of a request whose body is the audio itself.
 pub fn query(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
     let empty = split(Cursor::new(br#"{"audio": {"data": ""}}"#), &media(), MAX_BYTES, Holding::default());
@@ -119,7 +119,7 @@ pub fn query(data: &[u8]) {
         Value::Object(body).to_string()
     });
     let end = settle(parts, "");
-    // The limit on all fields counts what is written, which is more in JSON.
+    // The limit on all fields counts the text as written, which is longer in JSON.
     if let Some(body) = as_json.filter(|body| body.len() < MAX_FIELDS) {
         let parts = split(Cursor::new(body), &media(), MAX_BYTES, Holding::default());
         assert_eq!(settle(parts, "audio."), end, "the same in another body means something else");
@@ -129,7 +129,7 @@ pub fn query(data: &[u8]) {
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
 
-/// A line with the boundary, and then the form.
+/// The input is a line with the boundary, followed by the form.
 pub fn multipart(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let boundary = String::from_utf8_lossy(&data[..end]);
@@ -140,8 +140,8 @@ pub fn multipart(data: &[u8]) {
     assert_eq!(whole, in_pieces, "where a body is parted changes what it means");
 }
 
-/// The fields, or the code of what is wrong.
-fn form(content_type: &str, body: &[u8], piece: usize) -> Result<Value, String> {
+/// Returns the fields, or the code of the problem.
+fn form(content_type: &str, body: &[u8], piece: usize) -> Result<Value, Code> {
     let pieces: Vec<_> =
         body.chunks(piece).map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
     let body = Body::from_stream(stream::iter(pieces));

@@ -1,4 +1,4 @@
-//! Bytes as they arrive: bounded in size and time, and in memory only while they are few.
+//! Reads a body as it arrives, with limits on size and time. Only small bodies are kept in memory.
 
 use std::time::Duration;
 
@@ -12,24 +12,27 @@ use super::MAX_FIELDS;
 use crate::{
     http::memory::Holding,
     media::{MediaStore, Received, Spool, TooMuch},
-    model::problem::Problem,
+    model::{
+        code::{Code, Stage},
+        problem::Problem,
+    },
 };
 
-/// A whole body takes at most this many times `server.body_timeout`.
+/// A whole body may take this many times `server.body_timeout`.
 const TOTAL: u32 = 10;
 
-/// A body in pieces, none of which may be long in coming.
+/// A body in pieces, with a time limit for each.
 pub struct Incoming {
     stream: BodyDataStream,
     pause: Duration,
     deadline: tokio::time::Instant,
     limit: u64,
-    /// What the head of the request says of its length.
+    /// The length that the head of the request states.
     stated: Option<u64>,
     seen: u64,
 }
 
-/// A body that has to be read twice or by blocking code.
+/// A stored body, for code that reads it twice or blocks.
 pub enum Spooled {
     Memory(Vec<u8>),
     File(NamedTempFile),
@@ -55,8 +58,8 @@ impl Incoming {
         Ok(Some(piece))
     }
 
-    /// Keeps everything, on disk where it is more than fields usually are. A client that sends slowly holds no
-    /// thread this way. What is in memory is charged to `held`.
+    /// Stores the whole body, on disk if it is larger than fields usually are, so that a slow client does not block a
+    /// thread. Memory is reserved from `held`.
     pub async fn spool(mut self, media: &MediaStore, held: &mut Holding) -> Result<Spooled, Problem> {
         let mut start = Vec::new();
         while let Some(piece) = self.next().await? {
@@ -82,7 +85,7 @@ impl Incoming {
         Ok(Spooled::Memory(start))
     }
 
-    /// Keeps the audio that the body is, and hashes it on the way.
+    /// Stores the audio that is the body, and computes its hash.
     pub async fn audio(mut self, media: &MediaStore) -> Result<Received, Problem> {
         let mut spool = Spool::new(media, self.limit, self.stated)?;
         while let Some(piece) = self.next().await? {
@@ -92,14 +95,14 @@ impl Incoming {
     }
 }
 
-/// Adds a piece of audio that may have `limit` bytes in all.
+/// Adds a piece of audio, whose total may have `limit` bytes.
 pub async fn push(spool: &mut Spool<'_>, piece: &[u8], limit: u64) -> Result<(), Problem> {
     spool.push(piece).await?.map_err(|TooMuch| too_large(limit))
 }
 
 pub fn too_large(limit: u64) -> Problem {
-    Problem::new("audio_too_large", format!("this is more than the {limit} bytes that are allowed here"))
-        .stage("request")
+    Problem::new(Code::AudioTooLarge, format!("this is more than the {limit} bytes that are allowed here"))
+        .stage(Stage::Request)
 }
 
 pub fn broken_off() -> Problem {

@@ -1,4 +1,5 @@
-//! JSON bodies. `audio.data` is decoded in one pass, to a file where it is large; only the small rest is held in memory.
+//! Reads JSON bodies. `audio.data` is decoded in one pass, into a file if it is large; only the small rest is kept in
+//! memory.
 
 use std::io::{self, BufReader, Cursor, Read, Write};
 
@@ -22,14 +23,17 @@ use super::{
 use crate::{
     http::memory::{Full, Holding},
     media::{MediaStore, Received, Spool},
-    model::problem::Problem,
+    model::{
+        code::{Code, Stage},
+        problem::Problem,
+    },
 };
 use voicegate_audio::HexDigits;
 
-/// `data:audio/ogg;codecs=opus;base64,` and longer ones that are still sane.
+/// The longest head of a data URI, such as `data:audio/ogg;codecs=opus;base64,`, that is accepted.
 const LONGEST_HEAD: usize = 256;
 
-/// Reads a JSON body; what is held in memory of it is charged to `held`.
+/// Reads a JSON body. Memory for it is reserved from `held`.
 pub async fn read(
     body: Incoming,
     media: &MediaStore,
@@ -43,20 +47,20 @@ pub async fn read(
             Spooled::Memory(bytes) => split(Cursor::new(bytes), &media, max_bytes, held.another()),
             Spooled::File(file) => split(BufReader::new(file.reopen()?), &media, max_bytes, held.another()),
         };
-        drop(held); // the body itself is gone, and its fields are charged by themselves
+        drop(held); // the body itself is gone, and its fields have a reservation of their own
         parts
     };
     tokio::task::spawn_blocking(split).await.unwrap_or_else(|error| Err(io::Error::other(error).into()))
 }
 
-/// Takes a JSON object apart. Blocking.
+/// Splits a JSON object into audio and fields. Blocks.
 pub(super) fn split(
     json: impl Read,
     media: &MediaStore,
     max_bytes: u64,
     held: Holding,
 ) -> Result<Parts, Problem> {
-    // Fields are bounded in bytes, and whatever number metadata has in it is the caller's.
+    // Fields are limited by their bytes. The numbers in metadata may have any size.
     let settings = ReaderSettings { restrict_number_values: false, ..ReaderSettings::default() };
     let mut reader = JsonStreamReader::new_custom(Tokens::new(without_mark(json)?), settings);
     if reader.peek().map_err(unreadable)? != ValueType::Object {
@@ -117,9 +121,9 @@ fn split_audio<R: Read>(
             small(reader, room, held, &format!("audio.{name}"))?.0
         };
         if name == "mime_type" && value.is_null() {
-            continue; // not set, whatever a data URI says
+            continue; // the field is not set, whatever a data URI says
         }
-        // What a data URI says of itself gives way to the field.
+        // The field takes precedence over the type in a data URI.
         if audio.insert(name.clone(), value).is_some() && name != "mime_type" {
             return Err(twice(&format!("audio.{name}")));
         }
@@ -139,7 +143,7 @@ fn name<R: Read>(
     Ok(name)
 }
 
-/// A value that fits into memory, and its text without blanks.
+/// A value that is kept in memory, and its text without white space.
 fn small<R: Read>(
     reader: &mut JsonStreamReader<R>,
     room: &mut usize,
@@ -162,9 +166,9 @@ fn small<R: Read>(
     }
     written.map_err(|problem| problem.unwrap_or_else(too_many))?;
     *room = copied.room;
-    let text = String::from_utf8(copied.bytes).unwrap_or_default(); // the reader checked that
+    let text = String::from_utf8(copied.bytes).unwrap_or_default(); // the reader has checked that
     held.grow(text.len() * if is_tree { TREE } else { 1 })?;
-    // The syntax was checked on the way here.
+    // The syntax was checked before.
     let value = serde_json::from_str(&text)
         .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))?;
     Ok((value, text))
@@ -174,7 +178,7 @@ struct Bounded<'a> {
     bytes: Vec<u8>,
     room: usize,
     held: &'a mut Holding,
-    /// Set where the memory for it was not there.
+    /// Set if there was no memory left.
     full: Option<Full>,
 }
 
@@ -214,7 +218,7 @@ fn unreadable(error: ReaderError) -> Problem {
     }
 }
 
-/// Decodes base64 or a data URI; also what the URI says about the type.
+/// Decodes base64 or a data URI. Also returns the type that the URI names.
 fn decode(
     mut text: impl Read,
     media: &MediaStore,
@@ -240,7 +244,7 @@ fn decode(
         Ok(Some(_)) if text.digits.is_hexadecimal() => Err(hexadecimal()),
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
         Ok(None) => Err(too_large(max_bytes)),
-        // Of the decoder and of the text; anything else is the disk's.
+        // Errors of the decoder and of the text are mistakes of the caller; any other comes from the disk.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other) => {
             Err(wrong())
         }
@@ -248,13 +252,13 @@ fn decode(
     }
 }
 
-/// Hexadecimal digits are base64 digits, too: as base64 they decode to noise.
+/// Hexadecimal digits are also base64 digits, but decode to noise.
 fn hexadecimal() -> Problem {
     let detail = "this is hexadecimal, and `audio.data` is base64: decode it, and encode the bytes that come of it as base64";
-    Problem::new("audio_unreadable", detail).field("audio.data").stage("probe")
+    Problem::new(Code::AudioUnreadable, detail).field("audio.data").stage(Stage::Probe)
 }
 
-/// The type that a data URI names, and how many bytes are before its base64.
+/// The type that a data URI names, and the number of bytes before its base64.
 fn data_uri(head: &[u8]) -> Option<(String, usize)> {
     let blank = head.len() - head.trim_ascii_start().len();
     let comma = head.iter().position(|byte| *byte == b',')?;
@@ -265,12 +269,12 @@ fn data_uri(head: &[u8]) -> Option<(String, usize)> {
     (scheme.eq_ignore_ascii_case("data:") && is_base64).then(|| (mime_type.to_owned(), comma + 1))
 }
 
-/// Base64 as people send it: with either alphabet, wrapped lines, and blanks around it. A blank inside is no base64:
-/// it may have been a plus.
+/// Reads base64 as people send it: with either alphabet, wrapped lines, and white space around it. A space inside is an
+/// error, because it may have been a plus.
 struct Clean<R> {
     text: R,
     ended: bool,
-    /// A record of all characters, which tells hexadecimal from base64.
+    /// The set of all characters so far, which distinguishes hexadecimal from base64.
     digits: HexDigits,
 }
 
@@ -320,7 +324,7 @@ mod tests {
         split(Cursor::new(body), &media, 1 << 20, Holding::default())
     }
 
-    /// Hexadecimal decodes as base64, to noise of half again the length.
+    /// Hexadecimal decodes as base64, to noise of one and a half times the length.
     #[test]
     fn hexadecimal_in_place_of_base64_is_called_so() {
         let samples: Vec<u8> = (0..30_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

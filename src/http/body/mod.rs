@@ -1,5 +1,5 @@
-//! Request bodies. JSON, multipart and raw audio mean the same and end in one [`Submission`]: the fields understood
-//! or refused by name, the audio on its own and never whole in memory where it is large.
+//! Request bodies. JSON, multipart and raw audio are equivalent and become a [`Submission`]: the fields are understood
+//! or refused by name, and the audio is kept separately, never whole in memory if it is large.
 
 mod fields;
 #[cfg(debug_assertions)]
@@ -30,7 +30,12 @@ use crate::{
     gateway::Live,
     http::memory::Holding,
     media::{AudioInput, Received, TRANSFER_HEADERS},
-    model::{id::UploadId, note::Metadata, problem::Problem},
+    model::{
+        code::{Code, Stage},
+        id::UploadId,
+        note::Metadata,
+        problem::Problem,
+    },
     view::{
         grammar::FetchHeaders,
         schema::{AudioData, DeclaredFormat},
@@ -40,73 +45,73 @@ use voicegate_audio::{Hints, PcmFormat};
 
 pub use fields::{choice, or_default, span, time, unknown_name};
 
-/// What is read into memory of one body: all fields together, the audio left out.
+/// The most bytes of a body that are read into memory: all fields together, without the audio.
 const MAX_FIELDS: usize = 64 * 1024;
 
-/// Arrays and objects take up to so many times their text in memory.
+/// Arrays and objects take up to this many times their text in memory.
 const TREE: usize = 16;
 
-/// What a field takes in memory beside its name and value.
+/// The memory of a field in addition to its name and value.
 const ENTRY: usize = 64;
 
-/// A request body, understood.
+/// A request body after its fields were understood.
 #[derive(Debug)]
 pub struct Submission<T> {
     pub fields: T,
     pub audio: AudioInput,
     pub hints: Hints,
-    /// With its numbers as they were written; a field of `T` only says whether there may be any.
+    /// The metadata, with its numbers as they were written. A field of `T` only says whether metadata is allowed.
     pub metadata: Metadata,
-    /// Memory for the fields; to be kept for as long as they are.
+    /// The memory reserved for the fields, to be kept for as long as they exist.
     pub held: Holding,
 }
 
-/// A body taken apart, before its fields are understood.
+/// A body that was split into fields and audio, before the fields are understood.
 #[derive(Default)]
 struct Parts {
     fields: Map<String, Value>,
-    /// What is said about the audio; `None` where the body has no `audio`.
+    /// The fields about the audio; `None` if the body has no `audio`.
     audio: Option<Map<String, Value>>,
-    /// The audio itself, where it came along.
+    /// The audio itself, if it was in the body.
     file: Option<Received>,
     /// The text of the field `metadata`.
     metadata: Option<String>,
-    /// Memory for all of that, apart from the file.
+    /// The memory reserved for all of these, except the file.
     held: Holding,
 }
 
-/// `audio` in a JSON body. In the other bodies its fields stand beside the rest, and the audio is a file.
+/// `audio` in a JSON body. In other bodies its fields are beside the other fields, and the audio is a file.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Audio {
-    /// Where to download it: https. Only public addresses, unless the operator allows others.
+    /// The https address to download the audio from. Only public addresses, unless the operator allows others.
     #[schema(format = "uri", examples("https://bot.example/greeting.mp3"))]
     url: Option<String>,
-    // Decoded into a file already; what is left only says that it was there.
+    // The data was decoded into a file already; this only says that it was present.
     #[schema(value_type = Option<AudioData>)]
     data: Option<String>,
     /// An upload of `POST /media`.
     #[schema(value_type = Option<UploadId>)]
     media_id: Option<String>,
-    /// A hint for audio whose bytes alone do not say what they are.
+    /// A hint for audio whose bytes alone do not say what it is.
     #[schema(examples("greeting.mp3"))]
     filename: Option<String>,
-    /// A hint as well.
+    /// Also a hint.
     #[schema(examples("audio/mpeg"))]
     mime_type: Option<String>,
-    /// Sent along when the URL is downloaded, to its first host only. Kept secret, and forgotten after the download.
+    /// Headers for the download of the URL, sent to its first host only. Kept secret, and deleted after the download.
     #[serde(default, deserialize_with = "or_default")]
     #[schema(value_type = Option<FetchHeaders>)]
     headers: BTreeMap<String, String>,
-    /// The format of headerless samples; needed for nothing else.
+    /// The format of headerless samples; not needed for anything else.
     #[schema(value_type = Option<DeclaredFormat>)]
     format: Option<PcmFormat>,
 }
 
-/// Reads whichever body came.
+/// Reads a body of any kind.
 ///
 /// # Errors
-/// What is wrong with it, by field; nothing is left on disk.
+/// Fails with the field that is wrong; nothing is left on disk.
 pub async fn read<T: DeserializeOwned>(
     app: &App,
     tenant: &str,
@@ -152,13 +157,13 @@ pub async fn read<T: DeserializeOwned>(
                 "{came}: send JSON with Content-Type: application/json, a form with multipart/form-data, or the \
                  audio itself as audio/*, video/* or application/octet-stream"
             );
-            Err(Problem::new("unsupported_media_type", detail).stage("request").field("Content-Type"))
+            Err(Problem::new(Code::UnsupportedMediaType, detail).stage(Stage::Request).field("Content-Type"))
         }
     }
 }
 
-/// Types under which the audio itself is sent. What it is, its bytes say; a recorder's WebM and MP4 are often called
-/// videos.
+/// Types of a body that is the audio itself. The bytes decide what it is; WebM and MP4 from recorders often have a
+/// video type.
 fn is_recording(essence: &str) -> bool {
     const OTHERS: [&str; 6] = [
         "application/octet-stream",
@@ -179,8 +184,8 @@ fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {
     let packed = headers.get(header::CONTENT_ENCODING);
     if packed.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         let detail = "send the body as it is, without Content-Encoding";
-        return Err(Problem::new("unsupported_media_type", detail)
-            .stage("request")
+        return Err(Problem::new(Code::UnsupportedMediaType, detail)
+            .stage(Stage::Request)
             .field("Content-Encoding"));
     }
     Ok(headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
@@ -190,7 +195,7 @@ pub fn stated_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Refuses what says by itself that it is too large, before any of it is read.
+/// Refuses a body that states that it is too large, before any of it is read.
 fn bounded(headers: &HeaderMap, limit: u64) -> Result<u64, Problem> {
     if stated_length(headers).is_some_and(|length| length > limit) {
         return Err(incoming::too_large(limit));
@@ -201,17 +206,17 @@ fn bounded(headers: &HeaderMap, limit: u64) -> Result<u64, Problem> {
 fn in_query(query: &str) -> Result<Form, Problem> {
     let mut form = Form::default();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        // The mistake that most people make first.
+        // This is the mistake that most people make first.
         if name == "to" && value.starts_with(' ') {
             let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
-            return Err(Problem::new("recipient_invalid", detail).stage("request").field("to"));
+            return Err(Problem::new(Code::RecipientInvalid, detail).stage(Stage::Request).field("to"));
         }
         form.add(&name, &value)?;
     }
     Ok(form)
 }
 
-/// Whoever sends JSON or a form under another type learns where this one has its fields.
+/// Explains to clients that send JSON or a form under another type where the fields of this type are.
 fn missing_in_query(problem: Problem) -> Problem {
     if !problem.detail.starts_with("missing field") {
         return problem;
@@ -221,7 +226,7 @@ fn missing_in_query(problem: Problem) -> Problem {
     Problem { detail: detail.to_owned(), ..problem }
 }
 
-/// Fields of a raw body are in the query. Elsewhere they would be overlooked.
+/// The fields of a raw body are in the query. With other bodies they would be overlooked there, so they are refused.
 fn no_query(query: &str) -> Result<(), Problem> {
     match url::form_urlencoded::parse(query.as_bytes()).next() {
         None => Ok(()),
@@ -232,7 +237,7 @@ fn no_query(query: &str) -> Result<(), Problem> {
     }
 }
 
-/// Understands fields and audio. `prefix` is where the fields of `audio` are for this caller.
+/// Interprets fields and audio. `prefix` is where the caller has the fields of `audio`.
 fn assemble<T: DeserializeOwned>(parts: Parts, prefix: &str) -> Result<Submission<T>, Problem> {
     let fields = understand(Value::Object(parts.fields), "")?;
     let metadata = parts.metadata.filter(|text| text != "null").map(|text| Metadata::parse(&text));

@@ -95,7 +95,7 @@ async fn text(mut part: Field<'_>, progress: &Progress, mut held: Holding) -> Re
 
 fn unreadable(error: multer::Error) -> Problem {
     match error {
-        // Our own, on its way through the parser.
+        // This is our own error, which has passed through the parser.
         multer::Error::StreamReadFailed(inner) => {
             inner.downcast::<Problem>().map_or_else(|_| broken_off(), |problem| *problem)
         }

@@ -1,5 +1,5 @@
-//! A form on its way to its parser, which keeps what it is given until it finds what it looks for: a boundary, or the end
-//! of a part's headers. Here it is given no more than that can take, in pieces that make looking again cheap.
+//! Feeds a form to its parser. The parser keeps everything until it finds a boundary or the end of the headers of a
+//! part. So it is given no more than those may take, in pieces that are large enough that searching again is cheap.
 
 use std::{
     pin::Pin,
@@ -17,21 +17,21 @@ use memchr::memmem::Finder;
 use super::incoming::Incoming;
 use crate::{http::memory::Holding, model::problem::Problem};
 
-/// Bytes before the first boundary.
+/// The most bytes before the first boundary.
 const MAX_PREAMBLE: usize = 64 * 1024;
 
-/// The headers of one part.
+/// The most bytes of the headers of one part.
 pub const MAX_HEADERS: usize = 16 * 1024;
 
-/// Smaller pieces are gathered: the parser looks at all it has each time that it gets one.
+/// Smaller pieces are collected first, because the parser searches all of its bytes for each new piece.
 const GATHERED: usize = 8 * 1024;
 
-/// What the reader of the form tells its source.
+/// The progress of the parser, as the reader of the form reports it to its source.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// The parser has looked at all it has and found nothing.
+    /// The parser has searched all of its bytes and found nothing.
     is_hungry: AtomicBool,
-    /// Bytes that it was given since it last found something.
+    /// The number of bytes given to it since it last found something.
     given: AtomicUsize,
 }
 
@@ -52,7 +52,7 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// What is kept of the form is charged to `held`.
+    /// Memory for what is kept of the form is reserved from `held`.
     pub fn new(body: Incoming, boundary: &str, held: Holding) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
         let first = format!("--{boundary}").into_bytes();
@@ -67,8 +67,8 @@ impl Stream for Pieces {
     type Item = Result<Bytes, Problem>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // The parser asks before it looks at what it has. So it is first told that there is nothing, and asks again at
-        // once where it found nothing.
+        // The parser asks for bytes before it searches those that it has. So it first gets no bytes, and asks again at
+        // once if its search found nothing.
         if !self.progress.is_hungry.swap(true, Relaxed) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -101,16 +101,16 @@ impl Stream for Pieces {
 struct Source {
     body: Incoming,
     held: Holding,
-    /// Looks for the first boundary, for as long as it has not come.
+    /// Searches for the first boundary until it has come.
     first: Option<Finder<'static>>,
-    /// Bytes before it.
+    /// The number of bytes before it.
     skipped: usize,
-    /// Size of the last piece.
+    /// The size of the last piece.
     last: usize,
 }
 
 impl Source {
-    /// The next piece, from the first boundary on.
+    /// Returns the next piece, beginning with the first boundary.
     async fn next(mut self) -> Result<(Self, Option<Bytes>), Problem> {
         let mut gathered = BytesMut::new();
         while gathered.len() < GATHERED {
@@ -119,7 +119,7 @@ impl Source {
             gathered.extend_from_slice(&piece);
             let Some(first) = &self.first else { continue };
             let start = first.find(&gathered);
-            // A boundary may have begun.
+            // The end of the piece may be the beginning of a boundary.
             let useless = start.unwrap_or_else(|| gathered.len().saturating_sub(first.needle().len()));
             self.skipped += useless;
             if self.skipped > MAX_PREAMBLE {

@@ -1,14 +1,14 @@
-//! Bounds what a JSON reader has to keep in one piece. A string value is read in parts; the name of a member and a number
-//! are not, whatever their length.
+//! Limits what a JSON reader has to keep in one piece. A string value is read in parts, but the name of a member and a
+//! number are not, however long they are.
 
 use std::io::{self, Cursor, Read};
 
 use memchr::memchr2;
 
-/// Bytes of a member's name, or of a number, as they are written.
+/// The most bytes of a member's name, or of a number, as written.
 pub const MAX_TOKEN: usize = 1024;
 
-/// Deeper than any reader of ours goes.
+/// The deepest nesting that is tracked, deeper than our readers go.
 const MAX_DEPTH: usize = 256;
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
@@ -18,10 +18,10 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 #[error("a name or a number in the JSON has more than 1 KiB")]
 pub struct TooLong;
 
-/// Leaves out a byte order mark at the beginning, as RFC 8259 allows.
+/// Skips a byte order mark at the beginning, as RFC 8259 allows.
 ///
 /// # Errors
-/// Of the source.
+/// Errors of the source.
 pub fn without_mark(mut json: impl Read) -> io::Result<impl Read> {
     let mut head = Vec::with_capacity(MARK.len());
     json.by_ref().take(MARK.len() as u64).read_to_end(&mut head)?;
@@ -31,8 +31,8 @@ pub fn without_mark(mut json: impl Read) -> io::Result<impl Read> {
     Ok(Cursor::new(head).chain(json))
 }
 
-/// Passes JSON on and fails with [`TooLong`] as soon as a name or a number is too long. It judges nothing else: behind
-/// something that is no JSON the limits still hold, in one way or another.
+/// Passes JSON on, and fails with [`TooLong`] as soon as a name or a number is too long. It checks nothing else. After
+/// text that is not JSON the limits still hold in some form.
 pub struct Tokens<R> {
     json: R,
     scan: Scan,
@@ -60,17 +60,17 @@ pub fn check(text: &str) -> Result<(), TooLong> {
     Scan::default().pass(text.as_bytes())
 }
 
-/// Where the scan is.
+/// The state of the scan.
 #[derive(Clone, Copy, Default)]
 enum Place {
     #[default]
     Between,
-    /// In a number or a word such as `true`.
+    /// Inside a number or a word such as `true`.
     Word,
     Text {
         is_name: bool,
     },
-    /// Behind a backslash.
+    /// After a backslash.
     Escape {
         is_name: bool,
     },
@@ -79,9 +79,9 @@ enum Place {
 #[derive(Default)]
 struct Scan {
     place: Place,
-    /// Of the name, number or word so far.
+    /// The length of the name, number or word so far.
     length: usize,
-    /// The containers around: whether each is an object.
+    /// The enclosing containers: `true` for each that is an object.
     objects: Vec<bool>,
     name_follows: bool,
 }
@@ -109,7 +109,7 @@ impl Scan {
         Ok(())
     }
 
-    /// The rest of a string, as far as it is there; how many bytes that were.
+    /// Skips the rest of a string, as far as it has arrived, and returns its length.
     fn text(&mut self, bytes: &[u8], is_name: bool) -> usize {
         let Some(end) = memchr2(b'"', b'\\', bytes) else {
             self.count(is_name, bytes.len());
@@ -117,7 +117,7 @@ impl Scan {
         };
         self.count(is_name, end);
         if bytes[end] == b'"' {
-            // The length is looked at once more before the next byte sets it back.
+            // The length is checked before the next byte resets it.
             self.place = Place::Between;
         } else {
             self.count(is_name, 1);

@@ -1,4 +1,4 @@
-//! The newest events of a tenant, read and written out once for all streams that follow it.
+//! Keeps the newest events of a tenant, which are read and formatted once for all streams that follow it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,26 +21,26 @@ use crate::{
     store::{StoreError, WantedEvents},
 };
 
-/// Events that a feed reads at once, and those that it keeps.
+/// How many events a feed reads at once, and how many it keeps.
 const PAGE: u32 = 16;
 const MOST_KEPT: usize = 64;
 
-/// Bytes of the events that a feed keeps.
+/// The most bytes of events that a feed keeps.
 const MOST_BYTES: usize = 256 << 10;
 
-/// Streams are woken in so many groups, with other work between them.
+/// Streams are woken in this many groups, so that other work can run between them.
 const GROUPS: usize = 64;
 
-/// Changes that come so soon after each other are looked at together.
+/// Changes within this time of each other are handled together.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Where other processes write as well, a notice of theirs may get lost.
+/// If other processes write too, their notifications may get lost, so the database is read this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Until the database is asked again after it failed.
+/// The pause after a failed read of the database.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The feeds of those tenants that are followed.
+/// The feeds of the tenants that are being followed.
 #[derive(Debug)]
 pub struct Feeds {
     feeds: Mutex<HashMap<String, Weak<Feed>>>,
@@ -61,14 +61,14 @@ struct Shared {
     next_group: AtomicUsize,
 }
 
-/// The newest events, without a gap.
+/// The newest events, without gaps.
 #[derive(Debug)]
 struct Run {
     /// The position of the newest event that was read.
     head: String,
-    /// The place in the feed that comes next.
+    /// The next place in the feed.
     next: u64,
-    /// The last of them has the place before `next`.
+    /// The events. The last one has the place before `next`.
     kept: VecDeque<Kept>,
     bytes: usize,
 }
@@ -79,13 +79,13 @@ struct Kept {
     text: Bytes,
 }
 
-/// What a feed has at some place.
+/// The content of a feed at a place.
 pub enum At {
-    /// An event: its position, and its text.
+    /// An event, with its position and its text.
     Event(String, Bytes),
-    /// Nothing yet.
+    /// There is no event at this place yet.
     Head,
-    /// Something that it no longer keeps.
+    /// An event that the feed no longer keeps.
     Past,
 }
 
@@ -99,28 +99,28 @@ impl Feeds {
         self.memory.for_request(tenant)
     }
 
-    /// The feed of a tenant; it reads for as long as somebody has it.
+    /// Returns the feed of a tenant, which reads for as long as somebody holds it.
     ///
     /// # Errors
-    /// Where the database fails.
+    /// Fails if the database fails.
     pub async fn of(&self, gateway: &Arc<Gateway>, tenant: &str) -> Result<Arc<Feed>, StoreError> {
         if let Some(feed) = self.lock().get(tenant).and_then(Weak::upgrade) {
             return Ok(feed);
         }
-        // Watched before the head is asked for, so that nothing is missed between.
+        // The watch begins before the head is read, so that nothing is missed in between.
         let news = gateway.changes.of_tenant(tenant);
         let head = gateway.store.last_event(tenant).await?;
         let feed = Arc::new(Feed::start(gateway.clone(), self.memory.clone(), tenant, head, news));
         let mut feeds = self.lock();
         if let Some(other) = feeds.get(tenant).and_then(Weak::upgrade) {
-            return Ok(other); // two came at the same time
+            return Ok(other); // two callers came at the same time
         }
         feeds.retain(|_, feed| feed.strong_count() > 0);
         feeds.insert(tenant.to_owned(), Arc::downgrade(&feed));
         Ok(feed)
     }
 
-    /// References, which no panic leaves half changed.
+    /// The map contains only references, which a panic cannot leave half changed.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Feed>>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,13 +138,13 @@ impl Feed {
         Self { shared, _reading: AbortOnDropHandle::new(reading) }
     }
 
-    /// Tells of events that come from now on.
+    /// Notifies about events from now on.
     pub fn wakes(&self) -> watch::Receiver<()> {
         let group = self.shared.next_group.fetch_add(1, Relaxed) % GROUPS;
         self.shared.groups[group].subscribe()
     }
 
-    /// The place behind an event, where that is the newest one.
+    /// The place after an event, if that is the newest one.
     pub fn place_behind(&self, position: &str) -> Option<u64> {
         let run = self.shared.run();
         (run.head == position).then_some(run.next)
@@ -162,7 +162,7 @@ impl Feed {
 }
 
 impl Shared {
-    /// A run, which is changed in one step.
+    /// The run is changed in one step, so a panic leaves it consistent.
     fn run(&self) -> MutexGuard<'_, Run> {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,7 +181,7 @@ impl Run {
         self.next += 1;
         let text = text(event);
         if text.len() > MOST_BYTES / 2 || held.grow(text.len()).is_err() {
-            // Those who follow read for themselves what is not here, and a run has no gap.
+            // Streams read from the database what is missing here, and a run must have no gap.
             self.kept.clear();
             self.bytes = 0;
             return;
@@ -195,7 +195,7 @@ impl Run {
     }
 }
 
-/// Bytes that stay charged until the last that uses them has let go.
+/// Bytes whose memory stays reserved until the last user has released them.
 pub fn charged(text: String, held: Holding) -> Bytes {
     struct Charged(String, #[expect(dead_code, reason = "held for as long as the text")] Holding);
     impl AsRef<[u8]> for Charged {
@@ -206,7 +206,7 @@ pub fn charged(text: String, held: Holding) -> Bytes {
     Bytes::from_owner(Charged(text, held))
 }
 
-/// Reads what is new, whenever there may be something.
+/// Reads new events whenever there may be some.
 async fn read(gateway: Arc<Gateway>, memory: Memory, shared: Arc<Shared>, mut news: Watch<String>) {
     let may_be_missed = gateway.store.notices().is_some();
     loop {

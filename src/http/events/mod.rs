@@ -1,7 +1,7 @@
-//! Events as they happen: server-sent events, which a client takes up again where it left.
+//! Server-sent events: a stream that a client can resume where it stopped.
 //!
-//! A stream holds no more than the event that is being written. Who follows all notes of a tenant shares a [`feed`] with
-//! the others; what is older is read from the database one by one, as fast as the client takes it.
+//! A stream holds no more than the event that is being written. All streams of a tenant's notes share a [`feed`]; older
+//! events are read from the database one by one, as fast as the client takes them.
 
 mod feed;
 
@@ -29,22 +29,22 @@ use crate::{
 
 pub use feed::Feeds;
 
-/// How often the stream of one note looks by itself where other processes write as well: a notice may get lost.
+/// How often the stream of one note reads the database if other processes write too, since a notification may get lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-/// Until memory is asked for again where there was none.
+/// The pause before memory is requested again after there was none.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// So that proxies keep the connection.
+/// The interval of comments, which make proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Follow all notes
 ///
-/// Every event of the tenant from now on, or from behind `Last-Event-ID`, as server-sent events. `data` is what a webhook
-/// gets, `event` its type. The stream does not end by itself. Events can be read again for 48 hours.
+/// All events of the tenant from now on, or after `Last-Event-ID`, as server-sent events. `data` is the same as in a
+/// webhook, `event` its type. The stream does not end on its own. Events can be read again for 48 hours.
 #[utoipa::path(
     get, path = "/events", tag = "Events", operation_id = "streamEvents",
-    params(("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that arrived.")),
+    params(("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that you received.")),
     responses((status = 200, description = "The events, one after the other.", content_type = "text/event-stream", body = String)),
 )]
 pub async fn all(
@@ -65,12 +65,12 @@ pub async fn all(
 
 /// Follow one note
 ///
-/// Its events from the first, or from behind `Last-Event-ID`, as server-sent events.
+/// The events of the note from the first, or after `Last-Event-ID`, as server-sent events.
 #[utoipa::path(
     get, path = "/voice/{id}/events", tag = "Events", operation_id = "streamVoiceEvents",
     params(
         ("id" = NoteId, Path, description = "The note."),
-        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that arrived."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that you received."),
     ),
     responses((status = 200, description = "The events, one after the other.", content_type = "text/event-stream", body = String)),
 )]
@@ -91,7 +91,7 @@ pub async fn of_note(
 fn last_event(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let text = value.to_str().map_err(|_| no_such_position())?.trim();
-    // A client that has had no event yet may send an empty one.
+    // A client that has not received an event yet may send an empty id.
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
@@ -99,9 +99,9 @@ fn no_such_position() -> Problem {
     Problem::invalid("Last-Event-ID", "expected the id of an event of this stream, or no such header")
 }
 
-/// Answers with the events that `reader` reads.
+/// Answers with the events from `reader`.
 async fn follow(mut reader: Reader) -> Result<Response, Problem> {
-    // A wrong position is the client's mistake, and said before anything is streamed.
+    // A wrong position is a mistake of the client, and is reported before anything is streamed.
     let first = reader.stored().await.map_err(|error| match error {
         StoreError::Position => no_such_position(),
         other => other.into(),
@@ -114,15 +114,15 @@ async fn follow(mut reader: Reader) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// An event as it is streamed. Its JSON has no line breaks.
+/// Formats an event for the stream. Its JSON contains no line breaks.
 fn text(event: &Event) -> String {
     let body = serde_json::to_string(&EventBody::from(event)).unwrap_or_default();
     format!("id: {}\nevent: {}\ndata: {body}\n\n", event.position, event.kind.as_str())
 }
 
-/// Where a stream learns that there is more.
+/// How a stream learns that there are more events.
 enum News {
-    /// Of all notes. `place` is where the stream is in the feed, once it has caught up.
+    /// For all notes. `place` is its place in the feed, once it has caught up.
     Feed {
         feed: Arc<Feed>,
         wakes: watch::Receiver<()>,
@@ -131,21 +131,21 @@ enum News {
     Note(Watch<NoteId>),
 }
 
-/// Reads one event at a time, when it is about to be written.
+/// Reads one event at a time, just before it is written.
 struct Reader {
     gateway: Arc<Gateway>,
     feeds: Arc<Feeds>,
     tenant: String,
     note: Option<NoteId>,
-    /// The position of the last event that was given out.
+    /// The position of the last event that was returned.
     after: String,
     news: News,
-    /// Read before the answer began.
+    /// An event that was read before the answer began.
     first: Option<Event>,
 }
 
 impl Reader {
-    /// The event behind the last one, from the database.
+    /// Reads the next event from the database.
     async fn stored(&self) -> Result<Option<Event>, StoreError> {
         let wanted = WantedEvents {
             tenant: &self.tenant,
@@ -156,8 +156,8 @@ impl Reader {
         Ok(self.gateway.store.events(&wanted).await?.pop())
     }
 
-    /// The next event, or a comment where there was none for long; `None` when the gateway stops or its database fails:
-    /// the client comes back.
+    /// Returns the next event, or a comment if there was none for a while. Returns `None` when the gateway stops or its
+    /// database fails; the client then reconnects.
     async fn next(&mut self) -> Option<Bytes> {
         let stop = self.gateway.stop.clone();
         match stop.run_until_cancelled(tokio::time::timeout(KEEP_ALIVE, self.event())).await? {
@@ -166,8 +166,7 @@ impl Reader {
         }
     }
 
-    /// Nothing is lost where this is dropped before it ends: a position moves in the same step in which its event is given
-    /// out.
+    /// Nothing is lost if this future is dropped: a position advances in the same step in which its event is returned.
     async fn event(&mut self) -> Option<Bytes> {
         if let Some(event) = self.first.take() {
             return self.written(event).await;
@@ -192,10 +191,10 @@ impl Reader {
         }
     }
 
-    /// What the feed has. A stream that is behind it, or has none, looks into the database.
+    /// Reads from the feed. A stream that is behind it, or has none, reads from the database.
     fn shared(&mut self) -> At {
         let News::Feed { feed, wakes, place } = &mut self.news else { return At::Past };
-        // What comes from here on wakes again.
+        // Events from here on wake the stream again.
         wakes.mark_unchanged();
         let Some(here) = place.or_else(|| feed.place_behind(&self.after)) else { return At::Past };
         let at = feed.at(here);
@@ -207,7 +206,7 @@ impl Reader {
         at
     }
 
-    /// An event in its charged text; waits where there is no memory for it.
+    /// Copies an event into reserved memory; waits if there is none.
     async fn written(&mut self, event: Event) -> Option<Bytes> {
         let mut held = self.feeds.holding(&self.tenant);
         let text = text(&event);

@@ -1,4 +1,4 @@
-//! Bodies and answers to look at; a test holds each against its schema.
+//! Examples of bodies and answers. A test validates each against its schema.
 
 use serde_json::{Value, json};
 use utoipa::openapi::{Content, OpenApi, RefOr, example::ExampleBuilder};
@@ -8,7 +8,7 @@ use super::operations;
 pub const NOTE: &str = "vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41";
 const UPLOAD: &str = "med_01985c3a-1f0a-7e44-8c2d-90b7a1f3e6d5";
 
-/// Adds them to their operations.
+/// Adds the examples to their operations.
 pub fn add(document: &mut OpenApi) {
     for (_, _, operation) in operations(document) {
         let id = operation.operation_id.clone().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The OpenAPI document. Paths, fields and words come from the router and from the types that are read and written;
-//! what those cannot say (problems, examples, headers of files) is added here.
+//! The OpenAPI document. Paths, fields and descriptions come from the router and from the types that are read and
+//! written. Everything else (problems, examples, headers of files) is added here.
 
 mod examples;
 mod problems;
@@ -21,29 +21,29 @@ use utoipa::openapi::{
 
 pub use requests::{Bytes, UploadForm, UploadRequest, VoiceForm, VoiceRequestBody};
 
-/// The name of the one security scheme.
+/// The name of the security scheme of the API.
 const SECURITY: &str = "apiKey";
 
-/// Of `/metrics`, where the operator has set a token.
+/// The security scheme of `/metrics`, for gateways with a token.
 const METRICS_SECURITY: &str = "metricsToken";
 
 const WALK: &str = include_str!("walk.md");
 
 const TAGS: &[(&str, &str)] = &[
-    ("Voice notes", "Send, watch, hear and erase them."),
-    ("Uploads", "Audio that is sent more than once, or before it is known to whom."),
-    ("Events", "What becomes of notes, as it happens."),
+    ("Voice notes", "Send, watch, download and erase voice notes."),
+    ("Uploads", "Audio that is sent more than once, or before its recipient is known."),
+    ("Events", "Changes of notes, as they happen."),
     (
         "Callbacks",
-        "Where providers say what became of messages. They prove themselves by signature or token.",
+        "Calls by providers about their messages. They are authenticated by a signature or a token.",
     ),
-    ("Connections", "What a tenant's accounts at providers can do."),
-    ("Links", "Where providers download audio."),
-    ("Operation", "For whoever keeps the gateway running, and for tools. No API key is needed."),
+    ("Connections", "The capabilities of a tenant's accounts at providers."),
+    ("Links", "Signed links from which providers download audio."),
+    ("Operation", "Endpoints for operators and tools. They need no API key."),
 ];
 
 static TEXT: LazyLock<String> = LazyLock::new(|| {
-    // It has no map with other keys than text, and no number that JSON lacks.
+    // The document has only text keys and no numbers that JSON cannot represent.
     let mut text = document().to_pretty_json().expect("an OpenAPI document is JSON");
     text.push('\n');
     text
@@ -80,13 +80,13 @@ pub fn document() -> OpenApi {
         let about = "An API key of the tenant. `voicegate keys new` makes one.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
         components.add_security_scheme(SECURITY, SecurityScheme::Http(scheme));
-        let about = "What `server.metrics_token` says.";
+        let about = "The token in `server.metrics_token`.";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
         components.add_security_scheme(METRICS_SECURITY, SecurityScheme::Http(scheme));
     }
     if let Some(head) = document.paths.paths.values_mut().find_map(|path| path.head.as_mut()) {
         head.operation_id = Some("headByLink".to_owned());
-        head.summary = Some("Ask about audio behind a signed link".to_owned());
+        head.summary = Some("Read the headers of audio behind a signed link".to_owned());
     }
     for (_, method, operation) in operations(&mut document) {
         let id = operation.operation_id.clone().unwrap_or_default();
@@ -113,10 +113,13 @@ pub fn document() -> OpenApi {
             "getDocs" | "getDocsPage" => {
                 if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") {
                     let policy = header(
-                        "No script, and nothing from elsewhere.",
+                        "The page has no script, and loads nothing from other hosts.",
                         "default-src 'none'; style-src 'self'",
                     );
-                    let caching = header("A while: an upgrade brings other pages.", "public, max-age=300");
+                    let caching = header(
+                        "The page may be cached for a short time, since an upgrade changes it.",
+                        "public, max-age=300",
+                    );
                     response.headers.insert("Content-Security-Policy".to_owned(), policy.into());
                     response.headers.insert("Cache-Control".to_owned(), caching.into());
                 }
@@ -134,11 +137,12 @@ pub fn document() -> OpenApi {
     for (_, _, operation) in operations(&mut document) {
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
-                let caching = header("How long the answer may be kept: not at all.", "no-store");
+                let caching = header("The answer must not be cached.", "no-store");
                 response.headers.entry("Cache-Control".to_owned()).or_insert(caching.into());
-                let sniffing = header("The content type is exact; nothing else is to be guessed.", "nosniff");
+                let sniffing =
+                    header("The content type is exact; browsers must not guess another.", "nosniff");
                 response.headers.insert("X-Content-Type-Options".to_owned(), sniffing.into());
-                let about = "The request's own `X-Request-Id`, if that is 1 to 128 visible ASCII characters; else one made here.";
+                let about = "The request's own `X-Request-Id`, if that is 1 to 128 visible ASCII characters; otherwise one made by the gateway.";
                 let id = header(about, "0199fd9c2f6c7d128d0a4c0f3c1d2e3f");
                 response.headers.insert("X-Request-Id".to_owned(), id.into());
             }
@@ -147,7 +151,7 @@ pub fn document() -> OpenApi {
     document
 }
 
-/// Every operation with its path and method.
+/// All operations with path and method.
 fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod, &mut Operation)> {
     document.paths.paths.iter_mut().flat_map(|(path, item)| {
         let methods = [
@@ -166,40 +170,48 @@ fn add_parameters(operation: &mut Operation, parameters: Vec<Parameter>) {
     operation.parameters.get_or_insert_default().extend(parameters.into_iter().map(RefOr::T));
 }
 
-/// A response header with text.
+/// Describes a response header with text.
 fn header(description: &str, example: &str) -> Header {
     let text = ObjectBuilder::new().schema_type(Type::String).examples([example]);
     HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
 }
 
-/// What an answer about a stored note has.
+/// Adds the headers of an answer about a stored note.
 fn add_note_headers(response: &mut Response) {
     for (name, description, example) in [
-        ("Location", "Where the note is: `/voice/{id}`.", "/voice/vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41"),
+        (
+            "Location",
+            "The address of the note: `/voice/{id}`.",
+            "/voice/vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41",
+        ),
         (
             "Preference-Applied",
-            "Where the request had `Prefer: wait`: how long was waited at most.",
+            "Present if the request had `Prefer: wait`: the longest time that the gateway waits.",
             "wait=10",
         ),
-        ("Idempotency-Replayed", "`true` where the `Idempotency-Key` had this note already.", "true"),
+        (
+            "Idempotency-Replayed",
+            "`true` if an earlier request with this `Idempotency-Key` made the note.",
+            "true",
+        ),
     ] {
         response.headers.insert(name.to_owned(), header(description, example).into());
     }
 }
 
-/// A file can be asked for in part and under conditions (RFC 9110, sections 13 and 14).
+/// Describes partial and conditional requests for a file (RFC 9110, sections 13 and 14).
 fn serves_file(operation: &mut Operation, with_body: bool) {
     let conditions = [
         (
             "Range",
-            "One range of bytes, for a part of the file. Anything else is answered with the whole.",
+            "One range of bytes, to get a part of the file. Any other value gets the whole file.",
             "bytes=0-1023",
         ),
-        ("If-Range", "Asks for the whole file.", "\"1c5f-18e9\""),
-        ("If-None-Match", "304 where the file still has this `ETag`.", "\"1c5f-18e9\""),
-        ("If-Modified-Since", "304 where the file is no younger.", "Sat, 21 Nov 2026 10:00:00 GMT"),
-        ("If-Match", "412 where the file has another `ETag`.", "\"1c5f-18e9\""),
-        ("If-Unmodified-Since", "412 where the file is younger.", "Sat, 21 Nov 2026 10:00:00 GMT"),
+        ("If-Range", "With this header the answer is always the whole file.", "\"1c5f-18e9\""),
+        ("If-None-Match", "304 if the file still has this `ETag`.", "\"1c5f-18e9\""),
+        ("If-Modified-Since", "304 if the file was not changed since.", "Sat, 21 Nov 2026 10:00:00 GMT"),
+        ("If-Match", "412 if the file has another `ETag`.", "\"1c5f-18e9\""),
+        ("If-Unmodified-Since", "412 if the file was changed since.", "Sat, 21 Nov 2026 10:00:00 GMT"),
     ];
     let parameters = conditions.into_iter().map(|(name, about, example)| {
         ParameterBuilder::new()
@@ -226,21 +238,26 @@ fn serves_file(operation: &mut Operation, with_body: bool) {
         }
         RefOr::T(response.build())
     };
-    let etag = ("ETag", "Of these bytes.", "\"1c5f-18e9\"");
-    let modified = ("Last-Modified", "When the file was made.", "Sat, 21 Nov 2026 10:00:00 GMT");
-    let ranges = ("Accept-Ranges", "Parts can be asked for.", "bytes");
-    let name = ("Content-Disposition", "A file name that fits the bytes.", "inline; filename=\"voice.m4a\"");
-    let length = ("Content-Length", "Bytes in this answer.", "80213");
-    let part = ("Content-Range", "Which bytes of how many.", "bytes 0-1023/80213");
-    let all = ("Content-Range", "How many bytes there are.", "bytes */80213");
+    let etag = ("ETag", "The tag of these bytes.", "\"1c5f-18e9\"");
+    let modified = ("Last-Modified", "The time at which the file was made.", "Sat, 21 Nov 2026 10:00:00 GMT");
+    let ranges = ("Accept-Ranges", "Ranges of bytes are supported.", "bytes");
+    let name =
+        ("Content-Disposition", "A file name that matches the format.", "inline; filename=\"voice.m4a\"");
+    let length = ("Content-Length", "The number of bytes in this answer.", "80213");
+    let part = ("Content-Range", "The range of this answer, and the size of the file.", "bytes 0-1023/80213");
+    let all = ("Content-Range", "The size of the file.", "bytes */80213");
     for (status, response) in [
         ("200", answer("The audio, with its exact type.", &[length, ranges, etag, modified, name], true)),
-        ("206", answer("The part that was asked for.", &[part, length, ranges, etag, modified, name], true)),
-        ("304", answer("The caller has it already.", &[etag, modified, name], false)),
-        ("412", answer("The file is not as the caller demands.", &[name], false)),
+        ("206", answer("The requested part.", &[part, length, ranges, etag, modified, name], true)),
+        ("304", answer("The caller already has the current file.", &[etag, modified, name], false)),
+        ("412", answer("The file does not meet the condition.", &[name], false)),
         (
             "416",
-            answer("The file is shorter than the range begins.", &[all, ranges, etag, modified, name], false),
+            answer(
+                "The range begins after the end of the file.",
+                &[all, ranges, etag, modified, name],
+                false,
+            ),
         ),
     ] {
         operation.responses.responses.insert(status.to_owned(), response);

@@ -1,4 +1,4 @@
-//! What `POST` takes, made of the types that read it: a field that is accepted is documented, and the other way round.
+//! Request bodies, generated from the types that read them, so that exactly the accepted fields are documented.
 
 use std::borrow::Cow;
 
@@ -29,10 +29,10 @@ pub struct UploadRequest;
 /// `POST /media` as a form.
 pub struct UploadForm;
 
-/// Audio in JSON: exactly one of three places where it may be.
+/// Audio in JSON, in exactly one of three forms.
 struct AudioSource;
 
-/// The same without uploads, which are uploaded already.
+/// The same without `media_id`, since uploads exist already.
 struct NewAudioSource;
 
 impl PartialSchema for Bytes {
@@ -109,15 +109,15 @@ impl ToSchema for UploadForm {
     }
 }
 
-/// The three places: the field that names each, what it is, and which other fields of `Audio` belong to it. A `null` for
-/// the other two is forgiven, and not documented.
+/// The three forms: the field that each uses, its description, and the other fields of `Audio` that belong to it. A
+/// `null` in the other two is accepted, but not documented.
 const PLACES: [(&str, &str, &[&str], &str); 3] = [
     ("AudioByUrl", "url", &["filename", "mime_type", "headers", "format"], "Audio to download."),
     ("AudioInside", "data", &["filename", "mime_type", "format"], "Audio inside the request."),
     ("AudioUploaded", "media_id", &["filename", "mime_type"], "Audio that was uploaded before."),
 ];
 
-/// One place as a schema of its own, where its field is there and is no `null`.
+/// One form as a schema of its own, in which its field is required and not `null`.
 fn place(field: &str, others: &[&str], description: &str) -> Object {
     let mut place = object::<Audio>();
     place.description = Some(description.to_owned());
@@ -167,7 +167,7 @@ fn empty() -> Object {
     ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(nothing_else)).build()
 }
 
-/// The schema that a struct with named fields has.
+/// The schema of a struct with named fields.
 fn object<T: PartialSchema>() -> Object {
     match T::schema() {
         RefOr::T(Schema::Object(object)) => object,
@@ -182,7 +182,7 @@ fn add(object: &mut Object, name: &str, schema: impl Into<RefOr<Schema>>, requir
     }
 }
 
-/// A form: the same fields as text, the audio as a file, and what is known about it beside it.
+/// The schema of a form: the same fields as text, the audio as a file, and the fields about it beside it.
 fn with_file(mut fields: Object) -> Object {
     for schema in fields.properties.values_mut() {
         without_null(schema);
@@ -203,7 +203,7 @@ fn hints_schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
     DeclaredFormatText::schemas(schemas);
 }
 
-/// Where values are text there is no `null`.
+/// Text values cannot be `null`.
 pub fn without_null(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => {
@@ -274,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    /// The names that serde lists when it refuses one.
+    /// The names that serde lists when it refuses an unknown one.
     fn accepted<T: DeserializeOwned>() -> BTreeSet<String> {
         let refusal = serde_json::from_value::<T>(json!({ "no such field": 0 })).err().expect("a refusal");
         let refusal = refusal.to_string();

@@ -50,7 +50,7 @@ fn every_example_fits_its_schema() {
             seen += 1;
         }
     });
-    // Of schemas themselves, and of parameters and headers inside them.
+    // Descriptions of schemas, and of the parameters and headers inside them.
     each(&document, &mut |schema| {
         let Some(examples) = schema.get("examples").and_then(Value::as_array) else { return };
         for example in examples {

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use voicegate_providers::{Receipt, ReceiptStatus};
 
 use super::{Note, Status};
-use crate::model::problem::Problem;
+use crate::model::{
+    code::{Code, Stage},
+    problem::Problem,
+};
 
 impl Status {
     /// How far a note has come at a provider; higher ranks replace lower ones.
@@ -83,7 +86,7 @@ impl Note {
 
 fn failed(receipt: &Receipt) -> Problem {
     let detail = "the provider took the note and could not deliver it";
-    let mut problem = Problem::new("provider_rejected", detail).stage("receipt");
+    let mut problem = Problem::new(Code::ProviderRejected, detail).stage(Stage::Receipt);
     if let Some(failure) = &receipt.failure {
         problem.detail.clone_from(&failure.detail);
         problem.provider = Some(failure.upstream.clone());

@@ -17,11 +17,11 @@ use super::{LEASE, Pool, notices::Notice};
 const LOCK: i32 = 0x766f_6963;
 
 /// Pause between two looks.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Time without a lock and without a renewal after which a process counts as dead. A living one renews its leases every
 /// four seconds, and has its lock again a second after the database can be reached.
-const GONE: Duration = Duration::from_secs(10);
+const GONE: Duration = Duration::from_secs(7);
 
 /// A number by which this process is told from the others on its database.
 pub fn fresh() -> i32 {
@@ -111,14 +111,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_is_dead_only_when_its_lock_was_missing_in_every_look_for_ten_seconds() {
+    fn an_owner_is_dead_only_when_its_lock_was_missing_in_every_look_for_seven_seconds() {
         let mut missing = Missing::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(missing.since(&[7, 8], at(0)).is_empty());
-        assert!(missing.since(&[7], at(6)).is_empty(), "8 is back");
-        assert!(missing.since(&[7, 8], at(9)).is_empty());
-        assert_eq!(missing.since(&[7, 8], at(10)), [7]);
+        assert!(missing.since(&[7], at(4)).is_empty(), "8 is back");
+        assert!(missing.since(&[7, 8], at(6)).is_empty());
+        assert_eq!(missing.since(&[7, 8], at(7)), [7]);
         assert!(missing.since(&[], at(12)).is_empty(), "a look that failed");
         assert!(missing.since(&[7], at(30)).is_empty());
         assert_eq!(missing.since(&[7], at(40)), [7]);

@@ -1,0 +1,116 @@
+//! The download of audio behind a URL, and the question what audio is: in one place for all who need them.
+
+use std::{collections::BTreeMap, io};
+
+use tempfile::NamedTempFile;
+use voicegate_audio::{AudioError, Hints, Probed};
+
+use crate::{
+    config::Tenant,
+    gateway::{Gateway, Live},
+    media::{FetchError, FetchRequest, Held, Received},
+    model::problem::Problem,
+};
+
+/// Why a download gave no file.
+#[derive(Debug)]
+pub enum DownloadError {
+    /// The gateway's own disk failed, before anybody was asked.
+    Disk(io::Error),
+    Fetch(FetchError),
+}
+
+impl From<io::Error> for DownloadError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<FetchError> for DownloadError {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl From<DownloadError> for Problem {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Disk(error) => error.into(),
+            DownloadError::Fetch(error) => error.into(),
+        }
+    }
+}
+
+/// Downloads audio into a private file.
+pub async fn download(
+    gateway: &Gateway,
+    live: &Live,
+    url: &str,
+    headers: &BTreeMap<String, String>,
+) -> Result<NamedTempFile, DownloadError> {
+    let room = gateway.media.room_for(None)?;
+    let mut file = gateway.media.incoming_file()?;
+    let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
+    live.fetcher.fetch(&request, &mut file, room).await?;
+    Ok(file)
+}
+
+/// Judges the URL of a request, and downloads it while the request waits.
+pub async fn download_now(
+    gateway: &Gateway,
+    url: &str,
+    headers: &BTreeMap<String, String>,
+) -> Result<NamedTempFile, Problem> {
+    let live = gateway.live();
+    live.fetcher.check(url)?;
+    Ok(download(gateway, &live, url, headers).await?)
+}
+
+/// Why nothing is known about audio that came along.
+#[derive(Debug)]
+pub enum Unread {
+    Audio(AudioError),
+    Disk(io::Error),
+}
+
+impl From<AudioError> for Unread {
+    fn from(error: AudioError) -> Self {
+        Self::Audio(error)
+    }
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<Unread> for Problem {
+    fn from(error: Unread) -> Self {
+        match error {
+            Unread::Audio(error) => error.into(),
+            Unread::Disk(error) => error.into(),
+        }
+    }
+}
+
+/// Says what audio is that came along. It is decoded only where its structure does not tell, since that takes a hundred
+/// times as long.
+pub async fn identify(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    received: &Received,
+    hints: &Hints,
+) -> Result<Probed, Unread> {
+    let engine = gateway.engine.for_tenant(&tenant.name);
+    match &received.held {
+        Held::File(file) => Ok(engine.identify(file.path(), hints).await?),
+        Held::Memory(bytes, _) => match engine.recognise(bytes, &received.sha256, hints)? {
+            Some(probed) => Ok(probed),
+            None => {
+                let file = gateway.media.lend(bytes.clone()).await?;
+                Ok(engine.probe(file.path(), hints).await?)
+            }
+        },
+    }
+}
