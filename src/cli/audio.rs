@@ -202,13 +202,13 @@ fn page(probed: &Probed) -> anyhow::Result<String> {
         writeln!(text, "opus        {}", packets(opus))?;
     }
     if probed.detail.other_streams > 0 {
-        writeln!(text, "besides     {} other streams, which are left out", probed.detail.other_streams)?;
+        writeln!(text, "besides     {} other streams, which are ignored", probed.detail.other_streams)?;
     }
     for found in &probed.findings.contradictions {
         writeln!(text, "odd         {}", found.detail())?;
     }
     if !probed.detail.intact {
-        writeln!(text, "structure   not as it should be, or not known here: never sent without work")?;
+        writeln!(text, "structure   faulty or unknown, so it is never sent untouched")?;
     }
     writeln!(text)?;
     let width = PROFILES.iter().map(|profile| profile.name.len()).max().unwrap_or_default();

@@ -31,11 +31,11 @@ pub async fn register(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<E
     out::line(&registration.summary)?;
     if let Some((key, secret)) = registration.secret {
         out::line(format_args!(
-            "\nThe provider shows its secret this once. In [tenants.{}.connections.{}]:\n",
+            "\nThe provider shows its secret only once. In [tenants.{}.connections.{}]:\n",
             tenant.name, connection.name
         ))?;
         out::line(format_args!("{key} = \"{}\"\n", secret.expose_secret()))?;
-        out::line("Then reload the configuration (SIGHUP): without it no receipt is believed.")?;
+        out::line("Then reload the configuration (SIGHUP): without it no receipt is accepted.")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -47,7 +47,7 @@ pub async fn status(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<Exi
     let mut sound = true;
     if !connection.provider.capabilities().receipts {
         out::line(
-            "configuration: no secret for callbacks, so none is believed; `voicegate callbacks register` sets them up",
+            "configuration: there is no secret for callbacks, so none is accepted; run `voicegate callbacks register`",
         )?;
         sound = false;
     }

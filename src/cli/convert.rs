@@ -99,7 +99,7 @@ pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
 
 /// Writes a new file with the usual permissions of new files, or writes its content to standard output.
 fn write(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let mut from = File::open(from).context("what was made cannot be read")?;
+    let mut from = File::open(from).context("the converted file cannot be read")?;
     if is_standard(to) {
         return Ok(out::bytes(&mut from)?);
     }
@@ -113,7 +113,7 @@ fn write(from: &Path, to: &Path) -> anyhow::Result<()> {
 fn ensure_true_name(output: &Path, container: Container, extension: &str) -> anyhow::Result<()> {
     if promised(output).is_some_and(|promised| promised != container) {
         bail!(
-            "{} would be no such file: the result is {extension}; name it {}, or choose another profile (`voicegate \
+            "the name {} does not fit: the result is {extension}; name it {}, or choose another profile (`voicegate \
              profiles` lists what each makes)",
             output.display(),
             output.with_extension(extension).display()

@@ -10,7 +10,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum OutError {
     /// The reader has closed the pipe because it has seen enough.
-    #[error("nobody reads the output any more")]
+    #[error("the reader has closed the output")]
     Closed,
     #[error("the output cannot be written: {0}")]
     Failed(io::Error),

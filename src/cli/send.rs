@@ -144,7 +144,7 @@ pub async fn post(
         ensure!(text.len() <= MOST, "the answer of {origin} has more than {MOST} bytes; is that a gateway?");
     }
     let body = serde_json::from_slice(&text).with_context(|| {
-        format!("the answer of {origin} is no JSON; does VOICEGATE_URL or --url lead to a gateway?")
+        format!("the answer of {origin} is not JSON; does VOICEGATE_URL or --url lead to a gateway?")
     })?;
     Ok(Answer { status, body, text })
 }

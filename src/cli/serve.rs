@@ -38,7 +38,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     let (config, _) = config::load(&layers, None)?;
     if role != Role::All && matches!(config.storage.database, Database::Sqlite(_)) {
         bail!(
-            "--role: a SQLite file belongs to one process, which has to do everything; leave --role out, or set \
+            "--role: a SQLite file belongs to one process, which must have both roles; leave --role out, or set \
              storage.database to \"postgres://...\""
         );
     }

@@ -97,7 +97,7 @@ fn is_name(text: &str) -> bool {
 /// Checks the strength of a secret that strangers may try to guess.
 ///
 /// # Errors
-/// What to do instead.
+/// Fails with advice on what to do instead.
 pub fn judge(text: &str) -> Result<(), String> {
     if is_strong(text) { Ok(()) } else { Err(format!("{STRONG}; make one with `openssl rand -hex 32`")) }
 }
@@ -105,7 +105,7 @@ pub fn judge(text: &str) -> Result<(), String> {
 /// Checks the strength of an API key that is written as a literal.
 ///
 /// # Errors
-/// What to do instead.
+/// Fails with advice on what to do instead.
 pub fn judge_key(text: &str) -> Result<(), String> {
     if is_hash(text) {
         return Err("64 hexadecimal digits are the hash of a key and not the key: write \"sha256:HEX\"; `voicegate keys \

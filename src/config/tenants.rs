@@ -13,7 +13,7 @@ use super::values::{Rate, RateOrOff};
 use crate::model::note::ConvertChoice;
 use voicegate_audio::{self as audio, Profile};
 
-/// What happens to a send whose outcome is unknown.
+/// The handling of a send whose outcome is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnknown {

@@ -219,7 +219,7 @@ degrade = 7
         "3: server.public_url: expected an http or https URL without user name and query, such as \
          \"https://voice.example.com\"",
         "4: server.max_bodi: there is no such key; did you mean `max_body`?",
-        "6: audio.max_duration: \"soon\" is no duration; write it like \"30s\", \"10m\", \"1h\" or \"7d\"",
+        "6: audio.max_duration: \"soon\" is not a duration; write it like \"30s\", \"10m\", \"1h\" or \"7d\"",
         "7: audio.workers: expected a whole number",
         "9: fetch.allow_networks[1]: expected a network such as \"10.0.0.0/8\" or \"fd00::/8\"",
         "11: tenants.a.api_keys[0]: can be guessed: it has fewer than 128 random bits by its form; `voicegate keys new` \
@@ -263,7 +263,7 @@ fn what_is_missing_is_told_where_it_belongs() {
             "voicegate.toml:1: tenants.a.api_keys: expected at least one key; `voicegate keys new` makes one",
             "voicegate.toml:3: tenants.a.webhook.url: is required, and missing",
             "voicegate.toml:4: tenants.a.connections.x.provider: is required, and missing",
-            "voicegate.toml:5: tenants.a.connections.x.timeout: \"soon\" is no duration; write it like \"30s\", \"10m\", \
+            "voicegate.toml:5: tenants.a.connections.x.timeout: \"soon\" is not a duration; write it like \"30s\", \"10m\", \
              \"1h\" or \"7d\"",
             "voicegate.toml:6: tenants.a.connections.y.instance_id: is required, and missing",
             "voicegate.toml:6: tenants.a.connections.y.access_token: is required, and missing",

@@ -27,7 +27,8 @@ impl Span24 {
     /// # Errors
     /// Fails with an example of a valid duration.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is no duration; write it like \"30s\", \"10m\", \"1h\" or \"7d\"");
+        let wrong =
+            || format!("\"{text}\" is not a duration; write it like \"30s\", \"10m\", \"1h\" or \"7d\"");
         let span: Span = text.parse().map_err(|_| wrong())?;
         let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         let length = Duration::try_from(length).map_err(|_| wrong())?;
@@ -253,7 +254,7 @@ impl<'de> Deserialize<'de> for Database {
             return Ok(Self::Postgres(url));
         }
         Err(de::Error::custom(
-            "expected \"sqlite://PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"; there are no others",
+            "expected \"sqlite://PATH\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"; no other kind is supported",
         ))
     }
 }

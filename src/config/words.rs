@@ -45,7 +45,7 @@ pub fn refusal<T: DeserializeOwned>(table: Value) -> String {
 pub fn no_such(kind: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(meant) => format!("there is no such {kind}; did you mean `{meant}`?"),
-        None if known.is_empty() => format!("there is no such {kind}, and none is known here"),
+        None if known.is_empty() => format!("there is no such {kind}, and there are none to choose from"),
         None => format!("there is no such {kind}; known are {}", known.join(", ")),
     }
 }

@@ -209,6 +209,7 @@ fn refused(tenant: &str, connection: &str, verdict: &'static str, why: &str) -> 
     if let Some(count) = REFUSED.pass() {
         tracing::warn!(tenant, connection, verdict, count, "a callback was refused: {why}");
     }
-    let detail = "signature or token are missing or wrong, or no connection takes callbacks at this address";
+    let detail =
+        "the signature or token is missing or wrong, or no connection takes callbacks at this address";
     Problem::new(Code::Unauthorized, detail).stage(Stage::Request)
 }

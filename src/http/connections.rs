@@ -16,8 +16,8 @@ use crate::{
 
 /// List connections
 ///
-/// What this tenant's connections can do, and whether they work. No provider is asked for this: `health` is the
-/// experience of the last notes.
+/// The capabilities of the connections of this tenant, and whether they work. No provider is asked for this: `health`
+/// is the experience of the last notes.
 #[utoipa::path(
     get, path = "/connections", tag = "Connections", operation_id = "listConnections",
     responses((status = 200, description = "All connections, by name.", body = view::ConnectionList)),

@@ -117,7 +117,7 @@ impl Submission<VoiceFields> {
             "Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
             pattern = "^[!-~]([ -~]*[!-~])?$", example = "order-7-greeting",
             description = "A text of your own that is unique to this note, remembered for 24 hours. The same key with the \
-                           same request is answered with the note that there is already.",
+                           same request is answered with the note that already exists.",
         ),
         (
             "Prefer" = Option<String>, Header, example = "wait=10",
@@ -127,7 +127,7 @@ impl Submission<VoiceFields> {
     ),
     request_body(
         description = "The note in one of three forms, all equivalent. Unknown fields are refused by name. \
-                       All fields together, the audio left out, may have 64 KiB.",
+                       All fields together, without the audio, may have 64 KiB.",
         content(
             (VoiceRequestBody = "application/json"),
             (VoiceForm = "multipart/form-data"),

@@ -22,7 +22,7 @@ impl PartialSchema for Recipient {
         let [person, linked, group, channel, hidden] =
             [r"c\.us", r"s\.whatsapp\.net", r"g\.us", "newsletter", "lid"].map(any_case);
         let label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
-        // A + begins a phone number, and what WhatsApp's servers have is no e-mail address.
+        // A + begins a phone number, and WhatsApp ids are not e-mail addresses.
         let email = format!(
             r"^(?!\+)[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@(?=.{{1,253}}$)(?!({person}|{linked}|{group})$)({label}\.)+{label}$"
         );

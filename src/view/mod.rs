@@ -1,5 +1,5 @@
-//! What the API shows, in types from which its document is made. What is stored has types of its own, so that
-//! neither hinders the other's growth.
+//! The types that the API returns, from which its document is generated. Stored data has types of its own, so that both
+//! can change independently.
 
 pub mod grammar;
 mod plan;
@@ -52,7 +52,7 @@ pub struct VoiceNote {
     /// The first attempt, and the most recent of the others.
     #[schema(max_items = 50)]
     pub attempts: Vec<Attempt>,
-    /// What was left out or done differently without an error.
+    /// Everything that was left out or done differently without an error.
     pub warnings: Vec<Warning>,
     /// Whether the note was accepted and no receipt came in time.
     pub stalled: bool,
@@ -252,7 +252,7 @@ impl From<&Profile> for AudioProfile {
     }
 }
 
-/// What a connection can do.
+/// The capabilities of a connection.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Capabilities {
     /// The profile for the audio.
@@ -279,7 +279,7 @@ pub struct Capabilities {
     pub caption: bool,
     /// Whether a note with an unknown outcome can be repeated without the risk of arriving twice.
     pub idempotent_send: bool,
-    /// What may replace a voice note that cannot be shown as one.
+    /// The forms that may replace a voice note that cannot be shown as one.
     #[schema(value_type = Vec<schema::Form>)]
     pub degrade: providers::Degrade,
 }

@@ -1,4 +1,4 @@
-//! What would become of a note.
+//! The plan for a note.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,7 +11,7 @@ use crate::model::{
 };
 use voicegate_audio::{Foreseen, Work};
 
-/// What would become of a note, over each connection of its route.
+/// The plan for a note: what would happen on each connection of its route.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VoicePlan {
     /// The audio as it was received.
@@ -20,7 +20,7 @@ pub struct VoicePlan {
     pub connections: Vec<ConnectionPlan>,
 }
 
-/// What would happen on one connection.
+/// The plan for one connection.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConnectionPlan {
     pub connection: String,

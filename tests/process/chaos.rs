@@ -33,6 +33,10 @@ const LANES: usize = 16;
 /// Everything that can be sent is sent within this time after the last fault.
 const AFTER_THE_LAST_FAULT: Duration = Duration::from_secs(30);
 
+/// Notes of one recipient that wait at the same time. A bot that sent all of its notes at once would leave a backlog, and
+/// the end of the run would measure how fast this machine encodes.
+const LEAD: usize = 5;
+
 /// How many notes arrive, at least, between two faults.
 const NOTES_PER_FAULT: usize = 2;
 
@@ -239,6 +243,9 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
     let http = reqwest::Client::new();
     let mut ids = Vec::new();
     for n in 0..count {
+        if let Some(before) = n.checked_sub(LEAD) {
+            until_it_ended(&http, &urls, &ids[before]).await;
+        }
         let mut query = vec![("to", phone(lane)), ("via", "imessage".to_owned())];
         if is_whatsapp(lane) {
             query = vec![("to", phone(lane)), ("via", "whatsapp".to_owned()), ("reply_to", mark(lane, n))];
@@ -271,6 +278,25 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
         ids.push(id);
     }
     ids
+}
+
+async fn until_it_ended(http: &reqwest::Client, urls: &[String], id: &String) {
+    for url in urls.iter().cycle() {
+        let request = http.get(format!("{url}/voice/{id}")).bearer_auth(KEY).timeout(Duration::from_secs(20));
+        // Killed just now, or its database is away.
+        let status = match request.send().await {
+            Ok(answer) if answer.status() == 200 => answer.json::<Value>().await.ok(),
+            _ => None,
+        };
+        if status.is_some_and(|note| has_ended(note["status"].as_str().expect("a status"))) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn has_ended(status: &str) -> bool {
+    !matches!(status, "queued" | "processing" | "sending")
 }
 
 /// Scripts faults until told to stop, and counts those after which nobody can know whether a note was taken.
@@ -340,24 +366,31 @@ async fn sending(process: &Process) -> usize {
     usize::try_from(count).expect("a count")
 }
 
-/// Waits until no note is on its way.
+/// Waits until no note is on its way, and says what is after twenty seconds.
 async fn until_nothing_waits(process: &Process) {
-    for status in ["queued", "processing", "sending"] {
-        let none = async || {
-            let list: Value = process
-                .http
-                .get(format!("{}/voice?status={status}&limit=1", process.url))
-                .bearer_auth(KEY)
-                .send()
-                .await
-                .ok()?
-                .json()
-                .await
-                .ok()?;
-            list["items"].as_array()?.is_empty().then_some(())
-        };
-        process.eventually_long("an empty queue", none).await;
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let mut waiting = Vec::new();
+        for status in ["queued", "processing", "sending"] {
+            waiting.extend(list(process, &format!("/voice?status={status}&limit=100")).await);
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        if begun.elapsed() > Duration::from_secs(20) && !told {
+            told = true;
+            println!("{} notes wait; connections: {:?}", waiting.len(), list(process, "/connections").await);
+            waiting.iter().take(4).for_each(|note| println!("{note}"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+async fn list(process: &Process, path: &str) -> Vec<Value> {
+    let request = process.http.get(format!("{}{path}", process.url)).bearer_auth(KEY);
+    let answer = request.send().await.expect("an answer").json::<Value>().await.expect("JSON");
+    answer["items"].as_array().expect("a list").clone()
 }
 
 /// How each note ended, once all have.
@@ -367,7 +400,7 @@ async fn ends(process: &Process, notes: &[(usize, String)]) -> HashMap<String, S
         let status = process
             .eventually_long(id, async || {
                 let status = process.note(id).await["status"].as_str().expect("a status").to_owned();
-                (!matches!(status.as_str(), "queued" | "processing" | "sending")).then_some(status)
+                has_ended(&status).then_some(status)
             })
             .await;
         ends.insert(id.clone(), status);

@@ -15,7 +15,7 @@ pub fn check(storage: &Storage, environment: &BTreeMap<String, String>) -> Optio
     let opened = open(storage, environment)?;
     let say = |what: &str| format!("storage.media: {}{} {what}", storage.media, at(environment));
     Some(match opened {
-        Ok(_) => Line::ok(say("is addressed; --online asks it")),
+        Ok(_) => Line::ok(say("has valid settings; --online tests it")),
         Err(error) => Line::fail(say(&format!("cannot be used: {error}"))),
     })
 }

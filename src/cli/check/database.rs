@@ -29,11 +29,11 @@ impl Tables {
                 )))
             }
             Self::OfAnotherVersion => Line::fail(say(
-                "is not of this version: a newer voicegate has used it, or bringing it up to date broke off; install \
+                "is not of this version: a newer voicegate has used it, or an update of it was interrupted; install \
                  the newer version, or restore a copy",
             )),
             Self::Foreign => {
-                Line::fail(say("holds tables that are not voicegate's; name a database of its own"))
+                Line::fail(say("contains tables that are not voicegate's; use a separate database"))
             }
         }
     }

@@ -48,7 +48,7 @@ fn folder(key: &str, path: &Path, floor: u64) -> Line {
     let shown = absolute.display();
     match disk::free(existing) {
         Ok(free) => judge(key, &shown.to_string(), free, floor),
-        Err(error) => Line::note(format!("{key}: {shown}; how much room it has cannot be told ({error})")),
+        Err(error) => Line::note(format!("{key}: {shown}; its free space cannot be determined ({error})")),
     }
 }
 

@@ -79,7 +79,7 @@ fn configured(tenants: &Tenants) -> Vec<Line> {
             Line::ok(format!("tenant {name}: {}", connections.join(", ")))
         });
         if tenant.route.is_empty() && !connections.is_empty() {
-            let what = "no route; every request has to name a connection in `via`";
+            let what = "no route, so every request has to name a connection in `via`";
             lines.push(Line::note(format!("tenant {name}: {what}")));
         }
     }

@@ -88,7 +88,7 @@ pub async fn public_url(live: &Live) -> Line {
             } else {
                 let listen = live.config.server.listen;
                 wrong(say(&format!(
-                    "answers {status} at /healthz, which no gateway does; lead it to server.listen ({listen})"
+                    "answers {status} at /healthz, which is not the answer of a gateway; forward it to server.listen ({listen})"
                 )))
             }
         }
@@ -97,10 +97,10 @@ pub async fn public_url(live: &Live) -> Line {
             Line::note(say(&format!("{why}; that is right while no gateway runs")))
         }
         Err(why @ Unreached::NoName) => {
-            wrong(say(&format!("{why}; make its DNS entry, or correct the name")))
+            wrong(say(&format!("{why}; create its DNS entry, or correct the name")))
         }
         Err(why @ Unreached::Tls(_)) => {
-            wrong(say(&format!("{why}; mend the certificate of the proxy in front, or correct the port")))
+            wrong(say(&format!("{why}; replace the certificate of the proxy in front, or correct the port")))
         }
     }
 }
@@ -155,10 +155,10 @@ async fn hook(live: &Live, key: &str, webhook: &Webhook) -> Line {
             Line::fail(say(way_out(&Forbidden::Address, &live.config.fetch.rules())))
         }
         Err(why @ Unreached::NoName) => {
-            Line::fail(say(format!("{why}; correct the name, or make its DNS entry")))
+            Line::fail(say(format!("{why}; correct the name, or create its DNS entry")))
         }
         Err(why @ Unreached::Tls(_)) => {
-            Line::fail(say(format!("{why}; mend its certificate, or correct the port")))
+            Line::fail(say(format!("{why}; replace its certificate, or correct the port")))
         }
         Err(why) => Line::fail(say(format!("{why}; start the bot, or let this machine reach it"))),
     }

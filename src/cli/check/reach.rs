@@ -25,7 +25,7 @@ impl fmt::Display for Unreached {
         match self {
             Self::Forbidden => f.write_str("is not on the public internet"),
             Self::NoName => f.write_str("cannot be resolved"),
-            Self::Tls(why) => write!(f, "has no sound TLS ({why})"),
+            Self::Tls(why) => write!(f, "has faulty TLS ({why})"),
             Self::NoConnection(why) => write!(f, "does not answer ({why})"),
             Self::NoAnswer => f.write_str("gives no HTTP answer"),
         }

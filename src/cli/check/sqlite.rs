@@ -91,6 +91,6 @@ fn way_out(error: &sqlx::Error) -> &'static str {
     if error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "26") {
         "name another file, or restore a copy"
     } else {
-        "restore a copy where it is damaged"
+        "restore a copy if it is damaged"
     }
 }

@@ -48,7 +48,7 @@ impl Incoming {
         let patience = self.deadline.min(tokio::time::Instant::now() + self.pause);
         let piece = tokio::time::timeout_at(patience, self.stream.next())
             .await
-            .map_err(|_| Problem::invalid("body", "the body was too long in coming; send it again"))?;
+            .map_err(|_| Problem::invalid("body", "the body arrived too slowly; send it again"))?;
         let Some(piece) = piece else { return Ok(None) };
         let piece = piece.map_err(|_| broken_off())?;
         self.seen += piece.len() as u64;

@@ -221,7 +221,7 @@ fn missing_in_query(problem: Problem) -> Problem {
     if !problem.detail.starts_with("missing field") {
         return problem;
     }
-    let detail = "missing: where the body is the audio itself, fields are in the query, as in ?to=%2B15551234567; \
+    let detail = "missing: if the body is the audio itself, fields are in the query, as in ?to=%2B15551234567; \
                   JSON needs Content-Type: application/json";
     Problem { detail: detail.to_owned(), ..problem }
 }
@@ -232,7 +232,7 @@ fn no_query(query: &str) -> Result<(), Problem> {
         None => Ok(()),
         Some((name, _)) => Err(Problem::invalid(
             name,
-            "fields are in the query only where the body is the audio itself, with Content-Type: audio/*",
+            "fields are in the query only if the body is the audio itself, with Content-Type: audio/*",
         )),
     }
 }

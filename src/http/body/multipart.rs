@@ -102,6 +102,6 @@ fn unreadable(error: multer::Error) -> Problem {
         multer::Error::IncompleteFieldData { .. }
         | multer::Error::IncompleteHeaders
         | multer::Error::IncompleteStream => broken_off(),
-        _ => Problem::invalid("body", "this is no well-formed multipart/form-data"),
+        _ => Problem::invalid("body", "this is not well-formed multipart/form-data"),
     }
 }

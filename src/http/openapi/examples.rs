@@ -47,7 +47,7 @@ fn request(operation: &str, kind: &str) -> Examples {
             ("by_url", "Audio by URL", json!({ "to": "+15551234567", "audio": { "url": url } })),
             (
                 "inside",
-                "Audio inside, with everything else",
+                "Audio in the request, with all other fields",
                 json!({
                     "to": "+15551234567",
                     "audio": { "data": data, "filename": "greeting.mp3" },
@@ -72,7 +72,7 @@ fn request(operation: &str, kind: &str) -> Examples {
         ],
         ("uploadAudio", "application/json") => vec![
             ("by_url", "Audio by URL", json!({ "audio": { "url": url } })),
-            ("inside", "Audio inside", json!({ "audio": { "data": data } })),
+            ("inside", "Audio in the request", json!({ "audio": { "data": data } })),
         ],
         ("sendVoice" | "planVoice", "multipart/form-data") => vec![(
             "form",

@@ -357,9 +357,9 @@ fn add_status(operation: &mut Operation, status: u16, codes: &[&Code], id: &str)
     let mut response = response.build();
     if id == "sendVoice" && matches!(status, 413 | 422 | 424) {
         super::add_note_headers(&mut response);
-        response.description.push_str(
-            " With `Prefer: wait` also where a note that was accepted has failed; then `id` names it.",
-        );
+        response
+            .description
+            .push_str(" With `Prefer: wait` also for an accepted note that has failed; then `id` names it.");
     }
     operation.responses.responses.insert(status.to_string(), response.into());
 }

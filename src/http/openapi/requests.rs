@@ -32,7 +32,7 @@ pub struct UploadForm;
 /// Audio in JSON, in exactly one of three forms.
 struct AudioSource;
 
-/// The same without `media_id`, since uploads exist already.
+/// Audio in JSON without `media_id`, since uploads exist already.
 struct NewAudioSource;
 
 impl PartialSchema for Bytes {
@@ -144,13 +144,13 @@ fn place_schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
 
 impl PartialSchema for AudioSource {
     fn schema() -> RefOr<Schema> {
-        one_of(&PLACES, "The audio, in one of three places, and what is known about it.")
+        one_of(&PLACES, "The audio in one of three forms, and facts about it.")
     }
 }
 
 impl PartialSchema for NewAudioSource {
     fn schema() -> RefOr<Schema> {
-        one_of(&PLACES[..2], "The audio, in one of two places, and what is known about it.")
+        one_of(&PLACES[..2], "The audio in one of two forms, and facts about it.")
     }
 }
 
@@ -243,13 +243,13 @@ fn parameter(name: &str, schema: RefOr<Schema>) -> Parameter {
         RefOr::T(_) => None,
     };
     let only = if name == "to" {
-        "Required where the body is the audio itself"
+        "Required if the body is the audio itself"
     } else {
-        "Where the body is the audio itself"
+        "Only if the body is the audio itself"
     };
     let description = match described {
-        Some(text) => format!("{only}, and refused elsewhere. {text}"),
-        None => format!("{only}, and refused elsewhere: the field `{name}` of a form."),
+        Some(text) => format!("{only}; refused with any other body. {text}"),
+        None => format!("{only}; refused with any other body. The same as the field `{name}` of a form."),
     };
     let builder = ParameterBuilder::new()
         .name(name)

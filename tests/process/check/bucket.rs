@@ -20,7 +20,8 @@ async fn said(world: &World, server: &Server, arguments: &[&str], more: &[(&str,
 #[tokio::test]
 async fn a_bucket_is_tried_out_when_asked_for() {
     let (world, server) = (World::new().await, Server::start().await);
-    let settings = "ok    storage.media: s3://voice-notes/notes at SERVER is addressed; --online asks it";
+    let settings =
+        "ok    storage.media: s3://voice-notes/notes at SERVER has valid settings; --online tests it";
     assert_eq!(said(&world, &server, &[], &[]).await, settings);
     assert_eq!(
         said(&world, &server, &["--online"], &[]).await,

@@ -35,7 +35,7 @@ async fn a_database_is_looked_at_and_left_as_it_is() {
     change("DROP TABLE _sqlx_migrations").await;
     assert_eq!(
         look().await,
-        "FAIL  storage.database: voicegate.db holds tables that are not voicegate's; name a database of its own"
+        "FAIL  storage.database: voicegate.db contains tables that are not voicegate's; use a separate database"
     );
     for suffix in ["", "-wal", "-shm", ".lock"] {
         std::fs::remove_file(format!("{}{suffix}", file.display())).ok();

@@ -144,8 +144,8 @@ async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
             "FAIL  tenants.nobody.webhook: http://127.0.0.1:1 does not answer (Connection refused (os error 111)); start \
              the bot, or let this machine reach it",
             &format!(
-                "FAIL  tenants.tls.webhook: {secure} has no sound TLS (received corrupt message of type \
-                 InvalidContentType); mend its certificate, or correct the port"
+                "FAIL  tenants.tls.webhook: {secure} has faulty TLS (received corrupt message of type \
+                 InvalidContentType); replace its certificate, or correct the port"
             ),
         ]
     );
@@ -160,15 +160,15 @@ async fn the_public_address_has_to_lead_to_a_gateway() {
     };
     assert_eq!(
         ask(&format!("{}/base", world.sandbox_url)).await,
-        "FAIL  server.public_url: SANDBOX answers 404 Not Found at /healthz, which no gateway does; lead it to \
+        "FAIL  server.public_url: SANDBOX answers 404 Not Found at /healthz, which is not the answer of a gateway; forward it to \
          server.listen (127.0.0.1:8080)"
     );
     let secure = world.sandbox_url.replace("http://", "https://");
     assert_eq!(
         ask(&secure).await,
         format!(
-            "FAIL  server.public_url: {secure} has no sound TLS (received corrupt message of type InvalidContentType); \
-             mend the certificate of the proxy in front, or correct the port"
+            "FAIL  server.public_url: {secure} has faulty TLS (received corrupt message of type InvalidContentType); \
+             replace the certificate of the proxy in front, or correct the port"
         )
     );
     world.fault(Provider::Linq, Operation::Other, 502, None);
