@@ -59,6 +59,10 @@ enum Wrap {
     Gzip,
     Tar,
     Zip,
+    /// Text in characters of two bytes, or of four.
+    Utf16Le,
+    Utf16Be,
+    Utf32Le,
     /// The checksums of all Ogg pages are made right.
     Ogg,
     /// Ogg whose pages have no checksums.
@@ -159,6 +163,9 @@ impl Row {
             Some(Wrap::Gzip) => gzip(&bytes),
             Some(Wrap::Tar) => tar(&bytes),
             Some(Wrap::Zip) => zip(&bytes),
+            Some(Wrap::Utf16Le) => wide(&bytes).flat_map(u16::to_le_bytes).collect(),
+            Some(Wrap::Utf16Be) => wide(&bytes).flat_map(u16::to_be_bytes).collect(),
+            Some(Wrap::Utf32Le) => wide(&bytes).flat_map(|unit| u32::from(unit).to_le_bytes()).collect(),
             Some(Wrap::Ogg) => ogg(bytes, checked),
             Some(Wrap::OggUnchecked) => ogg(bytes, |page| page[22..26].fill(0)),
             Some(Wrap::OggUnnumbered) => ogg(bytes, |page| {
@@ -198,6 +205,12 @@ fn run_ffmpeg(arguments: &str, name: &str) -> Vec<u8> {
     let made = command.args(["-flags:a", "+bitexact"]).arg(&output).output().expect("ffmpeg");
     assert!(made.status.success(), "{name}: {}", String::from_utf8_lossy(&made.stderr));
     std::fs::read(output).expect("what ffmpeg made")
+}
+
+/// The characters of a text.
+fn wide(text: &[u8]) -> std::vec::IntoIter<u16> {
+    let text = std::str::from_utf8(text).expect("a text");
+    text.encode_utf16().collect::<Vec<u16>>().into_iter()
 }
 
 fn base64(content: &[u8]) -> Vec<u8> {

@@ -22,7 +22,7 @@ pub(crate) async fn mended(
     container: Container,
     detail: &SourceDetail,
 ) -> Result<Option<NamedTempFile>, AudioError> {
-    let is_ogg = container == Container::Ogg && detail.counted;
+    let is_ogg = container == Container::Ogg && detail.counted && detail.opus.is_some();
     if !is_ogg && !detail.frames_only {
         return Ok(None);
     }

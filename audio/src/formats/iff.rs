@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use crate::formats::caf_bits;
 use crate::formats::plain::Plain;
 
 /// More chunks than this is no audio file.
@@ -53,10 +54,11 @@ pub(crate) fn extent(stated: u64, present: u64, largest: u64) -> Extent {
 fn is_round(size: u64) -> bool {
     /// From the audio, less one for the highest number of so many bits, to the file with a header of WAV.
     const AROUND: [u64; 4] = [0, 1, 36, 44];
-    AROUND.iter().any(|more| {
-        let size = size.saturating_add(*more);
-        size.is_multiple_of(1_000_000) || size.is_multiple_of(1 << 20)
-    })
+    /// Bytes before the samples that CAF and AIFF count among them.
+    const COUNTED: [u64; 2] = [4, 8];
+    let is_whole = |size: u64| size.is_multiple_of(1_000_000) || size.is_multiple_of(1 << 20);
+    AROUND.iter().any(|more| is_whole(size.saturating_add(*more)))
+        || COUNTED.iter().any(|less| size > *less && is_whole(size - less))
 }
 
 /// What a header says that cannot be followed.
@@ -205,6 +207,8 @@ pub(crate) fn aiff(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<
                 // Everything behind it is audio.
                 return Ok(fault.is_none() && !is_open);
             }
+            // There may be only one, and nobody hears another.
+            Some(_) if &chunk.kind == b"SSND" => fault = Some(Fault::Several),
             Some(samples) => {
                 let (behind, is_padding) = behind(reader, &chunk, samples.size, present)?;
                 fault = behind;
@@ -312,13 +316,16 @@ pub(crate) fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
     u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
-/// The first thing in a CAF file that cannot be followed, or the file with an open size where decoders need one. A
-/// recorder that does not know its length yet writes -1.
+/// The first thing in a CAF file that cannot be followed, or the file with the header that decoders need: an open size, or
+/// bits that are all in use. A recorder that does not know its length yet writes -1.
 /// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
 pub(crate) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
     const UNKNOWN: i64 = -1;
     let length = reader.seek(SeekFrom::End(0))?;
     let mut position = 8;
+    // Where a field of the header is, and what decoders have to read there.
+    let mut fields: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut has_samples = false;
     for _ in 0..MOST_CHUNKS {
         if length.saturating_sub(position) < 12 {
             break;
@@ -332,9 +339,14 @@ pub(crate) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<S
         }
         let stated = i64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let (size, present) = (u64::try_from(stated), length - position - 12);
-        if &kind == b"data" {
-            match size.map_or(Extent::Open, |size| extent(size, present, largest)) {
-                Extent::Known(_) if size.is_ok_and(|size| size <= present) => {}
+        match &kind {
+            b"desc" => {
+                let chunk = Chunk { kind, size: size.unwrap_or_default(), start: position + 12 };
+                fields.extend(content(reader, &chunk)?.and_then(|desc| caf_bits::in_use(desc, chunk.start)));
+            }
+            b"data" if has_samples => return Ok(Sizes::Faulty(Fault::Several)),
+            b"data" => match size.map_or(Extent::Open, |size| extent(size, present, largest)) {
+                Extent::Known(_) if size.is_ok_and(|size| size <= present) => has_samples = true,
                 // A table of packets would lead behind the end, so here a little counts, too.
                 Extent::Known(_) | Extent::CutOff => {
                     return Ok(Sizes::Faulty(Fault::CutOff { stated: size.unwrap_or_default(), present }));
@@ -344,18 +356,19 @@ pub(crate) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<S
                 }
                 Extent::Open if stated == UNKNOWN => break,
                 Extent::Open => {
-                    let plain = Plain::default()
-                        .source(0, position + 4)
-                        .bytes(UNKNOWN.to_be_bytes())
-                        .source(position + 12, length);
-                    return Ok(Sizes::Rewritten(plain));
+                    fields.push((position + 4, UNKNOWN.to_be_bytes().to_vec()));
+                    break;
                 }
-            }
+            },
+            _ => {}
         }
         let Ok(size) = size else { break };
         position = position.saturating_add(12).saturating_add(size);
     }
-    Ok(Sizes::Usable)
+    if fields.is_empty() {
+        return Ok(Sizes::Usable);
+    }
+    Ok(Sizes::Rewritten(Plain::default().with_fields(fields, length)))
 }
 
 fn is_caf(head: &[u8; 12]) -> bool {
@@ -387,12 +400,14 @@ mod tests {
             2_000_000,
             1 << 24,
             (1 << 24) - 1,
+            1_000_000_004,
+            1_000_000_008,
         ] {
             assert_eq!(extent(stated, present, LARGEST), Extent::Open, "{stated}");
         }
         // Some operators take sources of any size; no stream reaches these all the same.
         for stated in
-            [0, (1 << 31) - 1, (1 << 31) - 256, (1 << 32) - 1, 2_000_000_000, 1_000_000_000, 1 << 24]
+            [0, (1 << 31) - 1, (1 << 31) - 256, (1 << 32) - 1, 2_000_000_000, 1_000_000_008, 1 << 24]
         {
             assert_eq!(extent(stated, present, u64::MAX), Extent::Open, "{stated}");
         }

@@ -4,6 +4,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::formats::clock::{Clock, Steps};
 use crate::formats::mp4::{aac, be_u32, be_u64, boxes, child, descend, entries_of, times};
+use crate::formats::mpeg::FrameHeader;
+use crate::formats::opus::{Packet, RATE};
 
 /// The index of hours of audio takes a few megabytes; pictures in it take more.
 const LARGEST_INDEX: u64 = 32 << 20;
@@ -20,6 +22,8 @@ pub(crate) struct Timing {
     pub clock: Clock,
     /// The edit list does more than skip the priming: parts of the sound are not to be heard, or not in their order.
     pub edited: bool,
+    /// Where the name of an edit list is that plays nothing at all. Some players take that for everything.
+    pub idle_edits: Option<u64>,
     /// Bytes of what describes the recording: tags, and pictures in them.
     pub tag_bytes: u64,
 }
@@ -52,32 +56,60 @@ pub(crate) fn timing(reader: &mut (impl Read + Seek), track: u32) -> io::Result<
             b"moov" if index.is_none() && size <= LARGEST_INDEX.min(length - position) => {
                 let mut bytes = Vec::new();
                 reader.take(size - before).read_to_end(&mut bytes)?;
-                index = Some(bytes);
+                index = Some((bytes, position + before));
             }
             b"meta" | b"udta" | b"uuid" => beside += size,
             _ => {}
         }
         position = position.saturating_add(size);
     }
-    Ok(index.and_then(|index| of_index(&index, track, beside)))
+    let Some((index, start)) = index else { return Ok(None) };
+    let first_packet = first_packet(reader, &index, track)?;
+    Ok(of_index(&index, start, track, &first_packet, beside))
 }
 
-fn of_index(moov: &[u8], track: u32, beside: u64) -> Option<Timing> {
-    let described = |content| {
-        let tags = boxes(content).filter(|(kind, _)| matches!(kind, b"udta" | b"meta" | b"uuid"));
-        tags.map(|(_, body)| body.len() as u64 + 8).sum::<u64>()
+/// The first packet of the sound track, whose length is that of all others where its codec says it in each.
+fn first_packet(reader: &mut (impl Read + Seek), moov: &[u8], track: u32) -> io::Result<Vec<u8>> {
+    const LONGEST: u64 = 1 << 12;
+    let place = |table: &[u8]| -> Option<(u64, u32)> {
+        let sizes = child(table, b"stsz")?;
+        let size = be_u32(sizes, 4).filter(|&of_all| of_all > 0).or_else(|| be_u32(sizes, 12))?;
+        let near = child(table, b"stco").and_then(|chunks| be_u32(chunks, 8)).map(u64::from);
+        Some((near.or_else(|| be_u64(child(table, b"co64")?, 8))?, size))
     };
+    let mut packet = Vec::new();
+    if let Some((offset, size)) = sound_track(moov, track).and_then(sample_table).and_then(place) {
+        reader.seek(SeekFrom::Start(offset))?;
+        reader.take(LONGEST.min(size.into())).read_to_end(&mut packet)?;
+    }
+    Ok(packet)
+}
+
+fn sample_table(trak: &[u8]) -> Option<&[u8]> {
+    descend(trak, &[b"mdia", b"minf", b"stbl"])
+}
+
+fn sound_track(moov: &[u8], track: u32) -> Option<&[u8]> {
     let tracks = boxes(moov).filter(|(kind, _)| kind == b"trak").map(|(_, trak)| trak);
     let is_sound = |trak: &&[u8]| {
         descend(trak, &[b"mdia", b"hdlr"])
             .and_then(|hdlr| hdlr.get(8..12))
             .is_some_and(|kind| kind == b"soun")
     };
-    let trak = tracks.filter(is_sound).nth(usize::try_from(track).ok()?)?;
+    tracks.filter(is_sound).nth(usize::try_from(track).ok()?)
+}
+
+/// `moov` begins at `start` in the file.
+fn of_index(moov: &[u8], start: u64, track: u32, first_packet: &[u8], beside: u64) -> Option<Timing> {
+    let described = |content| {
+        let tags = boxes(content).filter(|(kind, _)| matches!(kind, b"udta" | b"meta" | b"uuid"));
+        tags.map(|(_, body)| body.len() as u64 + 8).sum::<u64>()
+    };
+    let trak = sound_track(moov, track)?;
     let (movie_scale, _) = child(moov, b"mvhd").and_then(times)?;
     let (scale, media) = descend(trak, &[b"mdia", b"mdhd"]).and_then(times)?;
-    let table = descend(trak, &[b"mdia", b"minf", b"stbl"])?;
-    let (clock, counted) = clock(table, scale).unwrap_or((Clock::Fits, None));
+    let table = sample_table(trak)?;
+    let (clock, counted) = clock(table, scale, first_packet).unwrap_or((Clock::Fits, None));
     // Where the table is wrong, the length of the media is, too.
     let media_ms = counted.unwrap_or(media).saturating_mul(1000) / scale;
     let edited = match descend(trak, &[b"edts", b"elst"]) {
@@ -85,16 +117,31 @@ fn of_index(moov: &[u8], track: u32, beside: u64) -> Option<Timing> {
         Some(_) if clock == Clock::Wrong => false,
         Some(elst) => !only_skips_priming(elst, movie_scale, scale, media_ms)?,
     };
-    Some(Timing { clock, edited, tag_bytes: described(moov) + described(trak) + beside })
+    let is_fragmented = child(moov, b"mvex").is_some();
+    let idle_edits = child(trak, b"edts").filter(|edts| !is_fragmented && plays_nothing(edts));
+    // The name of a box comes just before its content.
+    let idle_edits =
+        idle_edits.map(|edts| start + (edts.as_ptr() as usize - moov.as_ptr() as usize) as u64 - 4);
+    Some(Timing { clock, edited, idle_edits, tag_bytes: described(moov) + described(trak) + beside })
 }
 
-/// The time table of AAC frames, and how long they are in its units. Of other codecs, nothing is known here.
-fn clock(table: &[u8], scale: u64) -> Option<(Clock, Option<u64>)> {
-    const FRAME: u64 = 1024;
+/// Whether there are edits, and every one of them lasts for no time.
+fn plays_nothing(edts: &[u8]) -> bool {
+    let lasts = |elst: &[u8]| -> Option<u64> {
+        let count = usize::try_from(be_u32(elst, 4)?).ok()?;
+        let (edits, long) = (elst.get(8..)?, *elst.first()? != 0);
+        let edits = edits.chunks_exact(if long { 20 } else { 12 }).take(count);
+        edits.map(|edit| if long { be_u64(edit, 0) } else { be_u32(edit, 0).map(u64::from) }).max()?
+    };
+    child(edts, b"elst").and_then(lasts) == Some(0)
+}
+
+/// The time table of frames, and how long they are in its units. Of codecs whose frames may differ in length, nothing is
+/// known here.
+fn clock(table: &[u8], scale: u64, first_packet: &[u8]) -> Option<(Clock, Option<u64>)> {
     let (kind, entry) = boxes(child(table, b"stsd")?.get(8..)?).next()?;
-    let aac = (&kind == b"mp4a").then(|| aac(entry)).flatten()?;
-    // The rate of the decoder's first layer, in whose frames the second one is counted, too.
-    let sounds = i128::from(FRAME * scale / u64::from(aac.sample_rate.max(1)));
+    let (samples, rate) = frame(&kind, entry, first_packet)?;
+    let sounds = i128::from((samples * scale).checked_div(rate).filter(|&sounds| sounds > 0)?);
     let runs = entries_of::<2>(child(table, b"stts")?)?;
     let frames: u64 = runs.iter().map(|[count, _]| u64::from(*count)).sum();
     let mut steps = Steps::of(scale);
@@ -108,6 +155,34 @@ fn clock(table: &[u8], scale: u64) -> Option<(Clock, Option<u64>)> {
     }
     let verdict = steps.verdict();
     Some((verdict, (verdict == Clock::Fits).then_some(frames.saturating_mul(u64::try_from(sounds).ok()?))))
+}
+
+/// Samples of a frame, and their rate in Hz.
+fn frame(kind: &[u8; 4], entry: &[u8], first_packet: &[u8]) -> Option<(u64, u64)> {
+    let number = |content, at| be_u32(content, at).map(u64::from);
+    // What follows the description that all codecs share, which QuickTime has in a longer form, and may wrap.
+    let version = be_u32(entry, 8)? >> 16;
+    let inner = entry.get(if version == 0 { 28 } else { 44 }..)?;
+    let own = |kind| child(inner, kind).or_else(|| child(child(inner, b"wave")?, kind));
+    match kind {
+        b"mp4a" => match aac(entry) {
+            // The rate of the decoder's first layer, in whose frames the second one is counted, too.
+            Some(aac) => Some((1024, aac.sample_rate.into())),
+            None => FrameHeader::parse(first_packet).map(|mp3| (mp3.samples.into(), mp3.sample_rate.into())),
+        },
+        b"alac" => {
+            let alac = own(b"alac")?;
+            Some((number(alac, 4)?, number(alac, 24)?))
+        }
+        b"fLaC" => {
+            let information = own(b"dfLa")?;
+            // Blocks are alike where the least and the most samples are.
+            let (least, most) = (number(information, 8)? >> 16, number(information, 8)? & 0xffff);
+            (least == most).then_some((most, number(information, 18)? >> 12))
+        }
+        b"Opus" => Some((Packet::parse(first_packet)?.samples().into(), RATE)),
+        _ => None,
+    }
 }
 
 /// Whether one edit plays the media at its own speed, but for the frames that the codec needs at both ends.

@@ -33,6 +33,15 @@ impl Plain {
         self
     }
 
+    /// A source of so many bytes in which some fields are others: where each is, in their order, and its bytes.
+    pub(crate) fn with_fields(self, fields: Vec<(u64, Vec<u8>)>, length: u64) -> Self {
+        let (plain, done) = fields.into_iter().fold((self, 0), |(plain, done), (at, field)| {
+            let end = at + field.len() as u64;
+            (plain.source(done, at).bytes(field), end)
+        });
+        plain.source(done, length)
+    }
+
     /// Moves parts that count from where the container begins, so that they count from the start of the source.
     pub(crate) fn moved(self, begins_at: u64) -> Self {
         let moved = |part| match part {
@@ -98,9 +107,14 @@ mod tests {
     #[test]
     fn a_plain_file_is_its_parts_in_their_order() {
         let plain = Plain::default().bytes(*b"head").source(0, 2).source(4, 6).moved(1);
-        let mut written = Vec::new();
-        plain.write(&mut Cursor::new(b"x0123456789"), &mut written).unwrap();
-        assert_eq!(written, b"head0145");
+        let written = |plain: &Plain| {
+            let mut written = Vec::new();
+            plain.write(&mut Cursor::new(b"x0123456789"), &mut written).unwrap();
+            String::from_utf8(written).unwrap()
+        };
+        assert_eq!(written(&plain), "head0145");
+        let fields = vec![(1, b"a".to_vec()), (3, b"bc".to_vec())];
+        assert_eq!(written(&Plain::default().with_fields(fields, 7)), "xa1bc45");
         let stored = serde_json::to_string(&plain).unwrap();
         assert_eq!(serde_json::from_str::<Plain>(&stored).unwrap(), plain);
     }

@@ -81,6 +81,15 @@ fn follow(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Found> {
                     .map(|[_, _, _, _, _, _, _, _, size @ ..]: [u8; 16]| u64::from_le_bytes(size));
             }
             b"fact" => found.fact = content(reader, &chunk)?,
+            // A list of pieces. Silence among them has a chunk of its own, which nobody writes, and it is not read.
+            b"LIST" if content(reader, &chunk)? == Some(*b"wavl") => {
+                found.is_in_pieces = true;
+                position = chunk.start + 4;
+            }
+            b"slnt" if found.is_in_pieces => {
+                found.pieces.clear();
+                break;
+            }
             b"data" => {
                 let size =
                     found.long_size.filter(|_| chunk.size == u64::from(u32::MAX)).unwrap_or(chunk.size);

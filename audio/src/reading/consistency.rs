@@ -6,6 +6,8 @@ use voicegate_providers::Container;
 
 use crate::formats::clock::Clock;
 use crate::formats::mp4_timing::timing;
+use crate::formats::ogg_clock;
+use crate::formats::plain::Plain;
 use crate::formats::{frames, ogg_opus, webm};
 use crate::source::SourceDetail;
 use crate::source::findings::Contradiction;
@@ -31,11 +33,13 @@ pub(crate) fn examine(
             };
             Ok(frames_of(&bytes, container, detail))
         }
-        // Our strict reader refused it. Where nothing but its granules is wrong, its packets count.
+        // Our strict reader refused it. Where nothing but its granules is wrong, its packets count, or its samples.
         Container::Ogg if detail.opus.is_none() && !detail.chained => {
             reader.seek(SeekFrom::Start(0))?;
-            detail.opus = ogg_opus::count(&mut io::BufReader::new(reader), &mut |_| Ok(())).ok();
-            Ok(clock(detail.opus.is_some(), detail))
+            let mut reader = io::BufReader::new(reader);
+            detail.opus = ogg_opus::count(&mut reader, &mut |_| Ok(())).ok();
+            reader.seek(SeekFrom::Start(0))?;
+            Ok(clock(detail.opus.is_some() || ogg_clock::is_ahead(&mut reader), detail))
         }
         Container::Webm | Container::Matroska if detail.opus.is_some() => {
             let bytes = whole(reader, size_bytes, u64::MAX)?.unwrap_or_default();
@@ -46,7 +50,12 @@ pub(crate) fn examine(
             detail.edited = timing.edited;
             detail.tag_bytes = timing.tag_bytes;
             detail.intact &= !timing.edited && timing.clock == Clock::Fits;
-            Ok(clock(timing.clock == Clock::Wrong, detail))
+            if let Some(name) = timing.idle_edits {
+                let without = Plain::default().with_fields(vec![(name, b"free".to_vec())], size_bytes);
+                detail.plain.get_or_insert(without);
+            }
+            // Decoders get another file where fragments had to be put in order, or where nothing would be played.
+            Ok(clock(timing.clock == Clock::Wrong || detail.plain.is_some(), detail))
         }
         _ => Ok(None),
     }

@@ -10,6 +10,7 @@ use voicegate_providers::Container;
 use crate::error::{AudioError, AudioErrorKind};
 use crate::formats::iff::{self, CHANNELS, Fault, RATES, Sizes};
 use crate::formats::mp4::Mp4;
+use crate::formats::mp4_fragments;
 use crate::formats::plain::{FromStart, Plain};
 use crate::formats::{caf_opus, ogg, ogg_opus, tracks, wav, webm};
 use crate::reading::consistency;
@@ -166,7 +167,15 @@ impl Structure {
                 self.detail.opus = caf_opus::read(&mut reader, &mut |_| Ok(())).ok();
                 Ok(())
             }
-            Container::Mp4 => self.mp4(&Mp4::read(&mut reader).map_err(io_failed)?),
+            Container::Mp4 => {
+                let mp4 = Mp4::read(&mut reader).map_err(io_failed)?;
+                self.mp4(&mp4)?;
+                if mp4.fragmented {
+                    self.detail.plain =
+                        mp4_fragments::in_order(&mut reader, self.detail.track).map_err(io_failed)?;
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 const SHORTEST: u64 = 32;
 
 /// Tells from all characters of a text whether it is hexadecimal: numerals, letters up to F in one case, and no other
-/// character. Base64 of silence is nothing but `A`, and that of any other sound has more letters and both cases within
+/// character; `0x` may stand in front. Base64 of silence is nothing but `A`, and that of any other sound has more letters and both cases within
 /// its first dozen characters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HexDigits {
@@ -16,6 +16,8 @@ pub struct HexDigits {
     has_upper: bool,
     has_lower: bool,
     has_others: bool,
+    /// It begins with `0x`.
+    has_mark: bool,
 }
 
 impl HexDigits {
@@ -25,6 +27,11 @@ impl HexDigits {
             return;
         }
         for &character in text {
+            if self.count == 1 && self.has_numerals && !self.has_mark && character.eq_ignore_ascii_case(&b'x')
+            {
+                self.has_mark = true;
+                continue;
+            }
             if !character.is_ascii_hexdigit() {
                 self.has_others = true;
                 return;
@@ -65,6 +72,8 @@ mod tests {
         let text = hex::encode(&samples);
         assert!(is_hexadecimal(text.as_bytes()));
         assert!(is_hexadecimal(text.to_uppercase().as_bytes()));
+        assert!(is_hexadecimal(format!("0x{text}").as_bytes()));
+        assert!(!is_hexadecimal(format!("0{text}x").as_bytes()));
         assert!(was_decoded_as_base64(&BASE64_STANDARD.decode(&text).unwrap()));
         assert!(!is_hexadecimal(BASE64_STANDARD.encode(&samples).as_bytes()));
         assert!(!was_decoded_as_base64(&samples));

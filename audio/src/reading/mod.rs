@@ -8,3 +8,4 @@ pub(crate) mod names;
 pub(crate) mod probe;
 pub(crate) mod sniff;
 pub(crate) mod tone;
+pub(crate) mod wide_text;

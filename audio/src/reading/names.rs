@@ -4,6 +4,7 @@ use crate::error::{AudioError, AudioErrorKind};
 use crate::formats::mpeg::is_free_format;
 use crate::formats::webm::vint;
 use crate::reading::hexadecimal::{is_hexadecimal, was_decoded_as_base64};
+use crate::reading::wide_text::wide_text;
 
 /// What some bytes are, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,15 +32,16 @@ impl Named {
 ///
 /// Text is proof where a sample has two bytes or more: sound in which every byte is a printable character would never
 /// change its sign. A sample of one byte is a printable character whenever the sound is quiet, so there only text
-/// counts that nothing but text begins with.
+/// counts that nothing but text begins with. Text of wide characters is proof everywhere.
 pub(crate) fn no_samples(head: &[u8], bytes_per_sample: u64) -> Option<Named> {
     let not_audio = |detail: &str| Named::NotAudio(detail.to_owned());
     let text = match bytes_per_sample {
-        1 => text_kind(head).filter(|&kind| kind != JSON || is_json_for_sure(head)),
+        1 if wide_text(head).is_none() => {
+            text_kind(head).filter(|&kind| kind != JSON || is_json_for_sure(head))
+        }
         _ => text_kind(head).or_else(|| other_text(head)),
     };
     unmistakable(head)
-        .map(Named::NotAudio)
         .or_else(|| text.map(not_audio))
         .or_else(|| was_decoded_as_base64(head).then(|| not_audio(HEX_AS_BASE64)))
         .or_else(|| by_structure(head))
@@ -91,12 +93,17 @@ pub(crate) fn text_kind(head: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Text that no samples look like, by its kind where that is known.
+pub(crate) fn sure_text(head: &[u8]) -> Option<&'static str> {
+    text_kind(head).or_else(|| wide_text(head).and_then(|_| other_text(head)))
+}
+
 /// Any other text. Samples of eight bits can look like it.
 pub(crate) fn other_text(head: &[u8]) -> Option<&'static str> {
     const SHORTEST_BASE64: usize = 64;
     let text = plain_text(head)?;
     let encoded = |c: char| c.is_ascii_alphanumeric() || "+/-_=\r\n".contains(c);
-    let digits: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     if is_hexadecimal(&digits) {
         Some("this looks like hexadecimal text, not audio; decode it, and send the bytes that come of it")
     } else if text.len() >= SHORTEST_BASE64 && text.chars().all(encoded) {
@@ -108,9 +115,13 @@ pub(crate) fn other_text(head: &[u8]) -> Option<&'static str> {
 
 /// The beginning, if nothing in it speaks against text.
 fn plain_text(head: &[u8]) -> Option<String> {
+    const LOOKED_AT: usize = 512;
+    if let Some(text) = wide_text(head) {
+        return Some(text.trim_start().chars().take(LOOKED_AT).collect());
+    }
     // Scripts write blank lines before their errors.
     let head = head.trim_ascii_start();
-    let head = &head[..head.len().min(512)];
+    let head = &head[..head.len().min(LOOKED_AT)];
     // A header of a form is text, what follows in it is not.
     let head = head.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(head, |end| &head[..end]);
     // Samples may begin with any byte, a brace or a bracket too; text has no control characters.
@@ -128,7 +139,7 @@ fn plain_text(head: &[u8]) -> Option<String> {
 }
 
 /// Pictures, archives and documents that begin with enough bytes to outrank a declared format.
-fn unmistakable(head: &[u8]) -> Option<String> {
+fn unmistakable(head: &[u8]) -> Option<Named> {
     const BEGINNINGS: &[(&[u8], &str)] = &[
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
         (b"GIF87a", "a GIF image"),
@@ -138,19 +149,40 @@ fn unmistakable(head: &[u8]) -> Option<String> {
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
         (b"Rar!\x1a\x07", "a RAR archive"),
     ];
-    let (_, name) = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning))?;
-    Some(format!("this is {name}, not audio"))
+    /// As many bytes of a sign are no chance.
+    const LONG: usize = 6;
+    let kind = || match head {
+        [0xff, 0xd8, 0xff, _, _, _, b'J', b'F', b'I', b'F', ..]
+        | [0xff, 0xd8, 0xff, _, _, _, b'E', b'x', b'i', b'f', ..] => Some("a JPEG image"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("a WebP image"),
+        // No flags that are not in use, an effort that is, and a system that has a number.
+        [0x1f, 0x8b, 8, 0..0x20, _, _, _, _, 0 | 2 | 4, 0..=13 | 0xff, ..] => Some("gzip-compressed data"),
+        _ => None,
+    };
+    let beginning = || BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning));
+    if let Some(name) = kind().or_else(|| beginning().map(|(_, name)| *name)) {
+        return Some(Named::NotAudio(format!("this is {name}, not audio")));
+    }
+    foreign_audio(head, LONG).map(not_read)
+}
+
+/// The name of audio that infer does not know, by a sign of so many bytes or more.
+fn foreign_audio(head: &[u8], least: usize) -> Option<&'static str> {
+    let is_found = |at: usize, sign: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(sign));
+    let (.., name) = AUDIO.iter().find(|(at, sign, _)| sign.len() >= least && is_found(*at, sign))?;
+    Some(name)
+}
+
+fn not_read(name: &str) -> Named {
+    Named::NotRead(format!("{name} is not supported; {INSTEAD}"))
 }
 
 /// What the bytes are by their beginning.
 pub(crate) fn binary_kind(head: &[u8]) -> Option<Named> {
-    let not_read = |name: &str| Named::NotRead(format!("{name} is not supported; {INSTEAD}"));
     if let Some(named) = by_structure(head) {
         return Some(named);
     }
-    if let Some((.., name)) =
-        AUDIO.iter().find(|(at, sign, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(sign)))
-    {
+    if let Some(name) = foreign_audio(head, 0) {
         return Some(not_read(name));
     }
     if is_transport_stream(head) {
@@ -288,6 +320,7 @@ const AUDIO: &[(usize, &[u8], &str)] = &[
     (0, b"ajkg", "Shorten"),
     (0, b"ADIF", "AAC with one header for all (ADIF)"),
     (0, b"Creative Voice File", "VOC (Creative Voice)"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media (WMA, WMV)"),
     (0, b".RMF", "RealMedia"),
     (0, b".ra\xfd", "RealAudio"),
     (0, b"\x7f\xfe\x80\x01", "DTS"),

@@ -7,7 +7,7 @@ use voicegate_providers::Container;
 use crate::error::{AudioError, AudioErrorKind};
 use crate::formats::mpeg::{FrameHeader, is_adts, tag_length};
 use crate::reading::hexadecimal::was_decoded_as_base64;
-use crate::reading::names::{HEX_AS_BASE64, binary_kind, other_text, text_kind};
+use crate::reading::names::{HEX_AS_BASE64, binary_kind, other_text, sure_text};
 use crate::source::Hints;
 
 /// Enough for two of the longest frames (8 KiB each in ADTS) after a little junk.
@@ -157,7 +157,7 @@ pub(crate) fn refusal(head: &[u8], hints: &Hints) -> AudioError {
     if head.is_empty() {
         return unreadable("the audio is empty (0 bytes)");
     }
-    if let Some(looks_like) = text_kind(head) {
+    if let Some(looks_like) = sure_text(head) {
         return unreadable(looks_like);
     }
     if declares_pcm(hints) {

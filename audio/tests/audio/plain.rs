@@ -85,6 +85,19 @@ fn format(channels: u16, bytes: u16, bits: u16, valid: Option<u16>) -> Vec<u8> {
     format
 }
 
+/// Linear samples in one channel at 16 kHz.
+fn caf(flags: u32, bytes: u32, bits: u32, samples: &[u8]) -> Vec<u8> {
+    let mut file = b"caff\0\x01\0\0desc".to_vec();
+    file.extend(32_u64.to_be_bytes());
+    file.extend(16_000_f64.to_be_bytes());
+    file.extend(b"lpcm");
+    file.extend([flags, bytes, 1, 1, bits].map(u32::to_be_bytes).concat());
+    file.extend(b"data");
+    file.extend((samples.len() as u64 + 4).to_be_bytes());
+    file.extend([&[0; 4], samples].concat());
+    file
+}
+
 fn fmt() -> Vec<u8> {
     chunk(b"fmt ", &format(1, 2, 16, None))
 }
@@ -161,6 +174,10 @@ async fn wav_in_pieces_is_joined() {
             "the same format twice.wav".to_owned(),
             riff(b"RIFF", &[fmt(), data(first), fmt(), data(rest), list.clone()]),
         ),
+        (
+            "a list of pieces.wav".to_owned(),
+            riff(b"RIFF", &[fmt(), chunk(b"LIST", &[b"wavl".to_vec(), data(first), data(rest)].concat())]),
+        ),
         // Half a sample at the end of a piece.
         (
             "odd.wav".to_owned(),
@@ -188,7 +205,19 @@ async fn wav_in_pieces_is_joined() {
     let mut caf = bytes_of("speech-pcm.caf");
     let place = caf.windows(4).position(|name| name == b"data").unwrap();
     caf[place + 4..place + 12].fill(0xff);
+    // One more part with samples in one header. Decoders hear the last one alone.
+    let mut two_parts = bytes_of("speech.aiff");
+    let part = [b"SSND\0\0\x7d\x08".as_slice(), &[0; 8], first].concat();
+    two_parts.extend(&part);
+    let whole = (two_parts.len() as u32 - 8).to_be_bytes();
+    two_parts[4..8].copy_from_slice(&whole);
+    let mut two_pieces = bytes_of("speech-pcm.caf");
+    let size = (two_pieces.len() - place - 12) as u64;
+    two_pieces[place + 4..place + 12].copy_from_slice(&size.to_be_bytes());
+    two_pieces.extend([b"data".as_slice(), &32_004_u64.to_be_bytes(), &[0; 4], first].concat());
     let files = vec![
+        ("two parts.aiff", two_parts),
+        ("two parts.caf", two_pieces),
         ("another format inside.wav", [streamed(&samples, u32::MAX), other].concat()),
         ("two formats.wav", riff(b"RIFF", &[fmt(), data(first), stereo, data(rest)])),
         ("twice.aiff", [aiff.as_slice(), &aiff].concat()),
@@ -219,6 +248,19 @@ async fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
         let format = chunk(b"fmt ", &format(channels, bytes, bits, valid));
         let name = format!("{valid:?} of {bits} bits in {bytes} bytes, {channels} channels.wav");
         files.push((name, riff(b"RIFF", &[format, chunk(b"data", &data)])));
+    }
+    // The same in CAF, in both orders of bytes.
+    for (bytes, bits, flags) in [(4, 24, 2), (4, 24, 0), (4, 20, 2), (3, 20, 2), (3, 24, 0), (4, 32, 2)] {
+        let samples = samples();
+        let data = samples.chunks(2).flat_map(|sample| {
+            let mut word = [vec![0; bytes - 2], sample.to_vec()].concat();
+            if flags == 0 {
+                word.reverse();
+            }
+            word
+        });
+        let name = format!("{bits} bits in {bytes} bytes, flags {flags}.caf");
+        files.push((name, caf(flags, bytes as u32, bits, &data.collect::<Vec<u8>>())));
     }
     all_sound_like_speech(files).await;
 

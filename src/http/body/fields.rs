@@ -14,7 +14,11 @@ use crate::{
     config::Span24,
     http::memory::Holding,
     media::Received,
-    model::{note::ConvertChoice, problem::Problem, spelling},
+    model::{
+        note::{ConvertChoice, Metadata},
+        problem::Problem,
+        spelling,
+    },
 };
 
 /// Fields that are text, from a query or a form. Objects are JSON.
@@ -53,7 +57,10 @@ impl Form {
             // Some clients send every field of a form, whether it is set or not.
             _ if text == "null" && !WORDS.contains(&name) => Value::Null,
             "strict" | "convert" => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Bool),
-            "metadata" => object(name, text)?,
+            "metadata" => {
+                tokens::check(text).map_err(|error| Problem::invalid(name, error.to_string()))?;
+                of_metadata(text).map_err(|_| no_object(name))?
+            }
             "format" if text.trim_start().starts_with('{') => object(name, text)?,
             _ => Value::String(text.to_owned()),
         };
@@ -101,8 +108,22 @@ pub fn too_many() -> Problem {
 
 fn object(name: &str, text: &str) -> Result<Value, Problem> {
     tokens::check(text).map_err(|error| Problem::invalid(name, error.to_string()))?;
-    serde_json::from_str(text)
-        .map_err(|_| Problem::invalid(name, "this is not valid JSON; expected a JSON object as text"))
+    serde_json::from_str(text).map_err(|_| no_object(name))
+}
+
+fn no_object(name: &str) -> Problem {
+    Problem::invalid(name, "this is not valid JSON; expected a JSON object as text")
+}
+
+/// What is understood of `metadata` before it is read: that it is an object. Its numbers may be larger than a value holds.
+///
+/// # Errors
+/// Where it is no valid JSON.
+pub fn of_metadata(text: &str) -> Result<Value, serde_json::Error> {
+    match Metadata::parse(text) {
+        Ok(_) => Ok(Value::Object(Map::new())),
+        Err(_) => serde_json::from_str(text),
+    }
 }
 
 /// Parses a value, or says which field is wrong; `prefix` is put before its name.

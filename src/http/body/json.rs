@@ -16,7 +16,7 @@ use struson::{
 
 use super::{
     ENTRY, MAX_FIELDS, Parts, TREE,
-    fields::too_many,
+    fields::{of_metadata, too_many},
     incoming::{Incoming, Spooled, too_large},
     tokens::{Tokens, TooLong, without_mark},
 };
@@ -169,7 +169,11 @@ fn small<R: Read>(
     let text = String::from_utf8(copied.bytes).unwrap_or_default(); // the reader has checked that
     held.grow(text.len() * if is_tree { TREE } else { 1 })?;
     // The syntax was checked before.
-    let value = serde_json::from_str(&text)
+    let value = match field {
+        "metadata" => of_metadata(&text),
+        _ => serde_json::from_str(&text),
+    };
+    let value = value
         .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))?;
     Ok((value, text))
 }
@@ -244,6 +248,8 @@ fn decode(
         Ok(Some(_)) if text.digits.is_hexadecimal() => Err(hexadecimal()),
         Ok(Some(received)) => Ok((mime_type.filter(|mime_type| !mime_type.is_empty()), received)),
         Ok(None) => Err(too_large(max_bytes)),
+        // Base64 has four characters for three bytes, hexadecimal any even number.
+        Err(_) if text.digits.is_hexadecimal() => Err(hexadecimal()),
         // Errors of the decoder and of the text are mistakes of the caller; any other comes from the disk.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other) => {
             Err(wrong())
@@ -335,7 +341,10 @@ mod tests {
             text.to_uppercase(),
             wrapped.join("\r\n"),
             format!("data:audio/pcm;base64,{text}"),
+            format!("0x{text}"),
             hex::encode(&samples[..24]),
+            hex::encode(&samples[..29_999]),
+            format!("0x{}", hex::encode(&samples[..29_999])),
         ] {
             let problem = taken_apart(&data).err().expect("a problem");
             assert_eq!((problem.code.as_str(), problem.status), ("audio_unreadable", 422));

@@ -25,6 +25,7 @@ pub struct Source {
     granules: Option<Granules>,
     #[serde(default)]
     edits: Vec<(i64, u32)>,
+    fragments: Option<Fragments>,
     keep: Option<f64>,
     id3: Option<u32>,
     udta: Option<u32>,
@@ -62,6 +63,13 @@ struct Granules {
     add: u64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fragments {
+    from: usize,
+    add: i64,
+}
+
 pub fn sources() -> Vec<Source> {
     let text = std::fs::read_to_string(fixture("time.toml")).unwrap();
     toml::from_str::<Table>(&text).unwrap().source
@@ -94,6 +102,9 @@ impl Source {
         }
         if !self.edits.is_empty() {
             bytes = with_edits(&bytes, &self.edits);
+        }
+        if let Some(fragments) = &self.fragments {
+            fragments.change(&mut bytes);
         }
         if let Some(keep) = self.keep {
             bytes.truncate((bytes.len() as f64 * keep) as usize);
@@ -156,6 +167,19 @@ impl Granules {
                 page += 1;
             }
             at += 27 + segments + body;
+        }
+    }
+}
+
+impl Fragments {
+    fn change(&self, bytes: &mut [u8]) {
+        let is_time = |at: &usize| bytes[*at..].starts_with(b"tfdt\x01");
+        let times: Vec<usize> = (0..bytes.len()).filter(is_time).collect();
+        assert!(times.len() > self.from, "there are {} fragments", times.len());
+        for at in times.into_iter().skip(self.from) {
+            let begins = &mut bytes[at + 8..at + 16];
+            let new = i64::from_be_bytes(*begins.first_chunk().unwrap()) + self.add;
+            begins.copy_from_slice(&new.to_be_bytes());
         }
     }
 }
