@@ -35,7 +35,7 @@ lint: ## check formatting, run clippy, build the crate documentation; warnings a
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps --document-private-items
 
 docs: setup ## regenerate the parts of docs/ that come from the code
-	UPDATE_DOCS=1 $(CARGO) test --package voicegate --lib --quiet docs::tests::the_printed_parts_are_fresh
+	$(CARGO) run --quiet --package xtask
 
 openapi: setup ## regenerate docs/openapi.json
 	$(CARGO) run --quiet -- openapi > docs/openapi.json.new

@@ -33,20 +33,21 @@
 //! numbers sets an [`Observer`] in the [`EngineOptions`]. The crate knows no configuration, no database, no HTTP and no
 //! metrics.
 //!
-//! Its rooms, from the bottom up; none imports from one above it:
+//! Its rooms, from the top down. A test reads this table: no room imports from its own floor or a higher one.
 //!
-//! | Room | Contents |
+//! | Rooms | Contents |
 //! |---|---|
-//! | `error`, `observer` | Failures, and the trait that is told what happens |
-//! | `formats` | Readers and writers of Ogg, CAF, MP4, MPEG, IFF, WAV, WebM and Opus headers |
-//! | `source` | The facts about a source, and what its owner says of it |
-//! | `profiles` | What each target accepts, and what that takes |
-//! | `ffmpeg` | One run of ffmpeg: arguments, confinement, what its end means, what it measured |
+//! | `fuzzing` | Fuzz targets, not in a release build |
+//! | `engine` | The pool of workers in front of everything below |
+//! | `making` | The steps from a source to a file that is proven, and the files that are kept for the next caller |
+//! | `proving`, `reading` | Reading back what was made; sniffing, examining and probing a source |
 //! | `copies` | Copies of a source that need no decoder |
-//! | `reading` | Sniffing, examining and probing a source |
-//! | `proving` | Reading back what was made, and comparing it |
-//! | `making` | The steps from a source to a file that is proven, and the render cache |
-//! | `engine` | The pool of workers in front of all that |
+//! | `ffmpeg` | One run of ffmpeg: arguments, confinement, what its end means, what it measured |
+//! | `profiles` | What each target accepts, and what that takes |
+//! | `source` | The facts about a source, and what its owner says of it |
+//! | `formats` | Readers and writers of Ogg, CAF, MP4, MPEG, IFF, WAV, WebM and Opus headers |
+//! | `error`, `observer` | Failures, and the trait that is told what happens |
+//! | `voicegate_providers` | The words for containers, codecs and facts |
 
 mod copies;
 mod engine;

@@ -67,7 +67,7 @@ pub(super) struct Common {
     degrade: Degrade,
 }
 
-pub(super) const COMMON_KEYS: &[&str] = &[
+pub const COMMON_KEYS: &[&str] = &[
     "provider",
     "convert",
     "profile",

@@ -1,6 +1,7 @@
 //! Configuration: reads the layers, and returns one validated [`Config`] and the [`Tenants`], or every mistake with its
 //! place and key.
 
+pub mod accepted;
 mod build;
 mod callers;
 mod findings;
@@ -9,7 +10,6 @@ mod layers;
 mod path;
 mod places;
 mod postgres;
-pub mod reference;
 mod repair;
 mod secrets;
 mod settings;
@@ -44,7 +44,7 @@ use path::KeyPath;
 use values::{address, networks, plain, public_url};
 
 /// The default file with its comments, which is also the lowest layer.
-const DEFAULTS: &str = include_str!("../../config.toml");
+pub const DEFAULTS: &str = include_str!("../../config.toml");
 
 /// All sections except the tenants.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,8 +3,6 @@
 //! The same files are an mdBook source, and read well as they are. So the renderer adds what a page of its own
 //! needs and no more: anchors, navigation, and one switch for the language of all examples.
 
-pub mod printed;
-mod reference;
 mod render;
 
 use std::sync::LazyLock;

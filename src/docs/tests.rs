@@ -30,19 +30,6 @@ fn summary_folder_and_gateway_have_the_same_pages() {
     assert_eq!(on_disk, served.into_iter().collect(), "in the folder, served by the gateway");
 }
 
-/// `UPDATE_DOCS=1` writes the pages anew instead.
-#[test]
-fn the_printed_parts_are_fresh() {
-    for (file, text) in SOURCES {
-        let filled = printed::fill(text).unwrap_or_else(|why| panic!("{file}: {why}"));
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(folder().join(file), &filled).expect("written");
-        } else {
-            assert!(&filled == text, "docs/{file} is stale; run: make docs");
-        }
-    }
-}
-
 #[test]
 fn every_link_leads_somewhere() {
     let articles: Vec<_> = SOURCES.iter().map(|(file, text)| (*file, render(text))).collect();

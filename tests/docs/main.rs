@@ -6,6 +6,7 @@
 mod demo;
 mod errors;
 mod examples;
+mod layers;
 mod queries;
 mod served;
 mod true_today;

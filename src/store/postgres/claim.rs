@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Pool, Tx, events, lanes, retry::again};
+use super::{Pool, Tx, dialect, events, retry::again};
 use crate::{
     config::Rate,
     store::{
@@ -380,7 +380,7 @@ async fn set_aside(
     let note = &leased.note_id;
     tracing::error!(note.id = note, error, "note {note} cannot be read from the database and is set aside");
     let mut tx = pool.begin().await?;
-    lanes::hold(&mut tx, &[note.clone(), leased.lane.clone()]).await?;
+    dialect::hold(&mut tx, &[note.clone(), leased.lane.clone()]).await?;
     sqlx::query(
         "UPDATE deliveries SET state = 'unreadable', head = 0, lease_until = NULL WHERE id = $1 AND fence = $2",
     )
@@ -388,7 +388,7 @@ async fn set_aside(
     .bind(leased.fence)
     .execute(&mut *tx)
     .await?;
-    lanes::elect(&mut tx, &leased.lane).await?;
+    dialect::elect(&mut tx, &leased.lane).await?;
     // It will not be sent, so what is kept of it goes in its time.
     sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
         .bind(note)

@@ -6,15 +6,14 @@
 
 mod accept;
 mod claim;
+mod dialect;
 #[path = "../sql/events.rs"]
 mod events;
-mod lanes;
 #[path = "../sql/lists.rs"]
 mod lists;
 mod notices;
 pub(crate) mod open;
 mod owners;
-mod ranges;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/receipts.rs"]
@@ -35,10 +34,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use sqlx::{PgPool, Postgres, Transaction};
 use tokio::{sync::broadcast, task::JoinSet};
 
 use self::{
+    dialect::{Pool, Tx},
     notices::Notices,
     retry::{again, answered, change},
 };
@@ -59,13 +58,6 @@ use crate::{
 };
 
 pub use notices::Notice;
-
-/// What is compiled once for each database asks for it by these names.
-type Db = Postgres;
-type Tx<'c> = Transaction<'c, Postgres>;
-type Pool = PgPool;
-/// By which events are in order.
-const PLACE: &str = "place";
 
 /// Whose clock says what is due and when a lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

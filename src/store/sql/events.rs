@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use sqlx::{FromRow, QueryBuilder, Row as _};
 
 use super::{
-    PLACE, Pool, Tx,
-    lanes::{ahead, elect, settled},
+    dialect::{PLACE, Pool, Tx, ahead, elect, settled},
     write::secret,
 };
 use crate::{

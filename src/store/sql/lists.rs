@@ -3,7 +3,10 @@
 
 use sqlx::{QueryBuilder, Row};
 
-use super::{Db, Pool, Tx, ranges, read::doc};
+use super::{
+    dialect::{BY_IDS, Db, EXPLAIN, Pool, Tx, prepare_ranges, push_range},
+    read::doc,
+};
 use crate::{
     model::note::{Note, NoteId, Status},
     store::{Page, StoreError, Wanted, types::Range},
@@ -18,7 +21,7 @@ const END: &str = "vn_~";
 /// See [`crate::store::Store::notes`].
 pub async fn notes(pool: &Pool, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
     let mut tx = pool.begin().await?;
-    ranges::prepare(&mut tx).await?;
+    prepare_ranges(&mut tx).await?;
     let vias = vias(&mut tx, wanted).await?;
     let before = wanted.before.map_or_else(|| END.to_owned(), |id| id.to_string());
     let mut rows = Vec::new();
@@ -45,11 +48,11 @@ pub async fn notes(pool: &Pool, wanted: &Wanted<'_>) -> Result<Page, StoreError>
 
 /// How the database answers a list, in its own words: for tests.
 pub async fn explain(pool: &Pool, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
-    let (statement, column) = ranges::EXPLAIN;
+    let (statement, column) = EXPLAIN;
     let before = wanted.before.map_or_else(|| END.to_owned(), |id| id.to_string());
     let vias = ["c".to_owned(), "d".to_owned()];
     let mut tx = pool.begin().await?;
-    ranges::prepare(&mut tx).await?;
+    prepare_ranges(&mut tx).await?;
     let mut lines = Vec::new();
     let ranges = ranges_of(wanted, &vias, &before);
     for mut query in [page(statement, &ranges), each_via(statement, wanted)] {
@@ -112,14 +115,14 @@ fn ranges_of<'a>(wanted: &Wanted<'a>, vias: &'a [String], before: &'a str) -> Ve
 
 /// The newest notes of all ranges, as one statement.
 fn page(before: &str, ranges: &[Range<'_>]) -> QueryBuilder<Db> {
-    let (open, close) = ranges::BY_IDS;
+    let (open, close) = BY_IDS;
     let select = format!("{before}SELECT id, doc FROM notes WHERE {open}SELECT id FROM (");
     let mut query = QueryBuilder::new(select);
     for (number, range) in ranges.iter().enumerate() {
         if number > 0 {
             query.push(" UNION ALL ");
         }
-        ranges::push(&mut query, range);
+        push_range(&mut query, range);
     }
     let limit = ranges.first().map_or(0, |range| range.limit);
     query.push(") AS newest ORDER BY id DESC LIMIT ").push_bind(limit).push(close).push(" ORDER BY id DESC");

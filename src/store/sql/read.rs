@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use sqlx::{Database, Row as _};
 
-use super::{Db, Pool};
+use super::dialect::{Db, Pool};
 use crate::model::note::{Note, NoteId, Status};
 use crate::store::{Columns, ConnectionState, QueueGroup, StoreError, connection_key, document, whole};
 

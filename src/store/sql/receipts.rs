@@ -7,8 +7,8 @@ use sqlx::QueryBuilder;
 use voicegate_providers::Receipt;
 
 use super::{
-    Tx, events,
-    lanes::{ahead, elect, hold, keep},
+    dialect::{Tx, ahead, elect, hold, keep},
+    events,
     read::doc,
     write::{Saving, heard_of, save, still_ours},
 };

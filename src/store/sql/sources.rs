@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Pool, Tx};
+use super::dialect::{Pool, Tx};
 use crate::{model::note::NoteId, store::StoreError};
 
 pub async fn find(pool: &Pool, note: NoteId) -> Result<Option<Bytes>, StoreError> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::Executor;
 
-use super::{Db, Pool};
+use super::dialect::{Db, Pool};
 use crate::model::{id::UploadId, upload::Upload};
 use crate::store::{StoreError, document};
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use sqlx::Executor;
 
 use super::{
-    Db, Tx, events,
-    lanes::{ahead, elect, hold, hold_leased},
+    dialect::{Db, Tx, ahead, elect, hold, hold_leased},
+    events,
     read::doc,
     receipts, sources,
 };

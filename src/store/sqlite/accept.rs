@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use sqlx::Executor;
 
-use super::{Db, Tx, lanes::elect};
+use super::{Db, Tx, dialect::elect};
 use crate::{
     model::note::NoteId,
     store::{Acceptance, KeyHolder, NewNote, StoreError, document::Document, queue_key},

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sqlx::Row as _;
 
-use super::{Tx, events, lanes::elect};
+use super::{Tx, dialect::elect, events};
 use crate::{
     config::Rate,
     store::{
@@ -277,4 +277,13 @@ pub async fn count_near(tx: &mut Tx<'_>, before: i64, limit: i64) -> Result<u64,
 /// A list of numbers, as `json_each` takes it.
 fn json(numbers: &[i64]) -> String {
     serde_json::Value::from(numbers).to_string()
+}
+
+/// See [`crate::store::Store::end_all_leases`].
+pub async fn end_leases(tx: &mut Tx<'_>, now: jiff::Timestamp) -> Result<u64, StoreError> {
+    let done = sqlx::query("UPDATE deliveries SET lease_until = $1 WHERE lease_until > $1")
+        .bind(now.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected())
 }

@@ -2,17 +2,16 @@
 
 mod accept;
 mod claim;
+mod dialect;
 #[path = "../sql/events.rs"]
 mod events;
 mod files;
 mod group;
 mod integrity;
-mod lanes;
 #[path = "../sql/lists.rs"]
 mod lists;
 mod open;
 mod proof;
-mod ranges;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/receipts.rs"]
@@ -31,10 +30,11 @@ use std::{fs::File, path::Path, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
+use sqlx::Connection;
 use tokio::task::JoinSet;
 
 use self::{
+    dialect::{Db, Pool, Tx},
     files::Files,
     group::Group,
     open::{Open, open},
@@ -55,13 +55,6 @@ use crate::model::{
 
 pub use writer::Patience;
 
-/// What is compiled once for each database asks for it by these names.
-type Db = Sqlite;
-type Tx<'c> = Transaction<'c, Sqlite>;
-type Pool = SqlitePool;
-/// By which events are in order: numbers are given one commit after the other.
-const PLACE: &str = "seq";
-
 /// Lists that are read at the same time, of all tenants and of one.
 const LISTS: usize = 2;
 const LISTS_OF_ONE: usize = 1;
@@ -71,7 +64,7 @@ pub struct SqliteStore {
     writer: Arc<Writer>,
     /// What happens once for each note or attempt goes through here, many with one flush.
     group: Group,
-    readers: SqlitePool,
+    readers: Pool,
     lists: Turns,
     positions: Positions,
     files: Arc<Files>,
@@ -228,7 +221,7 @@ impl Store for SqliteStore {
     }
 
     async fn end_all_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
-        change!(self, tx => lanes::end_leases(tx, now))
+        change!(self, tx => claim::end_leases(tx, now))
     }
 
     async fn secret(&self, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {

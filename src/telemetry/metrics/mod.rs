@@ -124,18 +124,5 @@ pub fn text(mut now: Registry) -> String {
     text
 }
 
-/// The table of `docs/operations.md`.
-pub fn table() -> String {
-    use std::fmt::Write as _;
-    let mut text = "| Metric | Kind | Unit | Labels | |\n|---|---|---|---|---|\n".to_owned();
-    for about in ALL.iter().map(|metric| metric.about()) {
-        let labels: Vec<_> = about.labels.iter().map(|label| format!("`{label}`")).collect();
-        let (name, kind, help) = (about.name, about.kind, about.help());
-        let unit = about.unit().unwrap_or_default();
-        let _ = writeln!(text, "| `{name}` | {kind} | {unit} | {} | {help} |", labels.join(", "));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests;

@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_operation_and_every_type_has_its_section() {
-        let document = crate::http::document();
+        let document = voicegate::http::document();
         let text = print(&document);
         for (path, item) in &document.paths.paths {
             for (methods, operation) in operations(item) {

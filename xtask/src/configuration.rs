@@ -5,16 +5,12 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use voicegate_providers::{self as providers, Descriptor, Settings};
-
-use super::{
-    Audio, DEFAULTS, Delivery, Fetch, Server, Storage,
-    build::{COMMON_KEYS, Common, RawTenant},
-    values::{RateOrOff, Span24},
-    words::{names, refusal},
+use voicegate::config::{
+    RateOrOff, Span24,
+    accepted::{COMMON_KEYS, DEFAULTS, Table, names},
 };
+use voicegate_providers::{self as providers, Descriptor, Settings};
 
 /// Sections in which a change takes effect only at the next start.
 const AT_THE_START: [&str; 3] = ["server", "storage", "audio"];
@@ -58,11 +54,11 @@ fn parts() -> Vec<Part> {
         taken
     };
     let mut parts = vec![
-        section::<Server>("server", &mut take),
-        section::<Storage>("storage", &mut take),
-        section::<Audio>("audio", &mut take),
-        section::<Fetch>("fetch", &mut take),
-        section::<Delivery>("delivery", &mut take),
+        section(Table::Server, "server", &mut take),
+        section(Table::Storage, "storage", &mut take),
+        section(Table::Audio, "audio", &mut take),
+        section(Table::Fetch, "fetch", &mut take),
+        section(Table::Delivery, "delivery", &mut take),
     ];
     let common = |key: &Key| is_connection(&key.table) && COMMON_KEYS.contains(&key.name.as_str());
     let common = Part {
@@ -71,7 +67,7 @@ fn parts() -> Vec<Part> {
                reload."
             .to_owned(),
         keys: once(take(&common)),
-        refusal: Box::new(refusal::<Common>),
+        refusal: Box::new(|value| Table::Connection.refusal(value)),
         required: vec!["provider".to_owned()],
     };
     let own: Vec<_> =
@@ -83,7 +79,7 @@ fn parts() -> Vec<Part> {
                route."
             .to_owned(),
         keys: tenant(take(&|_| true)),
-        refusal: Box::new(refusal::<RawTenant>),
+        refusal: Box::new(|value| Table::Tenant.refusal(value)),
         required: vec!["api_keys".to_owned()],
     });
     parts.push(common);
@@ -93,13 +89,13 @@ fn parts() -> Vec<Part> {
 
 type Take<'a> = dyn FnMut(&dyn Fn(&Key) -> bool) -> Vec<Key> + 'a;
 
-fn section<T: DeserializeOwned + 'static>(name: &'static str, take: &mut Take<'_>) -> Part {
+fn section(table: Table, name: &'static str, take: &mut Take<'_>) -> Part {
     let when = if AT_THE_START.contains(&name) { "start" } else { "reload" };
     Part {
         title: format!("`[{name}]`"),
         lead: format!("A change takes effect at the next {when}."),
         keys: take(&|key| key.table == name),
-        refusal: Box::new(refusal::<T>),
+        refusal: Box::new(move |value| table.refusal(value)),
         required: Vec::new(),
     }
 }

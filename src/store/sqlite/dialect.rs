@@ -1,12 +1,20 @@
-//! Which delivery of a lane is its head: the first by the time at which it became due, unless one is under way.
+//! Everything that `store/sql`, which is compiled once for each database, asks of SQLite: types, words of its SQL, the
+//! heads of lanes, who may change what, and what time it is.
 
 use jiff::Timestamp;
+use sqlx::{QueryBuilder, Sqlite, SqlitePool, Transaction};
 
-use super::{Pool, Tx};
 use crate::{
     model::note::NoteId,
-    store::{Claim, StoreError},
+    store::{Claim, StoreError, types::Range},
 };
+
+pub type Db = Sqlite;
+pub type Tx<'c> = Transaction<'c, Sqlite>;
+pub type Pool = SqlitePool;
+
+/// By which events are in order: numbers are given one commit after the other.
+pub const PLACE: &str = "seq";
 
 /// Makes the right delivery of `lane` its head, after one came, went or was left.
 pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
@@ -63,15 +71,6 @@ pub async fn keep(_: &mut Tx<'_>, _note: NoteId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// See [`crate::store::Store::end_all_leases`].
-pub async fn end_leases(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, StoreError> {
-    let done = sqlx::query("UPDATE deliveries SET lease_until = $1 WHERE lease_until > $1")
-        .bind(now.as_millisecond())
-        .execute(&mut **tx)
-        .await?;
-    Ok(done.rows_affected())
-}
-
 /// There is one clock.
 pub async fn ahead(_: &mut Tx<'_>, _now: Timestamp) -> Result<i64, StoreError> {
     Ok(0)
@@ -84,4 +83,25 @@ pub async fn settled(pool: &Pool, tenant: &str) -> Result<i64, StoreError> {
         .fetch_one(pool)
         .await?;
     Ok(newest)
+}
+
+/// The statement that says how another one is answered, and where it says so.
+pub const EXPLAIN: (&str, &str) = ("EXPLAIN QUERY PLAN ", "detail");
+
+/// The index is named in each query, so there is nothing to prepare.
+pub async fn prepare_ranges(_: &mut Tx<'_>) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// How rows are asked for by ids that a query in between finds.
+pub const BY_IDS: (&str, &str) = ("id IN (", ")");
+
+/// Adds a query of the range's newest ids, newest first.
+pub fn push_range(query: &mut QueryBuilder<Db>, range: &Range<'_>) {
+    query.push("SELECT * FROM (SELECT id FROM notes INDEXED BY ").push(range.index).push(" WHERE ");
+    for (column, value) in &range.equal {
+        query.push(column).push(" = ").push_bind(*value).push(" AND ");
+    }
+    query.push("id < ").push_bind(range.before).push(" ORDER BY id DESC LIMIT ").push_bind(range.limit);
+    query.push(")");
 }

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
 
-use super::reference;
-use crate::{config, http, model::code::Code};
+use voicegate::{http, model::code::Code, telemetry::metrics::names::ALL};
 use voicegate_audio::{CHECKS, PROFILES, SERVICES};
+
+use crate::{api, configuration};
 
 /// `page` with its printed parts as the code has them now.
 ///
@@ -31,16 +32,27 @@ pub fn fill(page: &str) -> Result<String, String> {
 
 fn print(name: &str) -> Option<String> {
     match name {
-        "api" => Some(reference::print(&http::document())),
+        "api" => Some(api::print(&http::document())),
         "checks" => Some(checks()),
         "codes" => Some(codes()),
-        "configuration" => Some(config::reference::print()),
-        "metrics" => Some(crate::telemetry::metrics::table()),
+        "configuration" => Some(configuration::print()),
+        "metrics" => Some(metrics()),
         "presets" => Some(presets()),
         "profiles" => Some(profiles()),
         "providers" => Some(capabilities()),
         _ => None,
     }
+}
+
+fn metrics() -> String {
+    let mut text = "| Metric | Kind | Unit | Labels | |\n|---|---|---|---|---|\n".to_owned();
+    for about in ALL.iter().map(|metric| metric.about()) {
+        let labels: Vec<_> = about.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, help) = (about.name, about.kind, about.help());
+        let unit = about.unit().unwrap_or_default();
+        let _ = writeln!(text, "| `{name}` | {kind} | {unit} | {} | {help} |", labels.join(", "));
+    }
+    text
 }
 
 fn codes() -> String {

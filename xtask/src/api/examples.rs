@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn examples_have_their_fields_in_the_order_of_the_schema() {
-        let document = crate::http::document();
+        let document = voicegate::http::document();
         let value = serde_json::json!({ "audio": { "format": "openai-pcm", "url": "https://bot.example/a" }, "to": "bob" });
         let schema = RefOr::Ref(Ref::from_schema_name("VoiceRequest"));
         let text = json(&document, &value, Some(&schema), 0);

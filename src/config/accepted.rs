@@ -1,0 +1,39 @@
+//! What the code accepts in each table of the configuration, for the documentation that is printed of it.
+
+use serde_json::Value;
+
+use super::{
+    Audio, Delivery, Fetch, Server, Storage,
+    build::{Common, RawTenant},
+    words::refusal,
+};
+
+pub use super::{DEFAULTS, build::COMMON_KEYS, words::names};
+
+/// A kind of table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    Server,
+    Storage,
+    Audio,
+    Fetch,
+    Delivery,
+    Tenant,
+    /// The keys that a connection has whatever its provider.
+    Connection,
+}
+
+impl Table {
+    /// Why a table of this kind is refused; empty if it is valid. The text names the keys and words that are accepted.
+    pub fn refusal(self, value: Value) -> String {
+        match self {
+            Self::Server => refusal::<Server>(value),
+            Self::Storage => refusal::<Storage>(value),
+            Self::Audio => refusal::<Audio>(value),
+            Self::Fetch => refusal::<Fetch>(value),
+            Self::Delivery => refusal::<Delivery>(value),
+            Self::Tenant => refusal::<RawTenant>(value),
+            Self::Connection => refusal::<Common>(value),
+        }
+    }
+}
