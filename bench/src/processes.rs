@@ -95,7 +95,7 @@ async fn run(
     let wanted =
         Wanted { database, connections: CONNECTIONS, in_flight: Some(in_flight), ..Wanted::default() };
     let premises = Premises::new(wanted).await?;
-    let slow = Fault::new(Provider::Wawp, Operation::Voice, FaultAction::Slow { ms: PROVIDER_MS });
+    let slow = Fault::new(Provider::WAWP, Operation::Voice, FaultAction::Slow { ms: PROVIDER_MS });
     premises.sandbox.add_fault(slow.times(u32::MAX));
     let mut gateways = Vec::new();
     for _ in 0..processes {

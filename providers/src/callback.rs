@@ -5,8 +5,9 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{Accepted, Recipient, Upstream};
+use crate::{Accepted, Form, Recipient, SendErrorKind, Upstream};
 
 /// A request that says it comes from the provider, as it came: nothing in it is trusted yet.
 #[derive(Clone)]
@@ -46,13 +47,88 @@ impl std::fmt::Debug for CallbackRequest {
 /// A genuine callback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Callback {
-    /// The provider's own id of this callback: it has the same one when it is delivered again. Where there is none,
-    /// the gateway uses a hash of the body.
-    pub id: Option<String>,
     /// What it says, in its order. Empty for events that mean nothing here: they are acknowledged all the same.
-    pub receipts: Vec<Receipt>,
+    pub events: Vec<ProviderEvent>,
     /// What the provider wants as the body of the answer (a handshake's challenge).
     pub answer: Option<String>,
+}
+
+impl Callback {
+    /// A callback that says nothing that the gateway needs.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// A callback with one receipt, or with none.
+    pub fn of_receipt(id: Option<String>, receipt: Option<Receipt>) -> Self {
+        let event = |receipt| ProviderEvent { id, account: None, what: What::Receipt(receipt) };
+        Self { events: receipt.map(event).into_iter().collect(), answer: None }
+    }
+
+    /// The receipts among its events.
+    pub fn receipts(&self) -> impl Iterator<Item = &Receipt> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Receipt(receipt) => Some(receipt),
+            What::Voice(_) => None,
+        })
+    }
+}
+
+/// One thing that a callback says. Each is taken in once, by its own id: providers group events anew when they send
+/// them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderEvent {
+    /// The provider's own id of this event: the same when it is delivered again. Where there is none, the gateway
+    /// makes one from the event's content.
+    pub id: Option<String>,
+    /// The account at the provider that it belongs to, where one callback address serves several: the value of
+    /// [`crate::Provider::account`] of the connection that it is for.
+    pub account: Option<String>,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// News of a message that was sent.
+    Receipt(Receipt),
+    /// A voice note that a person sent.
+    Voice(InboundVoice),
+}
+
+/// A voice note that a person sent, before its audio was fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboundVoice {
+    /// The provider's id of the message, unique on its connection.
+    pub message_id: String,
+    /// The person, as a `to` that this connection takes.
+    pub from: String,
+    /// The chat, as a `to` that this connection takes: the group, or the person again.
+    pub conversation: String,
+    pub group: bool,
+    pub sender_name: Option<String>,
+    /// The provider's id of the message that this one answers.
+    pub reply_to: Option<String>,
+    /// When it was sent, by the provider's clock.
+    pub sent_at: Timestamp,
+    /// [`Form::Voice`] for a voice bubble, [`Form::Audio`] for an audio file.
+    pub form: Form,
+    pub media: MediaRef,
+}
+
+/// Names the audio of a received note; only its adapter understands it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaRef {
+    /// Opaque to the gateway, which stores it and hands it to [`crate::Provider::fetch`].
+    pub value: Value,
+    /// The provider keeps the audio until then. Such a job does not wait behind a paused connection.
+    pub fetch_before: Option<Timestamp>,
+}
+
+/// A received note's audio was written out whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// What the provider says about the bytes. The bytes decide.
+    pub mime_type: Option<String>,
 }
 
 /// A provider's later word on one message.
@@ -60,9 +136,11 @@ pub struct Callback {
 pub struct Receipt {
     /// The provider's id of the message.
     pub message_id: String,
-    /// Another name of the message, one of [`crate::Prepared::marks`] or [`crate::Accepted::marks`]: by it the message
-    /// is known also where the answer with its id was lost, or where the id is spelt in another way.
-    pub mark: Option<String>,
+    /// Another name of the message, one of [`crate::Prepared::correlation_ids`] or
+    /// [`crate::Accepted::correlation_ids`]: by it the message is known also where the answer with its id was lost, or
+    /// where the id is spelt in another way.
+    #[serde(alias = "mark")]
+    pub correlation_id: Option<String>,
     pub status: ReceiptStatus,
     /// When it happened, by the provider's clock.
     pub at: Timestamp,
@@ -91,10 +169,18 @@ pub enum ReceiptStatus {
 /// Why a message failed after it was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptFailure {
+    /// What happened. It means the same as in an attempt, and never makes the note take another way by itself.
+    #[serde(default = "rejected")]
+    pub kind: SendErrorKind,
     /// The gateway's words, neutral: what to do about it.
     pub detail: String,
     /// The provider's own.
     pub upstream: Upstream,
+}
+
+/// Receipts that were stored before failures had kinds.
+fn rejected() -> SendErrorKind {
+    SendErrorKind::Rejected
 }
 
 /// Why a callback is not believed. Nothing of it was used.
@@ -126,15 +212,15 @@ pub struct Registration {
 
 /// A note of which nobody knows whether the provider took it.
 #[derive(Clone, Debug)]
-pub struct Doubtful {
+pub struct UnknownSend {
     pub to: Recipient,
-    /// What [`crate::Prepared::marks`] had.
-    pub marks: Vec<String>,
+    /// What [`crate::Prepared::correlation_ids`] had.
+    pub correlation_ids: Vec<String>,
     /// When the visible request was about to be made.
     pub dispatched_at: Timestamp,
 }
 
-/// What the provider's own records say about a doubtful note.
+/// What the provider's own records say about a note whose outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookUp {
     /// It is there.

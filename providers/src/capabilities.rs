@@ -1,8 +1,10 @@
 //! What a connection can do, stated as data and checked before any request is made.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{SendError, SendErrorKind};
+use crate::{Content, Form, OutboundNote, ReceiptStatus, SendError, SendErrorKind};
 
 /// How the audio reaches the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,43 +26,110 @@ pub enum ReplySupport {
     MessageId,
 }
 
+/// For how long a provider recognises a note that is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Idempotency {
+    /// A repetition within this time shows nothing twice. Whole seconds.
+    #[serde(rename = "window_seconds", serialize_with = "seconds")]
+    pub window: Duration,
+}
+
+fn seconds<S: serde::Serializer>(window: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(window.as_secs())
+}
+
+/// One form in which a connection shows notes, and what it takes for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FormSupport {
+    pub form: Form,
+    /// The audio profile that files of this form are made by. `None` for [`Form::Text`].
+    pub profile: Option<String>,
+    pub intake: Intake,
+    /// Largest file, in bytes; for [`Form::Text`] the longest text.
+    pub max_bytes: u64,
+    pub max_duration_ms: Option<u64>,
+    /// Longest text beside the audio, in characters. `None`: there is no such text.
+    pub caption: Option<usize>,
+}
+
 /// A connection's abilities. One value per connection, since an account's settings may narrow them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
-    /// The audio profile used unless the connection's `profile` names another.
-    pub default_profile: &'static str,
+    /// What this connection shows, in the ladder's order. It begins with [`Form::Voice`] where there are bubbles.
+    pub forms: Vec<FormSupport>,
     /// What the names of profiles made for this provider begin with; others would arrive as dead files.
     pub profile_family: &'static str,
     /// Where the provider can convert by itself: the profile of what it takes for that. `None`: it cannot.
     pub provider_converts: Option<&'static str>,
-    pub intake: Intake,
-    /// Largest file that the provider takes, in bytes.
-    pub max_bytes: u64,
     pub reply: ReplySupport,
-    /// Whether a text can accompany the note.
-    pub caption: bool,
-    /// Whether repeating a dispatch with the same note can never show it twice. Where this is `false`, an
-    /// unknown outcome is never repeated unless the tenant asked for it.
-    pub idempotent_send: bool,
+    /// Where repeating a dispatch with the same note cannot show it twice, and for how long. Without it an unknown
+    /// outcome is never repeated unless the tenant asked for it.
+    pub idempotency: Option<Idempotency>,
     /// Whether the provider can be asked what became of a note.
     pub look_up: bool,
-    /// Whether receipts come for what is sent, as the connection is configured.
-    pub receipts: bool,
+    /// The receipts that come for what is sent, as the connection is configured. Empty: none.
+    pub receipts: Vec<ReceiptStatus>,
+    /// Whether voice notes that people send can be received, as the connection is configured.
+    pub inbound: bool,
+    /// Whether they come over a socket that the gateway keeps open ([`crate::Provider::listen`]), and not by callback.
+    pub listens: bool,
+    /// Whether a media id of the provider's is used again for the same bytes.
+    pub media_reuse: bool,
     /// The kinds of recipient that the provider understands, in the words of the HTTP guide.
     pub recipients: &'static [&'static str],
 }
 
 impl Capabilities {
-    /// Judges a file's size before anything is sent.
+    /// What the connection takes for a form; `None` where it has no such form.
+    pub fn form(&self, form: Form) -> Option<&FormSupport> {
+        self.forms.iter().find(|support| support.form == form)
+    }
+
+    /// How the audio of the first form reaches the provider.
+    pub fn intake(&self) -> Intake {
+        self.forms.first().map_or(Intake::Upload, |support| support.intake)
+    }
+
+    /// Whether the audio of any form reaches the provider in this way.
+    pub fn uses(&self, intake: Intake) -> bool {
+        self.forms.iter().any(|support| support.form != Form::Text && support.intake == intake)
+    }
+
+    /// The profile of the first form.
+    pub fn usual_profile(&self) -> Option<&str> {
+        self.forms.first()?.profile.as_deref()
+    }
+
+    /// The largest file of the first form, in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        self.forms.first().map_or(0, |support| support.max_bytes)
+    }
+
+    /// Judges a size before anything is sent.
     ///
     /// # Errors
-    /// [`SendErrorKind::MediaTooLarge`]
-    pub fn check_size(&self, size_bytes: u64) -> Result<(), SendError> {
-        if size_bytes <= self.max_bytes {
-            return Ok(());
+    /// [`SendErrorKind::MediaTooLarge`], or [`SendErrorKind::FormUnavailable`] where the connection has no such form.
+    pub fn check_size(&self, form: Form, size: u64) -> Result<&FormSupport, SendError> {
+        let support = self.form(form).ok_or_else(|| {
+            SendError::new(SendErrorKind::FormUnavailable, "this connection does not show notes in this form")
+        })?;
+        if size <= support.max_bytes {
+            return Ok(support);
         }
         let detail =
-            format!("the audio has {size_bytes} bytes; this connection takes {} at most", self.max_bytes);
+            format!("the note has {size} bytes; this connection takes {} at most", support.max_bytes);
         Err(SendError::new(SendErrorKind::MediaTooLarge, detail).at("upload"))
+    }
+
+    /// Judges a note's size before anything is sent.
+    ///
+    /// # Errors
+    /// [`SendErrorKind::MediaTooLarge`], or [`SendErrorKind::FormUnavailable`] where the connection has no such form.
+    pub fn check(&self, note: &OutboundNote) -> Result<&FormSupport, SendError> {
+        let size = match &note.content {
+            Content::Audio { audio, .. } => audio.facts.size_bytes,
+            Content::Text(text) => text.len() as u64,
+        };
+        self.check_size(note.form(), size)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::Scope;
 
 /// What happened. An adapter picks the kind; it never picks the consequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -12,8 +15,11 @@ pub enum SendErrorKind {
     InvalidRecipient,
     /// This recipient cannot be reached over this connection; another connection may.
     NotReachable,
-    /// The recipient could be reached, but not in a form that the tenant's `degrade` allows.
+    /// The recipient could be reached, but not in this form. The next form of the ladder may be shown.
     FormUnavailable,
+    /// A message may only be sent within a time after the recipient last wrote, and that time is over; or the account
+    /// may open no new conversations for now. The next connection is tried.
+    ConversationClosed,
     /// The recipient does not want messages (opt-out, block). Respected everywhere, so no fallback either.
     OptedOut,
     /// The provider will not take this audio.
@@ -26,8 +32,11 @@ pub enum SendErrorKind {
     Unauthorized,
     /// The account cannot do this: wrong line, feature not enabled, session gone, quota used up.
     Misconfigured,
-    /// Too many requests; the whole connection slows down.
+    /// Too many requests: the recipient's lane or the whole connection slows down, as the error's scope says.
     RateLimited,
+    /// The answer proves that nothing was sent, and the adapter knows better now: the chat moved, the media id is
+    /// stale. Made ready again at once, within the same attempt, and once. Says nothing about the connection.
+    Outdated,
     /// The provider is still digesting an earlier step; a matter of seconds.
     NotReady,
     /// Nothing left this machine, or the answer proves that the note was not taken. Later it may be.
@@ -43,11 +52,16 @@ pub enum SendErrorKind {
 pub enum Disposition {
     /// The note has failed.
     Stop,
+    /// Show the note in the ladder's next form on the same connection, at once; where none is left, as
+    /// `NextConnection`.
+    NextForm,
     /// Move on to the route's next connection; where there is none, the note has failed.
     NextConnection,
+    /// Prepare again at once, within the same attempt; the second time as `Retry`.
+    PrepareAgain,
     /// Try again later on the schedule.
     Retry,
-    /// Try again later, and let the whole connection wait too.
+    /// Try again later, and let the recipient's lane or the whole connection wait too, as the scope says.
     SlowDown,
     /// Hold as unknown: repeating could send twice.
     Hold,
@@ -64,7 +78,9 @@ impl SendErrorKind {
             | Self::Rejected
             | Self::Unauthorized
             | Self::Misconfigured => Disposition::Stop,
-            Self::NotReachable | Self::FormUnavailable => Disposition::NextConnection,
+            Self::FormUnavailable => Disposition::NextForm,
+            Self::NotReachable | Self::ConversationClosed => Disposition::NextConnection,
+            Self::Outdated => Disposition::PrepareAgain,
             Self::NotReady | Self::Unavailable => Disposition::Retry,
             Self::RateLimited => Disposition::SlowDown,
             Self::OutcomeUnknown | Self::Unexpected => Disposition::Hold,
@@ -75,10 +91,12 @@ impl SendErrorKind {
     pub fn code(self) -> &'static str {
         match self {
             Self::InvalidRecipient | Self::NotReachable | Self::FormUnavailable => "recipient_unsupported",
+            Self::ConversationClosed => "conversation_closed",
             Self::MediaTooLarge => "audio_too_large",
             Self::OptedOut | Self::MediaRejected | Self::Rejected => "provider_rejected",
             Self::Unauthorized | Self::Misconfigured => "provider_unauthorized",
             Self::RateLimited
+            | Self::Outdated
             | Self::NotReady
             | Self::Unavailable
             | Self::OutcomeUnknown
@@ -118,6 +136,12 @@ pub struct SendError {
     pub detail: String,
     /// The provider wants no earlier retry than after this time.
     pub retry_after: Option<Duration>,
+    /// What a limit or a refusal is about: for [`SendErrorKind::RateLimited`] whose requests wait, for
+    /// [`SendErrorKind::ConversationClosed`] whether this conversation is closed or the connection opens no new ones.
+    pub scope: Scope,
+    /// When what the error says of the recipient (or of new conversations) ends, where the provider names it. Until
+    /// then, or for `delivery.learned_ttl`, no attempt is made that is known to fail.
+    pub until: Option<Timestamp>,
     /// What was being done: `upload`, `dispatch` or `check`.
     pub stage: &'static str,
     pub upstream: Option<Upstream>,
@@ -125,7 +149,24 @@ pub struct SendError {
 
 impl SendError {
     pub fn new(kind: SendErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, stage: "dispatch", upstream: None }
+        let scope = if kind == SendErrorKind::RateLimited { Scope::Connection } else { Scope::Recipient };
+        let detail = detail.into();
+        Self { kind, detail, retry_after: None, scope, until: None, stage: "dispatch", upstream: None }
+    }
+
+    /// Says what a limit or a refusal is about. Without it a rate limit is the connection's, everything else the
+    /// recipient's.
+    #[must_use]
+    pub fn about(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Names the end of what the error says.
+    #[must_use]
+    pub fn until(mut self, until: Timestamp) -> Self {
+        self.until = Some(until);
+        self
     }
 
     /// Names the stage; without it an error is of stage `dispatch`.

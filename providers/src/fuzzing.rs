@@ -14,8 +14,9 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use crate::{
-    Accepted, AudioFacts, Callback, CallbackError, CallbackRequest, Codec, Container, Degrade, Disposition,
-    Memory, OutboundAudio, OutboundNote, PROVIDERS, Provider, Receipt, ReceiptStatus, SendError, Settings,
+    Accepted, AudioFacts, Callback, CallbackError, CallbackRequest, Codec, Container, Content, Disposition,
+    Form, Memory, OutboundAudio, OutboundNote, PROVIDERS, Provider, Receipt, ReceiptStatus, SendError,
+    Settings,
     guard::{AddressRules, Forbidden},
     linq::{
         self,
@@ -162,7 +163,8 @@ fn linq_callbacks(data: &[u8]) {
     let linq = linq.expect("settings that suffice");
     let heard = linq.callback(&request);
     assert!(matches!(heard, Ok(_) | Err(CallbackError::Malformed)), "signed, and not believed: {heard:?}");
-    assert!(heard.as_ref().is_ok_and(|callback| callback.id.is_some()) || heard.is_err());
+    let named = |callback: &Callback| callback.events.iter().all(|event| event.id.is_some());
+    assert!(heard.as_ref().is_ok_and(named) || heard.is_err());
     receipts(&linq, &request, heard, WEBHOOK_SECRET);
 
     // The bytes as a signature, and as what was signed.
@@ -212,9 +214,10 @@ fn receipts(
 ) {
     assert_eq!(provider.callback(request), heard, "the second time it says something else");
     let Ok(callback) = heard else { return };
-    assert!(callback.id.is_none_or(|id| (1..=255).contains(&id.len())));
-    for receipt in callback.receipts {
-        let ids = std::iter::once(&receipt.message_id).chain(&receipt.mark);
+    let ids = callback.events.iter().filter_map(|event| event.id.as_ref());
+    assert!(ids.into_iter().all(|id| (1..=255).contains(&id.len())));
+    for receipt in callback.receipts() {
+        let ids = std::iter::once(&receipt.message_id).chain(&receipt.correlation_id);
         for id in ids {
             assert!((1..=255).contains(&id.len()) && !id.chars().any(char::is_control), "{id:?}");
         }
@@ -224,8 +227,8 @@ fn receipts(
             assert!(!failure.detail.is_empty() && told.len() < 4000);
             hides(&told, &[TOKEN, secret]);
         }
-        let stored = serde_json::to_value(&receipt).expect("JSON");
-        assert_eq!(serde_json::from_value::<Receipt>(stored).expect("a receipt"), receipt);
+        let stored = serde_json::to_value(receipt).expect("JSON");
+        assert_eq!(&serde_json::from_value::<Receipt>(stored).expect("a receipt"), receipt);
     }
 }
 
@@ -234,28 +237,28 @@ fn settings(entries: &[(&str, &str)]) -> Settings {
 }
 
 fn note(container: Container) -> OutboundNote {
+    let audio = OutboundAudio {
+        facts: AudioFacts {
+            container,
+            codec: Codec::new("aac"),
+            mime_type: "audio/mp4".to_owned(),
+            duration_ms: 2000,
+            size_bytes: 67,
+            sample_rate: 48_000,
+            channels: 1,
+            sha256: String::new(),
+        },
+        filename: "voice.m4a".to_owned(),
+        path: "voice.m4a".into(),
+        link: format!("https://gateway.example/m/{LINK_TOKEN}/voice.m4a").parse().expect("a URL"),
+        provider_converts: false,
+        waveform: vec![50; 64],
+    };
     OutboundNote {
         id: "vn_0198c5f2-7c00-7000-8000-000000000001".to_owned(),
         to: parse_recipient("+15550001111").expect("a recipient"),
-        audio: OutboundAudio {
-            facts: AudioFacts {
-                container,
-                codec: Codec::new("aac"),
-                mime_type: "audio/mp4".to_owned(),
-                duration_ms: 2000,
-                size_bytes: 67,
-                sample_rate: 48_000,
-                channels: 1,
-                sha256: String::new(),
-            },
-            filename: "voice.m4a".to_owned(),
-            path: "voice.m4a".into(),
-            link: format!("https://gateway.example/m/{LINK_TOKEN}/voice.m4a").parse().expect("a URL"),
-        },
-        provider_converts: false,
+        content: Content::Audio { form: Form::Voice, audio, caption: None },
         reply_to: None,
-        text: None,
-        degrade: Degrade::default(),
     }
 }
 
@@ -275,7 +278,7 @@ fn answers(data: &[u8]) -> impl Iterator<Item = Answer> {
             Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value.trim()).ok()?))
         };
         let headers = head.lines().filter_map(header).collect();
-        Answer { status, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
+        Answer { status, headers, body: Bytes::copy_from_slice(body.as_bytes()), is_cut: false }
     })
 }
 

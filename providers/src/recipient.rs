@@ -3,7 +3,8 @@
 use std::{borrow::Cow, fmt};
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
-use uuid::Uuid;
+
+use crate::NativeId;
 
 /// A recipient as a bot writes it, understood but not yet tied to a provider.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,12 +64,15 @@ const FORMS: &str = "write it as +15551234567, as an e-mail address, as a WhatsA
 const MAX_LEN: usize = 320;
 
 impl Recipient {
-    /// Reads everything but `alias:NAME`, which only the tenant's configuration can resolve. `native` says
-    /// which prefixes are providers.
+    /// Reads everything but `alias:NAME`, which only the tenant's configuration can resolve. `native_ids` are the
+    /// forms of providers' own ids.
     ///
     /// # Errors
     /// [`RecipientError::Invalid`] where `text` fits no form.
-    pub fn parse(text: &str, native: impl Fn(&str) -> bool) -> Result<Self, RecipientError> {
+    pub fn parse<I: Iterator<Item = &'static NativeId>>(
+        text: &str,
+        native_ids: impl Fn() -> I,
+    ) -> Result<Self, RecipientError> {
         let invalid = |why: &str| RecipientError::Invalid(format!("{why}; {FORMS}"));
         let text = visible(text);
         let text = text.trim();
@@ -84,28 +88,28 @@ impl Recipient {
             return phone(&text).ok_or_else(|| invalid("a phone number has + and 7 to 15 digits"));
         }
         none_unseen(text)?;
-        if let Ok(id) = Uuid::try_parse(text)
-            && text.len() == 36
+        let named = |native: &NativeId, id| Self::Native { provider: native.prefix.to_owned(), id };
+        let bare = native_ids()
+            .filter(|native| native.bare)
+            .find_map(|native| Some((native, (native.canonical)(text)?)));
+        if let Some((native, id)) = bare {
+            return Ok(named(native, id));
+        }
+        // Before everything that has an @: the id of a Telegram channel begins with one.
+        if let Some((prefix, id)) = text.split_once(':')
+            && let Some(native) = native_ids().find(|native| native.prefix == prefix)
         {
-            return Ok(Self::Native { provider: "linq".to_owned(), id: id.to_string() });
+            let id = (native.canonical)(id).ok_or_else(|| {
+                let (prefix, meaning) = (native.prefix, native.meaning);
+                RecipientError::Invalid(format!("behind {prefix}: comes {meaning}"))
+            })?;
+            return Ok(named(native, id));
         }
         if let Some((user, server)) = text.rsplit_once('@')
             // In any case, as domains are: otherwise it would be taken for an e-mail address.
             && let Some((server, _)) = JidServer::ALL.into_iter().find(|(_, name)| name.eq_ignore_ascii_case(server))
         {
             return jid(user, server).ok_or_else(|| invalid("the part before the @ is no WhatsApp id"));
-        }
-        if let Some((provider, id)) = text.split_once(':')
-            && native(provider)
-        {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@+".contains(c);
-            if id.is_empty() || !id.chars().all(plain) {
-                return Err(invalid("the id after the provider's name is empty or has characters no id has"));
-            }
-            if provider == "linq" && Uuid::try_parse(id).is_err() {
-                return Err(invalid("the id behind linq: is no UUID"));
-            }
-            return Ok(Self::Native { provider: provider.to_owned(), id: id.to_owned() });
         }
         if text.contains('@') {
             return email(text).ok_or_else(|| invalid("this is no e-mail address"));
@@ -209,8 +213,21 @@ impl fmt::Display for Recipient {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Recipient, RecipientError> {
-        Recipient::parse(text, |name| name == "linq")
+    use crate::{native_ids, parse_recipient as parse};
+
+    #[test]
+    fn native_ids_are_read_in_one_spelling_and_nothing_else_is() {
+        for native in native_ids() {
+            for id in native.valid {
+                let read = parse(&format!("{}:{id}", native.prefix)).expect("a valid id");
+                assert_eq!(parse(&read.to_string()), Ok(read.clone()), "{read}");
+                assert!(matches!(read, Recipient::Native { provider, .. } if provider == native.prefix));
+            }
+            for id in native.invalid {
+                let text = format!("{}:{id}", native.prefix);
+                assert!(matches!(parse(&text), Err(RecipientError::Invalid(_))), "{text:?}");
+            }
+        }
     }
 
     #[test]

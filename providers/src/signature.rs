@@ -1,4 +1,5 @@
-//! Who a callback is from: signatures of Standard Webhooks, and secrets that came along.
+//! Who a callback is from: signatures of Standard Webhooks, plain HMACs over the body, tokens signed as JWT, and secrets
+//! that came along.
 //!
 //! The crate `standardwebhooks` asks the system for the time and brings an HMAC, a base64 and a clock library of its
 //! own beside those that are here already, so the twenty lines that matter are written out:
@@ -7,19 +8,20 @@
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-    prelude::BASE64_STANDARD,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
-use sha2::{Digest as _, Sha256};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::{CallbackError, CallbackRequest, ConfigError, Secrets};
 
 /// How far the signature's time may be from ours, in seconds, in both directions: what the specification proposes, and
 /// what Linq's own clients do (linq-go, client.go).
-pub(crate) const TOLERANCE: u64 = 5 * 60;
+pub const TOLERANCE: u64 = 5 * 60;
 
 /// Secrets are shown with and without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -28,7 +30,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The keys of one connection: several while one replaces another.
-pub(crate) struct SigningKeys(Vec<SecretSlice<u8>>);
+pub struct SigningKeys(Vec<SecretSlice<u8>>);
 
 impl SigningKeys {
     /// `whsec_` and base64; `setting` is the key in the configuration.
@@ -125,8 +127,137 @@ pub(crate) fn sign(key: &[u8], id: &str, time: &str, body: &[u8]) -> String {
     format!("v1,{}", BASE64_STANDARD.encode(mac(key, id, time, body).finalize().into_bytes()))
 }
 
+/// An HMAC over the raw body, in a header of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyHmac {
+    pub header: &'static str,
+    pub algorithm: Algorithm,
+    pub encoding: Encoding,
+    /// What stands before it in the header: `sha256=`.
+    pub prefix: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    Sha256,
+    Sha512,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    Hex,
+    Base64,
+}
+
+impl BodyHmac {
+    /// Judges a request: one of the secrets made its signature.
+    ///
+    /// # Errors
+    /// [`CallbackError::NotConfigured`] without any secret, else [`CallbackError::Forged`].
+    pub fn verify(&self, request: &CallbackRequest, secrets: &Secrets) -> Result<(), CallbackError> {
+        if secrets.first().is_none() {
+            return Err(CallbackError::NotConfigured);
+        }
+        let given = request.header(self.header).and_then(|text| text.strip_prefix(self.prefix));
+        let given = given.and_then(|text| self.encoding.decode(text)).ok_or(CallbackError::Forged)?;
+        let made = |secret: &SecretString| {
+            let key = secret.expose_secret().as_bytes();
+            self.algorithm.is_mac(key, &request.body, &given)
+        };
+        if secrets.iter().any(made) { Ok(()) } else { Err(CallbackError::Forged) }
+    }
+}
+
+impl Encoding {
+    fn decode(self, text: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Hex => decode_hex(text),
+            Self::Base64 => BASE64_STANDARD.decode(text).ok(),
+        }
+    }
+}
+
+/// In either case. The crate `hex` would be one more for four lines.
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    (digits.len() % 2 == 0).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+impl Algorithm {
+    /// Takes the same time wherever the difference is.
+    fn is_mac(self, key: &[u8], body: &[u8], given: &[u8]) -> bool {
+        match self {
+            Self::Sha256 => {
+                let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+                mac.chain_update(body).verify_slice(given).is_ok()
+            }
+            Self::Sha512 => {
+                let mac = Hmac::<Sha512>::new_from_slice(key).expect("HMAC takes a key of any length");
+                mac.chain_update(body).verify_slice(given).is_ok()
+            }
+        }
+    }
+}
+
+/// Judges a JSON Web Token of HMAC-SHA256 (RFC 7515), the one kind that gateways sign their webhooks with. The token
+/// says who sent the request and nothing about its body.
+///
+/// # Errors
+/// [`CallbackError::NotConfigured`] without any secret, [`CallbackError::Stale`] where it has expired, else
+/// [`CallbackError::Forged`].
+pub fn verify_jwt(token: &str, secrets: &Secrets, now: Timestamp) -> Result<(), CallbackError> {
+    #[derive(Deserialize)]
+    struct Header {
+        alg: String,
+    }
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: Option<i64>,
+    }
+    if secrets.first().is_none() {
+        return Err(CallbackError::NotConfigured);
+    }
+    let read = || {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        let json = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).ok();
+        let header: Header = serde_json::from_slice(&json(header)?).ok()?;
+        let claims: Claims = serde_json::from_slice(&json(claims)?).ok()?;
+        let signature = json(signature)?;
+        // "none" and every other algorithm: https://datatracker.ietf.org/doc/html/rfc8725#section-3.1
+        let made = |secret: &SecretString| {
+            let key = secret.expose_secret().as_bytes();
+            Algorithm::Sha256.is_mac(key, signed.as_bytes(), &signature)
+        };
+        (header.alg == "HS256" && secrets.iter().any(made)).then_some(claims)
+    };
+    let claims = read().ok_or(CallbackError::Forged)?;
+    let tolerance = i64::try_from(TOLERANCE).unwrap_or(i64::MAX);
+    if claims.exp.is_some_and(|exp| exp.saturating_add(tolerance) < now.as_second()) {
+        return Err(CallbackError::Stale);
+    }
+    Ok(())
+}
+
+/// Judges a secret that came along, in a header or in the address.
+///
+/// # Errors
+/// [`CallbackError::NotConfigured`] without any secret, else [`CallbackError::Forged`].
+pub fn verify_token(given: Option<&str>, secrets: &Secrets) -> Result<(), CallbackError> {
+    if secrets.first().is_none() {
+        return Err(CallbackError::NotConfigured);
+    }
+    let known = given.is_some_and(|given| is_one_of(given, secrets));
+    if known { Ok(()) } else { Err(CallbackError::Forged) }
+}
+
 /// Whether `given` is one of the secrets. How long that takes tells nothing but lengths.
-pub(crate) fn is_one_of(given: &str, secrets: &Secrets) -> bool {
+fn is_one_of(given: &str, secrets: &Secrets) -> bool {
     let same = |secret: &SecretString| secret.expose_secret().as_bytes().ct_eq(given.as_bytes());
     secrets.iter().fold(Choice::from(0), |found, secret| found | same(secret)).into()
 }
@@ -247,6 +378,60 @@ mod tests {
             assert!(error.key == "webhook_secret" && !error.message.contains("not base64"), "{error}");
         }
         assert!(!keys(&["MDEyMzQ1Njc4OWFiY2RlZg"]).is_empty(), "neither prefix nor padding");
+    }
+
+    fn secrets(secret: &str) -> Secrets {
+        serde_json::from_value(secret.into()).expect("secrets")
+    }
+
+    /// The values are those of RFC 4231, test case 2.
+    #[test]
+    fn an_hmac_over_the_body_is_read_in_both_encodings() {
+        const SHA256: &str = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        let body = "what do ya want for nothing?";
+        let mut request = request("id", 0, "v1,", body);
+        let kind =
+            |encoding, prefix| BodyHmac { header: "x-mac", algorithm: Algorithm::Sha256, encoding, prefix };
+        let base64 = BASE64_STANDARD.encode(decode_hex(SHA256).expect("hexadecimal"));
+        for (hmac, given) in [
+            (kind(Encoding::Hex, ""), SHA256.to_owned()),
+            (kind(Encoding::Hex, "sha256="), format!("sha256={}", SHA256.to_uppercase())),
+            (kind(Encoding::Base64, "v1="), format!("v1={base64}")),
+        ] {
+            request.headers.insert("x-mac", given.parse().expect("a header value"));
+            assert_eq!(hmac.verify(&request, &secrets("Jefe")), Ok(()), "{given}");
+            assert_eq!(hmac.verify(&request, &secrets("Jeff")), Err(CallbackError::Forged));
+            assert_eq!(hmac.verify(&request, &Secrets::default()), Err(CallbackError::NotConfigured));
+            let other = CallbackRequest { body: Bytes::from_static(b"something else"), ..request.clone() };
+            assert_eq!(hmac.verify(&other, &secrets("Jefe")), Err(CallbackError::Forged));
+        }
+        for nonsense in ["5bd", "zz", ""] {
+            request.headers.insert("x-mac", nonsense.parse().expect("a header value"));
+            let verified = kind(Encoding::Hex, "").verify(&request, &secrets("Jefe"));
+            assert_eq!(verified, Err(CallbackError::Forged), "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn a_jwt_is_signed_with_the_secret_and_not_expired() {
+        let token = |header: &str, claims: &str, key: &[u8]| {
+            let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            let signed = format!("{}.{}", part(header), part(claims));
+            let mac = Hmac::<Sha256>::new_from_slice(key).expect("a key").chain_update(signed.as_bytes());
+            format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+        };
+        let now = Timestamp::from_second(1_767_225_600).expect("a time");
+        let hs256 = r#"{"alg":"HS256","typ":"JWT"}"#;
+        let judge = |token: String| verify_jwt(&token, &secrets("key"), now);
+        assert_eq!(judge(token(hs256, r#"{"app":"x","exp":1767226200}"#, b"key")), Ok(()));
+        assert_eq!(judge(token(hs256, "{}", b"key")), Ok(()), "it need not expire");
+        assert_eq!(judge(token(hs256, r#"{"exp":1767225000}"#, b"key")), Err(CallbackError::Stale));
+        assert_eq!(judge(token(hs256, "{}", b"other")), Err(CallbackError::Forged));
+        assert_eq!(judge(token(r#"{"alg":"none"}"#, "{}", b"key")), Err(CallbackError::Forged));
+        for nonsense in ["", ".", "..", "a.b.c", "e30.e30."] {
+            assert_eq!(judge(nonsense.to_owned()), Err(CallbackError::Forged), "{nonsense:?}");
+        }
+        assert_eq!(verify_jwt("", &Secrets::default(), now), Err(CallbackError::NotConfigured));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::linq::NewChat;
 use crate::receipts::ReceiptStatus;
 use crate::state::Event;
-use crate::{Fault, Sandbox};
+use crate::{Fault, Sandbox, emulator};
 
 const PAGE: &str = include_str!("page.html");
 /// Everything is in the page itself; nothing it shows can load or run anything.
@@ -29,6 +29,7 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script
 pub(crate) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/", get(async || ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE))))
+        .route("/sandbox/emulators", get(async || Json(json!({ "items": emulator::listed() }))))
         .route("/sandbox/ledger", get(ledger))
         .route("/sandbox/ledger/{id}/audio", get(audio))
         .route("/sandbox/requests", get(requests))

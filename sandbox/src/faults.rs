@@ -6,33 +6,65 @@ use std::time::Duration;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::ledger::{RequestLog, redact, redact_query};
+use crate::emulator::{self, EMULATORS, Emulator};
+use crate::ledger::{RequestLog, redact, redact_path, redact_query};
 use crate::server::hang_up;
-use crate::{Sandbox, linq, state, wawp};
+use crate::{Sandbox, state};
 
 /// The largest body that any emulated endpoint may take (Linq uploads: 100 MiB), with room to see what exceeds it.
 const MAX_BODY: usize = 101 * 1024 * 1024;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Provider {
-    Linq,
-    Wawp,
-}
+/// One of the emulators, by its name.
+#[derive(Clone, Copy)]
+pub struct Provider(&'static dyn Emulator);
 
 impl Provider {
+    pub const LINQ: Self = Self(&crate::linq::Linq);
+    pub const WAWP: Self = Self(&crate::wawp::Wawp);
+
+    /// The emulator of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        EMULATORS.iter().find(|emulator| emulator.name() == name).map(|emulator| Self(*emulator))
+    }
+
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Linq => "linq",
-            Self::Wawp => "wawp",
-        }
+        self.0.name()
+    }
+}
+
+impl PartialEq for Provider {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Provider {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Provider {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::named(&name).ok_or_else(|| {
+            let known: Vec<_> = EMULATORS.iter().map(|emulator| emulator.name()).collect();
+            D::Error::custom(format!("no such provider; expected one of {}", known.join(", ")))
+        })
     }
 }
 
@@ -55,9 +87,9 @@ pub enum Operation {
     Lines,
     /// Where events are to be sent: Linq `/v3/webhook-subscriptions…`, Wawp `/v2/session/webhook`, `/v2/webhook/…`.
     Webhooks,
-    /// Wawp `/v2/send/voice`.
+    /// The request that shows a note: Wawp `/v2/send/voice`, Telegram `sendVoice` and its like.
     Voice,
-    /// Wawp `/v2/session/info`.
+    /// The state of the account: Wawp `/v2/session/info`, Telegram `getMe`.
     Session,
     /// Everything else that an emulator answers.
     Other,
@@ -134,7 +166,7 @@ pub enum FaultAction {
     },
     /// 429 as the provider words it.
     RateLimit { retry_after: u64 },
-    /// Linq 404/2007: the attachment is still being processed.
+    /// The provider's word for "not ready yet": at Linq 404/2007, an attachment that is still being processed.
     NotReady,
     /// Read the request, process nothing, answer nothing; after `ms` hang up, without `ms` never.
     Stall {
@@ -156,40 +188,15 @@ pub enum FaultAction {
     Slow { ms: u64 },
 }
 
-/// Names the emulated operation; `None` for the page and the control API, which are never disturbed.
-fn classify(method: &Method, path: &str) -> Option<(Provider, Operation)> {
-    if path.starts_with("/wawp/") {
-        let operation = match path {
-            "/wawp/v2/send/voice" => Operation::Voice,
-            "/wawp/v2/session/info" => Operation::Session,
-            "/wawp/v2/session/webhook" | "/wawp/v2/webhook/set" | "/wawp/v2/webhook/delete" => {
-                Operation::Webhooks
-            }
-            _ => Operation::Other,
-        };
-        return Some((Provider::Wawp, operation));
-    }
-    let path = path.strip_prefix("/linq/")?;
-    let parts: Vec<&str> = path.split('/').collect();
-    let operation = match parts.as_slice() {
-        ["uploads", ..] => Operation::Upload,
-        ["v3", "chats", _, "voicememo"] if method == Method::POST => Operation::Voicememo,
-        ["v3", "chats", _, "messages"] | ["v3", "messages", ..] => Operation::Messages,
-        ["v3", "chats"] | ["v3", "chats", _] => Operation::Chats,
-        ["v3", "attachments", ..] => Operation::Attachments,
-        ["v3", "phone_numbers"] => Operation::Lines,
-        ["v3", "webhook-subscriptions", ..] => Operation::Webhooks,
-        _ => Operation::Other,
-    };
-    Some((Provider::Linq, operation))
-}
-
 /// Logs the request the moment its head is in, meets it with a fault if one is scripted, and completes the log.
 pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let Some((provider, operation)) = classify(request.method(), &path) else {
+    // The page and the control API are never disturbed.
+    let Some((emulator, below)) = emulator::of_path(&path) else {
         return next.run(request).await;
     };
+    let provider = Provider(emulator);
+    let operation = emulator.classify(request.method(), below);
     let (number, fault) = arrive(&sandbox, provider, operation, &request);
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
@@ -203,10 +210,7 @@ pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next
         None => process(None, next, Request::from_parts(parts, body.into())).await,
     };
     let Some(response) = response else { return hang_up() };
-    let response = match provider {
-        Provider::Linq => linq::finish(response, &path),
-        Provider::Wawp => response,
-    };
+    let response = emulator.finish(response, below);
     if let Some(log) = sandbox.inner.lock().request_mut(number) {
         log.status = Some(response.status().as_u16());
     }
@@ -222,7 +226,7 @@ async fn meet(fault: FaultAction, provider: Provider, next: Next, request: Reque
         FaultAction::RateLimit { retry_after } => {
             Some(scripted(provider, 429, None, BTreeMap::new(), Some(retry_after)))
         }
-        FaultAction::NotReady => Some(linq::not_ready()),
+        FaultAction::NotReady => Some(provider.0.not_ready()),
         FaultAction::Stall { ms } => stall(ms).await,
         FaultAction::ResetBefore => None,
         FaultAction::ResetAfter => {
@@ -277,7 +281,7 @@ fn arrive(
         provider: provider.name(),
         operation: operation.name(),
         method: request.method().to_string(),
-        path: path.to_owned(),
+        path: redact_path(path, &secrets),
         query: request.uri().query().map(|query| redact_query(query, &secrets)),
         at: state::now(),
         status: None,
@@ -320,11 +324,10 @@ fn scripted(
     headers: BTreeMap<String, String>,
     retry_after: Option<u64>,
 ) -> Response {
-    let mut response = match (body, provider) {
-        (Some(Value::String(text)), _) => text.into_response(),
-        (Some(body), _) => axum::Json(body).into_response(),
-        (None, Provider::Linq) => linq::scripted(status, retry_after),
-        (None, Provider::Wawp) => wawp::scripted(status),
+    let mut response = match body {
+        Some(Value::String(text)) => text.into_response(),
+        Some(body) => axum::Json(body).into_response(),
+        None => provider.0.scripted(status, retry_after),
     };
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(seconds) = retry_after {
@@ -339,7 +342,8 @@ fn scripted(
 }
 
 impl Sandbox {
-    pub(crate) fn secrets(&self) -> [&str; 2] {
-        [&self.inner.options.linq_token, &self.inner.options.wawp_access_token]
+    /// The credentials of every emulator.
+    pub(crate) fn secrets(&self) -> Vec<&str> {
+        EMULATORS.iter().flat_map(|emulator| emulator.secrets(self)).collect()
     }
 }

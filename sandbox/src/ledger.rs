@@ -11,16 +11,16 @@ use crate::receipts::Receipt;
 #[derive(Clone, Debug, Serialize)]
 pub struct LedgerEntry {
     pub id: Uuid,
-    /// `linq` or `wawp`.
+    /// The emulator's name: `linq`, `wawp`, `telegram`.
     pub provider: &'static str,
     pub at: String,
-    /// Linq chat id, or WhatsApp JID.
+    /// Linq chat id, WhatsApp JID, Telegram chat.
     pub conversation: String,
     /// Handles of the people who see it.
     pub to: Vec<String>,
     /// The id that the provider gave to the message.
     pub message_id: String,
-    /// How the phone shows it: `voice`, `audio`, `text`; `refused` for a request so wrong that it is worth seeing
+    /// How the phone shows it: `voice`, `audio`, `file`, `text`; `refused` for a request so wrong that it is worth seeing
     /// on the page although nothing was delivered.
     pub form: &'static str,
     /// Linq: what the chat runs on.
@@ -107,6 +107,14 @@ fn redact_text(text: &str, known: &[&str]) -> String {
         return url.into();
     }
     text
+}
+
+/// Some providers have a credential in the path.
+pub(crate) fn redact_path(path: &str, known: &[&str]) -> String {
+    known
+        .iter()
+        .filter(|secret| !secret.is_empty())
+        .fold(path.to_owned(), |path, secret| path.replace(secret, REMOVED))
 }
 
 pub(crate) fn redact_query(query: &str, known: &[&str]) -> String {

@@ -9,10 +9,12 @@
 //! |---|---|
 //! | `/linq/v3/…`, `/linq/uploads/…`, `/linq/files/…` | Linq Partner API v3, its presigned uploads, its CDN |
 //! | `/wawp/v2/…` | Wawp |
+//! | `/telegram/bot…/…` | Telegram's Bot API |
 //! | `/`, `/sandbox/…` | the inbox page and the control API |
 
 mod audio;
 mod control;
+mod emulator;
 mod faults;
 mod fetch;
 #[cfg(debug_assertions)]
@@ -25,6 +27,7 @@ mod linq;
 mod receipts;
 mod server;
 mod state;
+mod telegram;
 mod wawp;
 
 use std::sync::{Arc, atomic::Ordering};
@@ -136,6 +139,15 @@ impl Sandbox {
     /// Adds a Linq chat, as if its people had written to our line before.
     pub fn add_chat(&self, chat: NewChat) -> Uuid {
         linq::add_chat(&self.inner, chat)
+    }
+
+    /// Every emulator: its name, and the settings of a gateway's connection that reaches it at this sandbox.
+    pub fn connection_settings(&self, sandbox_url: &str) -> Vec<(&'static str, serde_json::Value)> {
+        let base = sandbox_url.trim_end_matches('/');
+        emulator::EMULATORS
+            .iter()
+            .map(|one| (one.name(), one.settings(self, &format!("{base}/{}", one.name()))))
+            .collect()
     }
 
     /// The bytes that a ledger entry is about.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Sandbox;
+use crate::emulator::{EMULATORS, Emulator};
 use crate::faults::Provider;
 use crate::ledger::LedgerEntry;
 use crate::state::{self, Event};
-use crate::{Sandbox, linq, wawp};
 
 /// Where a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,16 +82,6 @@ impl ReceiptRule {
     }
 }
 
-/// On its way at once, on the device a moment later. Linq has no more than `sent` of groups and SMS:
-/// <https://docs.linqapp.com/guides/webhooks/events/>.
-fn usual(entry: &LedgerEntry, is_group: bool) -> Vec<ReceiptStep> {
-    let mut steps = vec![ReceiptStep::new(ReceiptStatus::Sent, 0)];
-    if entry.provider != Provider::Linq.name() || (!is_group && entry.service != Some("SMS")) {
-        steps.push(ReceiptStep::new(ReceiptStatus::Delivered, 300));
-    }
-    steps
-}
-
 impl Sandbox {
     /// From now on messages that fit are told of in this way.
     pub fn add_receipt_rule(&self, rule: ReceiptRule) {
@@ -102,7 +93,7 @@ impl Sandbox {
         let mut state = self.inner.lock();
         let rule = state.rules.iter_mut().find(|rule| rule.times != Some(0) && rule.fits(entry));
         let steps = rule.map_or_else(
-            || usual(entry, is_group),
+            || emulator_of(entry).map_or_else(Vec::new, |one| one.usual_receipts(entry, is_group)),
             |rule| {
                 rule.times = rule.times.map(|times| times - 1);
                 rule.steps.clone()
@@ -126,11 +117,7 @@ impl Sandbox {
     async fn tell(&self, id: Uuid, step: &ReceiptStep) -> bool {
         let at = state::now();
         let Some(entry) = self.book(id, step.status, &at) else { return false };
-        let outgoing = if entry.provider == Provider::Linq.name() {
-            linq::events(self, &entry, step, &at)
-        } else {
-            wawp::acks(self, &entry, step)
-        };
+        let outgoing = emulator_of(&entry).map_or_else(Vec::new, |one| one.receipts(self, &entry, step, &at));
         let copies = (0..step.copies.clamp(1, 10)).flat_map(|_| outgoing.iter().cloned());
         let sent: Vec<_> = copies.map(|one| tokio::spawn(self.clone().send(one))).collect();
         let mut answers = Vec::new();
@@ -145,8 +132,7 @@ impl Sandbox {
     fn book(&self, id: Uuid, status: ReceiptStatus, at: &str) -> Option<LedgerEntry> {
         let mut state = self.inner.lock();
         let entry = state.ledger.iter_mut().rev().find(|entry| entry.id == id)?;
-        let only_wawp = matches!(status, ReceiptStatus::Accepted | ReceiptStatus::Played);
-        if entry.form == "refused" || (only_wawp && entry.provider != Provider::Wawp.name()) {
+        if entry.form == "refused" || !emulator_of(entry).is_some_and(|one| one.says(status)) {
             return None;
         }
         entry.receipts.push(Receipt { status, at: at.to_owned(), answers: Vec::new() });
@@ -167,4 +153,8 @@ impl Sandbox {
         }
         let _ = self.inner.events.send(Event::Receipts(id, entry.receipts.clone()));
     }
+}
+
+fn emulator_of(entry: &LedgerEntry) -> Option<&'static dyn Emulator> {
+    EMULATORS.iter().find(|emulator| emulator.name() == entry.provider).copied()
 }

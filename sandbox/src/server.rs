@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::{Sandbox, control, faults, idle::Busy, linq, wawp};
+use crate::emulator::{EMULATORS, Emulator};
+use crate::{Sandbox, control, faults, idle::Busy};
 
 /// Marks a response that must never be sent: close the connection instead.
 #[derive(Clone)]
@@ -32,9 +33,12 @@ pub(crate) fn hang_up() -> Response {
 }
 
 pub(crate) fn router(sandbox: &Sandbox) -> Router {
-    Router::new()
-        .nest("/linq", linq::router(sandbox))
-        .nest("/wawp", wawp::router(sandbox))
+    let nest = |router: Router, emulator: &&dyn Emulator| {
+        router.nest(&format!("/{}", emulator.name()), emulator.router(sandbox))
+    };
+    EMULATORS
+        .iter()
+        .fold(Router::new(), nest)
         .merge(control::router(sandbox))
         .layer(from_fn_with_state(sandbox.clone(), faults::guard))
         // `faults::guard` reads the bodies, with bounds of its own.

@@ -1,5 +1,6 @@
 //! What the emulators remember, and the bounds on it.
 
+use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicU64};
 
@@ -65,6 +66,8 @@ pub(crate) struct State {
     pub attachments: HashMap<Uuid, Attachment>,
     /// Linq idempotency key to the answer first given for it.
     pub answers: HashMap<String, Value>,
+    /// What other emulators remember, each in a type of its own.
+    own: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
 impl Inner {
@@ -115,6 +118,12 @@ impl Inner {
 }
 
 impl State {
+    /// What an emulator remembers.
+    pub fn own<T: Any + Default + Send>(&mut self) -> &mut T {
+        let kept = self.own.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        kept.downcast_mut().expect("it is kept under its own type")
+    }
+
     fn keep_audio(&mut self, id: Uuid, bytes: Bytes) {
         self.audio_bytes += bytes.len();
         self.audio.insert(id, bytes);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider, ReceiptRule};
 
 fn voicememo(action: FaultAction) -> Fault {
-    Fault::new(Provider::Linq, Operation::Voicememo, action)
+    Fault::new(Provider::LINQ, Operation::Voicememo, action)
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn scripted_answers_speak_the_providers_language() {
 #[tokio::test]
 async fn an_upload_can_fail_on_its_own() {
     let server = Server::start().await;
-    server.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Upload, FaultAction::ResetBefore));
+    server.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Upload, FaultAction::ResetBefore));
     let upload = server.ask_upload("audio/x-wav", 4).await;
     let put = server.client.put(upload["upload_url"].as_str().unwrap()).header("content-type", "audio/x-wav");
     assert!(put.body("RIFF").send().await.is_err());

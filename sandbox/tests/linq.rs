@@ -165,7 +165,7 @@ async fn a_memo_request_is_judged_in_full() {
     linq_error(send(unknown, json!({ "attachment_id": never })).await, 404, 2001).await;
     let text = server.linq_post_text(&path, json!({ "attachment_id": never }));
     linq_error(text.send().await.unwrap(), 400, 1003).await;
-    server.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, FaultAction::NotReady));
+    server.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, FaultAction::NotReady));
     linq_error(send(&path, json!({ "attachment_id": never })).await, 404, 2007).await;
     assert!(server.sandbox.ledger().is_empty());
 }

@@ -183,7 +183,7 @@ async fn a_callback_is_tried_again_under_the_same_id_and_never_after_a_4xx() {
     let (base, mut ear) = ear(&[503, 500, 200, 401]).await;
     subscribe(&server, &base).await;
     server.sandbox.add_receipt_rule(ReceiptRule {
-        provider: Some(Provider::Linq),
+        provider: Some(Provider::LINQ),
         to: None,
         times: None,
         steps: vec![ReceiptStep::new(ReceiptStatus::Sent, 0)],
@@ -228,7 +228,7 @@ async fn rules_make_receipts_late_double_contradictory_or_none() {
     // The second note is not told of; the third is, although its answer never comes.
     server.memo(&id).send().await.unwrap();
     server.sandbox.add_fault(Fault::new(
-        Provider::Linq,
+        Provider::LINQ,
         Operation::Voicememo,
         FaultAction::StallAfter { ms: None },
     ));

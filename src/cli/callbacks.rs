@@ -45,7 +45,7 @@ pub async fn status(layers: &Layers, args: &CallbacksArgs) -> anyhow::Result<Exi
     let (live, now) = live(layers)?;
     let (tenant, connection) = find(&live, &args.connection)?;
     let mut sound = true;
-    if !connection.provider.capabilities().receipts {
+    if connection.provider.capabilities().receipts.is_empty() {
         out::line(
             "configuration: there is no secret for callbacks, so none is accepted; run `voicegate callbacks register`",
         )?;

@@ -12,9 +12,16 @@ use super::{
 };
 use crate::{
     config::{self, Layers, Tenant},
-    delivery::{plan::foresee, route::named},
+    delivery::{
+        ladder::Wanted,
+        plan::{Surroundings, foresee},
+        route::named,
+    },
     gateway::engine_options,
-    model::note::ConvertChoice,
+    model::{
+        clock::{Clock as _, SystemClock},
+        note::{ConvertChoice, TextAs},
+    },
     view::{ConnectionPlan, Verdict, VoicePlan},
 };
 
@@ -68,9 +75,19 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
         Ok(source) => source,
         Err(error) => return refused(error.code(), &error.detail, args.read.json),
     };
+    let clock = SystemClock::default();
     let plans: Vec<ConnectionPlan> = connections
         .into_iter()
-        .map(|connection| (&foresee(connection, &source, args.convert)).into())
+        .map(|connection| {
+            let wanted = Wanted {
+                degrade: &connection.degrade,
+                text: None,
+                text_as: TextAs::Fallback,
+                duration_ms: Some(source.facts.duration_ms),
+            };
+            let surroundings = Surroundings { refused: &[], now: clock.now() };
+            (&foresee(connection, &source, args.convert, &wanted, surroundings)).into()
+        })
         .collect();
     let any = plans.iter().any(|plan| plan.verdict != Verdict::Refused);
     if args.read.json {

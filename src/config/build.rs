@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::{Host, Url};
 use voicegate_providers::{
-    self as providers, Capabilities, Degrade, Form, Intake, guard::AddressRules, parse_recipient,
+    self as providers, Capabilities, Degrade, Intake, guard::AddressRules, parse_recipient,
 };
 
 use super::{
@@ -248,10 +248,6 @@ impl Build<'_> {
         if common.timeout.0.is_zero() {
             self.found.mistake(&path.key("timeout"), "expected a duration above zero");
         }
-        if common.degrade.0.iter().any(|form| matches!(form, Form::File | Form::Text)) {
-            let why = "\"file\" and \"text\" are checked, but have no effect in this version";
-            self.found.warning(&path.key("degrade"), why);
-        }
         Some(common)
     }
 
@@ -261,11 +257,11 @@ impl Build<'_> {
         if self.found.is_told(&key) {
             return;
         }
-        if capabilities.intake == Intake::Url && url.scheme() != "https" {
+        if capabilities.uses(Intake::Url) && url.scheme() != "https" {
             let why =
                 format!("expected an https URL, because the provider of {path} downloads the audio from it");
             self.found.mistake_because_of(path, &key, why);
-        } else if capabilities.receipts
+        } else if !capabilities.receipts.is_empty()
             && let Err(why) = self.surroundings.rules.check(url)
         {
             let origin = url.origin().ascii_serialization();
@@ -284,7 +280,7 @@ impl Build<'_> {
         capabilities: &Capabilities,
     ) -> Option<&'static Profile> {
         let fits = |name: &str| name.starts_with(capabilities.profile_family);
-        let name = name.unwrap_or(capabilities.default_profile);
+        let name = name.or_else(|| capabilities.usual_profile()).unwrap_or_default();
         let profile = audio::profile(name).filter(|profile| fits(profile.name));
         if profile.is_none() {
             let fitting: Vec<_> =

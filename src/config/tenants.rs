@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::Url;
-use voicegate_providers::{Degrade, Provider};
+use voicegate_providers::{Degrade, Form, FormSupport, Provider};
 
 use super::values::{Rate, RateOrOff};
 use crate::model::note::ConvertChoice;
@@ -54,11 +54,29 @@ impl Connection {
         choice == ConvertChoice::Provider && self.provider.capabilities().provider_converts.is_some()
     }
 
-    /// The profile for the audio.
-    pub fn profile_for(&self, choice: ConvertChoice) -> &'static Profile {
+    /// The profile by which audio is made for a form.
+    pub fn profile_for(&self, form: Form, choice: ConvertChoice) -> &'static Profile {
         let capabilities = self.provider.capabilities();
         let handed_over = capabilities.provider_converts.filter(|_| self.hands_over(choice));
-        handed_over.and_then(audio::profile).unwrap_or(self.profile)
+        handed_over.and_then(audio::profile).unwrap_or_else(|| self.profile_of(form))
+    }
+
+    /// The profile that the provider asks for. The connection's own takes the place of those of its family.
+    fn profile_of(&self, form: Form) -> &'static Profile {
+        let capabilities = self.provider.capabilities();
+        let own = capabilities.form(form).and_then(|support| support.profile.as_deref());
+        own.filter(|name| !name.starts_with(capabilities.profile_family))
+            .and_then(audio::profile)
+            .unwrap_or(self.profile)
+    }
+
+    /// What the connection takes for each form, in the ladder's order.
+    pub fn forms(&self) -> Vec<FormSupport> {
+        let support = |support: &FormSupport| {
+            let profile = support.profile.as_ref().map(|_| self.profile_of(support.form).name.to_owned());
+            FormSupport { profile, ..support.clone() }
+        };
+        self.provider.capabilities().forms.iter().map(support).collect()
     }
 }
 

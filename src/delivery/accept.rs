@@ -6,23 +6,27 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::read_audio::{self, Unread};
-use super::route::{Target, reply, route, text};
+use super::{
+    ladder::Wanted,
+    read_audio::{self, Unread},
+    route::{Target, reply, route, strict_about_form, text},
+};
 use crate::{
-    config::Tenant,
+    config::{Connection, Tenant},
     delivery::upload,
     gateway::{Gateway, Live, counted},
     media::{AudioInput, Held, Received, Which},
     model::{
         code::{Code, Stage},
         id::UploadId,
-        note::{ConvertChoice, Metadata, Note, NoteId, Source, Warning},
+        note::{ConvertChoice, Metadata, Note, NoteId, Source, TextAs, Warning},
         problem::Problem,
     },
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
     telemetry::request_id,
 };
 use voicegate_audio::{self as audio, Convert, Hints, Probed};
+use voicegate_providers::{Degrade, Form};
 
 /// How long an idempotency key is remembered.
 pub(super) const KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -45,12 +49,27 @@ pub struct VoiceRequest {
     pub convert: Option<ConvertChoice>,
     pub reply_to: Option<String>,
     pub text: Option<String>,
+    pub text_as: TextAs,
+    /// The forms that may replace a voice bubble, instead of what the connection says.
+    pub degrade: Option<Degrade>,
     pub strict: bool,
     /// Not before.
     pub send_at: Option<Timestamp>,
     pub expires_in: Option<Duration>,
     pub metadata: Metadata,
     pub idempotency_key: Option<String>,
+}
+
+impl VoiceRequest {
+    /// What it wants of a connection's forms.
+    pub(super) fn wanted<'a>(&'a self, connection: &'a Connection, duration_ms: Option<u64>) -> Wanted<'a> {
+        Wanted {
+            degrade: self.degrade.as_ref().unwrap_or(&connection.degrade),
+            text: self.text.as_deref(),
+            text_as: self.text_as,
+            duration_ms,
+        }
+    }
 }
 
 /// The answer to a request that was accepted, now or before.
@@ -84,6 +103,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     let (reply_to, mut warnings) = reply(gateway, tenant, &route, &request).await?;
     warnings.extend(text(tenant, &route, &request)?);
     let first = &tenant.connections[&route[0].connection];
+    strict_about_form(gateway, tenant, &route[0], &request, None).await?;
     let source = match &request.audio {
         AudioInput::Url { url, headers } => Source::Url { url: url.clone(), headers: headers.clone() },
         AudioInput::Bytes(_) | AudioInput::Upload(_) => Source::Stored,
@@ -96,7 +116,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     if let Some(probed) = &probed
         && choice == ConvertChoice::Never
     {
-        audio::plan(probed, first.profile, Convert::Never)?;
+        audio::plan(probed, first.profile_for(Form::Voice, choice), Convert::Never)?;
     }
 
     let now = gateway.clock.now();
@@ -108,6 +128,8 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         convert: request.convert,
         reply_to,
         text: request.text,
+        text_as: request.text_as,
+        degrade: request.degrade,
         metadata: request.metadata,
         send_at: request.send_at,
         request_id: request_id::current(),
@@ -318,6 +340,11 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
         json!(request.hints.format),
         audio,
     );
+    // Keys that were used before these fields existed are still good.
+    let fields = match (&request.degrade, request.text_as) {
+        (None, TextAs::Fallback) => json!(fields),
+        (degrade, text_as) => json!([fields, degrade, text_as]),
+    };
     // Text that was read from JSON can be written as JSON.
     hex::encode(Sha256::digest(serde_json::to_vec(&fields).unwrap_or_default()))
 }

@@ -1,33 +1,28 @@
-//! One try: source, probe, render, `prepare`, commit `sending`, `dispatch`. A source that is a URL was downloaded before
-//! (`fetch.rs`).
+//! A try of a leased note from its claim to its recorded end; what happens in between is `trial`. A source that is a URL was
+//! downloaded before (`fetch.rs`).
 
-use std::{
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tracing::Instrument;
-use voicegate_providers::{Accepted, Disposition, Memory, OutboundAudio, OutboundNote, parse_recipient};
+use voicegate_providers::{Accepted, Disposition};
 
 use super::outcome::{self, Failure, Policy, Timing};
 use super::persist;
-use super::route::{native_reply, reply_dropped};
+use super::trial::{Trial, deliver};
 use super::watch::FIRST_LOOK;
 use crate::{
-    config::{Connection, OnUnknown},
-    gateway::{Gateway, Live, counted, places::hung},
-    media::{AudioFile, Which},
+    config::OnUnknown,
+    gateway::{Gateway, counted},
     model::{
         code::{Code, Stage},
-        note::{ConvertChoice, Note, NoteId, SentAudio, Source, Status, Warning},
+        note::{Note, Source, Status},
         problem::Problem,
     },
-    store::{Change, Claim, Health, Learned, Step, StoreError, connection_key, queue_key},
+    store::{Change, Claim, Closed, Health, Learned, MediaChange, Step, StoreError, connection_key},
     telemetry::metrics,
 };
-use voicegate_audio::{self as audio, Profile, Work};
 
 /// How long the commit before the visible request is tried again when the database refuses it. What was prepared is
 /// kept meanwhile, and so are its places.
@@ -45,6 +40,8 @@ pub(super) enum Abandoned {
     Store(StoreError),
     /// The process is to end, and no visible request was made.
     Stopping,
+    /// No attempt is made over this connection, because all that could be tried is known to fail.
+    NothingToTry(Problem),
     /// Anything else; recorded as the try's outcome.
     Failed(Box<Failure>),
 }
@@ -56,6 +53,36 @@ pub(super) fn failed(failure: impl Into<Failure>) -> Abandoned {
 impl From<StoreError> for Abandoned {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+/// What a try has learned beside the end of its note.
+#[derive(Debug)]
+pub(super) struct Lessons {
+    /// About the recipient.
+    pub learned: Learned,
+    pub media: Option<MediaChange>,
+    /// Of the connection, as the next one.
+    pub closed: Option<Closed>,
+    pub pause: Option<Timestamp>,
+}
+
+impl Default for Lessons {
+    fn default() -> Self {
+        Self { learned: Learned::Keep, media: None, closed: None, pause: None }
+    }
+}
+
+impl Lessons {
+    /// Adds them to a change; `connection` is the key of the attempt's.
+    fn add_to(self, change: Change, connection: String) -> Change {
+        Change {
+            learned: self.learned,
+            media: self.media,
+            closed: self.closed.map(|closed| (connection.clone(), closed)),
+            pause: self.pause.map(|until| (connection, until)),
+            ..change
+        }
     }
 }
 
@@ -75,11 +102,15 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
     let live = gateway.live();
     let started = gateway.clock.now();
     let stop = claim.note.current().clone();
-    let lane = claim.note.lane();
     let tenant = live.tenants.get(&claim.note.tenant).cloned();
     let connection = tenant.as_ref().and_then(|tenant| tenant.connections.get(&stop.connection));
     metrics::looked_up("recipients", claim.learned.is_some());
-    let mut memory = Memory { recipient: claim.learned.clone(), note: claim.note.memory.clone() };
+    let mut trial = Trial::begin(&claim, started);
+    let policy = Policy::new(
+        connection.map_or(OnUnknown::Hold, |connection| connection.on_unknown),
+        connection.and_then(|connection| connection.provider.capabilities().idempotency),
+        live.config.delivery.unknown_grace.0,
+    );
 
     let end = if claim.interrupted {
         Err(Failure::interrupted())
@@ -88,17 +119,31 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
     } else if claim.note.source != Source::Stored {
         // Of a version that downloaded within the attempt.
         return give_back(gateway, &mut claim, Duration::ZERO).await;
+    } else if !policy.may_send(&claim.note, started) {
+        Err(Failure::too_late_to_repeat())
+    } else if let Some(wait) = trial.wait(started) {
+        return give_back(gateway, &mut claim, wait).await;
     } else if let Some(connection) = connection {
-        match try_once(gateway, &live, connection, &mut claim, &mut memory).await {
+        match deliver(gateway, &live, connection, &mut claim, &mut trial).await {
             Ok(accepted) => Ok(accepted),
             Err(Abandoned::Failed(failure)) => Err(*failure),
+            Err(Abandoned::NothingToTry(problem)) => {
+                tracing::info!(
+                    note.id = %claim.note.id, connection = stop.connection,
+                    "no attempt is made: {}", problem.detail
+                );
+                claim.note.memory = trial.memory.note.take();
+                let lessons = trial.lessons(gateway, &claim);
+                let step = outcome::pass_over(&mut claim.note, &problem, gateway.clock.now());
+                return record(gateway, &claim, step, &stop.connection, (None, lessons)).await;
+            }
             Err(Abandoned::Stopping) => {
-                claim.note.memory = memory.note.take();
+                claim.note.memory = trial.memory.note.take();
                 tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
                 return give_back(gateway, &mut claim, Duration::ZERO).await;
             }
             Err(Abandoned::Store(error)) => {
-                return give_way(gateway, &mut claim, memory.note.take(), error).await;
+                return give_way(gateway, &mut claim, trial.memory.note.take(), error).await;
             }
         }
     } else {
@@ -110,21 +155,10 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
         // Where a crash interrupted the attempt, this is all that is known of when it was.
         claim.note.dispatched_at.get_or_insert(started);
     }
-    claim.note.memory = memory.note.take();
-    let policy = Policy::new(
-        connection.map_or(OnUnknown::Hold, |connection| connection.on_unknown),
-        connection.is_some_and(|connection| connection.provider.capabilities().idempotent_send),
-        live.config.delivery.unknown_grace.0,
-    );
-    let learned = match memory.recipient {
-        now if now == claim.learned => Learned::Keep,
-        None => Learned::Forget { lane },
-        Some(value) => {
-            let expires_at = gateway.clock.now() + live.config.delivery.learned_ttl.0;
-            Learned::Set { lane, value, expires_at }
-        }
-    };
-    conclude(gateway, &mut claim, end, (started, policy), learned).await;
+    claim.note.memory = trial.memory.note.take();
+    trial.hear(gateway, &end);
+    let lessons = trial.lessons(gateway, &claim);
+    conclude(gateway, &mut claim, end, (trial.started, policy), lessons).await;
 }
 
 /// Records the end of a try that began at `started`.
@@ -133,7 +167,7 @@ pub(super) async fn conclude(
     claim: &mut Claim,
     end: Result<Accepted, Failure>,
     (started, policy): (Timestamp, Policy),
-    learned: Learned,
+    lessons: Lessons,
 ) {
     let stop = claim.note.current().clone();
     log_end(&claim.note, &stop.connection, &end);
@@ -142,25 +176,27 @@ pub(super) async fn conclude(
         Ok(_) => Some(Health::Works),
         Err(failure) => failure.health.clone(),
     };
-    let health = health.map(|health| (connection_key(&claim.note.tenant, &stop.connection), health));
     let step = outcome::settle(&mut claim.note, end, timing, policy);
     counted::attempt(&claim.note, &stop.provider);
-    record(gateway, claim, step, health, learned).await;
+    record(gateway, claim, step, &stop.connection, (health, lessons)).await;
 }
 
 /// Records that the note waited longer than it may.
 pub(super) async fn end_expired(gateway: &Gateway, claim: &mut Claim, now: Timestamp) {
     let step = outcome::expire(&mut claim.note, now);
-    record(gateway, claim, step, None, Learned::Keep).await;
+    let connection = claim.note.current().connection.clone();
+    record(gateway, claim, step, &connection, (None, Lessons::default())).await;
 }
 
 /// Puts the note back as if nobody had taken it, with what was made for it so far, as soon as the database takes it.
 pub(super) async fn give_back(gateway: &Gateway, claim: &mut Claim, wait: Duration) {
     let now = gateway.clock.now();
-    let at = now + wait;
+    let at = (now + wait).min(claim.note.expires_at.max(now));
     claim.note.status = Status::Queued;
     (claim.note.next_attempt_at, claim.note.updated_at) = (Some(at), now);
-    record(gateway, claim, Step::Retry { at, pause_connection_until: None }, None, Learned::Keep).await;
+    let connection = claim.note.current().connection.clone();
+    let step = Step::Retry { at, pause_connection_until: None };
+    record(gateway, claim, step, &connection, (None, Lessons::default())).await;
 }
 
 /// Ends a try whose progress could not be committed. No visible request was made, and a lease that is only left to run out
@@ -175,14 +211,16 @@ pub(super) async fn give_way(gateway: &Gateway, claim: &mut Claim, memory: Optio
     give_back(gateway, claim, BREATH).await;
 }
 
-pub(super) async fn record(
+/// Records what becomes of a note whose try went over the connection `tried`.
+async fn record(
     gateway: &Gateway,
     claim: &Claim,
     step: Step,
-    health: Option<(String, Health)>,
-    learned: Learned,
+    tried: &str,
+    (health, lessons): (Option<Health>, Lessons),
 ) {
     let live = gateway.live();
+    let tried = connection_key(&claim.note.tenant, tried);
     let note = claim.note.clone();
     let connection = live.connection(&note.tenant, &note.current().connection);
     let watched = |wait: Duration| Some(note.updated_at + wait);
@@ -190,16 +228,16 @@ pub(super) async fn record(
         notify: live.notifies(&note.tenant),
         deadline: connection
             .filter(|connection| {
-                note.status == Status::Accepted && connection.provider.capabilities().receipts
+                note.status == Status::Accepted && !connection.provider.capabilities().receipts.is_empty()
             })
             .and_then(|connection| watched(connection.ack_deadline)),
         look_up: connection
             .filter(|connection| note.status == Status::Unknown && connection.provider.capabilities().look_up)
             .and_then(|_| watched(FIRST_LOOK)),
-        health,
-        learned,
+        health: health.map(|health| (tried.clone(), health)),
         ..Change::new(note.clone(), step)
     };
+    let change = lessons.add_to(change, tried);
     // What a provider said is known nowhere else, so a database that is busy, full or gone is asked again for as long as
     // the lease lasts; after that somebody else has the note.
     let write = || gateway.store.write(claim, &change);
@@ -230,62 +268,16 @@ fn log_end(note: &Note, connection: &str, end: &Result<Accepted, Failure>) {
     }
 }
 
-async fn try_once(
-    gateway: &Gateway,
-    live: &Live,
-    connection: &Connection,
-    claim: &mut Claim,
-    memory: &mut Memory,
-) -> Result<Accepted, Abandoned> {
-    let limit = live.prepare_limit(connection);
-    let overdue = || {
-        let detail =
-            format!("getting the note ready took longer than {} s; it is tried again", limit.as_secs());
-        Failure::for_now(Problem::new(Code::ProviderUnavailable, detail).stage(Stage::Upload))
-    };
-    let cx = live.context(gateway.clock.wall(), connection.timeout);
-    let ready = tokio::time::timeout(limit, async {
-        if claim.tally.is_open() {
-            // Nothing of the note is tried before the connection has proved that it works again.
-            connection.provider.check(&cx).await.map_err(|error| failed(Failure::still_failing(error)))?;
-        }
-        // What is left to do then takes about as long as opening a connection.
-        let audio_is_ready = || {
-            if let Some(url) = connection.provider.dispatches_to() {
-                cx.dial.ahead(url);
-            }
-        };
-        let (note, file) = get_ready(gateway, live, connection, claim, audio_is_ready).await?;
-        let preparing = async { connection.provider.prepare(&cx, &note, memory).await.map_err(failed) };
-        let preparing = preparing.instrument(tracing::info_span!("prepare"));
-        let prepared = processing(gateway, claim, Box::pin(preparing)).await?;
-        Ok::<_, Abandoned>((note, file, prepared))
-    });
-    // All of that can be done again, by whoever comes after us.
-    let ready = gateway.stop.run_until_cancelled(ready).await.ok_or(Abandoned::Stopping)?;
-    // The file is gone once it is let go of, and it may be read until the last byte was sent.
-    let (note, _file, prepared) = ready.map_err(|_| failed(overdue()))??;
-
-    claim.note.status = Status::Sending;
-    claim.note.form = Some(prepared.form);
-    claim.note.memory = memory.note.clone();
-    claim.note.dispatched_at = Some(gateway.clock.now());
-    claim.note.marks.clone_from(&prepared.marks);
-    claim.note.marks.push(claim.note.id.to_string());
-    commit_to_dispatch(gateway, claim).await?;
-    let begun = Instant::now();
-    let sending = connection.provider.dispatch(&cx, &note, prepared, memory);
-    let sent = sending.instrument(tracing::info_span!("dispatch")).await;
-    gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), connection.timeout));
-    sent.map_err(failed)
-}
-
 /// Commits that the visible request may be made from here on, as soon as the database takes it.
-async fn commit_to_dispatch(gateway: &Gateway, claim: &mut Claim) -> Result<(), Abandoned> {
+pub(super) async fn commit_to_dispatch(
+    gateway: &Gateway,
+    claim: &mut Claim,
+    media: Option<MediaChange>,
+) -> Result<(), Abandoned> {
     claim.note.next_attempt_at = None;
     claim.note.updated_at = gateway.clock.now();
     let notify = gateway.live().notifies(&claim.note.tenant);
-    let change = Change { notify, ..Change::new(claim.note.clone(), Step::Dispatching) };
+    let change = Change { notify, media, ..Change::new(claim.note.clone(), Step::Dispatching) };
     let claim = &*claim;
     let write = || gateway.store.write(claim, &change);
     let written = persist::written(claim.note.id, "the begin of the dispatch", DISPATCH_PATIENCE, write);
@@ -311,95 +303,29 @@ async fn progress(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError
     Ok(())
 }
 
-/// Brings the audio into the form that the connection sends. `audio_is_ready` is called before what then remains.
-async fn get_ready(
+/// Commits that nothing was sent, by the provider's word, and what was learned from that. The note is made ready again.
+pub(super) async fn take_back(
     gateway: &Gateway,
-    live: &Live,
-    connection: &Connection,
     claim: &mut Claim,
-    audio_is_ready: impl Fn(),
-) -> Result<(OutboundNote, AudioFile), Abandoned> {
-    let choice = connection.choice(claim.note.convert);
-    let capabilities = connection.provider.capabilities();
-    let profile = connection.profile_for(choice);
-
-    let made = claim.note.sent.as_ref().filter(|sent| sent.profile == profile.name);
-    let file = match made.map(|sent| sent.work) {
-        Some(work) => {
-            audio_is_ready();
-            file(gateway, claim.note.id, sent_as(work)).await?
-        }
-        None => {
-            let source = file(gateway, claim.note.id, Which::Source).await?;
-            let made = render(gateway, claim, &source, profile, choice, audio_is_ready).await?;
-            made.unwrap_or(source)
-        }
-    };
-    let reply_to = reply(gateway, connection, &mut claim.note).await?;
-    let note = &claim.note;
-    let sent = note.sent.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
-    if sent.facts.size_bytes > capabilities.max_bytes {
-        let detail =
-            format!("the provider takes at most {} bytes; send a shorter note", capabilities.max_bytes);
-        return Err(failed(Failure::stop(Problem::new(Code::AudioTooLarge, detail).stage(Stage::Encode))));
-    }
-    let which = sent_as(sent.work);
-    let filename = format!("voice.{}", sent.facts.extension());
-    let server = &live.config.server;
-    let link = gateway.links.make(
-        &server.public_url,
-        note.id,
-        which,
-        &filename,
-        gateway.clock.now(),
-        server.link_ttl.0,
-    );
-    let to = parse_recipient(&note.current().to).map_err(|error| {
-        failed(Failure::stop(Problem::new(Code::RecipientUnsupported, error.to_string())))
-    })?;
-    let outbound = OutboundNote {
-        id: note.id.to_string(),
-        to,
-        audio: OutboundAudio { facts: sent.facts.clone(), filename, path: file.path().to_owned(), link },
-        provider_converts: connection.hands_over(choice),
-        reply_to,
-        text: note.text.clone(),
-        degrade: connection.degrade.clone(),
-    };
-    Ok((outbound, file))
-}
-
-fn sent_as(work: Work) -> Which {
-    if work == Work::None { Which::Source } else { Which::Sent }
-}
-
-async fn file(gateway: &Gateway, note: NoteId, which: Which) -> Result<AudioFile, Abandoned> {
-    let file = gateway.audio(note, which).await.map_err(|problem| failed(Failure::for_now(problem)))?;
-    file.ok_or_else(|| {
-        tracing::error!(note.id = %note, "the audio of note {note} is not there");
-        failed(Failure::for_now(Problem::internal()))
-    })
-}
-
-/// The provider's id of the message to reply to. Where this connection has none, the note says so once.
-async fn reply(
-    gateway: &Gateway,
-    connection: &Connection,
-    note: &mut Note,
-) -> Result<Option<String>, StoreError> {
-    let Some(reply_to) = &note.reply_to else { return Ok(None) };
-    match native_reply(gateway, &note.tenant, connection, reply_to).await? {
-        Ok(id) => Ok(Some(id)),
-        Err(why) => {
-            note.warn(reply_dropped(why));
-            Ok(None)
-        }
-    }
+    lessons: Lessons,
+) -> Result<(), Abandoned> {
+    claim.note.next_attempt_at = None;
+    claim.note.updated_at = gateway.clock.now();
+    let notify = gateway.live().notifies(&claim.note.tenant);
+    let connection = connection_key(&claim.note.tenant, &claim.note.current().connection);
+    let change = Change { notify, ..Change::new(claim.note.clone(), Step::Again) };
+    let change = lessons.add_to(change, connection);
+    let claim = &*claim;
+    let write = || gateway.store.write(claim, &change);
+    let written = persist::written(claim.note.id, "a refusal", DISPATCH_PATIENCE, write);
+    gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
+    gateway.changed(&claim.note.tenant, claim.note.id);
+    Ok(())
 }
 
 /// Does a part of the work. Where it is not done at once, whoever asks reads `processing` meanwhile; where it is, that
 /// would be one more commit for nobody.
-async fn processing<T>(
+pub(super) async fn processing<T>(
     gateway: &Gateway,
     claim: &mut Claim,
     mut work: Pin<Box<impl Future<Output = Result<T, Abandoned>>>>,
@@ -419,38 +345,4 @@ pub(super) async fn mark_processing(gateway: &Gateway, claim: &mut Claim) -> Res
     }
     claim.note.status = Status::Processing;
     progress(gateway, claim).await
-}
-
-/// What was made; `None` where the source goes as it is. Either way the source is decoded, here or for an earlier note,
-/// and what it is stands in the note.
-async fn render(
-    gateway: &Gateway,
-    claim: &mut Claim,
-    source: &AudioFile,
-    profile: &'static Profile,
-    choice: ConvertChoice,
-    audio_is_ready: impl Fn(),
-) -> Result<Option<AudioFile>, Abandoned> {
-    let (hints, probed) = (claim.note.hints.clone(), claim.note.probed.clone());
-    let engine = gateway.engine.for_tenant(&claim.note.tenant);
-    let source = audio::Source { path: source.path(), hints: &hints, probed: probed.as_ref() };
-    let preparing = async { engine.prepare(source, profile, choice.into()).await.map_err(failed) };
-    let ready = processing(gateway, claim, Box::pin(preparing)).await?;
-    audio_is_ready();
-    let note = &mut claim.note;
-    note.probed = Some(ready.source.clone());
-    for found in &ready.source.findings.contradictions {
-        note.warn(Warning::from(*found));
-    }
-    let (facts, work, checks, file) = match &ready.made {
-        None => (&ready.source.facts, Work::None, [].as_slice(), None),
-        Some(made) => {
-            let copy = gateway.media.copy_of(made.path()).await.map_err(failed)?;
-            let file = gateway.media.keep(copy, note.id, Which::Sent).await.map_err(failed)?;
-            (&made.facts, made.work, made.checks.as_slice(), Some(file))
-        }
-    };
-    let checks = checks.iter().map(|&check| check.to_owned()).collect();
-    note.sent = Some(SentAudio { facts: facts.clone(), profile: profile.name.to_owned(), work, checks });
-    Ok(file)
 }

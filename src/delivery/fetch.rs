@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tracing::Instrument;
 
 use super::{
-    attempt::{Abandoned, conclude, end_expired, failed, give_back, give_way, mark_processing},
+    attempt::{Abandoned, Lessons, conclude, end_expired, failed, give_back, give_way, mark_processing},
     read_audio::{self, DownloadError},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     gateway::{Gateway, Live, places::hung},
     media::Which,
     model::note::Source,
-    store::{Claim, Learned, queue_key},
+    store::{Claim, queue_key},
 };
 
 /// Downloads the source of a leased note, and puts the note back to be sent.
@@ -48,11 +49,16 @@ async fn fetch(gateway: &Gateway, claim: &mut Claim) {
             let memory = claim.note.memory.take();
             give_way(gateway, claim, memory, error).await;
         }
-        Err(Abandoned::Failed(failure)) => {
-            let policy = Policy::new(OnUnknown::Hold, false, live.config.delivery.unknown_grace.0);
-            conclude(gateway, claim, Err(*failure), (started, policy), Learned::Keep).await;
+        Err(Abandoned::NothingToTry(problem)) => {
+            fail(gateway, &live, claim, (started, Failure::stop(problem))).await;
         }
+        Err(Abandoned::Failed(failure)) => fail(gateway, &live, claim, (started, *failure)).await,
     }
+}
+
+async fn fail(gateway: &Gateway, live: &Live, claim: &mut Claim, (started, failure): (Timestamp, Failure)) {
+    let policy = Policy::new(OnUnknown::Hold, None, live.config.delivery.unknown_grace.0);
+    conclude(gateway, claim, Err(failure), (started, policy), Lessons::default()).await;
 }
 
 async fn download(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(), Abandoned> {

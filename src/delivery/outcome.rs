@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use voicegate_providers::{Accepted, Disposition, SendError, SendErrorKind};
+use voicegate_providers::{
+    Accepted, Disposition, Form, Idempotency, Scope, SendError, SendErrorKind, SendWarning,
+};
 
-use super::{backoff, read_audio::DownloadError};
+use super::{backoff, ladder::form_degraded, read_audio::DownloadError};
 use crate::{
     config::OnUnknown,
     media::FetchError,
     model::{
-        code::{Code, Stage},
-        note::{Attempt, Note, Outcome, Status},
+        code::{Code, Stage, WarningCode},
+        note::{Attempt, Note, Outcome, Status, Warning},
         problem::Problem,
     },
     store::{Health, Step},
@@ -31,6 +33,12 @@ pub struct Failure {
     /// The note itself was not tried: its connection could not prove that it works again. Such a wait stays short, since
     /// only one note at a time asks, by a request that nobody notices.
     pub asked_only: bool,
+    /// By the adapter's word; `None` where the failure is no provider's.
+    pub kind: Option<SendErrorKind>,
+    /// What a limit or a refusal is about.
+    pub scope: Scope,
+    /// When what was refused may be tried again, where the provider named it.
+    pub until: Option<Timestamp>,
 }
 
 /// When a note is given up that could be tried again.
@@ -47,26 +55,26 @@ pub enum Most {
 const FETCH_ATTEMPTS: u32 = 7;
 
 impl Failure {
-    pub fn stop(problem: Problem) -> Self {
+    fn new(problem: Problem, disposition: Disposition) -> Self {
         Self {
             problem,
-            disposition: Disposition::Stop,
+            disposition,
             retry_after: None,
             most: None,
             health: None,
             asked_only: false,
+            kind: None,
+            scope: Scope::Connection,
+            until: None,
         }
     }
 
+    pub fn stop(problem: Problem) -> Self {
+        Self::new(problem, Disposition::Stop)
+    }
+
     pub fn for_now(problem: Problem) -> Self {
-        Self {
-            problem,
-            disposition: Disposition::Retry,
-            retry_after: None,
-            most: None,
-            health: None,
-            asked_only: false,
-        }
+        Self::new(problem, Disposition::Retry)
     }
 
     /// A connection that failed before does not work again yet. That is not the note's fault, whatever the reason.
@@ -83,27 +91,26 @@ impl Failure {
     /// The gateway itself died while the visible request was under way.
     pub fn interrupted() -> Self {
         let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";
-        let problem = Problem::new(Code::ProviderUnavailable, detail).stage(Stage::Dispatch);
-        Self {
-            problem,
-            disposition: Disposition::Hold,
-            retry_after: None,
-            most: None,
-            health: None,
-            asked_only: false,
-        }
+        Self::new(Problem::new(Code::ProviderUnavailable, detail).stage(Stage::Dispatch), Disposition::Hold)
+    }
+
+    /// The note may have arrived, and the provider no longer recognises a repetition.
+    pub fn too_late_to_repeat() -> Self {
+        let detail =
+            "the note may or may not have arrived, and it is too late to repeat it without sending it twice";
+        Self::new(Problem::new(Code::ProviderUnavailable, detail).stage(Stage::Dispatch), Disposition::Hold)
     }
 }
 
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
         Self {
-            problem: Problem::from(&error),
-            disposition: error.kind.disposition(),
             retry_after: error.retry_after,
-            most: None,
             health: Some(health(&error)),
-            asked_only: false,
+            kind: Some(error.kind),
+            scope: error.scope,
+            until: error.until,
+            ..Self::new(Problem::from(&error), error.kind.disposition())
         }
     }
 }
@@ -185,22 +192,40 @@ const DEATHS: u32 = 16;
 /// What the connection's settings say about the end of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Repeating is harmless or wanted.
-    pub may_repeat: bool,
+    /// The tenant wants a note repeated that may have arrived.
+    pub resend: bool,
+    /// The provider recognises a repetition.
+    pub idempotency: Option<Idempotency>,
     pub unknown_grace: Duration,
 }
 
 impl Policy {
-    pub fn new(on_unknown: OnUnknown, idempotent_send: bool, unknown_grace: Duration) -> Self {
-        Self { may_repeat: idempotent_send || on_unknown == OnUnknown::Resend, unknown_grace }
+    pub fn new(on_unknown: OnUnknown, idempotency: Option<Idempotency>, unknown_grace: Duration) -> Self {
+        Self { resend: on_unknown == OnUnknown::Resend, idempotency, unknown_grace }
     }
+
+    /// Whether a note whose outcome was first unknown at `first` may be sent again at `now`.
+    fn may_repeat(&self, first: Timestamp, now: Timestamp) -> bool {
+        self.resend || self.idempotency.is_some_and(|idempotency| now < first + idempotency.window)
+    }
+
+    /// Whether a note may be sent at `now`: always, unless it may have arrived already.
+    pub fn may_send(&self, note: &Note, now: Timestamp) -> bool {
+        first_unknown(note).is_none_or(|first| self.may_repeat(first, now))
+    }
+}
+
+/// When the first attempt began whose outcome is unknown.
+fn first_unknown(note: &Note) -> Option<Timestamp> {
+    let unknown = note.attempts.iter().find(|attempt| attempt.outcome == Outcome::Unknown);
+    unknown.map(|attempt| attempt.at)
 }
 
 /// Attempts that are kept with a note; later ones push out the oldest but the first.
 const MAX_ATTEMPTS: usize = 50;
 
 /// The longest that one answer can make a whole connection wait; its note may have to wait longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// When the attempt took place.
 #[derive(Clone, Copy, Debug)]
@@ -214,7 +239,6 @@ pub struct Timing {
 /// Records the attempt on its note, moves the note to its next status, and says what becomes of the delivery.
 pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, timing: Timing, policy: Policy) -> Step {
     let connection = note.current().connection.clone();
-    let n = note.attempts.last().map_or(1, |last| last.n + 1);
     let (outcome, trace, error, step) = match end {
         Ok(accepted) => {
             let trace = accepted.trace.clone();
@@ -222,12 +246,46 @@ pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, timing: Timing, p
         }
         Err(failure) => {
             let trace = failure.problem.provider.as_ref().and_then(|upstream| upstream.trace.clone());
-            let (outcome, step) = fail(note, &failure, n, timing, policy);
+            let (outcome, step) = fail(note, &failure, next_number(note), timing, policy);
             (outcome, trace, Some(failure.problem), step)
         }
     };
+    record(note, (connection, outcome, trace, error), timing);
+    step
+}
+
+/// Records an attempt in a form that was refused; the next form follows at once.
+pub fn step_down(note: &mut Note, failure: &Failure, timing: Timing) {
+    let connection = note.current().connection.clone();
+    let trace = failure.problem.provider.as_ref().and_then(|upstream| upstream.trace.clone());
+    record(note, (connection, Outcome::Refused, trace, Some(failure.problem.clone())), timing);
+}
+
+/// Leaves a connection on which no attempt is made, because all that could be tried is known to fail. Where there is no
+/// other, the note ends with the last refusal of its attempts, or with `problem` where there was none.
+pub fn pass_over(note: &mut Note, problem: &Problem, now: Timestamp) -> Step {
+    note.updated_at = now;
+    if note.may_have_arrived() {
+        return end(note, Status::Unknown, problem);
+    }
+    if note.next_stop() {
+        return retry(note, now, None);
+    }
+    let refused = note.attempts.iter().rev().find(|attempt| attempt.outcome == Outcome::Refused);
+    let problem = refused.and_then(|attempt| attempt.error.clone()).unwrap_or_else(|| problem.clone());
+    end(note, Status::Failed, &problem)
+}
+
+fn next_number(note: &Note) -> u32 {
+    note.attempts.last().map_or(1, |last| last.n + 1)
+}
+
+type Recorded = (String, Outcome, Option<String>, Option<Problem>);
+
+fn record(note: &mut Note, (connection, outcome, trace, error): Recorded, timing: Timing) {
     let took_ms =
         timing.ended.duration_since(timing.started).as_millis().max(0).try_into().unwrap_or(u64::MAX);
+    let n = next_number(note);
     if note.attempts.len() == MAX_ATTEMPTS {
         // The first stays: it says how it began. An unknown one is never forgotten.
         let dull = note.attempts.iter().skip(1).position(|attempt| attempt.outcome == Outcome::Deferred);
@@ -235,27 +293,54 @@ pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, timing: Timing, p
     }
     note.attempts.push(Attempt { n, connection, outcome, at: timing.started, took_ms, trace, error });
     note.updated_at = timing.ended;
-    step
 }
 
 fn accept(note: &mut Note, accepted: Accepted, now: Timestamp) -> Step {
     note.status = Status::Accepted;
     note.accepted_at = Some(now);
     note.provider_message_id = Some(accepted.message_id);
-    note.marks.extend(accepted.marks);
-    note.form = accepted.form.or(note.form);
+    note.marks.extend(accepted.correlation_ids);
+    if let Some(form) = accepted.form {
+        if note.form == Some(Form::Voice) && form != Form::Voice {
+            note.warn(form_degraded(form, "the provider does not show it as a voice note"));
+        }
+        note.form = Some(form);
+    }
+    for warning in accepted.warnings {
+        note.warn(told(warning));
+    }
     (note.next_attempt_at, note.error) = (None, None);
     Step::Done
 }
 
+/// What an adapter says of an accepted note, in words.
+fn told(warning: SendWarning) -> Warning {
+    match warning {
+        SendWarning::ReplyLost => Warning::new(
+            WarningCode::ReplyLost,
+            "the message to reply to is not there, so the note was sent as a message of its own",
+        ),
+        SendWarning::WaveformLost => Warning::new(
+            WarningCode::WaveformLost,
+            "the file is too large for the provider to draw its waveform",
+        ),
+        SendWarning::PlayIconLost => Warning::new(
+            WarningCode::PlayIconLost,
+            "the file is too large for a play button, so the recipient downloads it first",
+        ),
+    }
+}
+
+/// Puts the note back into the queue.
+fn retry(note: &mut Note, at: Timestamp, pause: Option<Timestamp>) -> Step {
+    // A note is looked at once more when it expires, so that its end is on time.
+    let at = at.min(note.expires_at);
+    note.status = Status::Queued;
+    note.next_attempt_at = Some(at);
+    Step::Retry { at, pause_connection_until: pause }
+}
+
 fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Policy) -> (Outcome, Step) {
-    let retry = |note: &mut Note, at: Timestamp, pause: Option<Timestamp>| {
-        // A note is looked at once more when it expires, so that its end is on time.
-        let at = at.min(note.expires_at);
-        note.status = Status::Queued;
-        note.next_attempt_at = Some(at);
-        Step::Retry { at, pause_connection_until: pause }
-    };
     // The first attempt is always kept.
     let first = note.attempts.first().map_or(timing.started, |attempt| attempt.at);
     let age = timing.ended.duration_since(first).try_into().unwrap_or_default();
@@ -263,7 +348,7 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
     let later = timing.ended + backoff::wait(n, age, failure.retry_after, timing.jitter);
     // Once the outcome of one try was unknown, the recipient may have the note. It is sent on no other connection,
     // and nothing that follows can turn it into "was not sent".
-    let doubtful = note.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);
+    let doubtful = note.may_have_arrived();
     let (disposition, problem) = match &failure.most {
         Some(most) if failure.disposition == Disposition::Retry => match most {
             Most::Attempts(most) if n >= *most => (Disposition::Stop, &failure.problem),
@@ -275,19 +360,25 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
         _ => (failure.disposition, &failure.problem),
     };
     match disposition {
-        Disposition::NextConnection if !doubtful && note.next_stop() => {
+        Disposition::NextForm | Disposition::NextConnection if !doubtful && note.next_stop() => {
             (Outcome::Refused, retry(note, timing.ended, None))
         }
-        Disposition::Stop | Disposition::NextConnection => {
+        Disposition::Stop | Disposition::NextForm | Disposition::NextConnection => {
             let status = if doubtful { Status::Unknown } else { Status::Failed };
             (Outcome::Refused, end(note, status, problem))
         }
-        Disposition::Retry => (Outcome::Deferred, retry(note, later, None)),
+        Disposition::Retry | Disposition::PrepareAgain => (Outcome::Deferred, retry(note, later, None)),
+        // The note is the head of its lane, so nothing overtakes it there.
+        Disposition::SlowDown if failure.scope == Scope::Recipient => {
+            (Outcome::Deferred, retry(note, later, None))
+        }
         Disposition::SlowDown => {
             let pause = later.min(timing.ended + LONGEST_PAUSE);
             (Outcome::Deferred, retry(note, later, Some(pause)))
         }
-        Disposition::Hold if policy.may_repeat => (Outcome::Unknown, retry(note, later, None)),
+        Disposition::Hold if policy.may_repeat(first_unknown(note).unwrap_or(timing.started), later) => {
+            (Outcome::Unknown, retry(note, later, None))
+        }
         Disposition::Hold => {
             end(note, Status::Unknown, &failure.problem);
             (Outcome::Unknown, Step::Hold { until: timing.ended + policy.unknown_grace })
@@ -313,7 +404,7 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
         |problem| if problem.status < 500 { problem } else { not_ready() },
     );
     note.updated_at = now;
-    let doubtful = note.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown);
+    let doubtful = note.may_have_arrived();
     end(note, if doubtful { Status::Unknown } else { Status::Expired }, &problem)
 }
 

@@ -1,12 +1,15 @@
 //! What would become of a note, from its real bytes and by the rules that sending goes by. Nothing is stored, and no
 //! provider is asked.
 
-use voicegate_providers::Form;
+use jiff::Timestamp;
+use voicegate_providers::{Form, FormSupport};
 
 use super::{
     accept::{VoiceRequest, judge_fields},
+    known::Known,
+    ladder::{NoForm, Wanted, Words, choose, form_degraded, text_dropped, usable, words},
     read_audio,
-    route::{Target, has_text, named, native_reply, reply_dropped, reply_exists, shows_text, text_dropped},
+    route::{Target, has_text, may_show_text, named, native_reply, reply_dropped, reply_exists},
     upload,
 };
 use crate::{
@@ -14,13 +17,20 @@ use crate::{
     gateway::Gateway,
     media::AudioInput,
     model::{
-        code::Code,
-        note::{ConvertChoice, Warning},
-        plan::{Outlook, Plan, Sends},
+        code::{Code, WarningCode},
+        note::{ConvertChoice, Refusal, Stop, Warning},
+        plan::{Outlook, Plan, Rung, Sends},
         problem::Problem,
     },
 };
 use voicegate_audio::{self as audio, Probed, Work};
+
+/// What is known of a recipient when a form is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    pub refused: &'a [&'a Refusal],
+    pub now: Timestamp,
+}
 
 /// Judges a request as [`super::accept`] and the worker would.
 ///
@@ -36,10 +46,25 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
     }
     let mut outlooks = Vec::with_capacity(connections.len());
     let source = read(gateway, tenant, &request).await?;
-    let nobody_shows_text = !connections.iter().any(|connection| shows_text(connection));
+    let nobody_shows_text = !connections.iter().any(|connection| may_show_text(connection, &request));
+    let now = gateway.clock.now();
     for connection in connections {
-        let mut outlook = foresee(connection, &source, request.convert);
-        if let Err(error) = target.on(tenant, connection) {
+        let reached = target.on(tenant, connection);
+        let known = match &reached {
+            Ok((_, key)) => {
+                let stored = gateway.store.learned(&lane(&tenant.name, &connection.name, key), now).await?;
+                Known::read(stored.as_ref(), now)
+            }
+            Err(_) => Known::default(),
+        };
+        let refused: Vec<&Refusal> = known.refused.iter().collect();
+        let wanted = request.wanted(connection, Some(source.facts.duration_ms));
+        let surroundings = Surroundings { refused: &refused, now };
+        let mut outlook = foresee(connection, &source, request.convert, &wanted, surroundings);
+        if request.strict {
+            outlook.be_strict();
+        }
+        if let Err(error) = reached {
             outlook.refuse(&Code::RecipientUnsupported, error.to_string());
         }
         if let Some(reply_to) = &request.reply_to
@@ -51,11 +76,11 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
                 outlook.reasons.push(reply_dropped(why));
             }
         }
-        if has_text(&request) && !shows_text(connection) {
-            let why = "this connection shows no text beside a voice note";
+        if has_text(&request) && !may_show_text(connection, &request) {
+            let why = "this connection shows no text beside a voice note, and may not show it instead of one";
             if request.strict && nobody_shows_text {
                 outlook.refuse(&Code::TextUnsupported, why);
-            } else {
+            } else if !outlook.reasons.iter().any(|reason| reason.code == WarningCode::TextDropped) {
                 outlook.reasons.push(text_dropped(why));
             }
         }
@@ -71,23 +96,61 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
     Ok(Plan { source, connections: outlooks })
 }
 
-/// What would become of a source over a connection, whoever it is for.
-pub fn foresee(connection: &Connection, source: &Probed, requested: Option<ConvertChoice>) -> Outlook {
+/// The lane of a recipient's key on a connection.
+fn lane(tenant: &str, connection: &str, key: &str) -> String {
+    let stop = Stop {
+        connection: connection.to_owned(),
+        provider: String::new(),
+        to: String::new(),
+        recipient_key: key.to_owned(),
+    };
+    stop.lane(tenant)
+}
+
+/// What would become of a source over a connection.
+pub fn foresee(
+    connection: &Connection,
+    source: &Probed,
+    requested: Option<ConvertChoice>,
+    wanted: &Wanted<'_>,
+    surroundings: Surroundings<'_>,
+) -> Outlook {
+    let Surroundings { refused, now } = surroundings;
     let choice = connection.choice(requested);
-    let profile = connection.profile_for(choice);
+    let capabilities = connection.provider.capabilities();
+    let chosen = choose(capabilities, wanted, refused, now);
+    let form = chosen.as_ref().ok().map(|rung| rung.support.form);
+    let first = capabilities.forms.first().map_or(Form::Voice, |support| support.form);
+    let profile = connection.profile_for(form.filter(|form| *form != Form::Text).unwrap_or(first), choice);
     let mut outlook = Outlook {
         connection: connection.name.clone(),
         provider: connection.provider_name,
         profile: profile.name,
         sends: None,
+        forms: rungs(connection, wanted, surroundings, form),
         reasons: Vec::new(),
     };
+    let rung = match chosen {
+        Ok(rung) => rung,
+        Err(NoForm(why)) => {
+            outlook.refuse(&Code::FormUnavailable, why);
+            return outlook;
+        }
+    };
+    if let Some(why) = &rung.instead {
+        outlook.reasons.push(form_degraded(rung.support.form, why));
+    }
+    outlook.reasons.extend(words(rung.support, wanted).warning);
+    if rung.support.form == Form::Text {
+        outlook.sends = Some(Sends { form: Form::Text, audio: None });
+        return outlook;
+    }
     match audio::plan(source, profile, choice.into()) {
         Ok(works) => {
             let work = works.first().copied().unwrap_or(Work::Transcoded);
             let audio = profile.foresee(source, work);
-            let fits = connection.provider.capabilities().check_size(audio.size_bytes);
-            outlook.sends = Some(Sends { work, audio, form: Form::Voice });
+            let fits = capabilities.check_size(rung.support.form, audio.size_bytes).map(drop);
+            outlook.sends = Some(Sends { form: rung.support.form, audio: Some((work, audio)) });
             if let Err(error) = fits {
                 outlook.refuse(&Code::AudioTooLarge, error.to_string());
             }
@@ -95,6 +158,29 @@ pub fn foresee(connection: &Connection, source: &Probed, requested: Option<Conve
         Err(error) => outlook.refuse(&Code::from(error.code()), error.detail),
     }
     outlook
+}
+
+/// Every form of a connection, and what speaks against it.
+fn rungs(
+    connection: &Connection,
+    wanted: &Wanted<'_>,
+    Surroundings { refused, now }: Surroundings<'_>,
+    chosen: Option<Form>,
+) -> Vec<Rung> {
+    let capabilities = connection.provider.capabilities();
+    let rung = |support: FormSupport| {
+        let form = support.form;
+        let reason = if wanted.degrade.allows(form) {
+            usable(capabilities, wanted, refused, now, form).err()
+        } else {
+            Some("`degrade` does not allow this form".to_owned())
+        };
+        let until = refused.iter().find(|refusal| refusal.form == form).map(|refusal| refusal.until);
+        let Words { shown, warning } = words(&support, wanted);
+        let caption_fits = (shown.is_some() || warning.is_some()).then_some(warning.is_none());
+        Rung { chosen: chosen == Some(form), caption_fits, reason, until, support }
+    };
+    connection.forms().into_iter().map(rung).collect()
 }
 
 /// What the audio of a request is. A URL is downloaded for it; decoded is only what cannot be told otherwise.

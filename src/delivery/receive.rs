@@ -1,52 +1,101 @@
 //! Taking in what providers say afterwards.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
-use voicegate_providers::{Callback, CallbackRequest};
+use voicegate_providers::{Callback, Receipt, What};
 
 use crate::{
     config::{Connection, Tenant},
     gateway::{Gateway, counted},
     model::problem::Problem,
-    store::{Received, Reception},
+    store::{Received, ReceivedEvent, Reception},
 };
 
-/// Takes in a genuine callback, once, and gives what the provider wants for an answer. When this returns, it is on disk.
+/// Takes in a genuine callback, each of its events once. When this returns, it is on disk.
 ///
 /// # Errors
 /// Where the database fails; the provider calls again.
 pub async fn receive(
     gateway: &Gateway,
     tenant: &Tenant,
-    connection: &Connection,
-    request: &CallbackRequest,
+    called: &Connection,
     callback: Callback,
 ) -> Result<Reception, Problem> {
-    let id = callback.id.unwrap_or_else(|| hex::encode(Sha256::digest(&request.body)));
+    // The connection that was called heard something, even where nothing in it was for the gateway.
+    let mut by_connection: BTreeMap<&str, Vec<ReceivedEvent>> =
+        BTreeMap::from([(called.name.as_str(), Vec::new())]);
+    for event in callback.events {
+        let What::Receipt(receipt) = event.what else { continue };
+        let Some(connection) = owner(tenant, called, event.account.as_deref()) else {
+            tracing::warn!(
+                tenant = tenant.name,
+                connection = called.name,
+                "a receipt came for an account that no connection of this tenant has"
+            );
+            continue;
+        };
+        let id = event.id.unwrap_or_else(|| fingerprint(&receipt));
+        by_connection.entry(connection).or_default().push(ReceivedEvent { id, receipt });
+    }
+    let mut all = Reception { duplicate: true, ..Reception::default() };
+    for (connection, events) in by_connection {
+        let reception = take_in(gateway, tenant, connection, events).await?;
+        all.duplicate &= reception.duplicate;
+        all.unmatched += reception.unmatched;
+        all.changed.extend(reception.changed);
+    }
+    // A receipt may let go of a lane, and the bot wants to be told.
+    gateway.wake_worker();
+    Ok(all)
+}
+
+/// The connection that an event is for: one address may serve several accounts.
+fn owner<'a>(tenant: &'a Tenant, called: &'a Connection, account: Option<&str>) -> Option<&'a str> {
+    let has = |connection: &Connection| {
+        connection.provider_name == called.provider_name && connection.provider.account() == account
+    };
+    match account {
+        None => Some(called.name.as_str()),
+        Some(_) if has(called) => Some(called.name.as_str()),
+        Some(_) => tenant.connections.values().find(|one| has(one)).map(|one| one.name.as_str()),
+    }
+}
+
+/// Stands for the id of an event that has none: what it says.
+fn fingerprint(receipt: &Receipt) -> String {
+    hex::encode(Sha256::digest(serde_json::to_vec(receipt).unwrap_or_default()))
+}
+
+async fn take_in(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    connection: &str,
+    events: Vec<ReceivedEvent>,
+) -> Result<Reception, Problem> {
     let received = Received {
         tenant: tenant.name.clone(),
-        connection: connection.name.clone(),
-        id,
-        receipts: callback.receipts,
+        connection: connection.to_owned(),
+        events,
         now: gateway.clock.now(),
         notify: tenant.webhook.is_some(),
     };
     let reception = gateway.store.receive(&received).await?;
     tracing::info!(
         tenant = tenant.name,
-        connection = connection.name,
-        receipts = received.receipts.len(),
+        connection,
+        receipts = received.events.len(),
         changed = reception.changed.len(),
         unmatched = reception.unmatched,
         duplicate = reception.duplicate,
         "a callback came"
     );
+    let receipts: Vec<Receipt> = received.events.into_iter().map(|event| event.receipt).collect();
     for &note in &reception.changed {
         gateway.changed(&tenant.name, note);
         if let Ok(Some(note)) = gateway.store.note(note, None).await {
-            counted::told(&note, &received.receipts);
+            counted::told(&note, &receipts);
         }
     }
-    // A receipt may let go of a lane, and the bot wants to be told.
-    gateway.wake_worker();
     Ok(reception)
 }

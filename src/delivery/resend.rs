@@ -40,13 +40,28 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
     let id = original.id;
     let expires_at = now + live.config.delivery.expires_in.0;
     let Note {
-        tenant, to, route, source, hints, convert, reply_to, text, metadata, probed, warnings, ..
+        tenant,
+        to,
+        route,
+        source,
+        hints,
+        convert,
+        reply_to,
+        text,
+        text_as,
+        degrade,
+        metadata,
+        probed,
+        warnings,
+        ..
     } = original;
     let note = Note {
         hints,
         convert,
         reply_to,
         text,
+        text_as,
+        degrade,
         metadata,
         request_id: request_id::current(),
         resend_of: Some(id),

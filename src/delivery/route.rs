@@ -1,14 +1,18 @@
 //! Whom a note is for, and over which connections.
 
-use voicegate_providers::{Recipient, RecipientError, ReplySupport, parse_recipient, visible};
+use voicegate_providers::{Form, Recipient, RecipientError, ReplySupport, parse_recipient, visible};
 
-use super::accept::VoiceRequest;
+use super::{
+    accept::VoiceRequest,
+    known::Known,
+    ladder::{choose, form_degraded, text_dropped, words},
+};
 use crate::{
     config::{Connection, Tenant},
     gateway::Gateway,
     model::{
         code::{Code, Stage, WarningCode},
-        note::{NoteId, Stop, Warning},
+        note::{NoteId, Refusal, Stop, TextAs, Warning},
         problem::Problem,
     },
     store::StoreError,
@@ -187,7 +191,7 @@ pub async fn native_reply(
     Ok(message.ok_or("the note to reply to has no message at this connection"))
 }
 
-/// What becomes of `text` where no connection of the route shows one.
+/// What becomes of `text` where no connection of the route shows it.
 ///
 /// # Errors
 /// `text_unsupported` with `strict`.
@@ -196,8 +200,8 @@ pub(super) fn text(
     route: &[Stop],
     request: &VoiceRequest,
 ) -> Result<Option<Warning>, Problem> {
-    let connections = route.iter().filter_map(|stop| tenant.connections.get(&stop.connection));
-    if !has_text(request) || connections.into_iter().any(shows_text) {
+    let mut connections = route.iter().filter_map(|stop| tenant.connections.get(&stop.connection));
+    if !has_text(request) || connections.any(|connection| may_show_text(connection, request)) {
         return Ok(None);
     }
     if request.strict {
@@ -206,22 +210,54 @@ pub(super) fn text(
     Ok(Some(text_dropped(NO_TEXT)))
 }
 
-const NO_TEXT: &str = "no connection of the route shows a text beside a voice note";
+const NO_TEXT: &str =
+    "no connection of the route shows a text beside a voice note, or may show it instead of one";
 
 /// Whether the request has a text to be shown.
 pub(super) fn has_text(request: &VoiceRequest) -> bool {
     request.text.as_ref().is_some_and(|text| !text.trim().is_empty())
 }
 
-/// Whether the connection shows a note's text.
-pub(super) fn shows_text(connection: &Connection) -> bool {
-    connection.provider.capabilities().caption
+/// Whether the connection may show a note's text: beside one of the allowed forms, or in its place.
+pub(super) fn may_show_text(connection: &Connection, request: &VoiceRequest) -> bool {
+    let degrade = request.degrade.as_ref().unwrap_or(&connection.degrade);
+    let beside = request.text_as == TextAs::Caption;
+    connection.provider.capabilities().forms.iter().any(|support| {
+        degrade.allows(support.form) && (support.form == Form::Text || (beside && support.caption.is_some()))
+    })
 }
 
-/// The note goes out all the same, without its text.
-pub(super) fn text_dropped(why: &str) -> Warning {
-    let detail = format!("{why}, so the note is sent without it");
-    Warning { code: WarningCode::TextDropped, detail }
+/// Refuses what would be a warning about the note's form over the first connection.
+///
+/// # Errors
+/// `recipient_unsupported` or `text_unsupported`, with `strict` alone.
+pub(super) async fn strict_about_form(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    first: &Stop,
+    request: &VoiceRequest,
+    duration_ms: Option<u64>,
+) -> Result<(), Problem> {
+    if !request.strict {
+        return Ok(());
+    }
+    let connection = &tenant.connections[&first.connection];
+    let now = gateway.clock.now();
+    let stored = gateway.store.learned(&first.lane(&tenant.name), now).await?;
+    let known = Known::read(stored.as_ref(), now);
+    let refused: Vec<&Refusal> = known.refused.iter().collect();
+    let wanted = request.wanted(connection, duration_ms);
+    let Ok(rung) = choose(connection.provider.capabilities(), &wanted, &refused, now) else { return Ok(()) };
+    if let Some(why) = &rung.instead {
+        let detail = form_degraded(rung.support.form, why).detail;
+        return Err(Problem::new(Code::RecipientUnsupported, detail).stage(Stage::Request).field("degrade"));
+    }
+    match words(rung.support, &wanted).warning {
+        Some(warning) if warning.code == WarningCode::TextShortened => {
+            Err(Problem::new(Code::TextUnsupported, warning.detail).stage(Stage::Request).field("text"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The note goes out all the same, as a message of its own.

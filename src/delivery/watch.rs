@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use voicegate_providers::{Doubtful, LookUp, Receipt, ReceiptStatus, parse_recipient};
+use voicegate_providers::{LookUp, Receipt, ReceiptStatus, UnknownSend, parse_recipient};
 
 use super::persist;
 use crate::{
     gateway::{Gateway, places::hung},
     model::note::{Note, Status},
-    store::{Claim, JobEnd, Received, Stall, Step, StoreError, WATCH, connection_key},
+    store::{Claim, JobEnd, Received, ReceivedEvent, Stall, Step, StoreError, WATCH, connection_key},
 };
 
 /// When the provider is first asked about an unknown outcome; its records need a moment.
@@ -74,8 +74,10 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
         let received = Received {
             tenant: note.tenant.clone(),
             connection: connection.clone(),
-            id: format!("look-up {} {}", note.id, receipt.message_id),
-            receipts: vec![receipt],
+            events: vec![ReceivedEvent {
+                id: format!("look-up {} {}", note.id, receipt.message_id),
+                receipt,
+            }],
             now: gateway.clock.now(),
             notify: gateway.live().notifies(&note.tenant),
         };
@@ -104,9 +106,9 @@ async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
     let (now, wall) = (gateway.clock.now(), gateway.clock.wall());
     let cx = live.context(wall, connection.timeout);
     let dispatched_at = note.dispatched_at?;
-    let doubtful = Doubtful {
+    let doubtful = UnknownSend {
         to: parse_recipient(&note.current().to).ok()?,
-        marks: note.marks.clone(),
+        correlation_ids: note.marks.clone(),
         // A later time could hide the note.
         dispatched_at: dispatched_at.min(dispatched_at + wall.duration_since(now)),
     };
@@ -119,7 +121,7 @@ async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
     match asked {
         Ok(Ok(LookUp::Found(accepted))) => Some(Receipt {
             message_id: accepted.message_id,
-            mark: Some(note.id.to_string()),
+            correlation_id: Some(note.id.to_string()),
             status: ReceiptStatus::Accepted,
             at: now,
             failure: None,

@@ -7,6 +7,7 @@ mod limit;
 mod live;
 pub mod places;
 mod room;
+pub mod uploads;
 
 use std::{
     path::PathBuf,
@@ -20,7 +21,7 @@ use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 pub use self::live::Live;
-use self::{audio_test::AudioTest, changes::Changes, places::Places};
+use self::{audio_test::AudioTest, changes::Changes, places::Places, uploads::Uploads};
 
 use crate::{
     config::{self, Config, Layers, Mistakes, Tenants},
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub links: Links,
     /// Which servers answer.
     pub places: Places,
+    /// Uploads under way.
+    pub uploads: Uploads,
     /// Cancelled when the process is to end: nothing new is begun from then on, and nobody waits for what takes long.
     pub stop: CancellationToken,
     /// Cancelled when the worker has nothing in flight any more; until then providers may have to fetch audio here.
@@ -83,6 +86,7 @@ impl Gateway {
             engine,
             links,
             places: Places::default(),
+            uploads: Uploads::default(),
             stop: CancellationToken::new(),
             drained: CancellationToken::new(),
             layers,

@@ -12,23 +12,20 @@ use axum::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
-use voicegate_providers::{CallbackError, CallbackRequest};
+use voicegate_providers::{self as providers, CallbackError, CallbackRequest, USUAL_CALLBACK};
 
 use super::{App, body::stated_length};
 use crate::{
     config::{Connection, Tenant},
     delivery::receive,
     gateway::Live,
-    http::memory::{Full, Holding, ONE_CALLBACK},
+    http::memory::{Full, Holding},
     model::{
         code::{Code, Stage},
         problem::Problem,
     },
     telemetry::{metrics, seldom::Seldom},
 };
-
-/// The largest body. Callbacks of providers have a few KiB.
-const MAX_BODY: usize = ONE_CALLBACK as usize;
 
 /// How long the rest of a refused request is read and discarded.
 const LINGER: Duration = Duration::from_secs(2);
@@ -47,7 +44,7 @@ static REFUSED: Seldom = Seldom::new(Duration::from_secs(1));
         ("tenant" = String, Path, description = "The tenant's name in the configuration."),
         ("connection" = String, Path, description = "The connection's name."),
         ("token" = Option<String>, Query, description = "The connection's `callback_token`, for providers that do not sign their calls."),
-        ("version" = Option<String>, Query, description = "The version of Linq's events. Linq reads it from the registered address; the gateway accepts every version."),
+        ("version" = Option<String>, Query, description = "The version of the provider's events, where its address names one; the gateway accepts every version."),
     ),
     request_body(description = "The body, as the provider writes it.", content((String = "*/*"))),
     responses((
@@ -72,7 +69,7 @@ pub async fn post(
         ("tenant" = String, Path, description = "The tenant's name in the configuration."),
         ("connection" = String, Path, description = "The connection's name."),
         ("token" = Option<String>, Query, description = "The connection's `callback_token`, for providers that do not sign their calls."),
-        ("version" = Option<String>, Query, description = "The version of Linq's events. Linq reads it from the registered address; the gateway accepts every version."),
+        ("version" = Option<String>, Query, description = "The version of the provider's events, where its address names one; the gateway accepts every version."),
     ),
     responses((
         status = 200, description = "The answer that the provider expects.",
@@ -113,13 +110,15 @@ async fn take(
         return Err(disbelieved(tenant, connection, error));
     }
     let mut held = memory.for_callback(&tenant.name);
-    let read = read(body, stated_length(&request.headers), &mut held);
+    let most = largest(connection);
+    let read = read(body, stated_length(&request.headers), most, &mut held);
     request.body = match tokio::time::timeout(live.config.server.body_timeout.0, read).await {
         Ok(Ok(body)) => body,
         Ok(Err(Unread::NoMemory(full))) => return Err(full.into()),
         // The caller has not proved anything yet, so it gets the same answer as a stranger.
         Ok(Err(Unread::TooLarge)) => {
-            return Err(refused(&tenant.name, &connection.name, "malformed", "the body has more than 1 MiB"));
+            let why = format!("the body has more than {} MiB", most / (1024 * 1024));
+            return Err(refused(&tenant.name, &connection.name, "malformed", &why));
         }
         Ok(Err(Unread::BrokenOff)) | Err(_) => {
             return Err(refused(&tenant.name, &connection.name, "malformed", "the body broke off"));
@@ -128,7 +127,7 @@ async fn take(
     let callback =
         connection.provider.callback(&request).map_err(|error| disbelieved(tenant, connection, error))?;
     let answer = callback.answer.clone();
-    let reception = receive::receive(gateway, tenant, connection, &request, callback).await?;
+    let reception = receive::receive(gateway, tenant, connection, callback).await?;
     let verdict = if reception.duplicate { "duplicate" } else { "accepted" };
     metrics::called_back(&tenant.name, &connection.name, verdict);
     Ok(answer.map_or_else(|| Json(json!({})).into_response(), IntoResponse::into_response))
@@ -143,6 +142,13 @@ fn called(
     Some((tenant, tenant.connections.get(&connection)?))
 }
 
+/// The largest callback of a connection's provider: more than usual where audio comes in it.
+fn largest(connection: &Connection) -> usize {
+    const MOST: usize = 32 * 1024 * 1024;
+    let callbacks = providers::find(connection.provider_name).and_then(|descriptor| descriptor.callbacks);
+    callbacks.map_or(USUAL_CALLBACK, |callbacks| callbacks.max_bytes).min(MOST)
+}
+
 /// The reason why the body could not be read.
 enum Unread {
     TooLarge,
@@ -151,8 +157,8 @@ enum Unread {
 }
 
 /// Reads a body. Memory is reserved as it arrives, since anybody can state a length and send nothing.
-async fn read(body: Body, stated: Option<u64>, held: &mut Holding) -> Result<Bytes, Unread> {
-    if stated.is_some_and(|stated| stated > ONE_CALLBACK) {
+async fn read(body: Body, stated: Option<u64>, most: usize, held: &mut Holding) -> Result<Bytes, Unread> {
+    if stated.is_some_and(|stated| stated > most as u64) {
         return Err(Unread::TooLarge);
     }
     let mut pieces = body.into_data_stream();
@@ -160,7 +166,7 @@ async fn read(body: Body, stated: Option<u64>, held: &mut Holding) -> Result<Byt
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Unread::BrokenOff)?;
         let size = whole.len() + piece.len();
-        if size > MAX_BODY {
+        if size > most {
             return Err(Unread::TooLarge);
         }
         if size > whole.capacity() {
@@ -180,7 +186,7 @@ fn discard(body: Body, headers: &HeaderMap) {
         return; // the client waits for "100 Continue" before it sends the body
     }
     tokio::spawn(tokio::time::timeout(LINGER, async move {
-        let mut left = MAX_BODY;
+        let mut left = USUAL_CALLBACK;
         let mut pieces = body.into_data_stream();
         while let Some(Ok(piece)) = pieces.next().await {
             left = left.saturating_sub(piece.len());

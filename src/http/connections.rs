@@ -46,18 +46,23 @@ fn view(connection: &Connection, state: Option<&ConnectionState>, now: Timestamp
         provider: connection.provider_name.to_owned(),
         health,
         health_detail: detail,
+        conversations_closed_until: state
+            .and_then(|state| state.closed.as_ref())
+            .map(|closed| closed.until)
+            .filter(|until| *until > now),
         capabilities: view::Capabilities {
             profile: connection.profile.name,
             audio: connection.profile.into(),
             convert: connection.convert.unwrap_or_default(),
             provider_converts: capabilities.provider_converts.is_some(),
-            intake: capabilities.intake,
-            max_bytes: capabilities.max_bytes,
+            intake: capabilities.intake(),
+            max_bytes: capabilities.max_bytes(),
             recipients: capabilities.recipients,
             reply: capabilities.reply,
-            caption: capabilities.caption,
-            idempotent_send: capabilities.idempotent_send,
+            caption: capabilities.forms.iter().any(|support| support.caption.is_some()),
+            idempotent_send: capabilities.idempotency.is_some(),
             degrade: connection.degrade.clone(),
+            forms: connection.forms().iter().map(Into::into).collect(),
         },
     }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use voicegate_providers::Degrade;
 
 use super::{
     App, REPLAYED,
@@ -26,13 +27,13 @@ use crate::{
     gateway::Gateway,
     http::memory::Holding,
     model::{
-        note::{ConvertChoice, Note, NoteId},
+        note::{ConvertChoice, Note, NoteId, TextAs},
         problem::Problem,
     },
     view::{
         VoiceNote,
         grammar::{Recipient, Span},
-        schema::ConvertWish,
+        schema::{ConvertWish, Substitute},
     },
 };
 
@@ -58,9 +59,19 @@ pub(super) struct VoiceFields {
     /// support replies, the note is sent as a message of its own, with a warning.
     #[schema(examples("true_15551234567@c.us_3EB0A1B2C3D4E5F6"))]
     reply_to: Option<String>,
-    /// The words of the note, for providers that show a caption.
+    /// What the note says, as a text. `text_as` says when it is shown.
     #[schema(examples("Your parcel is here."))]
     text: Option<String>,
+    /// `fallback`: the text is shown only where no form with sound is left, which `degrade` has to allow. `caption`: it is
+    /// shown beside the note, too, where the provider can; a longer one than the provider takes is cut.
+    #[serde(default, deserialize_with = "body::or_default")]
+    #[schema(value_type = Option<TextAs>, default = "fallback")]
+    text_as: TextAs,
+    /// What may replace a voice bubble that is not possible. An empty list: a voice note or nothing. Without it: what the
+    /// connection's configuration says.
+    #[serde(default, deserialize_with = "body::degrade")]
+    #[schema(value_type = Option<Vec<Substitute>>, examples(json!(["audio", "text"])))]
+    degrade: Option<Degrade>,
     /// Refuse the request instead of giving a warning.
     #[serde(default, deserialize_with = "body::or_default")]
     #[schema(value_type = Option<bool>, default = false)]
@@ -84,8 +95,19 @@ pub(super) struct VoiceFields {
 impl Submission<VoiceFields> {
     /// The request, and the memory that is reserved for its fields.
     pub(super) fn into_request(self, idempotency_key: Option<String>) -> (VoiceRequest, Holding) {
-        let VoiceFields { to, via, convert, reply_to, text, strict, send_at, expires_in, metadata: _ } =
-            self.fields;
+        let VoiceFields {
+            to,
+            via,
+            convert,
+            reply_to,
+            text,
+            text_as,
+            degrade,
+            strict,
+            send_at,
+            expires_in,
+            metadata: _,
+        } = self.fields;
         let Self { audio, hints, metadata, held, .. } = self;
         let request = VoiceRequest {
             to,
@@ -95,6 +117,8 @@ impl Submission<VoiceFields> {
             convert,
             reply_to,
             text,
+            text_as,
+            degrade,
             strict,
             send_at,
             expires_in,

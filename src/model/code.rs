@@ -27,6 +27,8 @@ words! {
         ConvertRefused = "convert_refused",
         ReplyUnsupported = "reply_unsupported",
         TextUnsupported = "text_unsupported",
+        FormUnavailable = "form_unavailable",
+        ConversationClosed = "conversation_closed",
         ProviderRejected = "provider_rejected",
         ProviderUnauthorized = "provider_unauthorized",
         ProviderUnavailable = "provider_unavailable",
@@ -73,6 +75,10 @@ impl Code {
             Self::ConvertRefused => (422, "The audio would have to be converted"),
             Self::ReplyUnsupported => (422, "Replies are not possible over this connection"),
             Self::TextUnsupported => (422, "No connection of the route shows a text"),
+            Self::FormUnavailable => (424, "The note can be shown in no form that is allowed"),
+            Self::ConversationClosed => {
+                (424, "The provider does not let this account write to the recipient for now")
+            }
             Self::ProviderRejected => (424, "The provider refused the note"),
             Self::ProviderUnauthorized => (424, "The provider does not accept this account's request"),
             Self::ProviderUnavailable => (424, "The provider gave no usable answer"),
@@ -106,6 +112,11 @@ words! {
         AudioInconsistent = "audio_inconsistent",
         ReplyUnsupported = "reply_unsupported",
         TextDropped = "text_dropped",
+        TextShortened = "text_shortened",
+        FormDegraded = "form_degraded",
+        ReplyLost = "reply_lost",
+        WaveformLost = "waveform_lost",
+        PlayIconLost = "play_icon_lost",
     }
 }
 
@@ -124,9 +135,9 @@ mod tests {
 
     #[test]
     fn code_of_another_version_is_kept_as_it_was_stored() {
-        let code: Code = from_value(json!("form_degraded")).expect("a code");
-        assert_eq!(code, Code::Other("form_degraded".to_owned()));
-        assert_eq!(to_value(&code).expect("JSON"), json!("form_degraded"));
+        let code: Code = from_value(json!("of_tomorrow")).expect("a code");
+        assert_eq!(code, Code::Other("of_tomorrow".to_owned()));
+        assert_eq!(to_value(&code).expect("JSON"), json!("of_tomorrow"));
         assert_eq!(code.status(), 500);
         assert!(from_value::<Code>(json!(7)).is_err());
     }

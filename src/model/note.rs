@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 use utoipa::ToSchema;
-use voicegate_providers::{AudioFacts, Form};
+use voicegate_providers::{AudioFacts, Degrade, Form};
 
 use crate::model::{clock::rfc3339_millis, code::WarningCode, problem::Problem};
 use voicegate_audio::{Contradiction, Convert, Hints, Probed, Work};
@@ -105,6 +105,13 @@ pub struct Stop {
     pub recipient_key: String,
 }
 
+impl Stop {
+    /// Notes in one lane go out one after the other, in order.
+    pub fn lane(&self, tenant: &str) -> String {
+        format!("{tenant}\u{1f}{}\u{1f}{}", self.connection, self.recipient_key)
+    }
+}
+
 /// Where the audio comes from.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -160,6 +167,27 @@ impl From<ConvertChoice> for Convert {
     }
 }
 
+/// When a note's text is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TextAs {
+    /// Only where no form with sound is left.
+    #[default]
+    Fallback,
+    /// Beside the note, where the form has captions.
+    Caption,
+}
+
+/// A form in which a recipient takes no notes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub form: Form,
+    /// In neutral words.
+    pub why: String,
+    #[serde(with = "rfc3339_millis")]
+    pub until: Timestamp,
+}
+
 /// Which audio was made for the provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SentAudio {
@@ -182,6 +210,12 @@ pub struct Warning {
         "replies are not possible over this connection, so the note is sent as a message of its own"
     ))]
     pub detail: String,
+}
+
+impl Warning {
+    pub fn new(code: WarningCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
 }
 
 impl From<Contradiction> for Warning {
@@ -257,6 +291,11 @@ pub struct Note {
     pub convert: Option<ConvertChoice>,
     pub reply_to: Option<String>,
     pub text: Option<String>,
+    #[serde(default)]
+    pub text_as: TextAs,
+    /// The forms that may replace a voice bubble, instead of what the connection says.
+    #[serde(default)]
+    pub degrade: Option<Degrade>,
     pub metadata: Metadata,
     #[serde(with = "rfc3339_millis")]
     pub expires_at: Timestamp,
@@ -273,6 +312,9 @@ pub struct Note {
     pub probed: Option<Probed>,
     pub sent: Option<SentAudio>,
     pub form: Option<Form>,
+    /// Forms that the connection in use refused for this note.
+    #[serde(default)]
+    pub refused: Vec<Refusal>,
     pub provider_message_id: Option<String>,
     /// What the adapter wants back at the note's next attempt.
     pub memory: Option<Value>,
@@ -335,6 +377,8 @@ impl Note {
             convert: None,
             reply_to: None,
             text: None,
+            text_as: TextAs::default(),
+            degrade: None,
             metadata: Metadata::default(),
             expires_at,
             send_at: None,
@@ -343,6 +387,7 @@ impl Note {
             probed: None,
             sent: None,
             form: None,
+            refused: Vec::new(),
             provider_message_id: None,
             memory: None,
             attempts: Vec::new(),
@@ -376,16 +421,12 @@ impl Note {
 
     /// Notes in one lane go out one after the other, in order.
     pub fn lane(&self) -> String {
-        self.lane_at(self.current())
+        self.current().lane(&self.tenant)
     }
 
     /// The lanes of every connection that the note may have gone through.
     pub fn lanes(&self) -> Vec<String> {
-        self.route.iter().map(|stop| self.lane_at(stop)).collect()
-    }
-
-    fn lane_at(&self, stop: &Stop) -> String {
-        format!("{}\u{1f}{}\u{1f}{}", self.tenant, stop.connection, stop.recipient_key)
+        self.route.iter().map(|stop| stop.lane(&self.tenant)).collect()
     }
 
     /// Moves to the next connection of the route; `false` where there is none.
@@ -395,6 +436,7 @@ impl Note {
             self.stop += 1;
             // What was made and learned belongs to the connection that was left.
             (self.sent, self.form, self.memory) = (None, None, None);
+            self.refused.clear();
         }
         more
     }
@@ -407,6 +449,11 @@ impl Note {
         let source = self.probed.as_ref().filter(|_| self.source == Source::Stored);
         let made = self.sent.as_ref().filter(|sent| sent.work != Work::None);
         source.map_or(0, |probed| probed.facts.size_bytes) + made.map_or(0, |sent| sent.facts.size_bytes)
+    }
+
+    /// An attempt had an unknown outcome, so the recipient may have the note already.
+    pub fn may_have_arrived(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown)
     }
 
     /// Says something about itself once.
@@ -433,6 +480,7 @@ impl Note {
         (self.hints, self.source) = (Hints::default(), Source::Stored);
         self.metadata = Metadata::default();
         self.warnings.clear();
+        self.refused.clear();
         (self.erased, self.request_id) = (true, None);
         self
     }

@@ -232,6 +232,8 @@ mod tests {
             InvalidRecipient,
             NotReachable,
             FormUnavailable,
+            ConversationClosed,
+            Outdated,
             OptedOut,
             MediaRejected,
             MediaTooLarge,

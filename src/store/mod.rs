@@ -17,8 +17,10 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::broadcast;
+use voicegate_providers::MediaHandle;
 
 use crate::{
     config::Database,
@@ -180,6 +182,12 @@ pub trait Store: Debug + Send + Sync {
 
     /// What is known of a tenant's connections; those never used are missing.
     async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError>;
+
+    /// What is known about the recipient of a lane, if that has not ended at `now`.
+    async fn learned(&self, lane: &str, now: Timestamp) -> Result<Option<Value>, StoreError>;
+
+    /// The provider's own name for uploaded bytes, if it keeps them at `now`.
+    async fn media(&self, key: &MediaKey, now: Timestamp) -> Result<Option<MediaHandle>, StoreError>;
 
     async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError>;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::{Bounds, Claim, Class, Job, Room, Rooms, StoreError, Trust, document};
+use super::{Bounds, Claim, Class, Closed, Job, Room, Rooms, StoreError, Trust, document};
 use crate::{
     config::Rate,
     model::{breaker::Tally, event::Event},
@@ -33,7 +33,13 @@ pub struct Candidate {
 
 impl Candidate {
     /// What is handed out of it, with its note's document and what was learned about the recipient.
-    pub fn claim(&self, doc: &str, learned: Option<&str>, event: Option<Event>) -> Result<Claim, StoreError> {
+    pub fn claim(
+        &self,
+        doc: &str,
+        learned: Option<&str>,
+        closed: Option<Closed>,
+        event: Option<Event>,
+    ) -> Result<Claim, StoreError> {
         let class = Class::of(&self.connection);
         let job = match (self.kind.as_str(), event) {
             ("tell", Some(event)) => Job::Tell(Box::new(event)),
@@ -57,8 +63,15 @@ impl Candidate {
             note: document::read("note", doc)?,
             // What was learned can be learned again.
             learned: learned.and_then(|value| document::read("learned", value).ok()),
+            closed,
         })
     }
+}
+
+/// Reads the two columns that say whether a connection may open conversations.
+pub fn closed(until: Option<i64>, why: Option<String>) -> Option<Closed> {
+    let until = Timestamp::from_millisecond(until?).ok()?;
+    Some(Closed { until, why: why.unwrap_or_default() })
 }
 
 /// What is known of a connection when it is looked at the queue.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use voicegate_providers::Receipt;
+use voicegate_providers::{Form, MediaHandle, Receipt};
 
 use super::{EVENTS, FETCH, StoreError, WATCH, connection_parts};
 use crate::{
@@ -217,8 +217,35 @@ pub struct Claim {
     /// Failures of the connection when this was leased: it may have to prove first that it works again.
     pub tally: Tally,
     pub note: Note,
-    /// What the adapter learned about the recipient and wanted back.
+    /// What is known about the recipient on this connection, by lane.
     pub learned: Option<Value>,
+    /// The connection may open no new conversations, or might not until a time that is past.
+    pub closed: Option<Closed>,
+}
+
+/// A connection may open no new conversations until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub until: Timestamp,
+    /// For people.
+    pub why: String,
+}
+
+/// Names media that a provider keeps: bytes that were uploaded over a connection, to be shown in one form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MediaKey {
+    /// `TENANT/CONNECTION`.
+    pub connection: String,
+    pub form: Form,
+    pub sha256: String,
+}
+
+/// What becomes of the provider's name for uploaded bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaChange {
+    Keep(MediaKey, MediaHandle),
+    /// The provider no longer knows this name. A newer one stays.
+    Forget(MediaKey, String),
 }
 
 /// Deliveries of one connection in one state.
@@ -288,6 +315,8 @@ pub struct ConnectionState {
     pub failures: u32,
     /// When a genuine callback last came.
     pub callback_at: Option<Timestamp>,
+    /// It may, or might, open no new conversations.
+    pub closed: Option<Closed>,
 }
 
 /// What an attempt says about its connection, whatever it says about the note.
@@ -310,6 +339,11 @@ pub struct Change {
     /// Of the connection with this key, `TENANT/CONNECTION`.
     pub health: Option<(String, Health)>,
     pub learned: Learned,
+    pub media: Option<MediaChange>,
+    /// Of the connection of the attempt, as the next one.
+    pub closed: Option<(String, Closed)>,
+    /// Nothing goes out over the connection before, although this note did.
+    pub pause: Option<(String, Timestamp)>,
     pub step: Step,
 }
 
@@ -317,11 +351,22 @@ impl Change {
     /// Only the note, and what becomes of its delivery.
     pub fn new(note: Note, step: Step) -> Self {
         let learned = Learned::Keep;
-        Self { note, step, learned, health: None, notify: false, deadline: None, look_up: None }
+        Self {
+            note,
+            step,
+            learned,
+            health: None,
+            notify: false,
+            deadline: None,
+            look_up: None,
+            media: None,
+            closed: None,
+            pause: None,
+        }
     }
 }
 
-/// What becomes of what the adapter knows about the recipient. `Set` and `Forget` concern `lane`, that of the
+/// What becomes of what is known about the recipient. `Set` and `Forget` concern `lane`, that of the
 /// attempt, even where the note moves on to another.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Learned {
@@ -337,6 +382,8 @@ pub enum Step {
     Progress,
     /// The visible request is about to be made.
     Dispatching,
+    /// The provider's answer proves that nothing was sent, and the note is made ready again.
+    Again,
     /// Back into the queue, in the lane of the note as it is now.
     Retry {
         at: Timestamp,
@@ -381,17 +428,24 @@ pub struct Received {
     pub tenant: String,
     /// Without the tenant.
     pub connection: String,
-    /// The same when the provider delivers it again.
-    pub id: String,
-    pub receipts: Vec<Receipt>,
+    /// In their order. Each is taken in once.
+    pub events: Vec<ReceivedEvent>,
     pub now: Timestamp,
     pub notify: bool,
+}
+
+/// One thing that a callback says.
+#[derive(Clone, Debug)]
+pub struct ReceivedEvent {
+    /// The same when the provider delivers it again.
+    pub id: String,
+    pub receipt: Receipt,
 }
 
 /// What became of a callback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reception {
-    /// It had come before; nothing was changed.
+    /// All that it says had come before; nothing was changed.
     pub duplicate: bool,
     /// Notes that know more now.
     pub changed: Vec<NoteId>,

@@ -17,8 +17,17 @@ pub struct Recipient;
 
 impl PartialSchema for Recipient {
     fn schema() -> RefOr<Schema> {
-        let native: Vec<_> = providers::native_ids().filter(|name| *name != "linq").collect();
-        let native = format!("^({}):[A-Za-z0-9_.+-]+$", native.join("|"));
+        let native: Vec<_> = providers::native_ids()
+            .map(|native| {
+                let prefix = format!("{}:", native.prefix);
+                let prefix = if native.bare { format!("({prefix})?") } else { prefix };
+                format!("{prefix}{}", native.pattern)
+            })
+            .collect();
+        let native = format!("^({})$", native.join("|"));
+        let example = providers::native_ids()
+            .next()
+            .map_or_else(String::new, |native| format!("{}:{}", native.prefix, native.valid[0]));
         let [person, linked, group, channel, hidden] =
             [r"c\.us", r"s\.whatsapp\.net", r"g\.us", "newsletter", "lid"].map(any_case);
         let label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
@@ -33,12 +42,7 @@ impl PartialSchema for Recipient {
             ("E-mail address", &email, "ann@example.com"),
             ("WhatsApp id", &whatsapp, "120363000000000000@g.us"),
             ("Name of the tenant's configuration", "^alias:.+$", "alias:family"),
-            (
-                "Chat id of Linq",
-                "^(linq:)?[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
-                "linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd",
-            ),
-            ("Chat id of another provider", &native, "telegram:123456789"),
+            ("Id of a chat at a provider", &native, &example),
         ];
         let form = |(title, pattern, example)| {
             ObjectBuilder::new()

@@ -210,6 +210,10 @@ pub struct Connection {
     /// The reason why it is paused or failing.
     #[schema(required)]
     pub health_detail: Option<String>,
+    /// Until then the account may open no new conversations: only people are written to who were before.
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub conversations_closed_until: Option<Timestamp>,
     pub capabilities: Capabilities,
 }
 
@@ -282,6 +286,42 @@ pub struct Capabilities {
     /// The forms that may replace a voice note that cannot be shown as one.
     #[schema(value_type = Vec<schema::Form>)]
     pub degrade: providers::Degrade,
+    /// How the connection shows notes, from the best form to the last resort.
+    pub forms: Vec<FormSupport>,
+}
+
+/// A form in which a connection shows notes, and what it takes for it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FormSupport {
+    #[schema(value_type = schema::Form)]
+    pub form: providers::Form,
+    /// How audio is made for it. `null` where a text takes the note's place.
+    #[schema(required, examples("linq-1"))]
+    pub profile: Option<String>,
+    #[schema(value_type = schema::Intake)]
+    pub intake: providers::Intake,
+    /// The largest file that the provider takes.
+    #[schema(examples(10_000_000))]
+    pub max_bytes: u64,
+    /// The longest audio that the provider takes.
+    #[schema(required)]
+    pub max_duration_ms: Option<u64>,
+    /// The longest text in characters: beside the audio, or in its place. `null` where there is none.
+    #[schema(required, examples(1024))]
+    pub caption: Option<usize>,
+}
+
+impl From<&providers::FormSupport> for FormSupport {
+    fn from(support: &providers::FormSupport) -> Self {
+        Self {
+            form: support.form,
+            profile: support.profile.clone(),
+            intake: support.intake,
+            max_bytes: support.max_bytes,
+            max_duration_ms: support.max_duration_ms,
+            caption: support.caption,
+        }
+    }
 }
 
 /// Whether requests can be served, and the reason if not.

@@ -1,13 +1,15 @@
 //! The plan for a note.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use voicegate_providers as providers;
 
 use super::{AudioFacts, schema};
 use crate::model::{
+    clock::rfc3339_millis,
     note::Warning,
-    plan::{Outlook, Plan, Sends},
+    plan::{Outlook, Plan, Rung},
 };
 use voicegate_audio::{Foreseen, Work};
 
@@ -31,17 +33,50 @@ pub struct ConnectionPlan {
     /// The profile that the audio is judged by.
     #[schema(examples("linq-1"))]
     pub profile: String,
-    /// `null` if the note would be refused; the same is true for the next two fields.
+    /// `null` if the note would be refused, or only its text would be shown; the same is true for the next field.
     #[schema(required)]
     pub work: Option<Work>,
     /// The audio that would be sent.
     #[schema(required)]
     pub audio: Option<PlannedAudio>,
-    /// How the recipient would see it.
+    /// How the recipient would see it. `null` if the note would be refused.
     #[schema(required, value_type = Option<schema::Form>)]
     pub form: Option<providers::Form>,
-    /// The reasons why it would be refused, or what would be left out.
+    /// Every form that the connection has, from the best to the last resort.
+    pub forms: Vec<PlannedForm>,
+    /// Why it would be refused, or what would be left out.
     pub reasons: Vec<Warning>,
+}
+
+/// A form in which a connection shows notes, and whether this one would be shown in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PlannedForm {
+    #[schema(value_type = schema::Form)]
+    pub form: providers::Form,
+    /// How audio is made for it. `null` where a text takes the note's place.
+    #[schema(required, examples("linq-1"))]
+    pub profile: Option<String>,
+    /// The largest file that the provider takes.
+    #[schema(examples(10_000_000))]
+    pub max_bytes: u64,
+    /// The longest audio that the provider takes.
+    #[schema(required)]
+    pub max_duration_ms: Option<u64>,
+    /// The longest text in characters: beside the audio, or in its place. `null` where there is none.
+    #[schema(required, examples(1024))]
+    pub caption: Option<usize>,
+    /// The note would be shown in this form.
+    pub chosen: bool,
+    /// Whether `text` would be shown whole in this form. `null` where it would not be shown there at all.
+    #[schema(required)]
+    pub caption_fits: Option<bool>,
+    /// Why the note cannot be shown in this form. `null` where it can.
+    #[schema(required, examples("the recipient does not take voice messages"))]
+    pub reason: Option<String>,
+    /// When a refusal of the recipient is forgotten.
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub until: Option<Timestamp>,
 }
 
 /// `ok`: the note would be sent as requested. `warning`: it would be sent, but something would be left out. `refused`:
@@ -95,10 +130,27 @@ impl From<&Outlook> for ConnectionPlan {
                 Some(_) => Verdict::Warning,
             },
             profile: outlook.profile.to_owned(),
-            work: sends.map(|sends| sends.work),
-            audio: sends.map(|Sends { audio, .. }| audio.into()),
+            work: sends.and_then(|sends| sends.audio.as_ref()).map(|(work, _)| *work),
+            audio: sends.and_then(|sends| sends.audio.as_ref()).map(|(_, audio)| audio.into()),
             form: sends.map(|sends| sends.form),
+            forms: outlook.forms.iter().map(Into::into).collect(),
             reasons: outlook.reasons.clone(),
+        }
+    }
+}
+
+impl From<&Rung> for PlannedForm {
+    fn from(rung: &Rung) -> Self {
+        Self {
+            form: rung.support.form,
+            profile: rung.support.profile.clone(),
+            max_bytes: rung.support.max_bytes,
+            max_duration_ms: rung.support.max_duration_ms,
+            caption: rung.support.caption,
+            chosen: rung.chosen,
+            caption_fits: rung.caption_fits,
+            reason: rung.reason.clone(),
+            until: rung.until,
         }
     }
 }

@@ -40,6 +40,8 @@ words! {
     };
     /// How the recipient sees a note: as a voice bubble, a playable audio attachment, a file to download, or text.
     Form = [providers::Form::Voice, providers::Form::Audio, providers::Form::File, providers::Form::Text];
+    /// What may replace a voice bubble: a playable audio attachment, a file to download, or the note's text.
+    Substitute = [providers::Form::Audio, providers::Form::File, providers::Form::Text];
     /// How the audio reaches the provider: the gateway uploads it, or the provider downloads it from a signed link.
     Intake = [providers::Intake::Upload, providers::Intake::Url];
     /// Whether a note can answer an earlier message: not at all, or by the message's id.

@@ -125,7 +125,7 @@ async fn a_note_is_sent_again_erased_and_forgotten() {
         headers: std::collections::BTreeMap::new(),
         retry_after: None,
     };
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, refused));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, refused));
     let first = world.accept("convert=always", large()).await;
     world.until_status(&first, "failed").await;
     let (status, second) = world.post(&format!("/voice/{first}/resend")).await;

@@ -51,7 +51,7 @@ async fn a_rate_spaces_notes_alike_before_and_after() {
 #[tokio::test]
 async fn a_retry_is_not_overtaken_by_a_later_note_to_the_same_person() {
     let world = World::start().await;
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, FaultAction::NotReady));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, FaultAction::NotReady));
     let first = world.accept("", fixture("speech-24k.mp3")).await;
     world.until(&first, |note| attempts(note) == 1 && note["status"] == "queued").await;
     jump(&world, -1);
@@ -69,7 +69,7 @@ async fn an_answer_counts_that_comes_after_the_clock_was_set() {
     for hours in [-1, 1] {
         let world = World::start().await;
         let slow = FaultAction::Slow { ms: 1000 };
-        world.sandbox.add_fault(Fault::new(Provider::Wawp, Operation::Voice, slow));
+        world.sandbox.add_fault(Fault::new(Provider::WAWP, Operation::Voice, slow));
         let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
         dispatched(&world).await;
         jump(&world, hours);
@@ -84,7 +84,7 @@ async fn an_answer_counts_that_comes_after_the_clock_was_set() {
 async fn an_answer_counts_that_comes_when_the_lease_is_over() {
     let world = World::start().await;
     let slow = FaultAction::Slow { ms: 1000 };
-    world.sandbox.add_fault(Fault::new(Provider::Wawp, Operation::Voice, slow));
+    world.sandbox.add_fault(Fault::new(Provider::WAWP, Operation::Voice, slow));
     let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     dispatched(&world).await;
     world.clock.advance(world.gateway.live().lease() + Duration::from_secs(1));
@@ -97,7 +97,7 @@ async fn an_answer_counts_that_comes_when_the_lease_is_over() {
 async fn a_note_expires_when_its_time_has_passed_and_not_when_the_clock_says_so() {
     let world = World::start().await;
     let status = FaultAction::RateLimit { retry_after: 100 };
-    world.sandbox.add_fault(Fault::new(Provider::Wawp, Operation::Voice, status));
+    world.sandbox.add_fault(Fault::new(Provider::WAWP, Operation::Voice, status));
     let id = world.accept("via=whatsapp&expires_in=10m", fixture("speech-24k.mp3")).await;
     world.until(&id, |note| attempts(note) == 1 && note["status"] == "queued").await;
     jump(&world, 1);

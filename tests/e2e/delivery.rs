@@ -9,11 +9,11 @@ use voicegate_sandbox::{Fault, FaultAction, NewChat, Operation, Provider, Servic
 use crate::harness::{World, attempts, fixture, read};
 
 fn linq(operation: Operation, action: FaultAction) -> Fault {
-    Fault::new(Provider::Linq, operation, action)
+    Fault::new(Provider::LINQ, operation, action)
 }
 
 fn wawp(action: FaultAction) -> Fault {
-    Fault::new(Provider::Wawp, Operation::Voice, action)
+    Fault::new(Provider::WAWP, Operation::Voice, action)
 }
 
 fn status(status: u16) -> FaultAction {
@@ -219,7 +219,8 @@ async fn a_chat_over_sms_gets_an_audio_file_or_nothing() {
     let (status, problem) = read(response).await;
     assert_eq!(
         (status, &problem["code"]),
-        (StatusCode::UNPROCESSABLE_ENTITY, &json!("recipient_unsupported"))
+        (StatusCode::FAILED_DEPENDENCY, &json!("form_unavailable")),
+        "the first note has shown that there are no voice notes here"
     );
     assert_eq!(world.delivered("linq").len(), 1);
 }

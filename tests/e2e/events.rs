@@ -24,7 +24,7 @@ async fn world(bot: &Bot, secrets: &str) -> World {
 fn refuse(times: u32) -> Fault {
     let action =
         FaultAction::Status { status: 403, body: None, headers: Default::default(), retry_after: None };
-    Fault::new(Provider::Linq, Operation::Voicememo, action).times(times)
+    Fault::new(Provider::LINQ, Operation::Voicememo, action).times(times)
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn an_account_that_is_refused_again_and_again_is_left_alone_probed_and_reo
     let world = World::start().await;
     let unauthorized =
         FaultAction::Status { status: 401, body: None, headers: Default::default(), retry_after: None };
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Attachments, unauthorized).times(5));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Attachments, unauthorized).times(5));
     for _ in 0..5 {
         let id = world.accept("", fixture("speech-24k.mp3")).await;
         world.until_status(&id, "failed").await;

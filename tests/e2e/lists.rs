@@ -134,7 +134,7 @@ async fn an_erased_note_says_that_it_was_and_nothing_of_whom() {
 #[tokio::test]
 async fn a_note_under_way_or_held_is_not_erased() {
     let world = World::start().await;
-    let stall = Fault::new(Provider::Linq, Operation::Voicememo, FaultAction::ResetAfter);
+    let stall = Fault::new(Provider::LINQ, Operation::Voicememo, FaultAction::ResetAfter);
     world.sandbox.add_fault(stall);
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "unknown").await;
@@ -165,7 +165,7 @@ async fn connections_say_what_they_can_and_how_they_are() {
     assert_eq!(world.connection("imessage").await["health"], "ok");
 
     let slow = FaultAction::RateLimit { retry_after: 30 };
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, slow));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, slow));
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     world.until(&id, |note| note["status"] == "queued" && note["attempts"][0]["outcome"] == "deferred").await;
     let linq = world.connection("imessage").await;

@@ -18,6 +18,7 @@ mod hostile;
 mod idle;
 #[path = "../support/keys.rs"]
 mod keys;
+mod ladder;
 mod limits;
 mod links;
 mod lists;

@@ -80,7 +80,7 @@ async fn a_note_that_waits_is_cancelled_and_never_sent() {
 #[tokio::test]
 async fn an_unknown_note_is_sent_again_without_waiting() {
     let world = World::start().await;
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, FaultAction::ResetBefore));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, FaultAction::ResetBefore));
     let id = world.accept("metadata=%7B%22a%22%3A1%7D", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "unknown").await;
     let again = |key: &'static str| {

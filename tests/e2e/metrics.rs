@@ -118,7 +118,7 @@ async fn what_happens_to_a_note_is_counted() {
     let world = World::start().await;
     let before = scrape(&world).await;
     let limited = FaultAction::RateLimit { retry_after: 60 };
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, limited));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, limited));
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     world.to_next_attempt(&id, 1).await;
     world.until_status(&id, "accepted").await;
@@ -157,7 +157,7 @@ async fn what_happens_to_a_note_is_counted() {
 async fn what_waits_and_what_is_wrong_with_connections_is_shown() {
     let world = World::start().await;
     let locked = FaultAction::Status { status: 401, body: None, headers: BTreeMap::new(), retry_after: None };
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, locked));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, locked));
     let later = world.clock.now() + Duration::from_secs(3600);
     world.accept(&format!("via=whatsapp&send_at={later}"), fixture("speech-24k.mp3")).await;
     let failed = world.accept("", fixture("speech-24k.mp3")).await;

@@ -38,7 +38,7 @@ async fn a_problem_names_its_request_and_a_note_keeps_it() {
     assert_eq!(read(refused).await.1["request_id"], json!(id));
 
     let locked = FaultAction::Status { status: 401, body: None, headers: [].into(), retry_after: None };
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, locked));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, locked));
     let request =
         world.post_raw("to=%2B15551234567", fixture("speech-24k.mp3")).header("x-request-id", "r-2");
     let (_, note) = read(request.send().await.expect("an answer")).await;
@@ -145,7 +145,7 @@ async fn a_gateway_that_stops_says_so_and_takes_nothing_new() {
     assert_eq!((status, ready["checks"].get("shutdown")), (StatusCode::OK, None), "{ready}");
     // Something is in flight, so that the gateway cannot end yet.
     world.sandbox.add_fault(Fault::new(
-        Provider::Linq,
+        Provider::LINQ,
         Operation::Voicememo,
         FaultAction::StallAfter { ms: Some(2000) },
     ));

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 use voicegate_providers::{
-    Context, Doubtful, LookUp, Provider, Settings,
+    Context, LookUp, Provider, Settings, UnknownSend,
     dial::{DialOptions, Dialer},
     find,
     guard::{AddressRules, GuardedClient},
@@ -110,7 +110,7 @@ async fn a_memo_whose_answer_was_lost_is_known_by_its_file() {
     .await;
     register(&world, "imessage").await;
     world.sandbox.add_fault(Fault::new(
-        voicegate_sandbox::Provider::Linq,
+        voicegate_sandbox::Provider::LINQ,
         Operation::Voicememo,
         FaultAction::StallAfter { ms: None },
     ));
@@ -124,9 +124,9 @@ async fn a_memo_whose_answer_was_lost_is_known_by_its_file() {
     let linq = adapter(&world, "imessage");
     let mark = entry.request["attachment_id"].as_str().expect("an upload").to_owned();
     let to = parse_recipient(PHONE).expect("a recipient");
-    let mut doubtful = Doubtful { to, marks: vec![mark], dispatched_at: context().now };
-    let found = linq.look_up(&context(), &doubtful).await.expect("an answer");
+    let mut unknown = UnknownSend { to, correlation_ids: vec![mark], dispatched_at: context().now };
+    let found = linq.look_up(&context(), &unknown).await.expect("an answer");
     assert!(matches!(found, LookUp::Found(accepted) if accepted.message_id == entry.message_id));
-    doubtful.marks = vec!["00000000-0000-4000-8000-000000000000".to_owned()];
-    assert_eq!(linq.look_up(&context(), &doubtful).await.expect("an answer"), LookUp::NotSeen);
+    unknown.correlation_ids = vec!["00000000-0000-4000-8000-000000000000".to_owned()];
+    assert_eq!(linq.look_up(&context(), &unknown).await.expect("an answer"), LookUp::NotSeen);
 }

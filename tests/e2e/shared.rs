@@ -152,7 +152,7 @@ async fn two_gateways_share_a_connections_concurrency() {
     let Some((world, _database)) = world(edit).await else { return };
     let (second, _url) = beside(&world, true).await;
     let stall = FaultAction::Stall { ms: None };
-    world.sandbox.add_fault(Fault::new(Provider::Wawp, Operation::Voice, stall).times(9));
+    world.sandbox.add_fault(Fault::new(Provider::WAWP, Operation::Voice, stall).times(9));
     let mut changes = second.changes();
     for recipient in 0..6 {
         let query = format!("to=%2B1555123400{recipient}&via=whatsapp");
@@ -194,7 +194,7 @@ async fn two_gateways_share_a_connections_rate() {
 async fn what_a_gateway_holds_that_hangs_is_taken_over_when_its_lease_ends() {
     let Some((world, _database)) = world(|config| config).await else { return };
     // The look-up before the visible request never answers.
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }));
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     let hangs = async {
         while !world.sandbox.requests().iter().any(|request| request.operation == "chats") {

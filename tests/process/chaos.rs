@@ -319,11 +319,11 @@ async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: 
         }
         last = arrived;
         let (provider, operation) = match random.random_range(0..8) {
-            0 => (Provider::Linq, Operation::Attachments),
-            1 => (Provider::Linq, Operation::Upload),
-            2 => (Provider::Linq, Operation::Chats),
-            3 => (Provider::Wawp, Operation::Voice),
-            _ => (Provider::Linq, Operation::Voicememo),
+            0 => (Provider::LINQ, Operation::Attachments),
+            1 => (Provider::LINQ, Operation::Upload),
+            2 => (Provider::LINQ, Operation::Chats),
+            3 => (Provider::WAWP, Operation::Voice),
+            _ => (Provider::LINQ, Operation::Voicememo),
         };
         let action = match random.random_range(0..10) {
             0 => FaultAction::RateLimit { retry_after: 1 },

@@ -8,7 +8,7 @@ use crate::gateway::Process;
 async fn killed_after_the_202_it_sends_exactly_once() {
     let mut process = Process::start().await;
     // The look-up before the dispatch never answers, so no visible request can have been made.
-    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }));
+    process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }));
     let id = process.accept("").await;
     process.eventually("the look-up", async || (!process.sandbox.requests().is_empty()).then_some(())).await;
     process.kill();
@@ -22,8 +22,8 @@ async fn killed_after_the_202_it_sends_exactly_once() {
 #[tokio::test]
 async fn killed_during_the_dispatch_the_note_is_unknown_and_sent_at_most_once() {
     for (via, provider, operation) in [
-        ("via=imessage", Provider::Linq, Operation::Voicememo),
-        ("via=whatsapp", Provider::Wawp, Operation::Voice),
+        ("via=imessage", Provider::LINQ, Operation::Voicememo),
+        ("via=whatsapp", Provider::WAWP, Operation::Voice),
     ] {
         for action in [FaultAction::StallAfter { ms: None }, FaultAction::Stall { ms: None }] {
             let mut process = Process::start().await;

@@ -33,7 +33,7 @@ async fn a_hundred_uploads_of_ten_megabytes_at_once_take_little_memory() {
     // Nothing is sent on, or this process would have to hold it all.
     process
         .sandbox
-        .add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }).times(200));
+        .add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }).times(200));
     let before = peak(process.pid());
     let audio = wav(10_000_000);
     let uploads = stream::iter(0..100).map(|n| {

@@ -85,7 +85,7 @@ async fn what_a_killed_worker_held_is_sent_once_by_the_next() {
     let api = Process::in_role("api", on(&database.url())).await;
     let mut worker = api.beside("worker").await;
     // The look-up before the dispatch never answers, so no visible request can have been made.
-    api.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }));
+    api.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }));
     let id = api.accept("").await;
     api.eventually("the look-up", async || (!api.sandbox.requests().is_empty()).then_some(())).await;
     worker.kill();
@@ -107,7 +107,7 @@ async fn a_worker_that_loses_its_session_again_and_again_is_not_taken_for_dead()
     let first = api.beside("worker").await;
     // One request before the visible one is slow. A worker that took the note over would make it again.
     let slow = FaultAction::Slow { ms: 16_000 };
-    api.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Attachments, slow));
+    api.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Attachments, slow));
     let id = api.accept("").await;
     api.eventually("the slow request", async || (!api.sandbox.requests().is_empty()).then_some(())).await;
     let second = api.beside("worker").await;

@@ -23,9 +23,9 @@ fn database_is_closed(process: &Process) -> bool {
 #[tokio::test]
 async fn a_note_that_is_being_sent_is_sent_to_its_end() {
     for (via, provider, operation) in [
-        ("via=imessage", Provider::Linq, Operation::Voicememo),
+        ("via=imessage", Provider::LINQ, Operation::Voicememo),
         // It downloads the audio from the gateway that is about to end.
-        ("via=whatsapp", Provider::Wawp, Operation::Voice),
+        ("via=whatsapp", Provider::WAWP, Operation::Voice),
     ] {
         let mut process = Process::start().await;
         process.sandbox.add_fault(Fault::new(provider, operation, FaultAction::Slow { ms: 1500 }));
@@ -56,7 +56,7 @@ async fn a_provider_slower_than_the_grace_leaves_the_note_unknown_and_sent_once(
     let mut process =
         Process::with(|config| config.replace("[server]", "[server]\nshutdown_grace = \"1s\"")).await;
     let stall = FaultAction::StallAfter { ms: None };
-    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, stall));
+    process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, stall));
     let id = process.accept("").await;
     process.eventually("the dispatch", async || (process.dispatches() == 1).then_some(())).await;
     let asked = Instant::now();
@@ -73,7 +73,7 @@ async fn a_provider_slower_than_the_grace_leaves_the_note_unknown_and_sent_once(
 #[tokio::test]
 async fn a_note_that_was_not_sent_yet_goes_back_at_once_and_is_sent_after_the_next_start() {
     let mut process = Process::start().await;
-    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Chats, FaultAction::Stall { ms: None }));
+    process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }));
     let id = process.accept("").await;
     process.eventually("the look-up", async || (!process.sandbox.requests().is_empty()).then_some(())).await;
     let asked = Instant::now();
@@ -91,7 +91,7 @@ async fn a_note_that_was_not_sent_yet_goes_back_at_once_and_is_sent_after_the_ne
 async fn a_note_that_waits_for_its_next_try_stays_as_it_is() {
     let mut process = Process::start().await;
     let limited = FaultAction::RateLimit { retry_after: 600 };
-    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, limited));
+    process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, limited));
     let id = process.accept("").await;
     let before = process
         .eventually("the first try has ended", async || {
@@ -112,7 +112,7 @@ async fn a_note_that_waits_for_its_next_try_stays_as_it_is() {
 async fn a_second_signal_ends_it_at_once() {
     let mut process = Process::start().await;
     let stall = FaultAction::Stall { ms: None };
-    process.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Voicememo, stall));
+    process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, stall));
     let id = process.accept("").await;
     process.eventually("the dispatch", async || (process.dispatches() == 1).then_some(())).await;
     let asked = Instant::now();
@@ -137,7 +137,7 @@ async fn an_answer_that_came_while_the_process_was_stopped_counts() {
     })
     .await;
     process.sandbox.add_fault(Fault::new(
-        Provider::Linq,
+        Provider::LINQ,
         Operation::Voicememo,
         FaultAction::Slow { ms: 1000 },
     ));

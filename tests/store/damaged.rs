@@ -7,8 +7,8 @@ use voicegate::{
         note::{Note, NoteId, Status},
     },
     store::{
-        Acceptance, Change, Job, KeyClaim, KeyHolder, Learned, NewNote, Received, Reception, Stall, Step,
-        StoreError, Wanted,
+        Acceptance, Change, Job, KeyClaim, KeyHolder, Learned, NewNote, Received, ReceivedEvent, Reception,
+        Stall, Step, StoreError, Wanted,
     },
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
@@ -132,7 +132,7 @@ pub async fn what_belongs_to_a_note_that_cannot_be_read_stops_nobody(store: Any,
     assert_eq!(store.idempotency("t", "k", start()).await.expect("read"), Some(holder));
     let receipt = |message: &str| Receipt {
         message_id: message.to_owned(),
-        mark: None,
+        correlation_id: None,
         status: ReceiptStatus::Delivered,
         at: after(1),
         failure: None,
@@ -141,8 +141,7 @@ pub async fn what_belongs_to_a_note_that_cannot_be_read_stops_nobody(store: Any,
     let received = Received {
         tenant: "t".to_owned(),
         connection: "c".to_owned(),
-        id: "once".to_owned(),
-        receipts: vec![receipt("m")],
+        events: vec![ReceivedEvent { id: "once".to_owned(), receipt: receipt("m") }],
         now: after(2),
         notify: false,
     };

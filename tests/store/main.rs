@@ -2,6 +2,7 @@
 
 mod damaged;
 mod events;
+mod known;
 mod lists;
 mod model;
 #[path = "../support/postgres.rs"]
@@ -100,6 +101,13 @@ contract_with_database! {
 }
 
 contract! {
+    known:
+        media_is_found_by_connection_form_and_bytes_until_it_ends,
+        old_media_is_forgotten,
+        connection_that_opens_no_conversations_is_told_to_every_claim,
+        success_can_make_a_connection_wait,
+        what_is_known_of_a_recipient_is_read_by_lane,
+        refused_send_is_taken_back_to_being_made_ready;
     queue:
         an_accepted_note_is_there_and_due,
         a_key_is_claimed_once_and_forgotten_in_time,
@@ -148,6 +156,7 @@ contract! {
         a_receipt_before_its_message_has_a_name_waits_for_it,
         a_receipt_while_the_note_is_under_way_is_taken_in_afterwards,
         a_receipt_resolves_an_unknown_and_lets_go_of_its_lane,
+        events_of_a_batch_are_taken_in_once_however_they_are_grouped,
         a_receipt_of_another_connection_is_none_of_this_note,
         a_note_that_arrived_is_not_sent_again,
         a_deadline_stalls_only_a_note_without_a_receipt,

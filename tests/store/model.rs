@@ -9,7 +9,7 @@ use proptest::{
 };
 use voicegate::{
     model::note::{NoteId, Status},
-    store::{Bounds, Change, Claim, ClaimRequest, Received, Rooms, Step},
+    store::{Bounds, Change, Claim, ClaimRequest, Received, ReceivedEvent, Rooms, Step},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
 
@@ -255,7 +255,7 @@ async fn finish(store: &Any, known: &mut Known, end: End, now: u64) -> Result<()
 async fn receive(store: &Any, known: &mut Known, now: u64) {
     let receipt = Receipt {
         message_id: format!("message {}", known.id),
-        mark: Some(known.id.to_string()),
+        correlation_id: Some(known.id.to_string()),
         status: ReceiptStatus::Sent,
         at: after(now),
         failure: None,
@@ -264,8 +264,7 @@ async fn receive(store: &Any, known: &mut Known, now: u64) {
     let received = Received {
         tenant: "t".to_owned(),
         connection: "a".to_owned(),
-        id: uuid::Uuid::now_v7().to_string(),
-        receipts: vec![receipt],
+        events: vec![ReceivedEvent { id: uuid::Uuid::now_v7().to_string(), receipt }],
         now: after(now),
         notify: false,
     };

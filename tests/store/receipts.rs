@@ -6,7 +6,7 @@ use voicegate::{
         event::EventKind,
         note::{Note, NoteId, Status},
     },
-    store::{Change, Claim, Job, JobEnd, Received, Reception, Stall, Step},
+    store::{Change, Claim, Job, JobEnd, Received, ReceivedEvent, Reception, Stall, Step},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
 
@@ -16,16 +16,20 @@ use crate::{
 };
 
 fn receipt(message: &str, status: ReceiptStatus) -> Receipt {
-    let (mark, failure, trace) = (None, None, None);
-    Receipt { message_id: message.to_owned(), mark, status, at: after(3), failure, trace }
+    let (correlation_id, failure, trace) = (None, None, None);
+    Receipt { message_id: message.to_owned(), correlation_id, status, at: after(3), failure, trace }
 }
 
 fn callback(id: &str, connection: &str, receipts: Vec<Receipt>) -> Received {
     Received {
         tenant: "t".to_owned(),
         connection: connection.to_owned(),
-        id: id.to_owned(),
-        receipts,
+        // Events of one callback have ids of their own.
+        events: receipts
+            .into_iter()
+            .enumerate()
+            .map(|(n, receipt)| ReceivedEvent { id: format!("{id} {n}"), receipt })
+            .collect(),
         now: after(4),
         notify: false,
     }
@@ -48,10 +52,10 @@ async fn taken(store: &Any, claim: &Claim, message: &str) {
 }
 
 /// Leased, and the visible request is about to be made, known by this mark.
-async fn dispatching(store: &Any, now: Timestamp, mark: &str) -> Claim {
+async fn dispatching(store: &Any, now: Timestamp, correlation_id: &str) -> Claim {
     let mut claim = claim(store, now).await.remove(0);
     claim.note.status = Status::Sending;
-    claim.note.marks = vec![mark.to_owned()];
+    claim.note.marks = vec![correlation_id.to_owned()];
     write(store, &claim, Step::Dispatching).await.expect("written");
     claim
 }
@@ -93,7 +97,7 @@ pub async fn a_receipt_before_its_message_has_a_name_waits_for_it(store: Any) {
 pub async fn a_receipt_while_the_note_is_under_way_is_taken_in_afterwards(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let send = dispatching(&store, start(), "file-7").await;
-    let told = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
+    let told = Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
     assert!(receive(&store, "c1", told).await.changed.is_empty(), "whoever sends it has the say");
     assert_eq!(read(&store, id).await.status, Status::Sending);
     taken(&store, &send, "m1").await;
@@ -106,7 +110,7 @@ pub async fn a_receipt_resolves_an_unknown_and_lets_go_of_its_lane(store: Any) {
     let send = dispatching(&store, start(), "file-7").await;
     unknown(&store, &send, Step::Hold { until: after(1000) }).await;
     assert!(claim(&store, after(5)).await.is_empty(), "held");
-    let told = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
+    let told = Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
     assert_eq!(receive(&store, "c1", told).await.changed, [first]);
     let note = read(&store, first).await;
     assert_eq!((note.status, note.provider_message_id.as_deref()), (Status::Sent, Some("m1")));
@@ -116,6 +120,30 @@ pub async fn a_receipt_resolves_an_unknown_and_lets_go_of_its_lane(store: Any) {
         [first],
         "by its id now"
     );
+}
+
+pub async fn events_of_a_batch_are_taken_in_once_however_they_are_grouped(store: Any) {
+    let first = accept(&store, "a", "+1").await;
+    let second = accept(&store, "a", "+2").await;
+    for (claim, message) in claim(&store, start()).await.iter().zip(["m1", "m2"]) {
+        taken(&store, claim, message).await;
+    }
+    let event = |id: &str, message: &str, status| ReceivedEvent {
+        id: id.to_owned(),
+        receipt: receipt(message, status),
+    };
+    let batch = |events| Received { events, ..callback("", "a", Vec::new()) };
+    let sent = event("e1", "m1", ReceiptStatus::Sent);
+    let read_it = event("e2", "m1", ReceiptStatus::Read);
+    let other = event("e3", "m2", ReceiptStatus::Delivered);
+    let reception = store.receive(&batch(vec![sent.clone(), other.clone()])).await.expect("received");
+    assert_eq!(reception.changed, [first, second]);
+    // Delivered again, in another group, with a new one between: only that is new.
+    let reception =
+        store.receive(&batch(vec![other.clone(), read_it, sent.clone()])).await.expect("received");
+    assert_eq!((reception.duplicate, reception.changed.as_slice()), (false, &[first][..]));
+    let reception = store.receive(&batch(vec![sent, other])).await.expect("received");
+    assert!(reception.duplicate && reception.changed.is_empty());
 }
 
 pub async fn a_receipt_of_another_connection_is_none_of_this_note(store: Any) {
@@ -133,10 +161,12 @@ pub async fn a_note_that_arrived_is_not_sent_again(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let send = dispatching(&store, start(), "file-7").await;
     unknown(&store, &send, retry(after(10))).await;
-    let failed = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Failed) };
+    let failed =
+        Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Failed) };
     receive(&store, "c1", failed).await;
     assert_eq!(read(&store, id).await.status, Status::Queued, "the next copy may arrive");
-    let told = Receipt { mark: Some("file-7".to_owned()), ..receipt("m2", ReceiptStatus::Delivered) };
+    let told =
+        Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m2", ReceiptStatus::Delivered) };
     assert_eq!(receive(&store, "c2", told).await.changed, [id]);
     assert!(claim(&store, after(60)).await.is_empty());
     assert_eq!(store.queue_depth().await.expect("a count"), 0);
@@ -183,7 +213,8 @@ pub async fn a_look_up_is_due_once_and_ends_when_the_note_is_known(store: Any) {
     store.finish(&look, &again).await.expect("postponed");
     let look = claim(&store, after(40)).await.remove(0);
     assert_eq!((look.note.id, look.tries), (id, 1), "the lane is free by now, the question is not answered");
-    let found = Receipt { mark: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Accepted) };
+    let found =
+        Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Accepted) };
     assert_eq!(receive(&store, "look-up", found).await.changed, [id]);
     assert_eq!(read(&store, id).await.status, Status::Accepted);
     assert!(claim(&store, after(600)).await.is_empty());

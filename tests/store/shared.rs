@@ -14,8 +14,8 @@ use voicegate::{
     config::Rate,
     model::note::{NoteId, Status},
     store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, PostgresStore, Received, Rooms, Step, Store, Time,
-        WantedEvents,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, PostgresStore, Received, ReceivedEvent, Rooms, Step,
+        Store, Time, WantedEvents,
     },
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
@@ -385,7 +385,7 @@ async fn no_receipt_is_lost_between_two_processes() {
         let name = format!("m-{number}");
         let receipt = Receipt {
             message_id: name.clone(),
-            mark: None,
+            correlation_id: None,
             status: ReceiptStatus::Delivered,
             at: after(3),
             failure: None,
@@ -394,8 +394,7 @@ async fn no_receipt_is_lost_between_two_processes() {
         let received = Received {
             tenant: "t".to_owned(),
             connection: "c".to_owned(),
-            id: name.clone(),
-            receipts: vec![receipt],
+            events: vec![ReceivedEvent { id: name.clone(), receipt }],
             now: after(4),
             notify: true,
         };

@@ -70,8 +70,7 @@ fn parts() -> Vec<Part> {
         refusal: Box::new(|value| Table::Connection.refusal(value)),
         required: vec!["provider".to_owned()],
     };
-    let own: Vec<_> =
-        providers::PROVIDERS.iter().map(|descriptor| connection(descriptor, &mut take)).collect();
+    let own = providers::PROVIDERS.iter().map(|descriptor| connection(descriptor));
     parts.push(Part {
         title: "A tenant".to_owned(),
         lead: "`[tenants.TENANT]` has the API keys of a tenant and the providers that its notes go through. Without a \
@@ -101,12 +100,8 @@ fn section(table: Table, name: &'static str, take: &mut Take<'_>) -> Part {
 }
 
 /// The keys of one provider only.
-fn connection(descriptor: &'static Descriptor, take: &mut Take<'_>) -> Part {
+fn connection(descriptor: &'static Descriptor) -> Part {
     let name = descriptor.name;
-    let table = read(DEFAULTS)
-        .into_iter()
-        .find(|key| key.name == "provider" && key.value == format!("\"{name}\""))
-        .map(|key| key.table);
     let example: Map<String, Value> = serde_json::from_str(descriptor.example).unwrap_or_default();
     let refusal = move |table: Value| {
         let table = table.as_object().cloned().unwrap_or_default();
@@ -116,7 +111,7 @@ fn connection(descriptor: &'static Descriptor, take: &mut Take<'_>) -> Part {
         title: format!("`provider = \"{name}\"`"),
         lead: "These keys add to those of every connection. A change takes effect at the next reload."
             .to_owned(),
-        keys: take(&|key| Some(&key.table) == table.as_ref() && key.name != "provider"),
+        keys: read(descriptor.sample),
         refusal: Box::new(refusal),
         required: example.into_iter().map(|(key, _)| key).collect(),
     }
@@ -299,6 +294,23 @@ mod tests {
                 part.title
             );
             assert_eq!(documented.len(), part.keys.len(), "{}: a key is documented twice", part.title);
+        }
+    }
+
+    /// The connections of the sample are those of their adapters' own samples.
+    #[test]
+    fn sample_and_adapters_say_the_same_of_a_provider() {
+        let keys = read(DEFAULTS);
+        let providers: Vec<&Key> = keys.iter().filter(|key| key.name == "provider").collect();
+        assert!(!providers.is_empty());
+        for provider in providers {
+            let descriptor = providers::find(provider.value.trim_matches('"')).expect("an adapter");
+            let own = read(descriptor.sample);
+            let of_table = keys.iter().filter(|key| key.table == provider.table);
+            for key in of_table.filter(|key| !COMMON_KEYS.contains(&key.name.as_str())) {
+                let same = own.iter().find(|own| own.name == key.name).map(|own| (&own.value, &own.meaning));
+                assert_eq!(same, Some((&key.value, &key.meaning)), "{}: {}", descriptor.name, key.name);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use voicegate_providers::{self as providers, Capabilities, Intake, ReplySupport, Settings};
+use voicegate_providers::{self as providers, Capabilities, Form, Intake, ReplySupport, Settings};
 
 use voicegate::{http, model::code::Code, telemetry::metrics::names::ALL};
 use voicegate_audio::{CHECKS, PROFILES, SERVICES};
@@ -104,22 +104,29 @@ fn capabilities() -> String {
     });
     let built: Vec<(&str, Capabilities)> = built.collect();
     type Tell = fn(&Capabilities) -> String;
-    let rows: [(&str, Tell); 7] = [
-        ("Takes the audio by", |c| match c.intake {
+    let rows: [(&str, Tell); 9] = [
+        ("Takes the audio by", |c| match c.intake() {
             Intake::Upload => "upload".to_owned(),
             Intake::Url => "link: it downloads from `server.public_url`, which must be https".to_owned(),
         }),
-        ("Profile", |c| format!("`{}`", c.default_profile)),
+        ("Profile", |c| format!("`{}`", c.usual_profile().unwrap_or_default())),
+        ("Shows a note as", |c| {
+            c.forms.iter().map(|support| word(support.form)).collect::<Vec<_>>().join(", ")
+        }),
+        ("Longest caption", |c| {
+            let longest = c.forms.iter().find_map(|support| support.caption);
+            longest.map_or("none".to_owned(), |most| format!("{most} characters"))
+        }),
         ("With `convert = \"provider\"`", |c| {
             c.provider_converts.map_or("as with `auto`".to_owned(), |profile| format!("gets `{profile}`"))
         }),
-        ("Largest file", |c| format!("{} bytes", thousands(c.max_bytes))),
+        ("Largest file", |c| format!("{} bytes", thousands(c.max_bytes()))),
         ("Recipients", |c| c.recipients.iter().map(|kind| recipient(kind)).collect::<Vec<_>>().join(", ")),
         ("`reply_to`", |c| match c.reply {
             ReplySupport::None => "dropped with a warning".to_owned(),
             ReplySupport::MessageId => "by message id".to_owned(),
         }),
-        ("A send can be repeated safely", |c| if c.idempotent_send { "yes" } else { "no" }.to_owned()),
+        ("A send can be repeated safely", |c| if c.idempotency.is_some() { "yes" } else { "no" }.to_owned()),
     ];
     let mut text = String::from("| |");
     for (name, _) in &built {
@@ -134,6 +141,15 @@ fn capabilities() -> String {
         text.push('\n');
     }
     text
+}
+
+fn word(form: Form) -> &'static str {
+    match form {
+        Form::Voice => "`voice`",
+        Form::Audio => "`audio`",
+        Form::File => "`file`",
+        Form::Text => "`text`",
+    }
 }
 
 fn recipient(kind: &str) -> String {

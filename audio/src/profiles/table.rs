@@ -196,6 +196,23 @@ pub static PROFILES: &[Profile] = &[
         max_bytes: None,
         max_duration: None,
     },
+    // For players that are no voice bubble: Telegram's `sendAudio` takes M4A and MP3.
+    // <https://core.telegram.org/bots/api#sendaudio>
+    Profile {
+        name: "m4a-1",
+        target: "players of audio files, where no voice note is taken",
+        accepts: &[Form::of(Mp4, AudioCodec::Aac)],
+        keeps: Keeps::Aac { max_rate: 48_000 },
+        makes: Recipe {
+            container: Mp4,
+            codec: AudioCodec::Aac,
+            rate: Rate::Own { least: 16_000, most: 48_000 },
+            bitrate: Bitrate::fixed(64_000),
+            ..SPEECH
+        },
+        max_bytes: Some(50_000_000),
+        max_duration: None,
+    },
 ];
 
 const ANY_RATE: (u32, u32) = (0, u32::MAX);

@@ -241,11 +241,10 @@ pub(super) fn gone(refusal: Refusal, note: &OutboundNote, memory: &mut Memory) -
     let error = refusal.into_error(Step::Dispatch);
     if remembered && !matches!(note.to, Recipient::Native { .. }) {
         return SendError {
-            kind: SendErrorKind::Unavailable,
+            kind: SendErrorKind::Outdated,
             detail: "the conversation used before is gone; it is looked up again".to_owned(),
             ..error
-        }
-        .after(std::time::Duration::ZERO);
+        };
     }
     error
 }

@@ -10,7 +10,7 @@ use super::{
     chats::{Chat, PAGE, Page},
     receipts,
 };
-use crate::{Accepted, Context, Doubtful, LookUp, Provider as _, Recipient, SendError, SendErrorKind};
+use crate::{Accepted, Context, LookUp, Provider as _, Recipient, SendError, SendErrorKind, UnknownSend};
 
 /// Linq's clock and ours may differ.
 const SLACK: SignedDuration = SignedDuration::from_mins(1);
@@ -42,8 +42,8 @@ impl Linq {
     /// A memo by its uploaded file, which no other note has. A memo that Linq was to download has no such name, and by
     /// its time alone it could be taken for the one before or after it; telling a bot that a note arrived which did
     /// not is worse than not knowing, so those are not looked for.
-    pub(super) async fn seen(&self, cx: &Context, note: &Doubtful) -> Result<LookUp, SendError> {
-        if note.marks.is_empty() {
+    pub(super) async fn seen(&self, cx: &Context, note: &UnknownSend) -> Result<LookUp, SendError> {
+        if note.correlation_ids.is_empty() {
             return Ok(LookUp::NotSeen);
         }
         for chat in self.likely_chats(cx, &note.to).await? {
@@ -75,7 +75,7 @@ impl Linq {
         &self,
         cx: &Context,
         chat: &str,
-        note: &Doubtful,
+        note: &UnknownSend,
     ) -> Result<Option<Accepted>, SendError> {
         #[derive(Deserialize)]
         struct Body {
@@ -94,14 +94,14 @@ impl Linq {
             let is_it = |message: &&Message| {
                 message.is_from_me != Some(false)
                     && message.created().is_none_or(|at| at >= earliest)
-                    && receipts::attachment(&message.rest).is_some_and(|id| note.marks.contains(&id))
+                    && receipts::attachment(&message.rest)
+                        .is_some_and(|id| note.correlation_ids.contains(&id))
             };
             if let Some(message) = page.messages.iter().find(is_it).filter(|message| !message.id.is_empty()) {
                 return Ok(Some(Accepted {
                     message_id: message.id.clone(),
                     form: message.service.as_deref().and_then(chats::form_over),
-                    trace: None,
-                    marks: Vec::new(),
+                    ..Accepted::default()
                 }));
             }
             // The order is not documented. Only where the newest come first do older pages hold nothing.

@@ -21,7 +21,7 @@ mod receipts;
 mod subscriptions;
 pub(crate) mod uploads;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -40,24 +40,56 @@ use self::{
     errors::{Refusal, Step},
 };
 use crate::{
-    Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Context,
-    Descriptor, Doubtful, Form, Intake, LookUp, Memory, OutboundNote, Prepared, Provider, Recipient,
-    RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, Upstream,
-    signature::SigningKeys,
+    Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
+    Context, Descriptor, Form, FormSupport, Intake, LookUp, Memory, NativeId, OutboundNote, Prepared, Proof,
+    Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
+    SendErrorKind, Settings, USUAL_CALLBACK, UnknownSend, Upstream,
+    signature::{self, SigningKeys},
     wire::{self, Answer, NoAnswer},
 };
 
 pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     name: "linq",
+    sample: SAMPLE,
     example: r#"{"token": "secret-linq-token"}"#,
     secrets: &["token", "webhook_secret"],
     made_up: &[],
+    native_id: Some(NativeId {
+        prefix: "linq",
+        bare: true,
+        pattern: "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+        meaning: "a chat's UUID",
+        canonical: |id| Uuid::try_parse(id).ok().filter(|_| id.len() == 36).map(|id| id.to_string()),
+        valid: &["f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd", "F19EE7B8-8533-4C5C-83EC-4EF8D6D1DDBD"],
+        invalid: &["", "f19ee7b8", "f19ee7b885334c5c83ec4ef8d6d1ddbd"],
+    }),
+    secret_in_path: false,
+    callbacks: Some(Callbacks {
+        proof: Proof::Signature { window: Some(Duration::from_secs(signature::TOLERANCE)) },
+        max_bytes: USUAL_CALLBACK,
+        registers: true,
+    }),
     build,
 };
+
+const SAMPLE: &str = r#"base_url = "https://api.linqapp.com/api/partner"   # the root of Linq's API
+token = { env = "LINQ_TOKEN" }           # the API token
+# from = "+12052535597"                  # no default: the only line whose chats are used
+intake = "upload"                        # how Linq gets the audio: "upload", or "url" to let it download from a signed link
+open_chat = "never"                      # "text" opens a chat by sending opening_text if there is none yet
+# opening_text = "Hi, this is Ann's assistant."   # no default: required with open_chat = "text"
+# webhook_secret = { env = "LINQ_WEBHOOK_SECRET" }   # no default: the secret that verifies receipts, as printed by
+                                         # `voicegate callbacks register`; without it they are refused. Use a
+                                         # list while one subscription replaces another
+"#;
 
 /// The error text for 413/5001 and <https://docs.linqapp.com/guides/resources/faq/> say 10 MB; whether that
 /// means MiB is not said, so the smaller one holds.
 const MAX_BYTES: u64 = 10_000_000;
+
+/// <https://docs.linqapp.com/guides/webhooks/events/>
+const RECEIPTS: [ReceiptStatus; 4] =
+    [ReceiptStatus::Sent, ReceiptStatus::Delivered, ReceiptStatus::Read, ReceiptStatus::Failed];
 
 /// <https://docs.linqapp.com/guides/messaging/sending-messages/>
 const MAX_TEXT: usize = 10_000;
@@ -123,18 +155,27 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
 pub(crate) fn connection(settings: Settings) -> Result<Linq, ConfigError> {
     let config: Config = settings.parse()?;
     let signing_keys = SigningKeys::read("webhook_secret", &config.webhook_secret)?;
-    let capabilities = Capabilities {
-        default_profile: "linq-1",
-        profile_family: "linq-",
-        provider_converts: None,
+    // The chat's service decides which of the two the recipient sees; the request is the same.
+    let forms = [Form::Voice, Form::Audio].map(|form| FormSupport {
+        form,
+        profile: Some("linq-1".to_owned()),
         intake: config.intake,
         max_bytes: MAX_BYTES,
+        max_duration_ms: None,
+        caption: None,
+    });
+    let capabilities = Capabilities {
+        forms: forms.to_vec(),
+        profile_family: "linq-",
+        provider_converts: None,
         reply: ReplySupport::None,
-        caption: false,
-        idempotent_send: false,
+        idempotency: None,
         // Only an upload has a name by which the memo can be told from others.
         look_up: config.intake == Intake::Upload,
-        receipts: !signing_keys.is_empty(),
+        receipts: if signing_keys.is_empty() { Vec::new() } else { RECEIPTS.to_vec() },
+        inbound: false,
+        listens: false,
+        media_reuse: false,
         recipients: &["phone", "email", "linq"],
     };
     Ok(Linq {
@@ -160,7 +201,7 @@ fn authorization(token: &SecretString) -> Result<HeaderValue, ConfigError> {
 }
 
 fn line(text: &str) -> Result<String, ConfigError> {
-    match Recipient::parse(text, |_| false) {
+    match Recipient::parse(text, std::iter::empty) {
         Ok(Recipient::Phone(number)) => Ok(number),
         _ => Err(ConfigError::new("from", "expected a phone number like +15551234567")),
     }
@@ -191,9 +232,7 @@ impl Provider for Linq {
         match to {
             Recipient::Phone(number) => Ok(number.clone()),
             Recipient::Email(address) => Ok(address.to_lowercase()),
-            Recipient::Native { provider, id } if provider == DESCRIPTOR.name => Uuid::try_parse(id)
-                .map(|id| id.to_string())
-                .or_else(|_| unsupported("the id behind linq: is no UUID")),
+            Recipient::Native { provider, id } if provider == DESCRIPTOR.name => Ok(id.clone()),
             Recipient::Native { .. } => unsupported("this is the id of a chat at another provider"),
             Recipient::Jid { .. } => unsupported("a WhatsApp id means nothing here"),
         }
@@ -205,27 +244,28 @@ impl Provider for Linq {
         note: &OutboundNote,
         memory: &mut Memory,
     ) -> Result<Prepared, SendError> {
-        self.capabilities.check_size(note.audio.facts.size_bytes)?;
-        let content_type = uploads::content_type(note.audio.facts.container)?;
+        let intake = self.capabilities.check(note)?.intake;
+        let audio = note.need_audio()?;
+        let content_type = uploads::content_type(audio.facts.container)?;
         let known = self.known_chat(cx, note, memory).await?;
         if let Some(chat) = &known {
-            allowed_form(chat, note)?;
+            shows(chat, note.form())?;
         }
-        let (audio, marks) = match self.capabilities.intake {
+        let (body, correlation_ids) = match intake {
             Intake::Upload => {
-                let id = self.attachment_for(cx, note, content_type, memory).await?;
+                let id = self.attachment_for(cx, note, audio, content_type, memory).await?;
                 (json!({"attachment_id": id}), vec![id])
             }
-            Intake::Url => (json!({"voice_memo_url": note.audio.link.as_str()}), Vec::new()),
+            Intake::Url => (json!({"voice_memo_url": audio.link.as_str()}), Vec::new()),
         };
         // Only once the audio is with Linq: nobody is to get an opening text that no voice note follows.
         let chat = match known {
             Some(chat) => chat,
             None => self.open_chat(cx, note, memory).await?,
         };
-        let form = allowed_form(&chat, note)?;
+        shows(&chat, note.form())?;
         let url = self.api.join(&["v3", "chats", &chat.chat_id, "voicememo"]);
-        Ok(Prepared { form, request: self.request(Method::POST, url, Some(&audio)), marks })
+        Ok(Prepared { request: self.request(Method::POST, url, Some(&body)), correlation_ids })
     }
 
     fn dispatches_to(&self) -> Option<&Url> {
@@ -263,22 +303,18 @@ impl Provider for Linq {
         self.subscribed(cx, url).await.map_err(|error| error.at("check"))
     }
 
-    async fn look_up(&self, cx: &Context, note: &Doubtful) -> Result<LookUp, SendError> {
+    async fn look_up(&self, cx: &Context, note: &UnknownSend) -> Result<LookUp, SendError> {
         self.seen(cx, note).await.map_err(|error| error.at("check"))
     }
 }
 
-/// How the recipient will see the note, if the tenant allows that.
-fn allowed_form(chat: &KnownChat, note: &OutboundNote) -> Result<Form, SendError> {
-    let form = chat.form();
-    if note.degrade.allows(form) {
-        return Ok(form);
+/// Whether the recipient will see a memo in this form. Whoever may have a plain attachment may have a bubble, too.
+fn shows(chat: &KnownChat, form: Form) -> Result<(), SendError> {
+    if form == Form::Voice && chat.form() == Form::Audio {
+        let detail = "this conversation is not over iMessage, where voice notes are bubbles";
+        return Err(SendError::new(SendErrorKind::FormUnavailable, detail));
     }
-    Err(SendError::new(
-        SendErrorKind::FormUnavailable,
-        "this recipient would see an audio attachment instead of a voice note; \
-         allow that with degrade = [\"audio\"]",
-    ))
+    Ok(())
 }
 
 impl Linq {
@@ -312,7 +348,7 @@ impl Linq {
         serde_json::from_slice(&answer.body).map_err(|_| {
             let detail = "the provider's answer could not be understood; it is tried again";
             SendError::new(SendErrorKind::Unavailable, detail)
-                .from_upstream(self.not_understood(&note.audio.link_secrets(), answer))
+                .from_upstream(self.not_understood(&note.link_secrets(), answer))
         })
     }
 
@@ -352,7 +388,7 @@ impl Linq {
     }
 
     fn refusal(&self, now: Timestamp, note: &OutboundNote, answer: &Answer) -> Refusal {
-        let link = note.audio.link_secrets();
+        let link = note.link_secrets();
         Refusal::read(answer, now, &self.secrets(&link))
     }
 
@@ -374,14 +410,14 @@ impl Linq {
             Ok(Body { voice_memo }) if !voice_memo.id.is_empty() => Ok(Accepted {
                 message_id: voice_memo.id,
                 form: voice_memo.service.as_deref().and_then(chats::form_over),
-                trace: errors::trace(answer, &self.secrets(&note.audio.link_secrets())),
-                marks: Vec::new(),
+                trace: errors::trace(answer, &self.secrets(&note.link_secrets())),
+                ..Accepted::default()
             }),
             _ => Err(SendError::new(
                 SendErrorKind::Unexpected,
                 "the provider took the note but its answer was not understood, so it may or may not arrive",
             )
-            .from_upstream(self.not_understood(&note.audio.link_secrets(), answer))),
+            .from_upstream(self.not_understood(&note.link_secrets(), answer))),
         }
     }
 

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::Linq;
 use crate::{
-    Callback, CallbackError, CallbackRequest, Receipt, ReceiptFailure, ReceiptStatus, Upstream, wire,
+    Callback, CallbackError, CallbackRequest, Receipt, ReceiptFailure, ReceiptStatus, SendErrorKind,
+    Upstream, wire,
 };
 
 /// The events that tell of a message's way. <https://docs.linqapp.com/guides/webhooks/events/>
@@ -36,8 +37,7 @@ impl Linq {
         let event: Envelope = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         // Linq's own advice is to tell repetitions by `event_id`.
         let id = event.event_id.as_deref().and_then(id).or_else(|| id(signed_id));
-        let receipts = self.receipt(&event, request.now)?.into_iter().collect();
-        Ok(Callback { id, receipts, answer: None })
+        Ok(Callback::of_receipt(id, self.receipt(&event, request.now)?))
     }
 
     fn receipt(&self, event: &Envelope, now: Timestamp) -> Result<Option<Receipt>, CallbackError> {
@@ -65,7 +65,7 @@ impl Linq {
         let at = times.chain(event.created_at.as_deref()).find_map(|text| text.parse().ok());
         Ok(Some(Receipt {
             message_id,
-            mark: attachment(data).or_else(|| attachment(message)),
+            correlation_id: attachment(data).or_else(|| attachment(message)),
             status,
             at: at.unwrap_or(now),
             failure: (status == ReceiptStatus::Failed).then(|| self.failure(data, trace.clone())),
@@ -77,6 +77,7 @@ impl Linq {
         let code = data["code"].as_u64().or_else(|| data["code"].as_str()?.parse().ok());
         let secrets = self.secrets(&[]);
         ReceiptFailure {
+            kind: what(code),
             detail: why(code).to_owned(),
             upstream: Upstream {
                 status: None,
@@ -120,5 +121,14 @@ fn why(code: Option<u64>) -> &'static str {
         // https://docs.linqapp.com/error/codes/4xxx/4005/
         Some(4005) => "the recipient cannot receive this kind of message; use another connection",
         _ => "the provider took the note and could not deliver it",
+    }
+}
+
+/// [`why`] as a kind.
+fn what(code: Option<u64>) -> SendErrorKind {
+    match code {
+        Some(4002) => SendErrorKind::Unavailable,
+        Some(4001 | 4005) => SendErrorKind::NotReachable,
+        _ => SendErrorKind::Rejected,
     }
 }

@@ -15,7 +15,7 @@ use super::{
     errors::{Refusal, Step},
 };
 use crate::{
-    Container, Context, Memory, OutboundNote, SendError, SendErrorKind, Upstream,
+    Container, Context, Memory, OutboundAudio, OutboundNote, SendError, SendErrorKind, Upstream,
     wire::{self, Answer, NoAnswer},
 };
 
@@ -76,15 +76,16 @@ impl Linq {
         &self,
         cx: &Context,
         note: &OutboundNote,
+        audio: &OutboundAudio,
         content_type: &str,
         memory: &mut Memory,
     ) -> Result<String, SendError> {
         let mut uploaded = Uploaded::recall(memory);
-        let sha256 = &note.audio.facts.sha256;
+        let sha256 = &audio.facts.sha256;
         if let Some(id) = uploaded.attachment_id.take_if(|_| uploaded.sha256 == *sha256) {
             return Ok(id);
         }
-        let id = self.upload(cx, note, content_type).await.map_err(|error| error.at(STAGE))?;
+        let id = self.upload(cx, note, audio, content_type).await.map_err(|error| error.at(STAGE))?;
         Uploaded { attachment_id: Some(id.clone()), sha256: sha256.clone(), lost: uploaded.lost }
             .remember(memory);
         Ok(id)
@@ -94,16 +95,17 @@ impl Linq {
         &self,
         cx: &Context,
         note: &OutboundNote,
+        audio: &OutboundAudio,
         content_type: &str,
     ) -> Result<String, SendError> {
-        let bytes = note.audio.read().await.map_err(|_| {
+        let bytes = audio.read().await.map_err(|_| {
             SendError::new(
                 SendErrorKind::Unavailable,
                 "the audio could not be read from the gateway's storage",
             )
         })?;
         let body = json!({
-            "filename": note.audio.filename,
+            "filename": audio.filename,
             "content_type": content_type,
             "size_bytes": bytes.len(),
         });
@@ -187,5 +189,5 @@ pub(super) fn lost(refusal: Refusal, memory: &mut Memory) -> SendError {
         return error;
     }
     let detail = "the provider lost the uploaded audio; it is uploaded again".to_owned();
-    SendError { kind: SendErrorKind::Unavailable, detail, ..error }
+    SendError { kind: SendErrorKind::Outdated, detail, ..error }
 }

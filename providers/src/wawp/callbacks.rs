@@ -17,11 +17,11 @@ use url::Url;
 use super::{
     Wawp,
     errors::{judge_callbacks, reports_failure, status_of, words},
-    message_id, own_part,
 };
 use crate::{
     Callback, CallbackError, CallbackRequest, Context, Receipt, ReceiptFailure, ReceiptStatus, Registration,
     SendError, SendErrorKind, Upstream, signature,
+    whatsapp_web::{self, own_part},
     wire::{self, NoAnswer},
 };
 
@@ -62,31 +62,28 @@ impl Wawp {
         self.knows_token(request)?;
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let event = body["event"].as_str().ok_or(CallbackError::Malformed)?;
-        let receipts = if EVENTS.contains(&event) { self.receipt(&body, request.now)? } else { None };
+        let receipt = if EVENTS.contains(&event) { self.receipt(&body, request.now)? } else { None };
         let id = body["id"].as_str().filter(|id| (1..=LONGEST_ID).contains(&id.len()));
-        Ok(Callback { id: id.map(str::to_owned), receipts: receipts.into_iter().collect(), answer: None })
+        Ok(Callback::of_receipt(id.map(str::to_owned), receipt))
     }
 
     /// Whether the address that was called has one of the tokens.
     pub(super) fn knows_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
-        if self.callback_tokens.first().is_none() {
-            return Err(CallbackError::NotConfigured);
-        }
-        let given = request.query("token").ok_or(CallbackError::Forged)?;
-        if signature::is_one_of(given, &self.callback_tokens) { Ok(()) } else { Err(CallbackError::Forged) }
+        signature::verify_token(request.query("token"), &self.callback_tokens)
     }
 
     fn receipt(&self, body: &Value, now: Timestamp) -> Result<Option<Receipt>, CallbackError> {
         let ack = &body["payload"];
-        let message_id = message_id(ack)
+        let message_id = whatsapp_web::message_id(ack)
             .filter(|id| id.len() <= LONGEST_ID && !id.contains(char::is_control))
             .ok_or(CallbackError::Malformed)?;
         let from_me = [&ack["fromMe"], &ack["id"]["fromMe"]].into_iter().find_map(Value::as_bool);
         if !from_me.unwrap_or_else(|| !message_id.starts_with("false_")) {
             return Ok(None);
         }
-        let Some(status) = status(ack) else { return Ok(None) };
+        let Some(status) = whatsapp_web::ack(ack) else { return Ok(None) };
         let failure = (status == ReceiptStatus::Failed).then(|| ReceiptFailure {
+            kind: SendErrorKind::NotReachable,
             detail: "the provider took the note and WhatsApp refused it; check that the recipient can be reached there".to_owned(),
             upstream: Upstream {
                 code: ack["ackName"].as_str().and_then(|name| wire::identifier(name, &self.secrets(&[]))),
@@ -94,10 +91,10 @@ impl Wawp {
             },
         });
         Ok(Some(Receipt {
-            mark: Some(own_part(&message_id).to_owned()),
+            correlation_id: Some(own_part(&message_id).to_owned()),
             message_id,
             status,
-            at: time(&body["timestamp"]).unwrap_or(now),
+            at: whatsapp_web::time(&body["timestamp"]).unwrap_or(now),
             failure,
             trace: None,
         }))
@@ -209,70 +206,4 @@ fn is_same(known: &str, url: &Url) -> bool {
         url
     };
     Url::parse(known).is_ok_and(|known| bare(known) == bare(url.clone()))
-}
-
-/// <https://waha.devlike.pro/docs/how-to/events/#messageack>. The number counts; where there is none, its name.
-fn status(ack: &Value) -> Option<ReceiptStatus> {
-    let number = ack["ack"].as_i64().or_else(|| ack["ack"].as_str()?.parse().ok());
-    let named = || match ack["ackName"].as_str()? {
-        "ERROR" => Some(-1),
-        "PENDING" => Some(0),
-        "SERVER" => Some(1),
-        "DEVICE" => Some(2),
-        "READ" => Some(3),
-        "PLAYED" => Some(4),
-        _ => None,
-    };
-    match number.or_else(named)? {
-        -1 => Some(ReceiptStatus::Failed),
-        0 => Some(ReceiptStatus::Accepted),
-        1 => Some(ReceiptStatus::Sent),
-        2 => Some(ReceiptStatus::Delivered),
-        3 => Some(ReceiptStatus::Read),
-        4 => Some(ReceiptStatus::Played),
-        _ => None,
-    }
-}
-
-/// Milliseconds in the envelope of WAHA; whatsapp-web.js counts seconds.
-fn time(value: &Value) -> Option<Timestamp> {
-    let number = value.as_i64().filter(|number| *number > 0)?;
-    if number < 100_000_000_000 {
-        Timestamp::from_second(number).ok()
-    } else {
-        Timestamp::from_millisecond(number).ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_own_part_of_an_id_is_the_same_however_the_chat_is_spelt() {
-        for (id, own) in [
-            ("true_15550001111@c.us_3EB0C767D097B7C7C030", "3EB0C767D097B7C7C030"),
-            ("true_123456789012345@lid_3EB0C767D097B7C7C030", "3EB0C767D097B7C7C030"),
-            ("true_120363000000000000@g.us_3EB0C767_15559990000@c.us", "3EB0C767"),
-            ("3EB0C767D097B7C7C030", "3EB0C767D097B7C7C030"),
-            ("true_3EB0", "true_3EB0"),
-            ("true_15550001111@c.us_", "true_15550001111@c.us_"),
-        ] {
-            assert_eq!(own_part(id), own, "{id}");
-        }
-    }
-
-    #[test]
-    fn an_ack_is_read_by_number_and_by_name() {
-        for (ack, expected) in [
-            (json!({"ack": 1, "ackName": "READ"}), Some(ReceiptStatus::Sent)),
-            (json!({"ack": "3"}), Some(ReceiptStatus::Read)),
-            (json!({"ackName": "PLAYED"}), Some(ReceiptStatus::Played)),
-            (json!({"ack": -1, "ackName": "ERROR"}), Some(ReceiptStatus::Failed)),
-            (json!({"ack": 5, "ackName": "LATER"}), None),
-            (json!({"ack": null}), None),
-        ] {
-            assert_eq!(status(&ack), expected, "{ack}");
-        }
-    }
 }

@@ -29,19 +29,33 @@ use url::Url;
 
 use self::errors::{judge, judge_check, judge_state, reports_failure, status_of, words};
 use crate::{
-    Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Context,
-    Descriptor, Form, Intake, JidServer, Memory, OutboundNote, Prepared, Provider, Recipient, RecipientError,
-    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, Upstream,
+    Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
+    Context, Descriptor, Form, FormSupport, Intake, Memory, OutboundNote, Prepared, Proof, Provider,
+    Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings,
+    USUAL_CALLBACK, Upstream, whatsapp_web,
     wire::{self, Answer, NoAnswer},
 };
 
 pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     name: "wawp",
+    sample: SAMPLE,
     example: r#"{"instance_id": "A1B2C3D4E5F6", "access_token": "secret-wawp-token"}"#,
     secrets: &["access_token", "callback_token"],
     made_up: &["callback_token"],
+    native_id: None,
+    secret_in_path: false,
+    callbacks: Some(Callbacks { proof: Proof::Token, max_bytes: USUAL_CALLBACK, registers: true }),
     build,
 };
+
+const SAMPLE: &str = r#"base_url = "https://api.wawp.net"        # the root of Wawp's API. Wawp downloads the audio, so server.public_url must be https
+instance_id = "000000000000"             # the id of the linked WhatsApp session
+access_token = { env = "WAWP_TOKEN" }    # the API token
+file_fields = "flat"                     # how the request names the file; Wawp's documentation shows both ways
+# callback_token = { env = "WAWP_CALLBACK_TOKEN" }   # no default: a random text (`openssl rand -hex 32`) that becomes part
+                                         # of the address that Wawp calls; without it receipts are refused. Use a
+                                         # list while one token replaces another
+"#;
 
 const MAX_BYTES: u64 = 16_000_000;
 
@@ -107,7 +121,7 @@ pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
         let expected = format!("expected at least {MIN_CALLBACK_TOKEN} characters, chosen at random");
         return Err(ConfigError::new("callback_token", expected));
     }
-    let receipts = config.callback_token.first().is_some();
+    let receipts = config.callback_token.first().map_or_else(Vec::new, |_| whatsapp_web::RECEIPTS.to_vec());
     Ok(Wawp {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         instance_id: config.instance_id,
@@ -115,17 +129,24 @@ pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
         callback_tokens: config.callback_token,
         file_fields: config.file_fields,
         capabilities: Capabilities {
-            default_profile: "whatsapp-1",
+            forms: vec![FormSupport {
+                form: Form::Voice,
+                profile: Some("whatsapp-1".to_owned()),
+                intake: Intake::Url,
+                max_bytes: MAX_BYTES,
+                max_duration_ms: None,
+                caption: None,
+            }],
             profile_family: "whatsapp-",
             provider_converts: Some("mp3-1"),
-            intake: Intake::Url,
-            max_bytes: MAX_BYTES,
             reply: ReplySupport::MessageId,
-            caption: false,
-            idempotent_send: false,
+            idempotency: None,
             look_up: false,
             receipts,
-            recipients: &["phone", "c.us", "g.us", "newsletter", "lid"],
+            inbound: false,
+            listens: false,
+            media_reuse: false,
+            recipients: whatsapp_web::RECIPIENTS,
         },
     })
 }
@@ -137,31 +158,19 @@ impl Provider for Wawp {
     }
 
     fn recipient_key(&self, to: &Recipient) -> Result<String, RecipientError> {
-        match to {
-            Recipient::Phone(number) => Ok(format!("{}@c.us", number.trim_start_matches('+'))),
-            // The linked-device spelling of a person is not to be sent to
-            // (https://github.com/devlikeapro/waha-docs, receive-messages/-chat-ids.md).
-            Recipient::Jid { user, server: JidServer::User | JidServer::LinkedUser } => {
-                Ok(format!("{user}@c.us"))
-            }
-            Recipient::Jid { user, server } => Ok(format!("{user}@{}", server.as_str())),
-            Recipient::Email(_) | Recipient::Native { .. } => Err(RecipientError::Unsupported(
-                "this connection reaches phone numbers and WhatsApp ids (...@c.us, @g.us, @newsletter, @lid)"
-                    .to_owned(),
-            )),
-        }
+        whatsapp_web::chat_id(to)
     }
 
     async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
-        self.capabilities.check_size(note.audio.facts.size_bytes)?;
+        self.capabilities.check(note)?;
+        let audio = note.need_audio()?;
         let chat = self
             .recipient_key(&note.to)
             .map_err(|error| SendError::new(SendErrorKind::InvalidRecipient, error.to_string()))?;
         let mut body = self.credentials();
         body["chatId"] = json!(chat);
-        body["convert"] = json!(note.provider_converts);
-        let (url, filename, mimetype) =
-            (note.audio.link.as_str(), &note.audio.filename, &note.audio.facts.mime_type);
+        body["convert"] = json!(audio.provider_converts);
+        let (url, filename, mimetype) = (audio.link.as_str(), &audio.filename, &audio.facts.mime_type);
         match self.file_fields {
             FileFields::Flat => {
                 body["file[url]"] = json!(url);
@@ -177,9 +186,8 @@ impl Provider for Wawp {
         }
         let url = self.api.join(&["v2", "send", "voice"]);
         Ok(Prepared {
-            form: Form::Voice,
             request: wire::json_request(Method::POST, url, Some(&body)),
-            marks: Vec::new(),
+            correlation_ids: Vec::new(),
         })
     }
 
@@ -219,26 +227,6 @@ impl Provider for Wawp {
     }
 }
 
-/// The id in every shape that was seen: the whatsapp-web.js message that the page shows (`id._serialized`,
-/// mirrored in `_data`), a bare string, and `message_id` of the older API.
-fn message_id(message: &Value) -> Option<String> {
-    [&message["id"], &message["_data"]["id"], &message["message_id"]]
-        .into_iter()
-        .flat_map(|id| [id, &id["_serialized"], &id["id"]])
-        .find_map(|id| id.as_str().filter(|id| !id.is_empty()))
-        .map(str::to_owned)
-}
-
-/// The part of an id that is the message's own: `3EB0...` of `true_15550001111@c.us_3EB0...`, behind which groups have
-/// the sender. The chat in the middle is not always spelt as at sending: a person may be `@c.us` there and `@lid` in
-/// receipts (<https://github.com/devlikeapro/waha/blob/core/src/core/utils/ids.ts>).
-fn own_part(id: &str) -> &str {
-    match id.split('_').collect::<Vec<_>>().as_slice() {
-        ["true" | "false", chat, own, ..] if chat.contains('@') && !own.is_empty() => own,
-        _ => id,
-    }
-}
-
 fn no_id(answer: &Answer) -> SendError {
     let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
     SendError::new(
@@ -258,10 +246,10 @@ impl Wawp {
     ) -> Result<Accepted, SendError> {
         let body = answer.json();
         if answer.status.is_success() && !reports_failure(&body) {
-            return match message_id(&body) {
+            return match whatsapp_web::message_id(&body) {
                 Some(message_id) => {
-                    let marks = vec![own_part(&message_id).to_owned()];
-                    Ok(Accepted { message_id, form: None, trace: None, marks })
+                    let correlation_ids = vec![whatsapp_web::own_part(&message_id).to_owned()];
+                    Ok(Accepted { message_id, correlation_ids, ..Accepted::default() })
                 }
                 None => Err(no_id(answer)),
             };
@@ -271,7 +259,7 @@ impl Wawp {
 
     fn refused(&self, now: Timestamp, note: &OutboundNote, answer: &Answer, body: &Value) -> SendError {
         let (kind, detail) = judge(status_of(answer, body), &words(answer, body));
-        self.error(now, kind, detail, answer, body, &note.audio.link_secrets())
+        self.error(now, kind, detail, answer, body, &note.link_secrets())
     }
 
     /// An error with what the provider itself said, cleared of our secrets and those of `link`.
@@ -345,7 +333,7 @@ mod tests {
         let built = |token: Value| {
             let settings = json!({"instance_id": "A1", "access_token": "t", "callback_token": token});
             let settings = settings.as_object().cloned().unwrap_or_default();
-            build(Settings::new(settings)).map(|provider| provider.capabilities().receipts)
+            build(Settings::new(settings)).map(|provider| !provider.capabilities().receipts.is_empty())
         };
         assert_eq!(built(json!("0123456789abcdef")), Ok(true));
         for short in [json!("0123456789abcde"), json!(["0123456789abcdef", "hunter2"])] {

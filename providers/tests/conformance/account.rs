@@ -58,9 +58,9 @@ pub async fn account(
 
 /// What holds for every check, however it ends.
 fn clean(ask: Ask, checked: &Checked) -> Outcome {
-    checks::clean_requests(&checked.requests, &checked.secrets)?;
+    checks::clean_requests(&checked.requests, &checked.secrets, checked.secret_in_path)?;
     ensure(checked.requests.len() <= most_requests(ask), || format!("{} requests", checked.requests.len()))?;
-    ensure(checked.endless_bytes < 16 * 1024 * 1024, || format!("read {} bytes", checked.endless_bytes))?;
+    ensure(checked.endless_bytes < checks::ENDLESS, || format!("read {} bytes", checked.endless_bytes))?;
     let said = match &checked.result {
         Ok(report) => report,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 use libtest_mimic::Failed;
 use serde_json::Value;
 use voicegate_providers::{
-    Degrade, Descriptor, Disposition, Form, Memory, SendError, SendErrorKind, Settings,
+    Content, Descriptor, Disposition, Form, Memory, SendError, SendErrorKind, Settings,
 };
 
 use crate::{
@@ -56,10 +56,8 @@ pub fn settings(descriptor: &Descriptor) -> Outcome {
 // Capabilities
 
 /// One of each kind, by the name that `capabilities.recipients` has for it, in several spellings.
-fn kinds(provider: &str) -> Vec<(String, Vec<String>)> {
-    let uuid = "f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd";
-    let native = [uuid.to_owned(), uuid.to_uppercase()].map(|id| format!("{provider}:{id}"));
-    [
+fn kinds() -> Vec<(&'static str, Vec<String>)> {
+    let mut kinds = vec![
         ("phone", vec!["+15550001111", "+1 (555) 000-1111"]),
         ("email", vec!["ann@example.com", "Ann@Example.COM"]),
         ("c.us", vec!["15550001111@c.us", "15550001111@s.whatsapp.net"]),
@@ -67,20 +65,33 @@ fn kinds(provider: &str) -> Vec<(String, Vec<String>)> {
         ("newsletter", vec!["120363000000000000@newsletter"]),
         ("lid", vec!["123456789012345@lid"]),
     ]
-    .map(|(kind, spellings)| (kind.to_owned(), spellings.into_iter().map(str::to_owned).collect()))
     .into_iter()
-    .chain([(provider.to_owned(), native.to_vec())])
-    .collect()
+    .map(|(kind, spellings)| (kind, spellings.into_iter().map(str::to_owned).collect::<Vec<String>>()))
+    .collect::<Vec<_>>();
+    for native in voicegate_providers::native_ids() {
+        for id in native.valid {
+            kinds.push((native.prefix, vec![format!("{}:{id}", native.prefix)]));
+        }
+    }
+    kinds
 }
 
 pub fn capabilities(descriptor: &Descriptor) -> Outcome {
     let provider = run::build(descriptor, run::example(descriptor));
     let capabilities = provider.capabilities();
-    ensure(!capabilities.default_profile.is_empty(), || "no default profile".into())?;
+    let forms: Vec<Form> = capabilities.forms.iter().map(|support| support.form).collect();
+    let ladder: Vec<Form> = Form::LADDER.into_iter().filter(|form| forms.contains(form)).collect();
+    ensure(!forms.is_empty() && forms == ladder, || {
+        format!("forms {forms:?} are not in the ladder's order")
+    })?;
     ensure(capabilities.provider_converts != Some(""), || "an empty profile for conversion".into())?;
-    ensure(capabilities.max_bytes > 0, || "no limit of size".into())?;
-    for (kind, spellings) in kinds(descriptor.name) {
-        let claimed = capabilities.recipients.contains(&kind.as_str());
+    for support in &capabilities.forms {
+        let has_profile = support.profile.as_ref().is_some_and(|profile| !profile.is_empty());
+        ensure(has_profile != (support.form == Form::Text), || format!("the profile of {support:?}"))?;
+        ensure(support.max_bytes > 0, || format!("no limit of size in {support:?}"))?;
+    }
+    for (kind, spellings) in kinds() {
+        let claimed = capabilities.recipients.contains(&kind);
         let keys: Vec<_> =
             spellings.iter().map(|text| provider.recipient_key(&run::recipient(text)).ok()).collect();
         ensure(keys.iter().all(|key| key.is_some() == claimed), || {
@@ -90,16 +101,41 @@ pub fn capabilities(descriptor: &Descriptor) -> Outcome {
             format!("{kind}: different keys {keys:?}")
         })?;
     }
+    if let Some(native) = &descriptor.native_id {
+        ensure(!native.valid.is_empty() && !native.invalid.is_empty(), || "no examples of its ids".into())?;
+        for id in native.valid {
+            ensure((native.canonical)(id).is_some(), || format!("{id} is refused"))?;
+        }
+        for id in native.invalid {
+            ensure((native.canonical)(id).is_none(), || format!("{id:?} is taken"))?;
+        }
+    }
     Ok(())
 }
 
 pub async fn too_large(descriptor: &Descriptor, ok: &Fixture) -> Outcome {
     let provider = run::build(descriptor, run::example(descriptor));
     let mut note = run::note(&*provider, ok);
-    note.audio.facts.size_bytes = provider.capabilities().max_bytes + 1;
+    let largest = provider.capabilities().form(ok.form).map_or(0, |support| support.max_bytes);
+    if let Content::Audio { audio, .. } = &mut note.content {
+        audio.facts.size_bytes = largest + 1;
+    }
     let cx = run::context(LONG, false);
     let error = provider.prepare(&cx, &note, &mut Memory::default()).await.err();
     equal("kind", &error.map(|error| error.kind), &Some(SendErrorKind::MediaTooLarge))
+}
+
+/// A form that the connection does not have is refused before anything is asked of the provider.
+pub async fn other_forms(descriptor: &Descriptor, ok: &Fixture) -> Outcome {
+    let provider = run::build(descriptor, run::example(descriptor));
+    let missing = Form::LADDER.into_iter().filter(|form| provider.capabilities().form(*form).is_none());
+    for form in missing {
+        let attempt = attempt(descriptor, &Fixture { form, ..ok.clone() }, LONG, Gone::Never).await;
+        let kind = attempt.result.err().map(|error| error.kind);
+        equal("kind", &kind, &Some(SendErrorKind::FormUnavailable))?;
+        ensure(attempt.requests.is_empty(), || format!("asked the provider about {form:?}"))?;
+    }
+    Ok(())
 }
 
 // Sends
@@ -109,12 +145,19 @@ pub async fn send(descriptor: &Descriptor, fixture: &Fixture) -> Outcome {
     clean(&attempt)?;
     remembered("about the recipient", fixture.recipient_after.as_ref(), attempt.memory.recipient.as_ref())?;
     remembered("about the note", fixture.note_after.as_ref(), attempt.memory.note.as_ref())?;
+    let media = attempt.memory.media.as_ref().map(|media| serde_json::json!(media));
+    remembered("about the media", fixture.media_after.as_ref(), media.as_ref())?;
     match (&attempt.result, fixture.expected) {
         (Ok(_), None) => accepted(descriptor, fixture, &attempt)?,
         (Err(error), Some(kind)) => {
             equal("kind", &error.kind, &kind)?;
             let expected = fixture.retry_after.map(Duration::from_secs_f64);
             equal("retry_after", &error.retry_after, &expected)?;
+            if let Some(scope) = &fixture.scope {
+                equal("scope", &serde_json::json!(error.scope), scope)?;
+            }
+            let until = error.until.map(|until| serde_json::json!(until));
+            equal("until", &until, &fixture.until)?;
         }
         (result, expected) => return Err(format!("{result:?} instead of {expected:?}").into()),
     }
@@ -130,18 +173,20 @@ fn remembered(what: &str, expected: Option<&Value>, actual: Option<&Value>) -> O
 fn accepted(descriptor: &Descriptor, fixture: &Fixture, attempt: &Attempt) -> Outcome {
     let Ok(accepted) = &attempt.result else { return Err("not accepted".into()) };
     let last = fixture.script.last().map_or("", |exchange| exchange.answer.body());
-    ensure(!accepted.message_id.is_empty() && last.contains(&accepted.message_id), || {
-        format!("the id {:?} is not the provider's", accepted.message_id)
-    })?;
-    let form = accepted.form.or(attempt.form);
-    equal("form", &form, &Some(fixture.form))?;
+    let id = &accepted.message_id;
+    let right = fixture.message_id.as_ref().map_or_else(|| last.contains(id), |expected| expected == id);
+    ensure(!id.is_empty() && right, || format!("the id {id:?} is not the provider's"))?;
+    equal("form", &accepted.form.unwrap_or(fixture.form), &fixture.form_after.unwrap_or(fixture.form))?;
+    equal("warnings", &accepted.warnings, &fixture.warnings)?;
     let (method, path) = attempt.dispatched.as_ref().ok_or("no dispatch")?;
     let shown = attempt.requests.iter().find(|request| request.method == *method && request.target == *path);
     let shown = shown.ok_or("the dispatch never arrived")?;
-    let key =
-        format!("{:?}{}", shown.headers, String::from_utf8_lossy(&shown.body)).contains(&attempt.note.id);
     let provider = run::build(descriptor, run::example(descriptor));
-    equal("idempotency key on the wire", &key, &provider.capabilities().idempotent_send)?;
+    if provider.capabilities().idempotency.is_some() {
+        let key = fixture.idempotency_key.as_ref().ok_or("an ok fixture needs @expect.idempotency_key")?;
+        let sent = format!("{:?}{}", shown.headers, String::from_utf8_lossy(&shown.body));
+        ensure(sent.contains(key), || format!("the key {key} is not on the wire"))?;
+    }
     snapshot(descriptor, &fixture.name, &attempt.requests, &attempt.secrets);
     Ok(())
 }
@@ -177,7 +222,7 @@ fn printed(request: &Recorded, secrets: &BTreeSet<String>) -> String {
 
 /// What holds for every attempt, however it ends.
 fn clean(attempt: &Attempt) -> Outcome {
-    clean_requests(&attempt.requests, &attempt.secrets)?;
+    clean_requests(&attempt.requests, &attempt.secrets, attempt.secret_in_path)?;
     let Err(error) = &attempt.result else { return Ok(()) };
     ensure(!error.detail.is_empty(), || "an error that says nothing".into())?;
     let shown = format!("{error} {error:?}");
@@ -186,10 +231,12 @@ fn clean(attempt: &Attempt) -> Outcome {
     keeps_secrets(error, &attempt.secrets)
 }
 
-pub fn clean_requests(requests: &[Recorded], secrets: &BTreeSet<String>) -> Outcome {
+/// With `in_path` the provider's API wants a secret in the path; in the query there is never one.
+pub fn clean_requests(requests: &[Recorded], secrets: &BTreeSet<String>, in_path: bool) -> Outcome {
     for request in requests {
         let target = &request.target;
-        let leaked = secrets.iter().any(|secret| target.contains(secret));
+        let visible = if in_path { target.split_once('?').map_or("", |(_, query)| query) } else { target };
+        let leaked = secrets.iter().any(|secret| visible.contains(secret));
         ensure(!leaked, || format!("a secret in the URL of {} {target}", request.method))?;
         let lengths = request.headers.iter().filter(|(name, _)| name == "content-length").count();
         ensure(lengths <= 1, || format!("Content-Length twice in {} {target}", request.method))?;
@@ -217,6 +264,9 @@ pub enum At {
     Prepare(usize),
     Dispatch,
 }
+
+/// Of an answer without an end no more is read.
+pub const ENDLESS: usize = 48 * 1024 * 1024;
 
 pub const NOBODY_KNOWS: &[SendErrorKind] = &[SendErrorKind::OutcomeUnknown];
 const NOT_UNDERSTOOD: &[SendErrorKind] = &[SendErrorKind::Unexpected, SendErrorKind::OutcomeUnknown];
@@ -256,7 +306,7 @@ pub async fn fault(
     fixture.script[place].answer = answer;
     let attempt = attempt(descriptor, &fixture, timeout, Gone::Never).await;
     clean(&attempt)?;
-    ensure(attempt.endless_bytes < 16 * 1024 * 1024, || format!("read {} bytes", attempt.endless_bytes))?;
+    ensure(attempt.endless_bytes < ENDLESS, || format!("read {} bytes", attempt.endless_bytes))?;
     match (&attempt.result, at) {
         (_, At::Prepare(_)) if any => Ok(()),
         (Ok(accepted), _) => Err(format!("accepted: {accepted:?}").into()),
@@ -295,7 +345,8 @@ pub async fn refused_connection(descriptor: &Descriptor, ok: &Fixture, gone: Gon
 pub async fn echo(descriptor: &Descriptor, ok: &Fixture, at: At, status: &str) -> Outcome {
     let probe = attempt(descriptor, ok, LONG, Gone::Never).await;
     let said: Vec<&str> = probe.secrets.iter().map(String::as_str).collect();
-    let said = format!("{} {} to {}", said.join(" "), probe.note.audio.link, probe.note.to);
+    let link = probe.note.audio().map_or("", |audio| audio.link.as_str());
+    let said = format!("{} {link} to {}", said.join(" "), probe.note.to);
     for body in echoes(&said) {
         let (mut fixture, place) = (ok.clone(), place(ok, at));
         fixture.script.truncate(place + 1);
@@ -318,11 +369,4 @@ pub fn echoes(said: &str) -> [String; 4] {
         said.to_owned(),
         format!("<error><message>{said}</message></error>"),
     ]
-}
-
-/// Only forms that the tenant allows are ever announced.
-pub async fn strict_degrade(descriptor: &Descriptor, ok: &Fixture) -> Outcome {
-    let strict = Fixture { degrade: Degrade(vec![]), ..ok.clone() };
-    let attempt = attempt(descriptor, &strict, LONG, Gone::Never).await;
-    ensure(matches!(attempt.form, None | Some(Form::Voice)), || format!("announced {:?}", attempt.form))
 }

@@ -16,7 +16,7 @@
 //!
 //! The file name up to its first dot is the expected end: `ok`, or the name of a `SendErrorKind`. Of the `@` lines,
 //! all but `send` know `@settings`, `@expect.retry_after` and, for what is reported, `@expect.report`; `look_up` knows
-//! `@to` and `@mark` beside them. A path
+//! `@to` and `@correlation_id` beside them. A path
 //! without `?` leaves the query to the snapshot. `Content-Length` is added. In the whole file `{{size}}` and
 //! `{{sha256}}` stand for those of the audio; in answers `{{base}}` for the `base_url` in use and
 //! `{{elsewhere}}` for the same server by another name.
@@ -25,7 +25,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use voicegate_providers::{Container, Degrade, Form, Memory, SendErrorKind};
+use voicegate_providers::{Container, Form, Memory, SendErrorKind, SendWarning};
 
 pub const NOTE_ID: &str = "vn_0198c5f2-7c00-7000-8000-000000000001";
 
@@ -36,21 +36,35 @@ pub struct Fixture {
     pub expected: Option<SendErrorKind>,
     pub settings: Map<String, Value>,
     pub to: String,
-    pub degrade: Degrade,
+    /// The rung of the ladder that is tried.
+    pub form: Form,
+    /// What is sent in the form `text`.
+    pub text: String,
+    pub caption: Option<String>,
     pub convert: bool,
     pub reply_to: Option<String>,
     /// What a look-up goes by.
-    pub marks: Vec<String>,
+    pub correlation_ids: Vec<String>,
     /// Else whatever the connection's default profile makes.
     pub container: Option<Container>,
     /// Lets upload URLs lead to this machine, for [`Exchange`]s at `{{elsewhere}}`.
     pub allow_loopback: bool,
     pub memory: Memory,
-    pub form: Form,
+    /// How the recipient sees it; else in the form that was tried.
+    pub form_after: Option<Form>,
     pub retry_after: Option<f64>,
+    /// What a limit is about, and when what an error says ends.
+    pub scope: Option<Value>,
+    pub until: Option<Value>,
+    pub warnings: Vec<SendWarning>,
+    /// The message's id, where it does not stand in the answer as it is.
+    pub message_id: Option<String>,
+    /// By which the provider recognises a repetition.
+    pub idempotency_key: Option<String>,
     /// Not looked at where absent; JSON `null` means that nothing may be remembered.
     pub recipient_after: Option<Value>,
     pub note_after: Option<Value>,
+    pub media_after: Option<Value>,
     /// What a check says.
     pub report: Option<String>,
     pub script: Vec<Exchange>,
@@ -130,17 +144,25 @@ pub fn parse(name: &str, text: &str) -> Result<Fixture, String> {
         expected: expected(name)?,
         settings: Map::new(),
         to: "+15550001111".to_owned(),
-        degrade: Degrade::default(),
+        form: Form::Voice,
+        text: "Hello, this is what the note says.".to_owned(),
+        caption: None,
         convert: false,
         reply_to: None,
-        marks: Vec::new(),
+        correlation_ids: Vec::new(),
         container: None,
         allow_loopback: false,
         memory: Memory::default(),
-        form: Form::Voice,
+        form_after: None,
         retry_after: None,
+        scope: None,
+        until: None,
+        warnings: Vec::new(),
+        message_id: None,
+        idempotency_key: None,
         recipient_after: None,
         note_after: None,
+        media_after: None,
         report: None,
         script: Vec::new(),
     };
@@ -169,18 +191,27 @@ fn directive(fixture: &mut Fixture, key: &str, value: &str) -> Result<(), serde_
     match key {
         "@settings" => fixture.settings = serde_json::from_str(value)?,
         "@to" => fixture.to = value.to_owned(),
-        "@degrade" => fixture.degrade = serde_json::from_str(value)?,
+        "@form" => fixture.form = serde_json::from_value(text())?,
+        "@text" => fixture.text = value.to_owned(),
+        "@caption" => fixture.caption = Some(value.to_owned()),
         "@convert" => fixture.convert = true,
         "@reply_to" => fixture.reply_to = Some(value.to_owned()),
-        "@mark" => fixture.marks.push(value.to_owned()),
+        "@correlation_id" => fixture.correlation_ids.push(value.to_owned()),
         "@audio" => fixture.container = Some(serde_json::from_value(text())?),
         "@allow_loopback" => fixture.allow_loopback = true,
         "@memory.recipient" => fixture.memory.recipient = Some(serde_json::from_str(value)?),
         "@memory.note" => fixture.memory.note = Some(serde_json::from_str(value)?),
-        "@expect.form" => fixture.form = serde_json::from_value(text())?,
+        "@memory.media" => fixture.memory.media = Some(serde_json::from_str(value)?),
+        "@expect.form" => fixture.form_after = Some(serde_json::from_value(text())?),
+        "@expect.scope" => fixture.scope = Some(text()),
+        "@expect.until" => fixture.until = Some(text()),
+        "@expect.warning" => fixture.warnings.push(serde_json::from_value(text())?),
+        "@expect.id" => fixture.message_id = Some(value.to_owned()),
+        "@expect.idempotency_key" => fixture.idempotency_key = Some(value.to_owned()),
         "@expect.retry_after" => fixture.retry_after = Some(serde_json::from_str(value)?),
         "@expect.recipient" => fixture.recipient_after = Some(serde_json::from_str(value)?),
         "@expect.note" => fixture.note_after = Some(serde_json::from_str(value)?),
+        "@expect.media" => fixture.media_after = Some(serde_json::from_str(value)?),
         "@expect.report" => fixture.report = Some(value.to_owned()),
         _ => return Err(serde::de::Error::custom("no such directive")),
     }

@@ -35,7 +35,15 @@ fn trials(descriptor: &'static Descriptor) -> Vec<Trial> {
     let name = |test: &str| format!("{}::{test}", descriptor.name);
     let fixtures = fixture::load_all(descriptor.name, "send");
     let have = names(&fixtures);
+    let shown: Vec<_> =
+        fixtures.iter().filter(|fixture| fixture.expected.is_none()).map(|fixture| fixture.form).collect();
     let mut trials = vec![
+        Trial::test(name("forms"), move || {
+            let provider = run::build(descriptor, run::example(descriptor));
+            let missing: Vec<_> = provider.capabilities().forms.iter().map(|support| support.form).collect();
+            let missing: Vec<_> = missing.into_iter().filter(|form| !shown.contains(form)).collect();
+            checks::ensure(missing.is_empty(), || format!("no ok fixture for the forms {missing:?}"))
+        }),
         Trial::test(name("settings"), || checks::settings(descriptor)),
         Trial::test(name("capabilities"), || checks::capabilities(descriptor)),
         Trial::test(name("fixtures"), move || owed(descriptor, "send", OWED, &have)),
@@ -61,9 +69,13 @@ fn account_trials(ask: Ask, descriptor: &'static Descriptor, send: Option<&Fixtu
     let fixtures = fixture::load_all(descriptor.name, ask.folder());
     let ok = fixtures.iter().find(|fixture| fixture.name == "ok").cloned();
     let have = names(&fixtures);
+    let registers = descriptor.callbacks.is_some_and(|callbacks| callbacks.registers);
     let looks = run::build(descriptor, run::example(descriptor)).capabilities().look_up;
     let mut trials = vec![Trial::test(name("fixtures".to_owned()), move || match ask {
         Ask::LookUp if !looks => checks::ensure(have.is_empty(), || "a look-up that nobody makes".into()),
+        Ask::Register | Ask::Status if !registers => {
+            checks::ensure(have.is_empty(), || "a registration that nobody makes".into())
+        }
         _ => owed(descriptor, ask.folder(), OWED_ANSWERS, &have),
     })];
     trials.extend(fixtures.into_iter().map(|fixture| {
@@ -97,12 +109,18 @@ fn account_trials(ask: Ask, descriptor: &'static Descriptor, send: Option<&Fixtu
 fn callback_trials(descriptor: &'static Descriptor) -> Vec<Trial> {
     let name = |test: &str| format!("{}::callback::{test}", descriptor.name);
     let fixtures = callback::load_all(descriptor.name);
+    if descriptor.callbacks.is_none() {
+        return vec![Trial::test(name("fixtures"), move || {
+            checks::ensure(fixtures.is_empty(), || "callbacks of a provider that never calls".into())
+        })];
+    }
     let have: Vec<String> = fixtures.iter().map(|fixture| fixture.name.clone()).collect();
+    let owed = callback::owed(descriptor, &fixtures);
     let mut trials = vec![Trial::test(name("fixtures"), move || {
-        let has = |kind: &&&str| have.iter().any(|name| name.split('.').next() == Some(**kind));
-        let missing: Vec<&str> = callback::OWED.iter().filter(|kind| !has(kind)).copied().collect();
+        let has = |kind: &&String| have.iter().any(|name| name.split('.').next() == Some(kind.as_str()));
+        let missing: Vec<String> = owed.iter().filter(|kind| !has(kind)).cloned().collect();
         checks::ensure(missing.is_empty(), || {
-            format!("fixtures/{}/callback/ has no .json file for: {}", descriptor.name, missing.join(", "))
+            format!("fixtures/{}/callback/ has no .http file for: {}", descriptor.name, missing.join(", "))
         })
     })];
     for fixture in fixtures {
@@ -153,11 +171,10 @@ fn generated(descriptor: &'static Descriptor, ok: &Fixture) -> Vec<Trial> {
             wait(checks::refused_connection(descriptor, &ok, gone))
         }));
     }
-    let (large, strict) = (ok.clone(), ok.clone());
+    let (large, other) = (ok.clone(), ok.clone());
     trials.push(Trial::test(name("too_large".into()), move || wait(checks::too_large(descriptor, &large))));
-    trials.push(Trial::test(name("strict_degrade".into()), move || {
-        wait(checks::strict_degrade(descriptor, &strict))
-    }));
+    trials
+        .push(Trial::test(name("other_forms".into()), move || wait(checks::other_forms(descriptor, &other))));
     trials
 }
 

@@ -5,10 +5,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use voicegate_providers::{
-    Accepted, AudioFacts, Codec, Container, Context, Descriptor, Doubtful, Form, LookUp, Memory,
-    OutboundAudio, OutboundNote, Prepared, Provider, Recipient, SendError, Settings,
+    Accepted, AudioFacts, Codec, Container, Content, Context, Descriptor, Form, LookUp, Memory,
+    OutboundAudio, OutboundNote, Prepared, Provider, Recipient, SendError, Settings, UnknownSend,
     dial::{DialOptions, Dialer},
-    find,
     guard::{AddressRules, GuardedClient},
 };
 
@@ -27,8 +26,6 @@ const LINK: &str = "https://gateway.example/m/secret-link-token/";
 /// What came of an attempt, and what the provider saw of it.
 pub struct Attempt {
     pub result: Result<Accepted, SendError>,
-    /// What `prepare` announced; `None` where it failed.
-    pub form: Option<Form>,
     /// Method and path of the request that shows the note.
     pub dispatched: Option<(String, String)>,
     pub memory: Memory,
@@ -36,6 +33,7 @@ pub struct Attempt {
     pub problems: Vec<String>,
     pub endless_bytes: usize,
     pub secrets: BTreeSet<String>,
+    pub secret_in_path: bool,
     pub note: OutboundNote,
 }
 
@@ -46,6 +44,7 @@ pub struct Checked {
     pub problems: Vec<String>,
     pub endless_bytes: usize,
     pub secrets: BTreeSet<String>,
+    pub secret_in_path: bool,
 }
 
 pub fn example(descriptor: &Descriptor) -> Map<String, Value> {
@@ -83,13 +82,14 @@ pub fn context(timeout: Duration, allow_loopback: bool) -> Context {
 }
 
 pub fn recipient(text: &str) -> Recipient {
-    Recipient::parse(text, |name| find(name).is_some()).expect("a recipient")
+    voicegate_providers::parse_recipient(text).expect("a recipient")
 }
 
 pub fn note(provider: &dyn Provider, fixture: &Fixture) -> OutboundNote {
-    let whatsapp = provider.capabilities().default_profile.starts_with("whatsapp");
-    let usual = if whatsapp { Container::Ogg } else { Container::Mp4 };
-    let container = if fixture.convert { Container::Mp3 } else { fixture.container.unwrap_or(usual) };
+    let support = provider.capabilities().form(fixture.form);
+    let profile = support.and_then(|support| support.profile.as_deref()).unwrap_or_default();
+    let container =
+        if fixture.convert { Container::Mp3 } else { fixture.container.unwrap_or(made_by(profile)) };
     let bytes = fixture::audio();
     let facts = AudioFacts {
         container,
@@ -102,19 +102,34 @@ pub fn note(provider: &dyn Provider, fixture: &Fixture) -> OutboundNote {
         sha256: fixture::sha256(&bytes),
     };
     let filename = format!("voice.{}", facts.extension());
+    let audio = OutboundAudio {
+        facts,
+        path: fixture::audio_path(),
+        link: format!("{LINK}{filename}").parse().expect("a URL"),
+        filename,
+        provider_converts: fixture.convert,
+        waveform: (0..=63).map(|bar| bar + bar / 2).collect(),
+    };
+    let content = match fixture.form {
+        Form::Text => Content::Text(fixture.text.clone()),
+        form => Content::Audio { form, audio, caption: fixture.caption.clone() },
+    };
     OutboundNote {
         id: NOTE_ID.to_owned(),
         to: recipient(&fixture.to),
-        audio: OutboundAudio {
-            facts,
-            path: fixture::audio_path(),
-            link: format!("{LINK}{filename}").parse().expect("a URL"),
-            filename,
-        },
-        provider_converts: fixture.convert,
+        content,
         reply_to: fixture.reply_to.clone(),
-        text: None,
-        degrade: fixture.degrade.clone(),
+    }
+}
+
+/// What a profile makes, by its family. The gateway's own tests hold the real table.
+fn made_by(profile: &str) -> Container {
+    match profile.split('-').next().unwrap_or_default() {
+        "whatsapp" | "meta" | "telegram" | "discord" => Container::Ogg,
+        "mp3" => Container::Mp3,
+        "wav16k" => Container::Wav,
+        "imessage" => Container::Caf,
+        _ => Container::Mp4,
     }
 }
 
@@ -164,7 +179,6 @@ pub async fn attempt(descriptor: &Descriptor, fixture: &Fixture, timeout: Durati
     if gone == Gone::BeforeDispatch {
         stub.stop().await;
     }
-    let form = prepared.as_ref().ok().map(|prepared| prepared.form);
     let dispatched = prepared.as_ref().ok().map(dispatch_line);
     let early = count(&stub.requests(), dispatched.as_ref());
     let result = match prepared {
@@ -177,7 +191,8 @@ pub async fn attempt(descriptor: &Descriptor, fixture: &Fixture, timeout: Durati
         problems.push("the request that shows the note was made early or more than once".to_owned());
     }
     let endless_bytes = stub.endless_bytes();
-    Attempt { result, form, dispatched, memory, requests, problems, endless_bytes, secrets, note }
+    let secret_in_path = descriptor.secret_in_path;
+    Attempt { result, dispatched, memory, requests, problems, endless_bytes, secrets, secret_in_path, note }
 }
 
 /// A question about the account, or a change to it, that is no send.
@@ -232,16 +247,20 @@ pub async fn ask(
         }),
         Ask::Status => provider.callback_status(&cx, &url).await,
         Ask::LookUp => {
-            let doubtful =
-                Doubtful { to: recipient(&fixture.to), marks: fixture.marks.clone(), dispatched_at: cx.now };
-            provider.look_up(&cx, &doubtful).await.map(|found| match found {
+            let unknown = UnknownSend {
+                to: recipient(&fixture.to),
+                correlation_ids: fixture.correlation_ids.clone(),
+                dispatched_at: cx.now,
+            };
+            provider.look_up(&cx, &unknown).await.map(|found| match found {
                 LookUp::Found(accepted) => format!("found {}", accepted.message_id),
                 LookUp::NotSeen => "not seen".to_owned(),
             })
         }
     };
     let (requests, problems, endless_bytes) = (stub.requests(), stub.problems(), stub.endless_bytes());
-    Checked { result, requests, problems, endless_bytes, secrets }
+    let secret_in_path = descriptor.secret_in_path;
+    Checked { result, requests, problems, endless_bytes, secrets, secret_in_path }
 }
 
 fn dispatch_line(prepared: &Prepared) -> (String, String) {

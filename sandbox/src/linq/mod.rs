@@ -11,7 +11,7 @@ mod voicememo;
 
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -22,11 +22,91 @@ use uuid::Uuid;
 pub(crate) use attachments::Attachment;
 pub(crate) use chats::{Chat, add_chat, default_chats};
 pub use chats::{NewChat, Service};
-pub(crate) use subscriptions::{Subscription, events};
+pub(crate) use subscriptions::Subscription;
 
+use self::subscriptions::events;
 use crate::Sandbox;
+use crate::emulator::{Emulator, Look};
+use crate::faults::Operation;
+use crate::hooks::Outgoing;
+use crate::ledger::LedgerEntry;
+use crate::receipts::{ReceiptStatus, ReceiptStep};
 
-pub(crate) fn router(sandbox: &Sandbox) -> Router {
+/// The emulator itself; what it remembers is in the sandbox's state.
+pub(crate) struct Linq;
+
+impl Emulator for Linq {
+    fn name(&self) -> &'static str {
+        "linq"
+    }
+
+    fn look(&self) -> Look {
+        Look { app: "Messages", through: "through Linq", to: "+15551234567", bubble: "#0a7cff", ink: "#fff" }
+    }
+
+    fn router(&self, sandbox: &Sandbox) -> Router {
+        router(sandbox)
+    }
+
+    fn classify(&self, method: &Method, path: &str) -> Operation {
+        match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["uploads", ..] => Operation::Upload,
+            ["v3", "chats", _, "voicememo"] if method == Method::POST => Operation::Voicememo,
+            ["v3", "chats", _, "messages"] | ["v3", "messages", ..] => Operation::Messages,
+            ["v3", "chats"] | ["v3", "chats", _] => Operation::Chats,
+            ["v3", "attachments", ..] => Operation::Attachments,
+            ["v3", "phone_numbers"] => Operation::Lines,
+            ["v3", "webhook-subscriptions", ..] => Operation::Webhooks,
+            _ => Operation::Other,
+        }
+    }
+
+    fn scripted(&self, status: u16, retry_after: Option<u64>) -> Response {
+        scripted(status, retry_after)
+    }
+
+    fn not_ready(&self) -> Response {
+        not_ready()
+    }
+
+    fn finish(&self, response: Response, path: &str) -> Response {
+        finish(response, path)
+    }
+
+    fn secrets<'a>(&self, sandbox: &'a Sandbox) -> Vec<&'a str> {
+        vec![&sandbox.inner.options.linq_token]
+    }
+
+    fn settings(&self, sandbox: &Sandbox, base_url: &str) -> Value {
+        json!({"base_url": base_url, "token": sandbox.inner.options.linq_token})
+    }
+
+    /// On its way at once, on the device a moment later; of groups and SMS no more than `sent`:
+    /// <https://docs.linqapp.com/guides/webhooks/events/>.
+    fn usual_receipts(&self, entry: &LedgerEntry, is_group: bool) -> Vec<ReceiptStep> {
+        let mut steps = vec![ReceiptStep::new(ReceiptStatus::Sent, 0)];
+        if !is_group && entry.service != Some("SMS") {
+            steps.push(ReceiptStep::new(ReceiptStatus::Delivered, 300));
+        }
+        steps
+    }
+
+    fn says(&self, status: ReceiptStatus) -> bool {
+        !matches!(status, ReceiptStatus::Accepted | ReceiptStatus::Played)
+    }
+
+    fn receipts(
+        &self,
+        sandbox: &Sandbox,
+        entry: &LedgerEntry,
+        step: &ReceiptStep,
+        at: &str,
+    ) -> Vec<Outgoing> {
+        events(sandbox, entry, step, at)
+    }
+}
+
+fn router(sandbox: &Sandbox) -> Router {
     let v3 = Router::new()
         .route("/chats", get(chats::list).post(messages::create_chat))
         .route("/chats/{id}", get(chats::get_one))
@@ -115,8 +195,8 @@ impl IntoResponse for LinqError {
 
 /// Gives the answer its `X-Trace-ID`, which also stands in an error's body.
 /// The upload and download hosts are S3 and a CDN and know nothing of traces.
-pub(crate) fn finish(response: Response, path: &str) -> Response {
-    if path.starts_with("/linq/uploads/") || path.starts_with("/linq/files/") {
+fn finish(response: Response, path: &str) -> Response {
+    if path.starts_with("uploads/") || path.starts_with("files/") {
         return response;
     }
     let trace = Uuid::new_v4().simple().to_string();
@@ -131,7 +211,7 @@ pub(crate) fn finish(response: Response, path: &str) -> Response {
 }
 
 /// The vendor's envelope for a scripted status, with the code that goes with it most often.
-pub(crate) fn scripted(status: u16, retry_after: Option<u64>) -> Response {
+fn scripted(status: u16, retry_after: Option<u64>) -> Response {
     let (code, message) = match status {
         400 | 422 => (1003, "Request is valid but cannot be processed"),
         401 => (2004, "Unauthorized - missing or invalid authentication token"),
@@ -150,7 +230,7 @@ pub(crate) fn scripted(status: u16, retry_after: Option<u64>) -> Response {
 }
 
 /// <https://docs.linqapp.com/error/codes/2xxx/2007/>
-pub(crate) fn not_ready() -> Response {
+fn not_ready() -> Response {
     LinqError::new(404, 2007, "Attachment not ready - it is still being processed").into_response()
 }
 

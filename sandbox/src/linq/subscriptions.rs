@@ -271,7 +271,7 @@ pub(crate) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep,
             "data": data,
         });
         Outgoing {
-            provider: Provider::Linq,
+            provider: Provider::LINQ,
             event,
             event_id: event_id.clone(),
             message_id: entry.message_id.clone(),

@@ -215,7 +215,7 @@ pub(crate) fn acks(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -
         .iter()
         .filter(|hook| hook.is_active == 1 && hook.events.iter().any(|wanted| wanted == event));
     let outgoing = wanting.map(|hook| Outgoing {
-        provider: Provider::Wawp,
+        provider: Provider::WAWP,
         event,
         event_id: event_id.clone(),
         message_id: entry.message_id.clone(),

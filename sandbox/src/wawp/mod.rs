@@ -16,11 +16,16 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use uuid::Uuid;
 
-pub(crate) use hooks::{Hook, acks};
+pub(crate) use hooks::Hook;
 
+use self::hooks::acks;
 use crate::audio::{self, AudioInfo, Kind, is_clean_opus};
+use crate::emulator::{Emulator, Look};
+use crate::faults::Operation;
 use crate::fetch::{FetchError, Fetched, is_loopback};
+use crate::hooks::Outgoing;
 use crate::ledger::{LedgerEntry, redact, redact_query};
+use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::{Sandbox, state};
 
 /// Nothing is documented; WhatsApp itself takes 16 MB of audio.
@@ -30,7 +35,68 @@ const VOICE_MIME: &str = "audio/ogg; codecs=opus";
 /// The emulated phone's own number.
 const ME: &str = "12025550100@c.us";
 
-pub(crate) fn router(sandbox: &Sandbox) -> Router {
+/// The emulator itself; what it remembers is in the sandbox's state.
+pub(crate) struct Wawp;
+
+impl Emulator for Wawp {
+    fn name(&self) -> &'static str {
+        "wawp"
+    }
+
+    fn look(&self) -> Look {
+        Look {
+            app: "WhatsApp",
+            through: "through Wawp",
+            to: "15551234567@c.us",
+            bubble: "#d9fdd3",
+            ink: "#111b21",
+        }
+    }
+
+    fn router(&self, sandbox: &Sandbox) -> Router {
+        router(sandbox)
+    }
+
+    fn classify(&self, _: &Method, path: &str) -> Operation {
+        match path {
+            "v2/send/voice" => Operation::Voice,
+            "v2/session/info" => Operation::Session,
+            "v2/session/webhook" | "v2/webhook/set" | "v2/webhook/delete" => Operation::Webhooks,
+            _ => Operation::Other,
+        }
+    }
+
+    fn scripted(&self, status: u16, _: Option<u64>) -> Response {
+        scripted(status)
+    }
+
+    fn secrets<'a>(&self, sandbox: &'a Sandbox) -> Vec<&'a str> {
+        vec![&sandbox.inner.options.wawp_access_token]
+    }
+
+    fn settings(&self, sandbox: &Sandbox, base_url: &str) -> Value {
+        let options = &sandbox.inner.options;
+        json!({
+            "base_url": base_url,
+            "instance_id": options.wawp_instance_id,
+            "access_token": options.wawp_access_token,
+        })
+    }
+
+    fn usual_receipts(&self, _: &LedgerEntry, _: bool) -> Vec<ReceiptStep> {
+        vec![ReceiptStep::new(ReceiptStatus::Sent, 0), ReceiptStep::new(ReceiptStatus::Delivered, 300)]
+    }
+
+    fn says(&self, _: ReceiptStatus) -> bool {
+        true
+    }
+
+    fn receipts(&self, sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep, _: &str) -> Vec<Outgoing> {
+        acks(sandbox, entry, step)
+    }
+}
+
+fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/v2/send/voice", any(send_voice))
         .route("/v2/session/info", any(session_info))
@@ -92,7 +158,7 @@ fn only_post(sandbox: &Sandbox, method: &Method, uri: &Uri) -> Result<(), WawpEr
     Err(WawpError::new(405, "method_not_allowed", "Use POST with a JSON body: a query ends up in logs."))
 }
 
-pub(crate) fn scripted(status: u16) -> Response {
+fn scripted(status: u16) -> Response {
     let (code, message) = match status {
         401 => ("invalid_token", "Invalid access_token"),
         403 => ("quota_reached", "Message quota reached"),

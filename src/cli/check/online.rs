@@ -71,7 +71,7 @@ pub async fn public_url(live: &Live) -> Line {
         path.pop_if_empty().push("healthz");
     }
     let mut connections = live.tenants.iter().flat_map(|tenant| tenant.connections.values());
-    let needed = connections.any(|connection| connection.provider.capabilities().intake == Intake::Url);
+    let needed = connections.any(|connection| connection.provider.capabilities().uses(Intake::Url));
     let wrong = |what: String| {
         if needed { Line::fail(what) } else { Line::note(format!("{what} (no connection needs it now)")) }
     };

@@ -8,7 +8,7 @@ use crate::model::note::{
     sample::{note, start},
 };
 
-const POLICY: Policy = Policy { may_repeat: false, unknown_grace: Duration::from_secs(30) };
+const POLICY: Policy = Policy { resend: false, idempotency: None, unknown_grace: Duration::from_secs(30) };
 
 fn failed(kind: SendErrorKind) -> Result<Accepted, Failure> {
     Err(Failure::from(SendError::new(kind, "told so")))
@@ -58,8 +58,79 @@ fn only_a_rate_limit_pauses_the_connection_and_not_for_long() {
 }
 
 #[test]
+fn rate_limit_of_a_recipient_pauses_no_connection() {
+    let error = SendError::new(SendErrorKind::RateLimited, "slower").about(Scope::Recipient);
+    let step = settle(&mut note(1), Err(error.after(Duration::from_secs(60)).into()), at(0), POLICY);
+    assert!(
+        matches!(step, Step::Retry { at, pause_connection_until: None } if at >= start() + Duration::from_secs(60))
+    );
+}
+
+#[test]
+fn repetition_is_safe_only_within_the_providers_window() {
+    let window = |seconds| Policy {
+        idempotency: Some(Idempotency { window: Duration::from_secs(seconds) }),
+        ..POLICY
+    };
+    let unknown = || failed(SendErrorKind::OutcomeUnknown);
+    let mut kept = note(1);
+    settle(&mut kept, unknown(), at(0), window(3600));
+    assert_eq!(kept.status, Status::Queued);
+    assert!(
+        window(3600).may_send(&kept, at(3599).started) && !window(3600).may_send(&kept, at(3600).started)
+    );
+    assert!(Policy { resend: true, ..POLICY }.may_send(&kept, at(9999).started));
+    // The next attempt would come too late already.
+    let mut late = note(1);
+    settle(&mut late, unknown(), at(0), window(0));
+    assert_eq!(late.status, Status::Unknown);
+    // The first unknown attempt counts, and not the last.
+    settle(&mut kept, unknown(), at(3590), window(3591));
+    assert_eq!(kept.status, Status::Unknown);
+}
+
+#[test]
+fn what_is_known_to_fail_makes_no_attempt() {
+    let unavailable = Problem::new(Code::FormUnavailable, "no voice notes");
+    let mut elsewhere = note(2);
+    assert!(
+        matches!(pass_over(&mut elsewhere, &unavailable, at(1).ended), Step::Retry { at: due, .. } if due == at(1).ended)
+    );
+    assert_eq!((elsewhere.stop, elsewhere.status, elsewhere.attempts.len()), (1, Status::Queued, 0));
+    let code = |note: &Note| note.error.as_ref().map(|error| error.code.to_string());
+    assert_eq!(pass_over(&mut elsewhere, &unavailable, at(2).ended), Step::Done);
+    assert_eq!((elsewhere.status, code(&elsewhere).as_deref()), (Status::Failed, Some("form_unavailable")));
+    // Where something was tried, its refusal is the reason.
+    let mut refused = note(1);
+    let Err(failure) = failed(SendErrorKind::FormUnavailable) else { unreachable!() };
+    step_down(&mut refused, &failure, at(0));
+    assert_eq!(refused.attempts[0].outcome, Outcome::Refused);
+    pass_over(&mut refused, &unavailable, at(1).ended);
+    assert_eq!(code(&refused).as_deref(), Some("recipient_unsupported"));
+    // What may have arrived is never told as unsent.
+    let mut unknown = note(2);
+    settle(&mut unknown, failed(SendErrorKind::OutcomeUnknown), at(0), Policy { resend: true, ..POLICY });
+    pass_over(&mut unknown, &unavailable, at(1).ended);
+    assert_eq!((unknown.status, unknown.stop), (Status::Unknown, 0));
+}
+
+#[test]
+fn accepted_note_says_how_it_differs_from_what_was_asked_for() {
+    let mut note = note(1);
+    let accepted = Accepted {
+        message_id: "m".to_owned(),
+        form: Some(Form::Audio),
+        warnings: vec![SendWarning::ReplyLost],
+        ..Accepted::default()
+    };
+    settle(&mut note, Ok(accepted), at(0), POLICY);
+    let codes: Vec<_> = note.warnings.iter().map(|warning| warning.code.as_str()).collect();
+    assert_eq!((note.form, codes.as_slice()), (Some(Form::Audio), &["form_degraded", "reply_lost"][..]));
+}
+
+#[test]
 fn what_was_once_unknown_is_never_told_as_unsent_nor_sent_elsewhere() {
-    let repeat = Policy { may_repeat: true, ..POLICY };
+    let repeat = Policy { resend: true, ..POLICY };
     for later in [SendErrorKind::NotReachable, SendErrorKind::Rejected] {
         let mut note = note(2);
         settle(&mut note, failed(SendErrorKind::OutcomeUnknown), at(0), repeat);
@@ -156,6 +227,8 @@ fn any_end() -> impl Strategy<Value = Result<Accepted, Failure>> {
         OptedOut,
         MediaRejected,
         MediaTooLarge,
+        ConversationClosed,
+        Outdated,
         Rejected,
         Unauthorized,
         Misconfigured,
@@ -165,7 +238,7 @@ fn any_end() -> impl Strategy<Value = Result<Accepted, Failure>> {
         OutcomeUnknown,
         Unexpected,
     ];
-    let accepted = Accepted { message_id: "m".to_owned(), form: None, trace: None, marks: Vec::new() };
+    let accepted = Accepted { message_id: "m".to_owned(), ..Accepted::default() };
     prop_oneof![
         1 => Just(Ok(accepted)),
         9 => prop::sample::select(kinds).prop_map(failed),
@@ -177,7 +250,7 @@ proptest! {
     /// without leave to repeat nothing follows an unknown outcome.
     #[test]
     fn every_history_is_sound(ends in prop::collection::vec(any_end(), 1..12), stops in 1_usize..4, repeat: bool) {
-        let policy = Policy { may_repeat: repeat, ..POLICY };
+        let policy = Policy { resend: repeat, ..POLICY };
         let mut note = note(stops);
         for (n, end) in ends.into_iter().enumerate() {
             let was = note.clone();

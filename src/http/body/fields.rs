@@ -8,6 +8,7 @@ use serde::{
     de::{self, DeserializeOwned},
 };
 use serde_json::{Map, Value};
+use voicegate_providers::{self as providers, Degrade};
 
 use super::{ENTRY, MAX_FIELDS, Parts, TREE, tokens};
 use crate::{
@@ -61,6 +62,7 @@ impl Form {
                 tokens::check(text).map_err(|error| Problem::invalid(name, error.to_string()))?;
                 of_metadata(text).map_err(|_| no_object(name))?
             }
+            "degrade" => names(name, text)?,
             "format" if text.trim_start().starts_with('{') => object(name, text)?,
             _ => Value::String(text.to_owned()),
         };
@@ -124,6 +126,17 @@ pub fn of_metadata(text: &str) -> Result<Value, serde_json::Error> {
         Ok(_) => Ok(Value::Object(Map::new())),
         Err(_) => serde_json::from_str(text),
     }
+}
+
+/// A list of names: JSON, or names with commas between them.
+fn names(name: &str, text: &str) -> Result<Value, Problem> {
+    if text.trim_start().starts_with('[') {
+        tokens::check(text).map_err(|error| Problem::invalid(name, error.to_string()))?;
+        return serde_json::from_str(text)
+            .map_err(|_| Problem::invalid(name, "this is not valid JSON; expected a list as text"));
+    }
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect::<Vec<_>>().into())
 }
 
 /// Parses a value, or says which field is wrong; `prefix` is put before its name.
@@ -210,6 +223,32 @@ pub fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Conve
             de::Error::custom("expected \"auto\", \"always\", \"never\", \"provider\", true or false")
         }),
     }
+}
+
+/// `degrade`: a list of forms.
+///
+/// # Errors
+/// Says what it may have in it.
+pub fn degrade<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Degrade>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Substitute {
+        Audio,
+        File,
+        Text,
+    }
+    let given = match Value::deserialize(deserializer)? {
+        Value::Null => return Ok(None),
+        given => Vec::<Substitute>::deserialize(given),
+    };
+    let wrong =
+        |_| de::Error::custom("expected a list of \"audio\", \"file\" and \"text\", which may be empty");
+    let forms = given.map_err(wrong)?.into_iter().map(|form| match form {
+        Substitute::Audio => providers::Form::Audio,
+        Substitute::File => providers::Form::File,
+        Substitute::Text => providers::Form::Text,
+    });
+    Ok(Some(Degrade(forms.collect())))
 }
 
 /// Parses a duration above zero.

@@ -43,7 +43,7 @@ use crate::{
 };
 use voicegate_audio::{Hints, PcmFormat};
 
-pub use fields::{choice, or_default, span, time, unknown_name};
+pub use fields::{choice, degrade, or_default, span, time, unknown_name};
 
 /// The most bytes of a body that are read into memory: all fields together, without the audio.
 const MAX_FIELDS: usize = 64 * 1024;

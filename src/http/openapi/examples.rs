@@ -145,6 +145,12 @@ fn plan() -> Value {
                     "channels": 1,
                 },
                 "form": "voice",
+                "forms": [
+                    {"form": "voice", "profile": "linq-1", "max_bytes": 10_000_000, "max_duration_ms": null, "caption": null,
+                     "chosen": true, "caption_fits": null, "reason": null, "until": null},
+                    {"form": "audio", "profile": "linq-1", "max_bytes": 10_000_000, "max_duration_ms": null, "caption": null,
+                     "chosen": false, "caption_fits": null, "reason": null, "until": null},
+                ],
                 "reasons": [{
                     "code": "reply_unsupported",
                     "detail": "replies are not possible over this connection, so the note is sent as a message of its own",
@@ -166,6 +172,10 @@ fn plan() -> Value {
                     "channels": 1,
                 },
                 "form": "voice",
+                "forms": [
+                    {"form": "voice", "profile": "whatsapp-1", "max_bytes": 16_000_000, "max_duration_ms": null, "caption": null,
+                     "chosen": true, "caption_fits": null, "reason": null, "until": null},
+                ],
                 "reasons": [],
             },
         ],
@@ -260,6 +270,7 @@ fn connections() -> Value {
                 "provider": "linq",
                 "health": "ok",
                 "health_detail": null,
+                "conversations_closed_until": null,
                 "capabilities": {
                     "profile": "linq-1",
                     "audio": {
@@ -277,6 +288,12 @@ fn connections() -> Value {
                     "caption": false,
                     "idempotent_send": false,
                     "degrade": ["audio"],
+                    "forms": [
+                        {"form": "voice", "profile": "linq-1", "intake": "upload", "max_bytes": 10_000_000,
+                         "max_duration_ms": null, "caption": null},
+                        {"form": "audio", "profile": "linq-1", "intake": "upload", "max_bytes": 10_000_000,
+                         "max_duration_ms": null, "caption": null},
+                    ],
                 },
             },
             {
@@ -284,6 +301,7 @@ fn connections() -> Value {
                 "provider": "wawp",
                 "health": "paused",
                 "health_detail": "the provider asked to slow down; nothing is sent before 2026-11-21T10:05:00.000Z",
+                "conversations_closed_until": null,
                 "capabilities": {
                     "profile": "whatsapp-1",
                     "audio": {
@@ -304,6 +322,10 @@ fn connections() -> Value {
                     "caption": false,
                     "idempotent_send": false,
                     "degrade": ["audio"],
+                    "forms": [
+                        {"form": "voice", "profile": "whatsapp-1", "intake": "url", "max_bytes": 16_000_000,
+                         "max_duration_ms": null, "caption": null},
+                    ],
                 },
             },
         ],

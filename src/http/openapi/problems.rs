@@ -39,6 +39,8 @@ const CODES_OF: &[(&str, &[Code])] = &[
             Code::ConvertRefused,
             Code::ReplyUnsupported,
             Code::TextUnsupported,
+            Code::FormUnavailable,
+            Code::ConversationClosed,
             Code::ProviderRejected,
             Code::ProviderUnauthorized,
             Code::ProviderUnavailable,
@@ -265,6 +267,18 @@ const EXAMPLES: &[(Code, Option<Stage>, &str, &str)] = &[
         Some(Stage::Request),
         "text",
         "no connection of the route shows a text beside a voice note",
+    ),
+    (
+        Code::FormUnavailable,
+        Some(Stage::Dispatch),
+        "",
+        "the recipient does not take voice messages; this connection has no audio messages",
+    ),
+    (
+        Code::ConversationClosed,
+        Some(Stage::Dispatch),
+        "",
+        "the recipient wrote longer ago than the provider allows; wait until they write again",
     ),
     (Code::ProviderRejected, Some(Stage::Dispatch), "", "the provider refused the note"),
     (

@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn what_is_documented_is_what_is_accepted() {
         let fields = accepted::<VoiceFields>();
-        assert_eq!(fields.len(), 9, "{fields:?}");
+        assert_eq!(fields.len(), 11, "{fields:?}");
         assert_eq!(documented::<VoiceRequestBody>(), with(fields.clone(), ["audio"]));
         assert_eq!(documented::<VoiceForm>(), with(fields, ["audio", "filename", "mime_type", "format"]));
         let places = PLACES

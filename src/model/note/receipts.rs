@@ -86,7 +86,8 @@ impl Note {
 
 fn failed(receipt: &Receipt) -> Problem {
     let detail = "the provider took the note and could not deliver it";
-    let mut problem = Problem::new(Code::ProviderRejected, detail).stage(Stage::Receipt);
+    let code = receipt.failure.as_ref().map_or(Code::ProviderRejected, |failure| failure.kind.code().into());
+    let mut problem = Problem::new(code, detail).stage(Stage::Receipt);
     if let Some(failure) = &receipt.failure {
         problem.detail.clone_from(&failure.detail);
         problem.provider = Some(failure.upstream.clone());
@@ -115,8 +116,8 @@ mod tests {
     }
 
     fn receipt(status: ReceiptStatus) -> Receipt {
-        let (mark, failure, trace) = (None, None, None);
-        Receipt { message_id: "m1".to_owned(), mark, status, at: at(1), failure, trace }
+        let (correlation_id, failure, trace) = (None, None, None);
+        Receipt { message_id: "m1".to_owned(), correlation_id, status, at: at(1), failure, trace }
     }
 
     fn sent(status: Status) -> Note {

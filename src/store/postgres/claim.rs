@@ -10,7 +10,7 @@ use crate::{
     store::{
         Claim, ClaimRequest, Class, StoreError,
         position::Positions,
-        share::{Candidate, Due, Standing, Turn, cut, fair_share, tenant_of, turns},
+        share::{Candidate, Due, Standing, Turn, closed, cut, fair_share, tenant_of, turns},
     },
 };
 
@@ -108,8 +108,8 @@ async fn take(
     count_starts(tx, request, now, &share, &leased).await?;
     let mut docs = read(tx, &leased, their_now).await?;
     for row in leased {
-        let Some((doc, learned)) = docs.remove(&row.id) else { continue };
-        match hand_out(tx, &row, &doc, learned.as_deref(), positions).await {
+        let Some(known) = docs.remove(&row.id) else { continue };
+        match hand_out(tx, &row, known, positions).await {
             Ok(claim) => claimed.claims.push(claim),
             Err(StoreError::Corrupt(error)) => claimed.unreadable.push((row, error)),
             Err(error) => return Err(error),
@@ -121,15 +121,14 @@ async fn take(
 async fn hand_out(
     tx: &mut Tx<'_>,
     row: &Candidate,
-    doc: &str,
-    learned: Option<&str>,
+    known: Read,
     positions: &Positions,
 ) -> Result<Claim, StoreError> {
     let event = match row.event {
         Some(seq) => Some(events::one(tx, seq, tenant_of(&row.connection), positions).await?),
         None => None,
     };
-    row.claim(doc, learned, event)
+    row.claim(&known.doc, known.learned.as_deref(), closed(known.closed_until, known.closed_why), event)
 }
 
 /// Lets go of lanes whose unknown head was held long enough: one transaction each, because a claim that waited for a
@@ -350,23 +349,38 @@ async fn lease(
     Ok(leased)
 }
 
-/// What is known of each leased delivery, by its id: its note's document, and what was learned. Read after the rows
-/// were taken: whoever had them before may have written just then.
+/// What belongs to a leased delivery.
+#[derive(sqlx::FromRow)]
+struct Read {
+    id: i64,
+    /// Of its note.
+    doc: String,
+    /// About the recipient.
+    #[sqlx(rename = "value")]
+    learned: Option<String>,
+    closed_until: Option<i64>,
+    closed_why: Option<String>,
+}
+
+/// What is known of each leased delivery, by its id. Read after the rows were taken: whoever had them before may have
+/// written just then.
 async fn read(
     tx: &mut Tx<'_>,
     leased: &[Candidate],
     their_now: i64,
-) -> Result<HashMap<i64, (String, Option<String>)>, StoreError> {
+) -> Result<HashMap<i64, Read>, StoreError> {
     let ids: Vec<i64> = leased.iter().map(|row| row.id).collect();
-    let rows: Vec<(i64, String, Option<String>)> = sqlx::query_as(
-        "SELECT d.id, n.doc, l.value FROM deliveries d JOIN notes n ON n.id = d.note_id
-         LEFT JOIN learned l ON l.lane = d.lane AND l.expires_at > $2 WHERE d.id = ANY($1)",
+    let rows: Vec<Read> = sqlx::query_as(
+        "SELECT d.id, n.doc, l.value, c.closed_until, c.closed_why FROM deliveries d
+         JOIN notes n ON n.id = d.note_id
+         LEFT JOIN learned l ON l.lane = d.lane AND l.expires_at > $2
+         LEFT JOIN connections c ON c.connection = d.connection WHERE d.id = ANY($1)",
     )
     .bind(ids)
     .bind(their_now)
     .fetch_all(&mut **tx)
     .await?;
-    Ok(rows.into_iter().map(|(id, doc, learned)| (id, (doc, learned))).collect())
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
 /// One note that cannot be read must not stop all others. It stays in the database for somebody to look at, and holds no

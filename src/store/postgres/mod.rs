@@ -11,6 +11,8 @@ mod dialect;
 mod events;
 #[path = "../sql/lists.rs"]
 mod lists;
+#[path = "../sql/media.rs"]
+mod media;
 mod notices;
 pub(crate) mod open;
 mod owners;
@@ -34,7 +36,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::{sync::broadcast, task::JoinSet};
+use voicegate_providers::MediaHandle;
 
 use self::{
     dialect::{Pool, Tx},
@@ -42,8 +46,8 @@ use self::{
     retry::{again, answered, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, NEAR,
-    NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, MediaKey,
+    NEAR, NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
     document::Document, position::Positions, turns::Turns, types::NEAR_AT_ONCE,
 };
 use crate::{
@@ -334,6 +338,14 @@ impl Store for PostgresStore {
 
     async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
         again!(read::connections(&self.pool, tenant))
+    }
+
+    async fn learned(&self, lane: &str, now: Timestamp) -> Result<Option<Value>, StoreError> {
+        again!(read::learned(&self.pool, lane, now))
+    }
+
+    async fn media(&self, key: &MediaKey, now: Timestamp) -> Result<Option<MediaHandle>, StoreError> {
+        again!(media::find(&self.pool, key, now))
     }
 
     async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError> {

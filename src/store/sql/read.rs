@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sqlx::{Database, Row as _};
 
 use super::dialect::{Db, Pool};
 use crate::model::note::{Note, NoteId, Status};
-use crate::store::{Columns, ConnectionState, QueueGroup, StoreError, connection_key, document, whole};
+use crate::store::{
+    Columns, ConnectionState, QueueGroup, StoreError, connection_key, document, share::closed, whole,
+};
 
 /// The column `doc` of a row, read. Where it is not even text, that is the same to whoever asks.
 pub fn doc<T: DeserializeOwned>(row: &<Db as Database>::Row, kind: &'static str) -> Result<T, StoreError> {
@@ -65,7 +68,8 @@ pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionStat
     let prefix = connection_key(tenant, "");
     // Compared as text, because names may contain what LIKE takes for a wildcard.
     let rows: Vec<State> = sqlx::query_as(
-        "SELECT connection, paused_until, broken_until, seen_at, failure, failures, callback_at FROM connections
+        "SELECT connection, paused_until, broken_until, seen_at, failure, failures, callback_at, closed_until,
+            closed_why FROM connections
          WHERE substr(connection, 1, length($1)) = $1",
     )
     .bind(&prefix)
@@ -79,6 +83,7 @@ pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionStat
         failure: row.failure,
         failures: row.failures.try_into().unwrap_or(u32::MAX),
         callback_at: row.callback_at.and_then(time),
+        closed: closed(row.closed_until, row.closed_why),
     });
     Ok(states.collect())
 }
@@ -92,6 +97,19 @@ struct State {
     failure: Option<String>,
     failures: i64,
     callback_at: Option<i64>,
+    closed_until: Option<i64>,
+    closed_why: Option<String>,
+}
+
+/// What is known about the recipient of a lane.
+pub async fn learned(pool: &Pool, lane: &str, now: Timestamp) -> Result<Option<Value>, StoreError> {
+    let value: Option<String> =
+        sqlx::query_scalar("SELECT value FROM learned WHERE lane = $1 AND expires_at > $2")
+            .bind(lane)
+            .bind(now.as_millisecond())
+            .fetch_optional(pool)
+            .await?;
+    Ok(value.and_then(|value| document::read("learned", &value).ok()))
 }
 
 pub async fn next_due(pool: &Pool, now: i64) -> Result<Option<i64>, StoreError> {

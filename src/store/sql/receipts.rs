@@ -25,20 +25,14 @@ use crate::{
 /// See [`crate::store::Store::receive`].
 pub async fn receive(tx: &mut Tx<'_>, received: &Received) -> Result<Reception, StoreError> {
     let connection = connection_key(&received.tenant, &received.connection);
-    let fresh =
-        sqlx::query("INSERT INTO callbacks (connection, id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-            .bind(&connection)
-            .bind(&received.id)
-            .bind(received.now.as_millisecond())
-            .execute(&mut **tx)
-            .await?;
-    if fresh.rows_affected() == 0 {
+    let fresh = fresh(tx, &connection, received).await?;
+    if fresh.is_empty() && !received.events.is_empty() {
         return Ok(Reception { duplicate: true, ..Reception::default() });
     }
-    let names = names(tx, &connection, &received.receipts).await?;
-    hold(tx, &names).await?;
     let mut reception = Reception::default();
-    for receipt in &received.receipts {
+    let names = names(tx, &connection, &fresh).await?;
+    hold(tx, &names).await?;
+    for receipt in fresh {
         match addressee(tx, &connection, receipt).await? {
             Some(note) if !is_under_way(tx, note.id).await? => {
                 let id = note.id;
@@ -64,13 +58,44 @@ pub async fn receive(tx: &mut Tx<'_>, received: &Received) -> Result<Reception, 
     Ok(reception)
 }
 
+/// The receipts that had not come before. Providers group events anew when they deliver them again, so each has its own id.
+async fn fresh<'a>(
+    tx: &mut Tx<'_>,
+    connection: &str,
+    received: &'a Received,
+) -> Result<Vec<&'a Receipt>, StoreError> {
+    // In one order, so that two deliveries of the same batch never wait for each other.
+    let mut ids: Vec<&str> = received.events.iter().map(|event| event.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut new = BTreeSet::new();
+    for id in ids {
+        let fresh = sqlx::query(
+            "INSERT INTO callbacks (connection, id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(connection)
+        .bind(id)
+        .bind(received.now.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+        if fresh.rows_affected() > 0 {
+            new.insert(id);
+        }
+    }
+    // Of an id that comes twice in one batch, the first counts.
+    let events = received.events.iter().filter(|event| new.remove(event.id.as_str()));
+    Ok(events.map(|event| &event.receipt).collect())
+}
+
 /// What these receipts may concern: the messages that they name, whose names may just be told by an attempt, and the
 /// notes that have those already, with their lanes.
-async fn names(tx: &mut Tx<'_>, connection: &str, receipts: &[Receipt]) -> Result<Vec<String>, StoreError> {
+async fn names(tx: &mut Tx<'_>, connection: &str, receipts: &[&Receipt]) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for receipt in receipts {
         names.extend(
-            std::iter::once(&receipt.message_id).chain(&receipt.mark).map(|name| message(connection, name)),
+            std::iter::once(&receipt.message_id)
+                .chain(&receipt.correlation_id)
+                .map(|name| message(connection, name)),
         );
         if let Some(note) = addressee(tx, connection, receipt).await? {
             names.extend([note.id.to_string(), note.lane()]);
@@ -124,7 +149,7 @@ async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Resu
     )
     .bind(connection)
     .bind(&receipt.message_id)
-    .bind(&receipt.mark)
+    .bind(&receipt.correlation_id)
     .fetch_optional(&mut **tx)
     .await?;
     Ok(row.and_then(|row| doc(&row, "note").ok()))
@@ -154,7 +179,7 @@ async fn park(
     )
     .bind(connection)
     .bind(&receipt.message_id)
-    .bind(&receipt.mark)
+    .bind(&receipt.correlation_id)
     .bind(now.as_millisecond())
     .bind(Document::of(receipt)?.as_str())
     .execute(&mut **tx)

@@ -8,7 +8,7 @@ use sqlx::Executor;
 
 use super::{
     dialect::{Db, Tx, ahead, elect, hold, hold_leased},
-    events,
+    events, media,
     read::doc,
     receipts, sources,
 };
@@ -19,8 +19,8 @@ use crate::{
         note::{Note, NoteId},
     },
     store::{
-        Change, Claim, Health, Horizon, Learned, Step, StoreError, connection_key, document::Document,
-        queue_key,
+        Change, Claim, Closed, Health, Horizon, Learned, Step, StoreError, connection_key,
+        document::Document, queue_key,
     },
 };
 
@@ -37,14 +37,19 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
             still_ours(done.rows_affected())?;
             elect(tx, &lane).await?;
         }
-        Step::Progress | Step::Dispatching => {
-            let state = if change.step == Step::Dispatching { "sending" } else { "leased" };
+        Step::Progress | Step::Dispatching | Step::Again => {
+            let (from, state) = match change.step {
+                Step::Dispatching => ("leased", "sending"),
+                Step::Again => ("sending", "leased"),
+                _ => ("leased", "leased"),
+            };
             let done = sqlx::query(
-                "UPDATE deliveries SET state = $3 WHERE id = $1 AND fence = $2 AND state = 'leased'",
+                "UPDATE deliveries SET state = $3 WHERE id = $1 AND fence = $2 AND state IN ('leased', $4)",
             )
             .bind(claim.delivery)
             .bind(claim.fence)
             .bind(state)
+            .bind(from)
             .execute(&mut **tx)
             .await?;
             still_ours(done.rows_affected())?;
@@ -72,6 +77,9 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     let ended = matches!(change.step, Step::Done | Step::Hold { .. });
     save(tx, note, Saving { ended, notify: change.notify }).await?;
     learn(tx, &change.learned).await?;
+    if let Some(media) = &change.media {
+        media::change(tx, media, note.updated_at).await?;
+    }
     follow_up(tx, change).await?;
     if let Some((connection, health)) = &change.health {
         heard_of(tx, connection, health, (claim.tally, note.updated_at)).await?;
@@ -81,6 +89,26 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
         let connection = connection_key(&note.tenant, &note.current().connection);
         pause(tx, &connection, until, note.updated_at).await?;
     }
+    if let Some((connection, until)) = &change.pause {
+        pause(tx, connection, *until, note.updated_at).await?;
+    }
+    if let Some((connection, closed)) = &change.closed {
+        close(tx, connection, closed).await?;
+    }
+    Ok(())
+}
+
+/// Remembers that a connection may open no new conversations for now.
+async fn close(tx: &mut Tx<'_>, connection: &str, closed: &Closed) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO connections (connection, closed_until, closed_why) VALUES ($1, $2, $3)
+         ON CONFLICT (connection) DO UPDATE SET closed_until = excluded.closed_until, closed_why = excluded.closed_why",
+    )
+    .bind(connection)
+    .bind(closed.until.as_millisecond())
+    .bind(&closed.why)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
@@ -113,7 +141,7 @@ async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
         }
     }
     match change.step {
-        Step::Progress => Ok(()),
+        Step::Progress | Step::Again => Ok(()),
         Step::Dispatching => receipts::name(tx, note, note.marks.iter().map(String::as_str)).await,
         Step::Done | Step::Retry { .. } | Step::Hold { .. } => {
             if note.status.is_accepted() {
@@ -412,9 +440,12 @@ pub async fn forget(tx: &mut Tx<'_>, horizon: &Horizon) -> Result<u64, StoreErro
         .bind(notes_before)
         .execute(&mut **tx)
         .await?;
-    for sql in
-        ["DELETE FROM idempotency WHERE expires_at <= $1", "DELETE FROM learned WHERE expires_at <= $1"]
-    {
+    media::forget(tx, horizon.notes).await?;
+    for sql in [
+        "DELETE FROM idempotency WHERE expires_at <= $1",
+        "DELETE FROM learned WHERE expires_at <= $1",
+        "DELETE FROM provider_media WHERE valid_until <= $1",
+    ] {
         sqlx::query(sql).bind(horizon.now.as_millisecond()).execute(&mut **tx).await?;
     }
     Ok(notes.rows_affected())

@@ -11,7 +11,7 @@ use crate::{
     store::{
         Claim, ClaimRequest, Class, StoreError,
         position::Positions,
-        share::{Candidate, Due, Standing, Turn, cut, fair_share, tenant_of, turns},
+        share::{Candidate, Due, Standing, Turn, closed, cut, fair_share, tenant_of, turns},
     },
 };
 
@@ -211,21 +211,24 @@ async fn lease(
     positions: &Positions,
 ) -> Result<Claim, StoreError> {
     let row = sqlx::query(
-        "SELECT n.doc, l.value FROM notes n
-         LEFT JOIN learned l ON l.lane = $2 AND l.expires_at > $3 WHERE n.id = $1",
+        "SELECT n.doc, l.value, c.closed_until, c.closed_why FROM notes n
+         LEFT JOIN learned l ON l.lane = $2 AND l.expires_at > $3
+         LEFT JOIN connections c ON c.connection = $4 WHERE n.id = $1",
     )
     .bind(&candidate.note_id)
     .bind(&candidate.lane)
     .bind(request.now.as_millisecond())
+    .bind(&candidate.connection)
     .fetch_one(&mut **tx)
     .await?;
     let doc: String = row.try_get("doc")?;
     let learned: Option<String> = row.try_get("value").unwrap_or_default();
+    let closed = closed(row.try_get("closed_until")?, row.try_get("closed_why")?);
     let event = match candidate.event {
         Some(seq) => Some(events::one(tx, seq, tenant_of(&candidate.connection), positions).await?),
         None => None,
     };
-    let claim = candidate.claim(&doc, learned.as_deref(), event)?;
+    let claim = candidate.claim(&doc, learned.as_deref(), closed, event)?;
     sqlx::query(
         "UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1, tries = tries + 1 WHERE id = $1",
     )

@@ -335,7 +335,7 @@ fn proof(batch: &[Request], done: &[Result<Done, StoreError>]) -> Option<Proof> 
         (Op::Write(claim, change), Ok(_)) => Proof::written(claim, change),
         (Op::Finish(claim, _), Ok(_)) => Some(Proof::let_go(claim)),
         (Op::Receive(received), Ok(Done::Received(reception))) if !reception.duplicate => {
-            Some(Proof::received(received))
+            Proof::received(received)
         }
         _ => None,
     })

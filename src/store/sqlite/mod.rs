@@ -10,6 +10,8 @@ mod group;
 mod integrity;
 #[path = "../sql/lists.rs"]
 mod lists;
+#[path = "../sql/media.rs"]
+mod media;
 mod open;
 mod proof;
 #[path = "../sql/read.rs"]
@@ -30,8 +32,10 @@ use std::{fs::File, path::Path, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde_json::Value;
 use sqlx::Connection;
 use tokio::task::JoinSet;
+use voicegate_providers::MediaHandle;
 
 use self::{
     dialect::{Db, Pool, Tx},
@@ -42,8 +46,8 @@ use self::{
     writer::{BEGIN, Writer, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, NEAR,
-    NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
+    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, MediaKey,
+    NEAR, NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
     position::Positions, turns::Turns, types::NEAR_AT_ONCE,
 };
 use crate::model::{
@@ -242,6 +246,14 @@ impl Store for SqliteStore {
 
     async fn connections(&self, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
         self.read(read::connections(&self.readers, tenant).await)
+    }
+
+    async fn learned(&self, lane: &str, now: Timestamp) -> Result<Option<Value>, StoreError> {
+        self.read(read::learned(&self.readers, lane, now).await)
+    }
+
+    async fn media(&self, key: &MediaKey, now: Timestamp) -> Result<Option<MediaHandle>, StoreError> {
+        self.read(media::find(&self.readers, key, now).await)
     }
 
     async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError> {

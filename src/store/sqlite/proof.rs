@@ -37,15 +37,17 @@ impl Proof {
 
     pub fn written(claim: &Claim, change: &Change) -> Option<Self> {
         match change.step {
-            Step::Progress | Step::Dispatching => Self::saved(&change.note),
+            Step::Progress | Step::Dispatching | Step::Again => Self::saved(&change.note),
             // Receipts may have changed the document further.
             Step::Retry { .. } | Step::Hold { .. } | Step::Done => Some(Self::let_go(claim)),
         }
     }
 
-    pub fn received(received: &Received) -> Self {
+    /// All events of a callback are taken in together, so one speaks for them. A callback without any leaves nothing.
+    pub fn received(received: &Received) -> Option<Self> {
         let connection = connection_key(&received.tenant, &received.connection);
-        Self::Callback { connection, id: received.id.clone() }
+        let id = received.events.first()?.id.clone();
+        Some(Self::Callback { connection, id })
     }
 
     pub async fn look(&self, connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {

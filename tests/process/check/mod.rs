@@ -144,7 +144,7 @@ async fn all_is_well() {
     assert_eq!(
         *makes,
         "ok    audio.ffmpeg: every profile can be made: linq-1, whatsapp-1, whatsapp-2, whatsapp-3, meta-1, \
-         telegram-1, discord-1, imessage-caf-1, wav16k-1, mp3-1"
+         telegram-1, discord-1, imessage-caf-1, wav16k-1, mp3-1, m4a-1"
     );
     assert!(["ok", "note"].iter().any(|verdict| confined.starts_with(verdict)), "{confined}");
     assert!(confined.contains("the kernel"), "{confined}");

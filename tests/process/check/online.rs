@@ -64,7 +64,7 @@ token = "S3CRET"
 async fn a_session_that_is_not_linked_says_how_to_link_it() {
     let world = World::new().await;
     let scan = json!({"status": "SCAN_QR_CODE", "qr": "S3CRET"});
-    world.fault(Provider::Wawp, Operation::Session, 200, Some(scan));
+    world.fault(Provider::WAWP, Operation::Session, 200, Some(scan));
     let answer = world.check(&["--online"], "").await;
     assert_eq!(
         answer.about("tenants.a.connections.whatsapp"),
@@ -78,8 +78,8 @@ async fn a_session_that_is_not_linked_says_how_to_link_it() {
 #[tokio::test]
 async fn a_provider_with_a_fault_fails_the_check() {
     let world = World::new().await;
-    world.fault(Provider::Linq, Operation::Lines, 500, None);
-    world.fault(Provider::Wawp, Operation::Session, 429, None);
+    world.fault(Provider::LINQ, Operation::Lines, 500, None);
+    world.fault(Provider::WAWP, Operation::Session, 429, None);
     let answer = world.check(&["--online"], "").await;
     let [linq, wawp] = &answer.about("tenants.")[..] else { panic!("{:?}", answer.lines) };
     let fault = "FAIL  tenants.a.connections.imessage: the provider has a fault; try again later (status 500, code 3006, trace ";
@@ -95,7 +95,7 @@ async fn a_provider_with_a_fault_fails_the_check() {
 async fn a_provider_that_never_answers_is_not_waited_for() {
     let world = World::new().await;
     let stall = FaultAction::Stall { ms: None };
-    world.sandbox.add_fault(Fault::new(Provider::Linq, Operation::Lines, stall));
+    world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Lines, stall));
     let answer = world.check_with(&["--online"], &[], r#"timeout = "1s""#, "").await;
     assert_eq!(
         answer.about("tenants."),
@@ -127,7 +127,7 @@ async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
     ];
     for (path, status) in [("broken", 503), ("moved", 308)] {
         let action = FaultAction::Status { status, body: None, headers: BTreeMap::new(), retry_after: None };
-        let fault = Fault::new(Provider::Linq, Operation::Other, action);
+        let fault = Fault::new(Provider::LINQ, Operation::Other, action);
         world.sandbox.add_fault(Fault { path: Some(path.to_owned()), ..fault });
     }
     let answer = world.check(&["--online"], &more.concat()).await;
@@ -171,7 +171,7 @@ async fn the_public_address_has_to_lead_to_a_gateway() {
              replace the certificate of the proxy in front, or correct the port"
         )
     );
-    world.fault(Provider::Linq, Operation::Other, 502, None);
+    world.fault(Provider::LINQ, Operation::Other, 502, None);
     assert_eq!(
         ask(&format!("{}/linq", world.sandbox_url)).await,
         "note  server.public_url: SANDBOX answers 502 Bad Gateway; no gateway seems to run behind it at the moment"

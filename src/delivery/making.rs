@@ -1,0 +1,175 @@
+//! Getting a note ready for one form: the audio as the form's profile makes it, the text beside it or in its place, and the
+//! message that it answers.
+
+use voicegate_audio::{self as audio, Profile, Work};
+use voicegate_providers::{Content, Form, FormSupport, OutboundAudio, OutboundNote, parse_recipient};
+
+use super::{
+    attempt::{Abandoned, failed, processing},
+    ladder::{Wanted, words},
+    outcome::Failure,
+    route::{native_reply, reply_dropped},
+};
+use crate::{
+    config::Connection,
+    gateway::{Gateway, Live},
+    media::{AudioFile, Which},
+    model::{
+        code::{Code, Stage},
+        note::{ConvertChoice, Note, NoteId, SentAudio, Warning},
+        problem::Problem,
+    },
+    store::{Claim, StoreError},
+};
+
+/// A note that is ready for its adapter.
+pub(super) struct Made {
+    pub note: OutboundNote,
+    /// What the note's audio is read from; gone once this is let go of.
+    pub file: Option<AudioFile>,
+}
+
+/// Brings a note into a form of the connection. `audio_is_ready` is called before what then remains.
+pub(super) async fn get_ready(
+    gateway: &Gateway,
+    live: &Live,
+    connection: &Connection,
+    claim: &mut Claim,
+    support: &FormSupport,
+    audio_is_ready: impl Fn(),
+) -> Result<Made, Abandoned> {
+    let (content, file) = if support.form == Form::Text {
+        audio_is_ready();
+        let text = words(support, &Wanted::of(&claim.note, &connection.degrade)).shown;
+        (Content::Text(text.unwrap_or_default()), None)
+    } else {
+        let (audio, file) = make_audio(gateway, live, connection, claim, support, audio_is_ready).await?;
+        let caption = words(support, &Wanted::of(&claim.note, &connection.degrade)).shown;
+        (Content::Audio { form: support.form, audio, caption }, Some(file))
+    };
+    let reply_to = reply(gateway, connection, &mut claim.note).await?;
+    let note = &claim.note;
+    let to = parse_recipient(&note.current().to).map_err(|error| {
+        failed(Failure::stop(Problem::new(Code::RecipientUnsupported, error.to_string())))
+    })?;
+    Ok(Made { note: OutboundNote { id: note.id.to_string(), to, content, reply_to }, file })
+}
+
+async fn make_audio(
+    gateway: &Gateway,
+    live: &Live,
+    connection: &Connection,
+    claim: &mut Claim,
+    support: &FormSupport,
+    audio_is_ready: impl Fn(),
+) -> Result<(OutboundAudio, AudioFile), Abandoned> {
+    let choice = connection.choice(claim.note.convert);
+    let profile = connection.profile_for(support.form, choice);
+    let made = claim.note.sent.as_ref().filter(|sent| sent.profile == profile.name);
+    let file = match made.map(|sent| sent.work) {
+        Some(work) => {
+            audio_is_ready();
+            file(gateway, claim.note.id, sent_as(work)).await?
+        }
+        None => {
+            let source = file(gateway, claim.note.id, Which::Source).await?;
+            let made = render(gateway, claim, &source, profile, choice, audio_is_ready).await?;
+            made.unwrap_or(source)
+        }
+    };
+    let note = &claim.note;
+    let sent = note.sent.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
+    if sent.facts.size_bytes > support.max_bytes {
+        let detail = format!("the provider takes at most {} bytes; send a shorter note", support.max_bytes);
+        return Err(failed(Failure::stop(Problem::new(Code::AudioTooLarge, detail).stage(Stage::Encode))));
+    }
+    let which = sent_as(sent.work);
+    let filename = format!("voice.{}", sent.facts.extension());
+    let server = &live.config.server;
+    let link = gateway.links.make(
+        &server.public_url,
+        note.id,
+        which,
+        &filename,
+        gateway.clock.now(),
+        server.link_ttl.0,
+    );
+    let bars = note.probed.as_ref().map(|probed| probed.waveform.clone()).filter(|bars| !bars.is_empty());
+    let mut facts = sent.facts.clone();
+    // A provider that is told of no length shows none.
+    facts.duration_ms = facts.duration_ms.max(1);
+    let audio = OutboundAudio {
+        facts,
+        filename,
+        path: file.path().to_owned(),
+        link,
+        provider_converts: connection.hands_over(choice),
+        waveform: bars.unwrap_or_else(|| vec![0; BARS]),
+    };
+    Ok((audio, file))
+}
+
+/// Bars of a waveform, as the engine draws it.
+const BARS: usize = 64;
+
+fn sent_as(work: Work) -> Which {
+    if work == Work::None { Which::Source } else { Which::Sent }
+}
+
+async fn file(gateway: &Gateway, note: NoteId, which: Which) -> Result<AudioFile, Abandoned> {
+    let file = gateway.audio(note, which).await.map_err(|problem| failed(Failure::for_now(problem)))?;
+    file.ok_or_else(|| {
+        tracing::error!(note.id = %note, "the audio of note {note} is not there");
+        failed(Failure::for_now(Problem::internal()))
+    })
+}
+
+/// The provider's id of the message to reply to. Where this connection has none, the note says so once.
+async fn reply(
+    gateway: &Gateway,
+    connection: &Connection,
+    note: &mut Note,
+) -> Result<Option<String>, StoreError> {
+    let Some(reply_to) = &note.reply_to else { return Ok(None) };
+    match native_reply(gateway, &note.tenant, connection, reply_to).await? {
+        Ok(id) => Ok(Some(id)),
+        Err(why) => {
+            note.warn(reply_dropped(why));
+            Ok(None)
+        }
+    }
+}
+
+/// What was made; `None` where the source goes as it is. Either way the source is decoded, here or for an earlier note,
+/// and what it is stands in the note.
+async fn render(
+    gateway: &Gateway,
+    claim: &mut Claim,
+    source: &AudioFile,
+    profile: &'static Profile,
+    choice: ConvertChoice,
+    audio_is_ready: impl Fn(),
+) -> Result<Option<AudioFile>, Abandoned> {
+    let (hints, probed) = (claim.note.hints.clone(), claim.note.probed.clone());
+    let engine = gateway.engine.for_tenant(&claim.note.tenant);
+    let source = audio::Source { path: source.path(), hints: &hints, probed: probed.as_ref() };
+    let preparing = async { engine.prepare(source, profile, choice.into()).await.map_err(failed) };
+    let ready = processing(gateway, claim, Box::pin(preparing)).await?;
+    audio_is_ready();
+    let note = &mut claim.note;
+    note.probed = Some(ready.source.clone());
+    for found in &ready.source.findings.contradictions {
+        note.warn(Warning::from(*found));
+    }
+    let (facts, work, checks, file) = match &ready.made {
+        None => (&ready.source.facts, Work::None, [].as_slice(), None),
+        Some(made) => {
+            let copy = gateway.media.copy_of(made.path()).await.map_err(failed)?;
+            let file = gateway.media.keep(copy, note.id, Which::Sent).await.map_err(failed)?;
+            (&made.facts, made.work, made.checks.as_slice(), Some(file))
+        }
+    };
+    let checks = checks.iter().map(|&check| check.to_owned()).collect();
+    note.sent = Some(SentAudio { facts: facts.clone(), profile: profile.name.to_owned(), work, checks });
+    Ok(file)
+}
