@@ -32,8 +32,7 @@ cp Cargo.lock fuzz/Cargo.lock
 # Existing fixtures that a target also starts from. tests/fuzz_seeds.rs has the same list.
 fixtures() {
     case $1 in
-        linq_answers) echo providers/fixtures/linq/send providers/fixtures/linq/check ;;
-        wawp_answers) echo providers/fixtures/wawp/send providers/fixtures/wawp/check ;;
+        *_answers) echo "providers/fixtures/${1%_answers}/send" "providers/fixtures/${1%_answers}/check" ;;
         audio_*) echo tests/fixtures/audio ;;
     esac
 }

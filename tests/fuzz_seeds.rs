@@ -37,11 +37,12 @@ fn root() -> &'static Path {
 
 /// The folders whose files a target starts from. `scripts/fuzz.sh` knows the same.
 fn folders(target: &str) -> Vec<PathBuf> {
-    let fixtures: &[&str] = match target {
-        "linq_answers" => &["providers/fixtures/linq/send", "providers/fixtures/linq/check"],
-        "wawp_answers" => &["providers/fixtures/wawp/send", "providers/fixtures/wawp/check"],
-        audio if audio.starts_with("audio_") => &["tests/fixtures/audio"],
-        _ => &[],
+    let fixtures = match (target.strip_suffix("_answers"), target.starts_with("audio_")) {
+        (Some(provider), _) => {
+            ["send", "check"].map(|what| format!("providers/fixtures/{provider}/{what}")).to_vec()
+        }
+        (None, true) => vec!["tests/fixtures/audio".to_owned()],
+        (None, false) => Vec::new(),
     };
     let seeds = root().join("fuzz/seeds").join(target);
     std::iter::once(seeds).chain(fixtures.iter().map(|folder| root().join(folder))).collect()

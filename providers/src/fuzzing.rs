@@ -16,14 +16,14 @@ use url::{Host, Url};
 use crate::{
     Accepted, AudioFacts, Callback, CallbackError, CallbackRequest, Codec, Container, Content, Disposition,
     Form, Memory, OutboundAudio, OutboundNote, PROVIDERS, Provider, Receipt, ReceiptStatus, SendError,
-    Settings,
+    Settings, evolution,
     guard::{AddressRules, Forbidden},
     linq::{
         self,
         chats::Page,
         uploads::{Ticket, signed_headers},
     },
-    parse_recipient, signature, wawp,
+    parse_recipient, signature, waha, wawp,
     wire::{self, Answer},
 };
 
@@ -31,11 +31,15 @@ use crate::{
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("evolution_answers", evolution_answers),
+    ("evolution_callbacks", evolution_callbacks),
     ("linq_answers", linq_answers),
     ("linq_callbacks", linq_callbacks),
     ("recipient", recipient),
     ("retry_after", retry_after),
     ("url_rules", url_rules),
+    ("waha_answers", waha_answers),
+    ("waha_callbacks", waha_callbacks),
     ("wawp_answers", wawp_answers),
     ("wawp_callbacks", wawp_callbacks),
     ("words", words),
@@ -190,6 +194,65 @@ fn wawp_callbacks(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let tried = wawp.callback(&called(&[], &[("token", &text)], b"{\"event\": \"message.ack\"}"));
     assert!(text == WEBHOOK_SECRET || tried == Err(CallbackError::Forged), "{tried:?}");
+}
+
+fn waha_answers(data: &[u8]) {
+    let settings = settings(&[("base_url", "http://waha.example"), ("api_key", TOKEN)]);
+    let waha = waha::connection(settings).expect("settings that suffice");
+    let note = note(Container::Ogg);
+    for answer in answers(data) {
+        asked(waha.told(now(), &answer));
+        judged(&answer, waha.dispatched(now(), &note, &answer));
+    }
+}
+
+/// A body that WAHA signed, and bytes as a signature.
+fn waha_callbacks(data: &[u8]) {
+    let known = [("base_url", "http://waha.example"), ("api_key", TOKEN), ("webhook_secret", WEBHOOK_SECRET)];
+    let waha = waha::connection(settings(&known)).expect("settings that suffice");
+    let signature = signature::sign_body(WEBHOOK_SECRET.as_bytes(), data);
+    let request = called(&[("x-webhook-hmac", &signature)], &[], data);
+    assert_eq!(waha.admits(&request), Ok(()));
+    let heard = waha.callback(&request);
+    assert!(matches!(heard, Ok(_) | Err(CallbackError::Malformed)), "signed, and not believed: {heard:?}");
+    receipts(&waha, &request, heard, WEBHOOK_SECRET);
+
+    let text = String::from_utf8_lossy(data);
+    let tried = waha.callback(&called(&[("x-webhook-hmac", &text)], &[], b"{\"event\": \"message.ack\"}"));
+    assert_eq!(tried, Err(CallbackError::Forged));
+}
+
+fn evolution_answers(data: &[u8]) {
+    let known = [("base_url", "http://evolution.example"), ("api_key", TOKEN), ("instance", "main")];
+    let evolution = evolution::connection(settings(&known)).expect("settings that suffice");
+    let note = note(Container::Ogg);
+    for answer in answers(data) {
+        harmless(&evolution.refused(now(), &answer));
+        judged(&answer, evolution.dispatched(now(), &note, &answer));
+    }
+}
+
+/// A body that came with the token, and bytes as a token of either kind.
+fn evolution_callbacks(data: &[u8]) {
+    let known = [
+        ("base_url", "http://evolution.example"),
+        ("api_key", TOKEN),
+        ("instance", "main"),
+        ("callback_token", WEBHOOK_SECRET),
+    ];
+    let evolution = evolution::connection(settings(&known)).expect("settings that suffice");
+    let request = called(&[], &[("token", WEBHOOK_SECRET)], data);
+    let heard = evolution.callback(&request);
+    assert!(matches!(heard, Ok(_) | Err(CallbackError::Malformed)), "the token is right: {heard:?}");
+    receipts(&evolution, &request, heard, WEBHOOK_SECRET);
+
+    let text = String::from_utf8_lossy(data);
+    let bearer = format!("Bearer {text}");
+    let body = b"{\"event\": \"messages.update\"}";
+    for tried in [called(&[], &[("token", &text)], body), called(&[("authorization", &bearer)], &[], body)] {
+        let tried = evolution.callback(&tried);
+        assert!(text == WEBHOOK_SECRET || tried == Err(CallbackError::Forged), "{tried:?}");
+    }
 }
 
 fn called(headers: &[(&str, &str)], query: &[(&str, &str)], body: &[u8]) -> CallbackRequest {

@@ -31,8 +31,10 @@ mod unanswered;
 pub mod whatsapp_web;
 pub mod wire;
 
+mod evolution;
 mod linq;
 mod telegram;
+mod waha;
 mod wawp;
 
 pub use audio::{AudioFacts, Codec, Container};
@@ -51,7 +53,8 @@ pub use settings::{BaseUrl, ConfigError, Secrets, Settings, without_values};
 pub use unanswered::Unanswered;
 
 /// Every adapter there is, in the order in which documentation lists them.
-pub static PROVIDERS: &[&Descriptor] = &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR, &telegram::DESCRIPTOR];
+pub static PROVIDERS: &[&Descriptor] =
+    &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR, &waha::DESCRIPTOR, &evolution::DESCRIPTOR, &telegram::DESCRIPTOR];
 
 /// The adapter that `provider = "NAME"` in the configuration means.
 pub fn find(name: &str) -> Option<&'static Descriptor> {

@@ -204,6 +204,13 @@ impl Algorithm {
     }
 }
 
+/// The hexadecimal HMAC-SHA512 that goes with a body, for tests of what lies behind it.
+#[cfg(debug_assertions)]
+pub(crate) fn sign_body(key: &[u8], body: &[u8]) -> String {
+    let mac = Hmac::<Sha512>::new_from_slice(key).expect("HMAC takes a key of any length").chain_update(body);
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Judges a JSON Web Token of HMAC-SHA256 (RFC 7515), the one kind that gateways sign their webhooks with. The token
 /// says who sent the request and nothing about its body.
 ///

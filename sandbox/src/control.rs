@@ -80,7 +80,9 @@ async fn add_faults(
     State(sandbox): State<Sandbox>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), (StatusCode, Json<Value>)> {
-    for fault in one_or_more::<Fault>(&body)? {
+    let faults = one_or_more::<Fault>(&body)?;
+    faults.iter().try_for_each(Fault::check).map_err(refused)?;
+    for fault in faults {
         sandbox.add_fault(fault);
     }
     Ok((StatusCode::CREATED, Json(json!({ "items": sandbox.inner.lock().faults }))))

@@ -34,6 +34,16 @@ pub(crate) trait Emulator: Sync {
         self.scripted(503, None)
     }
 
+    /// Refusals of the provider's own that a fault may ask for by name.
+    fn refusals(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// One of [`Self::refusals`], in the provider's words.
+    fn refusal(&self, _name: &str) -> Response {
+        self.scripted(400, None)
+    }
+
     /// A last change to every answer: a trace id. The path is the one below `/NAME/`.
     fn finish(&self, response: Response, _path: &str) -> Response {
         response
@@ -83,8 +93,13 @@ pub(crate) struct Look {
 }
 
 /// Every emulator, in the order in which the page shows them.
-pub(crate) static EMULATORS: &[&dyn Emulator] =
-    &[&crate::linq::Linq, &crate::wawp::Wawp, &crate::telegram::Telegram];
+pub(crate) static EMULATORS: &[&dyn Emulator] = &[
+    &crate::linq::Linq,
+    &crate::wawp::Wawp,
+    &crate::waha::Waha,
+    &crate::evolution::Evolution,
+    &crate::telegram::Telegram,
+];
 
 /// The emulator that a path belongs to, and the rest of the path.
 pub(crate) fn of_path(path: &str) -> Option<(&'static dyn Emulator, &str)> {
@@ -97,7 +112,12 @@ pub(crate) fn listed() -> Value {
     let shown = |emulator: &&dyn Emulator| {
         let says =
             [ReceiptStatus::Read, ReceiptStatus::Played].into_iter().filter(|status| emulator.says(*status));
-        json!({"name": emulator.name(), "look": emulator.look(), "says": says.collect::<Vec<_>>()})
+        json!({
+            "name": emulator.name(),
+            "look": emulator.look(),
+            "says": says.collect::<Vec<_>>(),
+            "refusals": emulator.refusals(),
+        })
     };
     EMULATORS.iter().map(shown).collect()
 }

@@ -142,6 +142,17 @@ impl Fault {
         Self { times, ..self }
     }
 
+    /// A refusal that the provider does not have is a mistake in a script.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let FaultAction::Refusal { name } = &self.action else { return Ok(()) };
+        let known = self.provider.0.refusals();
+        if known.contains(&name.as_str()) {
+            return Ok(());
+        }
+        let provider = self.provider.name();
+        Err(format!("{provider} has no refusal of this name; it has: {}", known.join(", ")))
+    }
+
     fn matches(&self, provider: Provider, operation: Operation, path: &str) -> bool {
         self.times > 0
             && self.provider == provider
@@ -168,6 +179,8 @@ pub enum FaultAction {
     RateLimit { retry_after: u64 },
     /// The provider's word for "not ready yet": at Linq 404/2007, an attachment that is still being processed.
     NotReady,
+    /// One of the provider's own refusals, by its name; nothing is processed.
+    Refusal { name: String },
     /// Read the request, process nothing, answer nothing; after `ms` hang up, without `ms` never.
     Stall {
         #[serde(default)]
@@ -227,6 +240,7 @@ async fn meet(fault: FaultAction, provider: Provider, next: Next, request: Reque
             Some(scripted(provider, 429, None, BTreeMap::new(), Some(retry_after)))
         }
         FaultAction::NotReady => Some(provider.0.not_ready()),
+        FaultAction::Refusal { name } => Some(provider.0.refusal(&name)),
         FaultAction::Stall { ms } => stall(ms).await,
         FaultAction::ResetBefore => None,
         FaultAction::ResetAfter => {

@@ -9,12 +9,15 @@
 //! |---|---|
 //! | `/linq/v3/…`, `/linq/uploads/…`, `/linq/files/…` | Linq Partner API v3, its presigned uploads, its CDN |
 //! | `/wawp/v2/…` | Wawp |
+//! | `/waha/api/…` | WAHA |
+//! | `/evolution/…` | Evolution API |
 //! | `/telegram/bot…/…` | Telegram's Bot API |
 //! | `/`, `/sandbox/…` | the inbox page and the control API |
 
 mod audio;
 mod control;
 mod emulator;
+mod evolution;
 mod faults;
 mod fetch;
 #[cfg(debug_assertions)]
@@ -28,7 +31,9 @@ mod receipts;
 mod server;
 mod state;
 mod telegram;
+mod waha;
 mod wawp;
+mod whatsapp;
 
 use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;

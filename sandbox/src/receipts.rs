@@ -15,12 +15,12 @@ use crate::state::{self, Event};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiptStatus {
-    /// Wawp alone says so.
+    /// WhatsApp's gateways alone say so.
     Accepted,
     Sent,
     Delivered,
     Read,
-    /// Wawp alone says so.
+    /// WhatsApp's gateways alone say so.
     Played,
     Failed,
 }

@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub answers: HashMap<String, Value>,
     /// What other emulators remember, each in a type of its own.
     own: HashMap<TypeId, Box<dyn Any + Send>>,
+    /// The part of it that outlives clearing: registered addresses.
+    kept: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
 impl Inner {
@@ -112,7 +114,8 @@ impl Inner {
         let (next_request, next_callback) = (state.next_request, state.next_callback);
         let (subscriptions, hooks) =
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.hooks));
-        *state = State { chats, subscriptions, hooks, next_request, next_callback, ..State::default() };
+        let kept = std::mem::take(&mut state.kept);
+        *state = State { chats, subscriptions, hooks, kept, next_request, next_callback, ..State::default() };
         let _ = self.events.send(Event::Cleared);
     }
 }
@@ -121,6 +124,12 @@ impl State {
     /// What an emulator remembers.
     pub fn own<T: Any + Default + Send>(&mut self) -> &mut T {
         let kept = self.own.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        kept.downcast_mut().expect("it is kept under its own type")
+    }
+
+    /// What an emulator remembers when everything else is cleared.
+    pub fn kept<T: Any + Default + Send>(&mut self) -> &mut T {
+        let kept = self.kept.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
         kept.downcast_mut().expect("it is kept under its own type")
     }
 

@@ -340,11 +340,11 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
         json!(request.hints.format),
         audio,
     );
-    // Keys that were used before these fields existed are still good.
-    let fields = match (&request.degrade, request.text_as) {
-        (None, TextAs::Fallback) => json!(fields),
-        (degrade, text_as) => json!([fields, degrade, text_as]),
-    };
     // Text that was read from JSON can be written as JSON.
-    hex::encode(Sha256::digest(serde_json::to_vec(&fields).unwrap_or_default()))
+    let text = match (&request.degrade, request.text_as) {
+        // Keys that were used before these fields existed are still good.
+        (None, TextAs::Fallback) => serde_json::to_vec(&fields),
+        (degrade, text_as) => serde_json::to_vec(&(&fields, degrade, text_as)),
+    };
+    hex::encode(Sha256::digest(text.unwrap_or_default()))
 }

@@ -7,7 +7,6 @@
 //!   the others, the address by which Wawp fills its own inbox), so it is only read.
 //! * A GET has no body for the credentials. The OpenAPI export has the token in a header; the instance's id is no secret.
 
-use jiff::Timestamp;
 use reqwest::{Method, Request, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -19,9 +18,8 @@ use super::{
     errors::{judge_callbacks, reports_failure, status_of, words},
 };
 use crate::{
-    Callback, CallbackError, CallbackRequest, Context, Receipt, ReceiptFailure, ReceiptStatus, Registration,
-    SendError, SendErrorKind, Upstream, signature,
-    whatsapp_web::{self, own_part},
+    Callback, CallbackError, CallbackRequest, Context, Registration, SendError, SendErrorKind, signature,
+    whatsapp_web,
     wire::{self, NoAnswer},
 };
 
@@ -62,7 +60,12 @@ impl Wawp {
         self.knows_token(request)?;
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let event = body["event"].as_str().ok_or(CallbackError::Malformed)?;
-        let receipt = if EVENTS.contains(&event) { self.receipt(&body, request.now)? } else { None };
+        let at = whatsapp_web::time(&body["timestamp"]).unwrap_or(request.now);
+        let receipt = if EVENTS.contains(&event) {
+            whatsapp_web::ack_receipt(&body["payload"], at, &self.secrets(&[]))?
+        } else {
+            None
+        };
         let id = body["id"].as_str().filter(|id| (1..=LONGEST_ID).contains(&id.len()));
         Ok(Callback::of_receipt(id.map(str::to_owned), receipt))
     }
@@ -70,34 +73,6 @@ impl Wawp {
     /// Whether the address that was called has one of the tokens.
     pub(super) fn knows_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
         signature::verify_token(request.query("token"), &self.callback_tokens)
-    }
-
-    fn receipt(&self, body: &Value, now: Timestamp) -> Result<Option<Receipt>, CallbackError> {
-        let ack = &body["payload"];
-        let message_id = whatsapp_web::message_id(ack)
-            .filter(|id| id.len() <= LONGEST_ID && !id.contains(char::is_control))
-            .ok_or(CallbackError::Malformed)?;
-        let from_me = [&ack["fromMe"], &ack["id"]["fromMe"]].into_iter().find_map(Value::as_bool);
-        if !from_me.unwrap_or_else(|| !message_id.starts_with("false_")) {
-            return Ok(None);
-        }
-        let Some(status) = whatsapp_web::ack(ack) else { return Ok(None) };
-        let failure = (status == ReceiptStatus::Failed).then(|| ReceiptFailure {
-            kind: SendErrorKind::NotReachable,
-            detail: "the provider took the note and WhatsApp refused it; check that the recipient can be reached there".to_owned(),
-            upstream: Upstream {
-                code: ack["ackName"].as_str().and_then(|name| wire::identifier(name, &self.secrets(&[]))),
-                ..Upstream::default()
-            },
-        });
-        Ok(Some(Receipt {
-            correlation_id: Some(own_part(&message_id).to_owned()),
-            message_id,
-            status,
-            at: whatsapp_web::time(&body["timestamp"]).unwrap_or(now),
-            failure,
-            trace: None,
-        }))
     }
 
     pub(super) async fn subscribe(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
@@ -109,8 +84,10 @@ impl Wawp {
         body["is_active"] = json!(1);
         self.ask(cx, self.post(&["v2", "webhook", "set"], &body), &ours).await?;
         let mut summary = format!("receipts are on: {}", EVENTS.join(", "));
-        for old in
-            hooks.iter().filter(|hook| is_same(&hook.url, url) && hook.url != ours.as_str()).take(MAX_REMOVED)
+        for old in hooks
+            .iter()
+            .filter(|hook| whatsapp_web::is_same_address(&hook.url, url) && hook.url != ours.as_str())
+            .take(MAX_REMOVED)
         {
             let mut body = self.credentials();
             body["url"] = json!(old.url);
@@ -132,7 +109,7 @@ impl Wawp {
         let wrong = |detail: String| Err(SendError::new(SendErrorKind::Misconfigured, detail));
         let again = "register the callbacks again";
         let Some(hook) = hooks.iter().find(|hook| hook.url == ours.as_str()) else {
-            return wrong(if hooks.iter().any(|hook| is_same(&hook.url, url)) {
+            return wrong(if hooks.iter().any(|hook| whatsapp_web::is_same_address(&hook.url, url)) {
                 format!("the provider sends receipts with another token than callback_token; {again}")
             } else {
                 "the provider sends no receipts to this address; register the callbacks".to_owned()
@@ -147,16 +124,13 @@ impl Wawp {
         }
     }
 
-    /// The address that Wawp is told. It lets everybody send receipts who knows it, so it is never shown.
+    /// The address that Wawp is told.
     fn with_token(&self, url: &Url) -> Result<Url, SendError> {
-        let token = self.callback_tokens.first().ok_or_else(|| {
+        whatsapp_web::with_token(url, &self.callback_tokens).ok_or_else(|| {
             let detail =
                 "callback_token is not set: choose a long random text, which becomes part of the address";
             SendError::new(SendErrorKind::Misconfigured, detail)
-        })?;
-        let mut url = url.clone();
-        url.query_pairs_mut().append_pair("token", token.expose_secret());
-        Ok(url)
+        })
     }
 
     async fn hooks(&self, cx: &Context, ours: &Url) -> Result<Vec<Hook>, SendError> {
@@ -197,13 +171,4 @@ impl Wawp {
         let (kind, detail) = judge_callbacks(status_of(&answer, &body), &words(&answer, &body));
         Err(self.error(cx.now, kind, detail, &answer, &body, &secrets))
     }
-}
-
-/// Whether two addresses differ in their query alone.
-fn is_same(known: &str, url: &Url) -> bool {
-    let bare = |mut url: Url| {
-        url.set_query(None);
-        url
-    };
-    Url::parse(known).is_ok_and(|known| bare(known) == bare(url.clone()))
 }

@@ -92,6 +92,12 @@ impl Fixture {
         format!("{before}{encoded}{after}")
     }
 
+    /// What is signed or told, for a comparison with the vendor's schema.
+    #[allow(dead_code, reason = "the suite itself compares no schemas")]
+    pub fn body(&self) -> String {
+        self.body.clone()
+    }
+
     pub fn is_genuine(&self) -> bool {
         self.expected.is_some()
     }

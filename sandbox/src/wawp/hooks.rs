@@ -11,13 +11,14 @@ use serde_json::{Map, Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::{ME, WawpError, authenticate, report_leak};
+use super::{WawpError, authenticate, report_leak};
 use crate::Sandbox;
 use crate::faults::Provider;
 use crate::hooks::{self, Outgoing};
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::state::clock;
+use crate::whatsapp::ME;
 
 /// Of the dashboard, by the vendor's pages.
 const EVENTS: &[&str] = &[

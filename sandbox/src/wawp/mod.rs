@@ -26,14 +26,12 @@ use crate::fetch::{FetchError, Fetched, is_loopback};
 use crate::hooks::Outgoing;
 use crate::ledger::{LedgerEntry, redact, redact_query};
 use crate::receipts::{ReceiptStatus, ReceiptStep};
+use crate::whatsapp::{ME, VOICE_MIME, is_jid, is_message_id, raw_id, voice_problems};
 use crate::{Sandbox, state};
 
 /// Nothing is documented; WhatsApp itself takes 16 MB of audio.
 const MAX_BYTES: usize = 20 * 1024 * 1024;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
-const VOICE_MIME: &str = "audio/ogg; codecs=opus";
-/// The emulated phone's own number.
-const ME: &str = "12025550100@c.us";
 
 /// The emulator itself; what it remembers is in the sandbox's state.
 pub(crate) struct Wawp;
@@ -258,7 +256,7 @@ async fn send_voice(
         return Err(WawpError::new(400, "bad_format", "The file could not be converted to a voice note"));
     }
 
-    let raw = format!("3EB0{}", &Uuid::new_v4().simple().to_string()[..18].to_uppercase());
+    let raw = raw_id();
     let message = message(&voice, &raw);
     let entry = LedgerEntry {
         id: Uuid::new_v4(),
@@ -350,28 +348,6 @@ fn read(request: &Map<String, Value>) -> Result<Voice, WawpError> {
     Ok(Voice { chat_id, url, filename, mime_type, convert, reply_to })
 }
 
-fn is_jid(text: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.rsplit_once('@') {
-        Some((user, "c.us")) => digits(user) && (7..=15).contains(&user.len()),
-        // Old groups are called after their founder and the second of their founding.
-        Some((user, "g.us")) => match user.split_once('-') {
-            Some((founder, second)) => digits(founder) && digits(second),
-            None => digits(user),
-        },
-        Some((user, "newsletter" | "lid")) => digits(user),
-        _ => false,
-    }
-}
-
-/// `{true|false}_{chat}_{raw}` with a fourth part in groups.
-fn is_message_id(text: &str) -> bool {
-    let mut parts = text.split('_');
-    matches!(parts.next(), Some("true" | "false"))
-        && parts.next().is_some_and(is_jid)
-        && parts.next().is_some_and(|raw| !raw.is_empty())
-}
-
 /// What the recipient's phone would make of it. Wawp itself passes these on without a word.
 fn problems(voice: &Voice, fetched: &Fetched, info: &AudioInfo) -> Vec<String> {
     let mut problems = Vec::new();
@@ -386,20 +362,7 @@ fn problems(voice: &Voice, fetched: &Fetched, info: &AudioInfo) -> Vec<String> {
             problems.extend(info.faults.clone());
         }
     } else {
-        if info.kind != Kind::Ogg || info.codec.as_deref() != Some("opus") {
-            problems.push(format!(
-                "These bytes are {}, not Ogg/Opus, and nobody was asked to convert them: phones show a dead bubble \
-                 that says the audio is unavailable.",
-                info.short()
-            ));
-        }
-        problems.extend(info.faults.clone());
-        if voice.mime_type != VOICE_MIME {
-            problems.push(format!(
-                "The MIME type is \"{}\"; WhatsApp takes a voice note only as \"{VOICE_MIME}\".",
-                voice.mime_type
-            ));
-        }
+        problems.extend(voice_problems(info, &voice.mime_type));
     }
     let essence = |mime: &str| mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if let Some(served) = &fetched.content_type

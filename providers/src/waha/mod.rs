@@ -1,0 +1,458 @@
+//! WAHA: WhatsApp Web sessions behind an HTTP API, on a server of one's own.
+//!
+//! * API: <https://waha.devlike.pro/swagger/openapi.json>, pages: <https://waha.devlike.pro/docs/how-to/send-messages/>
+//! * No limits on size are published. 16 MB is Meta's limit for audio on WhatsApp, 4096 and 1024 characters are those for
+//!   texts and captions:
+//!   <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages>
+//!
+//! Quirks:
+//! * Four engines (WEBJS, WPP, NOWEB, GOWS) answer a send in four shapes. Only the message's own part of the id is the
+//!   same everywhere: the chat in it may be `@c.us` in the answer and `@lid` in an event.
+//! * A voice note takes no id of the caller's, so a send cannot be repeated safely. `message.any` with `source: "api"` says
+//!   afterwards what was sent.
+//! * An answer with status 500 repeats the request, the audio included.
+//! * WhatsApp refuses new conversations of senders whom it suspects (error 463, inside a 500), for hours or days:
+//!   <https://github.com/devlikeapro/waha/issues/2219>.
+//! * Before 2026.6.1 only WAHA Plus sends audio: <https://waha.devlike.pro/docs/overview/changelog/>.
+
+mod callbacks;
+mod errors;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use reqwest::{Method, Request, header::HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use self::errors::{Refusal, judge_state};
+use crate::{
+    Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
+    Content, Context, Descriptor, Form, FormSupport, Intake, Memory, OutboundAudio, OutboundNote, Prepared,
+    Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Scope, Secrets, SendError,
+    SendErrorKind, Settings, USUAL_CALLBACK, Upstream, masked_number,
+    whatsapp_web::{self, own_part},
+    wire::{self, Answer, NoAnswer, Step},
+};
+
+pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
+    name: "waha",
+    sample: SAMPLE,
+    example: r#"{"base_url": "http://waha.example:3000", "api_key": "secret-waha-key"}"#,
+    secrets: &["api_key", "webhook_secret"],
+    made_up: &["webhook_secret"],
+    native_id: None,
+    secret_in_path: false,
+    callbacks: Some(Callbacks {
+        proof: Proof::Signature { window: None },
+        max_bytes: USUAL_CALLBACK,
+        registers: true,
+    }),
+    build,
+};
+
+const SAMPLE: &str = r#"base_url = "http://waha.example:3000"    # the root of your WAHA server
+api_key = { env = "WAHA_API_KEY" }       # what the server expects in X-Api-Key; a server without keys takes any text
+session = "default"                      # the linked WhatsApp session
+intake = "upload"                        # "url": WAHA downloads the audio from a signed link, for which it must reach server.public_url
+# webhook_secret = { env = "WAHA_WEBHOOK_SECRET" }   # no default: receipts are believed only with it. A random text of yours
+                                         # (`openssl rand -hex 32`), with which WAHA signs what it sends. A list while
+                                         # one replaces another
+"#;
+
+const MAX_BYTES: u64 = 16_000_000;
+const MAX_TEXT: usize = 4096;
+const MAX_CAPTION: usize = 1024;
+
+/// The end of a time lock is nice to know; the next connection does not wait for it any longer than this.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// The first version whose image without a licence sends audio.
+const FIRST_FREE: [u32; 3] = [2026, 6, 1];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    base_url: String,
+    api_key: SecretString,
+    #[serde(default = "default_session")]
+    session: String,
+    #[serde(default = "upload")]
+    intake: Intake,
+    #[serde(default)]
+    webhook_secret: Secrets,
+}
+
+fn default_session() -> String {
+    "default".to_owned()
+}
+
+fn upload() -> Intake {
+    Intake::Upload
+}
+
+pub(crate) struct Waha {
+    api: BaseUrl,
+    api_key: SecretString,
+    session: String,
+    intake: Intake,
+    webhook_secrets: Secrets,
+    capabilities: Capabilities,
+}
+
+impl fmt::Debug for Waha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waha").field("api", &self.api).finish_non_exhaustive()
+    }
+}
+
+fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
+    Ok(Arc::new(connection(settings)?))
+}
+
+pub(crate) fn connection(settings: Settings) -> Result<Waha, ConfigError> {
+    let config: Config = settings.parse()?;
+    for (key, value) in [("api_key", config.api_key.expose_secret()), ("session", config.session.as_str())] {
+        if value.trim().is_empty() {
+            return Err(ConfigError::new(key, "expected a text that is not empty"));
+        }
+    }
+    HeaderValue::from_str(config.api_key.expose_secret())
+        .map_err(|_| ConfigError::new("api_key", "expected characters that an HTTP header takes"))?;
+    Ok(Waha {
+        api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
+        api_key: config.api_key,
+        session: config.session,
+        intake: config.intake,
+        capabilities: capabilities(config.intake, &config.webhook_secret),
+        webhook_secrets: config.webhook_secret,
+    })
+}
+
+fn capabilities(intake: Intake, secrets: &Secrets) -> Capabilities {
+    let audio = |form, profile: &str, caption| FormSupport {
+        form,
+        profile: Some(profile.to_owned()),
+        intake,
+        max_bytes: MAX_BYTES,
+        max_duration_ms: None,
+        caption,
+    };
+    Capabilities {
+        // There is no way to send a player: sendFile makes documents.
+        forms: vec![
+            audio(Form::Voice, "whatsapp-1", None),
+            audio(Form::File, "m4a-1", Some(MAX_CAPTION)),
+            FormSupport {
+                form: Form::Text,
+                profile: None,
+                intake: Intake::Upload,
+                max_bytes: 4 * MAX_TEXT as u64,
+                max_duration_ms: None,
+                caption: Some(MAX_TEXT),
+            },
+        ],
+        profile_family: "whatsapp-",
+        provider_converts: Some("mp3-1"),
+        reply: ReplySupport::MessageId,
+        idempotency: None,
+        look_up: false,
+        receipts: secrets.first().map_or_else(Vec::new, |_| whatsapp_web::RECEIPTS.to_vec()),
+        inbound: false,
+        listens: false,
+        media_reuse: false,
+        recipients: whatsapp_web::RECIPIENTS,
+    }
+}
+
+#[async_trait]
+impl Provider for Waha {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn recipient_key(&self, to: &Recipient) -> Result<String, RecipientError> {
+        whatsapp_web::chat_id(to)
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(&self.session)
+    }
+
+    async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
+        self.capabilities.check(note)?;
+        let chat = self
+            .recipient_key(&note.to)
+            .map_err(|error| SendError::new(SendErrorKind::InvalidRecipient, error.to_string()))?;
+        let mut body = json!({"session": self.session, "chatId": chat});
+        let action = match &note.content {
+            Content::Text(text) => {
+                body["text"] = json!(text);
+                "sendText"
+            }
+            Content::Audio { form: Form::Voice, audio, .. } => {
+                body["file"] = self.file(audio, Form::Voice).await?;
+                body["convert"] = json!(audio.provider_converts);
+                "sendVoice"
+            }
+            Content::Audio { form, audio, caption } => {
+                body["file"] = self.file(audio, *form).await?;
+                if let Some(caption) = caption {
+                    body["caption"] = json!(caption);
+                }
+                "sendFile"
+            }
+        };
+        if let Some(message) = &note.reply_to {
+            body["reply_to"] = json!(message);
+        }
+        Ok(Prepared {
+            request: self.request(Method::POST, &["api", action], Some(&body)),
+            correlation_ids: whatsapp_web::sent_names(&chat, &note.content),
+        })
+    }
+
+    fn dispatches_to(&self) -> Option<&Url> {
+        Some(self.api.as_url())
+    }
+
+    async fn dispatch(
+        &self,
+        cx: &Context,
+        note: &OutboundNote,
+        prepared: Prepared,
+        _: &mut Memory,
+    ) -> Result<Accepted, SendError> {
+        let answer = wire::dispatch(cx, prepared.request).await.map_err(NoAnswer::in_dispatch)?;
+        let mut outcome = self.dispatched(cx.now, note, &answer);
+        if let Err(error) = &mut outcome
+            && error.kind == SendErrorKind::ConversationClosed
+        {
+            error.until = self.time_lock(cx).await;
+        }
+        outcome
+    }
+
+    async fn check(&self, cx: &Context) -> Result<String, SendError> {
+        self.state(cx).await.map_err(|error| error.at("check"))
+    }
+
+    fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
+        callbacks::admits(head, &self.webhook_secrets)
+    }
+
+    fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+        self.heard(request)
+    }
+
+    async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
+        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+    }
+
+    async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
+        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+    }
+}
+
+impl Waha {
+    /// The audio as a request has it: `VoiceRemoteFile` or `VoiceBinaryFile` of the API file, and their like.
+    async fn file(&self, audio: &OutboundAudio, form: Form) -> Result<Value, SendError> {
+        let mut file = json!({"mimetype": audio.facts.mime_type});
+        if self.intake == Intake::Url {
+            file["url"] = json!(audio.link.as_str());
+            // A voice note from a link has no name.
+            if form != Form::Voice {
+                file["filename"] = json!(audio.filename);
+            }
+            return Ok(file);
+        }
+        let bytes = audio.read().await.map_err(|_| {
+            let detail = "the audio could not be read from the gateway's storage";
+            SendError::new(SendErrorKind::Unavailable, detail).at("upload")
+        })?;
+        file["filename"] = json!(audio.filename);
+        file["data"] = json!(BASE64_STANDARD.encode(&bytes));
+        Ok(file)
+    }
+
+    fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> Request {
+        let mut request = wire::json_request(method, self.api.join(path), body);
+        // Its characters were judged when the connection was built.
+        if let Ok(mut key) = HeaderValue::from_str(self.api_key.expose_secret()) {
+            key.set_sensitive(true);
+            request.headers_mut().insert("x-api-key", key);
+        }
+        request
+    }
+
+    /// What the answer to the one visible request says.
+    pub(crate) fn dispatched(
+        &self,
+        now: Timestamp,
+        note: &OutboundNote,
+        answer: &Answer,
+    ) -> Result<Accepted, SendError> {
+        if !answer.status.is_success() {
+            let link = note.link_secrets();
+            return Err(Refusal::read(answer, now, &self.secrets(&link)).into_error(Step::Dispatch));
+        }
+        let Some(message_id) = whatsapp_web::message_id(&answer.json()) else {
+            let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
+            return Err(SendError::new(
+                SendErrorKind::Unexpected,
+                "the provider's answer names no message, so the note may or may not arrive",
+            )
+            .from_upstream(upstream));
+        };
+        let correlation_ids = vec![own_part(&message_id).to_owned()];
+        Ok(Accepted { message_id, correlation_ids, ..Accepted::default() })
+    }
+
+    /// Until when WhatsApp lets this sender open no new conversations, where the server's version can say: since 2026.8.1,
+    /// <https://github.com/devlikeapro/waha/releases>. The refusal stands without it.
+    async fn time_lock(&self, cx: &Context) -> Option<Timestamp> {
+        let quick = Context { timeout: cx.timeout.min(LOCK_TIMEOUT), ..cx.clone() };
+        let request = self.request(Method::GET, &["api", "sessions", &self.session, "timelock"], None);
+        let answer = wire::call(&quick, request).await.ok()?;
+        if answer.status.is_success() { time_lock_end(&answer.json(), cx.now) } else { None }
+    }
+
+    /// Asks something that is about no note.
+    async fn ask(&self, cx: &Context, request: Request) -> Result<Value, SendError> {
+        let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
+        self.told(cx.now, &answer)
+    }
+
+    /// What the answer to a question says.
+    pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<Value, SendError> {
+        if answer.status.is_success() {
+            return Ok(answer.json());
+        }
+        Err(Refusal::read(answer, now, &self.secrets(&[])).into_error(Step::Check))
+    }
+
+    /// The session as the server knows it: <https://waha.devlike.pro/docs/how-to/sessions/#get-session>.
+    async fn session(&self, cx: &Context) -> Result<Value, SendError> {
+        let session =
+            self.ask(cx, self.request(Method::GET, &["api", "sessions", &self.session], None)).await?;
+        if session["status"].is_string() {
+            return Ok(session);
+        }
+        let detail = "the answer is not this provider's; check base_url";
+        Err(SendError::new(SendErrorKind::Misconfigured, detail))
+    }
+
+    async fn state(&self, cx: &Context) -> Result<String, SendError> {
+        let session = self.session(cx).await?;
+        let state = session["status"].as_str().unwrap_or_default();
+        if state != "WORKING" {
+            let (kind, detail) = judge_state(state, Step::Check);
+            let code = wire::identifier(state, &self.secrets(&[]));
+            return Err(SendError::new(kind, detail).from_upstream(Upstream { code, ..Upstream::default() }));
+        }
+        let mut report = "session WORKING".to_owned();
+        if let Some(number) = session["me"]["id"].as_str().filter(|id| id.ends_with("@c.us")) {
+            report += &format!(" as {}", masked_number(number));
+        }
+        if let Some(version) = self.version(cx).await? {
+            report += &format!(", {version}");
+        }
+        if let Some(end) = time_lock_end(&session["me"]["reachoutTimelock"], cx.now) {
+            report += &format!("; WhatsApp lets it open no new conversations until {end:.0}");
+        }
+        Ok(report)
+    }
+
+    /// The server's version, engine and edition. A key that is good for one session alone may not ask.
+    async fn version(&self, cx: &Context) -> Result<Option<String>, SendError> {
+        let request = self.request(Method::GET, &["api", "server", "version"], None);
+        let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
+        if matches!(answer.status.as_u16(), 401 | 403 | 404) {
+            return Ok(None);
+        }
+        let told = self.told(cx.now, &answer)?;
+        let secrets = self.secrets(&[]);
+        let word = |key: &str| told[key].as_str().and_then(|text| wire::identifier(text, &secrets));
+        let Some(version) = word("version") else {
+            let detail = "the answer is not this provider's; check base_url";
+            return Err(SendError::new(SendErrorKind::Misconfigured, detail));
+        };
+        let tier = word("tier").unwrap_or_default();
+        if tier == "CORE" && is_before(&version, FIRST_FREE) {
+            let detail =
+                format!("WAHA Core {version} sends no voice notes; update the server to 2026.6.1 or later");
+            return Err(SendError::new(SendErrorKind::Misconfigured, detail));
+        }
+        let engine = word("engine").unwrap_or_default();
+        let words: Vec<String> =
+            ["WAHA".to_owned(), version, tier, engine].into_iter().filter(|word| !word.is_empty()).collect();
+        Ok(Some(words.join(" ")))
+    }
+
+    fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
+        link.iter().chain([&self.api_key]).chain(&self.webhook_secrets).collect()
+    }
+}
+
+/// The end of a time lock that holds: a number of seconds or milliseconds, or a date.
+fn time_lock_end(lock: &Value, now: Timestamp) -> Option<Timestamp> {
+    if lock["isActive"] == false {
+        return None;
+    }
+    let end = &lock["timeEnforcementEnds"];
+    let end = whatsapp_web::time(end).or_else(|| end.as_str()?.parse().ok())?;
+    (end > now).then_some(end)
+}
+
+/// Whether `2026.5.1` is before a version; what has another form is not.
+fn is_before(version: &str, other: [u32; 3]) -> bool {
+    let parts: Option<Vec<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
+    parts.is_some_and(|parts| parts.len() == 3 && parts.as_slice() < other.as_slice())
+}
+
+/// What an error is about: a time lock holds for all new conversations of the sender.
+fn scope(kind: SendErrorKind) -> Scope {
+    match kind {
+        SendErrorKind::ConversationClosed | SendErrorKind::RateLimited => Scope::Connection,
+        _ => Scope::Recipient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_time_lock_is_read_in_every_form() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let end: Timestamp = "2026-01-02T00:00:00Z".parse().expect("a time");
+        for (lock, expected) in [
+            (json!({"isActive": true, "timeEnforcementEnds": 1_767_312_000}), Some(end)),
+            (json!({"isActive": true, "timeEnforcementEnds": 1_767_312_000_000_i64}), Some(end)),
+            (json!({"timeEnforcementEnds": "2026-01-02T00:00:00Z"}), Some(end)),
+            (json!({"isActive": false, "timeEnforcementEnds": 1_767_312_000}), None),
+            (json!({"isActive": true, "timeEnforcementEnds": 1_767_225_600}), None),
+            (json!({"isActive": true, "timeEnforcementEnds": null}), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(time_lock_end(&lock, now), expected, "{lock}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (version, before) in [
+            ("2026.5.9", true),
+            ("2024.10.8", true),
+            ("2026.6.1", false),
+            ("2026.10.1", false),
+            ("dev", false),
+        ] {
+            assert_eq!(is_before(version, FIRST_FREE), before, "{version}");
+        }
+    }
+}
