@@ -32,10 +32,12 @@ pub mod whatsapp_web;
 pub mod wire;
 
 mod evolution;
+mod discord;
 mod linq;
 mod telegram;
 mod waha;
 mod wawp;
+mod whatsapp_cloud;
 
 pub use audio::{AudioFacts, Codec, Container};
 pub use callback::{
@@ -53,48 +55,25 @@ pub use settings::{BaseUrl, ConfigError, Secrets, Settings, without_values};
 pub use unanswered::Unanswered;
 
 /// Every adapter there is, in the order in which documentation lists them.
-pub static PROVIDERS: &[&Descriptor] =
-    &[&linq::DESCRIPTOR, &wawp::DESCRIPTOR, &waha::DESCRIPTOR, &evolution::DESCRIPTOR, &telegram::DESCRIPTOR];
+pub static PROVIDERS: &[&Descriptor] = &[
+    &linq::DESCRIPTOR,
+    &wawp::DESCRIPTOR,
+    &waha::DESCRIPTOR,
+    &evolution::DESCRIPTOR,
+    &whatsapp_cloud::DESCRIPTOR,
+    &telegram::DESCRIPTOR,
+    &discord::DESCRIPTOR,
+];
 
 /// The adapter that `provider = "NAME"` in the configuration means.
 pub fn find(name: &str) -> Option<&'static Descriptor> {
     PROVIDERS.iter().find(|descriptor| descriptor.name == name).copied()
 }
 
-/// Every form of a provider's own ids that `to` takes: those of the adapters, and those that are reserved for adapters
-/// to come.
+/// Every form of a provider's own ids that `to` takes.
 pub fn native_ids() -> impl Iterator<Item = &'static NativeId> {
-    PROVIDERS.iter().filter_map(|descriptor| descriptor.native_id.as_ref()).chain(RESERVED)
+    PROVIDERS.iter().filter_map(|descriptor| descriptor.native_id.as_ref())
 }
-
-/// Ids whose adapters are not there yet. A tenant may name them in aliases before.
-static RESERVED: &[NativeId] = &[
-    NativeId {
-        prefix: "discord",
-        bare: false,
-        pattern: "(?:user:)?[0-9]{5,20}",
-        meaning: "a channel's number, or user: and a person's number",
-        canonical: |id| {
-            let number = id.strip_prefix("user:").unwrap_or(id);
-            let sound = (5..=20).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
-            sound.then(|| id.to_owned())
-        },
-        valid: &["1234567890123456789", "user:1234567890123456789"],
-        invalid: &["", "user:", "general", "12 34567"],
-    },
-    NativeId {
-        prefix: "meta",
-        bare: false,
-        pattern: "[A-Za-z0-9._-]{1,128}",
-        meaning: "a business-scoped user id",
-        canonical: |id| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            ((1..=128).contains(&id.len()) && id.chars().all(plain)).then(|| id.to_owned())
-        },
-        valid: &["US.13491208655302741918"],
-        invalid: &["", "a b", "a/b"],
-    },
-];
 
 /// Reads a recipient; `PREFIX:` may be any of [`native_ids`].
 ///

@@ -61,6 +61,7 @@ pub struct OutboundNote {
 
 /// What the recipient is to get.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every note is audio, and there is one at a time")]
 pub enum Content {
     Audio {
         /// How the recipient is to see it: never [`Form::Text`].

@@ -152,6 +152,23 @@ pub enum Encoding {
 }
 
 impl BodyHmac {
+    /// Judges a request without its body: it brings a signature of the right form.
+    ///
+    /// # Errors
+    /// As for [`BodyHmac::verify`].
+    pub fn admits(&self, head: &CallbackRequest, secrets: &Secrets) -> Result<(), CallbackError> {
+        if secrets.first().is_none() {
+            return Err(CallbackError::NotConfigured);
+        }
+        self.given(head).map(|_| ())
+    }
+
+    fn given(&self, request: &CallbackRequest) -> Result<Vec<u8>, CallbackError> {
+        let given = request.header(self.header).and_then(|text| text.strip_prefix(self.prefix));
+        let given = given.and_then(|text| self.encoding.decode(text));
+        given.filter(|mac| mac.len() == self.algorithm.length()).ok_or(CallbackError::Forged)
+    }
+
     /// Judges a request: one of the secrets made its signature.
     ///
     /// # Errors
@@ -160,8 +177,7 @@ impl BodyHmac {
         if secrets.first().is_none() {
             return Err(CallbackError::NotConfigured);
         }
-        let given = request.header(self.header).and_then(|text| text.strip_prefix(self.prefix));
-        let given = given.and_then(|text| self.encoding.decode(text)).ok_or(CallbackError::Forged)?;
+        let given = self.given(request)?;
         let made = |secret: &SecretString| {
             let key = secret.expose_secret().as_bytes();
             self.algorithm.is_mac(key, &request.body, &given)
@@ -185,10 +201,18 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
         .chars()
         .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
         .collect::<Option<_>>()?;
-    (digits.len() % 2 == 0).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 impl Algorithm {
+    /// In bytes.
+    fn length(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+
     /// Takes the same time wherever the difference is.
     fn is_mac(self, key: &[u8], body: &[u8], given: &[u8]) -> bool {
         match self {
@@ -406,6 +430,9 @@ mod tests {
             (kind(Encoding::Base64, "v1="), format!("v1={base64}")),
         ] {
             request.headers.insert("x-mac", given.parse().expect("a header value"));
+            let head = CallbackRequest { body: Bytes::new(), ..request.clone() };
+            assert_eq!(hmac.admits(&head, &secrets("Jefe")), Ok(()), "{given}");
+            assert_eq!(hmac.admits(&head, &Secrets::default()), Err(CallbackError::NotConfigured));
             assert_eq!(hmac.verify(&request, &secrets("Jefe")), Ok(()), "{given}");
             assert_eq!(hmac.verify(&request, &secrets("Jeff")), Err(CallbackError::Forged));
             assert_eq!(hmac.verify(&request, &Secrets::default()), Err(CallbackError::NotConfigured));
@@ -416,6 +443,8 @@ mod tests {
             request.headers.insert("x-mac", nonsense.parse().expect("a header value"));
             let verified = kind(Encoding::Hex, "").verify(&request, &secrets("Jefe"));
             assert_eq!(verified, Err(CallbackError::Forged), "{nonsense:?}");
+            let admitted = kind(Encoding::Hex, "").admits(&request, &secrets("Jefe"));
+            assert_eq!(admitted, Err(CallbackError::Forged), "{nonsense:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::faults::Operation;
 use crate::hooks::Outgoing;
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
+use crate::state::State;
 
 /// One provider's HTTP API, emulated below `/NAME`.
 pub(crate) trait Emulator: Sync {
@@ -75,6 +76,9 @@ pub(crate) trait Emulator: Sync {
     ) -> Vec<Outgoing> {
         Vec::new()
     }
+
+    /// Takes over what stays when the sandbox is cleared: registered addresses.
+    fn keep(&self, _before: &mut State, _after: &mut State) {}
 }
 
 /// Colours and words of a phone on the page.
@@ -98,7 +102,9 @@ pub(crate) static EMULATORS: &[&dyn Emulator] = &[
     &crate::wawp::Wawp,
     &crate::waha::Waha,
     &crate::evolution::Evolution,
+    &crate::whatsapp_cloud::WhatsAppCloud,
     &crate::telegram::Telegram,
+    &crate::discord::Discord,
 ];
 
 /// The emulator that a path belongs to, and the rest of the path.

@@ -77,9 +77,9 @@ pub enum Operation {
     Voicememo,
     /// Linq `/v3/attachments…`.
     Attachments,
-    /// Linq's presigned PUT.
+    /// The audio on its way: Linq's presigned PUT, Meta's `/media`.
     Upload,
-    /// Linq `/v3/chats`, `/v3/chats/{id}`.
+    /// Linq `/v3/chats`, `/v3/chats/{id}`, Discord `/users/@me/channels`.
     Chats,
     /// Linq `/v3/messages` and `/v3/chats/{id}/messages`.
     Messages,
@@ -87,9 +87,10 @@ pub enum Operation {
     Lines,
     /// Where events are to be sent: Linq `/v3/webhook-subscriptions…`, Wawp `/v2/session/webhook`, `/v2/webhook/…`.
     Webhooks,
-    /// The request that shows a note: Wawp `/v2/send/voice`, Telegram `sendVoice` and its like.
+    /// The request that shows a note: Wawp `/v2/send/voice`, Telegram `sendVoice` and its like, `/messages` of Meta and
+    /// Discord.
     Voice,
-    /// The state of the account: Wawp `/v2/session/info`, Telegram `getMe`.
+    /// The state of the account: Wawp `/v2/session/info`, Telegram `getMe`, Discord `/users/@me`, a number of Meta's.
     Session,
     /// Everything else that an emulator answers.
     Other,

@@ -11,10 +11,10 @@ use crate::receipts::Receipt;
 #[derive(Clone, Debug, Serialize)]
 pub struct LedgerEntry {
     pub id: Uuid,
-    /// The emulator's name: `linq`, `wawp`, `telegram`.
+    /// The emulator's name: `linq`, `wawp`, `telegram`, and so on.
     pub provider: &'static str,
     pub at: String,
-    /// Linq chat id, WhatsApp JID, Telegram chat.
+    /// Linq chat id, WhatsApp JID or number, Telegram chat, Discord channel.
     pub conversation: String,
     /// Handles of the people who see it.
     pub to: Vec<String>,

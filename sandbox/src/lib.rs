@@ -11,15 +11,19 @@
 //! | `/wawp/v2/…` | Wawp |
 //! | `/waha/api/…` | WAHA |
 //! | `/evolution/…` | Evolution API |
+//! | `/whatsapp-cloud/v23.0/…` | Meta's WhatsApp Cloud API |
 //! | `/telegram/bot…/…` | Telegram's Bot API |
+//! | `/discord/…` | Discord's HTTP API |
 //! | `/`, `/sandbox/…` | the inbox page and the control API |
 
 mod audio;
 mod control;
+mod discord;
 mod emulator;
 mod evolution;
 mod faults;
 mod fetch;
+mod form;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,6 +38,7 @@ mod telegram;
 mod waha;
 mod wawp;
 mod whatsapp;
+mod whatsapp_cloud;
 
 use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;

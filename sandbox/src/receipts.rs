@@ -60,9 +60,9 @@ pub struct ReceiptStep {
     /// How often the same event is delivered.
     #[serde(default = "once")]
     pub copies: u32,
-    /// Linq, where it failed: the error code.
+    /// Linq and Meta, where it failed: the error code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<u16>,
+    pub code: Option<u32>,
 }
 
 fn once() -> u32 {

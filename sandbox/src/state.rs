@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 use uuid::Uuid;
 
 use crate::SandboxOptions;
+use crate::emulator::EMULATORS;
 use crate::faults::Fault;
 use crate::fetch::Fetcher;
 use crate::hooks::{CallbackLog, MOST_AT_A_TIME};
@@ -115,7 +116,11 @@ impl Inner {
         let (subscriptions, hooks) =
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.hooks));
         let kept = std::mem::take(&mut state.kept);
-        *state = State { chats, subscriptions, hooks, kept, next_request, next_callback, ..State::default() };
+        let mut after = State { chats, subscriptions, hooks, kept, next_request, next_callback, ..State::default() };
+        for emulator in EMULATORS {
+            emulator.keep(&mut state, &mut after);
+        }
+        *state = after;
         let _ = self.events.send(Event::Cleared);
     }
 }

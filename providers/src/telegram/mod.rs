@@ -64,6 +64,10 @@ token = { env = "TELEGRAM_TOKEN" }       # the bot's token, as BotFather shows i
 /// The server refuses larger uploads: <https://core.telegram.org/bots/api#sendvoice>
 const MAX_BYTES: u64 = 50_000_000;
 
+/// Of larger voice messages the server draws no waveform (1 MB; the profile keeps to the same number):
+/// <https://github.com/tdlib/telegram-bot-api/issues/354>
+const WAVEFORM_BYTES: u64 = 1_000_000;
+
 /// <https://core.telegram.org/bots/api#sendvoice>, <https://core.telegram.org/bots/api#sendmessage>
 const MAX_CAPTION: usize = 1024;
 const MAX_TEXT: usize = 4096;
@@ -445,11 +449,18 @@ impl Telegram {
         {
             memory.media = Some(MediaHandle { value: file.to_owned(), valid_until: None });
         }
-        let lost = note.reply_to.is_some() && message["reply_to_message"].is_null();
+        let mut warnings = Vec::new();
+        if note.reply_to.is_some() && message["reply_to_message"].is_null() {
+            warnings.push(SendWarning::ReplyLost);
+        }
+        let large = note.audio().is_some_and(|audio| audio.facts.size_bytes > WAVEFORM_BYTES);
+        if large && shown.is_none_or(|(form, _)| form == Form::Voice) {
+            warnings.push(SendWarning::WaveformLost);
+        }
         Ok(Accepted {
             message_id: format!("{chat}:{id}"),
             form: shown.map(|(form, _)| form),
-            warnings: if lost { vec![SendWarning::ReplyLost] } else { Vec::new() },
+            warnings,
             ..Accepted::default()
         })
     }

@@ -272,9 +272,18 @@ pub fn forgeries(descriptor: &Descriptor, fixture: &Fixture) -> Outcome {
     };
     // Without any part of what came along, and with each part changed a little.
     let mut proofs = 0;
-    for (name, _) in fixture.headers.iter().chain(&fixture.query) {
+    for (name, value) in fixture.headers.iter().chain(&fixture.query) {
         for change in [None, Some(0), Some(7)] {
             let other = judge(&changed(&genuine, name, change))?;
+            // A handshake answers with what it was asked, which is no secret and says nothing.
+            let handshake = fixture.answer.is_some()
+                && !value.contains("secret")
+                && other
+                    .as_ref()
+                    .map_or_else(|error| *error == CallbackError::Malformed, |it| it.events.is_empty());
+            if handshake {
+                continue;
+            }
             ensure(other == heard || other == Err(CallbackError::Forged), || {
                 format!("with another {name} ({change:?}): {other:?}")
             })?;

@@ -10,6 +10,7 @@ use voicegate_providers::{
 
 use crate::{
     fixture::{Answer, Fixture},
+    form,
     run::{self, Attempt, Gone, LONG, SHORT, attempt},
     stub::Recorded,
 };
@@ -178,6 +179,9 @@ fn accepted(descriptor: &Descriptor, fixture: &Fixture, attempt: &Attempt) -> Ou
     ensure(!id.is_empty() && right, || format!("the id {id:?} is not the provider's"))?;
     equal("form", &accepted.form.unwrap_or(fixture.form), &fixture.form_after.unwrap_or(fixture.form))?;
     equal("warnings", &accepted.warnings, &fixture.warnings)?;
+    let not_before =
+        accepted.not_before.map(|(until, scope)| format!("{until} {}", serde_json::json!(scope)));
+    equal("not_before", &not_before.map(|text| text.replace('"', "")), &fixture.not_before)?;
     let (method, path) = attempt.dispatched.as_ref().ok_or("no dispatch")?;
     let shown = attempt.requests.iter().find(|request| request.method == *method && request.target == *path);
     let shown = shown.ok_or("the dispatch never arrived")?;
@@ -213,6 +217,18 @@ fn printed(request: &Recorded, secrets: &BTreeSet<String>) -> String {
     }
     if let Some(json) = json {
         text += &format!("\n{json:#}");
+    } else if let Some(parts) = form::parts(request) {
+        for part in parts {
+            let bytes = format!("({} bytes, sha256 {})", part.body.len(), crate::fixture::sha256(&part.body));
+            let body = match (&part.filename, serde_json::from_slice::<Value>(&part.body)) {
+                (Some(_), _) => bytes,
+                (None, Ok(json)) => format!("{json:#}"),
+                (None, Err(_)) => String::from_utf8(part.body).unwrap_or(bytes),
+            };
+            let (filename, kind) = (part.filename.unwrap_or_default(), part.content_type.unwrap_or_default());
+            text += format!("\n--- {} {filename} {kind}", part.name).trim_end();
+            text += &format!("\n{body}");
+        }
     } else if !request.body.is_empty() {
         let sha256 = crate::fixture::sha256(&request.body);
         text += &format!("\n({} bytes, sha256 {sha256})", request.body.len());

@@ -57,6 +57,10 @@ pub struct Fixture {
     pub scope: Option<Value>,
     pub until: Option<Value>,
     pub warnings: Vec<SendWarning>,
+    /// The limit that a success announces: a time and what it is about, `2026-01-01T00:00:03.5Z recipient`.
+    pub not_before: Option<String>,
+    /// What the audio is said to weigh, in bytes; else what the file does.
+    pub size: Option<u64>,
     /// The message's id, where it does not stand in the answer as it is.
     pub message_id: Option<String>,
     /// By which the provider recognises a repetition.
@@ -158,6 +162,8 @@ pub fn parse(name: &str, text: &str) -> Result<Fixture, String> {
         scope: None,
         until: None,
         warnings: Vec::new(),
+        not_before: None,
+        size: None,
         message_id: None,
         idempotency_key: None,
         recipient_after: None,
@@ -202,6 +208,8 @@ fn directive(fixture: &mut Fixture, key: &str, value: &str) -> Result<(), serde_
         "@memory.recipient" => fixture.memory.recipient = Some(serde_json::from_str(value)?),
         "@memory.note" => fixture.memory.note = Some(serde_json::from_str(value)?),
         "@memory.media" => fixture.memory.media = Some(serde_json::from_str(value)?),
+        "@size" => fixture.size = Some(serde_json::from_str(value)?),
+        "@expect.not_before" => fixture.not_before = Some(value.to_owned()),
         "@expect.form" => fixture.form_after = Some(serde_json::from_value(text())?),
         "@expect.scope" => fixture.scope = Some(text()),
         "@expect.until" => fixture.until = Some(text()),

@@ -5,6 +5,7 @@ mod account;
 mod callback;
 mod checks;
 mod fixture;
+mod form;
 mod run;
 mod stub;
 

@@ -96,7 +96,7 @@ pub fn note(provider: &dyn Provider, fixture: &Fixture) -> OutboundNote {
         codec: Codec::new(codec(container)),
         mime_type: mime_type(container).to_owned(),
         duration_ms: 2000,
-        size_bytes: bytes.len() as u64,
+        size_bytes: fixture.size.unwrap_or(bytes.len() as u64),
         sample_rate: 48_000,
         channels: 1,
         sha256: fixture::sha256(&bytes),

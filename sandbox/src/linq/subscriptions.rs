@@ -287,7 +287,7 @@ pub(crate) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep,
     outgoing.collect()
 }
 
-fn failed(chat: &Chat, entry: &LedgerEntry, code: u16, at: &str) -> Value {
+fn failed(chat: &Chat, entry: &LedgerEntry, code: u32, at: &str) -> Value {
     let reason = match code {
         3007 => "Request expired before being processed",
         4002 => "Sender line is offline",

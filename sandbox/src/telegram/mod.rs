@@ -81,6 +81,10 @@ impl Emulator for Telegram {
     fn settings(&self, _: &Sandbox, base_url: &str) -> Value {
         json!({"base_url": base_url, "token": TOKEN})
     }
+
+    fn keep(&self, before: &mut crate::state::State, after: &mut crate::state::State) {
+        after.own::<Memory>().webhook = std::mem::take(&mut before.own::<Memory>().webhook);
+    }
 }
 
 /// `{"ok": false, "error_code", "description", "parameters"}`
