@@ -31,14 +31,16 @@ mod unanswered;
 pub mod whatsapp_web;
 pub mod wire;
 
-mod evolution;
 mod discord;
+mod evolution;
+mod http;
 mod linq;
 mod telegram;
 mod waha;
 mod wawp;
 mod whatsapp_cloud;
 
+pub use self::http::preview as preview_recipe;
 pub use audio::{AudioFacts, Codec, Container};
 pub use callback::{
     Callback, CallbackError, CallbackRequest, Fetched, InboundVoice, LookUp, MediaRef, ProviderEvent,
@@ -63,6 +65,7 @@ pub static PROVIDERS: &[&Descriptor] = &[
     &whatsapp_cloud::DESCRIPTOR,
     &telegram::DESCRIPTOR,
     &discord::DESCRIPTOR,
+    &http::DESCRIPTOR,
 ];
 
 /// The adapter that `provider = "NAME"` in the configuration means.

@@ -16,6 +16,11 @@ impl Settings {
         Self(map)
     }
 
+    /// The settings as they are.
+    pub fn into_map(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// Reads them as the adapter's own `Config`.
     ///
     /// # Errors

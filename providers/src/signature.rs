@@ -129,12 +129,12 @@ pub(crate) fn sign(key: &[u8], id: &str, time: &str, body: &[u8]) -> String {
 
 /// An HMAC over the raw body, in a header of its own.
 #[derive(Clone, Copy, Debug)]
-pub struct BodyHmac {
-    pub header: &'static str,
+pub struct BodyHmac<'a> {
+    pub header: &'a str,
     pub algorithm: Algorithm,
     pub encoding: Encoding,
     /// What stands before it in the header: `sha256=`.
-    pub prefix: &'static str,
+    pub prefix: &'a str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -151,22 +151,22 @@ pub enum Encoding {
     Base64,
 }
 
-impl BodyHmac {
-    /// Judges a request without its body: it brings a signature of the right form.
+impl BodyHmac<'_> {
+    /// Whether there is a signature that some body could have.
     ///
     /// # Errors
-    /// As for [`BodyHmac::verify`].
+    /// As for [`Self::verify`].
     pub fn admits(&self, head: &CallbackRequest, secrets: &Secrets) -> Result<(), CallbackError> {
+        self.given(head, secrets).map(drop)
+    }
+
+    fn given(&self, request: &CallbackRequest, secrets: &Secrets) -> Result<Vec<u8>, CallbackError> {
         if secrets.first().is_none() {
             return Err(CallbackError::NotConfigured);
         }
-        self.given(head).map(|_| ())
-    }
-
-    fn given(&self, request: &CallbackRequest) -> Result<Vec<u8>, CallbackError> {
         let given = request.header(self.header).and_then(|text| text.strip_prefix(self.prefix));
         let given = given.and_then(|text| self.encoding.decode(text));
-        given.filter(|mac| mac.len() == self.algorithm.length()).ok_or(CallbackError::Forged)
+        given.filter(|mac| mac.len() == self.algorithm.size()).ok_or(CallbackError::Forged)
     }
 
     /// Judges a request: one of the secrets made its signature.
@@ -174,10 +174,7 @@ impl BodyHmac {
     /// # Errors
     /// [`CallbackError::NotConfigured`] without any secret, else [`CallbackError::Forged`].
     pub fn verify(&self, request: &CallbackRequest, secrets: &Secrets) -> Result<(), CallbackError> {
-        if secrets.first().is_none() {
-            return Err(CallbackError::NotConfigured);
-        }
-        let given = self.given(request)?;
+        let given = self.given(request, secrets)?;
         let made = |secret: &SecretString| {
             let key = secret.expose_secret().as_bytes();
             self.algorithm.is_mac(key, &request.body, &given)
@@ -205,11 +202,11 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Algorithm {
-    /// In bytes.
-    fn length(self) -> usize {
+    /// Bytes of a signature.
+    fn size(self) -> usize {
         match self {
-            Self::Sha256 => 32,
-            Self::Sha512 => 64,
+            Self::Sha256 => Sha256::output_size(),
+            Self::Sha512 => Sha512::output_size(),
         }
     }
 

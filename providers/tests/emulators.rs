@@ -88,7 +88,8 @@ fn opus() -> Vec<u8> {
 /// Put in place at once: tests run in processes of their own, side by side, and all read this file.
 fn opus_file() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let (own, path) = (folder.join(format!("emulators.{}", std::process::id())), folder.join("emulators.ogg"));
+    let (own, path) =
+        (folder.join(format!("emulators.{}", std::process::id())), folder.join("emulators.ogg"));
     fs::write(&own, opus()).expect("written");
     fs::rename(&own, &path).expect("renamed");
     path

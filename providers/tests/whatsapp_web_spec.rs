@@ -10,6 +10,8 @@ mod callback;
 mod checks;
 #[path = "conformance/fixture.rs"]
 mod fixture;
+#[path = "conformance/form.rs"]
+mod form;
 mod openapi;
 #[path = "conformance/run.rs"]
 #[expect(dead_code, reason = "the conformance suite uses the rest")]

@@ -105,6 +105,7 @@ pub(crate) static EMULATORS: &[&dyn Emulator] = &[
     &crate::whatsapp_cloud::WhatsAppCloud,
     &crate::telegram::Telegram,
     &crate::discord::Discord,
+    &crate::recipes::Recipes,
 ];
 
 /// The emulator that a path belongs to, and the rest of the path.

@@ -14,6 +14,7 @@
 //! | `/whatsapp-cloud/v23.0/…` | Meta's WhatsApp Cloud API |
 //! | `/telegram/bot…/…` | Telegram's Bot API |
 //! | `/discord/…` | Discord's HTTP API |
+//! | `/http/NAME/…` | nine APIs that a gateway reaches by recipes: `z-api`, `whapi`, `line` and others |
 //! | `/`, `/sandbox/…` | the inbox page and the control API |
 
 mod audio;
@@ -32,6 +33,7 @@ mod idle;
 mod ledger;
 mod linq;
 mod receipts;
+mod recipes;
 mod server;
 mod state;
 mod telegram;

@@ -116,7 +116,8 @@ impl Inner {
         let (subscriptions, hooks) =
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.hooks));
         let kept = std::mem::take(&mut state.kept);
-        let mut after = State { chats, subscriptions, hooks, kept, next_request, next_callback, ..State::default() };
+        let mut after =
+            State { chats, subscriptions, hooks, kept, next_request, next_callback, ..State::default() };
         for emulator in EMULATORS {
             emulator.keep(&mut state, &mut after);
         }

@@ -31,6 +31,7 @@ sources![
     "api.md",
     "errors.md",
     "providers.md",
+    "recipes.md",
     "configuration.md",
     "operations.md",
     "benchmarks.md",

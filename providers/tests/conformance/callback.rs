@@ -17,7 +17,8 @@
 //!
 //! The file name up to its first dot is the end that must come of it: the status of the one receipt, `voice`, `none` for
 //! what is acknowledged and says nothing, `several`, or the name of a `CallbackError`. What is refused has no `### Events`.
-//! `@answer` is the body that the provider wants back. In headers, `{{hmac.sha256.hex SECRET}}` (also `sha512`, `base64`)
+//! `@answer` is the body that the provider wants back; `@proof token` or `@proof signature` says what proves this callback,
+//! where an adapter knows both. In headers, `{{hmac.sha256.hex SECRET}}` (also `sha512`, `base64`)
 //! stands for the HMAC of the body. From every genuine callback the suite makes forgeries of its own.
 
 use std::{collections::BTreeSet, fs, sync::Arc};
@@ -48,6 +49,8 @@ pub struct Fixture {
     headers: Vec<(String, String)>,
     body: String,
     answer: Option<String>,
+    /// Else what the descriptor says.
+    proof: Option<Proof>,
     /// Absent where the request is refused.
     expected: Option<Value>,
 }
@@ -166,6 +169,12 @@ fn parse(name: String, text: &str) -> Result<Fixture, String> {
         headers: lines.map(header).collect::<Result<_, String>>()?,
         body: body.to_owned(),
         answer: directive("@answer").map(str::to_owned),
+        proof: match directive("@proof") {
+            None => None,
+            Some("token") => Some(Proof::Token),
+            Some("signature") => Some(Proof::Signature { window: None }),
+            Some(_) => return Err("@proof is token or signature".to_owned()),
+        },
         expected,
     })
 }
@@ -291,7 +300,7 @@ pub fn forgeries(descriptor: &Descriptor, fixture: &Fixture) -> Outcome {
         }
     }
     ensure(proofs > 0, || "nothing that came along proves who sent it".into())?;
-    match descriptor.callbacks.map(|callbacks| callbacks.proof) {
+    match fixture.proof.or(descriptor.callbacks.map(|callbacks| callbacks.proof)) {
         None => return Err("the descriptor says that there are no callbacks".into()),
         Some(Proof::Token) => unsigned_body(&genuine, &judge)?,
         Some(Proof::Signature { window }) => {
