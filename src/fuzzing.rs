@@ -13,7 +13,7 @@ use crate::{
     config::{Layers, Rate, RateOrOff, Size, Span24, load},
     delivery::route::canonical,
     http,
-    media::{LinkError, Links, Which},
+    media::{AudioVariant, LinkError, Links},
     model::id::{NoteId, UploadId},
 };
 
@@ -129,7 +129,11 @@ fn link_token(data: &[u8]) {
         *to = *from;
     }
     let note = NoteId(Uuid::from_bytes(id));
-    let which = if claims.last().is_some_and(|byte| byte % 2 == 1) { Which::Sent } else { Which::Source };
+    let which = if claims.last().is_some_and(|byte| byte % 2 == 1) {
+        AudioVariant::Sent
+    } else {
+        AudioVariant::Source
+    };
     let token = |note, which| {
         let base: Url = "https://voice.example/base".parse().expect("a URL");
         let url = links.make(&base, note, which, "voice.ogg", now, Duration::from_secs(60));

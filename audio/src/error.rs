@@ -1,38 +1,37 @@
-//! Why audio could not be read or made.
+//! Errors of the audio engine.
 
-/// A failure of the audio engine. `detail` is for the caller: it says what to do and names no path of ours.
+/// A failure of the audio engine. `detail` is written for the caller: it says what to do, and contains no file path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct AudioError {
     pub kind: AudioErrorKind,
     pub detail: String,
-    /// `probe` while the source is read, `encode` while something is made of it.
+    /// `probe` while the source is read, `encode` while a file is produced from it.
     pub stage: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AudioErrorKind {
-    /// Not audio, damaged, cut off or empty.
+    /// The source is no audio, or is damaged, truncated or empty.
     Unreadable,
-    /// Audio that no step can handle, or no audio stream at all.
+    /// No codec or container that can be converted, or no audio stream.
     Unsupported,
     TooLong,
     TooLarge,
-    /// Headerless samples whose format the caller did not declare.
+    /// The source consists of headerless samples, and the caller did not declare their format.
     FormatRequired,
-    /// `convert = never`, and the target needs a re-encoding.
+    /// The caller permits no conversion, and the target needs a new encoding.
     ConvertRefused,
-    /// More work is waiting than the engine takes on; nothing was started.
+    /// The queue is full; nothing was started.
     Overloaded,
-    /// ffmpeg ended on this audio without a reason that could be held against it: killed, crashed, silent. It works with
-    /// other audio.
+    /// ffmpeg was killed, crashed or gave up on this audio without blaming it, and works with other audio.
     Died,
-    /// ffmpeg took too long over this audio, and not over other audio: a busy machine, or a file that never ends.
+    /// ffmpeg took too long for this audio, and works with other audio: the machine is busy, or the file never ends.
     Slow,
-    /// No audio can be read or made now, whatever it is: ffmpeg is missing, cannot be started or does not work, or there
-    /// is no room for working files.
+    /// No audio can be processed at the moment: ffmpeg is missing, cannot be started or does not work, or no working
+    /// files can be written.
     Outage,
-    /// Our fault: a result that did not prove right, or a mistake.
+    /// A fault of ours: a produced file that failed verification, or a bug.
     Internal,
 }
 
@@ -51,12 +50,12 @@ impl AudioErrorKind {
         }
     }
 
-    /// Whether it is a moment's trouble that says nothing sure about the audio, as far as is known.
+    /// Whether the failure is temporary as far as is known, and says nothing certain about the audio.
     pub fn is_for_now(self) -> bool {
         matches!(self, Self::Died | Self::Slow | Self::Outage)
     }
 
-    /// Whether it is a verdict on the audio, which another run has to agree with.
+    /// Whether the failure is a verdict on the audio, which a second run has to confirm.
     pub(crate) fn is_verdict(self) -> bool {
         matches!(self, Self::Unreadable | Self::Unsupported | Self::TooLong)
     }
@@ -71,7 +70,7 @@ impl AudioError {
         Self { kind, detail: detail.into(), stage: "encode" }
     }
 
-    /// ffmpeg does not get through a tone either.
+    /// ffmpeg cannot decode a test tone either.
     pub(crate) fn outage(stage: &'static str) -> Self {
         let detail = "ffmpeg does not work at the moment, whatever the audio".to_owned();
         Self { kind: AudioErrorKind::Outage, detail, stage }

@@ -1,11 +1,10 @@
-//! Fuzz targets of the readers in this module: any bytes are a file, and what is said about it has to hold.
+//! Fuzz targets of this crate's readers: any bytes are a file, and invariants have to hold for the results.
 
 use std::io::{Cursor, Write};
 
 use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
-use crate::copies::rewrap::{Wrap, rewrap_with};
 use crate::ffmpeg::log::InputLog;
 use crate::formats::frames::read as stream_of_frames;
 use crate::formats::framing::{Frames, Reframe};
@@ -16,15 +15,16 @@ use crate::formats::mpeg::{FrameHeader, id3_length, walk_mp3};
 use crate::formats::ogg::Damage;
 use crate::formats::opus::{OpusDetail, OpusHead, OpusTags, Packet};
 use crate::formats::packets::{Item, Placed, Sink};
-use crate::formats::plain::Plain;
+use crate::formats::patched::PatchedFile;
 use crate::formats::{caf_opus, ogg_opus, tracks, wav, webm};
 use crate::profiles::profile::VENDOR;
 use crate::reading::examine::examine;
 use crate::reading::names::no_samples;
 use crate::reading::sniff::{LATE_MP3, refusal, sniff};
+use crate::remux::rewrap::{Wrap, rewrap_with};
 use crate::source::{Hints, PcmEncoding, PcmFormat};
 
-/// A name, and what is done with the bytes.
+/// A name, and the function that is run on the bytes.
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
@@ -41,13 +41,13 @@ pub const TARGETS: &[Target] = &[
     ("pcm_format", pcm_format),
 ];
 
-/// A header of ours, with the longest format that is kept.
+/// Upper limit of a header that we write, in bytes, with the longest format that is kept.
 const HEADER: usize = 8 << 10;
 
-/// The largest source that is taken.
+/// Size limit of a source, in bytes.
 const LARGEST: u64 = 25 << 20;
 
-/// Everything that is read of a file before ffmpeg sees it.
+/// Examines a file completely, as before a run of ffmpeg.
 fn files(data: &[u8]) {
     let mut file = NamedTempFile::new().expect("a scratch file");
     file.write_all(data).expect("room for it");
@@ -65,7 +65,7 @@ fn files(data: &[u8]) {
         match outcome {
             Ok(examined) => {
                 assert_eq!(examined.size_bytes, data.len() as u64);
-                if let Some(plain) = &examined.detail.plain {
+                if let Some(plain) = &examined.detail.patched {
                     assert!(!examined.detail.intact, "a file that decoders misread is sent untouched");
                     is_plain(plain, data, examined.container);
                 }
@@ -78,8 +78,8 @@ fn files(data: &[u8]) {
     }
 }
 
-/// A plain file is of the same container as the source, and decoders need no other file in its place.
-fn is_plain(plain: &Plain, data: &[u8], container: Container) {
+/// A patched file has the container of its source, and decoders need no further patch.
+fn is_plain(plain: &PatchedFile, data: &[u8], container: Container) {
     let mut written = Vec::new();
     plain.write(&mut Cursor::new(data), &mut written).expect("memory");
     let again = match container {
@@ -104,7 +104,7 @@ fn chunks(data: &[u8]) {
     for big_endian in [false, true] {
         let sound = |bytes: &[u8]| iff::is_sound(&mut Cursor::new(bytes), big_endian).expect("memory");
         if sound(data) {
-            // One byte of padding is allowed to be there or not.
+            // One byte of padding may be present or missing.
             assert!(!sound(&data[..data.len() - 3]), "a cut file has the sizes of a whole one");
         }
     }
@@ -123,7 +123,7 @@ fn boxes(data: &[u8]) {
     if let Some((index, track)) = mp4.audio() {
         assert!(mp4.tracks.iter().filter(|track| track.handler == "soun").nth(index as usize) == Some(track));
     }
-    // Free space says nothing.
+    // Free space changes nothing.
     let padded = [b"\0\0\0\x08free", data].concat();
     assert_eq!(read(&padded), mp4);
     let times = |bytes: &[u8]| timing(&mut Cursor::new(bytes), 0).expect("memory");
@@ -141,7 +141,7 @@ fn frames(data: &[u8]) {
         let again = stream_of_frames(&copy, container).expect("frames alone");
         assert!(copy.len() <= data.len() && again.bare, "what is no frame was kept");
         assert_eq!(again.samples, stream.samples, "a frame was lost");
-        // The one that is not like the others may have been an information frame.
+        // The frame that differs may have been an information frame.
         assert!(again.alike >= stream.alike, "frames became different");
     }
     let walk = |bytes: &[u8]| walk_mp3(&mut &bytes[..]).expect("memory");
@@ -152,7 +152,7 @@ fn frames(data: &[u8]) {
     assert!(twice.duration_ms >= mp3.duration_ms);
 }
 
-/// What a reader says of a file and every packet in it.
+/// Results of a reader: facts about the stream, and every packet.
 type Read = Result<(OpusDetail, Vec<Placed>), Damage>;
 
 fn all_packets(read: impl FnOnce(Sink) -> Result<OpusDetail, Damage>) -> Read {
@@ -170,7 +170,7 @@ fn all_packets(read: impl FnOnce(Sink) -> Result<OpusDetail, Damage>) -> Read {
     Ok((detail, packets))
 }
 
-/// Where the frames are that a player hears, each with its place. Packets come and go with the wrapper, frames do not.
+/// The audible frames, each with its position. Repacking changes packets, but not frames.
 fn frames_heard((detail, packets): &(OpusDetail, Vec<Placed>)) -> Vec<(u8, Vec<u8>, u64)> {
     let end = detail.samples + u64::from(detail.pre_skip);
     let mut position = 0;
@@ -188,7 +188,7 @@ fn frames_heard((detail, packets): &(OpusDetail, Vec<Placed>)) -> Vec<(u8, Vec<u
     heard
 }
 
-/// Packets wrapped anew, as a remux does it, are read again as the same frames at the same places.
+/// Repacked packets, as in a remux, contain the same frames at the same positions.
 fn wrapped_anew(read: &(OpusDetail, Vec<Placed>)) {
     let (detail, packets) = read;
     let again = |each: Sink| {
@@ -228,11 +228,11 @@ fn wrapped_anew(read: &(OpusDetail, Vec<Placed>)) {
 /// Ogg with Opus.
 fn pages(data: &[u8]) {
     stream(data);
-    // A fuzzer does not guess checksums, and nothing behind a wrong one is looked at.
+    // A fuzzer does not guess checksums, and a page with a wrong one is not read further.
     stream(&with_true_checksums(data));
 }
 
-/// Computed bit by bit, unlike the reader's own.
+/// Computes checksums bit by bit, unlike the reader.
 fn with_true_checksums(data: &[u8]) -> Vec<u8> {
     let mut file = data.to_vec();
     let mut at = 0;
@@ -299,7 +299,7 @@ fn beginnings(data: &[u8]) {
         return;
     };
     if !data.starts_with(b"ID3") {
-        // A tag in front does not change what follows it.
+        // A tag in front does not change the classification of the following bytes.
         let tagged = [b"ID3\x04\0\0\0\0\0\0", data].concat();
         let again = sniffed(&tagged).0.expect("the same behind a tag");
         let moved = if found.container == Container::Mp3 { 0 } else { 10 };
@@ -345,7 +345,7 @@ fn opus_packets(data: &[u8]) {
     frames_and_back(data);
 }
 
-/// A packet taken apart and put together again has the same frames.
+/// A packet that is taken apart and reassembled has the same frames.
 fn frames_and_back(data: &[u8]) {
     let Some(frames) = Frames::of(data) else { return };
     let facts = Packet::parse(data).expect("a packet with frames");

@@ -1,14 +1,14 @@
-//! Reads what somebody calls audio, and makes of it what a messenger shows as a voice note.
+//! Identifies audio from any source, and converts it into what a messenger shows as a voice note.
 //!
-//! The bytes decide what a file is, never its name. An [`Engine`] reads a source ([`Engine::probe`]), says what a
-//! target needs ([`plan()`], with a [`Profile`] of [`PROFILES`]), and makes it ([`Engine::prepare`]) with the least
-//! work: the bytes as they are, the same packets in another container, or a new encoding. What was made is read back
-//! and compared with the source before it is handed out. ffmpeg decodes and encodes, as a confined child process;
-//! containers are read and written in Rust.
+//! The bytes of a file decide its format, never its name. An [`Engine`] reads a source ([`Engine::probe`]), plans the
+//! conversion for a target ([`plan()`], with a [`Profile`] of [`PROFILES`]), and produces the file ([`Engine::prepare`])
+//! with the least conversion: the untouched bytes, the same packets in another container, or a new encoding. A produced
+//! file is read back and compared with the source before it is returned. ffmpeg decodes and encodes, as a confined child
+//! process; containers are read and written in Rust.
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use voicegate_audio::{Convert, Engine, EngineOptions, Hints, Source, profile};
+//! use voicegate_audio::{Convert, Engine, EngineOptions, Hints, SourceFile, profile};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let engine = Engine::new(EngineOptions::default())?;
@@ -19,37 +19,35 @@
 //! println!("{} ms of {}", probed.facts.duration_ms, probed.facts.mime_type);
 //!
 //! let target = profile("whatsapp-1").ok_or("no such profile")?;
-//! let source = Source { path: source, hints: &hints, probed: Some(&probed) };
+//! let source = SourceFile { path: source, hints: &hints, probed: Some(&probed) };
 //! let ready = engine.prepare(source, target, Convert::Auto).await?;
 //! match &ready.made {
-//!     Some(file) => println!("{} made: {:?}", file.work, file.path()),
-//!     None => println!("the source itself is what the target accepts"),
+//!     Some(file) => println!("{}: {:?}", file.work, file.path()),
+//!     None => println!("the target accepts the source itself"),
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! An [`AudioError`] says whether the file is at fault, the machine is, or the caller asked for too much. Whoever wants
-//! numbers sets an [`Observer`] in the [`EngineOptions`]. The crate knows no configuration, no database, no HTTP and no
-//! metrics.
+//! An [`AudioError`] says whether the file is at fault, the machine is, or the caller exceeded a limit. An [`Observer`]
+//! in the [`EngineOptions`] receives events for metrics. The crate depends on no configuration, database, HTTP or metrics.
 //!
-//! Its rooms, from the top down. A test reads this table: no room imports from its own floor or a higher one.
+//! Its modules, from the top down. A test reads this table: no module imports from its own row or from one above it.
 //!
-//! | Rooms | Contents |
+//! | Modules | Contents |
 //! |---|---|
 //! | `fuzzing` | Fuzz targets, not in a release build |
 //! | `engine` | The pool of workers in front of everything below |
-//! | `making` | The steps from a source to a file that is proven, and the files that are kept for the next caller |
-//! | `proving`, `reading` | Reading back what was made; sniffing, examining and probing a source |
-//! | `copies` | Copies of a source that need no decoder |
-//! | `ffmpeg` | One run of ffmpeg: arguments, confinement, what its end means, what it measured |
-//! | `profiles` | What each target accepts, and what that takes |
-//! | `source` | The facts about a source, and what its owner says of it |
+//! | `making` | The steps from a source to a verified file, and the render cache |
+//! | `proving`, `reading` | Verification of produced files; identification, examination and decoding of a source |
+//! | `remux` | Copies of a source that are written without decoding it |
+//! | `ffmpeg` | One run of ffmpeg: arguments, confinement, interpretation of its exit and its measurements |
+//! | `profiles` | Formats that each target accepts, and the conversion a source needs |
+//! | `source` | Facts about a source, and the hints of its owner |
 //! | `formats` | Readers and writers of Ogg, CAF, MP4, MPEG, IFF, WAV, WebM and Opus headers |
-//! | `error`, `observer` | Failures, and the trait that is told what happens |
-//! | `voicegate_providers` | The words for containers, codecs and facts |
+//! | `error`, `observer` | Errors, and the trait that receives events |
+//! | `voicegate_providers` | Types for containers, codecs and facts |
 
-mod copies;
 mod engine;
 mod error;
 mod ffmpeg;
@@ -62,18 +60,19 @@ mod observer;
 mod profiles;
 mod proving;
 mod reading;
+mod remux;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Engine, EngineOptions, Source};
+pub use engine::{Engine, EngineOptions, SourceFile};
 pub use error::{AudioError, AudioErrorKind};
 pub use ffmpeg::confine::{Confinement, confinement};
 pub use ffmpeg::descriptors::is_exhausted;
 pub use formats::opus::{Bandwidth, OpusDetail};
-pub use formats::plain::Plain;
-pub use making::kept::{Ready, ReadyFile};
+pub use formats::patched::PatchedFile;
 pub use making::render::Render;
+pub use making::render_cache::{Ready, ReadyFile};
 pub use observer::{Observer, Unobserved};
 pub use profiles::plan::{Convert, Work, plan};
 pub use profiles::profile::{Foreseen, Profile, profile};

@@ -1,9 +1,9 @@
-//! The engine tells an observer what it did, for metrics.
+//! A trait through which the engine reports its work, for metrics.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Counts what the engine does. Every method has an empty default.
+/// Receives a call for each event of the engine. Every method has an empty default.
 pub trait Observer: fmt::Debug + Send + Sync {
     /// A run of ffmpeg ended. `purpose` is `probe`, `encode` or `self-test`; `outcome` is `ok`, `failed`, `missing`,
     /// `timeout`, `too_much`, `died`, `error` or `canceled`.
@@ -11,19 +11,19 @@ pub trait Observer: fmt::Debug + Send + Sync {
         let _ = (purpose, outcome, took);
     }
 
-    /// A made file was asked for; `hit` says whether it had been made before.
+    /// The render cache was asked for a file; `hit` says whether it had the file.
     fn looked_up(&self, hit: bool) {
         let _ = hit;
     }
 }
 
-/// The observer of an engine that nobody watches.
+/// An observer that ignores all calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Unobserved;
 
 impl Observer for Unobserved {}
 
-/// One run of ffmpeg. It is reported when this is dropped, so a run that is abandoned is reported too.
+/// A run of ffmpeg. It is reported when this value is dropped, so an abandoned run is reported too.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
     observer: &'a dyn Observer,

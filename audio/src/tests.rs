@@ -1,4 +1,4 @@
-//! The parsers on arbitrary and mutated bytes, the Ogg writer's round trip, and planning as a table.
+//! Parsers on arbitrary and mutated bytes, the round trip of the Ogg writer, and planning by table.
 
 use std::io::Cursor;
 
@@ -26,7 +26,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(folder.join(name)).unwrap()
 }
 
-/// Everything that reads bytes of strangers.
+/// Passes the bytes to every reader of foreign files.
 fn read_with_everything(bytes: &[u8]) {
     let found = sniff(&mut Cursor::new(bytes)).unwrap();
     if let (None, head) = found {
@@ -68,7 +68,7 @@ const SEEDS: &[&str] = &[
     "zero-rate.wav",
 ];
 
-/// Headers of what is recognised by more than its first bytes.
+/// Headers of formats that are recognised by more than their first bytes.
 const PREFIXES: &[&[u8]] = &[
     b"",
     b"OggS\0",
@@ -92,7 +92,7 @@ proptest! {
     fn mutated_files_do_no_harm(
         seed in prop::sample::select(SEEDS),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..24),
-        // Structure is at the ends, so most changes should be too.
+        // Structure is at the ends, so most mutations should be there too.
         near_start in any::<bool>(),
         keep in any::<prop::sample::Index>(),
         cut in any::<bool>(),
@@ -113,7 +113,7 @@ proptest! {
         InputLog::read(text.as_bytes(), 0);
     }
 
-    /// Any packets, written and read back, keep their bytes and places, long ones included.
+    /// Packets of any length keep their bytes and positions when written and read back.
     #[test]
     fn ogg_keeps_packets_and_granules(
         sizes in prop::collection::vec((1_usize..=1276, 0_u8..4), 1..120),
@@ -156,7 +156,7 @@ proptest! {
 }
 
 #[test]
-fn damaged_ogg_is_told_apart() {
+fn damaged_ogg_is_detected() {
     let whole = fixture("recorder-wideband.ogg");
     let read =
         |bytes: &[u8]| ogg_opus::read(&mut Cursor::new(bytes), &mut |_| Ok(())).map(|detail| detail.packets);
@@ -173,7 +173,7 @@ fn damaged_ogg_is_told_apart() {
     );
 }
 
-/// What matroska-demuxer does not tell: without the end trim the note would be longer than the recording.
+/// matroska-demuxer does not report the end trim, without which a note would be longer than the recording.
 #[test]
 fn webm_keeps_its_end_trim() {
     let samples = |name: &str| webm::read(&fixture(name), &mut |_| Ok(())).unwrap().samples;
@@ -181,7 +181,7 @@ fn webm_keeps_its_end_trim() {
 }
 
 #[test]
-fn mp4_structure() {
+fn mp4_structure_is_read() {
     let read = |name: &str| Mp4::read(&mut Cursor::new(fixture(name))).unwrap();
     let first = read("speech-moov-first.m4a");
     let aac = Aac { object: 2, channels: 1, sample_rate: 24_000 };
@@ -196,7 +196,7 @@ fn mp4_structure() {
 }
 
 #[test]
-fn mp3_frames() {
+fn mp3_frames_are_read() {
     let walked = walk_mp3(&mut Cursor::new(fixture("speech-24k.mp3"))).unwrap().unwrap();
     assert_eq!((walked.sample_rate, walked.channels, walked.duration_ms), (24_000, 1, 3_000));
     assert_eq!(walk_mp3(&mut Cursor::new([fixture("speech-24k.mp3"), vec![0]].concat())).unwrap(), None);
@@ -256,7 +256,7 @@ fn opus(container: Container, change: impl FnOnce(&mut OpusDetail)) -> Probed {
 }
 
 #[test]
-fn the_least_work_that_is_accepted() {
+fn plan_chooses_the_least_conversion() {
     use Container::{Adts, Aiff, Amr, Caf, Flac, Matroska, Mp3, Mp4, Ogg, Wav, Webm};
     const NONE: &[Work] = &[Work::None];
     const REMUX: &[Work] = &[Work::Remuxed, Work::Transcoded];

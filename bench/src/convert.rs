@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use voicegate_audio::{Convert, Engine, EngineOptions, Hints, Ready, Render, Source, Work, profile};
+use voicegate_audio::{Convert, Engine, EngineOptions, Hints, Ready, Render, SourceFile, Work, profile};
 
 /// What an arm sets by itself.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -46,7 +46,7 @@ impl Converter {
     /// Reads, plans, makes and verifies, as a try of a note does.
     async fn prepare(&self, path: &Path, target: &str) -> anyhow::Result<Arc<Ready>> {
         let profile = profile(target).context("there is no such profile")?;
-        let source = Source { path, hints: &Hints::default(), probed: None };
+        let source = SourceFile { path, hints: &Hints::default(), probed: None };
         Ok(self.engine.prepare(source, profile, Convert::Auto).await?)
     }
 

@@ -294,7 +294,7 @@ fn entry(profile: &Profile) -> anyhow::Result<String> {
     let mut text = String::new();
     writeln!(text, "{}  {}", profile.name, profile.target)?;
     writeln!(text, "  makes    {}", profile.produces())?;
-    for (index, form) in profile.forms().iter().enumerate() {
+    for (index, form) in profile.accepted_formats().iter().enumerate() {
         writeln!(text, "  {}  {form}", if index == 0 { "accepts" } else { "       " })?;
     }
     let bytes = profile.max_bytes.map(|bytes| format!("at most {bytes} bytes"));

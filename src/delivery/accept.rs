@@ -14,8 +14,8 @@ use super::{
 use crate::{
     config::{Connection, Tenant},
     delivery::upload,
-    gateway::{Gateway, Live, counted},
-    media::{AudioInput, Held, Received, Which},
+    gateway::{Gateway, Live, note_metrics},
+    media::{AudioBytes, AudioInput, AudioVariant, SpooledAudio},
     model::{
         code::{Code, Stage},
         id::UploadId,
@@ -174,7 +174,7 @@ pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(),
 pub(super) enum Bytes {
     /// To be downloaded by the worker.
     Later,
-    Held(Held),
+    Spooled(AudioBytes),
     Upload(UploadId),
     Note(NoteId),
 }
@@ -196,8 +196,10 @@ pub(super) async fn make_durable(
     let (mut beside, mut _room) = (None, None);
     let kept = match audio {
         Bytes::Later => Ok(()),
-        Bytes::Held(Held::File(file)) => gateway.media.keep(file, note.id, Which::Source).await.map(drop),
-        Bytes::Held(Held::Memory(bytes, room)) => {
+        Bytes::Spooled(AudioBytes::File(file)) => {
+            gateway.media.keep(file, note.id, AudioVariant::Source).await.map(drop)
+        }
+        Bytes::Spooled(AudioBytes::Memory(bytes, room)) => {
             (beside, _room) = (Some(bytes), Some(room));
             Ok(())
         }
@@ -235,7 +237,7 @@ pub(super) async fn make_durable(
         Acceptance::Created => {
             let note = new.note;
             tracing::info!(note.id = %note.id, tenant = note.tenant, "note {} accepted", note.id);
-            counted::note(&note);
+            note_metrics::note(&note);
             gateway.wake_worker();
             Ok(Receipt { note, replayed: false })
         }
@@ -260,7 +262,7 @@ fn row_size(note: &Note, audio: &Bytes) -> u64 {
         Source::Stored => 0,
     };
     let bytes = match audio {
-        Bytes::Held(Held::Memory(bytes, _)) => bytes.len(),
+        Bytes::Spooled(AudioBytes::Memory(bytes, _)) => bytes.len(),
         _ => 0,
     };
     let text = note.text.as_ref().map_or(0, String::len);
@@ -308,11 +310,11 @@ async fn examine(
         AudioInput::Bytes(received) => received,
     };
     match read_audio::identify(gateway, tenant, &received, hints).await {
-        Ok(probed) => Ok((Some(probed), Bytes::Held(received.held))),
+        Ok(probed) => Ok((Some(probed), Bytes::Spooled(received.bytes))),
         // Nothing in its structure speaks against it. It is judged before the first try, like audio behind a URL.
         Err(Unread::Audio(error)) if error.kind.is_for_now() => {
             tracing::warn!(%error, "audio is accepted before it was decoded");
-            Ok((None, Bytes::Held(received.held)))
+            Ok((None, Bytes::Spooled(received.bytes)))
         }
         Err(error) => Err(error.into()),
     }
@@ -324,7 +326,7 @@ async fn examine(
 fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
     let audio = match &request.audio {
         AudioInput::Url { url, .. } => json!({ "url": url }),
-        AudioInput::Bytes(Received { sha256, .. }) => json!({ "sha256": sha256 }),
+        AudioInput::Bytes(SpooledAudio { sha256, .. }) => json!({ "sha256": sha256 }),
         AudioInput::Upload(id) => json!({ "media_id": id }),
     };
     let fields = (

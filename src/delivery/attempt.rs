@@ -14,7 +14,7 @@ use super::trial::{Trial, deliver};
 use super::watch::FIRST_LOOK;
 use crate::{
     config::OnUnknown,
-    gateway::{Gateway, counted},
+    gateway::{Gateway, note_metrics},
     model::{
         code::{Code, Stage},
         note::{Note, Source, Status},
@@ -177,7 +177,7 @@ pub(super) async fn conclude(
         Err(failure) => failure.health.clone(),
     };
     let step = outcome::settle(&mut claim.note, end, timing, policy);
-    counted::attempt(&claim.note, &stop.provider);
+    note_metrics::attempt(&claim.note, &stop.provider);
     record(gateway, claim, step, &stop.connection, (health, lessons)).await;
 }
 
@@ -243,7 +243,7 @@ async fn record(
     let write = || gateway.store.write(claim, &change);
     match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
         Ok(()) => {
-            counted::recorded(&change);
+            note_metrics::change(&change);
             gateway.changed(&note.tenant, note.id);
         }
         Err(error) => {

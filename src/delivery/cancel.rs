@@ -1,7 +1,7 @@
 //! Stopping a note that waits.
 
 use crate::{
-    gateway::{Gateway, counted},
+    gateway::{Gateway, note_metrics},
     model::{
         code::Code,
         note::{Note, Status},
@@ -25,7 +25,7 @@ pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> 
         return Err(Problem::new(Code::WrongState, detail).of_note(note.id));
     }
     tracing::info!(note.id = %note.id, "note {} was cancelled", note.id);
-    counted::note(&note);
+    note_metrics::note(&note);
     gateway.changed(&note.tenant, note.id);
     gateway.wake_worker(); // the next one in its lane
     Ok(note)

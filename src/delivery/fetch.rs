@@ -16,8 +16,8 @@ use super::{
 use crate::{
     config::OnUnknown,
     delivery::outcome::{Failure, Policy},
-    gateway::{Gateway, Live, places::hung},
-    media::Which,
+    gateway::{Gateway, Live, server_slots::hung},
+    media::AudioVariant,
     model::note::Source,
     store::{Claim, queue_key},
 };
@@ -81,12 +81,14 @@ async fn get(
     let begun = Instant::now();
     let downloaded = read_audio::download(gateway, live, url, headers).await;
     if !matches!(downloaded, Err(DownloadError::Disk(_))) {
-        gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
+        gateway
+            .server_slots
+            .record(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
     }
     let file = downloaded.map_err(failed)?;
     let size = file.as_file().metadata().map_err(failed)?.len();
     let _arriving = gateway.room_for(&claim.note.tenant, size).await.map_err(full)?;
-    gateway.media.keep(file, claim.note.id, Which::Source).await.map_err(failed)?;
+    gateway.media.keep(file, claim.note.id, AudioVariant::Source).await.map_err(failed)?;
     // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
     claim.note.source = Source::Stored;
     Ok(())

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::Connection,
     gateway::{Gateway, Live},
-    media::{AudioFile, Which},
+    media::{AudioFile, AudioVariant},
     model::{
         code::{Code, Stage},
         note::{ConvertChoice, Note, NoteId, SentAudio, Warning},
@@ -72,7 +72,7 @@ async fn make_audio(
             file(gateway, claim.note.id, sent_as(work)).await?
         }
         None => {
-            let source = file(gateway, claim.note.id, Which::Source).await?;
+            let source = file(gateway, claim.note.id, AudioVariant::Source).await?;
             let made = render(gateway, claim, &source, profile, choice, audio_is_ready).await?;
             made.unwrap_or(source)
         }
@@ -112,11 +112,11 @@ async fn make_audio(
 /// Bars of a waveform, as the engine draws it.
 const BARS: usize = 64;
 
-fn sent_as(work: Work) -> Which {
-    if work == Work::None { Which::Source } else { Which::Sent }
+fn sent_as(work: Work) -> AudioVariant {
+    if work == Work::None { AudioVariant::Source } else { AudioVariant::Sent }
 }
 
-async fn file(gateway: &Gateway, note: NoteId, which: Which) -> Result<AudioFile, Abandoned> {
+async fn file(gateway: &Gateway, note: NoteId, which: AudioVariant) -> Result<AudioFile, Abandoned> {
     let file = gateway.audio(note, which).await.map_err(|problem| failed(Failure::for_now(problem)))?;
     file.ok_or_else(|| {
         tracing::error!(note.id = %note, "the audio of note {note} is not there");
@@ -152,7 +152,7 @@ async fn render(
 ) -> Result<Option<AudioFile>, Abandoned> {
     let (hints, probed) = (claim.note.hints.clone(), claim.note.probed.clone());
     let engine = gateway.engine.for_tenant(&claim.note.tenant);
-    let source = audio::Source { path: source.path(), hints: &hints, probed: probed.as_ref() };
+    let source = audio::SourceFile { path: source.path(), hints: &hints, probed: probed.as_ref() };
     let preparing = async { engine.prepare(source, profile, choice.into()).await.map_err(failed) };
     let ready = processing(gateway, claim, Box::pin(preparing)).await?;
     audio_is_ready();
@@ -165,7 +165,7 @@ async fn render(
         None => (&ready.source.facts, Work::None, [].as_slice(), None),
         Some(made) => {
             let copy = gateway.media.copy_of(made.path()).await.map_err(failed)?;
-            let file = gateway.media.keep(copy, note.id, Which::Sent).await.map_err(failed)?;
+            let file = gateway.media.keep(copy, note.id, AudioVariant::Sent).await.map_err(failed)?;
             (&made.facts, made.work, made.checks.as_slice(), Some(file))
         }
     };

@@ -8,7 +8,7 @@ use voicegate_audio::{AudioError, Hints, Probed};
 use crate::{
     config::Tenant,
     gateway::{Gateway, Live},
-    media::{FetchError, FetchRequest, Held, Received},
+    media::{AudioBytes, FetchError, FetchRequest, SpooledAudio},
     model::problem::Problem,
 };
 
@@ -99,13 +99,13 @@ impl From<Unread> for Problem {
 pub async fn identify(
     gateway: &Gateway,
     tenant: &Tenant,
-    received: &Received,
+    received: &SpooledAudio,
     hints: &Hints,
 ) -> Result<Probed, Unread> {
     let engine = gateway.engine.for_tenant(&tenant.name);
-    match &received.held {
-        Held::File(file) => Ok(engine.identify(file.path(), hints).await?),
-        Held::Memory(bytes, _) => match engine.recognise(bytes, &received.sha256, hints)? {
+    match &received.bytes {
+        AudioBytes::File(file) => Ok(engine.identify(file.path(), hints).await?),
+        AudioBytes::Memory(bytes, _) => match engine.recognise(bytes, &received.sha256, hints)? {
             Some(probed) => Ok(probed),
             None => {
                 let file = gateway.media.lend(bytes.clone()).await?;

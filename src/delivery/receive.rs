@@ -7,7 +7,7 @@ use voicegate_providers::{Callback, Receipt, What};
 
 use crate::{
     config::{Connection, Tenant},
-    gateway::{Gateway, counted},
+    gateway::{Gateway, note_metrics},
     model::problem::Problem,
     store::{Received, ReceivedEvent, Reception},
 };
@@ -94,7 +94,7 @@ async fn take_in(
     for &note in &reception.changed {
         gateway.changed(&tenant.name, note);
         if let Ok(Some(note)) = gateway.store.note(note, None).await {
-            counted::told(&note, &receipts);
+            note_metrics::receipts(&note, &receipts);
         }
     }
     Ok(reception)

@@ -16,7 +16,7 @@ use voicegate_providers::{
 use super::{backoff, persist};
 use crate::{
     config::Webhook,
-    gateway::{Gateway, Live, places::hung},
+    gateway::{Gateway, Live, server_slots::hung},
     model::event::{Event, TELLING},
     store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
     telemetry::metrics,
@@ -53,7 +53,7 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
     }
     let begun = Instant::now();
     let told = post(gateway, &live, webhook, event).await;
-    gateway.places.heard(&connection_key(tenant, EVENTS), hung(begun.elapsed(), PATIENCE));
+    gateway.server_slots.record(&connection_key(tenant, EVENTS), hung(begun.elapsed(), PATIENCE));
     let (step, health) = match told {
         Ok(()) => {
             let lag = gateway.clock.now().duration_since(event.at);

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::Connection,
-    gateway::{Gateway, Live, counted, places::hung, uploads::Turn},
+    gateway::{Gateway, Live, note_metrics, server_slots::hung, uploads::UploadPermit},
     media::AudioFile,
     model::{
         code::{Code, Stage, WarningCode},
@@ -43,7 +43,7 @@ pub(super) struct Trial {
     /// The provider's name for them, as the store has it.
     stored: Option<MediaHandle>,
     /// Held while this note is the one that uploads.
-    turn: Option<Turn>,
+    turn: Option<UploadPermit>,
     closed: Option<Closed>,
     pause: Option<Timestamp>,
     /// The connection has proved that it works again.
@@ -146,7 +146,7 @@ impl Trial {
         }
         let mut found = gateway.store.media(&key, gateway.clock.now()).await?;
         if found.is_none() && self.turn.is_none() {
-            self.turn = Some(gateway.uploads.turn(&key).await);
+            self.turn = Some(gateway.uploads.acquire(&key).await);
             found = gateway.store.media(&key, gateway.clock.now()).await?;
         }
         if found.is_some() {
@@ -199,7 +199,7 @@ fn step_down(gateway: &Gateway, live: &Live, claim: &mut Claim, trial: &mut Tria
     let timing = Timing { started: trial.started, ended: now, jitter: 0.0 };
     let provider = claim.note.current().provider.clone();
     outcome::step_down(&mut claim.note, failure, timing);
-    counted::attempt(&claim.note, &provider);
+    note_metrics::attempt(&claim.note, &provider);
     trial.started = now;
 }
 
@@ -277,7 +277,7 @@ async fn try_form(
     let begun = Instant::now();
     let sending = connection.provider.dispatch(&cx, &note, prepared, &mut trial.memory);
     let sent = sending.instrument(tracing::info_span!("dispatch")).await;
-    gateway.places.heard(&queue_key(&claim.note), hung(begun.elapsed(), connection.timeout));
+    gateway.server_slots.record(&queue_key(&claim.note), hung(begun.elapsed(), connection.timeout));
     sent.map_err(failed)
 }
 

@@ -27,7 +27,7 @@ pub async fn add(
 ) -> Result<Upload, Problem> {
     let live = gateway.live();
     let file = match audio {
-        AudioInput::Bytes(received) => gateway.media.file_of(received.held).await?,
+        AudioInput::Bytes(received) => gateway.media.file_of(received.bytes).await?,
         AudioInput::Url { url, headers } => read_audio::download_now(gateway, &url, &headers).await?,
         AudioInput::Upload(_) => return Err(uploaded_already()),
     };

@@ -6,7 +6,7 @@ use voicegate_providers::{LookUp, Receipt, ReceiptStatus, UnknownSend, parse_rec
 
 use super::persist;
 use crate::{
-    gateway::{Gateway, places::hung},
+    gateway::{Gateway, server_slots::hung},
     model::note::{Note, Status},
     store::{Claim, JobEnd, Received, ReceivedEvent, Stall, Step, StoreError, WATCH, connection_key},
 };
@@ -117,7 +117,9 @@ async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
         tokio::time::timeout(live.prepare_limit(connection), connection.provider.look_up(&cx, &doubtful))
             .await;
     let watched = format!("{WATCH}.{}", connection.name);
-    gateway.places.heard(&connection_key(&note.tenant, &watched), hung(begun.elapsed(), connection.timeout));
+    gateway
+        .server_slots
+        .record(&connection_key(&note.tenant, &watched), hung(begun.elapsed(), connection.timeout));
     match asked {
         Ok(Ok(LookUp::Found(accepted))) => Some(Receipt {
             message_id: accepted.message_id,

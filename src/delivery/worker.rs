@@ -107,7 +107,7 @@ impl Worker {
             lease_until: now + self.gateway.store.renewed_lease().unwrap_or_else(|| live.lease()),
             rooms,
             held: &held,
-            bounds: &|connection| self.gateway.places.narrow(connection, live.bounds(connection)),
+            bounds: &|connection| self.gateway.server_slots.narrow(connection, live.bounds(connection)),
         };
         let claims = self.gateway.store.claim(&request).await;
         let claims = claims
@@ -138,7 +138,7 @@ impl Worker {
         let leases = lock(&self.leases);
         let of = |class| leases.values().filter(move |held: &&Held| held.class == class);
         let connections = |class| of(class).map(|held| held.connection.as_str());
-        let rooms = Rooms::new(|class| self.gateway.places.room(class, in_flight, connections(class)));
+        let rooms = Rooms::new(|class| self.gateway.server_slots.room(class, in_flight, connections(class)));
         (rooms, leases.keys().copied().collect())
     }
 

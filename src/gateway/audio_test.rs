@@ -1,4 +1,4 @@
-//! The self-test of the audio engine, so that a broken ffmpeg is found before a note needs it.
+//! Runs the self-test of the audio engine, so that a broken ffmpeg is noticed before a note needs it.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::sync::watch;
 
 use super::Gateway;
 
-/// Between tests of an audio engine that does not work.
+/// Delay before the first repetition of a failed test.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What the last self-test said; nothing until the first has ended.
+/// Result of the last self-test; `None` until the first has ended.
 #[derive(Debug)]
 pub struct AudioTest(watch::Sender<Option<Result<(), String>>>);
 
@@ -31,7 +31,7 @@ impl AudioTest {
         self.0.send_replace(Some(result));
     }
 
-    /// Repeats [`Self::run`] until it has ended well: a start may meet a moment without a working ffmpeg.
+    /// Repeats [`Self::run`] until it succeeds, because ffmpeg may be unavailable for a moment at the start.
     pub async fn run_until_it_works(&self, gateway: &Gateway) {
         let mut wait = FIRST_WAIT;
         loop {
@@ -47,15 +47,15 @@ impl AudioTest {
         }
     }
 
-    /// Whether the last test has ended well.
+    /// Whether the last test succeeded.
     pub fn works(&self) -> bool {
         matches!(*self.0.borrow(), Some(Ok(())))
     }
 
-    /// What the last test said, or that the first is still running.
+    /// The result of the last test.
     ///
     /// # Errors
-    /// Why audio cannot be made, for the operator.
+    /// A sentence for the operator: why audio cannot be produced, or that the first test is still running.
     pub fn result(&self) -> Result<(), String> {
         self.0.borrow().clone().unwrap_or_else(|| Err("the self-test is still running".to_owned()))
     }
@@ -63,7 +63,7 @@ impl AudioTest {
     /// Waits for the end of the first test.
     ///
     /// # Errors
-    /// Why audio cannot be made.
+    /// A sentence for the operator that says why audio cannot be produced.
     pub async fn ended(&self) -> Result<(), String> {
         let mut test = self.0.subscribe();
         let ended = test.wait_for(Option::is_some).await;

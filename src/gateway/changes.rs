@@ -1,4 +1,4 @@
-//! Waking those who wait for a change, and nobody else: one for each note and one for each tenant that is watched.
+//! Notifications of changes, per note and per tenant, which wake only those who wait for them.
 
 use std::{
     collections::HashMap,
@@ -17,14 +17,14 @@ pub struct Changes {
     all: broadcast::Sender<NoteId>,
 }
 
-/// What somebody waits for. Keys that nobody watches take no room.
+/// Watched keys. A key without a watcher uses no memory.
 #[derive(Clone, Debug)]
 struct Watched<K>(Arc<Mutex<HashMap<K, watch::Sender<()>>>>);
 
-/// Hears of the changes of one note or one tenant from when it was made.
+/// Receives the changes of one note or one tenant since its creation.
 #[derive(Debug)]
 pub struct Watch<K: Eq + Hash> {
-    /// `None` only while it is dropped.
+    /// `None` only while the value is being dropped.
     changes: Option<watch::Receiver<()>>,
     key: K,
     watched: Watched<K>,
@@ -41,19 +41,19 @@ impl Changes {
         self.notes.watch(note)
     }
 
-    /// Changes of any of its notes.
+    /// Watches all notes of a tenant.
     pub fn of_tenant(&self, tenant: &str) -> Watch<String> {
         self.tenants.watch(tenant.to_owned())
     }
 
-    /// Every note that changes.
+    /// Watches all notes.
     pub fn all(&self) -> broadcast::Receiver<NoteId> {
         self.all.subscribe()
     }
 
     pub fn note(&self, note: NoteId) {
         self.notes.wake(&note);
-        // An error means that nobody listens.
+        // Sending fails only if nobody listens.
         let _ = self.all.send(note);
     }
 
@@ -61,7 +61,7 @@ impl Changes {
         self.tenants.wake(tenant);
     }
 
-    /// Anything may have changed.
+    /// Wakes every watcher, because any note may have changed.
     pub fn anything(&self) {
         self.notes.wake_all();
         self.tenants.wake_all();
@@ -96,26 +96,26 @@ impl<K: Clone + Eq + Hash> Watched<K> {
 }
 
 impl<K> Watched<K> {
-    /// Senders, which no panic leaves half changed.
+    /// A panic cannot leave the senders half updated, so a poisoned lock is safe to use.
     fn lock(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Eq + Hash> Watch<K> {
-    /// Waits for the next change. Those that came since the last one are one.
+    /// Waits for the next change. Several changes since the last call count as one.
     pub async fn next(&mut self) {
         let changed = match &mut self.changes {
             Some(changes) => changes.changed().await.is_ok(),
             None => false,
         };
         if !changed {
-            // The sender stays for as long as it is watched.
+            // The sender exists as long as its key is watched.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Forgets the changes that came so far.
+    /// Ignores the changes so far.
     pub fn catch_up(&mut self) {
         if let Some(changes) = &mut self.changes {
             changes.mark_unchanged();
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_those_are_woken_whom_it_concerns() {
+    async fn only_affected_watchers_are_woken() {
         let changes = Changes::default();
         let (one, other) = (NoteId::new(), NoteId::new());
         let (mut of_one, mut of_other) = (changes.of_note(one), changes.of_note(other));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_watches_takes_no_room() {
+    async fn unwatched_keys_use_no_memory() {
         let changes = Changes::default();
         let note = NoteId::new();
         let (first, mut second) = (changes.of_note(note), changes.of_note(note));

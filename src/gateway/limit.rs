@@ -1,5 +1,4 @@
-//! How many requests a tenant may make: a bucket of `count` that fills up again over `per`. Each process counts for
-//! itself.
+//! Request limit of a tenant: a token bucket of `count` tokens that refills over `per`. Each process counts separately.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +18,7 @@ pub struct RequestLimit {
     limiter: RateLimiter<NotKeyed, InMemoryState, Ticks, NoOpMiddleware<Nanos>>,
 }
 
-/// Our monotonic clock, as the limiter wants it: the wall clock may be set.
+/// Monotonic clock for the limiter, because the wall clock may be set.
 #[derive(Clone, Debug)]
 struct Ticks(Arc<dyn Clock>);
 
@@ -32,17 +31,17 @@ impl governor::clock::Clock for Ticks {
 }
 
 impl RequestLimit {
-    /// `None` where the rate allows more than one request a nanosecond.
+    /// Returns `None` if the rate permits more than one request per nanosecond.
     pub fn new(rate: Rate, clock: Arc<dyn Clock>) -> Option<Self> {
         let quota = Quota::with_period(rate.per / rate.count.get())?.allow_burst(rate.count);
         let clock = Ticks(clock);
         Some(Self { limiter: RateLimiter::direct_with_clock(quota, clock.clone()), clock })
     }
 
-    /// Takes one request out of the bucket.
+    /// Takes one token.
     ///
     /// # Errors
-    /// How long it takes until there is one again.
+    /// The time until the next token is available.
     pub fn take(&self) -> Result<(), Duration> {
         self.limiter.check().map_err(|until| until.wait_time_from(self.clock.now()))
     }
@@ -56,7 +55,7 @@ mod tests {
     use crate::model::clock::TestClock;
 
     #[test]
-    fn a_bucket_is_emptied_at_once_and_fills_up_evenly() {
+    fn token_bucket_empties_at_once_and_refills_evenly() {
         let clock = Arc::new(TestClock::new("2026-01-01T00:00:00Z".parse().expect("a time")));
         let rate = Rate { count: NonZeroU32::new(3).expect("three"), per: Duration::from_secs(60) };
         let limit = RequestLimit::new(rate, clock.clone()).expect("a limit");
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_back_or_forward_changes_nothing() {
+    fn setting_the_wall_clock_changes_nothing() {
         for hour in [-1, 1] {
             let clock = Arc::new(TestClock::new("2026-01-01T00:00:00Z".parse().expect("a time")));
             let rate = Rate { count: NonZeroU32::new(1).expect("one"), per: Duration::from_secs(20) };

@@ -1,4 +1,4 @@
-//! What a reload replaces: configuration, tenants and the clients that depend on them.
+//! State that a reload replaces: configuration, tenants, and the clients that depend on them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use voicegate_providers::{
     dial::{DialOptions, Dialer},
 };
 
-use super::counted;
+use super::note_metrics;
 use crate::{
     config::{Config, Connection, Tenants},
     gateway::limit::RequestLimit,
@@ -19,40 +19,41 @@ use crate::{
     store::{Bounds, Class},
 };
 
-/// A provider whose name resolves but does not answer is found out after this.
+/// Time limit for connecting to a provider whose name resolves but that does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Below what servers and load balancers commonly allow (Node's server: 5 s): a request on a connection that the other
-/// side is just closing has to be made again. No visible request goes over a connection that was idle.
+/// Time after which an idle connection is closed, below the limits of common servers and load balancers (Node's server:
+/// 5 s), because a request on a connection that the other side is closing has to be repeated. Visible requests never
+/// use an idle connection.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 const USER_AGENT: &str = concat!("voicegate/", env!("CARGO_PKG_VERSION"));
 
-/// Events told at the same time for one tenant, downloads from one part of its hosts, and questions to one connection's
-/// provider.
-const ASIDE: usize = 8;
+/// Limit on concurrent webhook deliveries of one tenant, downloads from one group of its hosts, and look-ups at one
+/// connection's provider.
+const SIDE_CONCURRENCY: usize = 8;
 
-/// What a reload replaces, as one.
+/// State that a reload replaces as a whole.
 #[derive(Debug)]
 pub struct Live {
     pub config: Config,
     pub tenants: Tenants,
     pub fetcher: Fetcher,
-    /// For every provider; adapters are given it, they never make one.
+    /// HTTP client for all providers. Adapters receive it and never create one.
     pub http: reqwest::Client,
-    /// For visible requests.
+    /// Opens connections for visible requests.
     pub dialer: Dialer,
-    /// By tenant; those without a limit are missing.
+    /// Request limits by tenant; tenants without a limit have no entry.
     request_limits: BTreeMap<String, RequestLimit>,
 }
 
 impl Live {
     pub(crate) fn new(config: Config, tenants: Tenants, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
-        counted::expect(&tenants);
+        note_metrics::expect(&tenants);
         let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
         let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
-        // Always before the time limit of a whole request: a connection that never came about proves that
-        // nothing was sent, a request that took too long proves nothing.
+        // Connecting must time out before the whole request does: a failed connection proves that nothing was sent, a
+        // timed-out request proves nothing.
         let connect_timeout = timeouts.min().map_or(CONNECT_TIMEOUT, |least| CONNECT_TIMEOUT.min(least / 2));
         let user_agent = HeaderValue::from_static(USER_AGENT);
         let dialer = Dialer::new(DialOptions { connect_timeout, user_agent, ..DialOptions::default() })?;
@@ -72,7 +73,7 @@ impl Live {
         Ok(Self { config, tenants, fetcher, http, dialer, request_limits })
     }
 
-    /// For one try of a note, or for a question about one.
+    /// The context of an attempt, or of a look-up.
     pub fn context(&self, now: Timestamp, timeout: Duration) -> Context {
         Context {
             http: self.http.clone(),
@@ -87,12 +88,12 @@ impl Live {
         self.tenants.get(tenant)?.connections.get(connection)
     }
 
-    /// Whether the tenant has a webhook to be told of events.
+    /// Whether the tenant has a webhook for events.
     pub fn notifies(&self, tenant: &str) -> bool {
         self.tenants.get(tenant).is_some_and(|tenant| tenant.webhook.is_some())
     }
 
-    /// How many notes of one tenant may wait, whatever the others have: an even share of the whole queue.
+    /// Number of waiting notes that a tenant may always have: an equal share of the whole queue.
     pub fn share_of_queue(&self) -> u64 {
         let tenants = u64::try_from(self.tenants.iter().count()).unwrap_or(u64::MAX);
         (self.config.delivery.max_queue / tenants.max(1)).max(1)
@@ -106,28 +107,28 @@ impl Live {
         self.request_limits.get(tenant).map_or(Ok(()), RequestLimit::take).map_err(Problem::rate_limited)
     }
 
-    /// The longest that a try may take before its visible request, each of its steps taking its own limit:
+    /// Upper limit of the time before the visible request of an attempt, as the sum of the limits of its steps:
     /// download; probe, remux and encode; look-up, upload request and upload.
     pub fn prepare_limit(&self, connection: &Connection) -> Duration {
         self.config.fetch.timeout.0 + 3 * self.config.audio.timeout.0 + 3 * connection.timeout
     }
 
-    /// A lease outlives any try that was started under it.
+    /// Duration of a lease, which is longer than any attempt.
     pub fn lease(&self) -> Duration {
         let connections = self.tenants.iter().flat_map(|tenant| tenant.connections.values());
         let longest = connections.map(|connection| self.prepare_limit(connection) + connection.timeout).max();
         longest.unwrap_or_default() + Duration::from_secs(180)
     }
 
-    /// How much may go out over `TENANT/CONNECTION`.
+    /// Limits on what is sent over `TENANT/CONNECTION`.
     pub fn bounds(&self, key: &str) -> Bounds {
         if Class::of(key) != Class::Send {
-            return Bounds::of(ASIDE, None);
+            return Bounds::of(SIDE_CONCURRENCY, None);
         }
         let connection = key
             .split_once('/')
             .and_then(|(tenant, connection)| self.tenants.get(tenant)?.connections.get(connection));
-        // A connection that is gone keeps one place, so that its notes come up and can say so.
+        // A removed connection keeps one slot, so that its notes are claimed and can fail with a reason.
         connection
             .map_or(Bounds::of(1, None), |connection| Bounds::of(connection.concurrency, connection.rate))
     }

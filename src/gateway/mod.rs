@@ -1,12 +1,12 @@
-//! Builds everything from the configuration and holds it together while it runs.
+//! Builds all parts from the configuration, and holds them while the process runs.
 
 pub mod audio_test;
 pub mod changes;
-pub mod counted;
 mod limit;
 mod live;
-pub mod places;
-mod room;
+pub mod note_metrics;
+mod quota;
+pub mod server_slots;
 pub mod uploads;
 
 use std::{
@@ -21,18 +21,18 @@ use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 pub use self::live::Live;
-use self::{audio_test::AudioTest, changes::Changes, places::Places, uploads::Uploads};
+use self::{audio_test::AudioTest, changes::Changes, server_slots::ServerSlots, uploads::Uploads};
 
 use crate::{
     config::{self, Config, Layers, Mistakes, Tenants},
-    media::{AudioFile, Links, MediaStore, Which, disk::Disks, quota::Quotas},
+    media::{AudioFile, AudioVariant, Links, MediaStore, disk::Disks, quota::Quotas},
     model::{clock::Clock, note::NoteId, problem::Problem},
     store::{self, Notice, Store, StoreError},
     telemetry::metrics,
 };
 use voicegate_audio::{Engine, EngineOptions, Observer};
 
-/// How long a file that was made can serve other notes with the same audio.
+/// Upper limit of the age of a cached render.
 const RENDERS_KEPT: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug)]
@@ -44,27 +44,27 @@ pub struct Gateway {
     quotas: Arc<Quotas>,
     pub engine: Engine,
     pub links: Links,
-    /// Which servers answer.
-    pub places: Places,
-    /// Uploads under way.
+    /// Concurrency limits of servers, by how they answer.
+    pub server_slots: ServerSlots,
+    /// Uploads in progress.
     pub uploads: Uploads,
-    /// Cancelled when the process is to end: nothing new is begun from then on, and nobody waits for what takes long.
+    /// Cancelled when the process is asked to stop: no new work begins, and long waits end.
     pub stop: CancellationToken,
-    /// Cancelled when the worker has nothing in flight any more; until then providers may have to fetch audio here.
+    /// Cancelled when the worker has nothing in flight. Until then providers may have to fetch audio from here.
     pub drained: CancellationToken,
     layers: Layers,
     live: ArcSwap<Live>,
     work: Notify,
-    /// Whom a change concerns, waits here.
+    /// Wakes those who wait for a change of a note.
     pub changes: Changes,
     pub audio_test: AudioTest,
 }
 
 impl Gateway {
-    /// Opens database and media folder, and takes up what an earlier process left.
+    /// Opens the database and the media folder, and recovers the work of an earlier process.
     ///
     /// # Errors
-    /// What the operator has to change.
+    /// A sentence that says what the operator has to change.
     pub async fn open(layers: Layers, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<Self>> {
         let (config, tenants) = config::load(&layers, None)?;
         warn(&tenants);
@@ -85,7 +85,7 @@ impl Gateway {
             quotas,
             engine,
             links,
-            places: Places::default(),
+            server_slots: ServerSlots::default(),
             uploads: Uploads::default(),
             stop: CancellationToken::new(),
             drained: CancellationToken::new(),
@@ -101,7 +101,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// The configuration as it is now. Hold it for one request or one try, not longer.
+    /// The configuration in force. Hold it for one request or one attempt, not longer.
     pub fn live(&self) -> Arc<Live> {
         self.live.load_full()
     }
@@ -109,7 +109,7 @@ impl Gateway {
     /// Reads the configuration again and puts it in force.
     ///
     /// # Errors
-    /// The mistakes; then everything stays as it was.
+    /// The mistakes in the configuration; the former one then stays in force.
     pub fn reload(&self) -> anyhow::Result<()> {
         let old = self.live();
         let (mut config, tenants) = config::load(&self.layers, Some(&old.config.server))?;
@@ -132,15 +132,15 @@ impl Gateway {
         Ok(())
     }
 
-    /// Whether new notes and uploads are taken.
+    /// Checks whether new notes and uploads are accepted.
     ///
     /// # Errors
-    /// `overloaded`, once the process is to end or the database is out of order.
+    /// `overloaded` if the process is stopping or the database is out of order.
     pub fn open_for_work(&self) -> Result<(), Problem> {
         if self.stop.is_cancelled() {
             return Err(Problem::overloaded("the gateway is about to stop; try again shortly"));
         }
-        // Before anything is read or stored.
+        // This check comes before anything is read or stored.
         match self.store.out_of_order() {
             Some(why) => Err(StoreError::OutOfOrder(why).into()),
             None => Ok(()),
@@ -155,34 +155,34 @@ impl Gateway {
         self.work.notified().await;
     }
 
-    /// Tells whoever waits for this note, or for any of its tenant, that it has changed. To be called after each commit
-    /// that changes a note: event streams read when they are told and not by themselves.
+    /// Notifies those who wait for this note or for any note of its tenant. Call it after each commit that changes a
+    /// note, because event streams read only when they are notified.
     pub fn changed(&self, tenant: &str, note: NoteId) {
         self.changes.note(note);
         self.changes.tenant(tenant);
     }
 
-    /// Every note that changes.
+    /// Subscribes to the ids of all notes that change.
     pub fn changes(&self) -> broadcast::Receiver<NoteId> {
         self.changes.all()
     }
 
-    /// A note's file: in its place, or made for one use of the bytes that are kept beside the note. `None` where there is
-    /// none.
+    /// A file of a note: the stored file, or a temporary one with the bytes that are stored with the note. Returns
+    /// `None` if there is none.
     ///
     /// # Errors
-    /// Where database, disk or bucket does not answer.
-    pub async fn audio(&self, note: NoteId, which: Which) -> Result<Option<AudioFile>, Problem> {
-        if which == Which::Source
+    /// The database, the disk or the bucket failed.
+    pub async fn audio(&self, note: NoteId, variant: AudioVariant) -> Result<Option<AudioFile>, Problem> {
+        if variant == AudioVariant::Source
             && let Some(bytes) = self.store.source(note).await?
         {
-            return Ok(Some(AudioFile::Lent(self.media.lend(bytes).await?)));
+            return Ok(Some(AudioFile::Temporary(self.media.lend(bytes).await?)));
         }
-        Ok(self.media.get(note, which).await?)
+        Ok(self.media.get(note, variant).await?)
     }
 }
 
-/// Tells worker and waiters what other processes changed, for as long as there is a gateway.
+/// Passes notices from other processes to the worker and to those who wait, for the life of the gateway.
 async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice>) {
     loop {
         let notice = match notices.recv().await {
@@ -206,18 +206,18 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
     }
 }
 
-/// Logs what an operator should know about the configuration.
+/// Logs warnings about the configuration.
 fn warn(tenants: &Tenants) {
     for warning in &tenants.warnings {
         tracing::warn!("{warning}");
     }
 }
 
-/// Counts in the metrics what the audio engine does.
+/// Reports the work of the audio engine as metrics.
 #[derive(Debug)]
-struct Counted;
+struct EngineMetrics;
 
-impl Observer for Counted {
+impl Observer for EngineMetrics {
     fn ran(&self, purpose: &'static str, outcome: &'static str, took: Duration) {
         metrics::ffmpeg_ran(purpose, outcome, took);
     }
@@ -227,7 +227,7 @@ impl Observer for Counted {
     }
 }
 
-/// What `[audio]` says, with a folder for scratch files beside those that arrive.
+/// Engine options from the `[audio]` section, with a scratch folder beside that for arriving files.
 pub fn engine_options(config: &Config) -> EngineOptions {
     let audio = &config.audio;
     EngineOptions {
@@ -236,18 +236,18 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         max_duration: audio.max_duration.0,
         timeout: audio.timeout.0,
         max_source: audio.max_bytes.0,
-        // The most that any profile makes of the longest source is far below the largest source.
+        // No profile produces more than a small part of this from the longest source.
         max_output: audio.max_bytes.0,
         cache: audio.cache.0,
-        // No longer than the audio that it was made of.
+        // A render must not outlive the audio from which it was produced.
         cache_ttl: config.storage.retention.0.min(RENDERS_KEPT),
         complexity: None,
-        observer: Arc::new(Counted),
+        observer: Arc::new(EngineMetrics),
         scratch: config.storage.work_folder().1.join("scratch"),
     }
 }
 
-/// Only [`Mistakes`] are the operator's; they are shown as they are.
+/// The [`Mistakes`] in an error, which are shown to the operator as they are. Other errors are ours.
 pub fn as_mistakes(error: &anyhow::Error) -> Option<&Mistakes> {
     error.downcast_ref()
 }

@@ -24,14 +24,14 @@ use crate::{
         code::{Code, Stage},
         problem::Problem,
     },
-    telemetry::{metrics, seldom::Seldom},
+    telemetry::{log_throttle::LogThrottle, metrics},
 };
 
 /// How long the rest of a refused request is read and discarded.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The interval between log lines about refused callbacks, since anybody can cause them.
-static REFUSED: Seldom = Seldom::new(Duration::from_secs(1));
+static REFUSED: LogThrottle = LogThrottle::new(Duration::from_secs(1));
 
 /// Receive a provider's callback
 ///

@@ -21,7 +21,7 @@ use utoipa::IntoParams;
 use super::{auth::Caller, notes::find};
 use crate::{
     gateway::Gateway,
-    media::{AudioFile, LinkError, Which},
+    media::{AudioFile, AudioVariant, LinkError},
     model::{
         code::Code,
         note::{Note, NoteId},
@@ -64,7 +64,7 @@ pub async fn of_note(
         Some(_) => return Err(Problem::invalid("source", "write ?source=1 for the original")),
     };
     let note = find(&gateway, &tenant, id).await?;
-    let which = if original { Which::Source } else { as_sent(&note) };
+    let which = if original { AudioVariant::Source } else { as_sent(&note) };
     file(&gateway, &note, which, request).await
 }
 
@@ -100,17 +100,17 @@ pub async fn by_link(
     file(&gateway, &note, which, request).await
 }
 
-fn as_sent(note: &Note) -> Which {
+fn as_sent(note: &Note) -> AudioVariant {
     match &note.sent {
-        Some(sent) if sent.work == Work::None => Which::Source,
-        _ => Which::Sent,
+        Some(sent) if sent.work == Work::None => AudioVariant::Source,
+        _ => AudioVariant::Sent,
     }
 }
 
 async fn file(
     gateway: &Gateway,
     note: &Note,
-    which: Which,
+    which: AudioVariant,
     mut request: Request,
 ) -> Result<Response, Problem> {
     if note.audio_expired {
@@ -122,7 +122,8 @@ async fn file(
         return Err(Problem::new(Code::MediaExpired, detail).of_note(note.id));
     }
     let sent = note.sent.as_ref().map(|sent| &sent.facts);
-    let facts = if which == Which::Sent { sent } else { note.probed.as_ref().map(|probed| &probed.facts) };
+    let facts =
+        if which == AudioVariant::Sent { sent } else { note.probed.as_ref().map(|probed| &probed.facts) };
     let absent = || {
         let detail = "there is no such audio yet; read the note's status and try again when it is accepted";
         Problem::new(Code::NotFound, detail).of_note(note.id)
@@ -131,8 +132,8 @@ async fn file(
     let file = gateway.audio(note.id, which).await?.ok_or_else(absent)?;
     // The file was copied just now, but the audio has not changed.
     match &file {
-        AudioFile::Kept(_) => {}
-        AudioFile::Lent(file) => file.as_file().set_modified(note.created_at.into())?,
+        AudioFile::Stored(_) => {}
+        AudioFile::Temporary(file) => file.as_file().set_modified(note.created_at.into())?,
         AudioFile::Fetched(file, at) => file.as_file().set_modified(*at)?,
     }
     let mime: Mime = facts.mime_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);

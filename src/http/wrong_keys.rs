@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::seats::Seat;
-use crate::telemetry::{metrics, seldom::Seldom};
+use crate::telemetry::{log_throttle::LogThrottle, metrics};
 
 /// The number of wrong keys that are answered at once, for people who are setting up a bot.
 const FREE: f64 = 10.0;
@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The most addresses that are remembered at a time.
 const MOST: usize = 4096;
 
-static LINES: Seldom = Seldom::new(Duration::from_secs(10));
+static LINES: LogThrottle = LogThrottle::new(Duration::from_secs(10));
 
 #[derive(Debug, Default)]
 pub struct WrongKeys(Mutex<HashMap<IpAddr, Tries>>);

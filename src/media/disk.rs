@@ -1,4 +1,4 @@
-//! How much room there is where the gateway writes, and whether that is enough to take on more.
+//! Free disk space for the gateway's files, and the decision whether new audio is accepted.
 
 use std::{
     io,
@@ -13,19 +13,19 @@ use rustix::fs::statvfs;
 
 use crate::config::Storage;
 
-/// A disk does not fill up in less, and requests come faster than this.
+/// Time for which a reading of free space is reused. No disk fills up in less, and requests arrive more often.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Bytes that may be written on the disk of `folder`.
+/// Free bytes on the disk of `folder`.
 ///
 /// # Errors
-/// Where the disk does not say.
+/// The file system cannot be asked.
 pub fn free(folder: &Path) -> io::Result<u64> {
     let disk = statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Which file or folder a path leads to, links followed.
+/// Identity of a file or folder, with symbolic links followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
@@ -33,30 +33,32 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Reads the identity of the file at `path`.
+    ///
     /// # Errors
-    /// `NotFound` where there is none.
+    /// `NotFound` if there is none.
     pub fn of(path: &Path) -> io::Result<Self> {
         let facts = std::fs::metadata(path)?;
         Ok(Self { device: facts.dev(), inode: facts.ino() })
     }
 }
 
-/// Whose disk.
+/// Folders of the gateway whose disks are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folder {
     Database,
-    /// The media folder or, where audio is in a bucket, the scratch folder.
+    /// The media folder or, with audio in a bucket, the scratch folder.
     Work,
 }
 
-/// Taken at once where nobody said how much will come.
+/// Bytes to reserve at once for a file of unknown size.
 const STEP: u64 = 1 << 20;
 
-/// The disks of the database, and of the media folder or, where audio is in a bucket, the scratch folder.
+/// The disks of the database, and of the media folder or, with audio in a bucket, the scratch folder.
 pub struct Disks {
-    /// A database elsewhere has no folder here.
+    /// A database on another machine has no folder.
     folders: [(&'static str, Option<PathBuf>); 2],
-    /// Both folders are on one disk, so what is taken of one is taken of the other.
+    /// Both folders are on one disk, so their reservations add up.
     is_one: bool,
     min_free: u64,
     free: fn(&Path) -> io::Result<u64>,
@@ -66,11 +68,11 @@ pub struct Disks {
 #[derive(Default)]
 struct State {
     seen: Option<(Instant, [Option<u64>; 2])>,
-    /// Bytes that will be written, by folder.
+    /// Reserved bytes that are not yet written, by folder.
     reserved: [u64; 2],
-    /// Bytes that were, since the disks were last looked at.
+    /// Bytes written since free space was last read.
     written: [u64; 2],
-    /// The same of the time before: some of it may still have been on its way then.
+    /// Bytes written before that reading. Some may not have reached the disk at that time.
     written_before: [u64; 2],
 }
 
@@ -84,7 +86,7 @@ impl Disks {
         Self { folders, is_one, min_free: storage.min_free.0, free, state: Mutex::default() }
     }
 
-    /// Two disks with so much room, whatever is written.
+    /// Two disks with constant free space.
     #[cfg(test)]
     pub fn pretending(min_free: u64, free: fn(&Path) -> io::Result<u64>) -> Self {
         let folders = [("database", Some(PathBuf::from("d"))), ("media", Some(PathBuf::from("m")))];
@@ -95,25 +97,25 @@ impl Disks {
         self.min_free
     }
 
-    /// Room by folder; none where the disk does not say. Not older than a second.
+    /// Free bytes by folder, at most a second old. `None` if the disk cannot be asked.
     pub fn room(&self) -> [(&'static str, Option<u64>); 2] {
         let room = self.seen(&mut self.state());
         [0, 1].map(|index| (self.folders[index].0, room[index]))
     }
 
-    /// Whether anything may be stored that has not been promised to anybody yet.
+    /// Checks whether audio without an earlier promise may be stored.
     ///
     /// # Errors
-    /// Which disk is too full, for the operator.
+    /// A sentence for the operator that names the disk that is too full.
     pub fn check(&self) -> Result<(), String> {
         let state = &mut *self.state();
         [Folder::Database, Folder::Work].into_iter().try_for_each(|folder| self.has(state, folder, 0))
     }
 
-    /// Takes note of so many bytes that are written to a folder now.
+    /// Counts bytes that are written to a folder now.
     ///
     /// # Errors
-    /// Where less than `storage.min_free` would be left then; for the operator.
+    /// A sentence for the operator if less than `storage.min_free` would be left.
     pub fn write(&self, folder: Folder, bytes: u64) -> Result<(), String> {
         let state = &mut *self.state();
         self.has(state, folder, bytes)?;
@@ -121,10 +123,10 @@ impl Disks {
         Ok(())
     }
 
-    /// Keeps so many bytes for somebody who will write them.
+    /// Reserves bytes that will be written later.
     ///
     /// # Errors
-    /// Where less than `storage.min_free` would be left then; for the operator.
+    /// A sentence for the operator if less than `storage.min_free` would be left.
     pub fn reserve(self: &Arc<Self>, folder: Folder, bytes: u64) -> Result<Reservation, String> {
         let mut reservation = Reservation { disks: self.clone(), folder, left: 0 };
         reservation.add(bytes)?;
@@ -133,7 +135,7 @@ impl Disks {
 
     fn has(&self, state: &mut State, folder: Folder, bytes: u64) -> Result<(), String> {
         let own = folder as usize;
-        // A disk that says nothing is told of by the first write that fails.
+        // If the free space is unknown, the first failing write reports the problem.
         let Some(free) = self.seen(state)[own] else { return Ok(()) };
         let sum = |taken: &[u64; 2]| if self.is_one { taken[0] + taken[1] } else { taken[own] };
         let taken = sum(&state.reserved) + sum(&state.written) + sum(&state.written_before);
@@ -167,13 +169,13 @@ impl Disks {
         }
     }
 
-    /// Plain numbers, which no panic leaves half changed.
+    /// A panic cannot leave these numbers half updated, so a poisoned lock is safe to use.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Bytes that nobody else gets; what was not written is let go when dropped.
+/// Reserved bytes. The unused part is released when this value is dropped.
 #[derive(Debug)]
 pub struct Reservation {
     disks: Arc<Disks>,
@@ -182,10 +184,10 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Writes so many bytes of what was kept, and keeps more where that does not suffice.
+    /// Counts bytes as written, and reserves more if the reservation is too small.
     ///
     /// # Errors
-    /// Where the disk has no more; for the operator.
+    /// A sentence for the operator if less than `storage.min_free` would be left.
     pub fn write(&mut self, bytes: u64) -> Result<(), String> {
         let missing = bytes.saturating_sub(self.left);
         if missing > 0 && (missing >= STEP || self.add(STEP).is_err()) {
@@ -225,13 +227,13 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A second later, with the disks as they are then.
+    /// Expires the reading of free space, as after a second.
     fn look_again(disks: &Disks) {
         disks.state().seen = None;
     }
 
     #[test]
-    fn one_full_disk_of_two_is_enough_to_stop() {
+    fn one_full_disk_stops_new_audio() {
         let free = |folder: &Path| Ok(if folder == Path::new("m") { 99 << 20 } else { 1 << 40 });
         assert_eq!(Disks::pretending(99 << 20, free).check(), Ok(()));
         let why = Disks::pretending(100 << 20, free).check().expect_err("too little");
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_says_nothing_stops_nobody() {
+    fn unknown_free_space_stops_nothing() {
         let silent = Arc::new(Disks::pretending(1, |_| Err(io::ErrorKind::Unsupported.into())));
         assert_eq!(silent.check(), Ok(()));
         assert!(silent.reserve(Folder::Work, u64::MAX / 2).is_ok());
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_disk_is_asked_once_a_second_at_most() {
+    fn free_space_is_read_at_most_once_a_second() {
         use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         static ASKED: AtomicU64 = AtomicU64::new(0);
         let disks = Disks::pretending(0, |_| Ok(ASKED.fetch_add(1, Relaxed)));
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_is_nobody_elses_until_it_is_let_go() {
+    fn reserved_space_is_exclusive_until_released() {
         let disks = Arc::new(Disks::pretending(256 * MIB, |_| Ok(356 * MIB)));
         let held: Vec<_> = (0..4).map(|_| disks.reserve(Folder::Work, 25 * MIB).expect("room")).collect();
         let why = disks.reserve(Folder::Work, 1).expect_err("all is taken");
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_counts_until_the_disk_shows_it() {
+    fn written_bytes_count_until_free_space_is_read_again() {
         let disks = Arc::new(Disks::pretending(0, |_| Ok(10 * MIB)));
         let mut body = disks.reserve(Folder::Work, 0).expect("room");
         for _ in 0..10 {
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_on_one_disk_share_its_room() {
+    fn folders_on_one_disk_share_its_space() {
         let mut disks = Disks::pretending(0, |_| Ok(10 * MIB));
         disks.is_one = true;
         let disks = Arc::new(disks);

@@ -1,4 +1,4 @@
-//! Downloading `audio.url`, which somebody else chose: guarded, bounded, and honest about what went wrong.
+//! Downloads `audio.url`, which a caller chose: with address rules, limits, and precise errors.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use voicegate_providers::{
     wire::in_time,
 };
 
-use super::FileRoom;
+use super::FileReservation;
 use crate::{
     model::{
         code::{Code, Stage},
@@ -29,10 +29,10 @@ use crate::{
     telemetry::metrics,
 };
 
-/// A chain of redirects longer than this is refused.
+/// Highest number of redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 
-/// How texts name whom they are about; a URL may hold a token.
+/// Name of the server in error texts, because a URL may contain a token.
 const SERVER: &str = "the server behind the URL";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,24 +46,24 @@ pub struct Fetcher {
 #[derive(Debug)]
 pub struct FetchRequest<'a> {
     pub url: &'a str,
-    /// The caller's; sent to the first host only.
+    /// Headers of the caller. They are sent to the first host only.
     pub headers: &'a BTreeMap<String, String>,
     pub max_bytes: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Fetching again would end the same way.
+    /// A repetition would fail in the same way.
     #[error("{0}")]
     Final(Problem),
-    /// Later it may work.
+    /// A repetition may succeed.
     #[error("{0}")]
     ForNow(Problem),
     #[error("the download cannot be stored: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// For a caller who waits for it, whether or not it would be tried again.
+/// A caller who waits for the download gets the problem, whether or not the download will be repeated.
 impl From<FetchError> for Problem {
     fn from(error: FetchError) -> Self {
         match error {
@@ -74,18 +74,20 @@ impl From<FetchError> for Problem {
 }
 
 impl Fetcher {
+    /// Creates the client.
+    ///
     /// # Errors
-    /// The TLS set-up of this machine is unusable.
+    /// The TLS configuration of this machine cannot be used.
     pub fn new(rules: AddressRules, timeout: Duration) -> Result<Self, reqwest::Error> {
         Ok(Self { client: GuardedClient::new(rules, CONNECT_TIMEOUT.min(timeout))?, timeout })
     }
 
-    /// The client for other URLs that somebody else chose.
+    /// The client for other URLs that callers chose.
     pub fn client(&self) -> &GuardedClient {
         &self.client
     }
 
-    /// Judges what can be judged without sending anything.
+    /// Checks the URL without sending a request.
     ///
     /// # Errors
     /// A problem with the field `audio.url`.
@@ -98,12 +100,12 @@ impl Fetcher {
     /// Downloads into `file`.
     ///
     /// # Errors
-    /// [`FetchError`], with the upstream's status where there is one.
+    /// [`FetchError`], with the status of the server if it answered.
     pub async fn fetch(
         &self,
         request: &FetchRequest<'_>,
         file: &mut NamedTempFile,
-        room: FileRoom,
+        room: FileReservation,
     ) -> Result<(), FetchError> {
         let (started, answered) = (Instant::now(), AtomicBool::new(false));
         let fetched = in_time(self.timeout, self.download(request, file, room, &answered)).await;
@@ -129,7 +131,7 @@ impl Fetcher {
         &self,
         request: &FetchRequest<'_>,
         file: &mut NamedTempFile,
-        mut room: FileRoom,
+        mut room: FileReservation,
         answered: &AtomicBool,
     ) -> Result<(), FetchError> {
         let response = self.follow(request).await?;
@@ -157,7 +159,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Follows redirects by hand, so that each hop is judged by the address rules like the first.
+    /// Follows redirects one by one, so that each target is checked against the address rules.
     async fn follow(&self, request: &FetchRequest<'_>) -> Result<Response, FetchError> {
         let mut url: Url = request
             .url
@@ -193,7 +195,7 @@ fn origin(url: &Url) -> (String, Option<String>, Option<u16>) {
     (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default())
 }
 
-/// Names and values were checked when the note was accepted.
+/// Converts the headers, which were checked when the note was accepted.
 fn secret_headers(headers: &BTreeMap<String, String>) -> HeaderMap {
     headers
         .iter()
@@ -217,7 +219,7 @@ fn unreachable(detail: impl Into<String>) -> Problem {
 
 fn bad_status(status: StatusCode) -> FetchError {
     let detail = format!("{SERVER} answered {status}");
-    // The ways in which a server says "not now".
+    // These answers are temporary.
     let passing = status.is_server_error()
         || matches!(
             status,
@@ -230,8 +232,8 @@ fn bad_status(status: StatusCode) -> FetchError {
     }
 }
 
-/// Whether an answer of success is the whole file (RFC 9110 section 15.3). No part was asked for, and caches that cut
-/// files into slices do answer with one; others name the slice and forget the status.
+/// Whether a successful answer is the whole file (RFC 9110 section 15.3). No range was requested, but caches that store
+/// files in slices may answer with one, sometimes without the status for it.
 fn is_whole(response: &Response) -> bool {
     let range = response.headers().get(CONTENT_RANGE);
     matches!(
@@ -240,7 +242,7 @@ fn is_whole(response: &Response) -> bool {
     ) && range.is_none_or(|range| range.to_str().is_ok_and(spans_all))
 }
 
-/// `bytes 0-99/100`.
+/// Whether a range such as `bytes 0-99/100` covers the whole file.
 fn spans_all(range: &str) -> bool {
     let all = |range: &str| {
         let (first, rest) = range.trim().strip_prefix("bytes ")?.split_once('-')?;
@@ -251,7 +253,7 @@ fn spans_all(range: &str) -> bool {
     all(range).unwrap_or(false)
 }
 
-/// Later it may be: the cache may have the whole file, or the file may be made by then.
+/// The error for a partial answer. A repetition may succeed, once the cache has the whole file or the file is complete.
 fn not_whole(status: StatusCode) -> FetchError {
     let what = match status {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
@@ -262,7 +264,7 @@ fn not_whole(status: StatusCode) -> FetchError {
     FetchError::ForNow(unreachable(format!("{SERVER} answered {status}: {what}")))
 }
 
-/// reqwest's own text would name the URL, which may carry a token.
+/// The text of reqwest would name the URL, which may contain a token.
 fn no_answer(error: &reqwest::Error) -> FetchError {
     match Unanswered::of(error) {
         Unanswered::Forbidden => FetchError::Final(forbidden("the host is not on the public internet")),
@@ -275,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_the_whole_file_only_from_its_first_byte_to_its_last() {
+    fn range_counts_as_whole_only_from_first_to_last_byte() {
         assert!(spans_all("bytes 0-99/100"));
         for part in ["bytes 0-98/100", "bytes 1-99/100", "bytes 0-99/*", "bytes */100", "items 0-99/100", ""]
         {

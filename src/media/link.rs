@@ -1,4 +1,4 @@
-//! Signed links: who has one may download one file of one note for a while, and nothing else.
+//! Signed links. Each grants the download of one file of one note for a limited time, and nothing else.
 
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use sha2::Sha256;
 use url::Url;
 use uuid::Uuid;
 
-use super::Which;
+use super::AudioVariant;
 use crate::model::note::NoteId;
 
-/// Note (16 bytes), which file (1), expiry in seconds (8), then half an HMAC-SHA256 (16), as RFC 2104 section 5 allows.
+/// Length of the claims in bytes: note (16), variant (1), expiry in seconds (8). Half an HMAC-SHA256 (16) follows, as
+/// RFC 2104 section 5 allows.
 const CLAIMS: usize = 25;
 const MAC: usize = 16;
 
@@ -23,7 +24,7 @@ pub struct Links {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkError {
-    /// Not one of ours.
+    /// The signature is not ours.
     Forged,
     Expired,
 }
@@ -33,12 +34,12 @@ impl Links {
         Self { secret }
     }
 
-    /// `{public_url}/m/{token}/{filename}`, good until `now + ttl`. It grants access: never log it.
+    /// Makes `{public_url}/m/{token}/{filename}`, valid until `now + ttl`. The link grants access, so never log it.
     pub fn make(
         &self,
         public_url: &Url,
         note: NoteId,
-        which: Which,
+        which: AudioVariant,
         filename: &str,
         now: Timestamp,
         ttl: Duration,
@@ -46,7 +47,7 @@ impl Links {
         let expiry = now.as_second().saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
         let mut token = Vec::with_capacity(CLAIMS + MAC);
         token.extend_from_slice(note.0.as_bytes());
-        token.push(u8::from(which == Which::Sent));
+        token.push(u8::from(which == AudioVariant::Sent));
         token.extend_from_slice(&expiry.to_be_bytes());
         let mac = self.mac(&token);
         token.extend_from_slice(&mac.finalize().into_bytes()[..MAC]);
@@ -57,11 +58,11 @@ impl Links {
         url
     }
 
-    /// Which file a token opens.
+    /// The note and variant for which a token was made.
     ///
     /// # Errors
-    /// [`LinkError`]
-    pub fn open(&self, token: &str, now: Timestamp) -> Result<(NoteId, Which), LinkError> {
+    /// [`LinkError`] if the token is forged or expired.
+    pub fn open(&self, token: &str, now: Timestamp) -> Result<(NoteId, AudioVariant), LinkError> {
         let token = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| LinkError::Forged)?;
         if token.len() != CLAIMS + MAC {
             return Err(LinkError::Forged);
@@ -73,7 +74,7 @@ impl Links {
         if i64::from_be_bytes(expiry) <= now.as_second() {
             return Err(LinkError::Expired);
         }
-        Ok((NoteId(note), if claims[16] == 1 { Which::Sent } else { Which::Source }))
+        Ok((NoteId(note), if claims[16] == 1 { AudioVariant::Sent } else { AudioVariant::Source }))
     }
 
     fn mac(&self, claims: &[u8]) -> Hmac<Sha256> {
@@ -94,18 +95,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_opens_its_file_until_it_expires_and_not_when_changed() {
+    fn link_is_valid_until_it_expires_or_is_changed() {
         let links = Links::new([7; 32]);
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
         let base: Url = "https://voice.example/base/".parse().expect("a URL");
         let note = NoteId::new();
-        let url = links.make(&base, note, Which::Sent, "voice.ogg", now, Duration::from_secs(60));
+        let url = links.make(&base, note, AudioVariant::Sent, "voice.ogg", now, Duration::from_secs(60));
         let parts: Vec<_> = url.path_segments().expect("segments").collect();
         assert_eq!((parts[0], parts[1], parts[3]), ("base", "m", "voice.ogg"));
         let token = parts[2];
 
         let at = |seconds: u64| now + Duration::from_secs(seconds);
-        assert_eq!(links.open(token, at(59)), Ok((note, Which::Sent)));
+        assert_eq!(links.open(token, at(59)), Ok((note, AudioVariant::Sent)));
         assert_eq!(links.open(token, at(60)), Err(LinkError::Expired));
         assert_eq!(Links::new([8; 32]).open(token, now), Err(LinkError::Forged));
         for index in 0..token.len() {

@@ -1,11 +1,11 @@
-//! Where audio is kept, how it is fetched, and the signed links under which providers get it.
+//! Storage of audio, downloads, and the signed links under which providers fetch it.
 
+mod blob_store;
 pub mod disk;
 mod fetch;
-mod held;
 mod link;
-mod place;
 pub mod quota;
+mod spool;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tempfile::NamedTempFile;
 
-use self::place::{Folder, Name, Place};
+use self::blob_store::{BlobName, BlobStore, FolderStore};
 use crate::{
     config::{Media, Storage},
     media::disk::{Disks, Reservation},
@@ -33,29 +33,29 @@ use crate::{
     },
 };
 
+pub use blob_store::Bucket;
 pub use fetch::{FetchError, FetchRequest, Fetcher};
-pub use held::{AudioFile, Held, Received, Spool, TooMuch};
 pub use link::{LinkError, Links};
-pub use place::Bucket;
+pub use spool::{AudioBytes, AudioFile, Spool, SpooledAudio, TooMuch};
 
-/// A file on its way in that was not written to for so long belongs to nobody: no body and no download pauses that long.
+/// Age at which an unchanged incoming file is removed. No upload or download pauses that long.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
-/// Headers of a download that belong to the transfer itself; a caller cannot set them.
+/// Headers that belong to the transfer of a download; a caller cannot set them.
 pub const TRANSFER_HEADERS: [&str; 4] = ["host", "content-length", "transfer-encoding", "connection"];
 
-/// Where the audio of a request is.
+/// Location of the audio of a request.
 pub enum AudioInput {
-    /// To be downloaded. `headers` are the caller's secrets.
+    /// A URL to download. `headers` are secrets of the caller.
     Url { url: String, headers: BTreeMap<String, String> },
-    /// The bytes came along.
-    Bytes(Received),
-    /// Uploaded before.
+    /// The bytes came with the request.
+    Bytes(SpooledAudio),
+    /// An earlier upload.
     Upload(UploadId),
 }
 
 impl AudioInput {
-    /// Also for another tenant's upload.
+    /// The problem for an unknown upload, and for one of another tenant.
     pub fn no_such_upload() -> Problem {
         let detail = "there is no such upload; it may have been deleted, so upload the audio again";
         Problem::new(Code::NotFound, detail).stage(Stage::Request).field("audio.media_id")
@@ -72,30 +72,30 @@ impl fmt::Debug for AudioInput {
     }
 }
 
-/// Which of a note's two files.
+/// The two audio files of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// As it came.
+pub enum AudioVariant {
+    /// The audio as it was received.
     Source,
-    /// As made for the provider; absent where the source is sent untouched.
+    /// The audio as it was converted for the provider; missing if the source is sent untouched.
     Sent,
 }
 
-/// Where audio is kept, and a private folder for what is still in the making.
+/// Storage of audio, with a private folder for incomplete files.
 #[derive(Clone, Debug)]
 pub struct MediaStore {
-    place: Arc<dyn Place>,
+    blobs: Arc<dyn BlobStore>,
     incoming: PathBuf,
-    /// For what is not a file yet.
-    held: held::Budget,
+    /// Budget for bytes that are kept in memory.
+    memory: spool::MemoryBudget,
     disks: Option<Arc<Disks>>,
 }
 
 impl MediaStore {
-    /// Opens what `storage.media` names. `environment` has the credentials of a bucket.
+    /// Opens the storage that `storage.media` names. `environment` has the credentials of a bucket.
     ///
     /// # Errors
-    /// Where a folder cannot be used, or a bucket cannot be addressed. Whether it answers is not asked.
+    /// The folder cannot be used, or the bucket's address is invalid. The bucket is not contacted.
     pub fn of(storage: &Storage, environment: &BTreeMap<String, String>) -> io::Result<Self> {
         match &storage.media {
             Media::Folder(folder) => Self::open(folder),
@@ -106,34 +106,34 @@ impl MediaStore {
         }
     }
 
-    /// Audio in a folder, which is created.
+    /// Stores audio in a folder, which is created if necessary.
     ///
     /// # Errors
-    /// Where the folder cannot be used.
+    /// The folder cannot be used.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let folder = std::path::absolute(folder)?;
-        let place = Arc::new(Folder::open(&folder)?);
-        // Beside what is kept, so that a finished file only has to be renamed.
-        Self::new(place, &folder)
+        let blobs = Arc::new(FolderStore::open(&folder)?);
+        // Incomplete files are on the same file system, so that a complete one only has to be renamed.
+        Self::new(blobs, &folder)
     }
 
-    fn new(place: Arc<dyn Place>, work: &Path) -> io::Result<Self> {
-        let store = Self { place, incoming: work.join("incoming"), held: held::Budget::new(), disks: None };
+    fn new(blobs: Arc<dyn BlobStore>, work: &Path) -> io::Result<Self> {
+        let store =
+            Self { blobs, incoming: work.join("incoming"), memory: spool::MemoryBudget::new(), disks: None };
         std::fs::create_dir_all(&store.incoming)?;
         std::fs::set_permissions(&store.incoming, Permissions::from_mode(0o700))?;
         store.remove_leftovers()?;
         Ok(store)
     }
 
-    /// Removes files that nobody writes to any more: their process died. Others may share the folder, and theirs are
-    /// younger.
+    /// Removes incomplete files of dead processes. Files of other processes in the folder are younger.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// The folder cannot be read or changed.
     pub fn remove_leftovers(&self) -> io::Result<()> {
         for file in std::fs::read_dir(&self.incoming)? {
             let file = file?;
-            // One that is gone has got to its place just now.
+            // A missing file has just been completed and moved.
             let written = file.metadata().and_then(|facts| facts.modified());
             if written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
                 std::fs::remove_file(file.path())?;
@@ -142,67 +142,67 @@ impl MediaStore {
         Ok(())
     }
 
-    /// Takes in nothing new while a disk is as good as full.
+    /// Refuses new audio while a disk is nearly full.
     #[must_use]
     pub fn watching(mut self, disks: Arc<Disks>) -> Self {
         self.disks = Some(disks);
         self
     }
 
-    /// An empty file for bytes that are arriving. It is gone when dropped, unless kept.
+    /// Creates an empty file for incoming bytes. It is removed when dropped, unless it is stored.
     ///
     /// # Errors
-    /// Where the disk does not play along; `HostUnreachable` where the folder has vanished.
+    /// The disk failed; `HostUnreachable` if the folder has vanished.
     pub fn incoming_file(&self) -> io::Result<NamedTempFile> {
         NamedTempFile::new_in(&self.incoming).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => place::vanished(),
+            io::ErrorKind::NotFound => blob_store::vanished(),
             _ => error,
         })
     }
 
-    /// Whether bytes may be taken in that nobody was promised anything about. What was accepted is not asked: the room
-    /// that is left is for that.
+    /// Checks whether there is room for new audio. The remaining room is reserved for notes that were accepted, which
+    /// are not checked.
     ///
     /// # Errors
-    /// `StorageFull` where too little room is left.
+    /// `StorageFull` if too little room is left.
     pub fn has_room(&self) -> io::Result<()> {
         self.disks.as_ref().map_or(Ok(()), |disks| disks.check()).map_err(full)
     }
 
-    /// The same for so many bytes in the database, which are written now.
+    /// Checks whether there is room for `bytes` in the database, which are written now.
     ///
     /// # Errors
-    /// `StorageFull`, as above.
+    /// `StorageFull` if too little room would be left.
     pub fn take_row(&self, bytes: u64) -> io::Result<()> {
         self.has_room()?;
         let written = self.disks.as_ref().map(|disks| disks.write(disk::Folder::Database, bytes));
         written.unwrap_or(Ok(())).map_err(full)
     }
 
-    /// The same for a file of which so many bytes are promised, or of nobody knows what size. Nobody else gets them.
+    /// Reserves room for a file of `stated` bytes, or of unknown size.
     ///
     /// # Errors
-    /// `StorageFull`, as above.
-    pub fn room_for(&self, stated: Option<u64>) -> io::Result<FileRoom> {
+    /// `StorageFull` if too little room would be left.
+    pub fn room_for(&self, stated: Option<u64>) -> io::Result<FileReservation> {
         self.has_room()?;
         let reserved =
             self.disks.as_ref().map(|disks| disks.reserve(disk::Folder::Work, stated.unwrap_or_default()));
-        Ok(FileRoom(reserved.transpose().map_err(full)?))
+        Ok(FileReservation(reserved.transpose().map_err(full)?))
     }
 
-    /// Bytes as a private file, for whoever needs a path; gone when dropped.
+    /// Writes bytes to a temporary file, which is removed when dropped.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// The disk failed.
     pub async fn lend(&self, bytes: Bytes) -> io::Result<NamedTempFile> {
         let store = self.clone();
-        blocking(move || held::lend(&bytes, &store)).await
+        blocking(move || spool::lend(&bytes, &store)).await
     }
 
-    /// A file's bytes as a private file of their own, for whoever keeps it.
+    /// Copies a file to a temporary file, which the caller may store.
     ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// The disk failed.
     pub async fn copy_of(&self, file: &Path) -> io::Result<NamedTempFile> {
         let (store, file) = (self.clone(), file.to_owned());
         blocking(move || {
@@ -213,102 +213,107 @@ impl MediaStore {
         .await
     }
 
-    /// What is held, as a private file.
+    /// Returns received bytes as a temporary file.
     ///
     /// # Errors
-    /// Where the disk does not play along.
-    pub async fn file_of(&self, held: Held) -> io::Result<NamedTempFile> {
-        match held {
-            Held::File(file) => Ok(file),
-            Held::Memory(bytes, _) => self.lend(bytes).await,
+    /// The disk failed.
+    pub async fn file_of(&self, bytes: AudioBytes) -> io::Result<NamedTempFile> {
+        match bytes {
+            AudioBytes::File(file) => Ok(file),
+            AudioBytes::Memory(bytes, _) => self.lend(bytes).await,
         }
     }
 
-    /// Keeps a complete file. When this returns, it outlives this process: the promise of a 202 includes it.
+    /// Stores a complete file of a note. When this returns, the file survives a crash, as a 202 answer promises.
     ///
     /// # Errors
-    /// Where disk or bucket does not play along; then the file is gone and nothing else changed.
-    pub async fn keep(&self, file: NamedTempFile, note: NoteId, which: Which) -> io::Result<AudioFile> {
-        self.place.put(file, Name::Note(note, which)).await
+    /// The disk or the bucket failed. The file is then gone, and nothing else changed.
+    pub async fn keep(
+        &self,
+        file: NamedTempFile,
+        note: NoteId,
+        variant: AudioVariant,
+    ) -> io::Result<AudioFile> {
+        self.blobs.put(file, BlobName::Note(note, variant)).await
     }
 
-    /// The same for an upload.
+    /// Stores a complete file of an upload.
     ///
     /// # Errors
-    /// Where disk or bucket does not play along.
+    /// The disk or the bucket failed.
     pub async fn keep_upload(&self, file: NamedTempFile, upload: UploadId) -> io::Result<()> {
-        self.place.put(file, Name::Upload(upload)).await.map(drop)
+        self.blobs.put(file, BlobName::Upload(upload)).await.map(drop)
     }
 
-    /// A kept file of a note; `None` where there is none.
+    /// A stored file of a note; `None` if there is none.
     ///
     /// # Errors
-    /// Where disk or bucket does not play along.
-    pub async fn get(&self, note: NoteId, which: Which) -> io::Result<Option<AudioFile>> {
-        self.place.get(Name::Note(note, which), &self.incoming).await
+    /// The disk or the bucket failed.
+    pub async fn get(&self, note: NoteId, variant: AudioVariant) -> io::Result<Option<AudioFile>> {
+        self.blobs.get(BlobName::Note(note, variant), &self.incoming).await
     }
 
-    /// Makes an upload the source of a note: from here on they live and end apart.
+    /// Copies an upload to the source of a note. The two files are independent.
     ///
     /// # Errors
-    /// `NotFound` where the upload is gone.
+    /// `NotFound` if the upload is gone.
     pub async fn use_upload(&self, upload: UploadId, note: NoteId) -> io::Result<()> {
-        self.place.copy(Name::Upload(upload), Name::Note(note, Which::Source)).await
+        self.blobs.copy(BlobName::Upload(upload), BlobName::Note(note, AudioVariant::Source)).await
     }
 
-    /// Makes a note's source that of another note, too.
+    /// Copies the source of a note to that of another note.
     ///
     /// # Errors
-    /// `NotFound` where the source is gone, or beside its note and no file.
+    /// `NotFound` if the source is gone, or if it is stored in the database and not as a file.
     pub async fn use_source(&self, original: NoteId, note: NoteId) -> io::Result<()> {
-        let source = |note| Name::Note(note, Which::Source);
-        self.place.copy(source(original), source(note)).await
+        let source = |note| BlobName::Note(note, AudioVariant::Source);
+        self.blobs.copy(source(original), source(note)).await
     }
 
-    /// Removes an upload. Removing what is gone already is no error.
+    /// Removes an upload. A missing file is no error.
     ///
     /// # Errors
-    /// Where disk or bucket does not play along.
+    /// The disk or the bucket failed.
     pub async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
-        self.place.remove_upload(upload).await
+        self.blobs.remove_upload(upload).await
     }
 
-    /// Removes all audio of a note. Removing what is gone already is no error.
+    /// Removes all audio of a note. Missing files are no error.
     ///
     /// # Errors
-    /// Where disk or bucket does not play along.
+    /// The disk or the bucket failed.
     pub async fn remove(&self, note: NoteId) -> io::Result<()> {
-        self.place.remove_note(note).await
+        self.blobs.remove_note(note).await
     }
 
-    /// The notes that have a file, each once.
+    /// Lists the notes that have a file, each once.
     ///
     /// # Errors
-    /// Where disk or bucket does not play along.
+    /// The disk or the bucket failed.
     pub async fn list(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>> {
-        self.place.notes().await
+        self.blobs.notes().await
     }
 
-    /// The uploads that are kept.
+    /// Lists the stored uploads.
     ///
     /// # Errors
-    /// Where disk or bucket does not play along.
+    /// The disk or the bucket failed.
     pub async fn list_uploads(&self) -> io::Result<BoxStream<'static, io::Result<UploadId>>> {
-        self.place.uploads().await
+        self.blobs.uploads().await
     }
 
-    /// Whether the place where audio is kept answers.
+    /// Checks whether the storage answers.
     ///
     /// # Errors
-    /// The reason why not.
+    /// The reason why it does not.
     pub async fn answers(&self) -> io::Result<()> {
-        self.place.check().await
+        self.blobs.check().await
     }
 
-    /// Whether a file can be written right now.
+    /// Checks whether a file can be written now.
     ///
     /// # Errors
-    /// The reason why not.
+    /// The reason why it cannot.
     pub async fn check(&self) -> io::Result<()> {
         let folder = self.incoming.clone();
         blocking(move || {
@@ -319,15 +324,15 @@ impl MediaStore {
     }
 }
 
-/// Room on the disk for a file that is on its way in; what is not used is let go when dropped.
+/// Reserved disk space for an incoming file. The unused part is released when this value is dropped.
 #[derive(Debug)]
-pub struct FileRoom(Option<Reservation>);
+pub struct FileReservation(Option<Reservation>);
 
-impl FileRoom {
-    /// Call it before so many bytes are written.
+impl FileReservation {
+    /// Counts bytes that are about to be written.
     ///
     /// # Errors
-    /// `StorageFull` where too little room would be left.
+    /// `StorageFull` if too little room would be left.
     pub fn take(&mut self, bytes: usize) -> io::Result<()> {
         self.0.as_mut().map_or(Ok(()), |reserved| reserved.write(bytes as u64)).map_err(full)
     }

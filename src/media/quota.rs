@@ -1,4 +1,4 @@
-//! How much audio a tenant may keep: its quota, or without one its share of a disk on which room is short.
+//! Limits on the audio that a tenant may store: its quota or, without a quota, its share of a disk that is nearly full.
 
 use std::{
     collections::HashMap,
@@ -13,19 +13,19 @@ use crate::{
     model::{code::Code, problem::Problem},
 };
 
-/// Room is short where less is free than so many times `storage.min_free`.
+/// Multiple of `storage.min_free` below which room is short.
 const SHORT: u64 = 5;
 
-/// Audio that is on its way in, by tenant, and the disk that it goes to.
+/// Bytes of incoming audio by tenant, and the disks on which audio is stored.
 pub struct Quotas {
     arriving: Mutex<HashMap<String, u64>>,
-    /// Where audio fills a disk of this machine.
+    /// Folders on disks of this machine that audio fills.
     folders: Vec<PathBuf>,
     min_free: u64,
     free: fn(&Path) -> io::Result<u64>,
 }
 
-/// Bytes that count as kept until this is dropped: by then they are, or never will be.
+/// Bytes that count as stored until this value is dropped. By then they are stored, or were abandoned.
 #[derive(Debug)]
 pub struct Arriving {
     quotas: Arc<Quotas>,
@@ -33,12 +33,12 @@ pub struct Arriving {
     bytes: u64,
 }
 
-/// Who asks, and what is kept so far.
+/// A tenant that wants to store audio, and the bytes stored so far.
 pub struct Usage<'a> {
     pub tenant: &'a str,
-    /// By tenant.
+    /// Stored bytes by tenant.
     pub kept: &'a [(String, u64)],
-    /// Of the configuration.
+    /// Number of configured tenants.
     pub tenants: usize,
 }
 
@@ -48,33 +48,33 @@ impl Quotas {
             Media::Folder(folder) => {
                 Some(folder.clone()).into_iter().chain(storage.database_folder()).collect()
             }
-            // What a bucket has left is nowhere to be read.
+            // A bucket does not report its free space.
             Media::Bucket { .. } => Vec::new(),
         };
         Self { arriving: Mutex::default(), folders, min_free: storage.min_free.0, free: disk::free }
     }
 
-    /// Counts bytes as kept that are about to be.
+    /// Counts bytes as stored that are about to be.
     pub fn arrive(self: &Arc<Self>, tenant: &str, bytes: u64) -> Arriving {
         *self.lock().entry(tenant.to_owned()).or_default() += bytes;
         Arriving { quotas: self.clone(), tenant: tenant.to_owned(), bytes }
     }
 
-    /// How much more may be written before `storage.min_free` is reached, where that is little. Where it is reached, there
-    /// is nothing to share: nobody may store anything.
+    /// Bytes that may be written before `storage.min_free` is reached, if few are left. Returns `None` if it is reached
+    /// already, because then nobody may store anything.
     pub fn short_room(&self) -> Option<u64> {
         let free = self.folders.iter().filter_map(|folder| (self.free)(folder).ok()).min()?;
         let room = free.saturating_sub(self.min_free);
         (free < self.min_free.saturating_mul(SHORT) && room > 0).then_some(room)
     }
 
-    /// Whether what arrives for a tenant fits into its quota.
+    /// Checks whether incoming audio fits the quota of a tenant.
     ///
     /// # Errors
     /// `quota_exceeded`.
     pub fn judge(&self, arriving: &Arriving, usage: &Usage<'_>, quota: u64) -> Result<(), Problem> {
         let used = self.used(usage);
-        // Nothing fits where nothing is left, whatever size it turns out to have.
+        // With a full quota nothing fits, whatever its size will be.
         if used > quota || (arriving.bytes == 0 && used >= quota) {
             let detail = "this tenant keeps as much audio as its max_storage allows; delete uploads, erase notes that \
                           have ended, or wait until some were kept for long enough";
@@ -83,8 +83,8 @@ impl Quotas {
         Ok(())
     }
 
-    /// Whether a tenant without a quota may keep more although only `room` is left: no more than is left then for the
-    /// others, or half of an even share.
+    /// Checks whether a tenant without a quota may store more although only `room` is left: up to the room that then
+    /// remains for others, or up to half of an equal share.
     ///
     /// # Errors
     /// `quota_exceeded`.
@@ -102,14 +102,14 @@ impl Quotas {
         Ok(())
     }
 
-    /// What the tenant keeps, what arrives included.
+    /// Bytes that the tenant stores, including incoming ones.
     fn used(&self, usage: &Usage<'_>) -> u64 {
         let kept =
             usage.kept.iter().find(|(tenant, _)| tenant == usage.tenant).map_or(0, |(_, bytes)| *bytes);
         kept.saturating_add(self.lock().get(usage.tenant).copied().unwrap_or_default())
     }
 
-    /// Plain numbers, which no panic leaves half changed.
+    /// A panic cannot leave these numbers half updated, so a poisoned lock is safe to use.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_counts_until_it_is_kept_or_gone() {
+    fn incoming_audio_counts_against_the_quota() {
         let quotas = quotas(|_| Ok(u64::MAX));
         let kept = kept(&[("a", 6), ("b", 90)]);
         let first = quotas.arrive("a", 3 * MIB);
@@ -169,16 +169,16 @@ mod tests {
     }
 
     #[test]
-    fn room_is_short_below_five_times_the_least() {
+    fn room_is_short_below_five_times_min_free() {
         assert_eq!(quotas(|_| Ok(500 * MIB)).short_room(), None);
         assert_eq!(quotas(|_| Ok(499 * MIB)).short_room(), Some(399 * MIB));
         assert_eq!(quotas(|_| Ok(9)).short_room(), None);
         assert_eq!(quotas(|_| Err(io::ErrorKind::Unsupported.into())).short_room(), None);
     }
 
-    /// One tenant uploads for as long as it may; then others still find room, and so do further ones.
+    /// One tenant uploads as much as it may. Then others still find room, and so do further ones.
     #[test]
-    fn no_tenant_takes_the_room_of_all_others() {
+    fn one_tenant_cannot_use_all_remaining_space() {
         let (size, mut room, mut kept) = (20 * MIB, 260 * MIB, kept(&[]));
         let quotas = quotas(|_| Ok(0));
         let mut stored = Vec::new();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn who_keeps_little_is_let_in_although_somebody_keeps_nearly_everything() {
+    fn small_tenant_may_store_beside_a_large_one() {
         let quotas = quotas(|_| Ok(0));
         let kept = kept(&[("greedy", 9000), ("modest", 300)]);
         let _arriving = quotas.arrive("modest", MIB);

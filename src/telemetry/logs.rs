@@ -4,16 +4,16 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// How lines are written.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// As text on a terminal, as JSON elsewhere.
+    /// Text on a terminal, JSON elsewhere.
     Auto,
     Text,
     Json,
 }
 
-/// Reads `RUST_LOG`; without it the gateway's own events from `info` on.
+/// Initialises the log. The filter comes from `RUST_LOG`; by default it is the gateway's own events from `info` on.
 pub fn init(format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,voicegate=info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -21,7 +21,7 @@ pub fn init(format: Format) {
     match format {
         Format::Text => logs.with_target(false).with_ansi(terminal).init(),
         Format::Auto if terminal => logs.with_target(false).init(),
-        // Each span once, in the list from the outermost to the innermost.
+        // Spans are logged once, as a list from the outermost to the innermost.
         Format::Auto | Format::Json => logs.json().with_current_span(false).init(),
     }
 }

@@ -1,6 +1,6 @@
-//! What an operator sees: logs, request ids and metrics. They know texts and numbers, and nothing of the domain.
+//! Logs, request ids and metrics for the operator. These modules know strings and numbers, and nothing of the domain.
 
+pub mod log_throttle;
 pub mod logs;
 pub mod metrics;
 pub mod request_id;
-pub mod seldom;

@@ -1,5 +1,4 @@
-//! The id of a request: given by the caller or made here, in every answer, problem and line of the log that belongs
-//! to it.
+//! The id of a request, given by the caller or generated, which appears in the answer, in problems and in log messages.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ tokio::task_local! {
 pub struct RequestId(String);
 
 impl RequestId {
-    /// The caller's own, if it is fit to be repeated: 1 to 128 visible ASCII characters.
+    /// The caller's id, if it is safe to repeat: 1 to 128 visible ASCII characters.
     pub fn given(value: &[u8]) -> Option<Self> {
         let fit = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
         let text = std::str::from_utf8(value).ok().filter(|_| fit)?;
@@ -28,7 +27,7 @@ impl RequestId {
         &self.0
     }
 
-    /// Does `work` as part of this request.
+    /// Runs `work` as part of this request.
     pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
         CURRENT.scope(self, work).await
     }
@@ -40,7 +39,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// That of the request that is being answered here; none where a worker or a timer does something.
+/// The id of the current request; `None` outside of a request, as in a worker or a timer.
 pub fn current() -> Option<String> {
     CURRENT.try_with(|id| id.0.clone()).ok()
 }
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_harmless_is_repeated() {
+    fn only_safe_request_ids_are_repeated() {
         let longest = "x".repeat(128);
         for good in ["1", "req-7/a?b=\"c\"", &longest] {
             assert_eq!(RequestId::given(good.as_bytes()).as_ref().map(RequestId::as_str), Some(good));

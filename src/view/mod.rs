@@ -248,7 +248,7 @@ pub struct AudioProfile {
 impl From<&Profile> for AudioProfile {
     fn from(profile: &Profile) -> Self {
         Self {
-            accepts: profile.forms(),
+            accepts: profile.accepted_formats(),
             makes: profile.produces(),
             max_bytes: profile.max_bytes,
             max_duration_ms: profile.max_duration_ms(),

@@ -26,7 +26,7 @@ fn floors(page: &str, heading: &str) -> BTreeMap<String, usize> {
     let rows: Vec<Vec<&str>> = table
         .lines()
         .map(|line| line.trim_start_matches("//!").trim())
-        .skip_while(|line| !line.starts_with("| Room"))
+        .skip_while(|line| !line.starts_with("| Modules"))
         .skip(2)
         .take_while(|line| line.starts_with('|'))
         .map(|line| line.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2).collect())
@@ -186,14 +186,14 @@ fn judge(page: &str, heading: &str, source: &Path, crates: &[&str]) {
 fn no_room_of_the_gateway_imports_from_its_own_floor_or_a_higher_one() {
     let page = read(&root().join("docs/ARCHITECTURE.md"));
     let crates = ["voicegate_audio", "voicegate_providers", "voicegate_sandbox"];
-    judge(&page, "## The floors", &root().join("src"), &crates);
+    judge(&page, "## The layers", &root().join("src"), &crates);
 }
 
 #[test]
 fn no_room_of_the_audio_engine_imports_from_its_own_floor_or_a_higher_one() {
     let source = root().join("audio/src");
     let page = read(&source.join("lib.rs"));
-    judge(&page, "Its rooms", &source, &["voicegate_providers"]);
+    judge(&page, "Its modules", &source, &["voicegate_providers"]);
 }
 
 #[test]
@@ -215,8 +215,10 @@ fn an_import_is_found_however_it_is_written() {
 
 #[test]
 fn an_upward_import_and_one_on_the_same_floor_are_wrong() {
-    let floors =
-        floors("## F\n\n| Rooms | |\n|---|---|\n| `c` | |\n| `a`, `b` | |\n| `low` | |\n| `x` | |\n", "## F");
+    let floors = floors(
+        "## F\n\n| Modules | |\n|---|---|\n| `c` | |\n| `a`, `b` | |\n| `low` | |\n| `x` | |\n",
+        "## F",
+    );
     for (room, named, wrong) in [
         ("a", "low", false),
         ("a", "a", false),

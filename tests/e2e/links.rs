@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use voicegate::delivery::housekeeping::{remove_orphans, remove_what_is_old};
-use voicegate::{media::Which, model::note::NoteId};
+use voicegate::{media::AudioVariant, model::note::NoteId};
 
 use crate::harness::{World, fixture, read};
 
@@ -30,7 +30,8 @@ async fn links_answer_ranges_and_head_and_expire() {
     let note: NoteId = id.parse().expect("an id");
     let base = world.url.parse().expect("a URL");
     let now = voicegate::model::clock::Clock::now(&*world.clock);
-    let link = world.gateway.links.make(&base, note, Which::Sent, "voice.ogg", now, Duration::from_secs(60));
+    let link =
+        world.gateway.links.make(&base, note, AudioVariant::Sent, "voice.ogg", now, Duration::from_secs(60));
 
     let whole = world.http.get(link.clone()).send().await.expect("an answer");
     assert_eq!(whole.headers()["accept-ranges"], "bytes");

@@ -64,7 +64,7 @@ fn codes() -> String {
 }
 
 fn checks() -> String {
-    let mut text = "| Check | What is proven |\n|---|---|\n".to_owned();
+    let mut text = "| Check | Meaning |\n|---|---|\n".to_owned();
     for (name, meaning) in CHECKS {
         let _ = writeln!(text, "| `{name}` | {meaning} |");
     }
@@ -72,7 +72,8 @@ fn checks() -> String {
 }
 
 fn presets() -> String {
-    let mut text = "| `format` | Service | Asked for there | The same as |\n|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| `format` | Service | Setting at the service | Equivalent format |\n|---|---|---|---|\n".to_owned();
     for service in SERVICES {
         for preset in service.presets {
             let same = serde_json::to_string(&preset.format).unwrap_or_default();
@@ -88,7 +89,7 @@ fn presets() -> String {
 }
 
 fn profiles() -> String {
-    let mut text = "| Profile | Accepts untouched | Makes |\n|---|---|---|\n".to_owned();
+    let mut text = "| Profile | Accepts untouched | Produces |\n|---|---|---|\n".to_owned();
     for profile in PROFILES {
         let _ = writeln!(text, "| `{}` | {} | {} |", profile.name, profile.needs(), profile.produces());
     }

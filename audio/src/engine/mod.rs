@@ -1,6 +1,6 @@
-//! The engine: a bounded pool in front of ffmpeg, and a scratch folder of its own.
+//! The engine: a bounded pool of workers in front of ffmpeg, with a scratch folder of its own.
 
-mod turns;
+mod fair_pool;
 
 use std::fs::{self, File};
 use std::io;
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::engine::turns::{Turn, Turns};
+use crate::engine::fair_pool::{FairPool, Worker};
 use crate::error::{AudioError, AudioErrorKind};
-use crate::ffmpeg::job::Bench;
+use crate::ffmpeg::job::JobContext;
 use crate::ffmpeg::run::locate;
-use crate::making::kept::{Kept, Key, Ready};
 use crate::making::render;
 use crate::making::render::Render;
+use crate::making::render_cache::{Key, Ready, RenderCache};
 use crate::observer::{Observer, Unobserved};
 use crate::profiles::plan::{Convert, Work, plan};
 use crate::profiles::profile::Profile;
@@ -25,41 +25,41 @@ use crate::reading::probe::Depth;
 use crate::reading::{probe, tone};
 use crate::source::{Hints, Probed};
 
-/// Jobs that may wait for a worker, for each worker.
+/// Limit on waiting jobs, per worker.
 const WAITING_PER_WORKER: usize = 64;
-/// With more than this, a little less care is taken over each.
+/// With more waiting jobs per worker than this, Opus is encoded with lower complexity.
 const LONG_PER_WORKER: usize = 8;
 
-/// Of Opus. The lower one takes a quarter less time, and is hardly heard: PESQ 4.2 instead of 4.3 at 24 kbit/s.
+/// Opus complexity. The lower value saves a quarter of the time at little cost: PESQ 4.2 instead of 4.3 at 24 kbit/s.
 const COMPLEXITY: u8 = 10;
 const COMPLEXITY_IN_A_HURRY: u8 = 5;
 
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// `None`: beside our executable, else on `PATH`.
+    /// Path of ffmpeg. `None` looks beside our executable, then on `PATH`.
     pub ffmpeg: Option<PathBuf>,
-    /// How many ffmpeg run at once; 0 is one per core.
+    /// Number of concurrent runs of ffmpeg; 0 means one per core.
     pub workers: usize,
     pub max_duration: Duration,
-    /// Of one run of ffmpeg.
+    /// Time limit of one run of ffmpeg.
     pub timeout: Duration,
-    /// Bytes of the largest source that is taken. A header that states more has left its size open.
+    /// Size limit of a source, in bytes. A header that states a larger size is treated as one of unknown size.
     pub max_source: u64,
-    /// Bytes of one made file.
+    /// Size limit of a produced file, in bytes.
     pub max_output: u64,
-    /// Bytes of made files that are kept for the next who needs the same; 0 keeps none.
+    /// Size of the render cache, in bytes; 0 disables it.
     pub cache: u64,
-    /// How long they are kept at most.
+    /// Maximum age of an entry of the render cache.
     pub cache_ttl: Duration,
-    /// From 0 to 10, of Opus; `None` takes 10, and less while many jobs wait.
+    /// Opus complexity from 0 to 10. `None` uses 10, or less while many jobs wait.
     pub complexity: Option<u8>,
-    /// Is told what the engine does.
+    /// Receives a call for each thing that the engine does.
     pub observer: Arc<dyn Observer>,
-    /// A folder for working files; created, readable by us alone, and swept of what crashed processes left.
+    /// Folder for working files. It is created with mode 0700, and leftovers of crashed processes are removed from it.
     pub scratch: PathBuf,
 }
 
-/// As in the built-in configuration, with a scratch folder of the system's.
+/// The defaults of the built-in configuration, with a scratch folder below the system's temporary folder.
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
@@ -78,36 +78,39 @@ impl Default for EngineOptions {
     }
 }
 
-/// A source, and what its owner knows of it.
+/// A source file with the hints of its owner.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct SourceFile<'a> {
     pub path: &'a Path,
     pub hints: &'a Hints,
-    /// Of these bytes; without a waveform where they were not decoded.
+    /// Facts from an earlier reading of the same bytes. The waveform is empty if they were not decoded.
     pub probed: Option<&'a Probed>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
-    /// By whom workers are shared fairly, and whose renders are kept apart.
-    whose: Arc<str>,
+    /// Tenant of this handle: workers are shared fairly between tenants, and cached renders are not shared at all.
+    tenant: Arc<str>,
     is_self_test: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
     options: EngineOptions,
-    turns: Turns,
-    /// Before the folder that its files are in.
-    kept: Kept,
+    pool: FairPool,
+    /// Declared before `run_folder`, so that its files are removed before their folder is.
+    renders: RenderCache,
     run_folder: TempDir,
-    /// Locked as long as we live, which tells others that the folder is in use.
+    /// A lock held for the life of the process. It tells other processes that the folder is in use.
     _in_use: File,
 }
 
 impl Engine {
-    /// Makes the scratch folder ready. A missing ffmpeg is told by [`Engine::self_test`].
+    /// Prepares the scratch folder. A missing ffmpeg is reported by [`Engine::self_test`], not here.
+    ///
+    /// # Errors
+    /// `Internal` if the scratch folder cannot be used.
     pub fn new(options: EngineOptions) -> Result<Self, AudioError> {
         let workers = match options.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -118,48 +121,48 @@ impl Engine {
             AudioError::probe(AudioErrorKind::Internal, format!("the scratch folder cannot be used: {error}"))
         };
         let (run_folder, in_use) = prepare(&options.scratch).map_err(unusable)?;
-        let renders = run_folder.path().join("renders");
+        let renders_folder = run_folder.path().join("renders");
         let shared = Shared {
-            turns: Turns::new(workers, workers.saturating_mul(WAITING_PER_WORKER)),
-            kept: Kept::new(renders, options.cache, options.cache_ttl),
+            pool: FairPool::new(workers, workers.saturating_mul(WAITING_PER_WORKER)),
+            renders: RenderCache::new(renders_folder, options.cache, options.cache_ttl),
             options,
             run_folder,
             _in_use: in_use,
         };
-        Ok(Self { shared: Arc::new(shared), whose: "".into(), is_self_test: false })
+        Ok(Self { shared: Arc::new(shared), tenant: "".into(), is_self_test: false })
     }
 
-    /// The same engine for one tenant's work: those with much to do leave workers to those with little.
+    /// A handle to this engine for the jobs of one tenant. Tenants with many jobs do not delay tenants with few.
     #[must_use]
     pub fn for_tenant(&self, tenant: &str) -> Self {
-        Self { whose: tenant.into(), ..self.clone() }
+        Self { tenant: tenant.into(), ..self.clone() }
     }
 
-    /// The facts about a source, where its structure tells them for sure; `None` where only decoding can tell. Costs
-    /// next to nothing. The waveform is left empty, and that the audio decodes is not proven.
+    /// Reads the facts from the structure of a source, without ffmpeg. Returns `None` if only decoding can tell. The
+    /// waveform is empty, and it is not proven that the audio decodes.
     pub fn recognise(&self, bytes: &[u8], sha256: &str, hints: &Hints) -> Result<Option<Probed>, AudioError> {
         let EngineOptions { max_duration, max_source, .. } = self.shared.options;
         probe::recognise(bytes, sha256, hints, max_duration, max_source)
     }
 
-    /// The same for a file; decodes it where its structure does not tell.
+    /// Like [`Engine::recognise`], but for a file, which is decoded if its structure is not conclusive.
     pub async fn identify(&self, file: &Path, hints: &Hints) -> Result<Probed, AudioError> {
         self.read(file, hints, Depth::Structure).await
     }
 
-    /// Reads the source: what it is, how long, and its waveform. One run of ffmpeg.
+    /// Reads format, length and waveform of a source, in one run of ffmpeg.
     pub async fn probe(&self, file: &Path, hints: &Hints) -> Result<Probed, AudioError> {
         self.read(file, hints, Depth::Decoded).await
     }
 
     async fn read(&self, file: &Path, hints: &Hints, depth: Depth) -> Result<Probed, AudioError> {
-        let _place = self.place("probe").await?;
+        let _worker = self.worker("probe").await?;
         let ffmpeg = self.ffmpeg();
-        let bench = self.bench(ffmpeg.as_deref());
-        Self::or_outage(&bench, probe::probe(&bench, &absolute(file), hints, depth).await).await
+        let context = self.context(ffmpeg.as_deref());
+        Self::or_outage(&context, probe::probe(&context, &absolute(file), hints, depth).await).await
     }
 
-    /// Makes what the profile asks for of a source that was read, with the least work, and verifies it.
+    /// Produces a file for the profile from a source that was read before, with the least conversion, and verifies it.
     pub async fn render(
         &self,
         source: &Path,
@@ -170,15 +173,15 @@ impl Engine {
         if plan(probed, profile, convert)?.first() == Some(&Work::None) {
             return Ok(Render::Untouched);
         }
-        let _place = self.place("encode").await?;
+        let _worker = self.worker("encode").await?;
         let ffmpeg = self.ffmpeg();
-        let bench = self.bench(ffmpeg.as_deref());
-        let rendered = render::render(&bench, &absolute(source), probed, profile, convert).await;
-        Self::or_outage(&bench, rendered).await
+        let context = self.context(ffmpeg.as_deref());
+        let rendered = render::render(&context, &absolute(source), probed, profile, convert).await;
+        Self::or_outage(&context, rendered).await
     }
 
-    /// Reads the source and makes what the profile asks for, in one run of ffmpeg. Where the source goes as it is there may
-    /// be none, and no waveform.
+    /// Reads the source and produces a file for the profile in one run of ffmpeg. If the source is sent untouched,
+    /// ffmpeg may not run at all, and the waveform is then empty.
     pub async fn convert(
         &self,
         source: &Path,
@@ -189,20 +192,20 @@ impl Engine {
         self.read_and_render(source, hints, Depth::Structure, profile, convert).await
     }
 
-    /// Decodes a source, and makes what the profile asks for: once, for everybody at this tenant who needs the same at
-    /// the same time or soon after.
+    /// Decodes a source and produces a file for the profile. Requests of one tenant for the same source and profile
+    /// share the result, while it is produced and for as long as the render cache keeps it.
     pub async fn prepare(
         &self,
-        source: Source<'_>,
+        source: SourceFile<'_>,
         profile: &'static Profile,
         convert: Convert,
     ) -> Result<Arc<Ready>, AudioError> {
-        let Source { path, hints, probed } = source;
+        let SourceFile { path, hints, probed } = source;
         let sha256 = match probed {
             Some(probed) => probed.facts.sha256.clone(),
             None => probe::digest_of(path).await?,
         };
-        let key = Key::new(&self.whose, sha256, hints, profile, convert);
+        let key = Key::new(&self.tenant, sha256, hints, profile, convert);
         let decoded = probed.filter(|probed| !probed.waveform.is_empty());
         let make = async {
             match decoded {
@@ -210,12 +213,12 @@ impl Engine {
                 None => self.read_and_render(path, hints, Depth::Decoded, profile, convert).await,
             }
         };
-        self.shared.kept.get(key, &*self.shared.options.observer, make).await
+        self.shared.renders.get(key, &*self.shared.options.observer, make).await
     }
 
-    /// Lets go of all that was made of a source for this tenant.
+    /// Removes all cached renders of a source of this tenant.
     pub async fn forget(&self, sha256: &str) {
-        self.shared.kept.forget(&self.whose, sha256).await;
+        self.shared.renders.forget(&self.tenant, sha256).await;
     }
 
     async fn read_and_render(
@@ -226,31 +229,32 @@ impl Engine {
         profile: &'static Profile,
         convert: Convert,
     ) -> Result<(Probed, Render), AudioError> {
-        let _place = self.place("encode").await?;
+        let _worker = self.worker("encode").await?;
         let ffmpeg = self.ffmpeg();
-        let bench = self.bench(ffmpeg.as_deref());
-        let made = render::read_and_render(&bench, &absolute(source), hints, depth, profile, convert).await;
-        Self::or_outage(&bench, made).await
+        let context = self.context(ffmpeg.as_deref());
+        let made = render::read_and_render(&context, &absolute(source), hints, depth, profile, convert).await;
+        Self::or_outage(&context, made).await
     }
 
-    /// An ffmpeg that dies of one file and one that dies of every file look alike. A tone tells them apart.
-    async fn or_outage<T>(bench: &Bench<'_>, result: Result<T, AudioError>) -> Result<T, AudioError> {
+    /// Turns a crash of ffmpeg into an outage if ffmpeg fails on a test tone as well: then the source is not the cause.
+    async fn or_outage<T>(context: &JobContext<'_>, result: Result<T, AudioError>) -> Result<T, AudioError> {
         let Err(error) = &result else { return result };
-        if !matches!(error.kind, AudioErrorKind::Died | AudioErrorKind::Slow) || tone::is_heard(bench).await {
+        if !matches!(error.kind, AudioErrorKind::Died | AudioErrorKind::Slow) || tone::decodes(context).await
+        {
             return result;
         }
         Err(AudioError::outage(error.stage))
     }
 
-    /// Looked for each time: it may be installed, or replaced, while we run.
+    /// Looked up for each job, because ffmpeg may be installed or replaced while the process runs.
     fn ffmpeg(&self) -> Option<PathBuf> {
         locate(self.shared.options.ffmpeg.as_deref())
     }
 
-    fn bench<'a>(&'a self, ffmpeg: Option<&'a Path>) -> Bench<'a> {
-        let Shared { options, turns, run_folder, .. } = &*self.shared;
-        let hurry = turns.waiting() > turns.workers().saturating_mul(LONG_PER_WORKER);
-        Bench {
+    fn context<'a>(&'a self, ffmpeg: Option<&'a Path>) -> JobContext<'a> {
+        let Shared { options, pool, run_folder, .. } = &*self.shared;
+        let hurry = pool.waiting() > pool.workers().saturating_mul(LONG_PER_WORKER);
+        JobContext {
             ffmpeg,
             scratch: run_folder.path(),
             timeout: options.timeout,
@@ -263,7 +267,7 @@ impl Engine {
         }
     }
 
-    /// Encodes a tone for every profile and verifies it; `Err` is the reason, for people.
+    /// Encodes a tone for every profile and verifies the results. The error is a sentence for the operator.
     pub async fn self_test(&self) -> Result<(), String> {
         let engine = Self { is_self_test: true, ..self.clone() };
         let tone = tone::file(self.shared.run_folder.path())
@@ -278,9 +282,9 @@ impl Engine {
         Ok(())
     }
 
-    /// A worker, waited for if there is room to wait. Dropped with the job, also when the caller goes away.
-    async fn place(&self, stage: &'static str) -> Result<Turn, AudioError> {
-        self.shared.turns.take(&self.whose).await.ok_or_else(|| AudioError {
+    /// Waits for a worker. The worker is released when the value is dropped, so also if the caller goes away.
+    async fn worker(&self, stage: &'static str) -> Result<Worker, AudioError> {
+        self.shared.pool.take(&self.tenant).await.ok_or_else(|| AudioError {
             kind: AudioErrorKind::Overloaded,
             detail: "too much audio is waiting to be converted; try again shortly".to_owned(),
             stage,
@@ -292,10 +296,10 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Makes the scratch folder, removes what dead processes left in it, and takes a folder of our own inside.
+/// Creates the scratch folder, removes the folders of dead processes from it, and creates a folder for this process.
 ///
-/// Several processes may share the folder: each holds a lock on a file in its own one, and the lock ends with the
-/// process, however it ends.
+/// Several processes may share the scratch folder. Each holds a lock on a file in its own folder; the lock ends with
+/// the process, even after a crash.
 fn prepare(scratch: &Path) -> io::Result<(TempDir, File)> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -306,9 +310,9 @@ fn prepare(scratch: &Path) -> io::Result<(TempDir, File)> {
     }
     builder.create(scratch)?;
     let scratch = scratch.canonicalize()?;
-    // One at a time, so that nobody sweeps a folder whose owner is about to lock it.
-    let turn = File::create(scratch.join("lock"))?;
-    turn.lock()?;
+    // A lock makes the start of processes sequential, so that none removes a folder whose owner is about to lock it.
+    let startup_lock = File::create(scratch.join("lock"))?;
+    startup_lock.lock()?;
     for entry in fs::read_dir(&scratch)? {
         let path = entry?.path();
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("run-"));

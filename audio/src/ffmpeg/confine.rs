@@ -1,8 +1,8 @@
-//! What a run of ffmpeg may touch, where the kernel can see to it: [Landlock](https://landlock.io), since Linux 5.13.
+//! Confines each run of ffmpeg with [Landlock](https://landlock.io), if the kernel supports it (Linux 5.13 and later).
 //!
-//! It reads its source, writes its output, and starts from the folders where programs are. All other files, TCP, and
-//! processes outside are out of its reach, whatever a hostile file makes of it. Where the kernel cannot do it, ffmpeg
-//! runs all the same, and `/readyz` says so.
+//! ffmpeg may read its source, write its output, and load programs and libraries from the system's folders. Other
+//! files, TCP connections and other processes are out of reach, even if a hostile file takes control of ffmpeg. Without
+//! kernel support ffmpeg runs unconfined, and `/readyz` reports it.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,16 +13,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::Serialize;
 
-/// How much of the confinement the kernel enforces.
+/// Degree to which the kernel enforces the confinement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Confinement {
-    /// Files, TCP connections and signals.
+    /// Files, TCP connections and signals are confined.
     Enforced,
-    /// Files at least; the kernel is too old for the rest.
+    /// Files are confined; the kernel is too old for the rest.
     Partial,
-    /// Nothing.
+    /// Nothing is confined.
     Unavailable,
 }
 
@@ -36,10 +36,10 @@ impl fmt::Display for Confinement {
     }
 }
 
-/// The least that any run of this process had, plus one; 0 before the first.
+/// The weakest confinement of any run so far, plus one; 0 before the first run.
 static LEAST: AtomicU8 = AtomicU8::new(0);
 
-/// How the runs of ffmpeg in this process were confined: the least that any of them was. `None` before the first.
+/// The weakest confinement of any run of ffmpeg in this process, or `None` before the first run.
 pub fn confinement() -> Option<Confinement> {
     match LEAST.load(Ordering::Relaxed) {
         0 => None,
@@ -55,7 +55,7 @@ fn remember(had: Confinement) {
     }
 }
 
-/// What one run may touch.
+/// Paths that one run may use.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Allowed {
     program: PathBuf,
@@ -64,8 +64,8 @@ pub(crate) struct Allowed {
 }
 
 impl Allowed {
-    /// What the arguments name, which is nothing but our own: after `-i` a file to read, elsewhere one to write. The
-    /// latter has to exist.
+    /// Collects the paths from the arguments, all of which are ours. A file after `-i` is read; any other is written
+    /// and has to exist.
     pub fn named_by(command: &Command) -> Self {
         let mut allowed = Self { program: command.get_program().into(), read: Vec::new(), write: Vec::new() };
         let mut is_input = false;
@@ -86,7 +86,7 @@ impl Allowed {
     }
 }
 
-/// The path in a URL as [`crate::ffmpeg::run::file_url`] makes them.
+/// The path in a URL of [`crate::ffmpeg::run::file_url`].
 fn path_of(url: &OsStr) -> Option<PathBuf> {
     #[cfg(unix)]
     {
@@ -97,7 +97,7 @@ fn path_of(url: &OsStr) -> Option<PathBuf> {
     url.to_str()?.strip_prefix("file:").map(Into::into)
 }
 
-/// Calls `start` where nothing but `allowed` can be touched; what it starts is bound by that, too.
+/// Calls `start` under a confinement to `allowed`. A process that it starts inherits the confinement.
 #[cfg(target_os = "linux")]
 pub(crate) async fn within<T: Send + 'static>(
     allowed: Allowed,
@@ -105,11 +105,11 @@ pub(crate) async fn within<T: Send + 'static>(
 ) -> io::Result<T> {
     let runtime = tokio::runtime::Handle::current();
     let (done, started) = tokio::sync::oneshot::channel();
-    // A thread of its own: it stays bound as long as it lives, and the others do not become so.
+    // Landlock binds a thread for its whole life, so a thread is created for each start and no other one is bound.
     std::thread::Builder::new().name("ffmpeg-start".to_owned()).spawn(move || {
         let _entered = runtime.enter();
         remember(linux::enforce(&allowed));
-        // Where nobody waits any more, what was started is dropped here, which ends it.
+        // If the caller has gone, the started process is dropped here, which ends it.
         drop(done.send(start()));
     })?;
     started.await.map_err(io::Error::other)?
@@ -132,11 +132,11 @@ mod linux {
 
     use super::{Allowed, Confinement};
 
-    /// What is asked for; older kernels enforce what they know of it. Of the later versions none adds what ffmpeg,
-    /// which has no socket and no device, could use.
+    /// The requested Landlock version. Older kernels enforce the part they know. Later versions cover only sockets and
+    /// devices, and ffmpeg has neither.
     const WANTED: ABI = ABI::V6;
 
-    /// Where programs and their libraries are: Debian and its kin, Nix, Guix, Homebrew on Linux, Snap.
+    /// Folders of programs and libraries: Debian and derivatives, Nix, Guix, Homebrew on Linux, Snap.
     const PROGRAMS: &[&str] = &[
         "/usr",
         "/bin",
@@ -149,16 +149,16 @@ mod linux {
         "/home/linuxbrew/.linuxbrew",
         "/snap",
     ];
-    /// What the dynamic linker reads first.
+    /// Files that the dynamic linker reads first.
     const LINKER: &[&str] = &["/etc/ld.so.cache", "/etc/ld.so.preload"];
 
-    /// Binds the calling thread, and all that it starts.
+    /// Confines the calling thread and every process that it starts.
     pub fn enforce(allowed: &Allowed) -> Confinement {
         match bind(allowed) {
             Ok(RulesetStatus::FullyEnforced) => Confinement::Enforced,
             Ok(RulesetStatus::PartiallyEnforced) => Confinement::Partial,
             Ok(RulesetStatus::NotEnforced) => Confinement::Unavailable,
-            // Sixteen layers at most; a filter of system calls around us; and the like.
+            // Landlock refuses, for example because sixteen layers exist already or a seccomp filter forbids the call.
             Err(error) => {
                 tracing::debug!(%error, "ffmpeg could not be confined");
                 Confinement::Unavailable
@@ -183,7 +183,7 @@ mod linux {
         path: &Path,
         access: BitFlags<AccessFs>,
     ) -> Result<RulesetCreated, RulesetError> {
-        // What is not there cannot be touched.
+        // A path that does not exist needs no rule.
         let Ok(place) = PathFd::new(path) else { return Ok(ruleset) };
         let access = if path.is_dir() { access } else { access & AccessFs::from_file(WANTED) };
         ruleset.add_rule(PathBeneath::new(place, access))
@@ -192,7 +192,7 @@ mod linux {
     fn rules(allowed: &Allowed) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
         let read = make_bitflags!(AccessFs::{ReadFile});
         let run = make_bitflags!(AccessFs::{Execute | ReadFile | ReadDir});
-        // Read as well, since the index of an MP4 is moved to the front afterwards.
+        // Reading is allowed as well, because ffmpeg moves the index of an MP4 file to the front afterwards.
         let write = make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate});
 
         let mut rules = vec![
@@ -212,7 +212,7 @@ mod linux {
                 std::env::split_paths(&own).filter(|path| path.is_absolute()).map(|path| (path, run)),
             );
         }
-        // Installed in a folder of its own, such as /opt/ffmpeg/bin and /opt/ffmpeg/lib.
+        // ffmpeg may be installed in a folder of its own, such as /opt/ffmpeg/bin with /opt/ffmpeg/lib.
         let program = allowed.program.canonicalize().ok();
         if let Some(prefix) = program.as_deref().and_then(Path::parent).and_then(Path::parent) {
             rules.extend(["lib", "lib64"].map(|folder| (prefix.join(folder), run)));
@@ -225,7 +225,7 @@ mod linux {
         use super::*;
 
         #[test]
-        fn a_static_program_gets_its_own_files_alone() {
+        fn static_program_may_read_only_its_own_files() {
             let folder = tempfile::tempdir().expect("a folder");
             let (program, source) = (folder.path().join("ffmpeg"), folder.path().join("source"));
             std::fs::write(&program, super::super::elf::tests::program(false)).expect("a program");
@@ -244,7 +244,7 @@ mod linux {
             std::fs::write(&program, super::super::elf::tests::program(true)).expect("a program");
             let usr = granted(Path::new("/usr")).expect("its libraries");
             assert_eq!(usr & AccessFs::from_write(WANTED), BitFlags::EMPTY);
-            // Nothing but working files is ever written, and no folder of a person or of ours is open.
+            // Write access is checked too: only working files may be writable, and no private folder may be open.
             let beneath = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg;
             for (path, access) in rules(&allowed) {
                 assert!(
@@ -261,7 +261,7 @@ mod linux {
     }
 }
 
-/// Reads as much of a program as tells whether it needs others.
+/// Reads the header of a program to find out whether it is statically linked.
 #[cfg(target_os = "linux")]
 pub(crate) mod elf {
     use std::fs::File;
@@ -270,14 +270,15 @@ pub(crate) mod elf {
 
     const INTERPRETER: [u8; 4] = 3_u32.to_le_bytes();
 
-    /// Sure that it needs neither a dynamic linker nor libraries. A script is not; nor is what cannot be read.
+    /// Whether the program certainly needs neither a dynamic linker nor libraries. False for scripts and unreadable
+    /// files.
     pub fn is_static(program: &Path) -> bool {
         let mut head = Vec::new();
         let read = File::open(program).and_then(|file| file.take(4096).read_to_end(&mut head));
         read.is_ok() && has_no_interpreter(&head).unwrap_or(false)
     }
 
-    /// For 64 bits with the lowest byte first (ELF-64 object file format 1.5, figures 2 and 6).
+    /// Only 64-bit little-endian files are supported (ELF-64 object file format 1.5, figures 2 and 6).
     fn has_no_interpreter(head: &[u8]) -> Option<bool> {
         if !head.starts_with(b"\x7fELF\x02\x01") {
             return None;
@@ -299,7 +300,7 @@ pub(crate) mod elf {
     pub mod tests {
         use super::*;
 
-        /// The head of a program with two segments, the second of which may name an interpreter.
+        /// The header of a program with two segments, the second of which names an interpreter if `dynamic`.
         pub fn program(dynamic: bool) -> Vec<u8> {
             let mut head = b"\x7fELF\x02\x01".to_vec();
             head.resize(64 + 2 * 56, 0);
@@ -312,7 +313,7 @@ pub(crate) mod elf {
         }
 
         #[test]
-        fn a_program_with_an_interpreter_is_not_static() {
+        fn program_with_an_interpreter_is_not_static() {
             assert_eq!(has_no_interpreter(&program(false)), Some(true));
             assert_eq!(has_no_interpreter(&program(true)), Some(false));
             assert_eq!(has_no_interpreter(b"#!/bin/sh\n"), None);
@@ -330,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_say_what_is_read_and_written() {
+    fn arguments_determine_readable_and_writable_files() {
         let mut command = Command::new("/opt/ffmpeg");
         command.args([
             "-f",

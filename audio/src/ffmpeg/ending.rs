@@ -1,16 +1,16 @@
-//! What the end of a run of ffmpeg says: something about the audio, or nothing that could be held against it.
+//! Interprets the end of a run of ffmpeg: whether its outcome says anything about the audio.
 
 use std::fmt;
 use std::process::ExitStatus;
 
-/// Why a run says nothing about its source.
+/// Reason why the outcome of a run says nothing about its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unexplained {
-    /// It was killed, as by the kernel when memory runs out, or it crashed.
+    /// ffmpeg was killed, for example by the kernel when memory ran out, or it crashed.
     Signal(i32),
-    /// It gave up and blamed nothing, or what it blamed is this machine or ffmpeg itself.
+    /// ffmpeg failed without naming a cause, or named this machine or itself as the cause. The value is its exit code.
     Failed(Option<i32>),
-    /// It succeeded, and nothing came out.
+    /// ffmpeg reported success and produced nothing.
     Nothing,
 }
 
@@ -25,18 +25,18 @@ impl fmt::Display for Unexplained {
     }
 }
 
-/// What came out of a run.
+/// Kinds of output that a run produced.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
-    /// To standard output.
+    /// Bytes on standard output.
     pub piped: bool,
-    /// Into a file.
+    /// Bytes in a file.
     pub filed: bool,
 }
 
-/// Errors that are this machine's or ffmpeg's own, by how the C library and ffmpeg word them. Errors of memory, of input
-/// and of rights are missing on purpose: demuxers use their numbers for damage, too. Whether ffmpeg works in spite of
-/// such an error, [`crate::reading::tone`] tells.
+/// Error messages about the machine or ffmpeg itself, as the C library and ffmpeg word them. Errors of memory, input
+/// and permissions are left out on purpose, because demuxers report damage with the same numbers.
+/// [`crate::reading::tone`] finds out whether ffmpeg works in spite of such an error.
 const NOT_THE_AUDIO: &[&str] = &[
     "Disk quota exceeded",
     "No such filter",
@@ -52,11 +52,11 @@ const NOT_THE_AUDIO: &[&str] = &[
 /// Whether a run succeeded.
 ///
 /// # Errors
-/// [`Unexplained`] where the run would say the same of any audio.
+/// [`Unexplained`] if the run could have ended like this with any audio.
 pub(crate) fn judge(status: ExitStatus, log: &[u8], output: Output) -> Result<bool, Unexplained> {
     let log = String::from_utf8_lossy(log);
     if let Some(signal) = signal(status) {
-        // The limit on an output file is the audio's doing.
+        // Reaching the size limit of the output file is caused by the audio.
         return if is_of_file_size(signal) { Ok(false) } else { Err(Unexplained::Signal(signal)) };
     }
     if !status.success() {
@@ -65,14 +65,15 @@ pub(crate) fn judge(status: ExitStatus, log: &[u8], output: Output) -> Result<bo
     let describes_input = log.lines().any(|line| line.starts_with("[info] Input #"));
     let says_something = describes_input || log.contains("[warning]") || log.contains("[error]");
     match output {
-        // Samples are only ever asked for together with a description of what they are from.
+        // Samples are always requested together with a description of the input, so their absence without one is a
+        // failure.
         Output { piped: true, .. } if !describes_input && !says_something => Err(Unexplained::Nothing),
         Output { piped: false, filed: false } if !says_something => Err(Unexplained::Nothing),
         _ => Ok(true),
     }
 }
 
-/// Whether ffmpeg gives an error as the reason, and none that is not the audio's.
+/// Whether ffmpeg reports an error and every reported error can be caused by the audio.
 fn blames_audio(log: &str) -> bool {
     let mut errors = log
         .lines()
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_ffmpeg_says_of_the_data_is_about_the_data() {
+    fn only_errors_about_the_data_blame_the_audio() {
         let damaged =
             b"[mov @ 0x1] [error] moov atom not found\n[error] file:x: Invalid data found\n".as_slice();
         assert_eq!(judge(exited(1), damaged, NOTHING), Ok(false));
@@ -142,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn success_without_a_result_is_none() {
+    fn success_without_output_is_unexplained() {
         let described = b"[info] Input #0, mp3, from 'file:x':\n".as_slice();
         assert_eq!(judge(exited(0), described, ALL), Ok(true));
         assert_eq!(judge(exited(0), described, NOTHING), Ok(true), "it says that there is no sound");
         assert_eq!(judge(exited(0), b"[warning] Output file is empty\n", NOTHING), Ok(true));
         assert_eq!(judge(exited(0), b"", NOTHING), Err(Unexplained::Nothing));
         assert_eq!(judge(exited(0), b"", ALL), Err(Unexplained::Nothing), "samples of nothing that is named");
-        // A pass that only encodes says nothing while all is well.
+        // A pass that only encodes prints nothing on success.
         assert_eq!(judge(exited(0), b"", Output { piped: false, filed: true }), Ok(true));
     }
 }

@@ -1,7 +1,7 @@
-//! The filters between ffmpeg's decoder and its encoders: the mix to one channel, the rate, and the clock.
+//! The filters between ffmpeg's decoder and encoders: mix to one channel, sample rate, and clock.
 //!
-//! Two rules hold here and nowhere else. Nothing that decodes is ever cut, whatever the file says about time. A gap is
-//! filled with silence where the clock is ahead of the samples, as long as most of the clock fits the samples.
+//! Two rules are enforced here and nowhere else. Decoded sound is never cut, whatever times the file states. A gap is
+//! filled with silence if the clock is ahead of the samples and most of the clock agrees with them.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use std::time::Duration;
 use crate::ffmpeg::run::seconds;
 use crate::source::findings::Mix;
 
-/// Rate at which sources are measured, in Hz.
+/// Sample rate at which sources are measured, in Hz.
 pub(crate) const MEASURE_RATE: u32 = 8_000;
 
-/// A clock that is ahead by more is a gap, in seconds. Recorders that stamp what the network brings are ahead by less.
+/// Seconds by which the clock must be ahead to count as a gap. Recorders that timestamp network packets stay below it.
 const GAP_S: f32 = 0.06;
-/// From here on `aresample` fills one.
+/// Seconds from which `aresample` fills a gap.
 const FILLED_S: f32 = 0.05;
 
-/// Whether the times that a file states count.
+/// Whether the timestamps of a file are used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clock {
-    /// One sample after the other: the file has no clock, several clocks, or a wrong one.
+    /// Samples are played one after the other, because the file has no clock, several clocks, or a wrong one.
     Counted,
-    /// Gaps become silence: AMR leaves its pauses out, and so do recorders. A clock that jumps by hours is followed up
-    /// to this limit, so that it costs no more than a long file.
+    /// Gaps become silence: AMR and some recorders omit pauses. A clock that jumps by hours is followed up to this
+    /// limit, so that it costs no more than a long file.
     Kept(Duration),
 }
 
@@ -32,41 +32,41 @@ fn pan(mix: &Mix) -> String {
     let mut filter = "pan=mono|c0=".to_owned();
     let heard = mix.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
     for (place, (channel, weight)) in heard.enumerate() {
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = write!(filter, "{}{weight:.6}*c{channel}", if place > 0 { "+" } else { "" });
     }
     filter.push(',');
     filter
 }
 
-/// The sound in one channel, as it is encoded.
+/// The filters for encoding: one channel.
 pub(crate) fn made(rate: u32, mix: Option<&Mix>, clock: Clock) -> String {
     chain(rate, "mono", mix, clock)
 }
 
-/// The sound in one or two channels, as it is measured. Two, so that channels that cancel each other out are noticed.
+/// The filters for measuring: one or two channels. Two channels show whether they cancel each other out.
 pub(crate) fn measured(mix: Option<&Mix>, clock: Clock) -> String {
     chain(MEASURE_RATE, "mono|stereo", mix, clock)
 }
 
-/// Every channel by itself.
+/// The filters for measuring each channel by itself.
 pub(crate) fn apart() -> String {
     format!("aresample,aformat=sample_fmts=s16:sample_rates={MEASURE_RATE}")
 }
 
-/// First the channels and the rate, then the clock, because silence is made in memory: a gap of minutes in eight fast
-/// channels takes gigabytes.
+/// Channels and rate are converted before the clock is applied, because silence is generated in memory: a gap of
+/// minutes in eight fast channels takes gigabytes.
 ///
-/// `rematrix_maxval`: without it two equal channels of a float codec come out 3 dB louder, and clip. `lfe_mix_level`:
-/// where nothing says which channel is which, the fourth of eight is taken for the one with the deep sounds, and is
-/// left out otherwise. `s16`: numbers beyond full scale, or none at all, bring encoders to a standstill. The last
-/// `asetpts` takes all times away, so that encoders and muxers count samples, also where the rate of a source changes.
+/// `rematrix_maxval` keeps two equal channels of a float codec from coming out 3 dB louder and clipping.
+/// `lfe_mix_level` keeps the fourth of eight channels, which is taken for the low-frequency channel if no layout is
+/// stated. `s16` removes values beyond full scale and NaN, which stall encoders. The last `asetpts` removes all
+/// timestamps, so that encoders and muxers count samples, also if the rate of a source changes.
 fn chain(rate: u32, layouts: &str, mix: Option<&Mix>, clock: Clock) -> String {
     let mix = mix.map(pan).unwrap_or_default();
     let clock = match clock {
         Clock::Counted => String::new(),
         Clock::Kept(limit) => {
-            // Named once more, since a filter that could change the layout stands between.
+            // The layout is named again, because the filter between could change it.
             format!(
                 ",asetpts='{}',aresample=async=1:min_hard_comp={FILLED_S},aformat=channel_layouts={layouts}",
                 gaps_only(limit)
@@ -79,16 +79,15 @@ fn chain(rate: u32, layouts: &str, mix: Option<&Mix>, clock: Clock) -> String {
     )
 }
 
-/// The time of a frame, for an `aresample` that follows: where the samples end so far, or later by a gap. That one
-/// would also throw sound away where a frame is early; the times that come out of this never are.
+/// The time of a frame for the `aresample` that follows: the end of the samples so far, or later by a gap. `aresample`
+/// would also drop sound if a frame were early; these times never are.
 ///
-/// A step from one frame to the next that does not fit the samples between the two is remembered, so that late packets
-/// which others make up for are no gap, and losses of a packet each add up to one. Small differences are forgotten at
-/// once: clocks drift. A clock of which most steps do not fit is not followed, because muxers exist that count twice the
-/// samples of every frame.
+/// The deviation of each step between frames is accumulated, so that late packets compensated by others are no gap, and
+/// several lost packets add up to one. Small deviations are dropped at once, because clocks drift. A clock is ignored
+/// if most of its steps deviate, because some muxers count the samples of every frame twice.
 ///
-/// The numbers of the expression: 0 is where the samples end, 1 by how much the clock is ahead of them, 2 whether there
-/// was a frame, 3 the gap, 4 and 5 how many steps fitted and how many did not, 6 the time that the file should state next.
+/// The variables of the expression: 0 is the end of the samples, 1 how far the clock is ahead of them, 2 whether there
+/// was a frame, 3 the gap, 4 and 5 the numbers of steps that agree and deviate, 6 the expected time of the next frame.
 fn gaps_only(limit: Duration) -> String {
     let limit = seconds(limit);
     [

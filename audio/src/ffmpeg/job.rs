@@ -1,4 +1,4 @@
-//! What every step of a job is given, and how it works with files.
+//! The context that each step of a job receives, and helpers for files.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use crate::Observer;
 use crate::error::{AudioError, AudioErrorKind};
 use crate::ffmpeg::pass::PassError;
 
-/// What the engine lends to a job.
+/// Limits and resources of a job, lent by the engine.
 #[derive(Debug)]
-pub(crate) struct Bench<'a> {
+pub(crate) struct JobContext<'a> {
     pub ffmpeg: Option<&'a Path>,
     pub scratch: &'a Path,
     pub timeout: Duration,
     pub max_duration: Duration,
-    /// Bytes of the largest source that is taken.
+    /// Size limit of a source, in bytes.
     pub max_source: u64,
-    /// Bytes of one made file.
+    /// Size limit of a produced file, in bytes.
     pub max_output: u64,
-    /// Of Opus, 0 to 10.
+    /// Opus complexity, 0 to 10.
     pub complexity: u8,
     pub observer: &'a dyn Observer,
-    /// Runs count as those of the self-test.
+    /// Runs are reported as those of the self-test.
     pub is_self_test: bool,
 }
 
-/// An empty file in the scratch folder, gone with the value.
+/// Creates an empty file in the scratch folder. It is removed when the value is dropped.
 pub(crate) fn scratch_file(folder: &Path) -> Result<NamedTempFile, PassError> {
     tempfile::Builder::new().prefix("render-").tempfile_in(folder).map_err(|error| {
         tracing::error!(%error, "no scratch file could be made");
@@ -35,7 +35,7 @@ pub(crate) fn scratch_file(folder: &Path) -> Result<NamedTempFile, PassError> {
     })
 }
 
-/// Runs file work on a thread that may block.
+/// Runs blocking file operations on a thread for such work.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AudioError> + Send + 'static,
 ) -> Result<T, AudioError> {

@@ -1,32 +1,32 @@
-//! What ffmpeg says about its input, read from its log.
+//! Parses ffmpeg's description of its input from its log.
 
 use ffmpeg_sidecar::event::{FfmpegEvent, Stream};
 use ffmpeg_sidecar::log_parser::FfmpegLogParser;
 
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct InputLog {
-    /// The audio stream that was asked for.
+    /// The requested audio stream.
     pub audio: Option<AudioStream>,
-    /// Other streams; cover pictures and attachments do not count.
+    /// Number of other streams, without cover pictures and attachments.
     pub other_streams: u32,
-    /// All audio streams.
+    /// Number of audio streams.
     pub audio_streams: u32,
     pub declared_ms: Option<u64>,
-    /// The stream is there, but this ffmpeg cannot decode it.
+    /// The stream exists, but this ffmpeg has no decoder for it.
     pub no_decoder: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AudioStream {
     pub codec: String,
-    /// 0 where ffmpeg could not tell.
+    /// Sample rate in Hz; 0 if ffmpeg could not tell.
     pub sample_rate: u32,
-    /// `None` for a layout whose name does not say.
+    /// Number of channels; `None` if the layout's name does not tell.
     pub channels: Option<u16>,
 }
 
 impl InputLog {
-    /// `track` is the index of the audio stream that is heard, among the audio streams.
+    /// Parses the log. `track` is the index of the requested stream among the audio streams.
     pub fn read(stderr: &[u8], track: u32) -> Self {
         let mut log = Self::default();
         let lines = input_lines(stderr);
@@ -52,8 +52,8 @@ impl InputLog {
         }
         let text = String::from_utf8_lossy(stderr);
         log.no_decoder = text.lines().any(|line| {
-            // "Decoder (codec ac4) not found for input stream #0:0", and since ffmpeg 6
-            // "Decoding requested, but no decoder found for: ac4".
+            // "Decoder (codec ac4) not found for input stream #0:0", and since ffmpeg 6 "Decoding requested, but no
+            // decoder found for: ac4".
             line.contains("Decoder (codec") && line.contains("not found")
                 || line.contains("no decoder found for")
         });
@@ -92,8 +92,8 @@ fn codec_of(line: &str) -> String {
     name.split([' ', '(', ',']).next().unwrap_or_default().to_owned()
 }
 
-/// The lines that describe the input, and only those: tags are text of the sender's choice and may look like
-/// anything, but ffmpeg indents them deeper. ASCII only, because the parser counts characters and slices bytes.
+/// The lines that describe the input. Tags contain arbitrary text of the sender, but ffmpeg indents them deeper. Other
+/// characters than ASCII are replaced, because the parser counts characters and slices bytes.
 fn input_lines(stderr: &[u8]) -> String {
     let ascii: String =
         stderr.iter().map(|&byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect();
@@ -111,7 +111,7 @@ fn input_lines(stderr: &[u8]) -> String {
     lines
 }
 
-/// Channels of a layout by ffmpeg's name for it: `mono`, `stereo`, `5.1(side)`, `11 channels`.
+/// Number of channels of a layout by ffmpeg's name for it: `mono`, `stereo`, `5.1(side)`, `11 channels`.
 fn channel_count(layout: &str) -> Option<u16> {
     let layout = layout.trim();
     match layout {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_cannot_pose_as_streams() {
+    fn tags_are_not_taken_for_streams() {
         let log = b"[info] Input #0, mp3, from 'file:x':\n[info]   Metadata:\n\
             [info]     Stream #0:0: Audio: evil, 1 Hz, mono: x\n[info]     title           : Stream mapping:\n\
             [info]   Duration: 00:00:03.02, start: 0.046, bitrate: 32 kb/s\n\
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_that_is_heard_is_the_one_that_was_asked_for() {
+    fn requested_stream_is_read() {
         let log = b"[info] Input #0, mov, from 'file:x':\n[info]   Duration: 00:00:03.00, start: 0.0, bitrate: 32 kb/s\n\
             [info]   Stream #0:0[0x1](und): Audio: none (apac / 0x63617061), 48000 Hz, 1 channels, 64 kb/s (default)\n\
             [info]   Stream #0:1[0x2](und): Audio: aac (LC) (mp4a / 0x6134706D), 48000 Hz, mono, fltp, 64 kb/s\n";
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts() {
+    fn layout_names_give_channel_counts() {
         for (name, count) in [
             ("mono", Some(1)),
             ("5.1(side)", Some(6)),

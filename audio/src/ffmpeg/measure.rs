@@ -1,25 +1,25 @@
-//! The sound of a source as ffmpeg decodes it: its bars, its length, and how loud its channels are. It comes as WAV
+//! Measures the decoded sound of a source: its bars, its length, and the levels of its channels. ffmpeg sends it as WAV
 //! over a pipe.
 
 use crate::ffmpeg::filters::MEASURE_RATE;
 use crate::ffmpeg::waveform::{Audible, Waveform};
 use crate::source::findings::Mix;
 
-/// Mixed, no pair of channels gets quieter than half of the louder one (6 dB) unless they cancel each other out.
-/// Below this part of the louder one, they do.
+/// A mix of two channels is at least half as loud (-6 dB) as the louder one, unless they cancel each other out. Below
+/// this fraction of the louder one, they do.
 const CANCELLED: f64 = 0.36;
-/// Below this mean of |sample| there is nothing but noise.
+/// Mean of |sample| below which there is only noise.
 const NOISE: f64 = 8.0;
-/// A header is shorter.
+/// Upper limit of the length of the WAV header, in bytes.
 const LONGEST_HEADER: usize = 4096;
-/// Peaks between the samples that were measured are higher.
+/// Part of full scale that a mix may reach, because peaks between the measured samples are higher.
 const HEADROOM: f64 = 0.8;
 
-/// The sound of a source.
+/// The measured sound of a source.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub waveform: Waveform,
-    /// The same as it is compared.
+    /// The sound as it is used for comparison.
     pub audible: Audible,
     /// Levels of each channel, and of their sum.
     channels: Vec<Level>,
@@ -43,7 +43,7 @@ impl Level {
 }
 
 impl Measured {
-    /// `compared_ms`: how much of it is compared.
+    /// `compared_ms` limits how much of the sound is used for comparison.
     pub fn new(compared_ms: u64) -> Self {
         Self {
             waveform: Waveform::new(),
@@ -55,7 +55,7 @@ impl Measured {
         }
     }
 
-    /// Bytes of the pipe, in pieces that may end anywhere.
+    /// Takes the next bytes of the pipe, which may end anywhere.
     pub fn take(&mut self, bytes: &[u8]) {
         if !self.channels.is_empty() {
             return self.samples(bytes);
@@ -106,19 +106,19 @@ impl Measured {
         (self.waveform.samples() * 1000 + rate / 2) / rate
     }
 
-    /// One channel, where they cancel each other out.
+    /// The louder channel alone, if two channels cancel each other out.
     pub fn cancelled(&self) -> Option<Mix> {
         let (loudest, level) = self.loudest()?;
         let count = self.channels.len();
         let mean = self.mean(self.sum) / count as f64;
-        // More than two are never mixed by their mean.
+        // More than two channels are never mixed by their mean.
         let cancels = count == 2 && mean < level * CANCELLED && level > NOISE;
         cancels.then(|| Mix::only(loudest, count))
     }
 
-    /// A mix of many channels that is as loud as the loudest of them, as far as that is possible without clipping:
-    /// speech is often in one channel alone, and would come out at a sixth of its level. Where the channels cancel each
-    /// other out, the loudest alone.
+    /// A mix of many channels that is as loud as the loudest of them, as far as possible without clipping. Speech is
+    /// often in one channel alone, and a mean would play it at a sixth of its level. If the channels cancel each other
+    /// out, the loudest alone is used, and the flag is true.
     pub fn of_many(&self) -> Option<(Mix, bool)> {
         let (loudest, level) = self.loudest()?;
         let count = self.channels.len();
@@ -131,7 +131,7 @@ impl Measured {
         }
         let peak = f64::from(self.sum.peak.max(1));
         let alone = f64::from(self.channels[loudest].peak);
-        // What clips in one channel alone may do so in the mix.
+        // If one channel clips by itself, the mix may clip too.
         let most = (HEADROOM * 32_768.0).max(alone) / peak;
         Some((Mix::all(count, (level / sum).min(most) as f32), false))
     }
@@ -146,7 +146,7 @@ impl Measured {
     }
 }
 
-/// How many channels a WAV of 16-bit samples has, and where they begin.
+/// Number of channels of a WAV with 16-bit samples, and the offset of the first sample.
 fn header(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut at = 12;
     let mut channels = None;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_that_cancel_each_other_out_are_told_from_others() {
+    fn cancelling_channels_are_detected() {
         let only = |channel| Some(Mix::only(channel, 2));
         assert_eq!(measured(2, |at| vec![wave(at), -wave(at)]).cancelled().map(|_| ()), Some(()));
         assert_eq!(measured(2, |at| vec![wave(at) / 2, -wave(at) / 3 * 2]).cancelled(), only(1));
@@ -204,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn many_channels_are_as_loud_as_the_loudest() {
+    fn mix_of_many_channels_is_as_loud_as_the_loudest() {
         let weight = |block: fn(i32) -> Vec<i16>| measured(6, block).of_many().unwrap().0.weights[2];
         let centre = weight(|at| vec![0, 0, wave(at), 0, 0, 0]);
         let all = weight(|at| vec![wave(at); 6]);
         assert!((centre - 1.0).abs() < 0.01 && (all - 1.0 / 6.0).abs() < 0.01, "{centre} {all}");
-        // As loud as one of them, two that hardly ever meet would clip.
+        // Two channels that rarely sound at the same time would clip if mixed to the level of one.
         let loud = weight(|at| (0..6).map(|n| if at % 6 == n { 30_000 } else { 100 }).collect());
         assert!(loud < 1.0, "{loud}");
         let (mix, cancels) = measured(6, |at| vec![wave(at), -wave(at), 0, 0, 0, 0]).of_many().unwrap();

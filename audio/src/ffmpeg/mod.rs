@@ -1,4 +1,4 @@
-//! Runs of ffmpeg: their arguments, their confinement, and what their end and their output mean.
+//! Runs of ffmpeg: arguments, confinement, and interpretation of exit and output.
 
 pub(crate) mod confine;
 pub(crate) mod descriptors;

@@ -1,4 +1,4 @@
-//! One pass of ffmpeg over a source: it is measured, or something is made of it, or both at once.
+//! One pass of ffmpeg over a source, which measures it, produces a file from it, or both.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use voicegate_providers::Container;
 use crate::error::{AudioError, AudioErrorKind};
 use crate::ffmpeg::descriptors;
 use crate::ffmpeg::filters::{self, Clock, MEASURE_RATE};
-use crate::ffmpeg::job::{Bench, scratch_file};
+use crate::ffmpeg::job::{JobContext, scratch_file};
 use crate::ffmpeg::measure::Measured;
 use crate::ffmpeg::run::{self, Finished, Limits, RunError};
 use crate::formats::iff::CHANNELS;
@@ -18,23 +18,23 @@ use crate::profiles::profile::{AudioCodec, Profile};
 use crate::source::PcmFormat;
 use crate::source::findings::Mix;
 
-/// A source by what has to be known to read it.
+/// A source with the facts needed to read it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Input<'a> {
     pub path: &'a Path,
     pub container: Container,
     pub format: Option<PcmFormat>,
-    /// The index of the audio stream that is heard.
+    /// Index of the stream to read among the audio streams.
     pub track: u32,
-    /// Its times do not count: it has several clocks, or a wrong one.
+    /// Timestamps are ignored, because the source has several clocks or a wrong one.
     pub counted: bool,
-    /// How its channels become one, where their mean would not do.
+    /// Weights for mixing the channels, if their mean would not do.
     pub mix: Option<&'a Mix>,
 }
 
 impl Input<'_> {
     fn clock(&self, limit: Duration) -> Clock {
-        // Frames and samples that follow each other, and nothing that says when.
+        // These containers hold frames or samples without timestamps.
         let has_none = matches!(
             self.container,
             Container::Mp3 | Container::Adts | Container::Wav | Container::Aiff | Container::Pcm
@@ -43,22 +43,22 @@ impl Input<'_> {
     }
 }
 
-/// What is made.
+/// Output of a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Make {
     Nothing,
-    /// M4A of the same packets.
+    /// M4A with the packets of the source.
     Copy,
-    /// Headerless samples of 16 bits, which an encoder is given later.
+    /// Headerless 16-bit samples, for an encoder in a later pass.
     Samples {
-        /// Hz.
+        /// Sample rate in Hz.
         rate: u32,
     },
     Encode {
         profile: &'static Profile,
-        /// Hz.
+        /// Sample rate in Hz.
         rate: u32,
-        /// A second.
+        /// Bit rate in bits per second.
         bits: u32,
     },
 }
@@ -67,51 +67,51 @@ pub(crate) enum Make {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measure {
     Nothing,
-    /// What is heard of the source.
+    /// The mixed sound of the source.
     Sound,
-    /// The same, of which so many milliseconds are compared.
+    /// Like `Sound`, comparing only this many milliseconds.
     First(u64),
-    /// Each of its channels by itself, without gaps.
+    /// Each channel by itself, without gaps.
     Apart,
 }
 
-/// What came of a pass.
+/// Results of a pass.
 #[derive(Debug)]
 pub(crate) struct Passed {
     pub success: bool,
-    /// What ffmpeg said.
+    /// The log of ffmpeg.
     pub log: Vec<u8>,
-    /// Where it was asked for.
+    /// The measurement, if one was requested.
     pub measured: Option<Measured>,
-    /// Where something was to be made.
+    /// The produced file, if one was requested.
     pub file: Option<NamedTempFile>,
 }
 
-/// Why there is nothing.
+/// Reason why a pass has no result.
 #[derive(Debug)]
 pub(crate) enum PassError {
     Run(RunError),
-    /// No working file could be made.
+    /// No working file could be created.
     Scratch,
 }
 
 /// Runs ffmpeg once.
 pub(crate) async fn pass(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     input: Input<'_>,
     make: Make,
     measure: Measure,
 ) -> Result<Passed, PassError> {
-    let binary = bench.ffmpeg.ok_or(PassError::Run(RunError::Missing))?;
+    let binary = context.ffmpeg.ok_or(PassError::Run(RunError::Missing))?;
     let file = match make {
         Make::Nothing => None,
-        Make::Copy | Make::Samples { .. } | Make::Encode { .. } => Some(scratch_file(bench.scratch)?),
+        Make::Copy | Make::Samples { .. } | Make::Encode { .. } => Some(scratch_file(context.scratch)?),
     };
     let measures = measure != Measure::Nothing;
-    // One second more than allowed, to see that it is too long; three hours of silence cost no more.
-    let longest = bench.max_duration + Duration::from_secs(1);
-    // Where it is measured, the limit is on what comes out: one on what goes in would quietly drop everything behind a
-    // long hole. Where it is not, it has been.
+    // One more second than allowed, so that a longer source is noticed. Three hours of silence cost no more than that.
+    let longest = context.max_duration + Duration::from_secs(1);
+    // A measuring pass is limited by its output, because a limit on its input would silently drop everything after a
+    // long gap. Without measuring, the length was checked before.
     let reads = (!measures).then_some(longest);
     let mut command = run::reading(binary, input.path, &demuxer(input.container, input.format), reads);
     let clock = input.clock(longest);
@@ -125,10 +125,11 @@ pub(crate) async fn pass(
     };
     let heard = format!("0:a:{}", input.track);
     if !measures {
-        // What it says of the source is known already, and it says it in forty pieces.
+        // The facts about the source are known already, and ffmpeg would print them in forty pieces.
         command.args(["-loglevel", "level+warning"]);
     }
-    // Decoded once for both, and from there on apart: what is measured is not what was made.
+    // One decoder feeds two branches, which are filtered separately, so the measurement is of the source and not of the
+    // output.
     let both = made.as_ref().filter(|_| measures);
     if let Some(made) = both {
         let graph = format!("[{heard}]asplit[a][b];[a]{made}[made];[b]{measured}[measured]");
@@ -136,21 +137,21 @@ pub(crate) async fn pass(
     }
     let max_output = match make {
         Make::Samples { rate } => (longest.as_secs() + 2) * u64::from(rate) * 2,
-        _ => bench.max_output,
+        _ => context.max_output,
     };
     if let Some(file) = &file {
         run::only(&mut command, if both.is_some() { "[made]" } else { &heard });
         if let (None, Some(made)) = (both, &made) {
             command.args(["-af", made]);
         }
-        let muxer = codec(&mut command, make, bench.complexity);
+        let muxer = codec(&mut command, make, context.complexity);
         if measures {
             command.duration(run::seconds(longest));
         }
-        // Bit-exact: no version of ffmpeg inside, and equal sources give equal bytes.
+        // Bit-exact output names no version of ffmpeg, and equal sources give equal bytes.
         command.args(["-fflags", "+bitexact", "-flags:a", "+bitexact"]);
         command.args(["-fs", &max_output.to_string()]);
-        // It is empty, see `rewrap::emptied`.
+        // The file is empty already; see `rewrap::emptied`.
         command.args(["-truncate", "0"]);
         command.overwrite().format(muxer).output(run::file_url(file.path()));
     }
@@ -159,8 +160,8 @@ pub(crate) async fn pass(
         if both.is_none() {
             command.args(["-af", measured.as_str()]);
         }
-        // Samples come by tens of thousands, not as a packet each for which both sides wake up. The header of WAV tells
-        // how many channels there are.
+        // Samples are written in large blocks, because flushing each packet would wake both sides. The WAV header
+        // states the number of channels.
         command.args(["-c:a", "pcm_s16le", "-flush_packets", "0"]);
         command.duration(run::seconds(longest)).format("wav").pipe_stdout();
     }
@@ -168,24 +169,24 @@ pub(crate) async fn pass(
     let most_channels = u64::from(if measure == Measure::Apart { *CHANNELS.end() } else { 2 });
     let limits = Limits {
         purpose: match &file {
-            _ if bench.is_self_test => "self-test",
+            _ if context.is_self_test => "self-test",
             Some(_) => "encode",
             None => "probe",
         },
-        timeout: bench.timeout,
+        timeout: context.timeout,
         max_output,
-        // Two bytes a sample, and room for what a resampler flushes.
+        // Two bytes per sample, and room for the samples that a resampler flushes.
         max_piped: (longest.as_secs() + 2) * u64::from(MEASURE_RATE) * 2 * most_channels,
     };
     let compared_ms = if let Measure::First(ms) = measure { ms } else { u64::MAX };
     let mut sound = Measured::new(compared_ms);
-    let Finished { success, log } = run::run(command, &limits, bench.observer, |bytes| sound.take(bytes))
+    let Finished { success, log } = run::run(command, &limits, context.observer, |bytes| sound.take(bytes))
         .await
         .map_err(PassError::Run)?;
     Ok(Passed { success, log, measured: measures.then_some(sound), file })
 }
 
-/// The codec's arguments, and the muxer.
+/// Adds the arguments of the codec, and returns the muxer.
 fn codec(command: &mut FfmpegCommand, make: Make, complexity: u8) -> &'static str {
     let (profile, bits) = match make {
         Make::Encode { profile, bits, .. } => (profile, bits),
@@ -211,7 +212,7 @@ fn codec(command: &mut FfmpegCommand, make: Make, complexity: u8) -> &'static st
         AudioCodec::Opus => {
             command.args(["-c:a", "libopus", "-b:a", &bits, "-vbr", "on", "-application", "voip"]);
             command.args(["-frame_duration", "20", "-compression_level", &complexity.to_string()]);
-            // Into Ogg in any case; the wrapper that was asked for is made of it.
+            // The encoder always writes Ogg; the requested container is made from it afterwards.
             "ogg"
         }
         AudioCodec::PcmS16 | AudioCodec::LinearPcm | AudioCodec::AmrNb => {
@@ -221,7 +222,7 @@ fn codec(command: &mut FfmpegCommand, make: Make, complexity: u8) -> &'static st
     }
 }
 
-/// A run of ffmpeg that says nothing about the audio.
+/// The error for a run of ffmpeg that says nothing about the audio.
 pub(crate) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
     if let PassError::Run(RunError::Io(error)) = error
         && descriptors::is_exhausted(error)
@@ -237,10 +238,10 @@ pub(crate) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
             (AudioErrorKind::Outage, "ffmpeg could not be run")
         }
         PassError::Run(RunError::Unexplained) => {
-            (AudioErrorKind::Died, "ffmpeg ended on this audio without saying why")
+            (AudioErrorKind::Died, "ffmpeg failed on this audio without giving a reason")
         }
         PassError::Run(RunError::Timeout | RunError::TooMuch) => {
-            (AudioErrorKind::Internal, "ffmpeg did not keep to its limits")
+            (AudioErrorKind::Internal, "ffmpeg exceeded its limits")
         }
         PassError::Scratch => (AudioErrorKind::Outage, "there is no room for working files"),
     };
@@ -249,7 +250,7 @@ pub(crate) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
 
 const MISSING: &str = "ffmpeg was not found; install it or set audio.ffmpeg";
 
-/// Input options that name the demuxer, so that ffmpeg guesses nothing.
+/// Input options that name the demuxer, so that ffmpeg does not guess.
 pub(crate) fn demuxer(container: Container, format: Option<PcmFormat>) -> Vec<String> {
     let name = match container {
         Container::Mp3 => "mp3",

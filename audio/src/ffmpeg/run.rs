@@ -1,6 +1,6 @@
-//! Runs ffmpeg as if its input were hostile: a process group of its own, limits on time, output and files, an
-//! empty environment, no other file and no network where the kernel can see to that ([`crate::ffmpeg::confine`]), and nothing
-//! of it left behind whatever happens to the caller.
+//! Runs ffmpeg as if its input were hostile: in a process group of its own, with limits on time, output and files, an
+//! empty environment, no access to other files or the network if the kernel can enforce it
+//! ([`crate::ffmpeg::confine`]), and nothing left behind if the caller goes away.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,29 +18,29 @@ use crate::ffmpeg::confine::{Allowed, within};
 use crate::ffmpeg::ending::{Output, judge};
 use crate::observer::{Observer, Run};
 
-/// What is kept of the log. A damaged file can make ffmpeg complain without end; the rest is read and dropped.
+/// Bytes of the log that are kept. A damaged file can cause endless messages; the rest is read and dropped.
 const LOG_KEPT: usize = 256 << 10;
-/// Variables a dynamically linked ffmpeg may need to start.
+/// Variables that a dynamically linked ffmpeg may need to start.
 const KEPT_ENVIRONMENT: &[&str] =
     &["PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "SYSTEMROOT"];
 #[cfg(target_os = "linux")]
 const MAX_OPEN_FILES: u64 = 64;
-/// Of address space. A distribution's ffmpeg takes 300 MiB of it for its libraries, and a hostile file up to as much
-/// again.
+/// Limit on the address space, in bytes. A distribution's ffmpeg uses 300 MiB of it for libraries, and a hostile file
+/// may need as much again.
 #[cfg(target_os = "linux")]
 const MAX_MEMORY: u64 = 1 << 30;
-/// The same for one that is all of a piece, which needs less than 48 MiB for a long file.
+/// Limit on the address space of a statically linked ffmpeg, which needs less than 48 MiB for a long file.
 #[cfg(target_os = "linux")]
 const MAX_MEMORY_STATIC: u64 = 256 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// What the run is for, as the observer is told.
+    /// Purpose of the run, as reported to the observer.
     pub purpose: &'static str,
     pub timeout: Duration,
-    /// Bytes of one output file.
+    /// Size limit of one output file, in bytes.
     pub max_output: u64,
-    /// Bytes of standard output.
+    /// Limit on standard output, in bytes.
     pub max_piped: u64,
 }
 
@@ -48,9 +48,9 @@ pub(crate) struct Limits {
 pub(crate) enum RunError {
     Missing,
     Timeout,
-    /// More came out than `max_piped`.
+    /// Standard output exceeded `max_piped`.
     TooMuch,
-    /// It ended, and that says nothing about the source.
+    /// The run ended in a way that says nothing about the source.
     Unexplained,
     Io(io::Error),
 }
@@ -67,7 +67,7 @@ pub(crate) struct Finished {
     pub log: Vec<u8>,
 }
 
-/// The ffmpeg to run: the configured one, else one beside our executable, else the one on `PATH`.
+/// The path of ffmpeg: the configured one, else one beside our executable, else one on `PATH`.
 pub(crate) fn locate(configured: Option<&Path>) -> Option<PathBuf> {
     let name = match configured {
         Some(path) if path.components().count() > 1 => return path.is_file().then(|| path.to_owned()),
@@ -81,17 +81,17 @@ pub(crate) fn locate(configured: Option<&Path>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }
 
-/// `file:` and an absolute path: never read as an option, another protocol or a pattern.
+/// `file:` and an absolute path, which ffmpeg cannot read as an option, another protocol or a pattern.
 pub(crate) fn file_url(path: &Path) -> OsString {
     let mut url = OsString::from("file:");
     url.push(path);
     url
 }
 
-/// An ffmpeg that reads one file of ours as what we found it to be.
+/// A command that reads one file with a known format.
 ///
-/// Only the file protocol is allowed, so a playlist inside a known container reaches neither the network nor
-/// another file; the demuxer is named, so nothing else is guessed from the bytes.
+/// Only the file protocol is allowed, so a playlist inside a known container reaches neither the network nor another
+/// file. The demuxer is named, so ffmpeg does not guess one.
 pub(crate) fn reading(
     binary: &Path,
     input: &Path,
@@ -116,7 +116,7 @@ pub(crate) fn reading(
     command
 }
 
-/// What every output begins with: the sound that `map` names, and nothing else of the source.
+/// Starts an output with the audio that `map` names, and nothing else of the source.
 pub(crate) fn only(command: &mut FfmpegCommand, map: &str) {
     command.args(["-map", map, "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"]);
     command.args(["-threads", "1"]);
@@ -126,7 +126,7 @@ pub(crate) fn seconds(span: Duration) -> String {
     format!("{:.3}", span.as_secs_f64())
 }
 
-/// Runs the command to its end; `each` gets standard output as it comes.
+/// Runs the command to its end, and passes standard output to `each` as it arrives.
 pub(crate) async fn run(
     command: FfmpegCommand,
     limits: &Limits,
@@ -194,7 +194,7 @@ async fn run_uncounted(
     }
 }
 
-/// The end of what ffmpeg said, without the path of a file.
+/// The last line of ffmpeg's log, without file paths.
 fn last_line(log: &[u8]) -> String {
     let log = String::from_utf8_lossy(log);
     let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -212,7 +212,7 @@ async fn drain(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     kept
 }
 
-/// The child and whatever it may have started. process-wrap's kill-on-drop reaches only the leader, so this kills
+/// The child process with any processes that it started. process-wrap's kill-on-drop ends only the leader, so this ends
 /// the group when the caller goes away.
 struct Group {
     child: Box<dyn ChildWrapper>,
@@ -239,7 +239,7 @@ impl Group {
         Ok(group)
     }
 
-    /// Kills the group and waits for its end, so that no zombie stays.
+    /// Kills the group and waits for its end, so that no zombie remains.
     async fn kill(&mut self) {
         let killed = self.child.start_kill().is_ok();
         if killed && self.child.wait().await.is_ok() {
@@ -258,8 +258,8 @@ impl Drop for Group {
     }
 }
 
-/// Limits that hold even if we are too busy to enforce them. The instant between start and this call is harmless:
-/// the limits count from the start.
+/// Sets resource limits, which hold even if this process is too busy to enforce its own. The short time before this
+/// call is harmless, because the limits count from the start of the child.
 #[cfg(target_os = "linux")]
 fn restrict(pid: Option<u32>, limits: &Limits, max_memory: u64) {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -274,7 +274,7 @@ fn restrict(pid: Option<u32>, limits: &Limits, max_memory: u64) {
     ];
     for (resource, limit) in wanted {
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
-        // A child that has already ended cannot be limited, and need not be.
+        // A child that has already ended cannot be limited and need not be.
         if let Err(error) = prlimit(Some(pid), resource, limit) {
             tracing::debug!(?resource, %error, "a limit on ffmpeg was not set");
         }

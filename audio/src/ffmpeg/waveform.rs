@@ -1,17 +1,17 @@
-//! The bars of a voice bubble, from samples as they come; and those by which two sounds are compared.
+//! Computes the bars of a voice bubble from a stream of samples, and the bars by which two sounds are compared.
 
-/// How many bars the API has.
+/// Number of bars in the API.
 const BARS: usize = 64;
-/// Memory stays constant: at this many slices, neighbours are joined.
+/// Number of slices at which neighbours are joined, so that memory stays constant.
 const SLICES: usize = 16_384;
 
-/// Sums up |sample| over slices of equal length.
+/// Sums of |sample| over slices of equal length.
 #[derive(Debug)]
 pub(crate) struct Waveform {
     slices: Vec<u64>,
-    /// Samples in a full slice.
+    /// Number of samples in a full slice.
     width: u64,
-    /// Samples in the last slice, which is still being filled.
+    /// Number of samples in the last slice, which is not yet full.
     filled: u64,
     samples: u64,
 }
@@ -41,8 +41,8 @@ impl Waveform {
         self.samples
     }
 
-    /// 64 values from 0 to 100: mean of |sample| in each bar, the loudest bar being 100, as Baileys draws them.
-    /// <https://github.com/WhiskeySockets/Baileys/blob/master/src/Utils/messages-media.ts>
+    /// 64 values from 0 to 100: the mean of |sample| in each bar, scaled so that the loudest is 100, as Baileys draws
+    /// them. <https://github.com/WhiskeySockets/Baileys/blob/master/src/Utils/messages-media.ts>
     pub fn bars(&self) -> Vec<u8> {
         let means = self.means();
         let loudest = means.iter().copied().max().unwrap_or(0);
@@ -57,7 +57,7 @@ impl Waveform {
         u32::try_from(self.means().into_iter().max().unwrap_or(0) / 1000).unwrap_or(u32::MAX)
     }
 
-    /// Of each bar, in thousandths, so that a quiet recording still has steps.
+    /// Mean of |sample| in each bar, in thousandths, so that quiet recordings still have steps.
     fn means(&self) -> Vec<u64> {
         let count = self.slices.len();
         (0..BARS)
@@ -69,21 +69,21 @@ impl Waveform {
     }
 }
 
-/// The bars of what is heard, at the rate of measuring: a constant part, which speech codecs take away, is left out, and
-/// so is what comes behind the end of the sound.
+/// The bars of the audible sound at the measuring rate. A DC offset, which speech codecs remove, is left out, and so is
+/// sound after the end of the source.
 #[derive(Debug)]
 pub(crate) struct Audible {
     constant: f32,
-    /// How many samples count.
+    /// Number of samples to compare.
     most: u64,
     waveform: Waveform,
 }
 
 impl Audible {
-    /// Of 50 Hz at 8 kHz, in a high-pass filter of one pole.
+    /// Coefficient of a one-pole high-pass filter with a cutoff of 50 Hz at 8 kHz.
     const WEIGHT: f32 = 0.039;
 
-    /// As far as `most` samples.
+    /// Compares the first `most` samples only.
     pub fn up_to(most: u64) -> Self {
         Self { constant: 0.0, most, waveform: Waveform::new() }
     }
@@ -92,10 +92,8 @@ impl Audible {
         if self.waveform.samples() >= self.most {
             return;
         }
+        // A constant is heard when it begins: in the source at once, in what an encoder makes of it a little later.
         let sample = f32::from(sample);
-        if self.waveform.samples() == 0 {
-            self.constant = sample;
-        }
         self.constant += Self::WEIGHT * (sample - self.constant);
         self.waveform.push((sample - self.constant) as i16);
     }

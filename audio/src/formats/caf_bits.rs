@@ -1,8 +1,9 @@
-//! Linear samples in CAF of fewer bits than their bytes have, such as 24 bits in four bytes. They are aligned high, so
-//! all bits may be read; decoders take the number of bits for the number of bytes, and read noise.
+//! Linear samples in CAF with fewer bits than their bytes have, such as 24 bits in four bytes. The bits are
+//! left-aligned, so all of them may be read. Some decoders derive the number of bytes from the number of bits, and read
+//! noise.
 
-/// The field with the number of bits where some bytes are in use only in part: where it is in a file whose description
-/// begins at `start`, and the number of all bits.
+/// The field with the number of bits, if some bytes are only partly used: its offset in a file whose description begins
+/// at `start`, and its new value, which counts all bits.
 pub(crate) fn in_use(desc: [u8; 32], start: u64) -> Option<(u64, Vec<u8>)> {
     const BITS_AT: u64 = 28;
     const IS_FLOAT: u32 = 1;
@@ -35,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn all_bits_are_read_where_some_are_not_in_use() {
+    fn unused_bits_are_read_as_well() {
         let read = |flags, bytes, channels, bits| {
             let found = in_use(description(b"lpcm", flags, bytes, channels, bits), 20);
             found.map(|(at, bits)| (at, u32::from_be_bytes(bits.try_into().unwrap())))

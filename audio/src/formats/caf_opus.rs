@@ -1,10 +1,10 @@
-//! Opus in CAF, the form of Apple's voice messages: a strict reader, and a writer.
+//! Opus in CAF, the format of Apple's voice messages: a strict reader and a writer.
 //! <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
 //!
-//! CAF counts in samples at the rate that its description states, here one at which Opus can decode: a packet of 20 ms has
-//! 480 of them at 24 kHz. Apple documents no magic cookie (`kuki`) for Opus; files without one, as ffmpeg writes them,
-//! were seen to play as voice messages (<https://github.com/openclaw/openclaw/pull/1477>), so none is written, and one
-//! that is there is passed over.
+//! CAF counts in samples at the rate that its description states, here a rate at which Opus can decode: a packet of 20
+//! ms has 480 samples at 24 kHz. Apple documents no magic cookie (`kuki`) for Opus. Files without one, as ffmpeg writes
+//! them, were seen to play as voice messages (<https://github.com/openclaw/openclaw/pull/1477>), so none is written,
+//! and one in a source is ignored.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -13,13 +13,13 @@ use crate::formats::ogg_opus::MALFORMED as MALFORMED_PACKET;
 use crate::formats::opus::{OpusDetail, OpusHead, Packet, RATE, Tally};
 use crate::formats::packets::{Item, Placed, Sink};
 
-/// Rates at which Opus can decode, and so CAF count.
+/// Sample rates at which Opus can decode, in Hz, and which CAF may therefore state.
 const RATES: [u32; 5] = [8_000, 12_000, 16_000, 24_000, 48_000];
-/// The index of a day of packets has fewer bytes.
+/// Upper limit of the packet table, in bytes. A day of packets needs less.
 const LARGEST_INDEX: u64 = 16 << 20;
 const MOST_CHUNKS: usize = 100;
 const LARGEST_COOKIE: u64 = 4096;
-/// Longer ones exist only by padding.
+/// Upper limit of a packet, in bytes. Only padding makes packets longer.
 const LARGEST_PACKET: u64 = 1 << 16;
 /// `kAudioChannelLayoutTag_Mono` and `_Stereo`.
 const LAYOUTS: [u32; 2] = [(100 << 16) | 1, (101 << 16) | 2];
@@ -32,12 +32,12 @@ impl Damage {
     }
 }
 
-/// What the description says.
+/// The audio description chunk.
 #[derive(Clone, Copy)]
 struct Described {
     rate: u32,
     channels: u8,
-    /// In samples at `rate`; `None` where the packet table says it of each packet.
+    /// Samples per packet at `rate`; `None` if the packet table states it for each packet.
     frames_per_packet: Option<u32>,
 }
 
@@ -61,15 +61,15 @@ impl Described {
         Ok(Self { rate, channels, frames_per_packet: (frames != 0).then_some(frames) })
     }
 
-    /// Samples at 48 kHz.
+    /// Samples at 48 kHz per sample at `rate`.
     fn scale(self) -> u64 {
         RATE / u64::from(self.rate)
     }
 }
 
-/// Where the packets are, and what is played of them.
+/// The packet table, with the number of samples to play.
 struct Index {
-    /// Bytes and samples of each.
+    /// Bytes and samples of each packet.
     packets: Vec<(u64, u64)>,
     valid: u64,
     priming: u64,
@@ -112,7 +112,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Damage> {
     Ok(*taken)
 }
 
-/// Seven bits a byte, highest first; the top bit says that more follow.
+/// Seven bits per byte, most significant first; the top bit says that more follow.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for _ in 0..5 {
@@ -132,11 +132,11 @@ fn push_varint(bytes: &mut Vec<u8>, value: u32) {
     bytes.push((value & 0x7f) as u8);
 }
 
-/// The chunks of a file, all of them known and each there once.
+/// The chunks of a file. All must be known, and each may occur once.
 struct Chunks {
     described: Described,
     index: Index,
-    /// Where the packets begin, and their bytes.
+    /// Offset of the first packet, and bytes of all packets.
     data: (u64, u64),
 }
 
@@ -163,7 +163,7 @@ impl Chunks {
             let [kind @ .., s0, s1, s2, s3, s4, s5, s6, s7] = array::<12>(reader)?;
             let size = i64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
             let start = position + 12;
-            // A recorder that does not know its length yet writes -1.
+            // A recorder that does not know the length yet writes -1.
             let size = u64::try_from(size).map_err(|_| Damage("the length of a chunk is not known"))?;
             position =
                 start.checked_add(size).filter(|&end| end <= length).ok_or(Damage("a chunk is cut off"))?;
@@ -175,7 +175,7 @@ impl Chunks {
                     reader.by_ref().take(size).read_to_end(&mut content).map_err(Damage::unread)?;
                     index = Some(Index::parse(&content, described)?);
                 }
-                // Four bytes count the edits.
+                // The edit count takes four bytes.
                 (b"data", _) if data.is_none() && size >= 4 => data = Some((start + 4, size - 4)),
                 (b"chan", Some(described)) if !layout && size >= 12 => {
                     layout = true;
@@ -198,7 +198,7 @@ fn array<const N: usize>(reader: &mut impl Read) -> Result<[u8; N], Damage> {
     Ok(bytes)
 }
 
-/// Reads a whole file and hands its header and every packet to `each`.
+/// Reads a whole file and passes its header and every packet to `each`.
 pub(crate) fn read(reader: &mut (impl Read + Seek), each: Sink) -> Result<OpusDetail, Damage> {
     let Chunks { described, index, data: (start, bytes) } = Chunks::read(reader)?;
     let scale = described.scale();
@@ -234,7 +234,7 @@ pub(crate) fn read(reader: &mut (impl Read + Seek), each: Sink) -> Result<OpusDe
     tally.close(end)
 }
 
-/// Collects packets and writes them as a whole, because their table comes first: then a player needs no seeking.
+/// Collects packets and writes them in the end, because the packet table comes first, so that players need no seeking.
 pub(crate) struct Writer {
     head: OpusHead,
     rate: Option<u32>,
@@ -245,13 +245,13 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// `rate` is the one that the file is to count at, to the nearest sample; otherwise it is the source's where that
-    /// loses nothing, else 48 kHz.
+    /// `rate` is the rate at which the file counts, with lengths rounded to the nearest sample. Without it, the
+    /// source's rate is used if no length has to be rounded, else 48 kHz.
     pub fn new(head: &OpusHead, rate: Option<u32>) -> Result<Self, Damage> {
         if rate.is_some_and(|rate| !RATES.contains(&rate)) {
             return Err(Damage("Opus in CAF counts at 8, 12, 16, 24 or 48 kHz"));
         }
-        // There is no place for it, and without it the sound would be louder or softer.
+        // CAF has no field for the gain, and without it the sound would have another level.
         if head.gain != 0 || head.mapping_family != 0 {
             return Err(Damage("CAF has no place for the gain or the channel mapping of this stream"));
         }
@@ -271,7 +271,7 @@ impl Writer {
         Ok(output)
     }
 
-    /// Everything before the packets.
+    /// All chunks before the packets.
     fn headers(&self) -> Vec<u8> {
         let pre_skip = u64::from(self.head.pre_skip);
         let exact = |&rate: &u32| {

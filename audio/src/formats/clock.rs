@@ -1,40 +1,40 @@
-//! Whether the times that a container states fit the sound in it, judged without decoding.
+//! Decides whether the times that a container states agree with its sound, without decoding.
 
-/// Judgement of a container's times: whether they fit its packets.
+/// Verdict on a container's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
-    /// They say what the samples say.
+    /// The times agree with the samples.
     Fits,
-    /// Most of them do, and some are later: pauses, or packets that were lost.
+    /// Most times agree, and some are later: pauses or lost packets.
     Gaps,
-    /// They are wrong, and the samples count. Muxers exist that count a frame of 60 ms as one of 20 ms, and recordings
-    /// of which a part has times of its own.
+    /// The times are wrong, and samples have to be counted. Some muxers count a frame of 60 ms as one of 20 ms, and in
+    /// some recordings a part has times of its own.
     Wrong,
 }
 
-/// Times that are ahead of each other by less than this are those of a recorder that stamps what the network brings, in
-/// parts of a second.
+/// Fraction of a second below which a time that is ahead counts as jitter of a recorder that timestamps network
+/// packets.
 const JITTER: i128 = 16;
 
-/// Steps from one stated time to the next, each held against the samples between the two.
+/// Accumulates the steps between stated times, each compared with the samples between them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Steps {
-    /// Units of time in a second.
+    /// Time units per second.
     second: i128,
     fitting: u64,
     late: u64,
     early: u64,
-    /// How much shorter all steps are than their sound.
+    /// Units by which all steps are shorter than their sound.
     missing: i128,
 }
 
 impl Steps {
-    /// Starts a comparison of times in units of which a second has so many.
+    /// Starts a comparison of times with `second` units per second.
     pub fn of(second: u64) -> Self {
         Self { second: second.into(), fitting: 0, late: 0, early: 0, missing: 0 }
     }
 
-    /// `count` steps by `stated`, between which there is sound for `sounds`; all in one unit.
+    /// Adds `count` steps of `stated` units, each with `sounds` units of sound.
     pub fn add(&mut self, count: u64, stated: i128, sounds: i128, tolerance: i128) {
         self.missing += (sounds - stated) * i128::from(count);
         if stated > sounds + tolerance {
@@ -49,7 +49,7 @@ impl Steps {
     pub fn verdict(&self) -> Clock {
         match (self.late, self.early) {
             (0, 0) => Clock::Fits,
-            // Some steps are short because others were long.
+            // Some steps are short to compensate for longer ones.
             (0, _) if self.missing * JITTER <= self.second => Clock::Fits,
             (0, _) => Clock::Wrong,
             (late, early) if self.fitting >= late + early => Clock::Gaps,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_believed_while_most_of_it_fits() {
+    fn clock_is_trusted_while_most_steps_agree() {
         let judged = |steps: &[(u64, i128)]| {
             let mut all = Steps::of(48_000);
             steps.iter().for_each(|&(count, stated)| all.add(count, stated, 960, 48));

@@ -1,8 +1,8 @@
-//! Files that are nothing but frames of sound one after another (MP3, ADTS, AMR), taken apart to the last byte.
+//! Reads files that consist of consecutive frames (MP3, ADTS, AMR) to the last byte.
 //!
-//! What stands around the frames may contradict them: the information frame of the first of several joined files, or
-//! of a download that was cut off, counts other frames than are there, and players believe it. A copy of the frames
-//! alone has nothing left to contradict.
+//! Data around the frames may contradict them: the information frame of the first of several joined files, or of an
+//! incomplete download, states another number of frames, and players believe it. A copy of the frames alone contains no
+//! contradiction.
 
 use std::ops::Range;
 
@@ -11,27 +11,27 @@ use voicegate_providers::Container;
 use crate::formats::mp4::RATES;
 use crate::formats::mpeg::{FrameHeader, id3_length};
 
-/// A cover picture of any size has its place in a tag, but not in a voice note.
+/// Upper limit of tags, in bytes. A tag may contain a large cover picture, but a voice note should not.
 pub(crate) const LARGEST_TAG: u64 = 64 << 10;
 
-/// Bytes of a cut-off frame from which decoders make a whole one: header and side information of MP3.
+/// Bytes of header and side information of MP3, from which decoders complete a truncated frame.
 const LEAST_OF_FRAME: usize = 40;
 
 const AMR_NARROW: &[u8] = b"#!AMR\n";
 const AMR_WIDE: &[u8] = b"#!AMR-WB\n";
 
-/// Contents of a file of bare frames.
+/// Contents of a file of frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stream {
-    /// Where runs of whole frames of sound are.
+    /// Byte ranges of consecutive whole frames with sound.
     pub runs: Vec<Range<usize>>,
     /// All frames have one kind, rate and number of channels.
     pub alike: bool,
-    /// Nothing but what players step over stands around the frames.
+    /// Around the frames there is only data that players skip.
     pub bare: bool,
-    /// A header counts other frames or bytes than are there.
+    /// A header states a wrong number of frames or bytes.
     pub miscounted: bool,
-    /// The information frame, which is no sound.
+    /// The information frame, which contains no sound.
     information: Option<Range<usize>>,
     /// Bytes of all tags.
     pub tags: u64,
@@ -42,12 +42,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Whether every player finds the same in the file as it is.
+    /// Whether every player reads the file in the same way.
     pub fn is_clean(&self) -> bool {
         self.alike && self.bare && !self.miscounted
     }
 
-    /// The frames alone, and the mark that AMR begins with. An information frame stays where it is right.
+    /// The frames alone, with the magic number of AMR. A correct information frame is kept.
     pub fn copy(&self, bytes: &[u8]) -> Vec<u8> {
         let mark =
             [AMR_WIDE, AMR_NARROW].into_iter().find(|mark| bytes.starts_with(mark)).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Stream {
     }
 }
 
-/// `None` where something is neither frame nor tag, or nothing is a frame.
+/// Returns `None` if there are no frames, or if some bytes are neither frame nor tag.
 pub(crate) fn read(bytes: &[u8], container: Container) -> Option<Stream> {
     let stream = match container {
         Container::Mp3 => mp3(bytes),
@@ -77,13 +77,13 @@ pub(crate) fn read(bytes: &[u8], container: Container) -> Option<Stream> {
     stream.filter(|stream| !stream.runs.is_empty())
 }
 
-/// Length of a tag at the start of `rest`, whether taggers write it at the start or at the end of a file.
+/// Length of a tag at the start of `rest`, of any kind that is written at the start or the end of a file.
 fn tag_length(rest: &[u8]) -> Option<usize> {
     let length = match rest {
         [b'I', b'D', b'3', ..] => id3_length(rest),
         [b'T', b'A', b'G', ..] => 128,
-        // A header of 32 bytes may come before the items, a footer always follows; the size leaves the header out.
-        // <https://wiki.hydrogenaudio.org/index.php?title=APE_Tags_Header>
+        // A header of 32 bytes may precede the items, and a footer always follows; the size does not include the
+        // header. <https://wiki.hydrogenaudio.org/index.php?title=APE_Tags_Header>
         [b'A', b'P', b'E', b'T', b'A', b'G', b'E', b'X', ..] => {
             let size = u32::from_le_bytes(*rest.get(12..)?.first_chunk()?);
             let flags = u32::from_le_bytes(*rest.get(20..)?.first_chunk()?);
@@ -98,12 +98,12 @@ fn tag_length(rest: &[u8]) -> Option<usize> {
 fn mp3(bytes: &[u8]) -> Option<Stream> {
     let mut stream = Stream { alike: true, bare: true, ..Stream::default() };
     let mut kind: Option<FrameHeader> = None;
-    let mut counted: Vec<Counted> = Vec::new();
+    let mut counted: Vec<InformationFrame> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         let rest = &bytes[at..];
         if let Some(length) = tag_length(rest) {
-            // One tag before the first frame, and one behind the last.
+            // One tag may precede the first frame, and one may follow the last.
             let is_at_end = at + length == bytes.len();
             stream.bare &= at == 0 || is_at_end;
             stream.tags += length as u64;
@@ -111,7 +111,7 @@ fn mp3(bytes: &[u8]) -> Option<Stream> {
             continue;
         }
         let Some(header) = FrameHeader::parse(rest).filter(|header| header.layer == 3) else {
-            // Room that was set aside and not used.
+            // Reserved space that was not used.
             if kind.is_some() && rest.iter().all(|&byte| byte == 0) {
                 stream.bare = false;
                 break;
@@ -119,7 +119,7 @@ fn mp3(bytes: &[u8]) -> Option<Stream> {
             return None;
         };
         let Some(frame) = rest.get(..header.length) else {
-            // Cut off in the middle of a frame.
+            // A truncated last frame.
             stream.bare &= rest.len() >= LEAST_OF_FRAME;
             break;
         };
@@ -127,11 +127,11 @@ fn mp3(bytes: &[u8]) -> Option<Stream> {
             None => kind = Some(header),
             Some(first) => stream.alike &= first.continues(&header) && first.channels == header.channels,
         }
-        match Counted::of(&header, frame) {
+        match InformationFrame::of(&header, frame) {
             Some(count) => {
-                // Only the first frame of a file may be one.
+                // Only the first frame of a file may be an information frame.
                 stream.bare &= counted.is_empty() && stream.runs.is_empty();
-                counted.push(Counted { at, ..count });
+                counted.push(InformationFrame { at, ..count });
             }
             None => {
                 stream.rate = kind.map_or(0, |first| first.sample_rate);
@@ -150,18 +150,19 @@ fn mp3(bytes: &[u8]) -> Option<Stream> {
     Some(stream)
 }
 
-/// An information frame, which is no sound.
-struct Counted {
+/// An information frame.
+struct InformationFrame {
     at: usize,
     length: usize,
     frames: Option<u64>,
     bytes: Option<u64>,
-    /// Frames that follow.
+    /// Number of frames after it.
     found: u64,
 }
 
-impl Counted {
-    /// <http://gabriel.mp3-tech.org/mp3infotag.html>; VBRI of Fraunhofer's encoders always stands in one place.
+impl InformationFrame {
+    /// Parses the frame. The VBRI header of Fraunhofer's encoders has a fixed offset.
+    /// <http://gabriel.mp3-tech.org/mp3infotag.html>
     fn of(header: &FrameHeader, frame: &[u8]) -> Option<Self> {
         let number = |at: usize| -> Option<u64> {
             Some(u64::from(u32::from_be_bytes(*frame.get(at..)?.first_chunk()?)))
@@ -180,13 +181,14 @@ impl Counted {
         made(frames, bytes)
     }
 
-    /// Some encoders count the information frame among the others, or its bytes, or the tag behind the sound.
+    /// Whether the stated numbers are right. Some encoders also count the information frame, or its bytes, or the tag
+    /// at the end.
     fn agrees(&self, end: usize, length: usize) -> bool {
         let frames = self.frames.is_none_or(|stated| (self.found..=self.found + 1).contains(&stated));
-        // Behind the last sound, it counts nothing.
+        // After the last frame it counts nothing.
         let (least, most) = (end.saturating_sub(self.at + self.length) as u64, (length - self.at) as u64);
         let near = self.length as u64 / 2;
-        // Zero stands for a length that was not known.
+        // Zero means that the length was not known.
         let bytes = self
             .bytes
             .is_none_or(|stated| stated == 0 || (least.saturating_sub(near)..=most + near).contains(&stated));
@@ -214,7 +216,7 @@ fn adts(bytes: &[u8]) -> Option<Stream> {
         if sync != 0xff || id & 0xf6 != 0xf0 || length < 7 {
             return None;
         }
-        // Version, object type, rate and channels; whether a checksum follows may differ.
+        // Version, object type, rate and channels must not change; the presence of a checksum may.
         let found = (id & 0xfe, a & !2, b & 0xc0);
         stream.alike &= kind.replace(found).is_none_or(|last| last == found);
         if length > rest.len() {
@@ -229,10 +231,10 @@ fn adts(bytes: &[u8]) -> Option<Stream> {
     Some(stream)
 }
 
-/// <https://www.rfc-editor.org/rfc/rfc4867#section-5.3>
+/// Reads AMR. <https://www.rfc-editor.org/rfc/rfc4867#section-5.3>
 fn amr(bytes: &[u8]) -> Option<Stream> {
-    /// Lengths of frames by their type, in bytes: speech, comfort noise (8), and frames that were lost or not sent (14 and
-    /// 15). A length of 0 marks a reserved type.
+    /// Frame lengths by type, in bytes: speech, comfort noise (8), and frames that were lost or not sent (14 and 15). A
+    /// length of 0 marks a reserved type.
     const NARROW: [usize; 16] = [13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 1, 1];
     const WIDE: [usize; 16] = [18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1];
     let (mark, lengths, rate) = match bytes.strip_prefix(AMR_WIDE) {
@@ -243,7 +245,7 @@ fn amr(bytes: &[u8]) -> Option<Stream> {
     let mut at = bytes.strip_prefix(mark).map(|_| mark.len())?;
     while at < bytes.len() {
         let rest = &bytes[at..];
-        // Joined to another recording, mark and all. No frame begins like that.
+        // Another recording follows with its magic number. No frame begins like that.
         if rest.starts_with(mark) {
             stream.bare = false;
             at += mark.len();
@@ -273,7 +275,7 @@ mod tests {
         std::fs::read(folder.join(name)).unwrap()
     }
 
-    /// Read, and read again from the copy of its frames.
+    /// Reads a file, and reads the copy of its frames.
     fn both(bytes: &[u8], container: Container) -> (Stream, Stream) {
         let stream = read(bytes, container).unwrap();
         let again = read(&stream.copy(bytes), container).unwrap();
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn fixtures_are_clean() {
+    fn clean_fixtures_have_only_frames_and_tags() {
         for (name, container) in [
             ("speech-24k.mp3", Container::Mp3),
             ("speech-cover.mp3", Container::Mp3),
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_is_wrong_is_left_out() {
+    fn wrong_information_frame_is_dropped() {
         let whole = fixture("speech-24k.mp3");
         let (stream, _) = both(&whole, Container::Mp3);
         let end = stream.runs[0].end;
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_not_accounted_for() {
+    fn bytes_between_frames_are_not_accepted() {
         let mp3 = fixture("speech-24k.mp3");
         assert_eq!(
             read(&[mp3.as_slice(), b"something that does not belong there"].concat(), Container::Mp3),

@@ -1,29 +1,29 @@
-//! How frames share a packet of Opus (RFC 6716, section 3.2), and new packets of the same frames.
+//! Packs frames into Opus packets and unpacks them (RFC 6716, section 3.2).
 //!
-//! The frames are what was encoded; a packet only says how many there are and how long each is. So frames of one
-//! configuration can be joined, or taken apart, without touching the sound.
+//! Frames are the encoded sound; a packet only states how many there are and how long each is. So frames of one
+//! configuration can be joined or separated without changing the sound.
 
 use crate::formats::ogg::Damage;
 use crate::formats::ogg_opus::MALFORMED;
 use crate::formats::opus::{LONGEST_PACKET, Packet};
 use crate::formats::packets::Placed;
 
-/// 120 ms of the shortest frames.
+/// Highest number of frames in a packet: 120 ms of the shortest frames.
 const MOST_FRAMES: usize = 48;
-/// No frame is longer (requirement R2).
+/// Upper limit of a frame in bytes (requirement R2).
 pub(crate) const LONGEST_FRAME: usize = 1275;
 
-/// A packet taken apart.
+/// The frames of a packet.
 #[derive(Clone, Debug)]
 pub(crate) struct Frames<'a> {
-    /// The first byte without its last two bits: mode, bandwidth, length of a frame, and stereo.
+    /// The TOC byte without its two lowest bits: mode, bandwidth, frame length and stereo.
     pub configuration: u8,
     frames: [&'a [u8]; MOST_FRAMES],
     count: usize,
 }
 
 impl<'a> Frames<'a> {
-    /// `None` for what RFC 6716 calls malformed (requirements R1 to R7).
+    /// Returns `None` for packets that RFC 6716 calls malformed (requirements R1 to R7).
     pub fn of(packet: &'a [u8]) -> Option<Self> {
         let (&toc, rest) = packet.split_first()?;
         let mut found = Self { configuration: toc & !3, frames: [&[]; MOST_FRAMES], count: 0 };
@@ -60,7 +60,8 @@ impl<'a> Frames<'a> {
         (0..count).try_for_each(|index| self.push(&all[index * length..][..length]))
     }
 
-    /// Code 3: a byte with the count, the length of the padding, the lengths of the frames, the frames, the padding.
+    /// Parses code 3: a byte with the count, the length of the padding, the lengths of the frames, the frames, the
+    /// padding.
     fn push_counted(&mut self, rest: &'a [u8]) -> Option<()> {
         let (&counted, mut rest) = rest.split_first()?;
         let count = usize::from(counted & 0x3f);
@@ -69,7 +70,7 @@ impl<'a> Frames<'a> {
             loop {
                 let (&byte, after) = rest.split_first()?;
                 rest = after;
-                // 255 is 254 bytes, and more to come.
+                // 255 stands for 254 bytes, followed by another length byte.
                 padding += usize::from(byte).min(254);
                 if byte != 255 {
                     break;
@@ -126,7 +127,7 @@ fn single(configuration: u8, frame: &[u8]) -> Vec<u8> {
     [&[configuration], frame].concat()
 }
 
-/// A packet of code 3, however few the frames. Frames of one length need no lengths, as libopus writes them.
+/// A packet of code 3 with any number of frames. Frames of equal length need no lengths, as libopus writes them.
 fn counted(configuration: u8, frames: &[Vec<u8>]) -> Vec<u8> {
     let alike = frames.iter().all(|frame| frame.len() == frames[0].len());
     let content: usize = frames.iter().map(Vec::len).sum();
@@ -143,17 +144,17 @@ fn counted(configuration: u8, frames: &[Vec<u8>]) -> Vec<u8> {
     packet
 }
 
-/// Makes packets of so many frames of whatever packets come.
+/// Repacks frames into packets of a fixed number.
 ///
-/// Packets of several frames are all of code 3, those with what is left over too: a recorder that writes several frames
-/// a packet fills its last one up, so its files know no other code, and RFC 6716 allows any count from one. What is left
-/// over, at the end or before another configuration, cannot be filled up without encoding.
+/// Packets of several frames always use code 3, also a last one with fewer frames: recorders that write several frames
+/// per packet fill up the last one, so their files have no other code, and RFC 6716 allows any count from one. A
+/// remainder at the end or before another configuration cannot be filled up without encoding.
 #[derive(Debug)]
 pub(crate) struct Reframe {
     per_packet: usize,
     configuration: u8,
     frames: Vec<Vec<u8>>,
-    /// Where the last of `frames` ends, and the last packet that was handed on.
+    /// End of the last of `frames`, and of the last packet that was passed on.
     end: u64,
 }
 
@@ -183,7 +184,7 @@ impl Reframe {
         Ok(())
     }
 
-    /// Hands on what is held back.
+    /// Passes on the remaining frames.
     pub fn finish(&mut self, each: Each) -> Result<(), Damage> {
         let data = match (self.frames.as_slice(), self.per_packet) {
             ([], _) => return Ok(()),

@@ -1,36 +1,34 @@
-//! Whether WAV, AIFF and CAF state their true sizes. Text-to-speech services stream WAV and leave the sizes open;
-//! decoders cope, phones may not. More about WAV is in `wav.rs`.
+//! Checks the sizes that WAV, AIFF and CAF state. Text-to-speech services stream WAV with unknown sizes; decoders cope,
+//! phones may not. More about WAV is in `wav.rs`.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::formats::caf_bits;
-use crate::formats::plain::Plain;
+use crate::formats::patched::PatchedFile;
 
-/// More chunks than this is no audio file.
+/// Highest number of chunks in an audio file.
 pub(crate) const MOST_CHUNKS: usize = 1_000;
 
-/// Fewer bytes behind the last chunk are padding or somebody's mark.
+/// Bytes after the last chunk up to this number are padding or a foreign marker.
 const TRAILER: u64 = 4_096;
 
-/// The meaning of a stated size of the audio, given the bytes that are there.
+/// Interpretation of the stated size of the audio, given the bytes that are present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// So many bytes of audio.
+    /// Bytes of audio.
     Known(u64),
-    /// The size was not known when the header was written: everything behind it is audio.
+    /// The size was not known when the header was written, so all remaining bytes are audio.
     Open,
-    /// Clearly less is there than stated.
+    /// Clearly fewer bytes are present than stated.
     CutOff,
 }
 
-/// The rule by which a size that does not fit is told from a file that was cut off. `largest` is the largest source that
-/// is taken at all.
+/// Distinguishes a wrong size from a truncated file. `largest` is the size limit of a source, in bytes.
 ///
-/// Writers of streams state something that no stream reaches: the highest number of 32 or 31 bits or a little less, two
-/// billion, 0. So a size that would never be taken means nothing, nor does one that is both round and far beyond what is
-/// there.
+/// Writers of streams state a size that no stream reaches: the maximum of 32 or 31 bits or a little less, two billion,
+/// or 0. So a size above the limit is meaningless, and so is one that is both round and far beyond the present bytes.
 pub(crate) fn extent(stated: u64, present: u64, largest: u64) -> Extent {
-    /// 31 bits, less what the header itself takes.
+    /// The maximum of 31 bits, less a header.
     const NO_STREAM: u64 = 0x7fff_0000;
     const FAR: u64 = 8;
     if stated == 0 && present > 0 {
@@ -50,51 +48,51 @@ pub(crate) fn extent(stated: u64, present: u64, largest: u64) -> Extent {
     }
 }
 
-/// A whole number of millions or of mebibytes, for the audio or for the whole file.
+/// Whether a size is a whole number of millions or mebibytes, for the audio or for the whole file.
 fn is_round(size: u64) -> bool {
-    /// From the audio, less one for the highest number of so many bits, to the file with a header of WAV.
+    /// Differences between the size of the audio, less one for a maximum, and that of a file with a WAV header.
     const AROUND: [u64; 4] = [0, 1, 36, 44];
-    /// Bytes before the samples that CAF and AIFF count among them.
+    /// Bytes before the samples that CAF and AIFF include in the size.
     const COUNTED: [u64; 2] = [4, 8];
     let is_whole = |size: u64| size.is_multiple_of(1_000_000) || size.is_multiple_of(1 << 20);
     AROUND.iter().any(|more| is_whole(size.saturating_add(*more)))
         || COUNTED.iter().any(|less| size > *less && is_whole(size - less))
 }
 
-/// What a header says that cannot be followed.
+/// Error in a header that cannot be resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// There is clearly less audio than stated.
+    /// Clearly less audio is present than stated.
     CutOff {
         stated: u64,
         present: u64,
     },
-    /// There is clearly more behind the audio than its stated size, and it is no chunk.
+    /// Clearly more bytes follow the audio than stated, and they are no chunk.
     Overfull {
         stated: u64,
     },
-    /// Another file of this kind begins behind the first.
+    /// A second file of this format follows the first.
     Several,
-    /// More or fewer than anybody reads; decoders differ in what they make of it.
+    /// The number of channels or the rate is outside the supported range, where decoders differ.
     Channels(u16),
     Rate(u32),
 }
 
-/// Channels and rates, in Hz, that are read.
+/// Supported numbers of channels and sample rates, in Hz.
 pub(crate) const CHANNELS: std::ops::RangeInclusive<u16> = 1..=8;
 pub(crate) const RATES: std::ops::RangeInclusive<u32> = 1_000..=768_000;
 
 /// One chunk of WAV or AIFF.
 pub(crate) struct Chunk {
     pub kind: [u8; 4],
-    /// As stated.
+    /// Size as stated.
     pub size: u64,
-    /// Where its content begins.
+    /// Offset of its content.
     pub start: u64,
 }
 
-/// Hands the chunks to `each` as far as they can be followed, until it returns false. `big_endian` is AIFF. True if
-/// they fill the file as stated, one padding byte allowed.
+/// Passes the chunks to `each` until one cannot be read or `each` returns false. `big_endian` is AIFF. Returns true if
+/// they fill the file as stated, with at most one byte of padding.
 fn walk<R: Read + Seek>(
     reader: &mut R,
     big_endian: bool,
@@ -134,7 +132,7 @@ fn samples(big_endian: bool) -> &'static [u8; 4] {
     if big_endian { b"SSND" } else { b"data" }
 }
 
-/// Whether all sizes are true and the header's numbers agree with each other.
+/// Whether all sizes are right and the numbers of the header are consistent.
 pub(crate) fn is_sound(reader: &mut (impl Read + Seek), big_endian: bool) -> io::Result<bool> {
     let (mut has_samples, mut consistent) = (false, true);
     let true_sizes = walk(reader, big_endian, |reader, chunk| {
@@ -157,7 +155,7 @@ pub(crate) fn content<const N: usize>(
     Ok(reader.read_exact(&mut bytes).is_ok().then_some(bytes))
 }
 
-/// WAVEFORMATEX: for whole-byte samples, block and byte rate follow from the rest.
+/// Checks WAVEFORMATEX: for whole-byte samples, block and byte rate follow from the other numbers.
 /// <https://learn.microsoft.com/windows/win32/api/mmeapi/ns-mmeapi-waveformatex>
 fn agrees(format: [u8; 16]) -> bool {
     let [_, _, c0, c1, r0, r1, r2, r3, b0, b1, b2, b3, a0, a1, s0, s1] = format;
@@ -169,17 +167,17 @@ fn agrees(format: [u8; 16]) -> bool {
     bits % 8 == 0 && block == channels * bits / 8 && bytes_per_second == rate * block
 }
 
-/// A judgement of the sizes in a file.
+/// Verdict on the sizes in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sizes {
-    /// Decoders understand them.
+    /// Decoders read the file correctly.
     Usable,
-    /// Decoders have to be told by a header with other ones.
-    Rewritten(Plain),
+    /// Decoders need a patched file with other sizes.
+    Rewritten(PatchedFile),
     Faulty(Fault),
 }
 
-/// The first thing in an AIFF file that cannot be followed, or the file with true sizes where decoders need them.
+/// Checks an AIFF file: returns the first fault, or a patched file if decoders need one.
 pub(crate) fn aiff(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
     let length = reader.seek(SeekFrom::End(0))?;
     let mut fault = None;
@@ -204,10 +202,10 @@ pub(crate) fn aiff(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<
                     fault = Some(Fault::Several);
                 }
                 samples = Some(chunk);
-                // Everything behind it is audio.
+                // All bytes after this header are audio.
                 return Ok(fault.is_none() && !is_open);
             }
-            // There may be only one, and nobody hears another.
+            // A second sound chunk is not allowed, and no player plays it.
             Some(_) if &chunk.kind == b"SSND" => fault = Some(Fault::Several),
             Some(samples) => {
                 let (behind, is_padding) = behind(reader, &chunk, samples.size, present)?;
@@ -222,7 +220,7 @@ pub(crate) fn aiff(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<
         return Ok(Sizes::Faulty(fault));
     }
     let Some(samples) = samples else { return Ok(Sizes::Usable) };
-    // Decoders follow the size of the whole as far as it says.
+    // Decoders stop at the stated size of the whole file.
     reader.seek(SeekFrom::Start(4))?;
     let mut whole = [0; 4];
     reader.read_exact(&mut whole)?;
@@ -231,7 +229,7 @@ pub(crate) fn aiff(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<
     }
     let size = if is_open { length - samples.start } else { samples.size };
     let field = |size: u64| u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
-    let plain = Plain::default()
+    let plain = PatchedFile::default()
         .source(0, 4)
         .bytes(field(length - 8))
         .source(8, samples.start - 4)
@@ -244,7 +242,8 @@ fn is_aiff(head: &[u8; 12]) -> bool {
     head.starts_with(b"FORM") && matches!(&head[8..], b"AIFF" | b"AIFC")
 }
 
-/// A chunk behind samples whose size is known, `present` bytes from the end: a fault, or whether only padding is left.
+/// Checks a chunk after samples of known size, `present` bytes before the end: a fault, or whether only padding is
+/// left.
 pub(crate) fn behind(
     reader: &mut (impl Read + Seek),
     chunk: &Chunk,
@@ -260,7 +259,7 @@ pub(crate) fn behind(
     Ok(((more && !is_padding).then_some(Fault::Overfull { stated }), is_padding))
 }
 
-/// The first place from `from` on where twelve bytes are what is looked for.
+/// The first offset at or after `from` at which twelve bytes match.
 pub(crate) fn find<R: Read + Seek>(
     reader: &mut R,
     from: u64,
@@ -285,7 +284,7 @@ pub(crate) fn find<R: Read + Seek>(
     }
 }
 
-/// Whether there is nothing but zeros from here on: room that was set aside and not used.
+/// Whether only zeros follow: reserved space that was not used.
 fn is_empty(reader: &mut (impl Read + Seek), from: u64) -> io::Result<bool> {
     reader.seek(SeekFrom::Start(from))?;
     let mut buffer = vec![0; 64 << 10];
@@ -306,7 +305,7 @@ pub(crate) fn unheard_of(channels: u16, rate: u32) -> Option<Fault> {
     }
 }
 
-/// The 80-bit number in which AIFF writes its rate, in whole Hz.
+/// The 80-bit float in which AIFF states its rate, in whole Hz.
 pub(crate) fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
     let exponent = u32::from(u16::from_be_bytes([e0, e1]) & 0x7fff);
     let whole = match (16_383_u32 + 63).checked_sub(exponent) {
@@ -316,14 +315,14 @@ pub(crate) fn extended([e0, e1, mantissa @ ..]: [u8; 10]) -> u32 {
     u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
-/// The first thing in a CAF file that cannot be followed, or the file with the header that decoders need: an open size, or
-/// bits that are all in use. A recorder that does not know its length yet writes -1.
+/// Checks a CAF file: returns the first fault, or a patched file if decoders need one, because its size is unknown or
+/// some bits are unused. A recorder that does not know the length yet writes -1.
 /// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
 pub(crate) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
     const UNKNOWN: i64 = -1;
     let length = reader.seek(SeekFrom::End(0))?;
     let mut position = 8;
-    // Where a field of the header is, and what decoders have to read there.
+    // Offsets of header fields, with the values that decoders need.
     let mut fields: Vec<(u64, Vec<u8>)> = Vec::new();
     let mut has_samples = false;
     for _ in 0..MOST_CHUNKS {
@@ -347,7 +346,7 @@ pub(crate) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<S
             b"data" if has_samples => return Ok(Sizes::Faulty(Fault::Several)),
             b"data" => match size.map_or(Extent::Open, |size| extent(size, present, largest)) {
                 Extent::Known(_) if size.is_ok_and(|size| size <= present) => has_samples = true,
-                // A table of packets would lead behind the end, so here a little counts, too.
+                // The packet table would point behind the end, so even a small difference counts.
                 Extent::Known(_) | Extent::CutOff => {
                     return Ok(Sizes::Faulty(Fault::CutOff { stated: size.unwrap_or_default(), present }));
                 }
@@ -368,7 +367,7 @@ pub(crate) fn caf(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<S
     if fields.is_empty() {
         return Ok(Sizes::Usable);
     }
-    Ok(Sizes::Rewritten(Plain::default().with_fields(fields, length)))
+    Ok(Sizes::Rewritten(PatchedFile::default().with_fields(fields, length)))
 }
 
 fn is_caf(head: &[u8; 12]) -> bool {
@@ -380,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_that_no_source_has_was_not_known() {
+    fn impossible_size_means_unknown() {
         const LARGEST: u64 = 25 << 20;
         let present = 144_000;
         for stated in [
@@ -405,7 +404,7 @@ mod tests {
         ] {
             assert_eq!(extent(stated, present, LARGEST), Extent::Open, "{stated}");
         }
-        // Some operators take sources of any size; no stream reaches these all the same.
+        // Some operators accept sources of any size, but no stream reaches these.
         for stated in
             [0, (1 << 31) - 1, (1 << 31) - 256, (1 << 32) - 1, 2_000_000_000, 1_000_000_008, 1 << 24]
         {
@@ -414,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_a_source_may_have_is_believed() {
+    fn plausible_size_is_trusted() {
         const LARGEST: u64 = 25 << 20;
         for (stated, present, expected) in [
             (0, 0, Extent::Known(0)),
@@ -422,9 +421,9 @@ mod tests {
             (100_000, 200_000, Extent::Known(100_000)),
             (100_000, 98_000, Extent::Known(98_000)),
             (100_000, 60_000, Extent::CutOff),
-            // Round, but not far beyond what is there.
+            // Round, but not far beyond the present bytes.
             (1_000_000, 600_000, Extent::CutOff),
-            // Far beyond what is there, but not round.
+            // Far beyond the present bytes, but not round.
             (1_440_000, 100_000, Extent::CutOff),
             (LARGEST, LARGEST / 2, Extent::CutOff),
         ] {

@@ -15,7 +15,7 @@ pub(crate) mod ogg_clock;
 pub(crate) mod ogg_opus;
 pub(crate) mod opus;
 pub(crate) mod packets;
-pub(crate) mod plain;
+pub(crate) mod patched;
 pub(crate) mod tracks;
 pub(crate) mod wav;
 pub(crate) mod webm;

@@ -1,45 +1,45 @@
-//! A small reader of MP4 structure (ISO 14496-12 and -14): enough to prove what we made and to see what is cut off.
+//! A small reader of MP4 structure (ISO 14496-12 and -14), to verify produced files and to detect truncated ones.
 
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::formats::tracks;
 
-/// The index of hours of audio takes a few megabytes.
+/// Size limit of the index, in bytes. Hours of audio need a few megabytes.
 const LARGEST_INDEX: u64 = 32 << 20;
-/// Hours of fragments of a second have fewer boxes. A file of tiny ones would cost a disk access each.
+/// Limit on the number of boxes, each of which costs a disk access. Hours of one-second fragments have fewer.
 const MOST_BOXES: usize = 20_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mp4 {
     /// The first brand in `ftyp`.
     pub brand: String,
-    /// `None`: there is no `moov` at all.
+    /// Whether `moov` precedes the audio; `None` if there is no `moov`.
     pub moov_first: Option<bool>,
     pub has_audio_data: bool,
-    /// Made of `moof` fragments, as for streaming.
+    /// The file consists of `moof` fragments, as for streaming.
     pub fragmented: bool,
     /// A box is longer than the file.
     pub cut_off: bool,
-    /// A second file begins behind the first.
+    /// A second file follows the first.
     pub begins_again: bool,
     pub tracks: Vec<Track>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Track {
-    /// `soun`, `vide`, ...
+    /// Handler type: `soun`, `vide`, ...
     pub handler: String,
-    /// The sample format: `mp4a`, `alac`, ...
+    /// Sample format: `mp4a`, `alac`, ...
     pub format: String,
-    /// What a player plays: the edit list where there is one, else the media.
+    /// Playing time in milliseconds, from the edit list if there is one, else from the media header.
     pub duration_ms: Option<u64>,
-    /// MPEG-4 audio object type, channels and rate, from the decoder's own configuration.
+    /// MPEG-4 audio object type, channels and rate, from the decoder's configuration.
     pub aac: Option<Aac>,
-    /// Nothing in that configuration says that only some decoders know it.
+    /// As far as the configuration tells, every supported decoder knows the codec.
     pub mpeg4_decodes: bool,
-    /// Players play it unless they are told to play another one.
+    /// Players play the track unless another one is selected.
     pub is_enabled: bool,
-    /// How many samples the index has.
+    /// Number of samples in the index.
     pub samples: Option<u32>,
 }
 
@@ -109,7 +109,7 @@ impl Mp4 {
         Ok(mp4)
     }
 
-    /// The audio track that is heard, and its index among the audio tracks.
+    /// The selected audio track, and its index among the audio tracks.
     pub fn audio(&self) -> Option<(u32, &Track)> {
         let index = tracks::in_mp4(&self.tracks, self.fragmented);
         let track = self.tracks.iter().filter(|track| track.handler == "soun").nth(index)?;
@@ -124,7 +124,7 @@ fn text(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The boxes directly inside `content`; stops at the first that does not fit.
+/// Iterates over the boxes directly inside `content`, up to the first that does not fit.
 pub(crate) fn boxes(mut content: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     std::iter::from_fn(move || {
         let (header, rest) = content.split_first_chunk::<8>()?;
@@ -189,7 +189,7 @@ fn all_tracks(moov: &[u8]) -> Vec<Track> {
                 .and_then(played_units)
                 .zip(movie_scale)
                 .and_then(|(units, scale)| milliseconds(units, scale))
-                // Fragmented files leave their edit open.
+                // Fragmented files state no duration in their edit.
                 .filter(|&duration| duration > 0);
             let table = descend(trak, &[b"mdia", b"minf", b"stbl"]);
             let samples = table.and_then(|table| child(table, b"stsz").or_else(|| child(table, b"stz2")));
@@ -234,16 +234,17 @@ fn played_units(elst: &[u8]) -> Option<u64> {
     Some(sum)
 }
 
-/// The decoder's own configuration, if the codec is AAC of MPEG-4.
+/// The decoder's configuration, if the codec is MPEG-4 AAC.
 pub(crate) fn aac(entry: &[u8]) -> Option<Aac> {
     let (0x40, config) = decoder(entry)? else { return None };
     let (5, specific) = descriptor(config)? else { return None };
     audio_specific_config(specific)
 }
 
-/// The object type indication inside `esds`, which QuickTime may wrap in `wave`, and the descriptor of the configuration.
+/// The object type indication inside `esds`, which QuickTime may wrap in `wave`, and the descriptor of the
+/// configuration.
 fn decoder(entry: &[u8]) -> Option<(u8, &[u8])> {
-    // An audio sample entry: 8 bytes common to all, then version 0 (20 bytes), 1 (36) or 2 (56).
+    // An audio sample entry has 8 common bytes, then version 0 (20 bytes), 1 (36) or 2 (56).
     let extra = match be_u16(entry, 8)? {
         0 => 28,
         1 => 44,
@@ -261,7 +262,7 @@ fn decoder(entry: &[u8]) -> Option<(u8, &[u8])> {
     Some((*config.first()?, config.get(13..)?))
 }
 
-/// A tag, a length in 7-bit groups, a body.
+/// A tag, a length in 7-bit groups, and the content.
 fn descriptor(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let (&tag, mut rest) = bytes.split_first()?;
     let mut length = 0_usize;
@@ -302,20 +303,20 @@ fn audio_specific_config(bytes: &[u8]) -> Option<Aac> {
     (length >= 2).then_some(Aac { object: u8::try_from(object).ok()?, channels, sample_rate })
 }
 
-/// One audio track and nothing else, with what its tables say.
+/// The tables of a file with one audio track and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OnlyAac {
     pub aac: Aac,
-    /// The decoder is told that there is no second layer of twice the rate.
+    /// The configuration excludes a second layer of twice the rate (SBR).
     pub without_sbr: bool,
-    /// Units of media time in a second.
+    /// Units of media time per second.
     pub scale: u32,
-    /// Samples that decode: what the edit list skips at the start is left out, what it cuts at the end is not, since
+    /// Samples that ffmpeg plays: the edit list's cut at the start is applied, its cut at the end is not, because
     /// ffmpeg plays whole frames.
     pub played: u64,
 }
 
-/// `None` where there is more than one track of AAC, or where players may differ about its length.
+/// Returns `None` unless there is exactly one track of AAC about whose length players agree.
 pub(crate) fn only_aac(bytes: &[u8]) -> Option<OnlyAac> {
     let moov = child(bytes, b"moov")?;
     let mut found = boxes(moov).filter(|(kind, _)| kind == b"trak");
@@ -357,19 +358,19 @@ pub(crate) fn only_aac(bytes: &[u8]) -> Option<OnlyAac> {
     })
 }
 
-/// Samples in a frame of AAC.
+/// Samples in an AAC frame.
 const FRAME: u32 = 1024;
 
-/// How many frames the table has, where each of them is in the file.
+/// Number of frames in the table, if each of them lies within the file.
 fn frames(table: &[u8], length: usize) -> Option<u64> {
     let (runs, count) = runs(table)?;
     runs.iter().all(|(offset, size)| offset + size <= length as u64).then_some(count)
 }
 
-/// Where frames follow each other, as offset and bytes, and how many frames there are in all.
+/// Contiguous ranges of frames, as offset and bytes, and the total number of frames.
 pub(crate) fn runs(table: &[u8]) -> Option<(Vec<(u64, u64)>, u64)> {
     let stsz = child(table, b"stsz")?;
-    // All frames of silence have one size, which then stands here in place of a table.
+    // If all frames have one size, as in silence, it is stated here in place of a table.
     let one_size = u64::from(be_u32(stsz, 4)?);
     let sizes = if one_size == 0 { entries_of::<1>(stsz.get(4..)?)? } else { Vec::new() };
     let frames = u64::from(be_u32(stsz, 8)?);
@@ -389,7 +390,7 @@ pub(crate) fn runs(table: &[u8]) -> Option<(Vec<(u64, u64)>, u64)> {
     (left == 0).then_some((found, frames))
 }
 
-/// The entries of a table with a version and a count before them.
+/// The entries of a table that is preceded by a version and a count.
 pub(crate) fn entries_of<const N: usize>(table: &[u8]) -> Option<Vec<[u32; N]>> {
     let entries = table.get(8..)?.chunks_exact(4 * N);
     let stated = usize::try_from(be_u32(table, 4)?).ok()?;

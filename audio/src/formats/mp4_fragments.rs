@@ -1,36 +1,35 @@
-//! The clock of fragmented MP4: where each fragment begins, held against the sound in those before it.
+//! Compares the start time of each fragment of an MP4 file with the sound in the fragments before it.
 //!
-//! ffmpeg files the samples of a fragment under its time, and lets go of what is there already. So where a fragment begins
-//! before the last one ended, as in recordings that were appended to each other, speech would be lost.
+//! ffmpeg places the samples of a fragment at its start time and discards earlier sound at that place. So if a fragment
+//! begins before the previous one ended, as in recordings that were appended to each other, speech would be lost.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::clock::{Clock, Steps};
 use super::mp4::{be_u32, be_u64, boxes, child, descend, times};
-use super::plain::Plain;
+use super::patched::PatchedFile;
 
-/// The description of a fragment takes some bytes for each frame.
+/// Size limit of the description of a fragment, in bytes; it needs some bytes per frame.
 const LARGEST_FRAGMENT: u64 = 4 << 20;
 const LARGEST_INDEX: u64 = 32 << 20;
 const MOST_BOXES: usize = 20_000;
-/// Times of fragments are rounded, some to milliseconds.
+/// Fraction of a second to which fragment times may be rounded.
 const ROUNDED: i128 = 50;
 
-/// A fragment of the track that is heard.
+/// A fragment of the selected track.
 struct Fragment {
-    /// Where its time is in the file, how many bytes it has, and what it says.
+    /// Offset, length in bytes and value of its start time.
     time: Option<(u64, usize, u64)>,
-    /// How long its samples are.
+    /// Duration of its samples.
     lasts: u64,
 }
 
-/// The file as decoders read all of it, with fragments that begin where the last one ends or later. `None` where they do
-/// so already.
-pub(crate) fn in_order(reader: &mut (impl Read + Seek), track: u32) -> io::Result<Option<Plain>> {
+/// A patched file whose fragments begin at or after the end of the previous one. Returns `None` if they do so already.
+pub(crate) fn in_order(reader: &mut (impl Read + Seek), track: u32) -> io::Result<Option<PatchedFile>> {
     let length = reader.seek(SeekFrom::End(0))?;
-    let mut heard: Option<Heard> = None;
+    let mut selected: Option<SelectedTrack> = None;
     let mut fragments = Vec::new();
-    // What lists the times once more.
+    // Boxes that list the times again.
     let mut lists = Vec::new();
     let mut position = 0_u64;
     for _ in 0..MOST_BOXES {
@@ -55,19 +54,20 @@ pub(crate) fn in_order(reader: &mut (impl Read + Seek), track: u32) -> io::Resul
         }
         match &kind {
             b"moov" if size <= LARGEST_INDEX => {
-                heard = Heard::of(&content(reader, position, size)?, track);
+                selected = SelectedTrack::of(&content(reader, position, size)?, track);
             }
             b"moof" if size <= LARGEST_FRAGMENT => {
                 let moof = content(reader, position, size)?;
-                fragments.extend(heard.as_ref().and_then(|heard| heard.fragment(&moof, position + 8)));
+                fragments
+                    .extend(selected.as_ref().and_then(|selected| selected.fragment(&moof, position + 8)));
             }
             b"sidx" | b"mfra" => lists.push(position + 4),
             _ => {}
         }
         position += size;
     }
-    let Some(heard) = heard else { return Ok(None) };
-    Ok(anew(&fragments, &heard).map(|times| rewritten(times, &lists, length)))
+    let Some(selected) = selected else { return Ok(None) };
+    Ok(anew(&fragments, &selected).map(|times| rewritten(times, &lists, length)))
 }
 
 fn content(reader: &mut (impl Read + Seek), position: u64, size: u64) -> io::Result<Vec<u8>> {
@@ -77,16 +77,16 @@ fn content(reader: &mut (impl Read + Seek), position: u64, size: u64) -> io::Res
     Ok(bytes)
 }
 
-/// The track that is heard.
-struct Heard {
+/// The selected track.
+struct SelectedTrack {
     id: u32,
-    /// Units of its time in a second.
+    /// Units of its time per second.
     scale: u64,
-    /// How long a sample is where its fragment does not say.
+    /// Duration of a sample if the fragment does not state it.
     lasts: u64,
 }
 
-impl Heard {
+impl SelectedTrack {
     fn of(moov: &[u8], track: u32) -> Option<Self> {
         let is_sound = |trak: &&[u8]| {
             let handler = descend(trak, &[b"mdia", b"hdlr"]).and_then(|hdlr| hdlr.get(8..12));
@@ -103,14 +103,14 @@ impl Heard {
         Some(Self { id, scale, lasts })
     }
 
-    /// What a fragment that begins at `start` in the file has of the track.
+    /// The part of the track in a fragment at offset `start`.
     fn fragment(&self, moof: &[u8], start: u64) -> Option<Fragment> {
         const DURATION: u32 = 0x8;
         let is_own = |traf: &[u8]| child(traf, b"tfhd").and_then(|tfhd| be_u32(tfhd, 4)) == Some(self.id);
         let (_, traf) = boxes(moof).find(|(kind, traf)| kind == b"traf" && is_own(traf))?;
         let tfhd = child(traf, b"tfhd")?;
         let flags = be_u32(tfhd, 0)? & 0xff_ffff;
-        // A base for offsets of eight bytes and a number of four may come first.
+        // A base data offset of eight bytes and a description index of four may precede it.
         let before = 8 + if flags & 1 != 0 { 8 } else { 0 } + if flags & 2 != 0 { 4 } else { 0 };
         let lasts = if flags & DURATION != 0 { be_u32(tfhd, before)?.into() } else { self.lasts };
         let time = child(traf, b"tfdt").and_then(|tfdt| {
@@ -126,7 +126,7 @@ impl Heard {
     }
 }
 
-/// How long the samples of a run are, which take `each` where it does not say.
+/// Duration of the samples of a run. A sample without a stated duration lasts `each`.
 fn run(trun: &[u8], each: u64) -> Option<u64> {
     const DURATION: u32 = 0x100;
     let flags = be_u32(trun, 0)? & 0xff_ffff;
@@ -135,18 +135,18 @@ fn run(trun: &[u8], each: u64) -> Option<u64> {
         return count.checked_mul(each);
     }
     let before = 8 + 4 * (flags & 1) + (flags & 4);
-    // Its duration, size, flags and offset of composition, as far as they are there.
+    // Duration, size, flags and composition offset of a sample, as far as they are present.
     let length = 4 * (flags >> 8 & 0xf).count_ones();
     let samples = trun.get(usize::try_from(before).ok()?..)?.chunks_exact(usize::try_from(length).ok()?);
     let samples = samples.take(usize::try_from(count).ok()?);
     samples.map(|sample| be_u32(sample, 0).map(u64::from)).sum()
 }
 
-/// New times for all fragments, each with where it is in the file and its bytes, where one begins before the last one
-/// ended. Pauses stay.
-fn anew(fragments: &[Fragment], heard: &Heard) -> Option<Vec<(u64, Vec<u8>)>> {
-    let rounded = (i128::from(heard.scale) / ROUNDED).max(1);
-    let mut steps = Steps::of(heard.scale);
+/// New start times for all fragments, as offset and bytes, if one begins before the previous one ended. Pauses are
+/// kept.
+fn anew(fragments: &[Fragment], selected: &SelectedTrack) -> Option<Vec<(u64, Vec<u8>)>> {
+    let rounded = (i128::from(selected.scale) / ROUNDED).max(1);
+    let mut steps = Steps::of(selected.scale);
     let mut overlaps = false;
     let mut last: Option<(u64, u64)> = None;
     for fragment in fragments {
@@ -163,7 +163,7 @@ fn anew(fragments: &[Fragment], heard: &Heard) -> Option<Vec<(u64, Vec<u8>)>> {
     }
     let keeps_pauses = steps.verdict() != Clock::Wrong;
     let mut times = Vec::new();
-    // Where the last fragment ended by its own time, and where it ends now.
+    // End of the previous fragment by its own time, and by its new time.
     let mut ended: Option<(u64, u64)> = None;
     for fragment in fragments {
         let (at, length, begins) = fragment.time?;
@@ -177,9 +177,9 @@ fn anew(fragments: &[Fragment], heard: &Heard) -> Option<Vec<(u64, Vec<u8>)>> {
     Some(times)
 }
 
-/// The file with these fields, and with nothing that lists the times as they were.
-fn rewritten(mut fields: Vec<(u64, Vec<u8>)>, lists: &[u64], length: u64) -> Plain {
+/// A patched file with these fields, and without the boxes that list the old times.
+fn rewritten(mut fields: Vec<(u64, Vec<u8>)>, lists: &[u64], length: u64) -> PatchedFile {
     fields.extend(lists.iter().map(|&at| (at, b"free".to_vec())));
     fields.sort_unstable();
-    Plain::default().with_fields(fields, length)
+    PatchedFile::default().with_fields(fields, length)
 }

@@ -1,4 +1,4 @@
-//! The times in the index of an MP4 file: whether they fit its frames, and what the edit list leaves out.
+//! Checks the times in the index of an MP4 file against its frames, and the cuts of its edit list.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -7,28 +7,28 @@ use crate::formats::mp4::{aac, be_u32, be_u64, boxes, child, descend, entries_of
 use crate::formats::mpeg::FrameHeader;
 use crate::formats::opus::{Packet, RATE};
 
-/// The index of hours of audio takes a few megabytes; pictures in it take more.
+/// Size limit of the index, in bytes. Hours of audio need a few megabytes, and pictures in it more.
 const LARGEST_INDEX: u64 = 32 << 20;
 const MOST_BOXES: usize = 20_000;
 
-/// An edit list may skip this much at the start, where the encoder gets going, and leave out as much at the end, where
-/// its last frame was filled up: two frames and a little, as Apple's encoders do, or so many milliseconds.
+/// Units of sound or milliseconds that an edit list may skip at the start, for encoder delay, and at the end, for the
+/// padding of the last frame: a little more than two frames, as Apple's encoders need.
 const PRIMING: u64 = 2_200;
 const PRIMING_MS: u64 = 120;
 
-/// What the first sound track's times are worth.
+/// Verdict on the times of a sound track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timing {
     pub clock: Clock,
-    /// The edit list does more than skip the priming: parts of the sound are not to be heard, or not in their order.
+    /// The edit list does more than skip encoder delay: it cuts or reorders sound.
     pub edited: bool,
-    /// Where the name of an edit list is that plays nothing at all. Some players take that for everything.
+    /// Offset of the name of an edit list that plays nothing. Some players ignore such a list.
     pub idle_edits: Option<u64>,
-    /// Bytes of what describes the recording: tags, and pictures in them.
+    /// Bytes of metadata: tags and pictures.
     pub tag_bytes: u64,
 }
 
-/// The times of the sound track that is heard, the first being 0. `None` where there is no index that can be read.
+/// Checks the selected sound track. Returns `None` if there is no readable index.
 pub(crate) fn timing(reader: &mut (impl Read + Seek), track: u32) -> io::Result<Option<Timing>> {
     let length = reader.seek(SeekFrom::End(0))?;
     let (mut position, mut beside) = (0_u64, 0);
@@ -68,7 +68,8 @@ pub(crate) fn timing(reader: &mut (impl Read + Seek), track: u32) -> io::Result<
     Ok(of_index(&index, start, track, &first_packet, beside))
 }
 
-/// The first packet of the sound track, whose length is that of all others where its codec says it in each.
+/// The first packet of the sound track. For codecs that state the frame length in each packet, it gives the length of
+/// all frames.
 fn first_packet(reader: &mut (impl Read + Seek), moov: &[u8], track: u32) -> io::Result<Vec<u8>> {
     const LONGEST: u64 = 1 << 12;
     let place = |table: &[u8]| -> Option<(u64, u32)> {
@@ -110,7 +111,7 @@ fn of_index(moov: &[u8], start: u64, track: u32, first_packet: &[u8], beside: u6
     let (scale, media) = descend(trak, &[b"mdia", b"mdhd"]).and_then(times)?;
     let table = sample_table(trak)?;
     let (clock, counted) = clock(table, scale, first_packet).unwrap_or((Clock::Fits, None));
-    // Where the table is wrong, the length of the media is, too.
+    // If the table is wrong, so is the length of the media.
     let media_ms = counted.unwrap_or(media).saturating_mul(1000) / scale;
     let edited = match descend(trak, &[b"edts", b"elst"]) {
         None => false,
@@ -119,13 +120,13 @@ fn of_index(moov: &[u8], start: u64, track: u32, first_packet: &[u8], beside: u6
     };
     let is_fragmented = child(moov, b"mvex").is_some();
     let idle_edits = child(trak, b"edts").filter(|edts| !is_fragmented && plays_nothing(edts));
-    // The name of a box comes just before its content.
+    // The name of a box directly precedes its content.
     let idle_edits =
         idle_edits.map(|edts| start + (edts.as_ptr() as usize - moov.as_ptr() as usize) as u64 - 4);
     Some(Timing { clock, edited, idle_edits, tag_bytes: described(moov) + described(trak) + beside })
 }
 
-/// Whether there are edits, and every one of them lasts for no time.
+/// Whether there are edits, all of duration zero.
 fn plays_nothing(edts: &[u8]) -> bool {
     let lasts = |elst: &[u8]| -> Option<u64> {
         let count = usize::try_from(be_u32(elst, 4)?).ok()?;
@@ -136,8 +137,8 @@ fn plays_nothing(edts: &[u8]) -> bool {
     child(edts, b"elst").and_then(lasts) == Some(0)
 }
 
-/// The time table of frames, and how long they are in its units. Of codecs whose frames may differ in length, nothing is
-/// known here.
+/// The time table of the frames, and their total length in its units. Returns `None` for codecs with frames of
+/// different lengths.
 fn clock(table: &[u8], scale: u64, first_packet: &[u8]) -> Option<(Clock, Option<u64>)> {
     let (kind, entry) = boxes(child(table, b"stsd")?.get(8..)?).next()?;
     let (samples, rate) = frame(&kind, entry, first_packet)?;
@@ -148,25 +149,25 @@ fn clock(table: &[u8], scale: u64, first_packet: &[u8]) -> Option<(Clock, Option
     for (place, [count, lasting]) in runs.iter().enumerate() {
         let is_last = place + 1 == runs.len();
         let stated = i128::from(*lasting);
-        // The last frame may be shorter: what fills it up is not heard.
+        // The last frame may be shorter, because its padding is not played.
         let cut = u64::from(is_last && stated < sounds && (*count == 1 || frames == 1));
-        // Frames of 960 samples exist, and times in whole milliseconds.
+        // Frames of 960 samples exist, and so do times in whole milliseconds.
         steps.add(u64::from(*count) - cut, stated, sounds, sounds / 8);
     }
     let verdict = steps.verdict();
     Some((verdict, (verdict == Clock::Fits).then_some(frames.saturating_mul(u64::try_from(sounds).ok()?))))
 }
 
-/// Samples of a frame, and their rate in Hz.
+/// Samples per frame, and sample rate in Hz.
 fn frame(kind: &[u8; 4], entry: &[u8], first_packet: &[u8]) -> Option<(u64, u64)> {
     let number = |content, at| be_u32(content, at).map(u64::from);
-    // What follows the description that all codecs share, which QuickTime has in a longer form, and may wrap.
+    // Codec data follows the common description. QuickTime has a longer form of it, and may wrap the data.
     let version = be_u32(entry, 8)? >> 16;
     let inner = entry.get(if version == 0 { 28 } else { 44 }..)?;
     let own = |kind| child(inner, kind).or_else(|| child(child(inner, b"wave")?, kind));
     match kind {
         b"mp4a" => match aac(entry) {
-            // The rate of the decoder's first layer, in whose frames the second one is counted, too.
+            // The rate of the first layer, in whose frames the second layer is counted as well.
             Some(aac) => Some((1024, aac.sample_rate.into())),
             None => FrameHeader::parse(first_packet).map(|mp3| (mp3.samples.into(), mp3.sample_rate.into())),
         },
@@ -176,7 +177,7 @@ fn frame(kind: &[u8; 4], entry: &[u8], first_packet: &[u8]) -> Option<(u64, u64)
         }
         b"fLaC" => {
             let information = own(b"dfLa")?;
-            // Blocks are alike where the least and the most samples are.
+            // All blocks have one length if the minimum and the maximum are equal.
             let (least, most) = (number(information, 8)? >> 16, number(information, 8)? & 0xffff);
             (least == most).then_some((most, number(information, 18)? >> 12))
         }
@@ -185,7 +186,7 @@ fn frame(kind: &[u8; 4], entry: &[u8], first_packet: &[u8]) -> Option<(u64, u64)
     }
 }
 
-/// Whether one edit plays the media at its own speed, but for the frames that the codec needs at both ends.
+/// Whether one edit plays the media at normal speed, except for the frames that the codec needs at both ends.
 fn only_skips_priming(elst: &[u8], movie_scale: u64, scale: u64, media_ms: u64) -> Option<bool> {
     let count = be_u32(elst, 4)?;
     let (lasting, from, rate) = match elst.first()? {
@@ -195,9 +196,9 @@ fn only_skips_priming(elst: &[u8], movie_scale: u64, scale: u64, media_ms: u64) 
     let Ok(from) = u64::try_from(from) else { return Some(false) };
     let from_ms = from.saturating_mul(1000) / scale;
     let played_ms = lasting.saturating_mul(1000) / movie_scale;
-    // Units of more than a few thousand a second are samples.
+    // More than a few thousand units per second are samples.
     let priming_ms = PRIMING_MS.max(if scale < 4_000 { 0 } else { PRIMING * 1000 / scale });
-    // A length of 0 is that of a recording which goes on.
+    // A length of 0 marks a recording in progress.
     let to_end = lasting == 0 || from_ms + played_ms + priming_ms >= media_ms;
     Some(count == 1 && rate == 1 << 16 && from_ms <= priming_ms && to_end)
 }

@@ -1,22 +1,22 @@
-//! MPEG audio frames: MP3 and its elder layers, and AAC in ADTS.
+//! MPEG audio frames: MP3 and the older layers, and AAC in ADTS.
 
 use std::io::{self, Read};
 
 /// The header of an MPEG-1, -2 or -2.5 audio frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
-    /// 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5, as in the header.
+    /// Version as in the header: 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5.
     pub version: u8,
     pub layer: u8,
     pub sample_rate: u32,
     pub channels: u8,
-    /// Bytes, header included.
+    /// Length in bytes, header included.
     pub length: usize,
     pub samples: u32,
 }
 
 const RATES: [u32; 3] = [44_100, 48_000, 32_000];
-/// kbit/s by version and layer; index 0 is the free format, which nobody uses and which has no length.
+/// Bit rates in kbit/s by version and layer. Index 0 is the free format, which is not used and has no known length.
 const LAYER1_V1: [u32; 15] = [0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448];
 const LAYER2_V1: [u32; 15] = [0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384];
 const LAYER3_V1: [u32; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
@@ -68,7 +68,7 @@ impl FrameHeader {
         (self.version, self.layer, self.sample_rate) == (next.version, next.layer, next.sample_rate)
     }
 
-    /// The first header if `count` frames of one kind follow each other from the start of `bytes`.
+    /// The first header, if `count` frames of one kind follow each other from the start of `bytes`.
     pub fn run(bytes: &[u8], count: usize) -> Option<Self> {
         let first = Self::parse(bytes)?;
         let mut at = first.length;
@@ -81,7 +81,7 @@ impl FrameHeader {
 }
 
 impl FrameHeader {
-    /// Where an information frame says that it is one.
+    /// Offset of the marker of an information frame.
     pub fn information_at(&self) -> usize {
         match (self.version == 3, self.channels) {
             (true, 2) => 36,
@@ -91,22 +91,22 @@ impl FrameHeader {
     }
 }
 
-/// What an information frame says of those that follow.
+/// Contents of an information frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Information {
     pub frames: u64,
-    /// From this frame on to the end.
+    /// Bytes from this frame to the end.
     pub bytes: Option<u64>,
-    /// Samples that players drop at the start, less what a decoder adds there by itself.
+    /// Samples that players drop at the start, less the delay that a decoder adds.
     pub start: u64,
-    /// Samples that players drop at the end, and what the decoder adds.
+    /// Samples that players drop at the end, plus the delay that a decoder adds.
     pub end: u64,
 }
 
-/// The information frame that `frame` is; `Some(None)` for one of sound, `None` where it is not clear what players make
-/// of it. <http://gabriel.mp3-tech.org/mp3infotag.html>
+/// Parses an information frame. Returns `Some(None)` for a frame with sound, and `None` if players differ about the
+/// frame. <http://gabriel.mp3-tech.org/mp3infotag.html>
 pub(crate) fn information(frame: &[u8]) -> Option<Option<Information>> {
-    /// What a decoder adds at the start by itself; an end that is shorter cannot be trimmed.
+    /// Samples that every decoder adds at the start. A shorter end cannot be trimmed.
     const DECODER_DELAY: u64 = 529;
     let header = FrameHeader::parse(frame)?;
     if frame.get(36..40).is_some_and(|mark| mark == b"VBRI") {
@@ -130,7 +130,7 @@ pub(crate) fn information(frame: &[u8]) -> Option<Option<Information>> {
             rest = after;
         }
     }
-    // Only these encoders write what follows as it is meant.
+    // Only these encoders write the following fields correctly.
     let known = [b"LAME", b"Lavf", b"Lavc"].iter().any(|name| rest.starts_with(*name));
     let &[a, b, c] = rest.get(21..24)?.first_chunk()?;
     let start = (u64::from(a) << 4) | u64::from(b >> 4);
@@ -151,13 +151,13 @@ pub(crate) fn is_adts(mut bytes: &[u8], count: usize) -> bool {
     true
 }
 
-/// Whether frames of MPEG audio without a stated bit rate follow each other from the start of `bytes`. Their length is
-/// only known from where the next one begins, which few decoders look for.
+/// Whether MPEG audio frames without a stated bit rate follow each other from the start of `bytes`. Their length
+/// follows only from the start of the next frame, which few decoders search for.
 pub(crate) fn is_free_format(bytes: &[u8]) -> bool {
-    /// The highest bit rate that anybody tried, at the lowest sample rate.
+    /// Upper limit of a frame in bytes, for the highest bit rate in use at the lowest sample rate.
     const LONGEST: usize = 12 << 10;
     let Some(&[0xff, kind, rates, _]) = bytes.first_chunk::<4>() else { return false };
-    // The bit rate is 0; neither the version nor the layer nor the sample rate is a reserved one.
+    // The bit rate is 0; version, layer and sample rate are not reserved values.
     if kind & 0xe0 != 0xe0
         || kind & 0x18 == 0x08
         || kind & 0x06 == 0
@@ -166,7 +166,7 @@ pub(crate) fn is_free_format(bytes: &[u8]) -> bool {
     {
         return false;
     }
-    // A frame may have one byte (in layer I four) of padding.
+    // A frame may have one byte of padding, in layer I four.
     let is_next = |at: usize| {
         bytes
             .get(at..at + 3)
@@ -183,7 +183,7 @@ pub(crate) fn is_free_format(bytes: &[u8]) -> bool {
     })
 }
 
-/// Length of the ADTS frame and what must be the same in the next: profile, rate and channels.
+/// Length of the ADTS frame, with the values that must not change in the next one: profile, rate and channels.
 fn adts(bytes: &[u8]) -> Option<(usize, [u8; 3])> {
     let &[sync, kind, a, b, c, d, _] = bytes.first_chunk::<7>()?;
     let rate_index = (a >> 2) & 15;
@@ -194,7 +194,7 @@ fn adts(bytes: &[u8]) -> Option<(usize, [u8; 3])> {
     (length >= 7).then_some((length, [kind, a & !2, b & 0xc0]))
 }
 
-/// What a whole MP3 file holds.
+/// Contents of a whole MP3 file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mp3 {
     pub sample_rate: u32,
@@ -202,7 +202,7 @@ pub(crate) struct Mp3 {
     pub duration_ms: u64,
 }
 
-/// Walks every frame of an MP3 file that we made: nothing but an ID3v2 tag and frames of one kind.
+/// Reads every frame of a produced MP3 file. Only an ID3v2 tag and frames of one kind are accepted.
 pub(crate) fn walk_mp3(reader: &mut impl Read) -> io::Result<Option<Mp3>> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes)?;
@@ -230,7 +230,7 @@ fn walk(mut bytes: &[u8]) -> Option<Mp3> {
     Some(Mp3 { sample_rate: first.sample_rate, channels: first.channels, duration_ms })
 }
 
-/// Samples that LAME's information frame tells players to drop at both ends; `None` if this is an audio frame.
+/// Samples that LAME's information frame tells players to drop at both ends; `None` for a frame with sound.
 /// <http://gabriel.mp3-tech.org/mp3infotag.html>
 fn encoder_padding(frame: &[u8]) -> Option<u64> {
     let at = frame.windows(4).take(64).position(|window| window == b"Info" || window == b"Xing")?;
@@ -249,7 +249,7 @@ fn encoder_padding(frame: &[u8]) -> Option<u64> {
     Some(padding.unwrap_or(0))
 }
 
-/// Length of the tag at the start, ID3v2 or APE; 0 if there is none.
+/// Length of an ID3v2 or APE tag at the start, in bytes; 0 if there is none.
 pub(crate) fn tag_length(bytes: &[u8]) -> usize {
     match id3_length(bytes) {
         0 => ape_length(bytes),
@@ -257,7 +257,7 @@ pub(crate) fn tag_length(bytes: &[u8]) -> usize {
     }
 }
 
-/// Length of an APE tag (version 2) at the start, its header included; 0 if there is none.
+/// Length of an APE tag (version 2) at the start, in bytes, header included; 0 if there is none.
 /// <https://wiki.hydrogenaudio.org/index.php?title=APE_Tags_Header>
 fn ape_length(bytes: &[u8]) -> usize {
     const HEADER: usize = 32;
@@ -265,11 +265,11 @@ fn ape_length(bytes: &[u8]) -> usize {
         return 0;
     };
     let &[_, _, _, _, s0, s1, s2, s3, ..] = rest else { return 0 };
-    // The size counts everything but this header.
+    // The size includes everything but this header.
     usize::try_from(u32::from_le_bytes([s0, s1, s2, s3])).map_or(0, |size| size.saturating_add(HEADER))
 }
 
-/// Length of an ID3v2 tag at the start, footer included; 0 if there is none.
+/// Length of an ID3v2 tag at the start, in bytes, footer included; 0 if there is none.
 pub(crate) fn id3_length(bytes: &[u8]) -> usize {
     let Some(&[b'I', b'D', b'3', major, _, flags, a, b, c, d]) = bytes.first_chunk::<10>() else { return 0 };
     if major == 0xff || [a, b, c, d].iter().any(|&byte| byte & 0x80 != 0) {

@@ -1,4 +1,4 @@
-//! Ogg pages (RFC 3533), whatever they carry, and the recordings that follow each other in one file.
+//! Ogg pages (RFC 3533) of any codec, and the consecutive recordings of a file.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -6,12 +6,12 @@ use crate::formats::opus::{OpusHead, RATE};
 
 /// The granule of a page on which no packet ends.
 pub(crate) const NO_GRANULE: u64 = u64::MAX;
-/// Places at which the pages of a damaged file are found again. Each may cost the check of a whole page.
+/// Limit on resynchronisations in a damaged file. Each may cost the checksum of a whole page.
 const MOST_GAPS: usize = 100;
-/// A recording whose first page lies further on counts from somewhere in the middle.
+/// Seconds up to which the first page may end. A later end shows that the granules begin in the middle of a recording.
 const LATEST_FIRST_SECOND: u64 = 3;
 
-/// What is wrong with a container, in its own terms.
+/// Description of a fault in a container, in its own terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Damage(pub &'static str);
 
@@ -32,7 +32,7 @@ pub(crate) struct Page {
     pub body: Vec<u8>,
 }
 
-/// The next page, or `None` at the end of the file.
+/// Reads the next page, or returns `None` at the end of the file.
 pub(crate) fn next_page(reader: &mut impl Read) -> Result<Option<Page>, Damage> {
     let mut header = [0_u8; 27];
     let mut filled = 0;
@@ -94,24 +94,24 @@ const CRC_TABLE: [u32; 256] = {
     table
 };
 
-/// One of several recordings that follow each other in a file ("chained", RFC 3533 section 4).
+/// One of several consecutive recordings in a file ("chained", RFC 3533 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// `None` for a codec whose granules are not understood here, or for several streams at once.
-    pub form: Option<Form>,
+    /// `None` for a codec with unknown granules, or for several streams at once.
+    pub codec: Option<LinkCodec>,
     pub duration_ms: u64,
 }
 
-/// What a decoder is set up for. Most cannot be set up anew in the middle of a file.
+/// Parameters of a decoder. Most decoders cannot change them in the middle of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum LinkCodec {
     Opus { channels: u8 },
     Vorbis { channels: u8, rate: u32 },
 }
 
-/// A link while its pages come.
+/// A link whose pages are being read.
 struct Open {
-    form: Option<Form>,
+    codec: Option<LinkCodec>,
     pre_skip: u64,
     serial: u32,
     first: Option<u64>,
@@ -121,35 +121,35 @@ struct Open {
 impl Open {
     fn new(page: &Page) -> Self {
         let vorbis = page.body.strip_prefix(b"\x01vorbis\0\0\0\0").and_then(|rest| rest.first_chunk::<5>());
-        let (form, pre_skip) = match (OpusHead::parse(&page.body), vorbis) {
-            (Some(head), _) => (Some(Form::Opus { channels: head.channels }), u64::from(head.pre_skip)),
+        let (codec, pre_skip) = match (OpusHead::parse(&page.body), vorbis) {
+            (Some(head), _) => (Some(LinkCodec::Opus { channels: head.channels }), u64::from(head.pre_skip)),
             (None, Some(&[channels, r0, r1, r2, r3])) => {
-                (Some(Form::Vorbis { channels, rate: u32::from_le_bytes([r0, r1, r2, r3]) }), 0)
+                (Some(LinkCodec::Vorbis { channels, rate: u32::from_le_bytes([r0, r1, r2, r3]) }), 0)
             }
             (None, None) => (None, 0),
         };
-        Self { form, pre_skip, serial: page.serial, first: None, last: 0 }
+        Self { codec, pre_skip, serial: page.serial, first: None, last: 0 }
     }
 
-    /// Headers have no granule above 0.
+    /// Whether a page contains audio. Header pages have a granule of 0.
     fn counts(&self, page: &Page) -> bool {
         !page.first && page.serial == self.serial && !matches!(page.granule, 0 | NO_GRANULE)
     }
 
     fn close(self) -> Link {
-        let rate = match self.form {
-            Some(Form::Vorbis { rate, .. }) => u64::from(rate.max(1)),
+        let rate = match self.codec {
+            Some(LinkCodec::Vorbis { rate, .. }) => u64::from(rate.max(1)),
             _ => RATE,
         };
         let first = self.first.unwrap_or(0);
         let start = if first > rate * LATEST_FIRST_SECOND { first } else { self.pre_skip };
         let samples = u128::from(self.last.saturating_sub(start));
         let duration_ms = u64::try_from(samples * 1000 / u128::from(rate)).unwrap_or(u64::MAX);
-        Link { form: self.form, duration_ms }
+        Link { codec: self.codec, duration_ms }
     }
 }
 
-/// The recordings in a file, as far as its pages can be followed. Damaged pages are stepped over.
+/// The recordings in a file. Damaged pages are skipped.
 pub(crate) fn links(reader: &mut (impl Read + Seek)) -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     let mut open: Option<Open> = None;
@@ -172,7 +172,7 @@ pub(crate) fn links(reader: &mut (impl Read + Seek)) -> io::Result<Vec<Link>> {
         };
         position += (27 + page.lacing.len() + page.body.len()) as u64;
         match &mut open {
-            Some(link) if page.first && in_headers => link.form = None,
+            Some(link) if page.first && in_headers => link.codec = None,
             Some(link) if link.counts(&page) => {
                 link.first.get_or_insert(page.granule);
                 link.last = link.last.max(page.granule);
@@ -186,10 +186,10 @@ pub(crate) fn links(reader: &mut (impl Read + Seek)) -> io::Result<Vec<Link>> {
     Ok(links)
 }
 
-/// Whether the pages that follow each other from the start have zeros in place of their checksums. Pages of which one has
-/// a checksum are damaged where it is wrong.
+/// Whether the pages at the start have zeros in place of checksums. If any page has a checksum, a page with a wrong one
+/// is damaged.
 pub(crate) fn lacks_checksums(reader: &mut (impl Read + Seek)) -> io::Result<bool> {
-    /// Headers and some audio; what follows will not be different.
+    /// Number of pages to check: headers and some audio.
     const LOOKED_AT: u32 = 100;
     reader.seek(SeekFrom::Start(0))?;
     let mut pages = 0;
@@ -212,7 +212,7 @@ pub(crate) fn lacks_checksums(reader: &mut (impl Read + Seek)) -> io::Result<boo
     Ok(pages > 1)
 }
 
-/// Where the next page may begin.
+/// Offset at which the next page may begin.
 fn next_sign(reader: &mut (impl Read + Seek), from: u64) -> io::Result<Option<u64>> {
     const SIGN: &[u8] = b"OggS\0";
     reader.seek(SeekFrom::Start(from))?;

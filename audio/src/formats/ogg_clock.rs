@@ -1,14 +1,14 @@
-//! The granules of Ogg files with other codecs than Opus: whether the packets of a page can hold as much sound as its
-//! granule says. How much sound there is can only be told by decoding; the codec's header says how much there is at most.
+//! Checks the granules of Ogg files with other codecs than Opus: whether the packets of a page can hold as much sound
+//! as its granule states. The actual amount needs decoding; the codec's header gives an upper limit.
 
 use std::io::{Read, Seek};
 
 use super::clock::{Clock, Steps};
 use super::ogg::{NO_GRANULE, next_page};
 
-/// Whether most pages state more sound than there is room for in their packets.
+/// Whether most pages state more sound than their packets can hold.
 pub(crate) fn is_ahead(reader: &mut (impl Read + Seek)) -> bool {
-    // Where a page is damaged, the pages before it tell.
+    // If a page is damaged, the pages before it decide.
     let mut next = || next_page(reader).ok().flatten();
     let Some(first) = next().filter(|page| page.first) else { return false };
     let Some(most) = most_samples(&first.body).filter(|&most| most > 0) else { return false };
@@ -20,14 +20,14 @@ pub(crate) fn is_ahead(reader: &mut (impl Read + Seek)) -> bool {
             return false;
         }
         packets += page.lacing.iter().filter(|&&length| length < 255).count() as u64;
-        // Headers have no granule above 0.
+        // Header pages have a granule of 0.
         if matches!(page.granule, 0 | NO_GRANULE) {
             continue;
         }
         if let Some(before) = before {
             let stated = i128::from(page.granule) - i128::from(before);
             let room = i128::from(packets) * i128::from(most);
-            // A page may hold less than there is room for, and a recording may begin anywhere.
+            // A page may hold less than the maximum, and a recording may begin at any granule.
             steps.add(1, stated, stated.min(room), 0);
         }
         before = Some(page.granule);
@@ -36,11 +36,11 @@ pub(crate) fn is_ahead(reader: &mut (impl Read + Seek)) -> bool {
     steps.verdict() == Clock::Wrong
 }
 
-/// The most samples of one channel that a packet can hold, by the first header of its stream.
+/// Upper limit of the samples per channel in a packet, from the first header of its stream.
 fn most_samples(header: &[u8]) -> Option<u32> {
     let le = |at: usize| Some(u32::from_le_bytes(*header.get(at..)?.first_chunk()?));
     if header.starts_with(b"\x01vorbis") {
-        // Two halves of blocks overlap in each packet. <https://xiph.org/vorbis/doc/Vorbis_I_spec.html#x1-630004.2.2>
+        // Two half blocks overlap in each packet. <https://xiph.org/vorbis/doc/Vorbis_I_spec.html#x1-630004.2.2>
         let longest = u32::from(header.get(28)? >> 4);
         return Some(1 << longest >> 1);
     }

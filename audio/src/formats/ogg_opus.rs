@@ -1,7 +1,8 @@
-//! A strict reader of Ogg files with one Opus stream (RFC 3533 and RFC 7845), and their writer.
+//! A strict reader of Ogg files with one Opus stream (RFC 3533 and RFC 7845), and a writer.
 //!
-//! Strict, because it proves what we send: a player forgives a missing end flag or a wrong granule, a phone's
-//! voice-note bubble may not. What this reader refuses is still decoded by ffmpeg, only never passed on as it is.
+//! The reader is strict because it verifies files before they are sent: a player forgives a missing end flag or a wrong
+//! granule, the voice-note bubble of a phone may not. ffmpeg still decodes a file that is refused here; it is only not
+//! sent untouched.
 
 use std::io::{self, Read, Write};
 
@@ -12,39 +13,39 @@ use crate::formats::ogg::{Damage, NO_GRANULE, Page, next_page};
 use crate::formats::opus::{OpusDetail, OpusHead, OpusTags, Packet, RATE, Tally};
 use crate::formats::packets::{Item, Placed, Sink};
 
-/// Any serial will do for a file with one stream; a fixed one makes equal input give equal bytes.
+/// A fixed serial number, so that equal input gives equal bytes. Any number will do for a file with one stream.
 const SERIAL: u32 = 0x766f_6963;
-/// No comment header needs more (cover art included), and no audio packet comes near it.
+/// Upper limit of a packet in bytes. A comment header with cover art needs less, and audio packets far less.
 const LONGEST_PACKET: usize = 1 << 20;
-/// One second a page, like encoders do.
+/// Samples per page: one second, as encoders write it.
 const PAGE_SAMPLES: u64 = RATE;
 
-/// Whether granules have to fit the packets.
+/// Treatment of granules.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Granules {
     Checked,
-    /// Counted anew; only the end trim of the last page is taken over.
+    /// Recomputed; only the end trim of the last page is kept.
     Recounted,
-    /// Counted anew, end trim and all: the file's own are wrong.
+    /// Recomputed without an end trim, because the file's granules are wrong.
     Ignored,
 }
 
-/// Reads a whole file and hands its header and every audio packet to `each`.
+/// Reads a whole file and passes its header and every audio packet to `each`.
 pub(crate) fn read(reader: &mut impl Read, each: Sink) -> Result<OpusDetail, Damage> {
     read_with(reader, Granules::Checked, each)
 }
 
-/// [`read`] for what ffmpeg encoded: where a damaged source's clock jumps, so do ffmpeg's granules, although the
-/// packets are whole and follow each other.
+/// Like [`read`], for output of ffmpeg. If the clock of a damaged source jumps, so do ffmpeg's granules, although the
+/// packets are whole and consecutive.
 pub(crate) fn recount(reader: &mut impl Read, each: Sink) -> Result<OpusDetail, Damage> {
     read_with(reader, Granules::Recounted, each)
 }
 
-/// [`read`] for a file whose granules are wrong throughout: its packets alone say how long it is. An end trim is
-/// believed only where the pages before it fit (RFC 7845, section 4.4), so there is none here.
+/// Like [`read`], for a file whose granules are all wrong, so that only its packets give its length. An end trim counts
+/// only if the pages before it are right (RFC 7845, section 4.4), so none is applied.
 ///
 /// # Errors
-/// Whatever else is amiss; and granules that are right, or that leave true gaps.
+/// Any other fault, and granules that are right or that state real gaps.
 pub(crate) fn count(reader: &mut impl Read, each: Sink) -> Result<OpusDetail, Damage> {
     let mut steps = Steps::of(RATE);
     let detail = read_counting(reader, Granules::Ignored, &mut steps, each)?;
@@ -69,7 +70,8 @@ fn read_counting(
         return Err(Damage("the first page is not that of an Opus stream"));
     }
     let head = OpusHead::parse(&first.body).ok_or(Damage("the file does not begin with an Opus header"))?;
-    // Its packets hold one stream within another, and frames are counted otherwise (RFC 7845, section 3).
+    // Packets of other mapping families contain several streams, and their frames are counted differently (RFC 7845,
+    // section 3).
     if head.mapping_family != 0 {
         return Err(Damage("the channels have a mapping of their own"));
     }
@@ -90,7 +92,7 @@ fn read_counting(
 
     let mut tally = Tally::new(&head, tags);
     each(Item::Head(head))?;
-    // Samples up to the last whole packet; unknown until the first granule shows where the stream starts.
+    // Samples up to the last complete packet. The start is unknown until the first granule.
     let mut position: Option<u64> = None;
     let mut start = 0;
     let mut ended = None;
@@ -128,7 +130,7 @@ fn read_counting(
             stated = page.granule;
             page.granule = whole - trim.unwrap_or(0);
         }
-        // A recording may start anywhere; only a page that also ends the stream may be shorter than its packets.
+        // A recording may start at any granule. Only the last page may be shorter than its packets.
         let before = match position {
             Some(position) => position,
             None if granules == Granules::Checked && page.last && trims_packets(&page, sum, &found) => {
@@ -160,15 +162,15 @@ fn read_counting(
     tally.close(end)
 }
 
-/// Whether a page that is the first and the last is to be cut by more than its last packet. No encoder pads that much,
-/// and no other page shows that the granules count these samples.
+/// Whether a file of one page would be trimmed by more than its last packet. No encoder pads that much, and no other
+/// page shows that the granules count these samples.
 fn trims_packets(page: &Page, sum: u64, found: &[Packet]) -> bool {
     let last = found.last().map_or(0, |facts| u64::from(facts.samples()));
     page.granule + last <= sum && found.len() > 1
 }
 
 impl Steps {
-    /// From the granule of the page before to that of this one, which ends with a packet of `last` samples. The first
+    /// Checks the step from the previous granule to that of this page, whose last packet has `last` samples. The first
     /// page may start anywhere, and the last page may be trimmed.
     fn page(&mut self, page: &Page, before: Option<u64>, sum: u64, last: u64) {
         let sum = i128::from(sum);
@@ -190,7 +192,7 @@ struct Stream {
     serial: u32,
     next_sequence: u32,
     partial: Vec<u8>,
-    /// The last page ended in the middle of a packet.
+    /// The last page ended within a packet.
     open: bool,
 }
 
@@ -226,14 +228,14 @@ impl Stream {
     }
 }
 
-/// Writes an Opus stream: the headers at once, then packet by packet.
+/// Writes an Opus stream: first the headers, then packet by packet.
 pub(crate) struct Writer<W: Write> {
     pages: PacketWriter<'static, W>,
-    /// Held back, because the last packet ends the stream.
+    /// The last packet, held back because it may end the stream.
     pending: Option<Placed>,
-    /// Where the page before this one ends.
+    /// End of the previous page, in samples at 48 kHz.
     page_start: u64,
-    /// Pieces of up to 255 bytes on this page, of which it holds 255.
+    /// Number of segments of up to 255 bytes on this page, which holds 255.
     segments: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Opus as containers carry it: the two header packets (RFC 7845, section 5) and the first byte of each audio
+//! Parts of Opus that containers need: the two header packets (RFC 7845, section 5) and the first byte of each audio
 //! packet (RFC 6716, section 3.1).
 
 use serde::{Deserialize, Serialize};
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::formats::framing::{Frames, frame_samples};
 use crate::formats::ogg::Damage;
 
-/// Opus always decodes at this rate; granules and pre-skip count its samples.
+/// Decoding rate of Opus, in Hz. Granules and pre-skip count samples at this rate.
 pub(crate) const RATE: u64 = 48_000;
-/// No packet is longer than 120 ms.
+/// Upper limit of a packet: 120 ms, in samples at 48 kHz.
 pub(crate) const LONGEST_PACKET: u32 = 5_760;
 
 /// The identification header.
@@ -17,7 +17,7 @@ pub(crate) struct OpusHead {
     pub channels: u8,
     /// Samples at 48 kHz that the player drops at the start.
     pub pre_skip: u16,
-    /// Rate of the original, for information only.
+    /// Rate of the original in Hz, for information only.
     pub input_rate: u32,
     /// Gain in 1/256 dB that the player applies.
     pub gain: i16,
@@ -47,7 +47,7 @@ impl OpusHead {
         channels_fit.then_some(head)
     }
 
-    /// The header packet. Only mapping family 0 has no table, and only that is ever written.
+    /// Serialises the header. Only mapping family 0 has no channel table, and no other family is ever written.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut packet = Vec::with_capacity(19);
         packet.extend_from_slice(b"OpusHead");
@@ -61,7 +61,7 @@ impl OpusHead {
     }
 }
 
-/// The comment header: who encoded it, and how many comments there are.
+/// The comment header: the vendor and the number of comments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpusTags {
     pub vendor: String,
@@ -97,7 +97,7 @@ fn sized(body: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
 }
 
-/// The highest audio frequency a packet carries.
+/// The highest audio frequency that a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bandwidth {
@@ -108,14 +108,14 @@ pub enum Bandwidth {
     Full,
 }
 
-/// What the first bytes of an audio packet say.
+/// Contents of the first bytes of an audio packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub bandwidth: Bandwidth,
     pub stereo: bool,
-    /// Mode, bandwidth and length of a frame, as one number from 0 to 31.
+    /// Mode, bandwidth and frame length, as one number from 0 to 31.
     pub config: u8,
-    /// How the frames are packed: 0 is one frame, 3 is any number with a count byte.
+    /// Packing of the frames: 0 is one frame, 3 is any number with a count byte.
     pub code: u8,
     pub frames: u8,
     /// Length of one frame in samples at 48 kHz.
@@ -123,7 +123,7 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// `None` for a malformed packet: its frames are found, though not decoded.
+    /// Returns `None` for a malformed packet. The frames are located, not decoded.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let frames = u8::try_from(Frames::of(packet)?.all().len()).ok()?;
         let toc = *packet.first()?;
@@ -144,7 +144,7 @@ impl Packet {
     }
 }
 
-/// An Opus stream as a whole.
+/// Facts about an Opus stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpusDetail {
     pub channels: u8,
@@ -152,32 +152,32 @@ pub struct OpusDetail {
     pub pre_skip: u16,
     pub gain: i16,
     pub mapping_family: u8,
-    /// Of the comment header; Matroska and CAF have none.
+    /// Vendor in the comment header; Matroska and CAF have none.
     pub vendor: Option<String>,
     pub comments: u32,
     pub packets: u64,
     /// No packet is coded in stereo.
     pub mono: bool,
     pub max_bandwidth: Bandwidth,
-    /// Length of a frame; `None` where they differ.
+    /// Length of a frame in microseconds; `None` if lengths differ.
     pub frame_us: Option<u32>,
-    /// `None` where packets differ. The last packet may have fewer frames, and so may one before a change of mode,
-    /// bandwidth or channels, because frames of one packet are alike.
+    /// `None` if packets differ. The last packet may have fewer frames, and so may a packet before a change of mode,
+    /// bandwidth or channels, because the frames of a packet have one configuration.
     pub frames_per_packet: Option<u8>,
-    /// How frames are packed, 0 to 3 (RFC 6716, section 3.1); `None` where packets differ.
+    /// Packing code of the packets, 0 to 3 (RFC 6716, section 3.1); `None` if packets differ.
     #[serde(default)]
     pub code: Option<u8>,
-    /// What a player plays, in samples at 48 kHz: pre-skip and end trim taken off.
+    /// Samples at 48 kHz that a player plays, without pre-skip and end trim.
     pub samples: u64,
 }
 
-/// Counts packets while a reader finds them.
+/// Collects facts about packets while a file is read.
 #[derive(Debug)]
 pub(crate) struct Tally {
     detail: OpusDetail,
     last: Option<Packet>,
     most_frames: u8,
-    /// Among packets that another one of the same configuration follows.
+    /// Fewest frames in a packet that is followed by another of its configuration.
     least_frames: Option<u8>,
 }
 
@@ -203,7 +203,7 @@ impl Tally {
         Self { detail, last: None, most_frames: 0, least_frames: None }
     }
 
-    /// Takes one more audio packet into account.
+    /// Adds an audio packet.
     pub fn add(&mut self, packet: &Packet) {
         let detail = &mut self.detail;
         let frame_us = Some(packet.frame_samples * 125 / 6);
@@ -225,7 +225,7 @@ impl Tally {
         self.last = Some(*packet);
     }
 
-    /// The whole stream, of which `end` is the granule: the pre-skip counts, what is cut off at the end does not.
+    /// Completes the facts. `end` is the granule of the end, which includes the pre-skip and excludes the end trim.
     pub fn close(self, end: u64) -> Result<OpusDetail, Damage> {
         let Self { mut detail, most_frames, least_frames, .. } = self;
         if detail.packets == 0 {
@@ -251,7 +251,7 @@ impl OpusDetail {
         }
     }
 
-    /// The rate of the original where the header names a sane one; Opus itself always decodes at 48 kHz.
+    /// The rate of the original in Hz, if the header states a plausible one. Opus itself always decodes at 48 kHz.
     pub(crate) fn sane_rate(&self) -> u32 {
         if (8_000..=192_000).contains(&self.input_rate) { self.input_rate } else { 48_000 }
     }

@@ -1,36 +1,36 @@
-//! The sound track that is heard, in a container that may have several.
+//! Selects the sound track to play in a container with several.
 //!
-//! ffmpeg takes the first one, and fails where it has no decoder for it: phones write tracks of new codecs in front of one
-//! that everything plays. So the choice is made here, by the container's own description and by one list, and is the same
-//! for every ffmpeg.
+//! ffmpeg selects the first one, and fails if it has no decoder for it: phones write tracks of new codecs in front of
+//! one that every player supports. So the track is selected here, by the container's description and one list, and is
+//! the same for every version of ffmpeg.
 
 use crate::formats::mp4::Track;
 use crate::formats::webm::vint;
 
-/// Facts about a sound track before it is decoded.
+/// Facts about a sound track before decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
-    /// Its codec is one that every ffmpeg decodes that is supported, and there is something in it.
+    /// Every supported ffmpeg decodes its codec, and it is not empty.
     decodes: bool,
-    /// Players leave out a track that is not, such as another language.
+    /// Players skip a track that is not enabled, such as another language.
     is_enabled: bool,
 }
 
-/// The index of the first track that plays: one that is switched off only where no other decodes, and one that does not
-/// decode only where no other is there.
+/// Index of the first playable track. A disabled track is selected only if no other decodes, and one that does not
+/// decode only if there is no other.
 fn first(candidates: &[Candidate]) -> usize {
     let wanted: [fn(&Candidate) -> bool; 2] =
         [|track| track.decodes && track.is_enabled, |track| track.decodes];
     wanted.into_iter().find_map(|is_wanted| candidates.iter().position(is_wanted)).unwrap_or(0)
 }
 
-/// Sample formats of MP4 and QuickTime that are decoded. `mp4a` may hold others, too.
+/// Sample formats of MP4 and QuickTime that can be decoded. `mp4a` may contain others as well.
 const MP4: [&str; 24] = [
     "mp4a", "alac", "Opus", "fLaC", ".mp3", "mp3 ", "ms.U", "samr", "sawb", "ulaw", "alaw", "ima4", "agsm",
     "sowt", "twos", "lpcm", "raw ", "NONE", "in24", "in32", "fl32", "fl64", "ipcm", "fpcm",
 ];
 
-/// The index of the track among the sound tracks of an MP4 file.
+/// Index of the selected track among the sound tracks of an MP4 file.
 pub(crate) fn in_mp4(tracks: &[Track], fragmented: bool) -> usize {
     let sound = tracks.iter().filter(|track| track.handler == "soun");
     let candidates: Vec<Candidate> = sound
@@ -45,19 +45,20 @@ pub(crate) fn in_mp4(tracks: &[Track], fragmented: bool) -> usize {
     first(&candidates)
 }
 
-/// Whether AAC of this audio object type is decoded by every ffmpeg: Main, LC, LTP, with SBR or PS, and the kinds of low
-/// delay. USAC (42), for one, is not. <https://en.wikipedia.org/wiki/MPEG-4_Part_3#MPEG-4_Audio_Object_Types>
+/// Whether every supported ffmpeg decodes AAC of this audio object type: Main, LC, LTP, with SBR or PS, and the
+/// low-delay types. USAC (42), for example, is not decoded.
+/// <https://en.wikipedia.org/wiki/MPEG-4_Part_3#MPEG-4_Audio_Object_Types>
 pub(crate) fn aac_decodes(object: u8) -> bool {
     matches!(object, 1 | 2 | 4 | 5 | 17 | 23 | 29 | 39)
 }
 
-/// Whether `mp4a` of this object type indication is decoded: AAC of MPEG-2, MP3, and Vorbis. AAC of MPEG-4 (0x40) has an
+/// Whether `mp4a` of this object type indication can be decoded: MPEG-2 AAC, MP3, and Vorbis. MPEG-4 AAC (0x40) has an
 /// object type of its own.
 pub(crate) fn mpeg4_decodes(indication: u8) -> bool {
     matches!(indication, 0x40 | 0x66..=0x69 | 0x6b | 0xdd)
 }
 
-/// The index of the track among the sound tracks of a WebM or Matroska file.
+/// Index of the selected track among the sound tracks of a WebM or Matroska file.
 /// <https://www.matroska.org/technical/codec_specs.html>
 pub(crate) fn in_matroska(bytes: &[u8]) -> usize {
     const DECODED: [&str; 12] = [
@@ -83,7 +84,7 @@ pub(crate) fn in_matroska(bytes: &[u8]) -> usize {
     let candidates: Vec<Candidate> = entries
         .iter()
         .filter(|entry| child(entry, TYPE).map(number) == Some(SOUND))
-        // ffmpeg makes no stream of a track that names no codec.
+        // ffmpeg ignores a track that names no codec.
         .filter_map(|entry| {
             let codec = child(entry, CODEC)?;
             let codec = std::str::from_utf8(codec).unwrap_or_default().trim_end_matches('\0');
@@ -96,7 +97,7 @@ pub(crate) fn in_matroska(bytes: &[u8]) -> usize {
     first(&candidates)
 }
 
-/// The descriptions of all tracks, each as its elements.
+/// The elements of each track's description.
 fn entries(bytes: &[u8]) -> Vec<&[u8]> {
     const SEGMENT: u64 = 0x1853_8067;
     const TRACKS: u64 = 0x1654_ae6b;
@@ -105,7 +106,7 @@ fn entries(bytes: &[u8]) -> Vec<&[u8]> {
     let mut rest = bytes;
     while let Some((id, content, next)) = element(rest) {
         match id {
-            // Its size may be unknown, so what it holds simply comes next.
+            // The size of a segment may be unknown, so its content is read as what follows.
             SEGMENT => rest = content,
             TRACKS => {
                 return elements(content)
@@ -113,7 +114,7 @@ fn entries(bytes: &[u8]) -> Vec<&[u8]> {
                     .map(|(_, content)| content)
                     .collect();
             }
-            // The tracks come before their sound.
+            // Tracks precede their sound.
             CLUSTER => break,
             _ => rest = next,
         }
@@ -133,7 +134,7 @@ fn elements(mut bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
-/// An element: its id, its content as far as it is there, and what follows.
+/// Parses an element: its id, its content as far as it is present, and the bytes after it.
 fn element(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (id, rest) = vint(bytes, false)?;
     let (size, body) = vint(rest, true)?;
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_track_that_decodes_is_heard() {
+    fn first_decodable_track_is_selected() {
         let on = |format: &str| track(format, true);
         let off = |format: &str| track(format, false);
         let picture = Track { handler: "vide".to_owned(), ..on("avc1") };
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn tracks_of_matroska_are_chosen_by_the_same_rule() {
+    fn matroska_tracks_follow_the_same_rule() {
         let element = |id: &[u8], content: &[u8]| [id, &[0x80 | content.len() as u8], content].concat();
         let entry = |kind: u8, codec: &str, enabled: u8| {
             let parts =

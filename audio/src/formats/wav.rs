@@ -1,4 +1,5 @@
-//! WAV by its chunks: where its samples are, in one piece or several, and whether decoders agree on their format.
+//! Reads WAV by its chunks: the location of its samples, in one piece or several, and whether decoders agree on their
+//! format.
 //!
 //! <https://learn.microsoft.com/windows/win32/api/mmreg/ns-mmreg-waveformatextensible>,
 //! RF64 and BW64: <https://www.itu.int/rec/R-REC-BS.2088>
@@ -9,32 +10,32 @@ use std::ops::Range;
 use crate::formats::iff::{
     Chunk, Extent, Fault, MOST_CHUNKS, Sizes, behind, content, extent, find, unheard_of,
 };
-use crate::formats::plain::Plain;
+use crate::formats::patched::PatchedFile;
 
-/// The longest `fmt ` chunk that any codec has, and more.
+/// Size limit of the `fmt ` chunk in bytes, above that of any codec.
 const LONGEST_FORMAT: u64 = 4_096;
-/// Pieces that are joined.
+/// Limit on the number of joined pieces.
 const MOST_PIECES: usize = 1_000;
-/// Room for a header of our own: what a size of 32 bits cannot count.
+/// Bytes reserved for our own header below the maximum of a 32-bit size.
 const HEADERS: u64 = 1 << 16;
 
-/// Facts from the chunks, as far as they can be followed.
+/// Facts from the chunks, as far as they can be read.
 #[derive(Debug, Default)]
 struct Found {
     format: Option<Vec<u8>>,
-    /// The samples, in their order.
+    /// Ranges of the samples, in order.
     pieces: Vec<Range<u64>>,
-    /// Bytes of samples, where the header has no room for the number (RF64).
+    /// Bytes of samples, if the number does not fit the header (RF64).
     long_size: Option<u64>,
-    /// How many samples compressed audio comes to.
+    /// Number of samples after decompression.
     fact: Option<[u8; 4]>,
-    /// Decoders would miss samples, or hear headers among them.
+    /// Decoders would miss samples, or play headers as sound.
     is_in_pieces: bool,
     is_padded: bool,
     fault: Option<Fault>,
 }
 
-/// The first thing in a WAV file that cannot be followed, or the file as all decoders read it where they would differ.
+/// Checks a WAV file: returns the first fault, or a patched file if decoders would differ.
 pub(crate) fn wav(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Sizes> {
     let mut form = [0; 4];
     reader.seek(SeekFrom::Start(0))?;
@@ -55,7 +56,7 @@ pub(crate) fn wav(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<S
         return Ok(Sizes::Usable);
     }
     if !is_whole {
-        // Joined in the middle of a sample, all that follows would be noise.
+        // If pieces were joined in the middle of a sample, all that follows would be noise.
         let block = u64::from(number(format, 12).unwrap_or(1).max(1));
         for piece in &mut found.pieces {
             piece.end = piece.start + (piece.end - piece.start) / block * block;
@@ -81,7 +82,8 @@ fn follow(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Found> {
                     .map(|[_, _, _, _, _, _, _, _, size @ ..]: [u8; 16]| u64::from_le_bytes(size));
             }
             b"fact" => found.fact = content(reader, &chunk)?,
-            // A list of pieces. Silence among them has a chunk of its own, which nobody writes, and it is not read.
+            // A list of pieces. Silence between them would have a chunk of its own, which no known program writes, and
+            // is not supported.
             b"LIST" if content(reader, &chunk)? == Some(*b"wavl") => {
                 found.is_in_pieces = true;
                 position = chunk.start + 4;
@@ -94,7 +96,7 @@ fn follow(reader: &mut (impl Read + Seek), largest: u64) -> io::Result<Found> {
                 let size =
                     found.long_size.filter(|_| chunk.size == u64::from(u32::MAX)).unwrap_or(chunk.size);
                 match extent(size, present, largest) {
-                    // An empty chunk with others behind it is empty.
+                    // An empty chunk with others after it is empty.
                     Extent::Open if size == 0 && are_chunks(reader, chunk.start, length)? => {
                         found.is_in_pieces = true;
                     }
@@ -139,8 +141,8 @@ impl Found {
         Ok(())
     }
 
-    /// Samples up to the end of the file, without the headers of the recordings that were appended to the first.
-    /// Speech that is streamed sentence by sentence comes like that.
+    /// Takes samples up to the end of the file, without the headers of appended recordings. Speech streamed sentence by
+    /// sentence arrives like that.
     fn take_open(&mut self, reader: &mut (impl Read + Seek), start: u64, length: u64) -> io::Result<()> {
         let mut piece = start;
         let mut from = start;
@@ -152,7 +154,7 @@ impl Found {
                 return Ok(());
             }
             let Some((format, data)) = header_at(reader, header, length)? else {
-                // The header itself is cut off.
+                // The header itself is truncated.
                 return Ok(());
             };
             if self.format.as_deref() != Some(format.as_slice()) {
@@ -160,7 +162,7 @@ impl Found {
                 return Ok(());
             }
             (piece, from) = (data.start, data.start);
-            // Its size may be true; then other chunks may follow, or the next recording.
+            // Its size may be right; then other chunks or the next recording may follow.
             let end = data.start + data.size;
             if data.size > 0 && end < length && are_chunks(reader, end + data.size % 2, length)? {
                 self.pieces.push(piece..end);
@@ -178,7 +180,7 @@ fn is_wav(head: &[u8; 12]) -> bool {
     matches!(&head[..4], b"RIFF" | b"RF64" | b"BW64") && head.ends_with(b"WAVE")
 }
 
-/// The format and the samples of the recording that begins here.
+/// The format and the samples of the recording at this position.
 fn header_at(
     reader: &mut (impl Read + Seek),
     start: u64,
@@ -198,7 +200,7 @@ fn header_at(
     Ok(None)
 }
 
-/// The chunk that begins here, unless the file ends before its content would.
+/// The chunk at this position, unless its content exceeds the file.
 fn chunk_at(reader: &mut (impl Read + Seek), position: u64, length: u64) -> io::Result<Option<Chunk>> {
     if position.saturating_add(8) > length {
         return Ok(None);
@@ -210,7 +212,7 @@ fn chunk_at(reader: &mut (impl Read + Seek), position: u64, length: u64) -> io::
     Ok(Some(Chunk { kind, size: u32::from_le_bytes([s0, s1, s2, s3]).into(), start: position + 8 }))
 }
 
-/// Whether there is nothing but whole chunks from here to the end, or a recording's header before it.
+/// Whether only whole chunks follow, to the end or to the header of another recording.
 fn are_chunks(reader: &mut (impl Read + Seek), mut position: u64, length: u64) -> io::Result<bool> {
     for _ in 0..MOST_CHUNKS {
         let Some(chunk) = chunk_at(reader, position, length)? else {
@@ -238,13 +240,13 @@ fn number(format: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*format.get(at..)?.first_chunk()?))
 }
 
-/// Every id of a format in the extended header ends with these bytes, behind the tag of the short header.
+/// End of every format GUID in the extended header, after the tag of the short header.
 pub(crate) const EXTENSIBLE: &[u8] = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71";
 
-/// The format of the same bytes with all their bits in use, where some are not.
+/// The format with all bits in use, if some are not.
 ///
-/// Integers of fewer bits than their bytes have are left-aligned, so the lower bits count for next to nothing. Decoders
-/// differ: some take the number of bits for the number of bytes, and read noise.
+/// Integers with fewer bits than their bytes have are left-aligned, so the lower bits hardly matter. Some decoders
+/// derive the number of bytes from the number of bits, and read noise.
 fn whole_containers(format: &[u8]) -> Option<Vec<u8>> {
     const LINEAR: u16 = 1;
     const FLOAT: u16 = 3;
@@ -255,7 +257,7 @@ fn whole_containers(format: &[u8]) -> Option<Vec<u8>> {
     let used = if valid == 0 { bits } else { valid };
     let bytes = block.checked_div(channels).filter(|bytes| bytes * channels == block)?;
     let whole = bytes.checked_mul(8)?;
-    // The block is believed where another number in the header says the same.
+    // The block size is trusted if another number in the header confirms it.
     let rate = u64::from(u32::from_le_bytes(*format.get(4..)?.first_chunk()?));
     let per_second = u64::from(u32::from_le_bytes(*format.get(8..)?.first_chunk()?));
     let is_sure = bits == whole || per_second == rate * u64::from(block);
@@ -264,7 +266,7 @@ fn whole_containers(format: &[u8]) -> Option<Vec<u8>> {
         FLOAT => matches!(bytes, 4 | 8),
         _ => false,
     };
-    // More bits than there are bytes for are a mistake in one number of three.
+    // More bits than the bytes can hold are an error in one of three numbers.
     let is_possible = used > 0 && (used <= whole || bits == whole);
     if !is_sure || !has_decoder || !is_possible || (bits == whole && used == whole) {
         return None;
@@ -277,8 +279,8 @@ fn whole_containers(format: &[u8]) -> Option<Vec<u8>> {
     Some(rewritten)
 }
 
-/// One header with true sizes, and all samples behind it.
-fn plain(format: &[u8], fact: Option<[u8; 4]>, pieces: &[Range<u64>]) -> Plain {
+/// One header with correct sizes, and all samples after it.
+fn plain(format: &[u8], fact: Option<[u8; 4]>, pieces: &[Range<u64>]) -> PatchedFile {
     let size = |bytes: u64| u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes();
     let mut header = b"WAVEfmt ".to_vec();
     header.extend(size(format.len() as u64));
@@ -293,7 +295,7 @@ fn plain(format: &[u8], fact: Option<[u8; 4]>, pieces: &[Range<u64>]) -> Plain {
     header.extend(size(samples));
     let whole =
         if samples < u64::from(u32::MAX) - HEADERS { samples + header.len() as u64 } else { u64::MAX };
-    let file = Plain::default().bytes(*b"RIFF").bytes(size(whole)).bytes(header);
+    let file = PatchedFile::default().bytes(*b"RIFF").bytes(size(whole)).bytes(header);
     pieces.iter().fold(file, |file, piece| file.source(piece.start, piece.end))
 }
 
@@ -303,7 +305,7 @@ mod tests {
 
     use super::*;
 
-    /// A format of so many channels, bytes in each sample, and bits that count.
+    /// A format with this number of channels, bytes per sample, stated bits and valid bits.
     fn format(channels: u16, bytes: u16, bits: u16, valid: Option<u16>) -> Vec<u8> {
         let block = channels * bytes;
         let tag: u16 = if valid.is_some() { 0xfffe } else { 1 };
@@ -333,12 +335,12 @@ mod tests {
         wav(&mut Cursor::new(file), 25 << 20).unwrap()
     }
 
-    /// The samples of the file that decoders are given instead.
+    /// The samples of the patched file.
     fn rewritten(file: &[u8]) -> Vec<u8> {
         let Sizes::Rewritten(plain) = read(file) else { panic!("{:?}", read(file)) };
         let mut written = Vec::new();
         plain.write(&mut Cursor::new(file), &mut written).unwrap();
-        assert_eq!(read(&written), Sizes::Usable, "the plain file is not plain");
+        assert_eq!(read(&written), Sizes::Usable, "the patched file needs another patch");
         let data = written.windows(4).position(|found| found == b"data").unwrap();
         assert_eq!(written[data + 4..data + 8], (written.len() as u32 - data as u32 - 8).to_le_bytes());
         assert_eq!(written[4..8], (written.len() as u32 - 8).to_le_bytes());
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
+    fn integers_narrower_than_their_bytes_are_left_aligned() {
         for (channels, bytes, bits, valid) in [
             (1, 4, 32, Some(24)),
             (2, 4, 32, Some(24)),
@@ -368,20 +370,20 @@ mod tests {
     }
 
     #[test]
-    fn what_decoders_agree_on_stays_as_it_is() {
+    fn unambiguous_wav_is_not_patched() {
         for (bytes, bits, valid) in
             [(1, 8, None), (2, 16, None), (3, 24, None), (4, 32, None), (2, 16, Some(16)), (4, 32, Some(32))]
         {
             assert_eq!(whole_containers(&format(1, bytes, bits, valid)), None, "{bytes} {bits} {valid:?}");
         }
-        // A block that nothing else in the header bears out says nothing.
+        // A block size that no other number confirms is ignored.
         let mut contradictory = format(1, 2, 16, None);
         contradictory[12..14].copy_from_slice(&[8, 0]);
         assert_eq!(whole_containers(&contradictory), None);
     }
 
     #[test]
-    fn several_chunks_of_samples_are_joined_at_whole_samples() {
+    fn sample_chunks_are_joined_at_whole_samples() {
         let fmt = chunk(b"fmt ", 16, &format(1, 2, 16, None));
         let first = chunk(b"data", 4, b"abcd");
         let odd = chunk(b"data", 3, b"efg\0");
@@ -393,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn recordings_of_open_size_are_joined_where_they_are_alike() {
+    fn recordings_of_unknown_size_are_joined_if_their_formats_match() {
         let fmt = chunk(b"fmt ", 16, &format(1, 2, 16, None));
         for open in [u32::MAX, 0x7fff_ffff, 0] {
             let one = |samples: &[u8]| file(b"RIFF", &[fmt.clone(), chunk(b"data", open, samples)]);
@@ -408,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn long_forms_of_wav_are_read_by_their_own_size() {
+    fn rf64_is_read_by_its_64_bit_size() {
         let fmt = chunk(b"fmt ", 16, &format(1, 2, 16, None));
         let sizes = [60_u64.to_le_bytes(), 4_u64.to_le_bytes(), 2_u64.to_le_bytes()].concat();
         let chunks =

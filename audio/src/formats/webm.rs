@@ -1,4 +1,4 @@
-//! Opus in Matroska and WebM, as browsers record it, read without decoding.
+//! Reads Opus in Matroska and WebM, as browsers record it, without decoding.
 
 use std::collections::VecDeque;
 use std::io::Cursor;
@@ -11,13 +11,12 @@ use crate::formats::ogg_opus::MALFORMED as MALFORMED_PACKET;
 use crate::formats::opus::{OpusDetail, OpusHead, Packet, RATE, Tally};
 use crate::formats::packets::{Item, Placed, Sink};
 
-/// Timestamps may be this far from the sum of the packets before it counts as a hole. Browsers stamp in whole
+/// Deviation of a timestamp from the sum of the packets that counts as a gap, in nanoseconds. Browsers round to whole
 /// milliseconds and jitter by a few; a paused or lossy recording jumps by at least a packet.
 const HOLE_NS: i128 = 15_000_000;
 
-/// Reads a file with one Opus track and hands its header and every packet to `each`, counted as Ogg counts them.
-/// Times that are wrong throughout, or that go back, are no times: then the packets alone count. [`has_wrong_clock`]
-/// says so.
+/// Reads a file with one Opus track and passes its header and every packet to `each`, counted as in Ogg. Times that are
+/// wrong throughout, or that go back, are ignored, and packets are counted instead. [`has_wrong_clock`] reports it.
 pub(crate) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
     let is_counted = steps(bytes)?.verdict() == Clock::Wrong;
     let trim = survey(bytes)?;
@@ -28,12 +27,12 @@ pub(crate) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
     if track.track_type() != TrackType::Audio || track.codec_id() != "A_OPUS" {
         return Err(Damage("the track is not Opus"));
     }
-    // Compressed or encrypted tracks exist on paper; ffmpeg knows what to do with them.
+    // Compressed or encrypted tracks exist in theory; they are left to ffmpeg.
     if track.content_encodings().is_some() {
         return Err(Damage("the track is packed"));
     }
-    // Its pre-skip is what decoders drop at the start. `CodecDelay` should say the same, but ffmpeg 5.1 writes a third
-    // of it for a recording of 16 kHz.
+    // Decoders drop the pre-skip of the header. `CodecDelay` should state the same, but ffmpeg 5.1 writes a third of it
+    // for a recording of 16 kHz.
     let head = track.codec_private().and_then(OpusHead::parse).ok_or(Damage("the Opus header is missing"))?;
     if head.mapping_family != 0 {
         return Err(Damage("the channels have a mapping of their own"));
@@ -46,7 +45,7 @@ pub(crate) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
     let mut frame = Frame::default();
     let mut position = 0_u64;
     let mut origin = None;
-    // Those that the end trim may reach.
+    // Packets that the end trim may reach.
     let mut pending: VecDeque<Placed> = VecDeque::new();
     while file.next_frame(&mut frame).map_err(|_| Damage("a block is malformed"))? {
         if frame.track != number {
@@ -54,8 +53,8 @@ pub(crate) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
         }
         let data = std::mem::take(&mut frame.data);
         let facts = Packet::parse(&data).ok_or(MALFORMED_PACKET)?;
-        // Laced frames share one timestamp, so only the first of a block can be compared; a hole shows anyway,
-        // because a timestamp that lies ahead is one.
+        // Laced frames share one timestamp, so only the first of a block can be compared. A gap is noticed anyway,
+        // because it makes a timestamp late.
         let stamp = i128::from(frame.timestamp) * scale;
         let expected = i128::from(position) * 1_000_000_000 / i128::from(RATE);
         let origin = *origin.get_or_insert(stamp);
@@ -76,12 +75,13 @@ pub(crate) fn read(bytes: &[u8], each: Sink) -> Result<OpusDetail, Damage> {
     tally.close(end)
 }
 
-/// Whether the times of a file that [`read`] takes do not fit its packets.
+/// Whether the times of a file that [`read`] accepts contradict its packets.
 pub(crate) fn has_wrong_clock(bytes: &[u8]) -> bool {
     steps(bytes).is_ok_and(|steps| steps.verdict() == Clock::Wrong)
 }
 
-/// From block to block: what the times say, and how long the packets between are. Packets of one time belong together.
+/// Compares the times of consecutive blocks with the length of the packets between them. Packets with one time form a
+/// group.
 fn steps(bytes: &[u8]) -> Result<Steps, Damage> {
     survey(bytes)?;
     let mut file = MatroskaFile::open(Cursor::new(bytes)).map_err(|_| MALFORMED)?;
@@ -105,13 +105,14 @@ fn steps(bytes: &[u8]) -> Result<Steps, Damage> {
     Ok(steps)
 }
 
-/// Nanoseconds as samples at 48 kHz. Rounded, because a sample is not a whole number of nanoseconds.
+/// Converts nanoseconds to samples at 48 kHz. The result is rounded, because a sample is not a whole number of
+/// nanoseconds.
 fn samples(nanoseconds: u64) -> u64 {
     let samples = (u128::from(nanoseconds) * u128::from(RATE) + 500_000_000) / 1_000_000_000;
     u64::try_from(samples).unwrap_or(u64::MAX)
 }
 
-/// Whether a second file begins behind the first.
+/// Whether a second file follows the first.
 pub(crate) fn begins_again(bytes: &[u8]) -> bool {
     const START: &[u8] = &[0x1a, 0x45, 0xdf, 0xa3];
     let named = |after: &[u8]| {
@@ -126,11 +127,11 @@ pub(crate) fn begins_again(bytes: &[u8]) -> bool {
 
 /// The end trim: `DiscardPadding` of the last block, in samples at 48 kHz.
 ///
-/// matroska-demuxer does not hand it out, so this walks the elements itself: into segments, clusters and block
-/// groups, past everything else. <https://www.matroska.org/technical/elements.html#DiscardPadding>
+/// matroska-demuxer does not expose it, so the elements are read here: segments, clusters and block groups are entered,
+/// and all others skipped. <https://www.matroska.org/technical/elements.html#DiscardPadding>
 ///
-/// matroska-demuxer looks for the next element behind damage, and counts without checks: a block's earliest time
-/// overflows. So what has damage or such a time is refused here first.
+/// matroska-demuxer searches for the next element after damage, and adds times without overflow checks. So damaged
+/// files and such times are refused here first.
 fn survey(bytes: &[u8]) -> Result<u64, Damage> {
     const SEGMENT: u64 = 0x1853_8067;
     const CLUSTER: u64 = 0x1f43_b675;
@@ -148,8 +149,8 @@ fn survey(bytes: &[u8]) -> Result<u64, Damage> {
         if matches!(id, BLOCK_GROUP | SIMPLE_BLOCK) && trim != 0 {
             return Err(Damage("something is cut out of the middle"));
         }
-        // Entered by simply going on with what they hold. Live recordings leave their sizes unknown, which is written as
-        // nothing but ones.
+        // An element is entered by reading on with its content. Live recordings leave sizes unknown, which is written
+        // as all ones.
         if matches!(id, SEGMENT | CLUSTER | BLOCK_GROUP) {
             let unknown = (1_u64 << (7 * (after.len() - body.len()))) - 1;
             if size != unknown && size > body.len() as u64 {
@@ -179,9 +180,9 @@ fn survey(bytes: &[u8]) -> Result<u64, Damage> {
 const MALFORMED: Damage = Damage("the file is malformed");
 const NO_TIME: Damage = Damage("a block has a time that no recording has");
 
-/// Refuses what matroska-demuxer would misread. A block's time is a signed 16-bit number behind the track's, and the
-/// smallest one has no opposite; frames of one size need a length that their number divides; and of one frame, EBML
-/// lacing states no size. <https://www.matroska.org/technical/notes.html#block-lacing>
+/// Refuses blocks that matroska-demuxer would misread. A block's time is a signed 16-bit offset, and the smallest one
+/// cannot be negated; frames of fixed size need a length that their number divides; and for one frame, EBML lacing
+/// states no size. <https://www.matroska.org/technical/notes.html#block-lacing>
 fn check_block(block: &[u8]) -> Result<(), Damage> {
     let (_, rest) = vint(block, true).ok_or(MALFORMED)?;
     let (time, rest) = rest.split_first_chunk::<2>().ok_or(MALFORMED)?;
@@ -196,7 +197,7 @@ fn check_block(block: &[u8]) -> Result<(), Damage> {
     }
 }
 
-/// An EBML number of variable length: an id keeps its length marker, a size loses it.
+/// An EBML number of variable length. An id keeps its length marker, a size does not.
 pub(crate) fn vint(bytes: &[u8], is_size: bool) -> Option<(u64, &[u8])> {
     let length = bytes.first()?.leading_zeros() as usize + 1;
     if length > 8 {

@@ -1,4 +1,4 @@
-//! Makes what a profile needs of a source, once for all who need the same.
+//! Produces files for profiles, once for all requests that need the same file.
 
-pub(crate) mod kept;
 pub(crate) mod render;
+pub(crate) mod render_cache;

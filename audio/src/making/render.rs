@@ -1,70 +1,70 @@
-//! Makes what a profile produces: wraps the packets anew, or encodes.
+//! Produces the file that a profile asks for, by wrapping the packets in a new container or by encoding.
 
 use std::path::Path;
 
 use tempfile::NamedTempFile;
 use voicegate_providers::{AudioFacts, Container};
 
-use crate::copies::mended::{keep_frames, mended};
-use crate::copies::readable::readable;
-use crate::copies::rewrap::{Packets, Wrap, rewrap};
 use crate::error::{AudioError, AudioErrorKind};
-use crate::ffmpeg::job::{Bench, blocking, scratch_file};
+use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::measure::Measured;
 use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass};
 use crate::ffmpeg::run::RunError;
 use crate::formats::ogg::Damage;
 use crate::profiles::plan::{Convert, Work, plan, refused};
 use crate::profiles::profile::{AudioCodec, Keeps, Profile, keeps_frames};
-use crate::proving::heard::{Likeness, compare, heard};
+use crate::proving::likeness::{Likeness, compare, decode_natively};
 use crate::proving::verify::verify;
 use crate::reading::examine::Examined;
 use crate::reading::probe::{Depth, assemble, decode, from_structure, input, look, too_long};
+use crate::remux::readable::readable;
+use crate::remux::repaired::{keep_frames, repaired};
+use crate::remux::rewrap::{Packets, Wrap, rewrap};
 use crate::source::{Hints, PcmEncoding, PcmFormat, Probed};
 
-/// What a render came to.
+/// Result of a render.
 #[derive(Debug)]
 pub enum Render {
-    /// The source itself is what the target accepts.
+    /// The target accepts the source itself.
     Untouched,
     Made {
         file: NamedTempFile,
         facts: AudioFacts,
         work: Work,
-        /// What was verified on the result.
+        /// Names of the checks that the result passed.
         checks: Vec<&'static str>,
     },
 }
 
-/// A source on its way to a profile, and what is known of it.
+/// A source on its way to a profile.
 struct Job<'a> {
-    bench: &'a Bench<'a>,
+    context: &'a JobContext<'a>,
     path: &'a Path,
     profile: &'static Profile,
     convert: Convert,
-    /// `None` where the facts came with the job.
+    /// `None` if the facts came with the job.
     examined: Option<Examined>,
     facts: Probed,
-    /// The facts are those of decoding.
+    /// The facts come from decoding.
     is_measured: bool,
-    /// What goes as it is may go on the word of its structure.
+    /// An untouched source may be sent without decoding it, if its structure is conclusive.
     trusts_structure: bool,
-    /// What decoders read in place of the source.
+    /// Repaired copy that decoders read in place of the source.
     copy: Option<NamedTempFile>,
 }
 
-/// Makes what the profile asks for out of a source that is measured already.
+/// Produces the file for a profile from a source that was measured before.
 pub(crate) async fn render(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     path: &Path,
     probed: &Probed,
     profile: &'static Profile,
     convert: Convert,
 ) -> Result<Render, AudioError> {
     let facts = probed.clone();
-    let readable = readable(bench, path, probed.detail.plain.as_ref()).await?;
+    let readable = readable(context, path, probed.detail.patched.as_ref()).await?;
     let job = Job {
-        bench,
+        context,
         path: readable.path(),
         profile,
         convert,
@@ -77,39 +77,40 @@ pub(crate) async fn render(
     job.run().await.map(|(_, render)| render)
 }
 
-/// The same for any source, and its facts: in one pass of ffmpeg, wherever its structure tells what has to be done.
-/// With [`Depth::Structure`] they are not of decoding where the structure is sure and the source goes as it is.
+/// Reads a source and produces the file for a profile, in one pass of ffmpeg if its structure tells what to do. With
+/// [`Depth::Structure`], a source that is sent untouched is not decoded if its structure is conclusive.
 pub(crate) async fn read_and_render(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     path: &Path,
     hints: &Hints,
     depth: Depth,
     profile: &'static Profile,
     convert: Convert,
 ) -> Result<(Probed, Render), AudioError> {
-    let examined = look(bench, path, hints).await?;
-    let readable = readable(bench, path, examined.detail.plain.as_ref()).await?;
+    let examined = look(context, path, hints).await?;
+    let readable = readable(context, path, examined.detail.patched.as_ref()).await?;
     let path = readable.path();
-    let (facts, is_measured) = match from_structure(&examined, bench.max_duration) {
+    let (facts, is_measured) = match from_structure(&examined, context.max_duration) {
         Some(facts) => (facts, false),
-        // Encoded before it is known how long it is, a file that claims to go on for hours would be encoded for hours.
-        None => (decode(bench, path, &examined).await?, true),
+        // The length is checked before encoding, because a file that claims to last for hours would be encoded for
+        // hours.
+        None => (decode(context, path, &examined).await?, true),
     };
     let trusts_structure = depth == Depth::Structure;
     let examined = Some(examined);
     let job =
-        Job { bench, path, profile, convert, examined, facts, is_measured, trusts_structure, copy: None };
+        Job { context, path, profile, convert, examined, facts, is_measured, trusts_structure, copy: None };
     job.run().await
 }
 
 impl Job<'_> {
     async fn run(mut self) -> Result<(Probed, Render), AudioError> {
-        self.copy = mended(self.bench, self.path, self.facts.facts.container, &self.facts.detail).await?;
+        self.copy = repaired(self.context, self.path, self.facts.facts.container, &self.facts.detail).await?;
         let mut tried = None;
         loop {
             let candidates = self.candidates()?;
             let Some(&work) = candidates.iter().find(|work| tried.is_none_or(|tried| tried < **work)) else {
-                // Everything that was allowed was tried, and did not hold.
+                // All permitted conversions were tried and failed verification.
                 return Err(refused(self.profile));
             };
             let render = match work {
@@ -126,14 +127,14 @@ impl Job<'_> {
                 error => error,
             };
             match render {
-                // Kept packets that do not hold are no failure of ours; encoding comes next, if it may.
+                // Kept packets that fail verification are no error of ours; encoding comes next, if it is permitted.
                 Err(error) if work == Work::Remuxed && error.kind == AudioErrorKind::Internal => {
                     tracing::debug!(profile = self.profile.name, %error, "the packets could not be kept");
                     tried = Some(work);
                 }
                 Err(error) => return Err(error),
                 Ok(render) => {
-                    // Decoding may have shown what speaks against it: another stream, or another codec.
+                    // Decoding may have ruled out this conversion, for example because of another stream or codec.
                     if tried.is_some() || self.candidates()?.first() == Some(&work) {
                         return Ok((self.facts, render));
                     }
@@ -142,15 +143,15 @@ impl Job<'_> {
         }
     }
 
-    /// What may be done, least first.
+    /// Permitted conversions, least first.
     fn candidates(&self) -> Result<Vec<Work>, AudioError> {
         plan(&self.facts, self.profile, self.convert)
     }
 
-    /// Decodes for the facts, where no pass has done it yet.
+    /// Decodes the source for its facts, unless a pass has done so already.
     async fn measure(&mut self) -> Result<(), AudioError> {
         if let Some(examined) = self.examined.as_ref().filter(|_| !self.is_measured) {
-            self.facts = decode(self.bench, self.path, examined).await?;
+            self.facts = decode(self.context, self.path, examined).await?;
             self.is_measured = true;
         }
         Ok(())
@@ -177,16 +178,16 @@ impl Job<'_> {
                     input_rate: self.profile.kept_input_rate(),
                     frames_per_packet: self.profile.kept_frames_per_packet().filter(|&n| packed != Some(n)),
                 };
-                (rewrap(self.bench, self.path, packets, wrap).await?, wrap.container)
+                (rewrap(self.context, self.path, packets, wrap).await?, wrap.container)
             }
             Keeps::Aac { .. } | Keeps::Nothing => (self.pass(Make::Copy).await?, Container::Mp4),
         };
         self.prove(file, container, Work::Remuxed).await
     }
 
-    /// The frames of the source in a file of their own.
+    /// Copies the frames of the source into a file of their own.
     async fn frames(&self, container: Container) -> Result<NamedTempFile, AudioError> {
-        let file = scratch_file(self.bench.scratch).map_err(|error| not_run(&error, "encode"))?;
+        let file = scratch_file(self.context.scratch).map_err(|error| not_run(&error, "encode"))?;
         let (source, target) = (self.path.to_owned(), file.path().to_owned());
         blocking(move || Ok(keep_frames(&source, &target, container))).await?.map_err(|Damage(reason)| {
             AudioError::encode(AudioErrorKind::Internal, format!("the frames could not be kept: {reason}"))
@@ -201,12 +202,12 @@ impl Job<'_> {
         let bits = self.profile.bitrate(source.duration_ms);
         let make = Make::Encode { profile: self.profile, rate, bits };
         let mut file = if self.facts.detail.varies {
-            // An encoder loses what it holds back where its input changes, so it is given samples that do not.
+            // Encoders lose buffered samples if their input changes format, so they receive samples of one format.
             let samples = self.pass(Make::Samples { rate }).await?;
             let format = PcmFormat { encoding: PcmEncoding::S16le, sample_rate: rate, channels: 1 };
             let (container, format) = (Container::Pcm, Some(format));
             let input = Input { path: samples.path(), container, format, track: 0, counted: true, mix: None };
-            let passed = self.ran(pass(self.bench, input, make, Measure::Nothing).await)?;
+            let passed = self.ran(pass(self.context, input, make, Measure::Nothing).await)?;
             self.file_of(passed).await?
         } else {
             self.pass(make).await?
@@ -218,13 +219,13 @@ impl Job<'_> {
                 input_rate: Some(recipe.input_rate),
                 frames_per_packet: Some(recipe.frames_per_packet).filter(|&count| count > 1),
             };
-            file = rewrap(self.bench, file.path(), Packets::EncodedOgg, wrap).await?;
+            file = rewrap(self.context, file.path(), Packets::EncodedOgg, wrap).await?;
         }
         self.prove(file, recipe.container, Work::Transcoded).await
     }
 
-    /// One pass of ffmpeg that makes a file, and measures the source where that has not been done. Two where that shows
-    /// that the channels cancel each other out.
+    /// One pass of ffmpeg that produces a file, and measures the source if that has not been done yet. A second pass
+    /// follows if the channels turn out to cancel each other out.
     async fn pass(&mut self, make: Make) -> Result<NamedTempFile, AudioError> {
         let path = self.copy.as_ref().map_or(self.path, |copy| copy.path());
         let unmeasured = self.examined.as_ref().filter(|_| !self.is_measured);
@@ -234,7 +235,7 @@ impl Job<'_> {
         let mut cancels = false;
         let passed = loop {
             let input = input(path, facts.facts.container, &facts.detail, mix.as_ref());
-            let passed = self.ran(pass(self.bench, input, make, measure).await)?;
+            let passed = self.ran(pass(self.context, input, make, measure).await)?;
             let found = passed.measured.as_ref().and_then(Measured::cancelled);
             match found.filter(|_| passed.success && mix.is_none()) {
                 Some(found) => (mix, cancels) = (Some(found), true),
@@ -244,9 +245,9 @@ impl Job<'_> {
         if passed.success
             && let Some(examined) = unmeasured
         {
-            match assemble(self.bench, examined, &passed, mix, cancels) {
+            match assemble(self.context, examined, &passed, mix, cancels) {
                 Ok(facts) => (self.facts, self.is_measured) = (facts, true),
-                // A verdict against the source is that of more than one run.
+                // A verdict against the source needs more than one run.
                 Err(error) if error.kind.is_verdict() => self.measure().await?,
                 Err(error) => return Err(error),
             }
@@ -257,11 +258,12 @@ impl Job<'_> {
     fn ran(&self, outcome: Result<Passed, PassError>) -> Result<Passed, AudioError> {
         match outcome {
             Ok(passed) => Ok(passed),
-            Err(PassError::Run(RunError::TooMuch)) => Err(too_long(self.bench.max_duration)),
-            // A busy machine or a file that never ends: a few more times, not for as long as the note lives.
+            Err(PassError::Run(RunError::TooMuch)) => Err(too_long(self.context.max_duration)),
+            // The machine may be busy, or the file may never end. A few more attempts are made, not attempts for the
+            // life of the note.
             Err(PassError::Run(RunError::Timeout)) => Err(AudioError::encode(
                 AudioErrorKind::Slow,
-                format!("making the file took longer than {} s", self.bench.timeout.as_secs()),
+                format!("making the file took longer than {} s", self.context.timeout.as_secs()),
             )),
             Err(error) => Err(not_run(&error, "encode")),
         }
@@ -272,7 +274,7 @@ impl Job<'_> {
             Passed { success: true, file: Some(file), .. } => Ok(file),
             passed => {
                 let error = self.not_made(&passed);
-                // Where nothing is known to be wrong on this side, it may be the source.
+                // If nothing is known to be wrong with ffmpeg, the source may be at fault.
                 if error.kind == AudioErrorKind::Internal && !lacks_encoder(&passed.log) {
                     self.measure().await?;
                 }
@@ -281,13 +283,13 @@ impl Job<'_> {
         }
     }
 
-    /// ffmpeg ran, and failed.
+    /// The error for a run of ffmpeg that failed.
     fn not_made(&self, passed: &Passed) -> AudioError {
         let log = String::from_utf8_lossy(&passed.log);
         let said = log.lines().rfind(|line| line.contains("[error]") || line.contains("[fatal]"));
         tracing::warn!(said = said.unwrap_or_default(), "ffmpeg failed to make a file");
         let size = passed.file.as_ref().map_or(0, size_of);
-        match (lacks_encoder(&passed.log), size >= self.bench.max_output) {
+        match (lacks_encoder(&passed.log), size >= self.context.max_output) {
             (true, _) => AudioError::encode(
                 AudioErrorKind::Internal,
                 "this ffmpeg lacks an encoder; it needs libopus, aac and libmp3lame",
@@ -297,7 +299,7 @@ impl Job<'_> {
         }
     }
 
-    /// Reads back what was made.
+    /// Reads back the produced file and verifies it.
     async fn prove(
         &self,
         file: NamedTempFile,
@@ -315,36 +317,37 @@ impl Job<'_> {
             }
             Err(reason) => reason,
         };
-        let most = profile.max_bytes.unwrap_or(u64::MAX).min(self.bench.max_output);
-        // ffmpeg stops quietly a little before its limit, and what it wrote is then too short.
+        let most = profile.max_bytes.unwrap_or(u64::MAX).min(self.context.max_output);
+        // ffmpeg stops silently shortly before its size limit, and the file is then too short.
         if encoded && size_of(&file) >= most - most / 50 {
             return Err(AudioError::encode(
                 AudioErrorKind::TooLarge,
                 format!("even re-encoded, this audio is larger than the {most} bytes that fit"),
             ));
         }
-        tracing::warn!(profile = profile.name, ?work, %reason, "a made file did not prove right");
+        tracing::warn!(profile = profile.name, ?work, %reason, "a produced file failed verification");
         Err(AudioError::encode(
             AudioErrorKind::Internal,
-            format!("what was made for {} did not prove right: it {reason}", profile.name),
+            format!("the file produced for {} failed verification: it {reason}", profile.name),
         ))
     }
 }
 
 impl Job<'_> {
-    /// Holds the sound of what was made against that of the source, which was measured by itself.
+    /// Compares the sound of the produced file with that of the source, which was measured separately.
     ///
-    /// Decoders of our own are asked first. Where they know better than to agree, or where there is none and something
-    /// about the source is out of the ordinary, ffmpeg decodes the made file, and its word counts.
+    /// The built-in decoders are used first. If they find a difference, or if none applies and the source is unusual,
+    /// ffmpeg decodes the produced file, and its result counts.
     async fn compare(&self, render: Render) -> Result<Render, AudioError> {
         let Render::Made { file, facts, work, mut checks } = render else { return Ok(render) };
         let Probed { detail, findings, facts: source, .. } = &self.facts;
         let (path, container) = (file.path().to_owned(), facts.container);
         let (bars, loudest, lasts) = (findings.bars.clone(), findings.loudest, source.duration_ms);
         let first = blocking(move || {
-            // A decoder that gives up in the middle of its work has no opinion.
-            let heard = std::panic::catch_unwind(|| heard(&path, container, lasts)).ok().flatten();
-            Ok(heard.map(|sound| compare(&bars, loudest, lasts, &sound)))
+            // A built-in decoder that panics gives no verdict.
+            let decoded =
+                std::panic::catch_unwind(|| decode_natively(&path, container, lasts)).ok().flatten();
+            Ok(decoded.map(|sound| compare(&bars, loudest, lasts, &sound)))
         })
         .await?;
         let is_odd = !detail.intact || findings.mix.is_some() || !findings.contradictions.is_empty();
@@ -359,11 +362,11 @@ impl Job<'_> {
                     profile = self.profile.name,
                     ?work,
                     bar,
-                    "a made file does not sound like its source"
+                    "a produced file does not sound like its source"
                 );
                 Err(AudioError::encode(
                     AudioErrorKind::Internal,
-                    format!("what was made for {} does not sound like the source", self.profile.name),
+                    format!("the file produced for {} does not sound like the source", self.profile.name),
                 ))
             }
             Some(Likeness::Alike) => {
@@ -374,7 +377,7 @@ impl Job<'_> {
         }
     }
 
-    /// The same by ffmpeg, in a run of its own.
+    /// Decodes the produced file with ffmpeg in a separate run, and compares its sound.
     async fn decoded(
         &self,
         file: &NamedTempFile,
@@ -384,7 +387,7 @@ impl Job<'_> {
         let (path, container) = (file.path(), facts.container);
         let input = Input { path, container, format: None, track: 0, counted: true, mix: None };
         let measure = Measure::First(source.duration_ms);
-        let passed = self.ran(pass(self.bench, input, Make::Nothing, measure).await)?;
+        let passed = self.ran(pass(self.context, input, Make::Nothing, measure).await)?;
         let measured = passed.measured.filter(|_| passed.success);
         Ok(measured.map(|made| compare(&findings.bars, findings.loudest, source.duration_ms, &made.audible)))
     }

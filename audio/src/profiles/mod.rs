@@ -1,6 +1,6 @@
-//! What each target accepts, what is made for it, and what that takes.
+//! Profiles: the formats each target accepts, and the conversion that a source needs.
 
+pub(crate) mod description;
 pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod table;
-pub(crate) mod words;

@@ -1,4 +1,4 @@
-//! Decides what has to be done to a source; no IO.
+//! Decides which conversions a source needs, without I/O.
 
 use std::fmt;
 
@@ -8,28 +8,28 @@ use crate::error::{AudioError, AudioErrorKind};
 use crate::profiles::profile::Profile;
 use crate::source::Probed;
 
-/// How far the caller lets us go.
+/// Conversions that the caller permits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Convert {
-    /// The least that makes it fit.
+    /// Apply the least conversion that fits the target.
     #[default]
     Auto,
-    /// Encode even what would fit.
+    /// Encode even if the source would fit.
     Always,
-    /// Never encode: untouched or remuxed, else refused.
+    /// Send untouched or remuxed, else refuse.
     Never,
 }
 
-/// What was done to the source, from least to most: its bytes are untouched; the same codec packets are in another
-/// container or have other headers; it was encoded anew.
+/// Conversion of a source, from least to most: none; the same codec packets in another container or with other headers;
+/// a new encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
-    /// Bytes untouched.
+    /// The bytes are untouched.
     None,
-    /// The same codec packets in another container or with other headers.
+    /// The codec packets are kept, in another container or with other headers.
     Remuxed,
     Transcoded,
 }
@@ -44,8 +44,10 @@ impl fmt::Display for Work {
     }
 }
 
-/// What may be tried, least first. A remux may turn out not to hold (its result is read back), which is why there
-/// can be more than one.
+/// Conversions to try, least first. There can be several, because a remux is read back and may fail verification.
+///
+/// # Errors
+/// `TooLong` or `ConvertRefused`.
 pub fn plan(probed: &Probed, profile: &Profile, convert: Convert) -> Result<Vec<Work>, AudioError> {
     let mut candidates = Vec::new();
     if convert != Convert::Always {

@@ -1,4 +1,4 @@
-//! What a profile is made of, and how it judges a source. The profiles themselves are in `profiles.rs`.
+//! The structure of a profile, and its rules for a source. The profiles themselves are in `table.rs`.
 
 use std::time::Duration;
 
@@ -13,42 +13,42 @@ use crate::source::{Probed, mime_type};
 /// The vendor string of voice notes that WhatsApp's own apps record.
 pub(crate) const VENDOR: &str = "Recorder";
 
-/// Of an Ogg page for each second, and of the length of each packet: what a container adds, in bytes a second.
+/// Bytes per second that a container adds: a header for each Ogg page of a second, and the length of each packet.
 const OGG_OVERHEAD: u64 = 80;
-/// A variable bit rate may end up this much above what was asked for.
+/// Percentage by which a variable bit rate may exceed the requested one.
 const HEADROOM: u64 = 10;
 
-/// What a target takes, and what is made for it.
+/// Formats that a target accepts, and the output that is produced for it.
 #[derive(Debug)]
 pub struct Profile {
     pub name: &'static str,
-    /// For people: where it is used.
+    /// Services that use the profile, for people.
     pub target: &'static str,
-    /// The forms that are sent untouched.
-    pub(crate) accepts: &'static [Form],
-    /// What may be kept of a source in another form.
+    /// Formats that are sent untouched.
+    pub(crate) accepts: &'static [AcceptedFormat],
+    /// Packets that are kept from a source in another format.
     pub(crate) keeps: Keeps,
     pub(crate) makes: Recipe,
-    /// Largest file the target takes.
+    /// Size limit of the target, in bytes.
     pub max_bytes: Option<u64>,
-    /// Longest audio that can be made to fit.
+    /// Length limit of the target.
     pub max_duration: Option<Duration>,
 }
 
-/// A form that is sent untouched, always without other streams and with nothing amiss in its structure.
+/// A format that is sent untouched, if its structure is intact and it has no other streams.
 #[derive(Debug)]
-pub(crate) struct Form {
+pub(crate) struct AcceptedFormat {
     pub container: Container,
     pub codec: AudioCodec,
-    /// At most.
+    /// Highest number of channels.
     pub channels: u16,
-    /// Hz, from and to.
+    /// Lowest and highest sample rate, in Hz.
     pub rate: (u32, u32),
-    /// What else the packets and headers have to be.
-    pub opus: Option<OpusForm>,
+    /// Further requirements of Opus packets and headers.
+    pub opus: Option<OpusRequirements>,
 }
 
-impl Form {
+impl AcceptedFormat {
     /// One or two channels, at most 48 kHz.
     pub const fn of(container: Container, codec: AudioCodec) -> Self {
         Self { container, codec, channels: 2, rate: (0, 48_000), opus: None }
@@ -61,7 +61,8 @@ impl Form {
             && self.codec.is(&facts.codec)
             && (1..=self.channels).contains(&facts.channels)
             && (self.rate.0..=self.rate.1).contains(&facts.sample_rate)
-            // QuickTime is not M4A: services look at the brand. Nor is every WAV what most programs read.
+            // QuickTime is not M4A, because services look at the brand, and RF64 or big-endian WAV is not what most
+            // programs read.
             && (facts.container != Container::Mp4 || flavour != "qt  ")
             && (facts.container != Container::Wav || flavour == "RIFF")
             && self.opus.is_none_or(|form| {
@@ -70,12 +71,12 @@ impl Form {
     }
 }
 
-/// Mono Opus of a certain make.
+/// Requirements of mono Opus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OpusForm {
-    /// At most.
+pub(crate) struct OpusRequirements {
+    /// Highest audio bandwidth.
     pub bandwidth: Bandwidth,
-    /// What the header names as the rate of the original.
+    /// Rate of the original that the header must state, in Hz.
     pub input_rate: Option<u32>,
     pub frame_ms: Option<u32>,
     pub frames_per_packet: Option<u8>,
@@ -85,12 +86,12 @@ pub(crate) struct OpusForm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tags {
     Any,
-    /// No comments, and the vendor that phones write.
+    /// No comments, and the vendor string that phones write.
     Bare,
 }
 
-impl OpusForm {
-    /// Whether the frames fit, however they are packed: that can be changed without encoding.
+impl OpusRequirements {
+    /// Whether the frames fit, regardless of how they are packed, which can be changed without encoding.
     fn fits_frames(&self, opus: &OpusDetail) -> bool {
         let frame_us = self.frame_ms.map(|ms| ms * 1000);
         opus.channels == 1
@@ -98,7 +99,7 @@ impl OpusForm {
             && opus.mapping_family == 0
             && opus.max_bandwidth <= self.bandwidth
             && (frame_us.is_none() || opus.frame_us == frame_us)
-            // Another gain would change the level where the header is written anew without it.
+            // A header written without the gain would change the level.
             && (self.tags == Tags::Any || opus.gain == 0)
     }
 
@@ -115,25 +116,25 @@ impl OpusForm {
     }
 }
 
-/// What may be kept of a source whose form is not accepted.
+/// Packets that may be kept from a source whose format is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keeps {
     Nothing,
-    /// Opus frames of this make, packed and wrapped anew.
-    Opus(OpusForm),
+    /// Opus frames that meet these requirements, packed and wrapped anew.
+    Opus(OpusRequirements),
     /// AAC in one or two channels, wrapped as M4A.
     Aac {
         max_rate: u32,
     },
 }
 
-/// How to encode; always mono. Ogg and CAF: Opus, VBR, voip, 20 ms frames.
+/// Parameters of the encoding, which is always mono. Ogg and CAF contain Opus: VBR, voip, 20 ms frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recipe {
     pub container: Container,
     pub codec: AudioCodec,
     pub rate: Rate,
-    /// What an Opus header names as the rate of the original.
+    /// Rate of the original that the Opus header states, in Hz.
     pub input_rate: u32,
     pub bitrate: Bitrate,
     pub frames_per_packet: u8,
@@ -146,7 +147,7 @@ pub(crate) enum AudioCodec {
     Mp3,
     AmrNb,
     PcmS16,
-    /// Integer or float of any width.
+    /// Integer or float samples of any width.
     LinearPcm,
 }
 
@@ -167,18 +168,18 @@ impl AudioCodec {
     }
 }
 
-/// Hz of the encoder's input.
+/// Sample rate of the encoder's input, in Hz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rate {
     Fixed(u32),
-    /// The source's, or the next that the codec has: encoding at more costs time and adds nothing.
+    /// The rate of the source, or the next higher one of the codec. More would cost time and add nothing.
     Own {
         least: u32,
         most: u32,
     },
 }
 
-/// Bits a second: as many as fit, between these two.
+/// Bit rate in bits per second: as high as the size limit permits, between these two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bitrate {
     pub most: u32,
@@ -192,7 +193,7 @@ impl Bitrate {
 }
 
 impl Recipe {
-    /// The rate to encode at.
+    /// Sample rate for the encoder, in Hz.
     pub fn sample_rate(&self, source: u32) -> u32 {
         let rates: &[u32] = match self.codec {
             AudioCodec::Opus => &[8_000, 12_000, 16_000, 24_000, 48_000],
@@ -207,14 +208,14 @@ impl Recipe {
         }
     }
 
-    /// The rate that the made file states.
+    /// Sample rate that the produced file states, in Hz.
     pub fn stated_rate(&self, source: u32) -> u32 {
         if self.codec == AudioCodec::Opus { self.input_rate } else { self.sample_rate(source) }
     }
 }
 
 impl Profile {
-    /// Whether the target takes these bytes untouched.
+    /// Whether the target accepts the source untouched.
     pub fn accepts(&self, probed: &Probed) -> bool {
         probed.detail.intact
             && probed.detail.other_streams == 0
@@ -223,36 +224,36 @@ impl Profile {
             && self.accepts.iter().any(|form| form.fits(probed))
     }
 
-    /// Whether the packets may be kept, and only be packed and wrapped anew.
+    /// Whether the packets may be kept, and only have to be packed and wrapped anew.
     pub fn remuxes(&self, probed: &Probed) -> bool {
         let Probed { facts, detail, .. } = probed;
         let kept = match self.keeps {
-            // Frames that are accepted, but for what stands around them.
+            // The frames are accepted, but the tags and headers around them are not.
             _ if keeps_frames(facts.container) => {
                 detail.frames_only && !detail.varies || detail.intact && detail.tag_bytes > LARGEST_TAG
             }
             Keeps::Nothing => false,
             Keeps::Opus(form) => probed.detail.opus.as_ref().is_some_and(|opus| form.fits_frames(opus)),
-            // That only sits in the wrong wrapper, or beside other streams.
+            // AAC of an accepted kind in another container or beside other streams.
             Keeps::Aac { max_rate } => {
                 use Container::{Caf, Matroska, Mp4, Wav, Webm};
                 matches!(facts.container, Mp4 | Matroska | Webm | Caf | Wav)
                     && facts.codec.is("aac")
                     && (1..=2).contains(&facts.channels)
                     && facts.sample_rate <= max_rate
-                    // What was cut out of the sound is still among the packets, and a clock that is wrong beside them.
+                    // Sound that an edit list cuts out is still among the packets, and a wrong clock stays beside them.
                     && !detail.edited
                     && !detail.counted
             }
         };
         let kept =
             kept && (!keeps_frames(facts.container) || self.accepts.iter().any(|form| form.fits(probed)));
-        // What is far too large stays so in another wrapper, but not without a picture.
+        // A file that is far too large stays so in another container, unless pictures make up its size.
         let size_bytes = facts.size_bytes.saturating_sub(detail.tag_bytes);
         kept && self.max_bytes.is_none_or(|limit| size_bytes / 4 <= limit)
     }
 
-    /// Bits a second for audio that lasts so long.
+    /// Bit rate for audio of this length, in bits per second.
     pub(crate) fn bitrate(&self, duration_ms: u64) -> u32 {
         let Bitrate { most, least } = self.makes.bitrate;
         let (Some(limit), true) = (self.max_bytes, most > least) else { return most };
@@ -262,14 +263,14 @@ impl Profile {
         u32::try_from(bits).unwrap_or(u32::MAX).clamp(least, most)
     }
 
-    /// What would come of it.
+    /// The expected result of a conversion.
     pub fn foresee(&self, probed: &Probed, work: Work) -> Foreseen {
         let AudioFacts { container, duration_ms, size_bytes, sample_rate, channels, .. } = probed.facts;
         let codec = probed.facts.codec.clone();
         let kept = Foreseen { container, codec, duration_ms, size_bytes, sample_rate, channels };
         match (work, self.keeps) {
             (Work::None, _) => kept,
-            // The packets are most of it.
+            // Packets make up most of the size.
             (Work::Remuxed, Keeps::Opus(form)) => Foreseen {
                 container: self.makes.container,
                 sample_rate: form.input_rate.unwrap_or(sample_rate),
@@ -290,9 +291,9 @@ impl Profile {
         }
     }
 
-    /// Roughly what encoding comes to, in bytes.
+    /// Estimated size of an encoding, in bytes.
     fn encoded_size(&self, duration_ms: u64, source_rate: u32) -> u64 {
-        /// Headers, and an index where there is one.
+        /// Bytes of headers, and of an index if the container has one.
         const AROUND: u64 = 300;
         let audio = |bits: u64| bits * duration_ms / 8000;
         let bits = u64::from(self.bitrate(duration_ms));
@@ -310,25 +311,25 @@ impl Profile {
         self.max_duration.map(|span| span.as_secs() * 1000)
     }
 
-    /// The rate that is written into the header of kept packets; `None` keeps the source's.
+    /// Rate to write into the header of kept packets, in Hz; `None` keeps the source's.
     pub(crate) fn kept_input_rate(&self) -> Option<u32> {
         if let Keeps::Opus(form) = self.keeps { form.input_rate } else { None }
     }
 
-    /// Frames in each packet of kept ones; `None` leaves them as they are packed.
+    /// Number of frames per packet when packets are kept; `None` leaves them as they are.
     pub(crate) fn kept_frames_per_packet(&self) -> Option<u8> {
         if let Keeps::Opus(form) = self.keeps { form.frames_per_packet } else { None }
     }
 }
 
-/// What a source would become. The size is a guess where it is encoded, within some ten percent for speech.
+/// The expected result for a source. The size of an encoding is an estimate, within about ten percent for speech.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Foreseen {
     pub container: Container,
     pub codec: Codec,
     pub duration_ms: u64,
     pub size_bytes: u64,
-    /// Hz.
+    /// Sample rate in Hz.
     pub sample_rate: u32,
     pub channels: u16,
 }
@@ -340,12 +341,12 @@ impl Foreseen {
     }
 }
 
-/// Whether a file is frames one after another, which may be kept without what stands around them.
+/// Whether a file consists of consecutive frames, which may be kept without the tags and headers around them.
 pub(crate) fn keeps_frames(container: Container) -> bool {
     matches!(container, Container::Mp3 | Container::Adts | Container::Amr)
 }
 
-/// The profile of that name.
+/// The profile with this name.
 pub fn profile(name: &str) -> Option<&'static Profile> {
     PROFILES.iter().find(|profile| profile.name == name)
 }

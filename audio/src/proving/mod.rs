@@ -1,6 +1,6 @@
-//! Reads back what was made, and compares it with the source.
+//! Reads back produced files, verifies them, and compares them with the source.
 
-pub(crate) mod heard;
+pub(crate) mod likeness;
 pub(crate) mod proof;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Proofs of files that we made, to the last byte. Sources may be odder and still be read; these may not.
+//! Strict checks of produced files, to the last byte. Sources may deviate and still be read; produced files may not.
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use crate::formats::mp4::{child, descend, runs};
 
 type Proof<T> = Result<T, &'static str>;
 
-/// One `ftyp`, then one `moov`, then one `mdat` that the samples of the only track fill without a gap. Free space may
-/// lie between.
+/// Checks for one `ftyp`, then one `moov`, then one `mdat` that the samples of the only track fill without a gap. Free
+/// space may lie between.
 pub(crate) fn mp4(bytes: &[u8]) -> Proof<()> {
     let mut position = 0;
     let (mut index, mut samples): (Option<&[u8]>, Option<Range<u64>>) = (None, None);
@@ -17,7 +17,7 @@ pub(crate) fn mp4(bytes: &[u8]) -> Proof<()> {
         let Some((&[s0, s1, s2, s3, ref kind @ ..], _)) = rest.split_first_chunk::<8>() else {
             return Err("ends in the middle of a box");
         };
-        // Longer boxes state their size elsewhere; nothing that we make comes near them.
+        // Longer boxes store their size elsewhere; no produced file comes near that.
         let size = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
         let content = rest.get(8..size).ok_or("has a box that does not fit into the file")?;
         match kind {
@@ -46,16 +46,16 @@ pub(crate) fn mp4(bytes: &[u8]) -> Proof<()> {
     if end == samples.end { Ok(()) } else { Err("has samples that do not fill the audio") }
 }
 
-/// What a WAV file that we made holds.
+/// Contents of a produced WAV file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wav {
     pub sample_rate: u32,
     pub channels: u16,
-    /// Of each channel.
+    /// Number of samples per channel.
     pub samples: u64,
 }
 
-/// Linear PCM of 16 bits: a header of one form, and samples to the end.
+/// Checks for linear 16-bit PCM with a canonical header and samples up to the end.
 pub(crate) fn wav(bytes: &[u8]) -> Proof<Wav> {
     let (header, samples) = bytes.split_first_chunk::<44>().ok_or("ends in the middle of its header")?;
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

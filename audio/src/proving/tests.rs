@@ -1,4 +1,4 @@
-//! Files that are nearly right, each wrong in one thing.
+//! Files with one fault each.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(folder.join(name)).unwrap()
 }
 
-/// A source of so many milliseconds.
+/// A source of this length.
 fn lasting(duration_ms: u64) -> AudioFacts {
     AudioFacts {
         container: Container::Flac,
@@ -50,7 +50,7 @@ fn verified(
     proven
 }
 
-/// The speech of the fixtures, three seconds, as ffmpeg makes it of these options.
+/// Three seconds of speech from the fixtures, converted by ffmpeg with these options.
 fn made(name: &str, options: &str) -> Vec<u8> {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join(name);
@@ -74,7 +74,7 @@ fn changed(bytes: &[u8], at: usize, with: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_check_has_one_name() {
+fn every_check_is_documented_once() {
     for (index, (name, meaning)) in CHECKS.iter().enumerate() {
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
         assert!(!meaning.is_empty() && CHECKS[..index].iter().all(|(other, _)| other != name), "{name}");
@@ -82,7 +82,7 @@ fn every_check_has_one_name() {
 }
 
 #[test]
-fn ogg_as_a_recorder_writes_it() {
+fn faulty_ogg_fails_verification() {
     let whole = fixture("recorder-wideband.ogg");
     let verified = |bytes: &[u8], duration_ms, encoded| {
         verified(bytes, Container::Ogg, duration_ms, "whatsapp-1", encoded)
@@ -105,7 +105,7 @@ fn ogg_as_a_recorder_writes_it() {
 }
 
 #[test]
-fn m4a_to_the_last_byte() {
+fn faulty_m4a_fails_verification() {
     let whole = made("x.m4a", "-ac 1 -ar 24000 -c:a aac -b:a 64k -movflags +faststart");
     let verified = |bytes: &[u8]| verified(bytes, Container::Mp4, 3_000, "linq-1", true).map(drop);
     assert_eq!(verified(&whole), Ok(()));
@@ -137,9 +137,9 @@ fn m4a_to_the_last_byte() {
     }
 }
 
-/// Lengths that end anywhere in a frame, at every rate that is made.
+/// Tests lengths that end anywhere in a frame, at every rate that profiles produce.
 #[test]
-fn padding_is_no_length() {
+fn padding_does_not_count_as_length() {
     for (end, rate) in
         [("1.2345", 16_000), ("2.0", 22_050), ("0.777", 24_000), ("2.9", 44_100), ("1.01", 48_000)]
     {
@@ -156,7 +156,7 @@ fn padding_is_no_length() {
 }
 
 #[test]
-fn wav_of_one_form() {
+fn faulty_wav_fails_verification() {
     let whole = made("x.wav", "-ac 1 -ar 16000 -c:a pcm_s16le");
     let samples = (whole.len() - 44) as u64 / 2;
     assert_eq!(proof::wav(&whole), Ok(Wav { sample_rate: 16_000, channels: 1, samples }));
@@ -168,7 +168,7 @@ fn wav_of_one_form() {
     }
     assert!(proof::wav(&whole[..whole.len() - 1]).is_err());
     assert!(proof::wav(&[whole.as_slice(), b"\0\0"].concat()).is_err());
-    // Each number of the header, one by one: sizes, form, tag, channels, rate, bytes, block, bits.
+    // Each number of the header in turn: sizes, form, tag, channels, rate, bytes, block, bits.
     for at in (0..44).step_by(2) {
         let bytes = changed(&whole, at, &[whole[at] ^ 1]);
         assert!(proof::wav(&bytes).is_err(), "byte {at} of the header says nothing");

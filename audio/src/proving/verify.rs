@@ -1,4 +1,4 @@
-//! Reads a made file back and compares it with what was ordered. What does not prove right is never sent.
+//! Reads a produced file back and compares it with the profile and the source. A file that fails is never sent.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -17,63 +17,71 @@ use crate::source::findings::Findings;
 use crate::source::{Probed, SourceDetail, mime_type};
 
 const AAC_LC: u8 = 2;
-/// Longest frame of AAC. Where kept AAC begins and ends is known no closer.
+/// Samples of the longest AAC frame. The start and end of kept AAC are not known more precisely.
 const AAC_FRAME: u64 = 1024;
-/// What libopus needs at least, and what RFC 7845 (section 5.1) recommends where a decoder has to settle first.
+/// The minimum that libopus needs, up to the recommendation of RFC 7845 (section 5.1) for a decoder that has to
+/// converge.
 const PRE_SKIP: std::ops::RangeInclusive<u16> = 312..=3_840;
-/// The same after a cut, which is between packets, and those have up to 120 ms. Browsers write 0.
+/// Pre-skip limit after a cut, which falls between packets of up to 120 ms. Browsers write 0.
 const MOST_KEPT_PRE_SKIP: u16 = 3_840 + 5_760;
 
-/// Every check by its name, and what it says of a file. The documentation has the same table.
+/// Name and meaning of every check. The documentation prints the same table.
 pub const CHECKS: &[(&str, &str)] = &[
     (
         "ogg_pages",
-        "One stream; its pages have true checksums, follow each other to the last byte, and flag its ends",
+        "The pages form one stream to the last byte, with correct checksums and sequence numbers, and the first and last page are flagged",
     ),
-    ("caf_chunks", "Description, channel layout, packet table and audio, all sizes true, and nothing else"),
+    (
+        "caf_chunks",
+        "The file contains description, channel layout, packet table and audio with correct sizes, and nothing else",
+    ),
     (
         "caf_packet_table",
-        "The packets fill the audio, and what is played adds up with what is cut off at the ends",
+        "The packets fill the audio chunk, and the samples played and cut off at both ends add up",
     ),
     (
         "opus_header",
-        "Mono or stereo as a decoder finds it, no gain of ours, and the rate that is said to the note",
+        "The number of channels matches the packets, there is no added gain, and the stated rate is that of the note",
     ),
     (
         "opus_pre_skip",
-        "What is dropped at the start is 312 to 3840 samples, or that of kept packets and at most 9600",
+        "The decoder drops 312 to 3840 samples at the start, or with kept packets as many as the source states, at most 9600",
     ),
     ("opus_tags", "The vendor is `Recorder`, and there are no comments"),
-    ("opus_packets", "Every packet is well-formed, its frames counted, and not longer than 120 ms"),
-    ("granules", "Every page ends where its packets do; the last one says where the sound ends"),
-    ("mp4_boxes", "Type, index, audio and free space fill the file, each as long as it says"),
-    ("mp4_samples", "The samples of the index follow each other and fill the audio"),
+    ("opus_packets", "Every packet is well-formed and not longer than 120 ms"),
+    (
+        "granules",
+        "The granule of every page matches its packets, and that of the last page states the end of the sound",
+    ),
+    ("mp4_boxes", "The boxes for type, index, audio and free space fill the file with correct sizes"),
+    ("mp4_samples", "The samples in the index are contiguous and fill the audio"),
     ("moov_first", "The index comes before the audio"),
-    ("one_track", "There is one track, and it is sound"),
-    ("aac_configuration", "The decoder's configuration can be read; what we encode is AAC-LC"),
-    ("mp3_frames", "Nothing but frames of one kind, to the last byte"),
-    ("adts_frames", "Nothing but frames of one kind, to the last byte"),
-    ("amr_frames", "Nothing but undamaged frames, to the last byte"),
-    ("wav_format", "Linear PCM of 16 bits, with numbers that agree with each other"),
-    ("wav_sizes", "Both sizes in the header are true, and no other chunk is there"),
-    ("size", "Not larger than the target takes"),
-    ("channels", "What we encode is mono"),
+    ("one_track", "There is one track, and it is an audio track"),
+    ("aac_configuration", "The decoder's configuration is valid; new encodings are AAC-LC"),
+    ("mp3_frames", "The file consists of frames of one kind, to the last byte"),
+    ("adts_frames", "The file consists of frames of one kind, to the last byte"),
+    ("amr_frames", "The file consists of undamaged frames, to the last byte"),
+    ("wav_format", "The format is linear 16-bit PCM, and the numbers in the header are consistent"),
+    ("wav_sizes", "Both sizes in the header are correct, and there is no other chunk"),
+    ("size", "The file is within the target's size limit"),
+    ("channels", "New encodings are mono"),
     (
         "duration",
-        "As long as the source: within 20 ms for Opus, 60 ms for AAC, MP3 and AMR, 1 ms for WAV; for kept AAC, a frame more",
+        "The length is that of the source: within 20 ms for Opus, 60 ms for AAC, MP3 and AMR, 1 ms for WAV, and one more frame for kept AAC",
     ),
-    ("sound", "Decoded anew, its 64 bars are those of the source"),
-    ("profile", "What the profile accepts: container, codec, rate, bandwidth, channels, framing and tags"),
+    ("sound", "The decoded file has the same 64 bars as the source"),
+    ("profile", "The profile accepts container, codec, rate, bandwidth, channels, framing and tags"),
 ];
 
-/// A made file that proved right.
+/// A produced file that passed verification.
 #[derive(Debug)]
 pub(crate) struct Proven {
     pub facts: AudioFacts,
     pub checks: Vec<&'static str>,
 }
 
-/// `encoded` tells our own encodings, which must be exactly as ordered, from kept packets.
+/// Verifies a produced file. `encoded` is true for our own encodings, which must match the profile exactly, and false
+/// for kept packets.
 pub(crate) fn verify(
     path: &Path,
     made: Container,
@@ -135,7 +143,7 @@ struct Found {
     checks: Vec<&'static str>,
 }
 
-/// A span of samples in milliseconds, to the nearest.
+/// Converts samples to milliseconds, rounded to the nearest.
 fn milliseconds(samples: u64, rate: u64) -> u64 {
     (samples * 1000 + rate / 2) / rate
 }
@@ -248,7 +256,7 @@ fn wav(bytes: &[u8]) -> Result<Found, String> {
     })
 }
 
-/// Kept frames: the source's rate is that of decoding, which may be twice that of a frame's header.
+/// Verifies kept AAC frames. The source's rate is that of the decoder, which may be twice the rate in a frame's header.
 fn adts(bytes: &[u8], source: &AudioFacts) -> Result<Found, String> {
     let stream = frames::read(bytes, Container::Adts).filter(Stream::is_clean);
     let stream = stream.ok_or("has something else than frames of ADTS")?;

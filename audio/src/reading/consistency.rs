@@ -1,4 +1,5 @@
-//! Where a source contradicts itself: its times and its packets, or its headers and its frames. Nothing is decoded.
+//! Finds contradictions in a source, between its times and its packets or between its headers and its frames, without
+//! decoding.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -7,15 +8,15 @@ use voicegate_providers::Container;
 use crate::formats::clock::Clock;
 use crate::formats::mp4_timing::timing;
 use crate::formats::ogg_clock;
-use crate::formats::plain::Plain;
+use crate::formats::patched::PatchedFile;
 use crate::formats::{frames, ogg_opus, webm};
 use crate::source::SourceDetail;
 use crate::source::findings::Contradiction;
 
-/// Frames are walked in memory. More than this is no voice note that any target takes as it is.
+/// Size limit for reading frames in memory, in bytes. No target accepts a larger voice note as it is.
 const LARGEST_WALKED: u64 = 16 << 20;
 
-/// Notes in `detail` what follows for decoding and sending, and returns what does not fit together.
+/// Records in `detail` how the source has to be decoded and sent, and returns the contradiction, if there is one.
 pub(crate) fn examine(
     reader: &mut (impl Read + Seek),
     container: Container,
@@ -33,7 +34,8 @@ pub(crate) fn examine(
             };
             Ok(frames_of(&bytes, container, detail))
         }
-        // Our strict reader refused it. Where nothing but its granules is wrong, its packets count, or its samples.
+        // The strict reader refused the file. If only its granules are wrong, its packets or samples determine the
+        // times.
         Container::Ogg if detail.opus.is_none() && !detail.chained => {
             reader.seek(SeekFrom::Start(0))?;
             let mut reader = io::BufReader::new(reader);
@@ -51,11 +53,11 @@ pub(crate) fn examine(
             detail.tag_bytes = timing.tag_bytes;
             detail.intact &= !timing.edited && timing.clock == Clock::Fits;
             if let Some(name) = timing.idle_edits {
-                let without = Plain::default().with_fields(vec![(name, b"free".to_vec())], size_bytes);
-                detail.plain.get_or_insert(without);
+                let without = PatchedFile::default().with_fields(vec![(name, b"free".to_vec())], size_bytes);
+                detail.patched.get_or_insert(without);
             }
-            // Decoders get another file where fragments had to be put in order, or where nothing would be played.
-            Ok(clock(timing.clock == Clock::Wrong || detail.plain.is_some(), detail))
+            // Decoders get another file if fragments had to be reordered, or if the edit list would play nothing.
+            Ok(clock(timing.clock == Clock::Wrong || detail.patched.is_some(), detail))
         }
         _ => Ok(None),
     }
@@ -79,7 +81,7 @@ fn frames_of(bytes: &[u8], container: Container, detail: &mut SourceDetail) -> O
     stream.miscounted.then_some(Contradiction::Count)
 }
 
-/// All bytes, or `None` where there are too many.
+/// Reads all bytes, or returns `None` if there are too many.
 fn whole(reader: &mut (impl Read + Seek), size_bytes: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
     if size_bytes > most {
         return Ok(None);

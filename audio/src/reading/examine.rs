@@ -1,4 +1,4 @@
-//! What can be known of a file without decoding it. Blocking; runs on a thread of its own.
+//! Reads the facts about a file that need no decoding. Blocking; runs on a thread of its own.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -11,18 +11,19 @@ use crate::error::{AudioError, AudioErrorKind};
 use crate::formats::iff::{self, CHANNELS, Fault, RATES, Sizes};
 use crate::formats::mp4::Mp4;
 use crate::formats::mp4_fragments;
-use crate::formats::plain::{FromStart, Plain};
+use crate::formats::patched::{FromStart, PatchedFile};
 use crate::formats::{caf_opus, ogg, ogg_opus, tracks, wav, webm};
 use crate::reading::consistency;
-use crate::reading::known::{Known, known};
 use crate::reading::names::no_samples;
 use crate::reading::sniff::{LATE_MP3, Sniffed, refusal, sniff};
+use crate::reading::structure::{StructureFacts, structure_facts};
 use crate::source::findings::Contradiction;
 use crate::source::{Hints, SourceDetail};
 
-/// WebM is read in memory; what is larger is not a voice note and gets transcoded.
+/// Size limit for reading WebM in memory, in bytes. A larger file is no voice note and is transcoded.
 const LARGEST_IN_MEMORY: u64 = 64 << 20;
-/// What is larger is known by decoding alone: walking it would take the memory of many other requests.
+/// Size limit for reading the structure, in bytes. Larger files are decoded, because reading their structure would take
+/// the memory of many requests.
 const LARGEST_KNOWN: u64 = 8 << 20;
 
 #[derive(Debug)]
@@ -31,29 +32,29 @@ pub(crate) struct Examined {
     pub size_bytes: u64,
     pub sha256: String,
     pub detail: SourceDetail,
-    /// What the container's index says the audio lasts.
+    /// Length according to the container's index, in milliseconds.
     pub stated_ms: Option<u64>,
-    /// Damage that our reader found in the container.
+    /// Damage that our own reader found in the container.
     pub damage: Option<&'static str>,
-    /// What in its structure does not fit together.
+    /// Contradiction within the structure.
     pub contradiction: Option<Contradiction>,
-    /// What its structure says for sure.
-    pub known: Option<Known>,
+    /// Facts that the structure proves.
+    pub structure: Option<StructureFacts>,
 }
 
-/// `largest` is the largest source that is taken, in bytes: a header that states more has left its size open.
+/// Examines a file. `largest` is the size limit of a source in bytes; a header that states more is one of unknown size.
 pub(crate) fn examine(path: &Path, hints: &Hints, largest: u64) -> Result<Examined, AudioError> {
     let mut file = File::open(path).map_err(|error| unreadable_file(&error))?;
     let (size_bytes, sha256) = digest(&mut file).map_err(|error| unreadable_file(&error))?;
     let mut examined = look(&mut file, size_bytes, sha256, hints, largest)?;
     if size_bytes <= LARGEST_KNOWN {
         let bytes = std::fs::read(path).map_err(|error| unreadable_file(&error))?;
-        examined.known = known(&bytes, examined.container, &examined.detail);
+        examined.structure = structure_facts(&bytes, examined.container, &examined.detail);
     }
     Ok(examined)
 }
 
-/// The same for bytes in memory whose digest is known already.
+/// Examines bytes in memory whose digest is known already.
 pub(crate) fn examine_bytes(
     bytes: &[u8],
     sha256: &str,
@@ -61,7 +62,7 @@ pub(crate) fn examine_bytes(
     largest: u64,
 ) -> Result<Examined, AudioError> {
     let mut examined = look(&mut Cursor::new(bytes), bytes.len() as u64, sha256.to_owned(), hints, largest)?;
-    examined.known = known(bytes, examined.container, &examined.detail);
+    examined.structure = structure_facts(bytes, examined.container, &examined.detail);
     Ok(examined)
 }
 
@@ -92,7 +93,7 @@ fn look(
                 stated_ms: None,
                 damage: None,
                 contradiction: None,
-                known: None,
+                structure: None,
             });
         }
         (None, _) => return Err(refusal(&head, hints)),
@@ -103,25 +104,25 @@ fn look(
         stated_ms: None,
         damage: None,
     };
-    // Every reader counts from where the container begins.
+    // Every reader counts from the start of the container.
     let mut container_bytes = FromStart::new(file, begins_at).map_err(|error| unreadable_file(&error))?;
     structure.read(&mut container_bytes, container, size_bytes, largest)?;
     let Structure { mut detail, stated_ms, damage } = structure;
     let within = size_bytes.saturating_sub(begins_at);
     let contradiction = consistency::examine(&mut container_bytes, container, within, &mut detail)
         .map_err(|error| unreadable_file(&error))?;
-    // Where only the granules were wrong, nothing is damaged.
+    // A file with wrong granules only is not damaged.
     let damage = damage.filter(|_| detail.opus.is_none());
-    detail.plain = match detail.plain {
-        Some(plain) => Some(plain.moved(begins_at)),
-        None if begins_at > 0 => Some(Plain::default().source(begins_at, size_bytes)),
+    detail.patched = match detail.patched {
+        Some(patched) => Some(patched.moved(begins_at)),
+        None if begins_at > 0 => Some(PatchedFile::default().source(begins_at, size_bytes)),
         None => None,
     };
-    detail.intact &= detail.plain.is_none();
-    Ok(Examined { container, size_bytes, sha256, detail, stated_ms, damage, contradiction, known: None })
+    detail.intact &= detail.patched.is_none();
+    Ok(Examined { container, size_bytes, sha256, detail, stated_ms, damage, contradiction, structure: None })
 }
 
-/// Findings of the readers of the container's own structure.
+/// Results of the container's own reader.
 struct Structure {
     detail: SourceDetail,
     stated_ms: Option<u64>,
@@ -129,7 +130,7 @@ struct Structure {
 }
 
 impl Structure {
-    /// Reads what decides something later.
+    /// Reads the parts of the structure that later decisions need.
     fn read(
         &mut self,
         file: &mut (impl Read + Seek),
@@ -171,7 +172,7 @@ impl Structure {
                 let mp4 = Mp4::read(&mut reader).map_err(io_failed)?;
                 self.mp4(&mp4)?;
                 if mp4.fragmented {
-                    self.detail.plain =
+                    self.detail.patched =
                         mp4_fragments::in_order(&mut reader, self.detail.track).map_err(io_failed)?;
                 }
                 Ok(())
@@ -183,7 +184,7 @@ impl Structure {
     fn sizes(&mut self, sizes: Sizes) -> Result<(), AudioError> {
         match sizes {
             Sizes::Usable => {}
-            Sizes::Rewritten(plain) => self.detail.plain = Some(plain),
+            Sizes::Rewritten(file) => self.detail.patched = Some(file),
             Sizes::Faulty(fault) => return Err(faulty(fault)),
         }
         Ok(())
@@ -193,7 +194,7 @@ impl Structure {
         let io_failed = |error: io::Error| unreadable_file(&error);
         match ogg_opus::read(reader, &mut |_| Ok(())) {
             Ok(opus) => self.detail.opus = Some(opus),
-            // Damaged, of another codec, or several recordings one after another.
+            // The file is damaged, has another codec, or consists of several recordings.
             Err(ogg::Damage(damage)) => {
                 if ogg::lacks_checksums(reader).map_err(io_failed)? {
                     return Err(AudioError::probe(
@@ -231,7 +232,7 @@ impl Structure {
             ));
         }
         self.detail.track = index;
-        // Only AAC is ever passed on, and only where it is written down like that.
+        // Only AAC is ever sent untouched, and only from an intact file with one index.
         self.detail.intact = !mp4.fragmented && !mp4.cut_off && mp4.has_audio_data && track.aac.is_some();
         self.detail.moov_first = mp4.moov_first;
         self.detail.aac_object = track.aac.map(|aac| aac.object);
@@ -248,18 +249,18 @@ fn faulty(fault: Fault) -> AudioError {
     let unsupported = |detail| AudioError::probe(AudioErrorKind::Unsupported, detail);
     match fault {
         Fault::CutOff { stated, present } => unreadable(format!(
-            "the file says {stated} bytes of audio, {present} are there: was the upload cut off?"
+            "the file states {stated} bytes of audio, but has only {present}: was the upload cut off?"
         )),
         Fault::Overfull { stated } => unreadable(format!(
-            "the file says {stated} bytes of audio, but more follow; state the true size, or 0xFFFFFFFF where it is \
+            "the file states {stated} bytes of audio, but more follow; state the true size, or 0xFFFFFFFF where it is \
              not known yet"
         )),
         Fault::Several => several(),
-        Fault::Channels(0) => unreadable("the file says 0 channels: it is damaged".to_owned()),
+        Fault::Channels(0) => unreadable("the file states 0 channels: it is damaged".to_owned()),
         Fault::Channels(channels) => unsupported(too_many_channels(channels)),
-        Fault::Rate(0) => unreadable("the file says 0 Hz: it is damaged".to_owned()),
+        Fault::Rate(0) => unreadable("the file states 0 Hz: it is damaged".to_owned()),
         Fault::Rate(rate) => unsupported(format!(
-            "the file says {rate} Hz; from {} to {} Hz are supported",
+            "the file states {rate} Hz; from {} to {} Hz are supported",
             RATES.start(),
             RATES.end()
         )),
@@ -270,7 +271,8 @@ pub(crate) fn too_many_channels(channels: u16) -> String {
     format!("the file has {channels} channels; at most {} are supported", CHANNELS.end())
 }
 
-/// Decoders stop after the first recording, or lose the clock: half of it would be missing, and nobody would be told.
+/// The error for several recordings in one file. Decoders stop after the first one or lose the clock, and part of the
+/// sound would be missing without notice.
 pub(crate) fn several() -> AudioError {
     AudioError::probe(
         AudioErrorKind::Unsupported,
@@ -279,20 +281,22 @@ pub(crate) fn several() -> AudioError {
     )
 }
 
-/// Alike recordings one after another decode as one; how long they are together is then the proof.
+/// Accepts consecutive recordings of one kind, which decode as one. Their total length, which is returned, is checked
+/// after decoding.
 fn chained(links: &[ogg::Link], detail: &mut SourceDetail) -> Result<Option<u64>, AudioError> {
     let [first, rest @ ..] = links else { return Ok(None) };
     if rest.is_empty() {
         return Ok(None);
     }
-    if first.form.is_none() || rest.iter().any(|link| link.form != first.form) {
+    if first.codec.is_none() || rest.iter().any(|link| link.codec != first.codec) {
         return Err(several());
     }
     detail.chained = true;
     Ok(Some(links.iter().fold(0, |sum, link| sum.saturating_add(link.duration_ms))))
 }
 
-/// Whether FLAC begins anywhere behind the first byte: its name, and the header of a first block of known length.
+/// Whether a second FLAC stream begins after the first byte: its marker with the header of a first block of known
+/// length.
 fn flac_begins_again(reader: &mut impl Read) -> io::Result<bool> {
     const LENGTH: usize = 8;
     let begins = |bytes: &[u8]| {

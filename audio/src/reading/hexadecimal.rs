@@ -1,14 +1,14 @@
-//! Hexadecimal text in place of what was to be base64. Its digits are base64 digits, too, so it decodes without an
-//! error, and to noise of half again the length.
+//! Detects hexadecimal text in place of base64. Its digits are base64 digits as well, so it decodes without an error,
+//! to noise of 1.5 times the right length.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-/// Shorter text may be either by chance.
+/// Number of digits below which a text may be either by chance.
 const SHORTEST: u64 = 32;
 
-/// Tells from all characters of a text whether it is hexadecimal: numerals, letters up to F in one case, and no other
-/// character; `0x` may stand in front. Base64 of silence is nothing but `A`, and that of any other sound has more letters and both cases within
-/// its first dozen characters.
+/// Decides from all characters of a text whether it is hexadecimal: numerals, letters up to F in one case, and no other
+/// character; `0x` may precede them. Base64 of silence consists of `A` only, and base64 of other sound has more letters
+/// and both cases within its first dozen characters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HexDigits {
     count: u64,
@@ -16,12 +16,12 @@ pub struct HexDigits {
     has_upper: bool,
     has_lower: bool,
     has_others: bool,
-    /// It begins with `0x`.
+    /// The text begins with `0x`.
     has_mark: bool,
 }
 
 impl HexDigits {
-    /// Takes the next characters in.
+    /// Takes the next characters.
     pub fn take(&mut self, text: &[u8]) {
         if self.has_others {
             return;
@@ -54,9 +54,9 @@ pub(crate) fn is_hexadecimal(text: &[u8]) -> bool {
     digits.is_hexadecimal()
 }
 
-/// Whether these bytes are what comes of hexadecimal text that was taken for base64.
+/// Whether these bytes result from hexadecimal text that was decoded as base64.
 pub(crate) fn was_decoded_as_base64(bytes: &[u8]) -> bool {
-    /// Silence at the start has few different digits. A whole number of base64's groups.
+    /// Number of bytes to check, a multiple of a base64 group. Silence at the start has few different digits.
     const LOOKED_AT: usize = 48 << 10;
     let length = bytes.len().min(LOOKED_AT) / 3 * 3;
     is_hexadecimal(BASE64_STANDARD.encode(&bytes[..length]).as_bytes())
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hexadecimal_is_told_from_base64() {
+    fn hexadecimal_is_distinguished_from_base64() {
         let samples: Vec<u8> = (0..200_u32).map(|n| (n * n % 251) as u8).collect();
         let text = hex::encode(&samples);
         assert!(is_hexadecimal(text.as_bytes()));
@@ -79,7 +79,7 @@ mod tests {
         assert!(!was_decoded_as_base64(&samples));
     }
 
-    /// Sound that hardly moves has few different bytes, and base64 of it few different characters.
+    /// Sound with little movement has few different bytes, and its base64 few different characters.
     #[test]
     fn quiet_sound_is_not_taken_for_hexadecimal() {
         for quiet in

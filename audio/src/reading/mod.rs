@@ -1,11 +1,11 @@
-//! Finds out what a source is: first from its bytes, then by decoding it.
+//! Identifies a source: first from its bytes, then by decoding it.
 
 pub(crate) mod consistency;
 pub(crate) mod examine;
 pub(crate) mod hexadecimal;
-pub(crate) mod known;
 pub(crate) mod names;
 pub(crate) mod probe;
 pub(crate) mod sniff;
+pub(crate) mod structure;
 pub(crate) mod tone;
 pub(crate) mod wide_text;

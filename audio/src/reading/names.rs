@@ -1,4 +1,4 @@
-//! Names for bytes that are no audio that we read, so that a caller sees what went wrong.
+//! Names for unsupported bytes, so that the caller sees what went wrong.
 
 use crate::error::{AudioError, AudioErrorKind};
 use crate::formats::mpeg::is_free_format;
@@ -6,14 +6,14 @@ use crate::formats::webm::vint;
 use crate::reading::hexadecimal::{is_hexadecimal, was_decoded_as_base64};
 use crate::reading::wide_text::wide_text;
 
-/// What some bytes are, in words.
+/// Classification of bytes that are not read, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
-    /// No audio at all.
+    /// The bytes are not audio.
     NotAudio(String),
-    /// Audio, or what may hold some, in a form that is not read here.
+    /// Audio, or a container that may hold audio, in a format that is not supported.
     NotRead(String),
-    /// The beginning of something that is read, but it does not go on like that.
+    /// A supported format whose beginning is not followed by valid content.
     Broken(String),
 }
 
@@ -27,12 +27,12 @@ impl Named {
     }
 }
 
-/// Proof that bytes are no samples of the declared format. It outranks the declaration, because sent as samples they
-/// would be noise.
+/// Proof that bytes are no samples of the declared format. It overrides the declaration, because such samples would be
+/// noise.
 ///
-/// Text is proof where a sample has two bytes or more: sound in which every byte is a printable character would never
-/// change its sign. A sample of one byte is a printable character whenever the sound is quiet, so there only text
-/// counts that nothing but text begins with. Text of wide characters is proof everywhere.
+/// For samples of two or more bytes any text is proof, because sound made of printable characters would never change
+/// its sign. One-byte samples of quiet sound are printable characters, so only text with an unmistakable beginning is
+/// proof. Text of wide characters is always proof.
 pub(crate) fn no_samples(head: &[u8], bytes_per_sample: u64) -> Option<Named> {
     let not_audio = |detail: &str| Named::NotAudio(detail.to_owned());
     let text = match bytes_per_sample {
@@ -47,19 +47,19 @@ pub(crate) fn no_samples(head: &[u8], bytes_per_sample: u64) -> Option<Named> {
         .or_else(|| by_structure(head))
 }
 
-/// Hexadecimal text that a caller put where base64 belongs.
-pub(crate) const HEX_AS_BASE64: &str = "this is hexadecimal text that was decoded as base64; decode it as hexadecimal, and send the bytes that come of it";
+/// Detail for hexadecimal text in a field for base64.
+pub(crate) const HEX_AS_BASE64: &str = "this is hexadecimal text that was decoded as base64; decode it as hexadecimal, and send the resulting bytes";
 
 const JSON: &str = "this looks like JSON, not audio; is it an error message of the service it came from?";
 
-/// A brace alone is the beginning of quiet sound of eight bits, too. There, no byte is far from the one before it.
+/// A brace alone may begin quiet 8-bit sound, in which consecutive bytes differ little.
 fn is_json_for_sure(head: &[u8]) -> bool {
     let Some(text) = plain_text(head) else { return false };
     let inside = text.trim_start_matches('[').trim_start();
     inside.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(['"', '}']))
 }
 
-/// Text that people send in place of audio, by how it begins.
+/// Kind of a text that callers send in place of audio, by its beginning.
 pub(crate) fn text_kind(head: &[u8]) -> Option<&'static str> {
     let text = plain_text(head)?.to_ascii_lowercase();
     let begins = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
@@ -93,19 +93,19 @@ pub(crate) fn text_kind(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Text that no samples look like, by its kind where that is known.
+/// Kind of a text that cannot be samples, if the kind is known.
 pub(crate) fn sure_text(head: &[u8]) -> Option<&'static str> {
     text_kind(head).or_else(|| wide_text(head).and_then(|_| other_text(head)))
 }
 
-/// Any other text. Samples of eight bits can look like it.
+/// Kind of any other text. Samples of 8 bits can look like it.
 pub(crate) fn other_text(head: &[u8]) -> Option<&'static str> {
     const SHORTEST_BASE64: usize = 64;
     let text = plain_text(head)?;
     let encoded = |c: char| c.is_ascii_alphanumeric() || "+/-_=\r\n".contains(c);
     let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     if is_hexadecimal(&digits) {
-        Some("this looks like hexadecimal text, not audio; decode it, and send the bytes that come of it")
+        Some("this looks like hexadecimal text, not audio; decode it, and send the resulting bytes")
     } else if text.len() >= SHORTEST_BASE64 && text.chars().all(encoded) {
         Some("this looks like base64 text, not audio; give it as `audio.data` in a JSON body, or decode it")
     } else {
@@ -113,7 +113,7 @@ pub(crate) fn other_text(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The beginning, if nothing in it speaks against text.
+/// The beginning of the bytes, if they can be text.
 fn plain_text(head: &[u8]) -> Option<String> {
     const LOOKED_AT: usize = 512;
     if let Some(text) = wide_text(head) {
@@ -122,23 +122,23 @@ fn plain_text(head: &[u8]) -> Option<String> {
     // Scripts write blank lines before their errors.
     let head = head.trim_ascii_start();
     let head = &head[..head.len().min(LOOKED_AT)];
-    // A header of a form is text, what follows in it is not.
+    // The header of a form is text; its content is not.
     let head = head.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(head, |end| &head[..end]);
-    // Samples may begin with any byte, a brace or a bracket too; text has no control characters.
+    // Samples may begin with any byte, also a brace or a bracket. Text has no control characters.
     let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
     if head.is_empty() || head.iter().any(is_control) {
         return None;
     }
     let sound = match std::str::from_utf8(head) {
         Ok(_) => true,
-        // The window may end inside a character.
+        // The examined bytes may end inside a character.
         Err(error) => error.error_len().is_none(),
     };
     let text = String::from_utf8_lossy(head);
     sound.then(|| text.trim_start_matches('\u{feff}').trim_start().to_owned())
 }
 
-/// Pictures, archives and documents that begin with enough bytes to outrank a declared format.
+/// Pictures, archives and documents with signatures long enough to override a declared format.
 fn unmistakable(head: &[u8]) -> Option<Named> {
     const BEGINNINGS: &[(&[u8], &str)] = &[
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -149,13 +149,13 @@ fn unmistakable(head: &[u8]) -> Option<Named> {
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
         (b"Rar!\x1a\x07", "a RAR archive"),
     ];
-    /// As many bytes of a sign are no chance.
+    /// Length in bytes from which a signature is no coincidence.
     const LONG: usize = 6;
     let kind = || match head {
         [0xff, 0xd8, 0xff, _, _, _, b'J', b'F', b'I', b'F', ..]
         | [0xff, 0xd8, 0xff, _, _, _, b'E', b'x', b'i', b'f', ..] => Some("a JPEG image"),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("a WebP image"),
-        // No flags that are not in use, an effort that is, and a system that has a number.
+        // No reserved flags, a defined compression level, and a defined operating system.
         [0x1f, 0x8b, 8, 0..0x20, _, _, _, _, 0 | 2 | 4, 0..=13 | 0xff, ..] => Some("gzip-compressed data"),
         _ => None,
     };
@@ -166,7 +166,7 @@ fn unmistakable(head: &[u8]) -> Option<Named> {
     foreign_audio(head, LONG).map(not_read)
 }
 
-/// The name of audio that infer does not know, by a sign of so many bytes or more.
+/// Name of an audio format that infer does not know, by a signature of at least `least` bytes.
 fn foreign_audio(head: &[u8], least: usize) -> Option<&'static str> {
     let is_found = |at: usize, sign: &[u8]| head.get(at..).is_some_and(|rest| rest.starts_with(sign));
     let (.., name) = AUDIO.iter().find(|(at, sign, _)| sign.len() >= least && is_found(*at, sign))?;
@@ -177,7 +177,7 @@ fn not_read(name: &str) -> Named {
     Named::NotRead(format!("{name} is not supported; {INSTEAD}"))
 }
 
-/// What the bytes are by their beginning.
+/// Classification of bytes by their signature.
 pub(crate) fn binary_kind(head: &[u8]) -> Option<Named> {
     if let Some(named) = by_structure(head) {
         return Some(named);
@@ -195,7 +195,7 @@ pub(crate) fn binary_kind(head: &[u8]) -> Option<Named> {
     }
     let audible = matches!(kind.matcher_type(), infer::MatcherType::Audio | infer::MatcherType::Video);
     match mime_type {
-        // Four bytes that quiet samples begin with, too.
+        // Its signature of four bytes may also begin quiet samples.
         "image/vnd.microsoft.icon" => None,
         _ if READ_TYPES.contains(&mime_type) => Some(Named::Broken(format!(
             "this begins like {mime_type}, but the rest does not follow: it is damaged or cut off"
@@ -208,7 +208,7 @@ pub(crate) fn binary_kind(head: &[u8]) -> Option<Named> {
     }
 }
 
-/// A kind of file that several parts in a row prove.
+/// Classification of bytes by several consecutive structures.
 fn by_structure(head: &[u8]) -> Option<Named> {
     if continues_webm(head) {
         return Some(without_beginning("WebM"));
@@ -234,26 +234,27 @@ fn without_beginning(container: &str) -> Named {
     ))
 }
 
-/// Elements of a WebM or Matroska segment: a cluster, or parts of one. Recorders in browsers hand them out in pieces.
+/// Whether the bytes are elements of a WebM or Matroska segment, such as clusters or their parts. Browsers record in
+/// such pieces.
 fn continues_webm(head: &[u8]) -> bool {
     const CLUSTER: u64 = 0x1f43_b675;
     const TIMESTAMP: u64 = 0xe7;
     const SIMPLE_BLOCK: u64 = 0xa3;
     const BLOCK_GROUP: u64 = 0xa0;
-    /// A single one may be chance.
+    /// Number of consecutive elements that is no coincidence.
     const SURE: usize = 4;
     let element = |bytes| -> Option<(u64, u64, &[u8])> {
         let (id, rest) = vint(bytes, false)?;
         let (size, body) = vint(rest, true)?;
         Some((id, size, body))
     };
-    // The rest behind a part of a cluster.
+    // The remaining bytes after a part of a cluster.
     let part = |bytes| -> Option<&[u8]> {
         let (id, size, body) = element(bytes)?;
         let (content, rest) = body.split_at_checked(usize::try_from(size).ok()?)?;
         let fits = match (id, content.first()?) {
             (TIMESTAMP, _) => size <= 8,
-            // The number of a track, as recorders count them.
+            // Track numbers as recorders assign them.
             (SIMPLE_BLOCK, 0x81..=0x84) => size > 4,
             (BLOCK_GROUP, 0xa1) => true,
             _ => false,
@@ -273,7 +274,7 @@ fn continues_webm(head: &[u8]) -> bool {
     true
 }
 
-/// Boxes of fragments, as streams and recorders in browsers hand them out.
+/// Whether the bytes are boxes of fragments, as in streams and browser recordings.
 fn continues_mp4(head: &[u8]) -> bool {
     let Some((&[s0, s1, s2, s3, ref kind @ ..], rest)) = head.split_first_chunk::<8>() else { return false };
     let size = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
@@ -288,7 +289,7 @@ fn continues_mp4(head: &[u8]) -> bool {
     }
 }
 
-/// Three frames of LOAS: eleven bits that mark each, and its length in thirteen.
+/// Whether three LOAS frames follow each other: an 11-bit sync word and a 13-bit length each.
 fn is_latm(head: &[u8]) -> bool {
     let mut rest = head;
     (0..3).all(|_| {
@@ -303,13 +304,13 @@ fn is_latm(head: &[u8]) -> bool {
 
 const INSTEAD: &str = "send MP3, M4A, WAV, Ogg or WebM";
 
-/// Audio that infer does not know: where the sign stands, the sign, and the name.
+/// Audio formats that infer does not know: offset, signature and name.
 const AUDIO: &[(usize, &[u8], &str)] = &[
     (0, b".snd", "AU (Sun audio)"),
     (0, b"RIFX", "WAV with its bytes in reverse order (RIFX)"),
     (0, b"riff\x2e\x91\xcf\x11", "Wave64 (W64)"),
     (0, b"#!SILK", "SILK"),
-    // As WeChat and QQ write it.
+    // SILK as WeChat and QQ write it.
     (1, b"#!SILK", "SILK"),
     (0, b"#!iLBC", "iLBC"),
     (0, b"#!EVRC", "EVRC"),
@@ -333,7 +334,7 @@ fn is_transport_stream(head: &[u8]) -> bool {
     (0..3).all(|n| head.get(n * PACKET) == Some(&0x47))
 }
 
-/// What infer calls things that are no audio, and what people call them.
+/// Media types of infer that are not audio, with their common names.
 const NAMES: &[(&str, &str)] = &[
     ("image/png", "a PNG image"),
     ("image/jpeg", "a JPEG image"),
@@ -362,7 +363,7 @@ const NAMES: &[(&str, &str)] = &[
     ("text/html", "a web page (HTML)"),
 ];
 
-/// What infer calls audio and video that is not read here, and what people call it.
+/// Media types of unsupported audio and video of infer, with their common names.
 const FOREIGN: &[(&str, &str)] = &[
     ("audio/midi", "MIDI"),
     ("audio/x-dsf", "DSF"),
@@ -373,7 +374,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("video/x-flv", "Flash video"),
 ];
 
-/// What infer calls the formats that we read: if it sees one and we do not, the file is broken.
+/// Media types of supported formats of infer. If infer recognises one and our readers do not, the file is broken.
 const READ_TYPES: &[&str] = &[
     "audio/mpeg",
     "audio/m4a",

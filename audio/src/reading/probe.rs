@@ -1,4 +1,4 @@
-//! Reads a source: what it is, how long, and its waveform.
+//! Reads format, length and waveform of a source.
 
 use std::fs::File;
 use std::io;
@@ -7,30 +7,31 @@ use std::time::Duration;
 
 use voicegate_providers::{AudioFacts, Codec, Container};
 
-use crate::copies::mended::mended;
-use crate::copies::readable::readable;
 use crate::error::{AudioError, AudioErrorKind};
-use crate::ffmpeg::job::Bench;
+use crate::ffmpeg::job::JobContext;
 use crate::ffmpeg::log::{AudioStream, InputLog};
 use crate::ffmpeg::measure::Measured;
 use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass};
 use crate::ffmpeg::run::RunError;
 use crate::formats::iff::CHANNELS;
 use crate::reading::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
-use crate::reading::known::Known;
+use crate::reading::structure::StructureFacts;
 use crate::reading::tone;
+use crate::remux::readable::readable;
+use crate::remux::repaired::repaired;
 use crate::source::findings::{Contradiction, Findings, Mix};
 use crate::source::{Hints, Probed, SourceDetail, mime_type};
 
-/// How deep a source is read.
+/// Depth to which a source is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// As far as its structure is sure. What is left out then is the waveform, and the proof that it decodes.
+    /// Stops at the structure if that is conclusive. The waveform and the proof that the audio decodes are then
+    /// missing.
     Structure,
     Decoded,
 }
 
-/// The facts that the structure of these bytes tells for sure, if it does. No waveform comes of it.
+/// Reads the facts from the structure of these bytes, if it is conclusive. There is no waveform.
 pub(crate) fn recognise(
     bytes: &[u8],
     sha256: &str,
@@ -43,56 +44,60 @@ pub(crate) fn recognise(
     Ok(from_structure(&examined, max_duration))
 }
 
-/// The same of what was examined already.
+/// Reads the facts from an examination, if the structure is conclusive.
 pub(crate) fn from_structure(examined: &Examined, max_duration: Duration) -> Option<Probed> {
-    /// A frame, more or less; what the index says of a clean file is not further off.
+    /// Tolerance in milliseconds, about one frame. The index of a clean file is not further off.
     const NEAR_MS: u64 = 130;
     let stated = examined.stated_ms;
-    let known = examined.known.as_ref()?;
-    if stated.is_some_and(|stated| stated.abs_diff(known.duration_ms) > NEAR_MS) {
+    let structure = examined.structure.as_ref()?;
+    if stated.is_some_and(|stated| stated.abs_diff(structure.duration_ms) > NEAR_MS) {
         return None;
     }
-    // Near the limit, the decoder decides.
-    let short = Duration::from_millis(known.duration_ms) + Duration::from_secs(1) < max_duration;
+    // Near the length limit, decoding decides.
+    let short = Duration::from_millis(structure.duration_ms) + Duration::from_secs(1) < max_duration;
     let stream = AudioStream {
-        codec: known.codec.to_owned(),
-        sample_rate: known.sample_rate,
-        channels: Some(known.channels),
+        codec: structure.codec.to_owned(),
+        sample_rate: structure.sample_rate,
+        channels: Some(structure.channels),
     };
     let mut findings = Findings::default();
     examined.contradiction.into_iter().for_each(|found| findings.add(found));
-    short.then(|| probed(examined, stream, 0, known.duration_ms, Vec::new(), findings))
+    short.then(|| probed(examined, stream, 0, structure.duration_ms, Vec::new(), findings))
 }
 
 pub(crate) async fn probe(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     file: &Path,
     hints: &Hints,
     depth: Depth,
 ) -> Result<Probed, AudioError> {
-    let examined = look(bench, file, hints).await?;
+    let examined = look(context, file, hints).await?;
     if depth == Depth::Structure
-        && let Some(probed) = from_structure(&examined, bench.max_duration)
+        && let Some(probed) = from_structure(&examined, context.max_duration)
     {
         return Ok(probed);
     }
-    let readable = readable(bench, file, examined.detail.plain.as_ref()).await?;
-    decode(bench, readable.path(), &examined).await
+    let readable = readable(context, file, examined.detail.patched.as_ref()).await?;
+    decode(context, readable.path(), &examined).await
 }
 
-/// Examines a file, and refuses what its size alone speaks against.
-pub(crate) async fn look(bench: &Bench<'_>, file: &Path, hints: &Hints) -> Result<Examined, AudioError> {
-    let (path, asked, largest) = (file.to_owned(), hints.clone(), bench.max_source);
+/// Examines a file, and refuses it if its size alone shows that it is too long.
+pub(crate) async fn look(
+    context: &JobContext<'_>,
+    file: &Path,
+    hints: &Hints,
+) -> Result<Examined, AudioError> {
+    let (path, asked, largest) = (file.to_owned(), hints.clone(), context.max_source);
     let examined =
         tokio::task::spawn_blocking(move || examine(&path, &asked, largest)).await.map_err(|error| {
             tracing::error!(%error, "reading a source failed");
             AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
         })??;
-    refuse_longer_samples(&examined, bench.max_duration)?;
+    refuse_longer_samples(&examined, context.max_duration)?;
     Ok(examined)
 }
 
-/// The digest of a file, by which it is known again.
+/// The SHA-256 digest of a file, in hexadecimal.
 pub(crate) async fn digest_of(file: &Path) -> Result<String, AudioError> {
     let file = file.to_owned();
     let digest = tokio::task::spawn_blocking(move || digest(&mut File::open(file)?));
@@ -105,7 +110,7 @@ pub(crate) async fn digest_of(file: &Path) -> Result<String, AudioError> {
     }
 }
 
-/// The size of headerless samples tells their length.
+/// Refuses headerless samples whose size shows that they are too long.
 fn refuse_longer_samples(examined: &Examined, max_duration: Duration) -> Result<(), AudioError> {
     let Some(format) = examined.detail.format else { return Ok(()) };
     let rate =
@@ -123,23 +128,26 @@ pub(crate) fn input<'a>(
     Input { path, container, format: detail.format, track: detail.track, counted, mix }
 }
 
-/// What decoding says about the source. A verdict against it is that of two runs, by an ffmpeg that works: the first may
-/// have met a moment's trouble of ours.
+/// Decodes the source. A verdict against it needs two runs of a working ffmpeg, because the first may have met a
+/// temporary problem of ours.
 pub(crate) async fn decode(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     file: &Path,
     examined: &Examined,
 ) -> Result<Probed, AudioError> {
-    let first = match decode_once(bench, file, examined).await {
+    let first = match decode_once(context, file, examined).await {
         Err(error) if error.kind.is_verdict() => error,
         decoded => return decoded,
     };
-    match decode_once(bench, file, examined).await {
+    match decode_once(context, file, examined).await {
         Err(second) if second.kind.is_verdict() && second.kind != first.kind => {
             tracing::warn!(%first, %second, "two runs of ffmpeg do not agree");
-            Err(AudioError::probe(AudioErrorKind::Died, "ffmpeg says something else each time"))
+            Err(AudioError::probe(
+                AudioErrorKind::Died,
+                "two runs of ffmpeg gave different results for this audio",
+            ))
         }
-        Err(second) if second.kind.is_verdict() && !tone::is_heard(bench).await => {
+        Err(second) if second.kind.is_verdict() && !tone::decodes(context).await => {
             Err(AudioError::outage("probe"))
         }
         second => second,
@@ -147,49 +155,48 @@ pub(crate) async fn decode(
 }
 
 pub(crate) async fn decode_once(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     file: &Path,
     examined: &Examined,
 ) -> Result<Probed, AudioError> {
-    let copy = mended(bench, file, examined.container, &examined.detail).await?;
+    let copy = repaired(context, file, examined.container, &examined.detail).await?;
     let file = copy.as_ref().map_or(file, |copy| copy.path());
     let input = |mix| input(file, examined.container, &examined.detail, mix);
-    let passed = measure(bench, input(None), Measure::Sound).await?;
-    let Some((mix, cancels)) = mix_of(bench, input(None), &passed).await? else {
-        return assemble(bench, examined, &passed, None, false);
+    let passed = measure(context, input(None), Measure::Sound).await?;
+    let Some((mix, cancels)) = mix_of(context, input(None), &passed).await? else {
+        return assemble(context, examined, &passed, None, false);
     };
-    let passed = measure(bench, input(Some(&mix)), Measure::Sound).await?;
-    assemble(bench, examined, &passed, Some(mix), cancels)
+    let passed = measure(context, input(Some(&mix)), Measure::Sound).await?;
+    assemble(context, examined, &passed, Some(mix), cancels)
 }
 
-async fn measure(bench: &Bench<'_>, input: Input<'_>, measure: Measure) -> Result<Passed, AudioError> {
-    match pass(bench, input, Make::Nothing, measure).await {
+async fn measure(context: &JobContext<'_>, input: Input<'_>, measure: Measure) -> Result<Passed, AudioError> {
+    match pass(context, input, Make::Nothing, measure).await {
         Ok(passed) => Ok(passed),
-        Err(PassError::Run(RunError::TooMuch)) => Err(too_long(bench.max_duration)),
+        Err(PassError::Run(RunError::TooMuch)) => Err(too_long(context.max_duration)),
         Err(PassError::Run(RunError::Timeout)) => Err(AudioError::probe(
             AudioErrorKind::Slow,
-            format!("this audio could not be read within {} s", bench.timeout.as_secs()),
+            format!("this audio could not be read within {} s", context.timeout.as_secs()),
         )),
         Err(error) => Err(not_run(&error, "probe")),
     }
 }
 
-/// The mix that this sound needs, where its mean would not do, and whether that is because channels cancel each other
-/// out.
+/// The mix that the channels need if their mean would not do, and whether they cancel each other out.
 async fn mix_of(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     input: Input<'_>,
     passed: &Passed,
 ) -> Result<Option<(Mix, bool)>, AudioError> {
     let channels = InputLog::read(&passed.log, input.track).audio.and_then(|audio| audio.channels);
     if passed.success && channels.is_some_and(|channels| channels > 2 && CHANNELS.contains(&channels)) {
-        let apart = measure(bench, input, Measure::Apart).await?;
+        let apart = measure(context, input, Measure::Apart).await?;
         return Ok(apart.measured.and_then(|measured| measured.of_many()));
     }
     Ok(passed.measured.as_ref().and_then(Measured::cancelled).map(|mix| (mix, true)))
 }
 
-/// What a run says about the source, whatever else it printed.
+/// Interprets a run, whatever else ffmpeg printed.
 fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) -> Result<(), AudioError> {
     let unsupported = |detail: String| Err(AudioError::probe(AudioErrorKind::Unsupported, detail));
     let Some(audio) = &log.audio else {
@@ -224,9 +231,9 @@ fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) 
     Ok(())
 }
 
-/// The facts, of what was examined and of a pass that measured.
+/// Combines the examination and a measuring pass.
 pub(crate) fn assemble(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     examined: &Examined,
     passed: &Passed,
     mix: Option<Mix>,
@@ -238,11 +245,12 @@ pub(crate) fn assemble(
     let duration_ms = measured.map_or(0, Measured::duration_ms);
     let bars = measured.map_or(Vec::new(), |measured| measured.waveform.bars());
     judge(&log, examined.damage, passed.success, duration_ms)?;
-    refuse_longer(bench.max_duration, duration_ms)?;
+    refuse_longer(context.max_duration, duration_ms)?;
     if detail.chained && stated_ms.is_some_and(|stated| is_short(duration_ms, stated)) {
         return Err(several());
     }
-    // These say in advance how long they are; a video's length is not that of its sound, so MP4 asks its track.
+    // These containers state their length in advance. The length of a video is not that of its sound, so for MP4 the
+    // track's length is used.
     let declared_ms = match container {
         Container::Mp4 => stated_ms.filter(|_| !detail.counted),
         Container::Caf | Container::Flac => log.declared_ms,
@@ -252,7 +260,7 @@ pub(crate) fn assemble(
         return Err(AudioError::probe(
             AudioErrorKind::Unreadable,
             format!(
-                "the file says {} s, {} s decode: was the upload cut off?",
+                "the file states {} s, but only {} s can be decoded: was the upload cut off?",
                 seconds(declared_ms),
                 seconds(duration_ms)
             ),
@@ -261,10 +269,15 @@ pub(crate) fn assemble(
     let Some(audio) = log.audio else {
         return Err(AudioError::probe(AudioErrorKind::Unreadable, "there is no audio stream"));
     };
-    let duration_ms = match &examined.known {
-        Some(known) if is_borne_out(known, &audio, duration_ms) => known.duration_ms,
-        Some(known) => {
-            tracing::debug!(?known, ?audio, duration_ms, "the structure of a source says something else");
+    let duration_ms = match &examined.structure {
+        Some(structure) if is_borne_out(structure, &audio, duration_ms) => structure.duration_ms,
+        Some(structure) => {
+            tracing::debug!(
+                ?structure,
+                ?audio,
+                duration_ms,
+                "the structure of a source contradicts decoding"
+            );
             duration_ms
         }
         None => duration_ms,
@@ -278,13 +291,13 @@ pub(crate) fn assemble(
     Ok(probed(examined, audio, log.other_streams, duration_ms, bars, findings))
 }
 
-/// Whether decoding says the same. At the rate of measuring, lengths are rounded by up to a sample at either end; then
-/// what was counted is the better number.
-fn is_borne_out(known: &Known, audio: &AudioStream, decoded_ms: u64) -> bool {
-    let same = (known.codec, known.sample_rate, Some(known.channels))
+/// Whether decoding confirms the structure. At the measuring rate a length is rounded by up to a sample at either end,
+/// so the structure's length is then more precise.
+fn is_borne_out(structure: &StructureFacts, audio: &AudioStream, decoded_ms: u64) -> bool {
+    let same = (structure.codec, structure.sample_rate, Some(structure.channels))
         == (audio.codec.as_str(), audio.sample_rate, audio.channels);
-    (same || known.codec == "opus")
-        && (known.duration_ms.saturating_sub(1)..=known.duration_ms + 1 + known.untrimmed_ms)
+    (same || structure.codec == "opus")
+        && (structure.duration_ms.saturating_sub(1)..=structure.duration_ms + 1 + structure.untrimmed_ms)
             .contains(&decoded_ms)
 }
 
@@ -321,7 +334,7 @@ fn probed(
     Probed { facts, waveform, detail, findings }
 }
 
-/// Clearly shorter than declared; encoder padding and rounding are not.
+/// Whether the sound is clearly shorter than declared, beyond encoder padding and rounding.
 fn is_short(decoded_ms: u64, declared_ms: u64) -> bool {
     let missing = declared_ms.saturating_sub(decoded_ms);
     missing > 300 && missing > declared_ms / 20

@@ -1,4 +1,4 @@
-//! What the bytes are. The caller's words about them do not count here.
+//! Identifies the container from the bytes alone, without the caller's hints.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -10,23 +10,23 @@ use crate::reading::hexadecimal::was_decoded_as_base64;
 use crate::reading::names::{HEX_AS_BASE64, binary_kind, other_text, sure_text};
 use crate::source::Hints;
 
-/// Enough for two of the longest frames (8 KiB each in ADTS) after a little junk.
+/// Number of bytes examined: enough for two of the longest frames (8 KiB each in ADTS) after some junk.
 const WINDOW: usize = 64 << 10;
-/// Encoders and cutters leave some bytes before the first MP3 frame.
+/// Number of junk bytes accepted before the first MP3 frame, as encoders and editors leave them.
 const JUNK: usize = 16 << 10;
 
-/// The flavour of an MP3 that begins neither with its first frame nor with one tag.
+/// Flavour of an MP3 that begins with neither a frame nor a single tag.
 pub(crate) const LATE_MP3: &str = "late";
 
-/// Tags that are stepped over, one after another.
+/// Number of consecutive tags that are skipped.
 const MOST_TAGS: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sniffed {
     pub container: Container,
-    /// Four characters for the variant of the container, where it has variants.
+    /// Four characters for the variant of the container, if it has variants.
     pub flavour: String,
-    /// The first byte of the container: behind tags that are no part of it, padding, or junk. An MP3 begins with its tag.
+    /// Offset of the container's first byte, after foreign tags, padding or junk. A tag is part of an MP3.
     pub begins_at: u64,
 }
 
@@ -40,7 +40,7 @@ impl Sniffed {
     }
 }
 
-/// The container, or `None` if these bytes are none that we read. Every reader then begins at `begins_at`.
+/// Identifies the container, or returns `None` if it is not supported. Readers begin at `begins_at`.
 pub(crate) fn sniff(reader: &mut (impl Read + Seek)) -> io::Result<(Option<Sniffed>, Vec<u8>)> {
     let head = window(reader, 0)?;
     let mut position = 0;
@@ -59,7 +59,7 @@ pub(crate) fn sniff(reader: &mut (impl Read + Seek)) -> io::Result<(Option<Sniff
         if found.container != Container::Mp3 {
             return found.at(position + at);
         }
-        // One tag is a part of an MP3. Other readers step over a second one, and over junk.
+        // One tag is part of an MP3. Other readers skip a second one, and junk.
         let is_late = at > 0 || tags > 0 && !has_one_id3;
         if is_late { Sniffed::new(Container::Mp3, LATE_MP3.as_bytes()).at(position + at) } else { found }
     });
@@ -73,7 +73,7 @@ fn window(reader: &mut (impl Read + Seek), position: u64) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// The container in these bytes, and where it begins.
+/// The container in these bytes, and its offset.
 fn recognise(bytes: &[u8], tagged: bool) -> Option<(Sniffed, u64)> {
     if is_picture(bytes) {
         return None;
@@ -90,11 +90,11 @@ fn recognise(bytes: &[u8], tagged: bool) -> Option<(Sniffed, u64)> {
     if let Some(found) = behind_padding(bytes) {
         return Some(found);
     }
-    // An archive may hold an MP3 as it is; that does not make it one.
+    // An archive may hold an uncompressed MP3, which does not make it one.
     if !tagged && infer::get(bytes).is_some_and(|kind| kind.matcher_type() != infer::MatcherType::Audio) {
         return None;
     }
-    // Away from the start, two headers might be chance: noise holds a pair about once in a megabyte.
+    // Away from the start, two frame headers may be coincidence: noise has a pair about once in a megabyte.
     let search = if tagged { bytes.len() } else { JUNK.min(bytes.len()) };
     (1..search).filter(|&from| bytes[from] == 0xff).find_map(|from| {
         let rest = &bytes[from..];
@@ -109,13 +109,13 @@ fn recognise(bytes: &[u8], tagged: bool) -> Option<(Sniffed, u64)> {
     })
 }
 
-/// Pictures that use the boxes of MP4.
+/// Pictures in a container with the boxes of MP4.
 fn is_picture(bytes: &[u8]) -> bool {
     const BRANDS: [&[u8]; 7] = [b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis"];
     bytes.get(4..12).is_some_and(|kind| kind.starts_with(b"ftyp") && BRANDS.contains(&&kind[4..]))
 }
 
-/// Containers that begin with a sign of four bytes and more.
+/// Containers with a signature of four bytes or more.
 fn by_sign(bytes: &[u8]) -> Option<Sniffed> {
     let found = |container, flavour: &[u8]| Some(Sniffed::new(container, flavour));
     let at = |from: usize| bytes.get(from..from + 4).unwrap_or_default();
@@ -130,7 +130,7 @@ fn by_sign(bytes: &[u8]) -> Option<Sniffed> {
             found(if is_webm { Container::Webm } else { Container::Matroska }, b"")
         }
         (_, b"ftyp", brand) => found(Container::Mp4, brand),
-        // QuickTime files from before there was `ftyp`.
+        // QuickTime files from before `ftyp` existed.
         ([0, ..], b"moov" | b"mdat" | b"wide", _) => found(Container::Mp4, b"qt  "),
         _ if bytes.starts_with(b"#!AMR-WB\n") => found(Container::Amr, b"WB"),
         _ if bytes.starts_with(b"#!AMR\n") => found(Container::Amr, b"NB"),
@@ -138,20 +138,20 @@ fn by_sign(bytes: &[u8]) -> Option<Sniffed> {
     }
 }
 
-/// A container behind nothing but zeros, as a tag that was cleared leaves them, or behind what a script wrote before it:
-/// a byte order mark and blank lines.
+/// A container after zeros, as a cleared tag leaves them, or after a byte order mark and blank lines, as scripts write
+/// them.
 fn behind_padding(bytes: &[u8]) -> Option<(Sniffed, u64)> {
     let marked = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let blank = |byte: &&u8| matches!(byte, 0 | b'\r' | b'\n' | b' ' | b'\t');
     let padding = marked + bytes[marked..].iter().take(JUNK).take_while(blank).count();
-    // The size with which MP4 begins has zeros of its own.
+    // MP4 begins with a size whose first bytes are zero.
     let places = padding.saturating_sub(3)..=padding;
     places
         .filter(|&at| at > 0 && !is_picture(&bytes[at..]))
         .find_map(|at| by_sign(&bytes[at..]).map(|found| (found, at as u64)))
 }
 
-/// Why unknown bytes are refused: the caller must be able to see what went wrong.
+/// The error for unsupported bytes, which tells the caller what went wrong.
 pub(crate) fn refusal(head: &[u8], hints: &Hints) -> AudioError {
     let unreadable = |detail: &str| AudioError::probe(AudioErrorKind::Unreadable, detail);
     if head.is_empty() {
@@ -182,7 +182,7 @@ const PCM_EXTENSIONS: &[&str] = &[
     "pcm", "raw", "lpcm", "s16le", "s16be", "s24le", "s32le", "f32le", "u8", "ulaw", "mulaw", "ul", "alaw",
     "al", "sw",
 ];
-/// Media types of headerless samples; a rate parameter does not make them complete.
+/// Media types of headerless samples. A rate parameter alone does not describe the format.
 const PCM_TYPES: &[&str] = &[
     "audio/l8",
     "audio/l16",

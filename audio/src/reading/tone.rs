@@ -1,4 +1,4 @@
-//! A tone of our own: an ffmpeg that does not get through it does not work, whatever it says about other audio.
+//! A test tone: if ffmpeg cannot decode it, ffmpeg does not work, whatever it reports about other audio.
 
 use std::io;
 use std::path::Path;
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use crate::ffmpeg::job::Bench;
+use crate::ffmpeg::job::JobContext;
 use crate::reading::probe::{decode_once, look};
 use crate::source::Hints;
 
-/// The tone takes some tens of milliseconds; on a busy machine more.
+/// Time limit. The tone takes tens of milliseconds, and more on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether ffmpeg works, at this moment.
-pub(crate) async fn is_heard(bench: &Bench<'_>) -> bool {
-    let heard = async {
-        let tone = file(bench.scratch).ok()?;
-        let bench = Bench { timeout: bench.timeout.min(TIMEOUT), ..*bench };
-        let examined = look(&bench, tone.path(), &Hints::default()).await.ok()?;
-        decode_once(&bench, tone.path(), &examined).await.ok()
+/// Whether ffmpeg can decode the tone at this moment.
+pub(crate) async fn decodes(context: &JobContext<'_>) -> bool {
+    let decoding = async {
+        let tone = file(context.scratch).ok()?;
+        let context = JobContext { timeout: context.timeout.min(TIMEOUT), ..*context };
+        let examined = look(&context, tone.path(), &Hints::default()).await.ok()?;
+        decode_once(&context, tone.path(), &examined).await.ok()
     };
-    let is_heard = heard.await.is_some();
-    if !is_heard {
+    let decodes = decoding.await.is_some();
+    if !decodes {
         tracing::error!("ffmpeg does not work at the moment");
     }
-    is_heard
+    decodes
 }
 
 /// Half a second of 440 Hz as WAV.

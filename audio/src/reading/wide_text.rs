@@ -1,7 +1,7 @@
-//! Text whose characters have two or four bytes each (UTF-16, UTF-32), as Windows and scripts on it write it. Every other
-//! byte of it is zero, so without a closer look it passes for quiet samples of 16 bits.
+//! Detects text with characters of two or four bytes (UTF-16, UTF-32), as Windows and its scripts write it. Half of its
+//! bytes are zero, so it can be mistaken for quiet 16-bit samples.
 
-/// Bytes of one character, and whether the first of them counts most.
+/// Bytes per character, and whether the first is the most significant.
 #[derive(Clone, Copy)]
 struct Width {
     bytes: usize,
@@ -9,7 +9,7 @@ struct Width {
 }
 
 const WIDTHS: [Width; 4] = [
-    // Longer ones first: the mark of UTF-32 begins with that of UTF-16.
+    // Longer marks come first, because the mark of UTF-32 begins with that of UTF-16.
     Width { bytes: 4, big_endian: false },
     Width { bytes: 4, big_endian: true },
     Width { bytes: 2, big_endian: false },
@@ -18,12 +18,12 @@ const WIDTHS: [Width; 4] = [
 
 const MARK: char = '\u{feff}';
 
-/// Fewer characters may be chance.
+/// Number of characters below which a match may be coincidence.
 const SHORTEST: usize = 12;
 
-/// The text that these bytes are for sure, or `None`. A byte order mark in front proves it where nothing behind it speaks
-/// against text; sound would come across control characters and unused ones. Without a mark, the characters have to
-/// be spread as those of a written language are.
+/// The text in these bytes, or `None` if it is not certain. With a byte order mark, only control characters and
+/// unassigned ones, which sound would contain, speak against text. Without a mark, the characters must be distributed
+/// as in a written language.
 pub(crate) fn wide_text(head: &[u8]) -> Option<String> {
     WIDTHS.into_iter().find_map(|width| {
         let text = decoded(head, width)?;
@@ -34,7 +34,7 @@ pub(crate) fn wide_text(head: &[u8]) -> Option<String> {
     })
 }
 
-/// The characters, or `None` where one of them does not occur in text. A character that the window cuts off is left out.
+/// Decodes the characters, or returns `None` if one does not occur in text. A character cut off at the end is left out.
 fn decoded(head: &[u8], Width { bytes, big_endian }: Width) -> Option<String> {
     let number = |unit: &[u8]| {
         let add = |sum: u32, byte: &u8| sum << 8 | u32::from(*byte);
@@ -53,16 +53,16 @@ fn decoded(head: &[u8], Width { bytes, big_endian }: Width) -> Option<String> {
     characters.filter(|text| !text.is_empty())
 }
 
-/// Characters but for control characters, those for private use, and those that are none.
+/// Whether a character can occur in text: no control character, private-use character or noncharacter.
 fn is_of_text(character: &char) -> bool {
     let is_private = matches!(character, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..);
     let is_none = matches!(character, '\u{fff0}'..='\u{ffff}' | '\u{fdd0}'..='\u{fdef}');
     !is_private && !is_none && (!character.is_control() || matches!(character, '\t' | '\n' | '\r'))
 }
 
-/// Whether these are words in Latin letters. The numbers of blanks, digits and most marks lie below those of capital
-/// letters, and small letters above: between two groups that are common there is one that is rare. The samples of quiet
-/// sound, even of one with an offset, come most often from the middle of the range that they fill.
+/// Whether these are words in Latin letters. The codes of blanks, digits and most punctuation lie below those of
+/// capital letters, and small letters above: two common groups with a rare one between. Samples of quiet sound, even
+/// with an offset, come most often from the middle of their range.
 fn is_written(text: &str) -> bool {
     let count = |is_meant: fn(&char) -> bool| text.chars().filter(is_meant).count();
     let all = count(|_| true);
@@ -112,9 +112,9 @@ mod tests {
         }
     }
 
-    /// Quiet sound, with and without an offset, and loud sound that begins with what would be a mark.
+    /// Tests quiet sound with and without an offset, and loud sound that begins like a byte order mark.
     #[test]
-    fn samples_are_no_text() {
+    fn samples_are_not_taken_for_text() {
         let samples = |middle: f64, around: f64| -> Vec<u8> {
             let sample = |at: u32| {
                 let noise = f64::from(at.wrapping_mul(2_654_435_761) >> 16) / 65_536.0 - 0.5;

@@ -1,4 +1,4 @@
-//! What was noticed about a source beyond its facts.
+//! Findings about a source beyond its format and length.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Contradiction {
-    /// Times, and the sound between them.
+    /// The timestamps contradict the sound between them.
     Clock,
-    /// A header's count of frames or bytes, and what is there.
+    /// A header states another number of frames or bytes than there are.
     Count,
-    /// Channels that cancel each other out.
+    /// The channels cancel each other out.
     Channels,
 }
 
 impl Contradiction {
-    /// For the owner of a note: what does not fit, and what was done.
+    /// Explanation for the owner of a note: the contradiction, and how it was resolved.
     pub fn detail(self) -> &'static str {
         match self {
             Self::Clock => {
@@ -23,7 +23,7 @@ impl Contradiction {
                  is stored"
             }
             Self::Count => {
-                "the header of this file counts other frames than are there; what is there is sent, without that header"
+                "the header of this file states a wrong number of frames; all frames are sent, without that header"
             }
             Self::Channels => {
                 "the channels of this recording cancel each other out when they are mixed; the louder one is sent"
@@ -32,16 +32,16 @@ impl Contradiction {
     }
 }
 
-/// Findings that decide how a source is decoded, or that its owner should know.
+/// Findings that affect decoding, or that the owner of a source should know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Findings {
     pub contradictions: Vec<Contradiction>,
-    /// How the channels become one, where their mean would not do.
+    /// Weights for mixing the channels, if their mean would not do.
     pub(crate) mix: Option<Mix>,
-    /// 64 bars of what is heard, by which what was made is compared; empty where nothing was decoded.
+    /// 64 bars of the audible sound, with which produced files are compared. Empty if the source was not decoded.
     pub(crate) bars: Vec<u8>,
-    /// Mean of |sample| in the loudest of them, of 32768.
+    /// Mean of |sample| in the loudest bar, on a scale of 32768.
     pub(crate) loudest: u32,
 }
 
@@ -53,7 +53,7 @@ impl Findings {
     }
 }
 
-/// How channels become one, where their mean would not do.
+/// Weights for mixing channels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mix {
     /// The weight of each channel.
@@ -61,14 +61,14 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// One of `count` channels, alone.
+    /// One of `count` channels alone.
     pub(crate) fn only(channel: usize, count: usize) -> Self {
         let mut weights = vec![0.0; count];
         weights[channel] = 1.0;
         Self { weights }
     }
 
-    /// All channels, each as loud as the others.
+    /// All channels, with equal weights.
     pub(crate) fn all(count: usize, weight: f32) -> Self {
         Self { weights: vec![weight; count] }
     }

@@ -1,4 +1,4 @@
-//! What a caller may tell us about a source, and what we find out about it.
+//! Hints of the caller about a source, and the facts that reading it yields.
 
 pub(crate) mod findings;
 pub(crate) mod presets;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use voicegate_providers::{AudioFacts, Container};
 
 use crate::formats::opus::OpusDetail;
-use crate::formats::plain::Plain;
+use crate::formats::patched::PatchedFile;
 use crate::source::findings::Findings;
 
-/// What the caller says about the bytes. The bytes decide; only headerless samples need `format`.
+/// Hints of the caller. The bytes decide; only headerless samples need `format`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hints {
@@ -23,21 +23,21 @@ pub struct Hints {
     pub format: Option<PcmFormat>,
 }
 
-/// The format of headerless samples. Read from an object or from the name of a preset.
+/// The format of headerless samples. It is read from an object or from the name of a preset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PcmFormat {
     pub encoding: PcmEncoding,
-    /// Hz.
+    /// Sample rate in Hz.
     #[cfg_attr(feature = "schema", schema(minimum = 4000, maximum = 192_000, examples(24_000)))]
     pub sample_rate: u32,
     #[cfg_attr(feature = "schema", schema(minimum = 1, maximum = 8, examples(1)))]
     pub channels: u16,
 }
 
-/// How a sample is written: integers or floats of so many bits, `le` with the lowest byte first, `be` with the highest;
-/// or telephony's mu-law and A-law.
+/// Encoding of a sample: integers or floats of a number of bits, `le` with the least significant byte first, `be` with
+/// the most significant first, or the mu-law and A-law of telephony.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for PcmFormat {
     }
 }
 
-/// A format as it arrives; a [`PcmFormat`] exists only within its bounds.
+/// A format as it arrives. A [`PcmFormat`] is always within its limits.
 struct Declared;
 
 impl<'de> Visitor<'de> for Declared {
@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for Declared {
     }
 }
 
-/// 24000 and 24000.0 are the same number in JSON, and both are an integer in JSON Schema.
+/// Accepts 24000 and 24000.0, which are the same number in JSON and both integers in JSON Schema.
 fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(deserializer)?;
     let float = number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..1e15).contains(float));
@@ -124,7 +124,10 @@ fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 impl PcmFormat {
-    /// The format itself if it is within what the engine reads.
+    /// Returns the format if the engine supports it.
+    ///
+    /// # Errors
+    /// A sentence for the caller that names the violated limit.
     pub fn checked(self) -> Result<Self, String> {
         if !(4_000..=192_000).contains(&self.sample_rate) {
             return Err(format!("sample_rate must be from 4000 to 192000, not {}", self.sample_rate));
@@ -136,55 +139,55 @@ impl PcmFormat {
     }
 }
 
-/// A source that was read.
+/// The facts about a source that was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probed {
     pub facts: AudioFacts,
-    /// 64 values from 0 to 100, for the bars of a voice bubble. Empty until the source was decoded.
+    /// 64 values from 0 to 100 for the bars of a voice bubble. Empty if the source was not decoded.
     pub waveform: Vec<u8>,
     pub detail: SourceDetail,
-    /// What was noticed beside, partly only by decoding.
+    /// Further findings, some of which need decoding.
     #[serde(default)]
     pub findings: Findings,
 }
 
-/// What planning needs beyond the facts.
+/// Details that planning needs beyond the facts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceDetail {
-    /// The four characters that name the container's flavour: `RIFF`, `M4A `, `qt  `, `AIFC`, ...
+    /// Four characters for the variant of the container: `RIFF`, `M4A `, `qt  `, `AIFC`, ...
     pub flavour: String,
-    /// The container's own structure was checked and nothing is amiss. What is not intact is never passed on.
+    /// The container's structure was checked and is faultless. Other sources are never sent untouched.
     pub intact: bool,
-    /// The audio stream that is heard, counted among the audio streams: the first that can be decoded.
+    /// Index of the audio stream in use among the audio streams: the first that can be decoded.
     #[serde(default)]
     pub track: u32,
-    /// Streams besides the one that is heard; cover pictures do not count.
+    /// Number of other streams, without cover pictures.
     pub other_streams: u32,
-    /// The file that decoders read in place of a source that they would misread.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plain: Option<Plain>,
-    /// Several alike recordings one after another, which share no clock.
+    /// Patched copy for decoders, if they would misread the source.
+    #[serde(default, rename = "plain", skip_serializing_if = "Option::is_none")]
+    pub patched: Option<PatchedFile>,
+    /// Several recordings of one kind follow each other, without a common clock.
     #[serde(default)]
     pub chained: bool,
-    /// The times that it states are wrong: its samples count.
+    /// The stated times are wrong, so samples are counted instead.
     #[serde(default)]
     pub counted: bool,
-    /// Decoders get a copy of its frames alone: what stands around them is wrong, or not known.
+    /// Decoders get a copy of the frames alone, because the data around them is wrong or unknown.
     #[serde(default)]
     pub frames_only: bool,
-    /// The rate, the channels or the kind of its frames change on the way.
+    /// The rate, channels or kind of the frames change within the file.
     #[serde(default)]
     pub varies: bool,
-    /// Parts of the sound in it were cut out, and must not be sent along.
+    /// An edit list cuts out parts of the sound, which must not be sent.
     #[serde(default)]
     pub edited: bool,
-    /// Bytes of its tags, pictures included.
+    /// Bytes of tags, pictures included.
     #[serde(default)]
     pub tag_bytes: u64,
     pub format: Option<PcmFormat>,
-    /// For Ogg and Matroska with one Opus stream that could be read to its end.
+    /// Details of Opus, for Ogg and Matroska with one Opus stream that could be read to its end.
     pub opus: Option<OpusDetail>,
-    /// For MP4: the index (`moov`) comes before the audio, so that playing can start early.
+    /// For MP4: whether the index (`moov`) comes before the audio, so that playing can start early.
     pub moov_first: Option<bool>,
     /// For AAC in MP4: the MPEG-4 audio object type (2 is LC, 5 and 29 are HE).
     pub aac_object: Option<u8>,
@@ -219,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_declared_number_is_whole_however_it_is_written() {
+    fn declared_numbers_are_integers_in_any_notation() {
         let declared = |rate| json!({ "encoding": "s16le", "sample_rate": rate, "channels": 1.0 });
         for rate in [json!(24000), json!(24000.0), json!(2.4e4)] {
             assert_eq!(from_value::<PcmFormat>(declared(rate)).expect("a format").sample_rate, 24_000);

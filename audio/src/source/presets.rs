@@ -3,16 +3,16 @@
 use crate::source::PcmEncoding::{self, Alaw, F32le, Mulaw, S16le};
 use crate::source::PcmFormat;
 
-/// One service's raw output. `format: "NAME"` means the same as the format written out.
+/// One service's raw output. `format: "NAME"` is equivalent to the format written out.
 #[derive(Debug)]
 pub struct Preset {
     pub name: &'static str,
     pub format: PcmFormat,
-    /// What the caller asks the service for.
+    /// The setting with which the caller requests this output from the service.
     pub asked_for: &'static str,
 }
 
-/// A service, and where it says what its samples are.
+/// A service, with the page that documents its samples.
 #[derive(Debug)]
 pub struct Service {
     pub name: &'static str,
@@ -29,7 +29,7 @@ const fn preset(
     Preset { name, asked_for, format: PcmFormat { encoding, sample_rate, channels: 1 } }
 }
 
-/// Every service, in the order in which the documentation lists them. All of them return one channel.
+/// Every service, in the order of the documentation. All of them return one channel.
 pub const SERVICES: &[Service] = &[
     Service {
         name: "OpenAI",
@@ -136,10 +136,10 @@ pub fn presets() -> impl Iterator<Item = &'static Preset> {
     SERVICES.iter().flat_map(|service| service.presets)
 }
 
-/// The format that a preset's name stands for.
+/// The format for a preset's name.
 ///
 /// # Errors
-/// Says where the names are.
+/// A sentence that says where the names are listed.
 pub fn named(name: &str) -> Result<PcmFormat, String> {
     presets().find(|preset| preset.name == name).map(|preset| preset.format).ok_or_else(|| {
         "there is no preset of this name; /docs/http lists them, such as \"openai-pcm\"".to_owned()
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_say_what_they_are() {
+    fn preset_names_are_unique_and_descriptive() {
         let mut names: Vec<&str> = presets().map(|preset| preset.name).collect();
         assert_eq!(named("azure-raw-24khz").expect("a preset").sample_rate, 24_000);
         assert!(named("azure-raw-25khz").is_err());

@@ -1,4 +1,4 @@
-//! ffmpeg reaches its source and its output, and nothing else, where the kernel can see to that.
+//! A confined ffmpeg reaches its source and its output, and nothing else, if the kernel supports it.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +9,9 @@ use voicegate_audio::{Confinement, Convert, Render, confinement, profile};
 
 use crate::tools::{Bench, fixture};
 
-/// A stand-in for ffmpeg that does something foul. Only where that fails does it make what was asked for.
-fn foul_ffmpeg(folder: &Path, name: &str, foul: &str) -> PathBuf {
+/// A substitute for ffmpeg that attempts something forbidden. It produces the requested output only if the attempt
+/// fails.
+fn hostile_ffmpeg(folder: &Path, name: &str, foul: &str) -> PathBuf {
     let script = folder.join(name);
     let made = std::fs::read(fixture("speech-moov-first.m4a")).unwrap();
     let text = format!(
@@ -24,7 +25,7 @@ fn foul_ffmpeg(folder: &Path, name: &str, foul: &str) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foul_ffmpeg_reaches_nothing() {
+async fn hostile_ffmpeg_reaches_no_other_file_or_process() {
     let folder = tempfile::TempDir::new().unwrap();
     let foreign = folder.path().join("foreign");
     std::fs::write(&foreign, "a secret").unwrap();
@@ -63,13 +64,13 @@ async fn a_foul_ffmpeg_reaches_nothing() {
     let source = folder.path().join("source.flac");
     for (name, foul) in files.into_iter().chain(others) {
         std::fs::copy(fixture("speech.flac"), &source).unwrap();
-        let script = foul_ffmpeg(folder.path(), name, &foul);
+        let script = hostile_ffmpeg(folder.path(), name, &foul);
         let bench = Bench::with(|options| options.ffmpeg = Some(script.clone()));
         let render = bench.engine.render(&source, &speech, target, Convert::Always).await;
         assert!(matches!(render, Ok(Render::Made { .. })), "{name} succeeds: {render:?}");
         assert_eq!(std::fs::read(&foreign).unwrap(), b"a secret", "{name}");
 
-        // Unconfined it does succeed, so the test would notice.
+        // The attempt succeeds without confinement, so the test would notice a missing one.
         let run = Command::new(&script)
             .args(["-i", &format!("file:{}", source.display()), "file:/dev/null"])
             .status();
@@ -83,9 +84,9 @@ async fn a_foul_ffmpeg_reaches_nothing() {
     }
 }
 
-/// A confined run leaves the process that starts it as free as it was.
+/// A confined run does not confine the process that starts it.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_ffmpeg_is_confined() {
+async fn confinement_does_not_affect_the_engine() {
     let bench = Bench::new();
     for _ in 0..20 {
         bench.probe("speech.flac", None).await;

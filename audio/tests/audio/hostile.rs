@@ -1,4 +1,4 @@
-//! What must be refused, quickly and with a reason, and leave nothing behind.
+//! Sources that must be refused quickly, with a reason, and without leaving anything behind.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use voicegate_audio::{AudioErrorKind, Convert, Hints, PcmFormat, profile};
 
 use crate::tools::{Bench, fixture};
 
-/// A media type alone says headerless samples as well as a name does; bytes with a header outrank both.
+/// A media type alone declares headerless samples as well as a name does; bytes with a header override both.
 #[tokio::test(flavor = "multi_thread")]
 async fn headerless_samples_need_a_format() {
     let bench = Bench::new();
@@ -35,7 +35,7 @@ async fn headerless_samples_need_a_format() {
     }
 }
 
-/// Three hours in less than 300 kB: Opus packets of 120 ms without content, which decode to silence.
+/// Three hours in less than 300 kB: empty Opus packets of 120 ms, which decode to silence.
 fn hours_of_silence() -> Vec<u8> {
     let mut pages = PacketWriter::new(Vec::new());
     let head = b"OpusHead\x01\x01\x38\x01\x80\xbb\0\0\0\0\0".to_vec();
@@ -46,14 +46,14 @@ fn hours_of_silence() -> Vec<u8> {
     for index in 1..=packets {
         let end =
             if index == packets { PacketWriteEndInfo::EndStream } else { PacketWriteEndInfo::NormalPacket };
-        // 60 ms narrowband frames, code 3, two of them, of no length.
+        // Two narrowband frames of 60 ms and length zero, code 3.
         pages.write_packet(vec![0x1b, 2], 1, end, index * 5760).unwrap();
     }
     pages.into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hours_of_silence_cost_little() {
+async fn hours_of_silence_are_refused_quickly() {
     let bench = Bench::with(|options| options.max_duration = Duration::from_secs(60));
     let path = bench.scratch.path().join("silence.ogg");
     let bytes = hours_of_silence();
@@ -77,15 +77,15 @@ async fn silence_has_a_flat_waveform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_ffmpeg_is_named() {
+async fn missing_ffmpeg_is_reported() {
     let bench = Bench::with(|options| options.ffmpeg = Some("/nonexistent/ffmpeg".into()));
     let reason = bench.engine.self_test().await.unwrap_err();
     assert_eq!(reason, "ffmpeg was not found; install it or set audio.ffmpeg");
 }
 
-/// A result that would be too large is refused, not cut.
+/// Tests that an output that would be too large is refused, not truncated.
 #[tokio::test(flavor = "multi_thread")]
-async fn output_is_bounded() {
+async fn too_large_output_is_refused() {
     let bench = Bench::with(|options| options.max_output = 4_000);
     let probed = bench.probe("speech.wav", None).await;
     let target = voicegate_audio::profile("mp3-1").unwrap();
@@ -95,10 +95,10 @@ async fn output_is_bounded() {
     assert_eq!(bench.leftovers(), Vec::<PathBuf>::new());
 }
 
-/// Whatever a cut or a hole makes of a recording: it is refused, or it is made into something that proves right.
-/// Never may the engine itself be at a loss, for a note would be tried again and again.
+/// Tests that a truncated or damaged recording is either refused or converted correctly. The engine must never report
+/// an internal error, because a note would then be retried again and again.
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_is_the_callers_never_ours() {
+async fn damaged_source_is_never_an_internal_error() {
     let bench = Bench::new();
     let mut made = 0;
     for name in

@@ -1,4 +1,4 @@
-//! Many at once, and callers that go away.
+//! Many concurrent jobs, and callers that go away.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::tools::group_of;
 use crate::tools::{Bench, children, fixture};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn eight_in_flight() {
+async fn eight_concurrent_jobs_succeed() {
     let bench = Bench::new();
     let target = profile("whatsapp-1").unwrap();
     let names = ["speech.wav", "speech.flac", "speech.webm", "speech-moov-last.m4a"];
@@ -35,7 +35,7 @@ async fn eight_in_flight() {
     assert_eq!(children(), Vec::<u32>::new());
 }
 
-/// A stand-in for ffmpeg that never ends and starts a child of its own.
+/// A substitute for ffmpeg that never ends and starts a child of its own.
 #[cfg(unix)]
 fn endless_ffmpeg(folder: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,7 @@ fn endless_ffmpeg(folder: &Path) -> PathBuf {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_are_turned_away() {
+async fn full_queue_refuses_further_jobs() {
     let folder = tempfile::TempDir::new().unwrap();
     let script = endless_ffmpeg(folder.path());
     let bench = Bench::with(|options| {
@@ -58,7 +58,7 @@ async fn too_many_are_turned_away() {
     let path = fixture("speech-24k.mp3");
     let hints = Hints::default();
     let mut jobs: FuturesUnordered<_> = (0..100).map(|_| bench.engine.probe(&path, &hints)).collect();
-    // One at work and 64 waiting.
+    // One job runs, and 64 wait.
     for _ in 0..35 {
         let error = jobs.next().await.unwrap().unwrap_err();
         assert_eq!(error.kind, AudioErrorKind::Overloaded, "{error:?}");
@@ -68,10 +68,10 @@ async fn too_many_are_turned_away() {
     until(|| children().is_empty()).await;
 }
 
-/// Neither the child nor its child outlives its caller or its time.
+/// Neither the child nor its own child outlives its caller or its time limit.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_outlives_its_caller() {
+async fn processes_end_with_their_caller() {
     let folder = tempfile::TempDir::new().unwrap();
     let script = endless_ffmpeg(folder.path());
     let bench = Bench::with(|options| {
@@ -94,7 +94,7 @@ async fn nothing_outlives_its_caller() {
     until(|| children().is_empty()).await;
 }
 
-/// Waits for our child, and for its own, which is of the same group, and names them.
+/// Waits for our child and for its own child in the same group, and returns their ids.
 #[cfg(target_os = "linux")]
 async fn both_started() -> Vec<u32> {
     let mut group = Vec::new();
@@ -112,7 +112,7 @@ async fn gone(pids: &[u32]) {
     for pid in pids {
         until(|| {
             let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // A zombie whose parent has gone waits for the init process, which is not ours to test.
+            // An orphaned zombie waits for the init process, which is not under test.
             state.rsplit_once(')').is_none_or(|(_, after)| after.trim_start().starts_with('Z'))
         })
         .await;
@@ -127,9 +127,9 @@ async fn until(mut reached: impl FnMut() -> bool) {
     }
 }
 
-/// A crashed process leaves its folder; the next engine removes it, and leaves those in use alone.
+/// A crashed process leaves its folder. The next engine removes it, and does not touch folders in use.
 #[test]
-fn the_scratch_folder_is_swept() {
+fn leftovers_are_removed_from_the_scratch_folder() {
     let first = Bench::new();
     let scratch = first.scratch.path().join("engine");
     let abandoned = scratch.join("run-dead");

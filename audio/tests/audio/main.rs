@@ -1,20 +1,20 @@
-//! Drives the audio engine over the fixtures and judges its results with other tools: `ffprobe`, `opusinfo`, and
-//! ffmpeg's own decoders. The tables are in `tests/fixtures/audio/matrix.toml`.
+//! Runs the audio engine on the fixtures, and judges its results with other tools: `ffprobe`, `opusinfo`, and ffmpeg's
+//! own decoders. The tables are in `tests/fixtures/audio/matrix.toml`.
 
 #[cfg(target_os = "linux")]
 mod confined;
 mod corpus;
 mod hostile;
-mod known;
 mod load;
 mod matrix;
-mod plain;
+mod patched;
 mod proof;
 mod quality;
 #[expect(dead_code, reason = "shared with the tests of the whole gateway")]
 #[path = "../../../tests/support/rows.rs"]
 mod rows;
 mod sound;
+mod structure;
 mod table;
 mod time;
 #[path = "../../../tests/support/audio_tools.rs"]

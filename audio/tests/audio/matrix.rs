@@ -1,4 +1,4 @@
-//! Every source against every profile.
+//! Every source with every profile.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use voicegate_providers::{AudioFacts, Container};
 
 use crate::tools::{Bench, Input, Made, decoded_md5, ffprobe, fixture, level, opusinfo, table};
 
-/// serde's name of a value, as the table and the API write it.
+/// serde's name of a value, as in the table and the API.
 fn name(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_source_becomes_what_the_table_says() {
+async fn every_source_is_converted_as_the_table_says() {
     let bench = Bench::new();
     let table = table();
     for input in &table.input {
@@ -59,7 +59,7 @@ async fn every_source_becomes_what_the_table_says() {
     assert_eq!(crate::tools::children(), Vec::<u32>::new());
 }
 
-/// Compares what other tools find in a made file with the table and with what the engine says of it.
+/// Compares the properties of a produced file, as other tools report them, with the table and the engine's facts.
 fn judge(
     case: &str,
     path: &Path,
@@ -80,7 +80,7 @@ fn judge(
 
     let seconds: f64 = found["format"]["duration"].as_str().unwrap().parse().unwrap();
     let tolerance = if facts.container == Container::Ogg { 0.020 } else { 0.130 };
-    // ffprobe counts the pre-skip of Opus in.
+    // ffprobe includes the pre-skip of Opus.
     let seconds = seconds - if facts.container == Container::Ogg { 312.0 / 48_000.0 } else { 0.0 };
     let difference = seconds - source.duration_ms as f64 / 1000.0;
     assert!(difference.abs() <= tolerance, "{case}: {difference} s longer");
@@ -89,7 +89,7 @@ fn judge(
         Container::Ogg => {
             let said = opusinfo(path);
             let has = |text: &str| assert!(said.contains(text), "{case} lacks {text:?}: {said}");
-            // The 48 kHz profile keeps the header's word for the original when it keeps the packets.
+            // The 48 kHz profile keeps the stated rate of the original when it keeps the packets.
             let kept = work == Work::Remuxed && made.input_rate == Some(48_000);
             let rate = if kept { input.sample_rate } else { made.input_rate.unwrap() };
             has(&format!("Original sample rate: {rate} Hz"));
@@ -112,7 +112,7 @@ fn judge(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_equal_channels_keep_their_level() {
+async fn equal_channels_keep_their_level() {
     let bench = Bench::new();
     let probed = bench.probe("stereo-dual-mono.mp3", None).await;
     let source = fixture("stereo-dual-mono.mp3");
@@ -127,7 +127,7 @@ async fn two_equal_channels_keep_their_level() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn convert_decides_how_far_it_goes() {
+async fn convert_limits_the_conversion() {
     let bench = Bench::new();
     let linq = profile("linq-1").unwrap();
     let recorder = profile("whatsapp-1").unwrap();

@@ -1,4 +1,4 @@
-//! The engine hands out nothing that does not prove right, whatever ffmpeg made.
+//! The engine returns no file that fails verification, whatever ffmpeg produced.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,8 @@ use voicegate_audio::{AudioErrorKind, Convert, Render, profile};
 
 use crate::tools::{Bench, fixture};
 
-/// A stand-in for ffmpeg that "makes" a file. It has that within itself, since other files are out of its reach.
+/// A substitute for ffmpeg that outputs a given file. The content is embedded, because other files are out of its
+/// reach.
 #[cfg(unix)]
 fn copying_ffmpeg(folder: &std::path::Path, made: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
@@ -24,7 +25,7 @@ fn copying_ffmpeg(folder: &std::path::Path, made: &str) -> PathBuf {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_prove_right_is_not_handed_out() {
+async fn file_that_fails_verification_is_not_returned() {
     let folder = tempfile::TempDir::new().unwrap();
     let real = Bench::new();
     let speech = real.probe("speech.flac", None).await;
@@ -38,7 +39,7 @@ async fn what_does_not_prove_right_is_not_handed_out() {
         ("linq-1", "truncated-moov-first.m4a", false),
         ("linq-1", "speech-24k.mp3", false),
         ("linq-1", "empty.mp3", false),
-        // Their headers are written anew, so only the packets count here.
+        // Their headers are written anew, so only the packets matter here.
         ("whatsapp-1", "speech-opus-wideband.ogg", true),
         ("whatsapp-1", "speech-opus-stereo.ogg", false),
         ("whatsapp-1", "speech-opus-mono-fullband.ogg", false),
@@ -63,13 +64,13 @@ async fn what_does_not_prove_right_is_not_handed_out() {
             Ok(Render::Untouched) => panic!("{case}: nothing was made"),
             Err(error) => {
                 assert!(!right, "{case}: {error:?}");
-                // From an empty file nothing can be concluded but that this ffmpeg does not work.
+                // An empty file only shows that this ffmpeg does not work.
                 let kind =
                     if made == "empty.mp3" { AudioErrorKind::Outage } else { AudioErrorKind::Internal };
                 assert_eq!((error.kind, error.stage), (kind, "encode"), "{case}");
             }
         }
-        // The same file is wrong for a source that lasts a second longer.
+        // The file is wrong for a source that is a second longer.
         let render = bench.engine.render(&source, &longer, target, Convert::Always).await;
         assert!(render.is_err(), "{case} was handed out for a longer source");
         drop(render);

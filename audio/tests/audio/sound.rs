@@ -1,23 +1,23 @@
-//! What is heard in a file, by ffmpeg's decoders, mixed and measured here.
+//! The sound of a file as ffmpeg decodes it, mixed and measured here.
 
 use std::path::Path;
 use std::process::Command;
 
 use voicegate_audio::PcmFormat;
 
-/// Everything is compared at this rate, which every profile keeps.
+/// Sample rate of all comparisons in Hz, which every profile keeps.
 const RATE: f64 = 16_000.0;
 
 pub struct Sound {
     pub channels: u16,
-    /// The mean of all channels, or the loudest where they cancel each other out.
+    /// The mean of all channels, or the loudest if they cancel each other out.
     samples: Vec<f32>,
-    /// What ffmpeg complained about.
+    /// Messages of ffmpeg.
     pub said: String,
 }
 
 impl Sound {
-    /// Of headerless samples where their format is named; `clock` fills what the times of a file leave out.
+    /// Decodes a source. `format` names the format of headerless samples; `clock` fills gaps in the times of a file.
     pub fn of_source(path: &Path, format: Option<PcmFormat>, clock: bool) -> Result<Self, String> {
         let mut input = Vec::new();
         if let Some(format) = format {
@@ -67,10 +67,10 @@ impl Sound {
         self.samples.len() as f64 * 1000.0 / RATE
     }
 
-    /// In dB of full scale. What is constant is not heard, and speech codecs take it away; where sound begins and ends
-    /// at once, every codec does something else.
+    /// Level in dB of full scale, without a DC offset, which speech codecs remove, and without the edges, where codecs
+    /// differ.
     pub fn level(&self) -> f64 {
-        /// Of 50 Hz, in a high-pass filter of one pole.
+        /// Coefficient of a one-pole high-pass filter with a cutoff of 50 Hz.
         const WEIGHT: f64 = 0.0194;
         const EDGE: usize = 800;
         let mut constant = f64::from(self.samples.first().copied().unwrap_or_default());
@@ -88,12 +88,13 @@ impl Sound {
         10.0 * (square + 1e-18).log10()
     }
 
-    /// 64 bars as a voice bubble shows them, of up to 100, as far as the other sound lasts. What lies above 4 kHz, where
-    /// codecs save bits, and below 50 Hz, which they take away, is left out.
+    /// 64 bars from 0 to 100 as in a voice bubble, up to the length of the other sound. Frequencies above 4 kHz, where
+    /// codecs save bits, and below 50 Hz, which they remove, are left out.
     pub fn bars(&self, other: &Self) -> Vec<f32> {
         const WEIGHT: f32 = 0.0194;
         let kept = &self.samples[..self.samples.len().min(other.samples.len())];
-        let mut constant = kept.first().copied().unwrap_or_default();
+        // A constant is heard when it begins: as a step in the source, and as another one in what an encoder makes of it.
+        let mut constant = 0.0;
         let low: Vec<f32> = kept
             .windows(4)
             .map(|four| {
@@ -112,7 +113,7 @@ impl Sound {
         means.into_iter().map(|mean| mean * 100.0 / loudest).collect()
     }
 
-    /// A few frames of a codec, or only one.
+    /// Whether the sound is at most a few frames of a codec.
     pub fn is_short(&self) -> bool {
         self.length_ms() < 300.0
     }
@@ -121,9 +122,9 @@ impl Sound {
         self.samples.iter().fold(0.0, |peak, sample| sample.abs().max(peak))
     }
 
-    /// By how many milliseconds this starts later than the other, and how alike they are then, from 0 to 1.
+    /// Delay relative to the other sound in milliseconds, and the similarity at that delay, from 0 to 1.
     pub fn lag_behind(&self, other: &Self) -> (f64, f64) {
-        /// Looked for up to 20 ms in either direction, in the first second and a half.
+        /// Search range in samples: 20 ms in either direction, within the first second and a half.
         const SHIFTS: isize = 160;
         const WINDOW: usize = 12_000;
         let halved = |sound: &Self| -> Vec<f32> {
@@ -146,10 +147,10 @@ impl Sound {
     }
 }
 
-/// A tenth of a second of MP3 is too little to be sure what it is; and the one channel of a plain WAV has no name.
+/// A tenth of a second of MP3 is too little for certainty, and the channel of a mono WAV has no name.
 const HARMLESS: [&str; 2] = ["Format mp3 detected only with low score", "Guessed Channel Layout"];
 
-/// What ffmpeg or ffprobe has to say against a file.
+/// Complaints of ffmpeg or ffprobe about a file.
 pub fn complaints(log: &[u8]) -> String {
     let log = String::from_utf8_lossy(log);
     let lines =
@@ -157,7 +158,7 @@ pub fn complaints(log: &[u8]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Channels and samples of a WAV that was written to a pipe, so that its sizes say nothing.
+/// Channels and samples of a WAV from a pipe, whose sizes are unknown.
 fn wav(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let mut rest = bytes.strip_prefix(b"RIFF")?.get(8..)?;
     let mut channels = 0;

@@ -1,4 +1,4 @@
-//! The table of hostile files, by the engine alone: what is refused says why, what is accepted comes out whole.
+//! The table of hostile files with the engine alone: refusals state the reason, accepted files are complete.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::rows::{Accepted, Row, rows};
 use crate::tools::{Bench, children, decode, fixture, level};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_hostile_source_gets_its_verdict() {
+async fn every_hostile_source_is_judged_as_the_table_says() {
     let bench = Bench::new();
     let spoken = level(&fixture("speech.wav"));
     let judged = futures_util::stream::iter(rows())
@@ -61,7 +61,8 @@ async fn judge(bench: &Bench, row: &Row, spoken: f64) -> Result<(), String> {
     Ok(())
 }
 
-/// As loud as it should be, and nowhere silent: a decoder that loses its way fills up with silence.
+/// Checks that the sound has the expected level and no silent part, because a decoder that loses sync fills up with
+/// silence.
 fn whole(path: &Path, expected: &Accepted, spoken: f64) -> Result<(), String> {
     if expected.any_level {
         return Ok(());

@@ -338,7 +338,7 @@ impl Recipe {
     pub fn read(value: Value) -> Result<Self, String> {
         let Value::String(name) = value else {
             if value.is_object() {
-                return words::read(value);
+                return read_table(value);
             }
             return Err(format!("expected a file's name, a table, or one of {}", names().join(", ")));
         };
@@ -367,7 +367,7 @@ impl Recipe {
                 error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             format!("line {line}: this is no TOML: {}", error.message())
         })?;
-        words::read(serde_json::to_value(table).map_err(|_| "this is no TOML table".to_owned())?)
+        read_table(serde_json::to_value(table).map_err(|_| "this is no TOML table".to_owned())?)
     }
 
     /// How notes of a form are sent; `None` where there is no such form.
@@ -393,6 +393,24 @@ impl Recipe {
             id: own.and_then(|own| own.id.as_ref()).unwrap_or(&self.id),
         })
     }
+}
+
+/// Reads the table, and knows the mistake that TOML invites: a plain key below `[fields]` is a field.
+fn read_table(value: Value) -> Result<Recipe, String> {
+    let tables = value.clone();
+    words::read(value).map_err(|why| {
+        let missing = why.strip_suffix(": is required, and missing");
+        let table = missing.and_then(|key| {
+            let has = |table: &Value| table.get(key).is_some();
+            tables.as_object()?.iter().find(|(_, table)| has(table)).map(|(name, _)| name.clone())
+        });
+        match table {
+            Some(table) => {
+                format!("{why}; one stands below [{table}], and plain keys come before the first table")
+            }
+            None => why,
+        }
+    })
 }
 
 fn names() -> Vec<&'static str> {

@@ -40,6 +40,7 @@ pub(super) fn judge(recipe: &Recipe) -> Judged {
     if matches!(recipe.method, Verb::Get) {
         return wrong("method", "expected POST, PUT or PATCH");
     }
+    misplaced(recipe)?;
     auth(recipe.auth.as_ref())?;
     for form in Form::LADDER {
         sending(recipe, form)?;
@@ -67,6 +68,25 @@ pub(super) fn judge(recipe: &Recipe) -> Judged {
     }
     repeatable(recipe)?;
     callback(recipe)
+}
+
+/// A key of the recipe that stands below `[fields]` would be sent as a field, and miss where it belongs.
+fn misplaced(recipe: &Recipe) -> Judged {
+    for (key, node) in recipe.fields.fields() {
+        let is_missing = match (key.as_str(), node) {
+            ("answers", Node::List(_)) => recipe.answers.is_empty(),
+            ("callback", Node::Table(_)) => recipe.callback.is_none(),
+            ("check", Node::Table(_)) => recipe.check.is_none(),
+            ("upload", Node::Table(_)) => recipe.upload.is_none(),
+            ("overrides", Node::Table(_)) => recipe.overrides.is_empty(),
+            _ => false,
+        };
+        if is_missing {
+            let what = "this is a key of the recipe, and stands below [fields]; plain keys come before the first table";
+            return wrong(&format!("fields.{key}"), what);
+        }
+    }
+    Ok(())
 }
 
 fn name(form: Form) -> &'static str {

@@ -147,6 +147,14 @@ fn a_recipe_in_a_file_is_read_and_its_mistakes_have_the_files_name() {
             "url = \"{{base_url}}/x\"\nforms = { voice = \"a\" }\nid = \"/id\"",
             "mine.toml: recipient: is required",
         ),
+        (
+            "url = \"{{base_url}}/x\"\nrecipient = \"raw\"\nforms = { voice = \"a\" }\n[fields]\nid = \"/id\"",
+            "mine.toml: id: is required, and missing; one stands below [fields]",
+        ),
+        (
+            "url = \"{{base_url}}/x\"\nrecipient = \"raw\"\nforms = { voice = \"a\" }\nid = \"/id\"\n[fields]\nanswers = [{ kind = \"rejected\" }]",
+            "recipe: fields.answers: this is a key of the recipe, and stands below [fields]",
+        ),
     ] {
         std::fs::write(&file, text).expect("a file");
         let error = built(own.clone()).expect_err("refused").to_string();

@@ -16,9 +16,10 @@
 //! * Before 2026.6.1 only WAHA Plus sends audio: <https://waha.devlike.pro/docs/overview/changelog/>.
 
 mod callbacks;
+mod check;
 mod errors;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -29,12 +30,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use self::errors::{Refusal, judge_state};
+use self::errors::Refusal;
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, FormSupport, Intake, Memory, OutboundAudio, OutboundNote, Prepared,
     Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Scope, Secrets, SendError,
-    SendErrorKind, Settings, USUAL_CALLBACK, Upstream, masked_number,
+    SendErrorKind, Settings, USUAL_CALLBACK, Upstream,
     whatsapp_web::{self, own_part},
     wire::{self, Answer, NoAnswer, Step},
 };
@@ -67,12 +68,6 @@ intake = "upload"                        # "url": WAHA downloads the audio from 
 const MAX_BYTES: u64 = 16_000_000;
 const MAX_TEXT: usize = 4096;
 const MAX_CAPTION: usize = 1024;
-
-/// The end of a time lock is nice to know; the next connection does not wait for it any longer than this.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(700);
-
-/// The first version whose image without a licence sends audio.
-const FIRST_FREE: [u32; 3] = [2026, 6, 1];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -312,15 +307,6 @@ impl Waha {
         Ok(Accepted { message_id, correlation_ids, ..Accepted::default() })
     }
 
-    /// Until when WhatsApp lets this sender open no new conversations, where the server's version can say: since 2026.8.1,
-    /// <https://github.com/devlikeapro/waha/releases>. The refusal stands without it.
-    async fn time_lock(&self, cx: &Context) -> Option<Timestamp> {
-        let quick = Context { timeout: cx.timeout.min(LOCK_TIMEOUT), ..cx.clone() };
-        let request = self.request(Method::GET, &["api", "sessions", &self.session, "timelock"], None);
-        let answer = wire::call(&quick, request).await.ok()?;
-        if answer.status.is_success() { time_lock_end(&answer.json(), cx.now) } else { None }
-    }
-
     /// Asks something that is about no note.
     async fn ask(&self, cx: &Context, request: Request) -> Result<Value, SendError> {
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
@@ -335,83 +321,9 @@ impl Waha {
         Err(Refusal::read(answer, now, &self.secrets(&[])).into_error(Step::Check))
     }
 
-    /// The session as the server knows it: <https://waha.devlike.pro/docs/how-to/sessions/#get-session>.
-    async fn session(&self, cx: &Context) -> Result<Value, SendError> {
-        let session =
-            self.ask(cx, self.request(Method::GET, &["api", "sessions", &self.session], None)).await?;
-        if session["status"].is_string() {
-            return Ok(session);
-        }
-        let detail = "the answer is not this provider's; check base_url";
-        Err(SendError::new(SendErrorKind::Misconfigured, detail))
-    }
-
-    async fn state(&self, cx: &Context) -> Result<String, SendError> {
-        let session = self.session(cx).await?;
-        let state = session["status"].as_str().unwrap_or_default();
-        if state != "WORKING" {
-            let (kind, detail) = judge_state(state, Step::Check);
-            let code = wire::identifier(state, &self.secrets(&[]));
-            return Err(SendError::new(kind, detail).from_upstream(Upstream { code, ..Upstream::default() }));
-        }
-        let mut report = "session WORKING".to_owned();
-        if let Some(number) = session["me"]["id"].as_str().filter(|id| id.ends_with("@c.us")) {
-            report += &format!(" as {}", masked_number(number));
-        }
-        if let Some(version) = self.version(cx).await? {
-            report += &format!(", {version}");
-        }
-        if let Some(end) = time_lock_end(&session["me"]["reachoutTimelock"], cx.now) {
-            report += &format!("; WhatsApp lets it open no new conversations until {end:.0}");
-        }
-        Ok(report)
-    }
-
-    /// The server's version, engine and edition. A key that is good for one session alone may not ask.
-    async fn version(&self, cx: &Context) -> Result<Option<String>, SendError> {
-        let request = self.request(Method::GET, &["api", "server", "version"], None);
-        let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
-        if matches!(answer.status.as_u16(), 401 | 403 | 404) {
-            return Ok(None);
-        }
-        let told = self.told(cx.now, &answer)?;
-        let secrets = self.secrets(&[]);
-        let word = |key: &str| told[key].as_str().and_then(|text| wire::identifier(text, &secrets));
-        let Some(version) = word("version") else {
-            let detail = "the answer is not this provider's; check base_url";
-            return Err(SendError::new(SendErrorKind::Misconfigured, detail));
-        };
-        let tier = word("tier").unwrap_or_default();
-        if tier == "CORE" && is_before(&version, FIRST_FREE) {
-            let detail =
-                format!("WAHA Core {version} sends no voice notes; update the server to 2026.6.1 or later");
-            return Err(SendError::new(SendErrorKind::Misconfigured, detail));
-        }
-        let engine = word("engine").unwrap_or_default();
-        let words: Vec<String> =
-            ["WAHA".to_owned(), version, tier, engine].into_iter().filter(|word| !word.is_empty()).collect();
-        Ok(Some(words.join(" ")))
-    }
-
     fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
         link.iter().chain([&self.api_key]).chain(&self.webhook_secrets).collect()
     }
-}
-
-/// The end of a time lock that holds: a number of seconds or milliseconds, or a date.
-fn time_lock_end(lock: &Value, now: Timestamp) -> Option<Timestamp> {
-    if lock["isActive"] == false {
-        return None;
-    }
-    let end = &lock["timeEnforcementEnds"];
-    let end = whatsapp_web::time(end).or_else(|| end.as_str()?.parse().ok())?;
-    (end > now).then_some(end)
-}
-
-/// Whether `2026.5.1` is before a version; what has another form is not.
-fn is_before(version: &str, other: [u32; 3]) -> bool {
-    let parts: Option<Vec<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
-    parts.is_some_and(|parts| parts.len() == 3 && parts.as_slice() < other.as_slice())
 }
 
 /// What an error is about: a time lock holds for all new conversations of the sender.
@@ -419,40 +331,5 @@ fn scope(kind: SendErrorKind) -> Scope {
     match kind {
         SendErrorKind::ConversationClosed | SendErrorKind::RateLimited => Scope::Connection,
         _ => Scope::Recipient,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_time_lock_is_read_in_every_form() {
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let end: Timestamp = "2026-01-02T00:00:00Z".parse().expect("a time");
-        for (lock, expected) in [
-            (json!({"isActive": true, "timeEnforcementEnds": 1_767_312_000}), Some(end)),
-            (json!({"isActive": true, "timeEnforcementEnds": 1_767_312_000_000_i64}), Some(end)),
-            (json!({"timeEnforcementEnds": "2026-01-02T00:00:00Z"}), Some(end)),
-            (json!({"isActive": false, "timeEnforcementEnds": 1_767_312_000}), None),
-            (json!({"isActive": true, "timeEnforcementEnds": 1_767_225_600}), None),
-            (json!({"isActive": true, "timeEnforcementEnds": null}), None),
-            (json!(null), None),
-        ] {
-            assert_eq!(time_lock_end(&lock, now), expected, "{lock}");
-        }
-    }
-
-    #[test]
-    fn versions_are_compared_by_their_numbers() {
-        for (version, before) in [
-            ("2026.5.9", true),
-            ("2024.10.8", true),
-            ("2026.6.1", false),
-            ("2026.10.1", false),
-            ("dev", false),
-        ] {
-            assert_eq!(is_before(version, FIRST_FREE), before, "{version}");
-        }
     }
 }

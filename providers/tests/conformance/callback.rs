@@ -47,7 +47,7 @@ pub struct Fixture {
     method: Method,
     query: Vec<(String, String)>,
     headers: Vec<(String, String)>,
-    body: String,
+    pub body: String,
     answer: Option<String>,
     /// Else what the descriptor says.
     proof: Option<Proof>,

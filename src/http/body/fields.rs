@@ -14,12 +14,8 @@ use super::{ENTRY, MAX_FIELDS, Parts, TREE, tokens};
 use crate::{
     config::Span24,
     http::memory::Holding,
-    media::Received,
-    model::{
-        note::{ConvertChoice, Metadata},
-        problem::Problem,
-        spelling,
-    },
+    media::SpooledAudio,
+    model::{note::ConvertChoice, problem::Problem, spelling},
 };
 
 /// Fields that are text, from a query or a form. Objects are JSON.
@@ -58,11 +54,8 @@ impl Form {
             // Some clients send every field of a form, whether it is set or not.
             _ if text == "null" && !WORDS.contains(&name) => Value::Null,
             "strict" | "convert" => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Bool),
-            "metadata" => {
-                tokens::check(text).map_err(|error| Problem::invalid(name, error.to_string()))?;
-                of_metadata(text).map_err(|_| no_object(name))?
-            }
             "degrade" => names(name, text)?,
+            "metadata" => object(name, text)?,
             "format" if text.trim_start().starts_with('{') => object(name, text)?,
             _ => Value::String(text.to_owned()),
         };
@@ -90,7 +83,7 @@ impl Form {
         self.hints.insert(name.to_owned(), Value::String(text.to_owned()));
     }
 
-    pub fn with(mut self, file: Received) -> Parts {
+    pub fn with(mut self, file: SpooledAudio) -> Parts {
         self.audio.retain(|_, value| !value.is_null());
         self.hints.append(&mut self.audio);
         Parts {
@@ -110,22 +103,8 @@ pub fn too_many() -> Problem {
 
 fn object(name: &str, text: &str) -> Result<Value, Problem> {
     tokens::check(text).map_err(|error| Problem::invalid(name, error.to_string()))?;
-    serde_json::from_str(text).map_err(|_| no_object(name))
-}
-
-fn no_object(name: &str) -> Problem {
-    Problem::invalid(name, "this is not valid JSON; expected a JSON object as text")
-}
-
-/// What is understood of `metadata` before it is read: that it is an object. Its numbers may be larger than a value holds.
-///
-/// # Errors
-/// Where it is no valid JSON.
-pub fn of_metadata(text: &str) -> Result<Value, serde_json::Error> {
-    match Metadata::parse(text) {
-        Ok(_) => Ok(Value::Object(Map::new())),
-        Err(_) => serde_json::from_str(text),
-    }
+    serde_json::from_str(text)
+        .map_err(|_| Problem::invalid(name, "this is not valid JSON; expected a JSON object as text"))
 }
 
 /// A list of names: JSON, or names with commas between them.

@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{Form, Incoming, MAX_FIELDS, Parts, Submission, assemble, in_query, json::split, multipart};
 use crate::{
     http::{memory::Holding, voice::VoiceFields},
-    media::{Held, MediaStore},
+    media::{AudioBytes, MediaStore},
     model::{code::Code, problem::Problem},
 };
 
@@ -68,9 +68,9 @@ fn same_as(parts: &Parts, mut whole: Map<String, Value>) {
     let mut found = parts.audio.clone().expect("what is said about the audio");
     if let Some(file) = &parts.file {
         let text = audio.insert("data".to_owned(), "".into()).expect("base64 or a data URI");
-        let bytes = match &file.held {
-            Held::Memory(bytes, _) => bytes.to_vec(),
-            Held::File(file) => std::fs::read(file.path()).expect("its bytes"),
+        let bytes = match &file.bytes {
+            AudioBytes::Memory(bytes, _) => bytes.to_vec(),
+            AudioBytes::File(file) => std::fs::read(file.path()).expect("its bytes"),
         };
         assert!(bytes.len() as u64 <= MAX_BYTES);
         assert_eq!(BASE64_STANDARD_NO_PAD.encode(&bytes), bare(text.as_str().expect("text")));

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use super::MAX_FIELDS;
 use crate::{
     http::memory::Holding,
-    media::{MediaStore, Received, Spool, TooMuch},
+    media::{MediaStore, Spool, SpooledAudio, TooMuch},
     model::{
         code::{Code, Stage},
         problem::Problem,
@@ -86,7 +86,7 @@ impl Incoming {
     }
 
     /// Stores the audio that is the body, and computes its hash.
-    pub async fn audio(mut self, media: &MediaStore) -> Result<Received, Problem> {
+    pub async fn audio(mut self, media: &MediaStore) -> Result<SpooledAudio, Problem> {
         let mut spool = Spool::new(media, self.limit, self.stated)?;
         while let Some(piece) = self.next().await? {
             push(&mut spool, &piece, self.limit).await?;

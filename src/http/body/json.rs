@@ -16,13 +16,13 @@ use struson::{
 
 use super::{
     ENTRY, MAX_FIELDS, Parts, TREE,
-    fields::{of_metadata, too_many},
+    fields::too_many,
     incoming::{Incoming, Spooled, too_large},
     tokens::{Tokens, TooLong, without_mark},
 };
 use crate::{
     http::memory::{Full, Holding},
-    media::{MediaStore, Received, Spool},
+    media::{MediaStore, Spool, SpooledAudio},
     model::{
         code::{Code, Stage},
         problem::Problem,
@@ -103,7 +103,7 @@ fn split_audio<R: Read>(
     held: &mut Holding,
     media: &MediaStore,
     max_bytes: u64,
-) -> Result<(Map<String, Value>, Option<Received>), Problem> {
+) -> Result<(Map<String, Value>, Option<SpooledAudio>), Problem> {
     let mut audio = Map::new();
     let mut file = None;
     reader.begin_object().map_err(unreadable)?;
@@ -169,11 +169,7 @@ fn small<R: Read>(
     let text = String::from_utf8(copied.bytes).unwrap_or_default(); // the reader has checked that
     held.grow(text.len() * if is_tree { TREE } else { 1 })?;
     // The syntax was checked before.
-    let value = match field {
-        "metadata" => of_metadata(&text),
-        _ => serde_json::from_str(&text),
-    };
-    let value = value
+    let value = serde_json::from_str(&text)
         .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))?;
     Ok((value, text))
 }
@@ -227,7 +223,7 @@ fn decode(
     mut text: impl Read,
     media: &MediaStore,
     max_bytes: u64,
-) -> Result<(Option<String>, Received), Problem> {
+) -> Result<(Option<String>, SpooledAudio), Problem> {
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let wrong = || Problem::invalid("audio.data", "this is neither base64 nor a data URI with base64 in it");

@@ -29,7 +29,7 @@ use super::App;
 use crate::{
     gateway::Live,
     http::memory::Holding,
-    media::{AudioInput, Received, TRANSFER_HEADERS},
+    media::{AudioInput, SpooledAudio, TRANSFER_HEADERS},
     model::{
         code::{Code, Stage},
         id::UploadId,
@@ -73,7 +73,7 @@ struct Parts {
     /// The fields about the audio; `None` if the body has no `audio`.
     audio: Option<Map<String, Value>>,
     /// The audio itself, if it was in the body.
-    file: Option<Received>,
+    file: Option<SpooledAudio>,
     /// The text of the field `metadata`.
     metadata: Option<String>,
     /// The memory reserved for all of these, except the file.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     http::memory::Holding,
-    media::{MediaStore, Received, Spool},
+    media::{MediaStore, Spool, SpooledAudio},
     model::problem::Problem,
 };
 
@@ -69,7 +69,7 @@ async fn audio(
     progress: &Progress,
     media: &MediaStore,
     max_bytes: u64,
-) -> Result<Received, Problem> {
+) -> Result<SpooledAudio, Problem> {
     let mut spool = Spool::new(media, max_bytes, None)?;
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
         progress.made();

@@ -306,10 +306,10 @@ fn connections() -> Value {
                     "profile": "whatsapp-1",
                     "audio": {
                         "accepts": [
-                            "Ogg/Opus, mono, 16 kHz, at most wideband, one frame of 20 ms a packet, \
+                            "Ogg/Opus, mono, 16 kHz, at most wideband, one frame of 20 ms per packet, \
                              vendor `Recorder` and no comments",
                         ],
-                        "makes": "Ogg/Opus, mono, 16 kHz, 24 kbit/s, one frame of 20 ms a packet",
+                        "makes": "Ogg/Opus, mono, 16 kHz, 24 kbit/s, one frame of 20 ms per packet",
                         "max_bytes": 16_000_000,
                         "max_duration_ms": null,
                     },

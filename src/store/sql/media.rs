@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use voicegate_providers::{Form, MediaHandle};
 
-use super::{Pool, Tx};
+use super::dialect::{Pool, Tx};
 use crate::store::{MediaChange, MediaKey, StoreError};
 
 /// The provider's name for these bytes, if it keeps them at `now`.

@@ -1,4 +1,4 @@
-//! The kinds of metric: what is counted as it happens, and what is read when somebody asks.
+//! The kinds of metric: some count events as they happen, others are read for each scrape.
 
 use std::sync::LazyLock;
 
@@ -11,10 +11,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// What a metric is, for the document and for those who ask.
+/// Description of a metric, for the documentation and for scrapes.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
-    /// As it is written in a query.
+    /// Name as in a query.
     pub name: &'static str,
     pub kind: &'static str,
     pub labels: &'static [&'static str],
@@ -31,12 +31,12 @@ impl About {
         Self { name, kind, labels, help }
     }
 
-    /// Without a full stop: the writer of the format adds one.
+    /// Help text without its full stop, which the encoder adds.
     pub fn help(&self) -> &'static str {
         self.help.trim().trim_end_matches('.')
     }
 
-    /// Names say their unit, as Prometheus advises: <https://prometheus.io/docs/practices/naming/>.
+    /// Unit in the name, as Prometheus advises: <https://prometheus.io/docs/practices/naming/>.
     pub fn unit(&self) -> Option<&'static str> {
         ["seconds", "bytes"].into_iter().find(|unit| self.base().ends_with(unit))
     }
@@ -51,7 +51,7 @@ impl About {
         self.labels.iter().copied().chain(le)
     }
 
-    /// Every name under which its samples are found.
+    /// Every name under which samples of the metric are found.
     pub fn query_names(&self) -> Vec<String> {
         match self.kind {
             "histogram" => ["_bucket", "_count", "_sum"].map(|end| format!("{}{end}", self.name)).into(),
@@ -62,7 +62,7 @@ impl About {
     fn register(&self, registry: &mut Registry, metric: impl prometheus_client::registry::Metric) {
         match self.unit() {
             Some(unit) => {
-                // The writer puts the unit back behind the name.
+                // The encoder appends the unit to the name.
                 let name = self.base().trim_end_matches(unit).trim_end_matches('_');
                 let unit = if unit == "bytes" { Unit::Bytes } else { Unit::Seconds };
                 registry.register_with_unit(name, self.help(), unit, metric);
@@ -72,11 +72,11 @@ impl About {
     }
 }
 
-/// Any metric.
+/// A metric of any kind.
 pub trait Described: Sync {
     fn about(&self) -> &About;
 
-    /// Adds what is counted as it happens; what is read on demand has nothing to add.
+    /// Registers a metric that counts events. A metric that is read for each scrape registers nothing.
     fn register(&self, _registry: &mut Registry) {}
 }
 
@@ -86,7 +86,7 @@ fn labels<const N: usize>(about: &About, values: [&str; N]) -> Labels<N> {
     std::array::from_fn(|index| (about.labels[index], values[index].to_owned()))
 }
 
-/// Counts what happens.
+/// Counts events.
 #[derive(Debug)]
 pub struct Counter<const N: usize> {
     pub about: About,
@@ -102,7 +102,7 @@ impl<const N: usize> Counter<N> {
         self.series.get_or_create(&labels(&self.about, values)).inc();
     }
 
-    /// Shows it as zero until it happens: a rise from nothing is no rise to Prometheus.
+    /// Initialises a series with zero, because Prometheus sees no increase in a series that begins with 1.
     pub fn show(&self, values: [&str; N]) {
         drop(self.series.get_or_create(&labels(&self.about, values)));
     }
@@ -118,7 +118,7 @@ impl<const N: usize> Described for Counter<N> {
     }
 }
 
-/// The upper ends of a histogram's buckets.
+/// Upper limits of a histogram's buckets.
 #[derive(Clone, Copy, Debug)]
 pub struct Buckets(pub &'static [f64]);
 
@@ -130,7 +130,7 @@ impl MetricConstructor<histogram::Histogram> for Buckets {
 
 type Histograms<const N: usize> = Family<Labels<N>, histogram::Histogram, Buckets>;
 
-/// Counts what happens by how much it was.
+/// Counts events by a value, such as a duration.
 #[derive(Debug)]
 pub struct Histogram<const N: usize> {
     pub about: About,
@@ -162,7 +162,7 @@ impl<const N: usize> Described for Histogram<N> {
     }
 }
 
-/// Read when somebody asks, into a registry of that answer alone.
+/// A value that is read for each scrape, into a registry of that scrape.
 #[derive(Debug)]
 pub struct Gauge<const N: usize> {
     pub about: About,
@@ -188,7 +188,7 @@ impl<const N: usize> Described for Gauge<N> {
     }
 }
 
-/// Counted by somebody else, and read when somebody asks.
+/// A total that is counted elsewhere, and read for each scrape.
 #[derive(Debug)]
 pub struct Total {
     pub about: About,

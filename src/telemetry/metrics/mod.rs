@@ -1,7 +1,6 @@
-//! What the operator can see in numbers, at `/metrics`. One function for each thing that happens; [`names`] has the
-//! metrics themselves.
+//! Metrics at `/metrics`: one function for each event. The metrics themselves are in [`names`].
 //!
-//! Counts belong to the process, so they are statics: whatever happens twice in it is counted twice, whoever did it.
+//! Metrics are static, because they belong to the process: an event counts wherever in the process it happens.
 
 pub mod kinds;
 pub mod names;
@@ -23,7 +22,7 @@ static COUNTED: LazyLock<Registry> = LazyLock::new(|| {
     registry
 });
 
-/// Something was looked up in what is remembered under the name `cache`.
+/// A look-up in the cache named `cache`.
 pub fn looked_up(cache: &'static str, hit: bool) {
     CACHE.inc([cache, if hit { "hit" } else { "miss" }]);
 }
@@ -34,13 +33,13 @@ pub fn fetched(outcome: &'static str, took: Duration) {
     FETCH.observe([], took.as_secs_f64());
 }
 
-/// A provider called. `verdict` is a word of the code, such as `accepted` or `forged`.
+/// A provider sent a callback. `verdict` is a constant such as `accepted` or `forged`.
 pub fn called_back(tenant: &str, connection: &str, verdict: &'static str) {
     CALLBACKS.inc([tenant, connection, verdict]);
 }
 
-/// A try to hand an event to a tenant's webhook ended: `delivered`, `failed` or `given_up`. `lag` counts from what the
-/// event tells of, and only where it was handed over.
+/// An attempt to deliver an event to a tenant's webhook ended: `delivered`, `failed` or `given_up`. `lag` is the time
+/// since the event, and is given for deliveries only.
 pub fn event(tenant: &str, outcome: &'static str, lag: Option<Duration>) {
     EVENTS.inc([tenant, outcome]);
     if let Some(lag) = lag {
@@ -48,7 +47,7 @@ pub fn event(tenant: &str, outcome: &'static str, lag: Option<Duration>) {
     }
 }
 
-/// A request came with a key or token that nobody has.
+/// A request had an unknown API key or token.
 pub fn wrong_key() {
     WRONG_KEYS.inc([]);
 }
@@ -62,7 +61,7 @@ pub fn answered(method: &http::Method, route: Option<&str>, status: http::Status
     HTTP.observe([method, route], took.as_secs_f64());
 }
 
-/// A method's name as a label. Anybody can send any method.
+/// Label for a method. Callers can send any method, so unknown ones share a label.
 pub fn method(method: &http::Method) -> &'static str {
     ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"]
         .into_iter()
@@ -70,12 +69,12 @@ pub fn method(method: &http::Method) -> &'static str {
         .unwrap_or("other")
 }
 
-/// A stored row was read and is damaged.
+/// A damaged row was read from the database.
 pub fn unreadable(kind: &'static str) {
     UNREADABLE.inc([kind]);
 }
 
-/// So many changes were committed with one flush.
+/// `changes` changes were committed with one flush.
 pub fn flushed(changes: usize, took: Duration) {
     DATABASE_BATCH.observe([], changes as f64);
     DATABASE_WRITE.observe([], took.as_secs_f64());
@@ -86,22 +85,22 @@ pub fn clock_jumped(forward: bool) {
     CLOCK_JUMPS.inc([if forward { "forward" } else { "back" }]);
 }
 
-/// The database failed, in this way.
+/// An operation of the database failed. `kind` is the class of the error.
 pub fn database_failed(kind: &'static str) {
     DATABASE_FAILURES.inc([kind]);
 }
 
-/// A part of the database's pages was looked through.
+/// A check of the database's pages ended.
 pub fn inspected(outcome: &'static str) {
     DATABASE_CHECKS.inc([outcome]);
 }
 
-/// The configuration was to be read again.
+/// The configuration was reloaded, or the reload was refused.
 pub fn reloaded(ok: bool) {
     RELOADS.inc([if ok { "ok" } else { "refused" }]);
 }
 
-/// A run of ffmpeg ended. `purpose` and `outcome` are words of the code.
+/// A run of ffmpeg ended. `purpose` and `outcome` are constants.
 pub fn ffmpeg_ran(purpose: &'static str, outcome: &'static str, took: Duration) {
     FFMPEG_RUNS.inc([purpose, outcome]);
     FFMPEG.observe([purpose], took.as_secs_f64());
@@ -111,13 +110,12 @@ pub fn ffmpeg_ran(purpose: &'static str, outcome: &'static str, took: Duration) 
 /// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything there is to see: what was counted, what `now` was read for this answer, and what the kernel says of the
-/// process.
+/// The answer to a scrape: counted metrics, the values in `now` that were read for it, and those of the process.
 pub fn text(mut now: Registry) -> String {
     BUILD.read(&mut now, [([env!("CARGO_PKG_VERSION")], 1.0)]);
     process::read(&mut now);
     let mut text = String::new();
-    // Writing to memory does not fail.
+    // Writing to a string does not fail.
     let _ = encode_registry(&mut text, &COUNTED);
     let _ = encode_registry(&mut text, &now);
     let _ = encode_eof(&mut text);

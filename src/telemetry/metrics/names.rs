@@ -1,23 +1,23 @@
-//! All metrics: names, labels and meanings. `docs/operations.md` prints this list, and tests compare the dashboard and
-//! the alerts in `ops` with it.
+//! All metrics: names, labels and descriptions. `docs/operations.md` prints this list, and tests compare the dashboard
+//! and the alerts in `ops` with it.
 //!
-//! A label has few values: names from the configuration, or words from this code. It never has a phone number, an id or
-//! a URL: each value would create a permanent series, and people who may read metrics may not read those.
+//! A label has few values: names from the configuration, or constants of this code. It never contains a phone number,
+//! an id or a URL: each value would create a permanent series, and people who may read metrics may not read those.
 
 use prometheus_client::metrics::family::Family;
 
 use super::kinds::{Buckets, Counter, Described, Gauge, Histogram, Total};
 
-/// Seconds from the first byte of a request to the end of a wait.
+/// Buckets from the first byte of a request to the longest wait, in seconds.
 const REQUEST: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Seconds, from a tenth to a day.
+/// Buckets from a tenth of a second to a day, in seconds.
 const WAIT: &[f64] =
     &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0, 86_400.0];
-/// Seconds that a disk needs to flush.
+/// Buckets for a flush to disk, in seconds.
 const FLUSH: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
-/// Defines each metric, and the list of all. The comment above a metric is its help text.
+/// Defines each metric and the list of all metrics. The comment above a metric is its help text.
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $name:ident: $kind:tt $(($buckets:expr))? = $full:literal [$($label:literal),*];)*) => {
         $($(#[doc = $help])+ pub static $name: metrics!(@type $kind $($label)*) =
@@ -50,7 +50,7 @@ metrics! {
     /// Duration of an attempt, conversion included.
     ATTEMPT: Histogram(REQUEST) = "voicegate_attempt_seconds" ["provider", "outcome"];
 
-    /// How often a connection was paused because its provider asked for it.
+    /// Pauses of a connection that its provider asked for.
     PAUSES: Counter = "voicegate_connection_pauses_total" ["tenant", "connection"];
     /// 1 while nothing is sent over the connection, because its provider asked for a pause.
     PAUSED: Gauge = "voicegate_connection_paused" ["tenant", "connection"];
@@ -62,7 +62,7 @@ metrics! {
     /// be posted to a webhook, `#fetch` for notes whose audio.url has to be downloaded first, `#watch` for deadlines
     /// and look-ups.
     QUEUE: Gauge = "voicegate_queue_notes" ["tenant", "connection", "state"];
-    /// How long the oldest of them that is due has been waiting.
+    /// Waiting time of the oldest entry that is due.
     QUEUE_OLDEST: Gauge = "voicegate_queue_oldest_seconds" ["tenant", "connection"];
     /// Reads of a stored row that was found damaged, by its content: `note`, `event`, `upload`, `receipt`, `learned`,
     /// or `row` if a value is not even text.
@@ -85,7 +85,7 @@ metrics! {
     DATABASE_WRITE: Histogram(FLUSH) = "voicegate_database_write_seconds" [];
     /// Free space on the disks of the database and of the media folder, or with audio on S3 of the scratch folder.
     DISK_FREE: Gauge = "voicegate_disk_free_bytes" ["folder"];
-    /// With less free space than this, nothing new is stored (storage.min_free).
+    /// Limit of free space below which nothing new is stored (storage.min_free).
     DISK_MIN_FREE: Gauge = "voicegate_disk_min_free_bytes" [];
 
     /// Runs of ffmpeg by purpose (`probe`, `encode`, `self-test`) and outcome (`ok`, `failed`, `died` without a reason,
@@ -117,8 +117,8 @@ metrics! {
     /// Time from a request's headers to its answer's headers, including the wait with `Prefer: wait`.
     HTTP: Histogram(REQUEST) = "voicegate_http_request_seconds" ["method", "route"];
 
-    /// How often the machine's wall clock was set while the process ran, `forward` or `back`. Nothing is sent earlier,
-    /// later or in another order because of it.
+    /// Changes of the machine's wall clock while the process ran, `forward` or `back`. They do not affect when, or in
+    /// which order, anything is sent.
     CLOCK_JUMPS: Counter = "voicegate_clock_jumps_total" ["direction"];
     /// Reloads of the configuration, as `ok` or `refused`.
     RELOADS: Counter = "voicegate_reloads_total" ["outcome"];

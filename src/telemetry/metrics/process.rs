@@ -1,4 +1,4 @@
-//! What the kernel says about this process. Elsewhere than on Linux these metrics are missing.
+//! Metrics that the kernel provides about this process. They are available on Linux only.
 
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, getrlimit};
@@ -7,7 +7,7 @@ use super::names::{
     PROCESS_CPU, PROCESS_FDS, PROCESS_MAX_FDS, PROCESS_MEMORY, PROCESS_START, PROCESS_THREADS,
 };
 
-/// `USER_HZ`, in which the kernel counts time for programs: 100 wherever Rust runs on Linux.
+/// `USER_HZ`, the unit in which the kernel reports times: 100 on every platform of Rust on Linux.
 /// <https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html>
 const TICKS: f64 = 100.0;
 
@@ -16,7 +16,7 @@ pub fn read(registry: &mut Registry) {
         PROCESS_MAX_FDS.read(registry, [([], limit as f64)]);
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        // One of them is this look.
+        // One of them is open for this reading.
         PROCESS_FDS.read(registry, [([], open.count().saturating_sub(1) as f64)]);
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -31,7 +31,7 @@ pub fn read(registry: &mut Registry) {
         PROCESS_THREADS.read(registry, [([], threads)]);
     }
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name of the program, in parentheses, may hold anything; what follows are numbers, from the third field on.
+    // The name of the program, in parentheses, may contain anything. Numbers follow it, from the third field on.
     let fields: Vec<f64> = stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| {
         rest.split_whitespace().map(|field| field.parse().unwrap_or_default()).collect()
     });

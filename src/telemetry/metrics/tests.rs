@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 #[test]
-fn every_metric_is_named_and_explained_once() {
+fn every_metric_has_a_unique_name_and_a_help_text() {
     let mut names = BTreeSet::new();
     for about in ALL.iter().map(|metric| metric.about()) {
         assert!(names.insert(about.name), "{} is there twice", about.name);
@@ -14,7 +14,7 @@ fn every_metric_is_named_and_explained_once() {
     }
 }
 
-/// Whatever could name a person or grow without end.
+/// Tests for values that could name a person or are unbounded.
 #[test]
 fn no_label_can_have_many_values() {
     let bounded = [
@@ -45,7 +45,7 @@ fn no_label_can_have_many_values() {
 }
 
 #[test]
-fn what_anybody_can_send_makes_no_series() {
+fn arbitrary_input_creates_no_series() {
     for index in 0..100 {
         let method = http::Method::from_bytes(format!("M{index}").as_bytes()).expect("a method");
         answered(&method, None, http::StatusCode::NOT_FOUND, Duration::ZERO);

@@ -1,14 +1,14 @@
-//! Examples of the document, with their fields in the order of the schema.
+//! Examples from the document, with their fields in the order of the schema.
 
 use serde_json::Value;
 use utoipa::openapi::{OpenApi, RefOr, Schema, schema::ArrayItems};
 
 use super::{
     operations,
-    words::{kind, link_to},
+    schema_text::{kind, link_to},
 };
 
-/// The first example of an answer that is of this type, or a list of it.
+/// The first example of an answer of this type, or of a list of it.
 pub fn example_of(document: &OpenApi, name: &str) -> Option<Value> {
     let all = document.paths.paths.values().flat_map(operations).map(|(_, operation)| operation);
     let answers = all.flat_map(|operation| operation.responses.responses.values()).filter_map(known);
@@ -20,7 +20,7 @@ pub fn example_of(document: &OpenApi, name: &str) -> Option<Value> {
         let value = example.value.as_ref()?;
         let of = kind(schema);
         if of == link_to(name) {
-            // What its items are is told with their own type.
+            // The items of a list are documented with their own type.
             return Some(value).filter(|value| value.get("items").is_none()).cloned();
         }
         if of == link_to(&format!("{name}List")) {
@@ -37,7 +37,7 @@ pub fn known<T>(value: &RefOr<T>) -> Option<&T> {
     }
 }
 
-/// JSON whose fields are in the order of the schema.
+/// JSON with its fields in the order of the schema.
 pub fn json(document: &OpenApi, value: &Value, schema: Option<&RefOr<Schema>>, depth: usize) -> String {
     let indent = "  ".repeat(depth + 1);
     let end = "  ".repeat(depth);
@@ -76,7 +76,7 @@ pub fn json(document: &OpenApi, value: &Value, schema: Option<&RefOr<Schema>>, d
     }
 }
 
-/// The schema that a value has, behind references and choices.
+/// The schema that a value has, with references and alternatives resolved.
 pub fn resolve<'a>(document: &'a OpenApi, schema: &'a RefOr<Schema>, value: &Value) -> Option<&'a Schema> {
     match schema {
         RefOr::Ref(reference) => {

@@ -1,7 +1,7 @@
-//! The API reference: the OpenAPI document as Markdown, for people.
+//! Prints the API reference: the OpenAPI document as Markdown, for people.
 
 mod examples;
-mod words;
+mod schema_text;
 
 use std::fmt::Write as _;
 
@@ -15,10 +15,10 @@ use utoipa::openapi::{
 
 use self::{
     examples::{example_of, json, known, resolve},
-    words::{description, kind, kind_of_object, limits},
+    schema_text::{description, kind, kind_of_object, limits},
 };
 
-/// Every operation by its tag, then every type.
+/// Prints every operation by its tag, then every type.
 pub fn print(document: &OpenApi) -> String {
     let mut text = String::from("| Operation | |\n|---|---|\n");
     for (path, methods, operation) in all(document) {
@@ -35,7 +35,7 @@ pub fn print(document: &OpenApi) -> String {
             }
         }
     }
-    text.push_str("## Types\n\nA type that may be `null` says so. Other fields of answers are always there, unless only some are marked as\nrequired.\n\n");
+    text.push_str("## Types\n\nTypes that may be `null` are marked. All other fields of answers are always present, unless only some fields of the\ntype are marked as required.\n\n");
     for (name, schema) in document.components.iter().flat_map(|components| &components.schemas) {
         print_type(&mut text, name, schema);
         if let Some(value) = example_of(document, name) {
@@ -50,14 +50,14 @@ fn all(document: &OpenApi) -> impl Iterator<Item = (&str, &'static str, &Operati
     paths.flat_map(|(path, item)| operations(item).map(move |(methods, each)| (path.as_str(), methods, each)))
 }
 
-/// As headings get theirs.
+/// The anchor that a heading gets.
 fn anchor(title: &str) -> String {
     let word =
         |c: char| if c == ' ' { Some('-') } else { c.is_alphanumeric().then_some(c.to_ascii_lowercase()) };
     title.chars().filter_map(word).collect()
 }
 
-/// Method and operation; HEAD is told with its GET.
+/// Methods and operations of a path. HEAD is documented with its GET.
 fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation)> {
     let get = if item.head.is_some() { "GET, HEAD" } else { "GET" };
     let all = [("POST", &item.post), (get, &item.get), ("DELETE", &item.delete)];
@@ -66,7 +66,7 @@ fn operations(item: &PathItem) -> impl Iterator<Item = (&'static str, &Operation
 
 fn print_operation(text: &mut String, document: &OpenApi, methods: &str, path: &str, operation: &Operation) {
     let _ = write!(text, "### {}\n\n", operation.summary.as_deref().unwrap_or_default());
-    // The operator may have closed it with a token of its own, which its own words say.
+    // The description of such an operation says that the operator may protect it with a token.
     let open = operation
         .security
         .as_ref()
@@ -89,7 +89,7 @@ fn print_operation(text: &mut String, document: &OpenApi, methods: &str, path: &
     print_headers(text, operation);
 }
 
-/// The headers of answers, each once. Every answer has three more.
+/// Prints each header of the answers once, without the three that every answer has.
 fn print_headers(text: &mut String, operation: &Operation) {
     let everywhere = ["Cache-Control", "X-Content-Type-Options", "X-Request-Id"];
     let mut found: Vec<(&String, Vec<&str>, &str)> = Vec::new();
@@ -116,7 +116,7 @@ fn print_headers(text: &mut String, operation: &Operation) {
 }
 
 fn print_parameters(text: &mut String, operation: &Operation) {
-    // Beside a body, those in the query are the fields of its form once more.
+    // Query parameters of an operation with a body repeat the fields of its form.
     let is_field = |each: &Parameter| {
         operation.request_body.is_some() && matches!(each.parameter_in, ParameterIn::Query)
     };
@@ -140,13 +140,13 @@ fn print_parameters(text: &mut String, operation: &Operation) {
     text.push('\n');
 }
 
-/// What the body may be, and the fields of the JSON one.
+/// Prints the content types of the body, and the fields of the JSON one.
 fn print_body(text: &mut String, document: &OpenApi, body: &RequestBody) {
     let about = body.description.as_deref().unwrap_or_default();
     let _ = write!(text, "{about}\n\n| Body | |\n|---|---|\n");
     for (content_type, content) in &body.content {
         let raw = matches!(content_type.as_str(), "audio/*" | "application/octet-stream");
-        let fields = if raw { " Its fields are those of the form, in the query." } else { "" };
+        let fields = if raw { " The other fields of the form are passed in the query." } else { "" };
         let _ = writeln!(text, "| `{content_type}` | {}{fields} |", content_kind(content));
     }
     text.push('\n');
@@ -229,7 +229,7 @@ fn print_plain(text: &mut String, object: &Object) {
     }
     let examples: Vec<String> = object.examples.iter().map(|example| format!("`{example}`")).collect();
     let _ =
-        write!(text, "{}{}\n\n", if examples.is_empty() { "" } else { ". Such as " }, examples.join(", "));
+        write!(text, "{}{}\n\n", if examples.is_empty() { "" } else { ". Examples: " }, examples.join(", "));
 }
 
 fn print_fields(text: &mut String, object: &Object) {
@@ -276,7 +276,7 @@ fn content_kind(content: &RefOr<Content>) -> String {
     }
 }
 
-/// Text inside a table.
+/// Escapes text for a table cell.
 fn cell(text: &str) -> String {
     text.replace('\n', " ").replace('|', "\\|")
 }
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_operation_and_every_type_has_its_section() {
+    fn every_operation_and_type_has_a_section() {
         let document = voicegate::http::document();
         let text = print(&document);
         for (path, item) in &document.paths.paths {

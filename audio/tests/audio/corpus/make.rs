@@ -1,4 +1,4 @@
-//! Makes the files of the corpus, once: they are kept under a name that stands for everything they are made of.
+//! Produces the files of the corpus, once: they are cached under a name derived from all their inputs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,16 +11,16 @@ use voicegate_audio::PcmFormat;
 use super::table::{Content, Format, Layout, Table};
 use crate::tools::fixture;
 
-/// A source, made or ready.
+/// A source, produced or ready.
 #[derive(Clone)]
 pub struct Source {
     pub name: String,
     pub path: PathBuf,
     pub format: Option<PcmFormat>,
-    /// What it was made with, where it was made.
+    /// Parameters of its production, if it was produced.
     pub channels: Option<u16>,
     pub length_ms: Option<u32>,
-    /// Whether it is heard when the sound starts.
+    /// Whether the start of the sound can be heard.
     pub lag: bool,
     pub level_db: Option<f64>,
     pub bar: Option<f32>,
@@ -28,7 +28,7 @@ pub struct Source {
     pub clock: bool,
 }
 
-/// What is to be made.
+/// Parameters of a source to produce.
 pub struct Recipe<'a> {
     pub format: &'a Format,
     pub content: (&'a str, &'a Content),
@@ -60,7 +60,7 @@ impl Recipe<'_> {
         }
     }
 
-    /// What follows the input.
+    /// Arguments after the input.
     fn arguments(&self, part: &Path) -> Vec<OsString> {
         let pan = format!("pan={}", self.layout.1.pan);
         let filters = self.content.1.filter.iter().chain([&pan]).cloned().collect::<Vec<_>>().join(",");
@@ -73,7 +73,7 @@ impl Recipe<'_> {
     }
 }
 
-/// Files for one run of ffmpeg. Starting it costs more than most of them.
+/// Number of files per run of ffmpeg, because its start costs more than most of the files.
 const AT_ONCE: usize = 24;
 
 pub fn make(recipes: &[Recipe]) -> Vec<Source> {
@@ -110,7 +110,7 @@ pub fn ready(table: &Table) -> impl Iterator<Item = Source> {
     })
 }
 
-/// Named by what the files depend on: the table, the way they are made, the speech, and the version of ffmpeg.
+/// The folder's name depends on the table, this code, the speech, and the version of ffmpeg.
 fn folder() -> PathBuf {
     let version = Command::new("ffmpeg").arg("-version").output().expect("ffmpeg").stdout;
     let made_of = [include_bytes!("make.rs").to_vec(), fs::read(fixture("corpus.toml")).unwrap(), version];
@@ -125,10 +125,10 @@ fn folder() -> PathBuf {
     all.join(name)
 }
 
-/// All of one content, in one run.
+/// Produces all sources of one content, in one run.
 fn write(recipes: &[&Recipe], folder: &Path) {
     let content = recipes[0].content.1;
-    // What a run that was stopped left behind is no file of the corpus.
+    // Files of an interrupted run do not become part of the corpus.
     let part = tempfile::Builder::new().prefix("part-").tempdir_in(folder).unwrap();
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-hide_banner", "-loglevel", "error"]);

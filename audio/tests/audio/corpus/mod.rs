@@ -1,7 +1,7 @@
-//! Sources of every kind against every profile: what is made is judged by other tools and by its sound.
+//! Sources of every kind with every profile. Results are judged by other tools and by their sound.
 //!
-//! Every format and every value occurs, each with every other profile. `CORPUS=all` (`make corpus`) takes every two values
-//! together with every profile, and some long sources; a number takes the first so many sources of every format.
+//! Every format and every value occurs, each with every other profile. `CORPUS=all` (`make corpus`) takes every pair of
+//! values with every profile, and some long sources; a number takes that many sources of every format.
 
 mod make;
 mod pairs;
@@ -22,17 +22,17 @@ use voicegate_audio::{AudioError, AudioErrorKind, Convert, Hints, Probed, Profil
 use crate::sound::Sound;
 use crate::tools::Bench;
 
-/// Below this is what codecs make of silence.
+/// Level in dB below which a codec's output counts as silence.
 const SILENCE_DB: f64 = -55.0;
 const NEARLY_SILENCE_DB: f64 = -50.0;
 const LEVEL_DB: f64 = 1.0;
 const LAG_MS: f64 = 10.0;
-/// What a codec does to one of 64 bars, of 100. Shorter sound is all edges.
+/// Permitted difference of one of 64 bars, on a scale of 100. Shorter sound is mostly edges.
 const BAR: f32 = 25.0;
 const BARS_FROM_MS: f64 = 1_000.0;
 
 #[test]
-fn every_cell_proves_right() {
+fn every_conversion_of_the_corpus_is_correct() {
     let started = Instant::now();
     let asked = std::env::var("CORPUS").ok();
     let table = Table::read();
@@ -109,14 +109,14 @@ struct Judge {
     report: Mutex<Report>,
 }
 
-/// Read and then rendered, or both at once.
+/// Reading and rendering separately, or in one step.
 #[derive(Clone, Copy)]
 enum Way {
     TwoSteps,
     OneStep,
 }
 
-/// A source as it was read, by the engine and by ffmpeg alone.
+/// Results of reading a source, by the engine and by ffmpeg alone.
 struct Read<'a> {
     source: &'a Source,
     hints: Hints,
@@ -161,7 +161,7 @@ impl Judge {
         if longer.abs() > 20.0 {
             return Err(format!("{longer:.1} ms longer than what decodes: {facts:?}"));
         }
-        // Encoders fill their last frame, and not all containers have a word for that.
+        // Encoders fill up their last frame, and not all containers can record that.
         let made = source.length_ms.map_or(0.0, |length| sound.length_ms() - f64::from(length));
         if !(-30.0..=600.0).contains(&made) {
             return Err(format!("the corpus itself is wrong: {made:.1} ms longer than ordered"));
@@ -178,7 +178,7 @@ impl Judge {
         }
     }
 
-    /// The outer error is that the source was read as something else than before.
+    /// The outer error means that the source was identified differently than before.
     async fn render(
         &self,
         read: &Read<'_>,
@@ -241,7 +241,7 @@ impl Judge {
         let length_ms = says_ms.unwrap_or(sound.length_ms());
         measured.longer_ms = Some(length_ms - read.sound.length_ms());
         let told = facts.duration_ms as f64 - length_ms;
-        // What decodes beyond what is said is the rest of a frame, or what a decoder needs to get going.
+        // Decoded sound beyond the stated length is the rest of a frame, or decoder delay.
         let around = sound.length_ms() - length_ms;
         let right = measured.longer_ms.is_some_and(|longer| longer.abs() <= target.tolerance_ms)
             && told.abs() <= 1.0
@@ -257,7 +257,7 @@ impl Judge {
     }
 }
 
-/// The bar that is furthest from those of the source at the same time and beside it, and how far.
+/// Index and difference of the bar that differs most from the source's bars at the same time and beside it.
 fn furthest_bar(source: &Sound, made: &Sound) -> (usize, f32) {
     let (expected, found) = (source.bars(made), made.bars(source));
     let off = |place: usize| {
@@ -269,7 +269,7 @@ fn furthest_bar(source: &Sound, made: &Sound) -> (usize, f32) {
     (0..found.len()).map(|place| (place, off(place))).max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default()
 }
 
-/// As loud as the source, at the same time, bar by bar, and no more clipped.
+/// Checks that the output is as loud as the source, at the same time, bar by bar, and not more clipped.
 fn compare(read: &Read, made: &Sound, work: Work) -> Result<Measured, String> {
     let mut measured = Measured::made(work);
     let (before, after) = (read.sound.level(), made.level());

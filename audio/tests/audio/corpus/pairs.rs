@@ -1,12 +1,12 @@
-//! Which of the many possible sources are made.
+//! Selects the sources to produce from all combinations.
 
 use super::table::Table;
 
-/// Numbers of rows: format, content, layout, rate, length.
+/// Row numbers: format, content, layout, rate, length.
 pub type Choice = [usize; 5];
 
-/// Sources in which every two values that can meet do meet; or, after fewer rounds, as many of them as can be. In
-/// each round, every format comes once.
+/// Sources that contain every compatible pair of values or, after fewer rounds, as many pairs as possible. Each round
+/// contains every format once.
 pub fn choose(table: &Table, rounds: usize) -> Vec<Choice> {
     let layouts: Vec<u16> = table.layout.values().map(|layout| layout.channels).collect();
     let possible: Vec<Vec<Choice>> = (0..table.format.len())
@@ -35,7 +35,7 @@ pub fn choose(table: &Table, rounds: usize) -> Vec<Choice> {
             break;
         }
         open.retain(|&format| {
-            // Where several are equally good, not always the first: the values would clump.
+            // Among equally good candidates the choice rotates, because otherwise values would cluster.
             let from = chosen.len() * 7919 % possible[format].len();
             let (early, late) = possible[format].split_at(from);
             let best = late.iter().chain(early).max_by_key(|choice| met.gain(choice)).unwrap();
@@ -50,7 +50,7 @@ pub fn choose(table: &Table, rounds: usize) -> Vec<Choice> {
     chosen
 }
 
-/// Which two values of two columns have met.
+/// Pairs of values of two columns that occurred.
 struct Met {
     widest: usize,
     pairs: Vec<bool>,

@@ -1,4 +1,4 @@
-//! What came of the cells, for people.
+//! Report of the results, for people.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ pub struct Report {
     profiles: BTreeMap<&'static str, Row>,
 }
 
-/// What one cell came to.
+/// Result of one cell.
 pub struct Measured {
     outcome: &'static str,
     pub louder_db: Option<f64>,
@@ -22,7 +22,7 @@ pub struct Measured {
 #[derive(Default)]
 struct Row {
     outcomes: BTreeMap<&'static str, usize>,
-    /// The furthest from nothing, and whose it was: level, lag, length.
+    /// Largest deviations of level, lag and length, with the cells in which they occurred.
     worst: [Option<(f64, String)>; 3],
 }
 

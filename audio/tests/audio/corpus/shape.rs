@@ -1,4 +1,4 @@
-//! What a made file is: by ffprobe and opusinfo, and by walks that share nothing with the engine's readers.
+//! Properties of produced files, according to ffprobe and opusinfo, and to parsers that share no code with the engine.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::table::Shape;
 use crate::sound::complaints;
 
-/// How long it says it is, in milliseconds; `None` where only decoding tells.
+/// Checks the file. Returns its stated length in milliseconds; `None` if only decoding tells.
 pub fn check(path: &Path, shape: &Shape) -> Result<Option<f64>, String> {
     let found = ffprobe(path)?;
     let streams = found["streams"].as_array().ok_or("ffprobe found no list of streams")?;
@@ -56,7 +56,7 @@ fn ffprobe(path: &Path) -> Result<serde_json::Value, String> {
     serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
 }
 
-/// It warns about whatever RFC 7845 does not like.
+/// opusinfo warns about every violation of RFC 7845.
 fn opusinfo(path: &Path, shape: &Shape) -> Result<(), String> {
     let output = Command::new("opusinfo").arg(path).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout);
@@ -71,7 +71,7 @@ fn opusinfo(path: &Path, shape: &Shape) -> Result<(), String> {
     }
 }
 
-/// One track, and its index before the sound. ISO/IEC 14496-12: size and kind, again and again.
+/// Checks for one track with its index before the sound. ISO/IEC 14496-12: a sequence of size and kind.
 fn mp4(bytes: &[u8]) -> Result<(), String> {
     let outer = boxes(bytes)?;
     let place = |wanted: &[u8; 4]| outer.iter().position(|(kind, _)| kind == wanted);
@@ -101,7 +101,7 @@ fn boxes(mut bytes: &[u8]) -> Result<Vec<Mp4Box<'_>>, String> {
     Ok(found)
 }
 
-/// Opus whose packet table says how much is to be left out at either end.
+/// Checks Opus whose packet table states the cuts at both ends.
 /// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
 fn caf(bytes: &[u8]) -> Result<f64, String> {
     fn number<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], String> {

@@ -1,4 +1,4 @@
-//! `corpus.toml` and `targets.toml` in `tests/fixtures/audio`.
+//! Reads `corpus.toml` and `targets.toml` in `tests/fixtures/audio`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct Table {
     pub long: Vec<Long>,
 }
 
-/// What a profile makes.
+/// Expected output of a profile.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -51,7 +51,7 @@ pub struct Content {
     #[serde(default)]
     pub lag: bool,
     pub level_db: Option<f64>,
-    /// How far one of 64 bars may be off, of 100, where that is more than usual.
+    /// Permitted difference of one of 64 bars, on a scale of 100, if it is larger than usual.
     pub bar: Option<f32>,
     #[serde(default)]
     pub spikes: bool,
@@ -70,7 +70,7 @@ pub struct Format {
     pub name: String,
     pub extension: String,
     pub options: String,
-    /// All, where none are named; the same for `channels`.
+    /// Rates in Hz; empty stands for all of them, here and in `channels`.
     #[serde(default)]
     pub rates: Vec<u32>,
     #[serde(default)]
@@ -78,12 +78,12 @@ pub struct Format {
     pub pcm: Option<PcmEncoding>,
 }
 
-/// A fixture that is a source as it is.
+/// A fixture that is used as a source.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
     pub file: String,
-    /// Its length is known by its times only.
+    /// Only its times give its length.
     #[serde(default)]
     pub clock: bool,
 }
@@ -103,7 +103,7 @@ impl Table {
     }
 }
 
-/// Every profile there is, with what is expected of it.
+/// Every profile, with its expected output.
 pub fn targets() -> Vec<(&'static Profile, Target)> {
     let rows = std::fs::read_to_string(fixture("targets.toml")).unwrap();
     let mut rows: BTreeMap<String, Target> = toml::from_str(&rows).unwrap();

@@ -1,6 +1,6 @@
-//! Speech that was encoded still sounds like the speech it was, to the measures that telephony uses.
+//! Encoded speech keeps its quality, by the measures of telephony.
 //!
-//! `QUALITY=must` (`make quality`) fails where the tools are missing; else, the test says that it was skipped.
+//! `QUALITY=must` (`make quality`) fails if the tools are missing; otherwise the test reports that it was skipped.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,24 @@ use crate::corpus::table::targets;
 use crate::sound::Sound;
 use crate::tools::Bench;
 
-/// What scripts/setup.sh --quality puts there.
+/// Tools that scripts/setup.sh --quality installs.
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools");
 
-/// As it is, and where many wait; there it may cost a tenth of PESQ.
+/// Normal complexity, and that under load, which may cost a tenth of PESQ.
 const COMPLEXITIES: [(u8, f64); 2] = [(10, 0.0), (5, 0.1)];
 
-/// What voice-over-IP calls good is above 4; what changes nothing is 4.64.
+/// Least PESQ. Above 4 counts as good in voice-over-IP; 4.64 means no difference.
 const PESQ: f64 = 4.1;
 const STOI: f64 = 0.98;
 const LEVEL_DB: f64 = 1.0;
 const LAG_MS: f64 = 10.0;
 
-/// A recording and what was made of it.
+/// A recording and its encoding.
 #[derive(Serialize)]
 struct Pair {
     before: PathBuf,
     after: PathBuf,
-    /// In samples at 16 kHz.
+    /// Delay in samples at 16 kHz.
     late: i64,
     #[serde(skip)]
     name: String,
@@ -70,7 +70,7 @@ async fn encoded_speech_keeps_its_quality() {
         for (complexity, cost, bench) in &benches {
             let probed = bench.engine.probe(recording, &Hints::default()).await.unwrap();
             for (profile, target) in &targets {
-                // Only Opus has a choice.
+                // Only Opus has a choice of complexities.
                 if *cost > 0.0 && target.encoded.codec != "opus" {
                     continue;
                 }
@@ -93,7 +93,7 @@ async fn encoded_speech_keeps_its_quality() {
         let Pair { name, late, louder_db, least, .. } = pair;
         let late = *late as f64 / 16.0;
         println!("PESQ {pesq:.2}, STOI {stoi:.3}, {louder_db:+.2} dB, {late:+.1} ms: {name}");
-        // What is no number is not good either.
+        // NaN is not good either.
         if !(pesq >= *least && stoi >= STOI) {
             wrong.push(format!("{name}: PESQ {pesq:.2}, STOI {stoi:.3}, and it needs {least:.1} and {STOI}"));
         }
@@ -101,7 +101,7 @@ async fn encoded_speech_keeps_its_quality() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// At the right time and as loud as before; the rest is for others to judge.
+/// Aligns an encoding in time and level; its quality is judged elsewhere.
 fn pair(heard: &Sound, before: &Path, made: &Path, after: PathBuf, name: String, least: f64) -> Pair {
     let sound = Sound::of(made).unwrap();
     let (lag, likeness) = sound.lag_behind(heard);

@@ -1,4 +1,4 @@
-//! Makes the files of `time.toml`.
+//! Produces the files of `time.toml`.
 
 use std::path::Path;
 use std::process::Command;
@@ -75,11 +75,11 @@ pub fn sources() -> Vec<Source> {
     toml::from_str::<Table>(&text).unwrap().source
 }
 
-/// Of the signal, Hz.
+/// Sample rate of the signal, in Hz.
 const RATE: u32 = 48_000;
 pub const FIRST_TONE: u32 = 300;
 pub const STEP: u32 = 100;
-/// Of each tone; -13.5 dB.
+/// Amplitude of each tone; -13.5 dB.
 const AMPLITUDE: f64 = 0.3;
 
 impl Source {
@@ -121,7 +121,7 @@ impl Source {
     }
 }
 
-/// A part of the signal, as ffmpeg makes it.
+/// A part of the signal, encoded by ffmpeg.
 fn made(folder: &Path, name: &str, from: u32, to: u32, options: &str) -> Vec<u8> {
     let (source, target) = (folder.join(format!("{name}.signal.wav")), folder.join(name));
     std::fs::write(&source, signal(from, to)).unwrap();
@@ -132,7 +132,7 @@ fn made(folder: &Path, name: &str, from: u32, to: u32, options: &str) -> Vec<u8>
     std::fs::read(target).unwrap()
 }
 
-/// WAV with a tone a second, each with a soft start and end.
+/// WAV with one tone per second, each with a soft start and end.
 fn signal(from: u32, to: u32) -> Vec<u8> {
     let samples = (from * RATE..to * RATE).flat_map(|at| {
         let (second, inside) = (at / RATE, f64::from(at % RATE) / f64::from(RATE));
@@ -184,7 +184,7 @@ impl Fragments {
     }
 }
 
-/// The same boxes, with the innermost one of `path` changed. The chunk offsets are moved along where the index comes first.
+/// The boxes with the innermost one of `path` changed. Chunk offsets are adjusted if the index comes first.
 fn changed(bytes: &[u8], path: &[&[u8; 4]], change: &mut impl FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut made = Vec::new();
     let mut rest = bytes;
@@ -204,12 +204,12 @@ fn changed(bytes: &[u8], path: &[&[u8; 4]], change: &mut impl FnMut(&[u8]) -> Ve
     made
 }
 
-/// With another edit list. The file has its index at the end, so that no offset changes.
+/// Replaces the edit list. The file has its index at the end, so no offset changes.
 fn with_edits(bytes: &[u8], edits: &[(i64, u32)]) -> Vec<u8> {
     let mut list = vec![0; 4];
     list.extend((edits.len() as u32).to_be_bytes());
     for &(from, lasts) in edits {
-        // The time scale of the movie counts milliseconds, that of the track samples; the encoder needs a frame.
+        // The movie's time scale counts milliseconds, the track's counts samples; the encoder delay is one frame.
         let from = if from < 0 { -1 } else { (from * i64::from(RATE) / 1000 + 1024) as i32 };
         list.extend([lasts.to_be_bytes(), from.to_be_bytes(), (1_u32 << 16).to_be_bytes()].concat());
     }

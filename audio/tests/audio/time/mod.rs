@@ -1,4 +1,4 @@
-//! Files whose times, headers or channels contradict their sound: what is heard in the end is counted tone by tone.
+//! Files whose times, headers or channels contradict their sound. The resulting sound is checked tone by tone.
 
 mod make;
 
@@ -10,9 +10,9 @@ use voicegate_audio::{Convert, Hints, Probed, Render, profile};
 
 use crate::tools::Bench;
 
-/// As the table says, both ways: read first and then rendered, and all at once.
+/// Checks the table in both ways: reading before rendering, and all in one step.
 #[test]
-fn nothing_is_lost_nothing_is_invented_and_nothing_is_silent() {
+fn contradictory_sources_keep_all_of_their_sound() {
     let only = std::env::var("ONLY").unwrap_or_default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let bench = Bench::new();
@@ -69,7 +69,7 @@ fn facts(source: &Source, probed: &Probed) -> Result<(), String> {
     if !is_long(source, probed.facts.duration_ms) {
         return Err(format!("{} ms", probed.facts.duration_ms));
     }
-    // Channels are known by decoding alone.
+    // Contradictions of channels are found by decoding alone.
     let warns = !probed.findings.contradictions.is_empty();
     if warns != source.warns && !probed.waveform.is_empty() {
         return Err(format!("{:?}", probed.findings));
@@ -77,7 +77,7 @@ fn facts(source: &Source, probed: &Probed) -> Result<(), String> {
     Ok(())
 }
 
-/// Of the sound that is looked at.
+/// Sample rate of the examined sound, in Hz.
 const RATE: usize = 8_000;
 const WINDOW: usize = RATE / 20;
 
@@ -105,7 +105,7 @@ fn heard(source: &Source, path: &Path) -> Result<(), String> {
     order.dedup();
     let expected = source.heard();
     let found: Vec<(u32, u64)> = expected.iter().map(|&tone| (tone, ms_of(Some(tone)))).collect();
-    // At the edges a window has two tones.
+    // A window at an edge contains two tones.
     let whole = |ms: u64| (850 - source.short_ms.min(800)..=1050).contains(&ms);
     if order != expected || !found.iter().all(|&(_, ms)| whole(ms)) {
         return Err(format!("{order:?} are heard, {found:?}"));
@@ -117,12 +117,12 @@ fn heard(source: &Source, path: &Path) -> Result<(), String> {
     let level = |part: &[f64]| {
         10.0 * (part.iter().map(|sample| sample * sample).sum::<f64>() / part.len() as f64).log10()
     };
-    // Of a tone of 0.3: -13.5 dB.
+    // A tone of amplitude 0.3 has -13.5 dB.
     let off = level(&samples[RATE / 4..RATE * 3 / 4]) + 13.5 - source.level_db;
     if off.abs() > 1.5 { Err(format!("{off:.1} dB louder")) } else { Ok(()) }
 }
 
-/// The tone that most of a window is made of, or `None` where it is silent or a mixture.
+/// The dominant tone of a window, or `None` if it is silent or a mixture.
 fn tone(window: &[f64]) -> Option<u32> {
     let power = window.iter().map(|sample| sample * sample).sum::<f64>();
     if power < 1e-4 * window.len() as f64 {

@@ -1,7 +1,7 @@
-//! What the structure of a clean file says for sure, without decoding: codec, rate, channels and length.
+//! Reads facts from the structure of a clean file without decoding: codec, rate, channels and length.
 //!
-//! Only where every byte is accounted for, and only for forms of which ffmpeg was seen to say the same
-//! (`tests/audio/known.rs`). Anything else is `None`, and decoding tells.
+//! A file qualifies only if every byte is accounted for and ffmpeg was seen to agree (`tests/audio/structure.rs`).
+//! Anything else gives `None`, and is decoded.
 
 use voicegate_providers::Container;
 
@@ -11,22 +11,22 @@ use crate::formats::opus::{LONGEST_PACKET, OpusDetail, RATE};
 use crate::formats::wav::EXTENSIBLE;
 use crate::source::{PcmEncoding, PcmFormat, SourceDetail};
 
-/// Below this, decoders and rounding decide whether there is any sound at all.
+/// Length in milliseconds below which decoders and rounding decide whether there is any sound.
 const SHORTEST_MS: u64 = 50;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// By ffmpeg's name.
+pub(crate) struct StructureFacts {
+    /// Codec by ffmpeg's name.
     pub codec: &'static str,
     pub sample_rate: u32,
     pub channels: u16,
     pub duration_ms: u64,
-    /// What ffmpeg may play beyond that, because it does not know what is cut off at the ends.
+    /// Milliseconds that ffmpeg may play in addition, because it does not trim the ends.
     pub untrimmed_ms: u64,
 }
 
-impl Known {
-    /// `None` for what is too short to be sure of, or has more channels than have one meaning.
+impl StructureFacts {
+    /// `None` if the audio is too short to be sure of, or has more than two channels.
     fn new(codec: &'static str, sample_rate: u32, channels: u16, samples: u64) -> Option<Self> {
         let rate = u64::from(sample_rate);
         let duration_ms = (samples.checked_mul(1000)? + rate / 2).checked_div(rate)?;
@@ -35,7 +35,11 @@ impl Known {
     }
 }
 
-pub(crate) fn known(bytes: &[u8], container: Container, detail: &SourceDetail) -> Option<Known> {
+pub(crate) fn structure_facts(
+    bytes: &[u8],
+    container: Container,
+    detail: &SourceDetail,
+) -> Option<StructureFacts> {
     if !detail.intact || detail.chained {
         return None;
     }
@@ -47,10 +51,10 @@ pub(crate) fn known(bytes: &[u8], container: Container, detail: &SourceDetail) -
         Container::Wav if detail.flavour == "RIFF" => wav(bytes),
         Container::Aiff if detail.flavour == "AIFF" => aiff(bytes),
         Container::Caf => match &detail.opus {
-            // ffmpeg passes over what the packet table says of the start and the end.
+            // ffmpeg ignores the trim values of the packet table.
             Some(found) => {
                 let most = u64::from(found.pre_skip) + u64::from(LONGEST_PACKET);
-                opus(found).map(|known| Known { untrimmed_ms: most * 1000 / RATE, ..known })
+                opus(found).map(|facts| StructureFacts { untrimmed_ms: most * 1000 / RATE, ..facts })
             }
             None => caf(bytes),
         },
@@ -60,18 +64,18 @@ pub(crate) fn known(bytes: &[u8], container: Container, detail: &SourceDetail) -
     }
 }
 
-/// Opus counts at 48 kHz, whatever the original had.
-fn opus(opus: &OpusDetail) -> Option<Known> {
-    let played = Known::new("opus", 48_000, u16::from(opus.channels), opus.samples)?;
-    Some(Known { sample_rate: opus.sane_rate(), ..played })
+/// Opus counts at 48 kHz, whatever the rate of the original.
+fn opus(opus: &OpusDetail) -> Option<StructureFacts> {
+    let played = StructureFacts::new("opus", 48_000, u16::from(opus.channels), opus.samples)?;
+    Some(StructureFacts { sample_rate: opus.sane_rate(), ..played })
 }
 
-/// One ID3v2 tag at most, frames of one kind to the last byte, and an ID3v1 tag at most. The last frame may be cut off:
-/// bots cut streams anywhere, and decoders make a whole frame of what is there.
-fn mp3(bytes: &[u8]) -> Option<Known> {
-    /// Header and side information.
+/// Accepts at most one ID3v2 tag, frames of one kind to the last byte, and at most one ID3v1 tag. The last frame may be
+/// cut off, because bots cut streams anywhere and decoders complete it.
+fn mp3(bytes: &[u8]) -> Option<StructureFacts> {
+    /// Bytes of header and side information.
     const LEAST_OF_FRAME: usize = 40;
-    /// What a decoder adds at the start by itself.
+    /// Samples that every decoder adds at the start.
     const DECODER_DELAY: u64 = 529;
     let mut rest = bytes.get(id3_length(bytes)..)?;
     let length = rest.len() as u64;
@@ -100,13 +104,12 @@ fn mp3(bytes: &[u8]) -> Option<Known> {
     let samples = frames * u64::from(first.samples);
     let played = match information {
         None => samples,
-        // ffmpeg counts the trim of the end from the number that is stated here, and believes it only where the size
-        // fits, too.
+        // ffmpeg trims the end by the stated number of frames, and only if the stated size is right as well.
         Some(Information { frames: stated, bytes, start, end }) if stated == frames && is_whole => {
             let believed = bytes.is_none_or(|bytes| is_near(bytes, length));
             samples.checked_sub(start + end).filter(|_| believed)?
         }
-        // Cut off before the end that was to be trimmed.
+        // The file was cut off before the end that was to be trimmed.
         Some(Information { frames: stated, start, end, .. })
             if stated.checked_sub(frames)? * u64::from(first.samples) >= end =>
         {
@@ -114,16 +117,16 @@ fn mp3(bytes: &[u8]) -> Option<Known> {
         }
         Some(_) => return None,
     };
-    Known::new("mp3", first.sample_rate, u16::from(first.channels), played)
+    StructureFacts::new("mp3", first.sample_rate, u16::from(first.channels), played)
 }
 
 fn is_near(a: u64, b: u64) -> bool {
     a.abs_diff(b) <= a.min(b) / 16
 }
 
-/// Frames of one kind to the last byte. Below 32 kHz, nothing but decoding tells whether the sound has a second layer
+/// Accepts frames of one kind to the last byte. Below 32 kHz only decoding shows whether the sound has a second layer
 /// of twice the rate (HE-AAC).
-fn adts(bytes: &[u8]) -> Option<Known> {
+fn adts(bytes: &[u8]) -> Option<StructureFacts> {
     let (mut rest, mut blocks) = (bytes, 0);
     while !rest.is_empty() {
         let header = rest.first_chunk::<7>()?;
@@ -140,24 +143,24 @@ fn adts(bytes: &[u8]) -> Option<Known> {
     }
     let header = bytes.first_chunk::<7>()?;
     let rate = *mp4::RATES.get(usize::from(header[2] >> 2 & 15)).filter(|&&rate| rate >= 32_000)?;
-    // The object type less one: LC.
+    // The field holds the object type less one: 1 is LC.
     let is_lc = header[2] >> 6 == 1;
     let channels = u16::from(header[2] & 1) << 2 | u16::from(header[3] >> 6);
-    Known::new("aac", rate, channels, blocks * 1024).filter(|_| is_lc)
+    StructureFacts::new("aac", rate, channels, blocks * 1024).filter(|_| is_lc)
 }
 
-/// One track of AAC-LC, by its table of samples.
-fn aac_in_mp4(bytes: &[u8]) -> Option<Known> {
+/// Accepts one track of AAC-LC, by its sample table.
+fn aac_in_mp4(bytes: &[u8]) -> Option<StructureFacts> {
     let track = mp4::only_aac(bytes)?;
     let aac = track.aac;
     if aac.object != 2 || !(track.without_sbr || aac.sample_rate >= 32_000) || track.scale != aac.sample_rate
     {
         return None;
     }
-    Known::new("aac", aac.sample_rate, u16::from(aac.channels), track.played)
+    StructureFacts::new("aac", aac.sample_rate, u16::from(aac.channels), track.played)
 }
 
-/// The chunks of a file in which nothing is amiss, by name. `big_endian` is AIFF.
+/// The chunk with this name in a file without any fault. `big_endian` is AIFF.
 fn chunk<'a>(bytes: &'a [u8], big_endian: bool, wanted: &[u8; 4], others: &[&[u8; 4]]) -> Option<&'a [u8]> {
     let mut rest = bytes.get(12..)?;
     let mut found = None;
@@ -180,16 +183,16 @@ fn chunk<'a>(bytes: &'a [u8], big_endian: bool, wanted: &[u8; 4], others: &[&[u8
     found
 }
 
-/// Chunks that change nothing about the sound.
+/// Chunks that do not affect the sound.
 const BESIDE_WAV: [&[u8; 4]; 8] = [b"fmt ", b"data", b"LIST", b"fact", b"PEAK", b"JUNK", b"bext", b"id3 "];
 
-fn wav(bytes: &[u8]) -> Option<Known> {
+fn wav(bytes: &[u8]) -> Option<StructureFacts> {
     let format = chunk(bytes, false, b"fmt ", &BESIDE_WAV)?;
     let data = chunk(bytes, false, b"data", &BESIDE_WAV)?;
     let &[t0, t1, c0, c1, r0, r1, r2, r3, _, _, _, _, a0, a1, b0, b1] = format.first_chunk::<16>()?;
     let tag = match (u16::from_le_bytes([t0, t1]), format.len()) {
         (tag, 16 | 18) => tag,
-        // The tag stands further behind, in the first bytes of an id; all bits have to be in use.
+        // The extended header has the tag in the first bytes of a GUID. All bits have to be in use.
         (0xfffe, 40) if format[26..].ends_with(EXTENSIBLE) && format[18..20] == [b0, b1] => {
             u16::from_le_bytes([format[24], format[25]])
         }
@@ -205,19 +208,25 @@ fn wav(bytes: &[u8]) -> Option<Known> {
         _ => return None,
     };
     let block = usize::from(u16::from_le_bytes([a0, a1]));
-    // Surround sound for receivers goes as samples, too (IEC 61937), and begins with these words.
+    // Surround sound may be stored as samples (IEC 61937), which begin with these words.
     if data.windows(4).take(64 << 10).any(|found| found == b"\x72\xf8\x1f\x4e") {
         return None;
     }
     samples_of(data, block, codec, u32::from_le_bytes([r0, r1, r2, r3]), u16::from_le_bytes([c0, c1]))
 }
 
-fn samples_of(data: &[u8], block: usize, codec: &'static str, rate: u32, channels: u16) -> Option<Known> {
+fn samples_of(
+    data: &[u8],
+    block: usize,
+    codec: &'static str,
+    rate: u32,
+    channels: u16,
+) -> Option<StructureFacts> {
     let whole = data.len().checked_rem(block)? == 0;
-    Known::new(codec, rate, channels, (data.len() / block) as u64).filter(|_| whole)
+    StructureFacts::new(codec, rate, channels, (data.len() / block) as u64).filter(|_| whole)
 }
 
-fn aiff(bytes: &[u8]) -> Option<Known> {
+fn aiff(bytes: &[u8]) -> Option<StructureFacts> {
     const BESIDE: [&[u8; 4]; 8] = [b"COMM", b"SSND", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"MARK", b"FVER"];
     let common = chunk(bytes, true, b"COMM", &BESIDE)?;
     let sound = chunk(bytes, true, b"SSND", &BESIDE)?;
@@ -238,9 +247,9 @@ fn aiff(bytes: &[u8]) -> Option<Known> {
     samples_of(data, block, codec, crate::formats::iff::extended(*rate), channels).filter(|_| all)
 }
 
-/// Linear samples in the one chunk that CAF keeps them in.
+/// Accepts linear samples in the one data chunk of CAF.
 /// <https://developer.apple.com/library/archive/documentation/MusicAudio/Reference/CAFSpec/>
-fn caf(bytes: &[u8]) -> Option<Known> {
+fn caf(bytes: &[u8]) -> Option<StructureFacts> {
     let mut rest = bytes.get(8..)?;
     let (mut description, mut data) = (None, None);
     while !rest.is_empty() {
@@ -283,9 +292,9 @@ fn caf(bytes: &[u8]) -> Option<Known> {
     samples_of(data?, block, codec, rate, u16::try_from(channels).ok()?).filter(|_| fits)
 }
 
-/// Frames of speech to the last byte. Pauses that were left out are filled by a decoder, each in its own way.
-/// <https://www.rfc-editor.org/rfc/rfc4867#section-5.3>
-fn amr(bytes: &[u8], flavour: &str) -> Option<Known> {
+/// Accepts frames of speech to the last byte. Omitted pauses are not accepted, because each decoder fills them in its
+/// own way. <https://www.rfc-editor.org/rfc/rfc4867#section-5.3>
+fn amr(bytes: &[u8], flavour: &str) -> Option<StructureFacts> {
     const NARROW: [usize; 8] = [13, 14, 16, 18, 20, 21, 27, 32];
     const WIDE: [usize; 9] = [18, 24, 33, 37, 41, 47, 51, 59, 61];
     let (mark, lengths, codec, rate, samples): (&[u8], &[usize], _, _, _) = match flavour {
@@ -295,17 +304,17 @@ fn amr(bytes: &[u8], flavour: &str) -> Option<Known> {
     let mut rest = bytes.strip_prefix(mark)?;
     let mut frames = 0;
     while let Some(&head) = rest.first() {
-        // The bit that says that the frame is not damaged, and none of those that are always 0.
+        // The quality bit is set, and the reserved bits are zero.
         if head & 0x87 != 0x04 {
             return None;
         }
         rest = rest.get(*lengths.get(usize::from(head >> 3 & 15))?..)?;
         frames += samples;
     }
-    Known::new(codec, rate, 1, frames)
+    StructureFacts::new(codec, rate, 1, frames)
 }
 
-fn pcm(bytes: &[u8], format: PcmFormat) -> Option<Known> {
+fn pcm(bytes: &[u8], format: PcmFormat) -> Option<StructureFacts> {
     let codec = match format.encoding {
         PcmEncoding::S16le => "pcm_s16le",
         PcmEncoding::S16be => "pcm_s16be",

@@ -1,4 +1,4 @@
-//! A bucket of S3, or of a server that speaks its language.
+//! Stores audio in a bucket of S3 or of a compatible server.
 
 use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc, time::Duration};
 
@@ -15,32 +15,33 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{AudioFile, Name, Place, trouble};
+use super::{AudioFile, BlobName, BlobStore, bucket_error};
 use crate::{
-    media::Which,
+    media::AudioVariant,
     model::id::{NoteId, UploadId},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Of one request. Each carries at most one part up, or one file down.
+/// Time limit of one request, which uploads one part or downloads one file.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After this no request is made again: somebody waits for an answer, and the worker comes back by itself.
+/// Time after which a request is no longer repeated, because a caller waits for an answer, and the worker tries again
+/// later.
 const RETRY_FOR: Duration = Duration::from_secs(10);
 const RETRIES: usize = 3;
 
-/// For the question whether it answers.
+/// Time limit of the readiness check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Larger files go up in parts of this size, which is the least that S3 takes.
+/// Size of a part, in bytes: larger files are uploaded in parts of the smallest size that S3 accepts.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 const PART: u64 = 5 << 20;
 
-/// In KiB, of all that is on its way up at once.
+/// Limit on the memory of all concurrent uploads, in KiB.
 const ROOM: usize = 64 << 10;
 
-/// One prefix belongs to the gateways on one database.
+/// A bucket with a prefix that belongs to the gateways on one database.
 #[derive(Clone)]
 pub struct Bucket {
     store: Arc<AmazonS3>,
@@ -55,27 +56,28 @@ impl fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    /// Asks nobody yet. Endpoint, region and credentials are those of the `AWS_` variables in `environment`.
+    /// Prepares the client without sending a request. Endpoint, region and credentials come from the `AWS_` variables
+    /// in `environment`.
     ///
     /// # Errors
-    /// Where the variables make no sense.
+    /// The variables are invalid.
     pub fn open(bucket: &str, prefix: &str, environment: &BTreeMap<String, String>) -> io::Result<Self> {
         let backoff = BackoffConfig { max_backoff: Duration::from_secs(1), ..BackoffConfig::default() };
         let retry = RetryConfig { backoff, max_retries: RETRIES, retry_timeout: RETRY_FOR };
         let client = ClientOptions::new().with_connect_timeout(CONNECT_TIMEOUT).with_timeout(TIMEOUT);
         let mut builder = AmazonS3Builder::new().with_client_options(client);
         for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("AWS_")) {
-            // Others are for other programs.
+            // Other variables are meant for other programs.
             if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
                 builder = builder.with_config(key, value);
             }
         }
-        let store = builder.with_retry(retry).with_bucket_name(bucket).build().map_err(trouble::of)?;
-        let prefix = Path::parse(prefix).map_err(|error| trouble::of(error.into()))?;
+        let store = builder.with_retry(retry).with_bucket_name(bucket).build().map_err(bucket_error::from)?;
+        let prefix = Path::parse(prefix).map_err(|error| bucket_error::from(error.into()))?;
         Ok(Self { store: Arc::new(store), prefix, room: Arc::new(Semaphore::new(ROOM)) })
     }
 
-    fn path(&self, name: Name) -> Path {
+    fn path(&self, name: BlobName) -> Path {
         self.folder(&name.to_string())
     }
 
@@ -83,18 +85,25 @@ impl Bucket {
         name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
     }
 
-    /// Puts a small object, reads it and removes it: all that a gateway may have to do.
+    /// Writes, reads and removes a small object, which are all operations that a gateway needs.
     ///
     /// # Errors
-    /// What the operator has to mend.
+    /// A description of the problem for the operator.
     pub async fn try_out(&self) -> io::Result<()> {
-        let path = self.path(Name::Upload(UploadId::new()));
+        let path = self.path(BlobName::Upload(UploadId::new()));
         let probe = b"voicegate check";
         self.check().await?;
-        self.store.put(&path, probe.as_slice().into()).await.map_err(trouble::of)?;
-        let got = self.store.get(&path).await.map_err(trouble::of)?.bytes().await.map_err(trouble::of)?;
+        self.store.put(&path, probe.as_slice().into()).await.map_err(bucket_error::from)?;
+        let got = self
+            .store
+            .get(&path)
+            .await
+            .map_err(bucket_error::from)?
+            .bytes()
+            .await
+            .map_err(bucket_error::from)?;
         if got != probe.as_slice() {
-            return Err(trouble::new("gives back other bytes than it was given"));
+            return Err(bucket_error::new("gives back other bytes than it was given"));
         }
         self.remove(vec![path]).await
     }
@@ -106,23 +115,23 @@ impl Bucket {
         let _room = self.room.acquire_many(memory).await.map_err(io::Error::other)?;
         if size <= PART {
             let bytes = part(&mut from).await?;
-            return self.store.put(to, bytes.into()).await.map(drop).map_err(trouble::of);
+            return self.store.put(to, bytes.into()).await.map(drop).map_err(bucket_error::from);
         }
-        let mut upload = self.store.put_multipart(to).await.map_err(trouble::of)?;
+        let mut upload = self.store.put_multipart(to).await.map_err(bucket_error::from)?;
         let sent = async {
             let mut left = size;
             while left > 0 {
                 let bytes = part(&mut from).await?;
-                // Shorter than it was: nobody else writes to it, so it is the disk.
+                // The file is shorter than before. Nobody else writes to it, so the disk is at fault.
                 let count = u64::try_from(bytes.len()).ok().filter(|count| *count > 0);
                 left = left.saturating_sub(count.ok_or(io::ErrorKind::UnexpectedEof)?);
-                upload.put_part(bytes.into()).await.map_err(trouble::of)?;
+                upload.put_part(bytes.into()).await.map_err(bucket_error::from)?;
             }
-            upload.complete().await.map(drop).map_err(trouble::of)
+            upload.complete().await.map(drop).map_err(bucket_error::from)
         };
         let sent = sent.await;
         if sent.is_err() {
-            // What is left of it costs money until the bucket's own rule removes it.
+            // The remaining parts cost money until the bucket's lifecycle rule removes them.
             let _ = upload.abort().await;
         }
         sent
@@ -132,21 +141,21 @@ impl Bucket {
         let mut removed = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
         while let Some(removed) = removed.next().await {
             match removed {
-                Err(error) if !trouble::is_absence(&error) => return Err(trouble::of(error)),
+                Err(error) if !bucket_error::is_absence(&error) => return Err(bucket_error::from(error)),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// The ids below a folder. Objects come in the order of their names, page by page.
+    /// Lists the ids below a folder. Objects are listed page by page, in the order of their names.
     fn ids<T>(&self, folder: &str) -> BoxStream<'static, io::Result<T>>
     where
         T: FromStr + Copy + PartialEq + Send + Sync + 'static,
     {
         let folder = self.folder(folder);
         let objects = self.store.list(Some(&folder));
-        let ids = objects.map_err(trouble::of).try_filter_map(move |object| {
+        let ids = objects.map_err(bucket_error::from).try_filter_map(move |object| {
             let id = object
                 .location
                 .prefix_match(&folder)
@@ -158,7 +167,7 @@ impl Bucket {
     }
 }
 
-/// The next part of a file.
+/// Reads the next part of a file.
 async fn part(file: &mut tokio::fs::File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(PART).read_to_end(&mut bytes).await?;
@@ -166,39 +175,40 @@ async fn part(file: &mut tokio::fs::File) -> io::Result<Vec<u8>> {
 }
 
 #[async_trait]
-impl Place for Bucket {
-    async fn put(&self, file: NamedTempFile, name: Name) -> io::Result<AudioFile> {
+impl BlobStore for Bucket {
+    async fn put(&self, file: NamedTempFile, name: BlobName) -> io::Result<AudioFile> {
         self.upload(&file, &self.path(name)).await?;
-        Ok(AudioFile::Lent(file))
+        Ok(AudioFile::Temporary(file))
     }
 
-    async fn get(&self, name: Name, incoming: &std::path::Path) -> io::Result<Option<AudioFile>> {
+    async fn get(&self, name: BlobName, incoming: &std::path::Path) -> io::Result<Option<AudioFile>> {
         let object = match self.store.get(&self.path(name)).await {
-            Err(error) if trouble::is_absence(&error) => return Ok(None),
-            object => object.map_err(trouble::of)?,
+            Err(error) if bucket_error::is_absence(&error) => return Ok(None),
+            object => object.map_err(bucket_error::from)?,
         };
         let modified = object.meta.last_modified.into();
         let file = NamedTempFile::new_in(incoming)?;
         let mut out = tokio::fs::File::from_std(file.reopen()?);
         let mut bytes = object.into_stream();
-        while let Some(piece) = bytes.try_next().await.map_err(trouble::of)? {
+        while let Some(piece) = bytes.try_next().await.map_err(bucket_error::from)? {
             out.write_all(&piece).await?;
         }
         out.flush().await?;
         Ok(Some(AudioFile::Fetched(file, modified)))
     }
 
-    async fn copy(&self, from: Name, to: Name) -> io::Result<()> {
-        self.store.copy(&self.path(from), &self.path(to)).await.map_err(trouble::of)
+    async fn copy(&self, from: BlobName, to: BlobName) -> io::Result<()> {
+        self.store.copy(&self.path(from), &self.path(to)).await.map_err(bucket_error::from)
     }
 
     async fn remove_note(&self, note: NoteId) -> io::Result<()> {
-        let files = [Which::Source, Which::Sent].map(|which| self.path(Name::Note(note, which)));
+        let files = [AudioVariant::Source, AudioVariant::Sent]
+            .map(|variant| self.path(BlobName::Note(note, variant)));
         self.remove(files.to_vec()).await
     }
 
     async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
-        self.remove(vec![self.path(Name::Upload(upload))]).await
+        self.remove(vec![self.path(BlobName::Upload(upload))]).await
     }
 
     async fn notes(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>> {
@@ -210,14 +220,14 @@ impl Place for Bucket {
     }
 
     async fn check(&self) -> io::Result<()> {
-        // Behind the last name that there can be: an empty page, and the only question that a bucket answers with the
-        // reason why not.
+        // The listing starts after the last possible name, so it is empty. Only a listing reports why a bucket cannot
+        // be used.
         let folder = self.folder("uploads");
         let mut page = self.store.list_with_offset(Some(&folder), &self.folder("uploads/~"));
         match tokio::time::timeout(CHECK_TIMEOUT, page.next()).await {
             Ok(None | Some(Ok(_))) => Ok(()),
-            Ok(Some(Err(error))) => Err(trouble::of(error)),
-            Err(_) => Err(trouble::new("does not answer; look at the network and at AWS_ENDPOINT_URL")),
+            Ok(Some(Err(error))) => Err(bucket_error::from(error)),
+            Err(_) => Err(bucket_error::new("does not answer; look at the network and at AWS_ENDPOINT_URL")),
         }
     }
 }

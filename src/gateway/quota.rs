@@ -1,4 +1,4 @@
-//! Whether a tenant may keep more audio.
+//! Checks whether a tenant may store more audio.
 
 use super::Gateway;
 use crate::{
@@ -7,13 +7,14 @@ use crate::{
 };
 
 impl Gateway {
-    /// Whether a tenant may keep so much more audio; it counts as kept until the answer is dropped. Zero: as much as it
-    /// turns out to be.
+    /// Checks whether a tenant may store `bytes` of audio in addition, which count as stored until the returned value
+    /// is dropped. Zero stands for an unknown size.
     ///
     /// # Errors
     /// `quota_exceeded`.
     pub async fn room_for(&self, tenant: &str, bytes: u64) -> Result<Arriving, Problem> {
-        // Counted before what is kept is read, so that no other request is overlooked that is just being committed.
+        // The bytes count before the stored ones are read, so that a concurrent request that is being committed is not
+        // missed.
         let arriving = self.quotas.arrive(tenant, bytes);
         let live = self.live();
         let quota = live.tenants.get(tenant).and_then(|tenant| tenant.max_storage);

@@ -1,4 +1,4 @@
-//! Packets in other wrappers sound the same, to the bit; and what is cut off is never taken for whole.
+//! Packets in other containers sound the same, to the bit, and truncated files are never accepted as whole.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,18 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use voicegate_providers::Container;
 
-use crate::copies::rewrap::{Packets, Wrap, rewrap_file, rewrap_with};
 use crate::formats::framing::{Frames, LONGEST_FRAME, Reframe, frame_samples};
 use crate::formats::ogg::Damage;
 use crate::formats::opus::{LONGEST_PACKET, OpusDetail, OpusHead, Packet};
 use crate::formats::packets::{Item, Placed, Sink};
 use crate::formats::{caf_opus, ogg_opus, webm};
+use crate::remux::rewrap::{Packets, Wrap, rewrap_file, rewrap_with};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio").join(name)
 }
 
-/// What a reader finds: the stream as a whole, and its packets.
+/// Results of a reader: facts about the stream, and its packets.
 fn read_all(
     read: impl FnOnce(Sink) -> Result<OpusDetail, Damage>,
 ) -> Result<(OpusDetail, Vec<Placed>), Damage> {
@@ -43,7 +43,7 @@ fn read_file(path: &Path) -> (OpusDetail, Vec<Placed>) {
     read.unwrap_or_else(|damage| panic!("{}: {}", path.display(), damage.0))
 }
 
-/// A second and a bit of speech, as encoders make it.
+/// A little more than a second of speech, as encoders produce it.
 fn encoded(folder: &TempDir, name: &str, options: &str) -> PathBuf {
     let path = folder.path().join(name);
     let done = Command::new("ffmpeg")
@@ -58,8 +58,8 @@ fn encoded(folder: &TempDir, name: &str, options: &str) -> PathBuf {
     path
 }
 
-/// The samples that are played, at 48 kHz. The decoder is libopus, the reference: what ffmpeg's own one makes of a frame
-/// depends a little on the packet it is in.
+/// The decoded samples at 48 kHz. The decoder is libopus, the reference; the result of ffmpeg's own decoder depends a
+/// little on the packing.
 fn played(path: &Path) -> Vec<i16> {
     let output = Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-c:a", "libopus", "-i"])
@@ -76,7 +76,7 @@ fn wrap(container: Container, frames_per_packet: Option<u8>) -> Wrap {
 }
 
 #[test]
-fn ogg_sounds_the_same_in_every_wrapper() {
+fn ogg_sounds_the_same_in_every_container() {
     let folder = TempDir::new().unwrap();
     for name in ["recorder-wideband", "speech-opus-mono-fullband", "speech-opus-stereo", "speech-opus-60ms"] {
         sounds_the_same(Packets::Ogg, &fixture(&format!("{name}.ogg")));
@@ -91,7 +91,7 @@ fn ogg_sounds_the_same_in_every_wrapper() {
 }
 
 #[test]
-fn webm_sounds_the_same_in_every_wrapper() {
+fn webm_sounds_the_same_in_every_container() {
     let folder = TempDir::new().unwrap();
     for name in ["speech.webm", "speech-wideband.webm", "speech-live.webm"] {
         sounds_the_same(Packets::Webm, &fixture(name));
@@ -101,11 +101,11 @@ fn webm_sounds_the_same_in_every_wrapper() {
 }
 
 #[test]
-fn caf_sounds_the_same_in_every_wrapper() {
+fn caf_sounds_the_same_in_every_container() {
     sounds_the_same(Packets::Caf, &fixture("speech-opus.caf"));
 }
 
-/// To the bit, in Ogg and in CAF, with its frames joined and taken apart again.
+/// Compares the decoded samples bit by bit, in Ogg and in CAF, with frames joined and separated again.
 fn sounds_the_same(packets: Packets, source: &Path) {
     let folder = TempDir::new().unwrap();
     let target = |name: &str| folder.path().join(name);
@@ -119,9 +119,9 @@ fn sounds_the_same(packets: Packets, source: &Path) {
 
     let (kept, three, single) = (target("kept.ogg"), target("three.ogg"), target("single.ogg"));
     keep(source, packets, &kept, wrap(Container::Ogg, None));
-    assert!(played(&kept) == before, "{case}: kept packets sound otherwise in Ogg");
+    assert!(played(&kept) == before, "{case}: kept packets sound different in Ogg");
     keep(source, packets, &three, wrap(Container::Ogg, Some(3)));
-    assert!(played(&three) == before, "{case}: three frames a packet sound otherwise");
+    assert!(played(&three) == before, "{case}: three frames per packet sound different");
     keep(&three, Packets::Ogg, &single, wrap(Container::Ogg, Some(1)));
     assert!(played(&single) == before, "{case}: single frames sound otherwise");
     let framing = |path: &Path| {
@@ -129,11 +129,11 @@ fn sounds_the_same(packets: Packets, source: &Path) {
         (detail.frames_per_packet, detail.code)
     };
     assert_eq!(framing(&single), (Some(1), Some(0)), "{case}");
-    // 120 ms is the most.
+    // A packet holds at most 120 ms.
     let most = if detail.frame_us == Some(60_000) { 2 } else { 3 };
     assert_eq!(framing(&three), (Some(most), Some(3)), "{case}");
 
-    // ffmpeg 5.1 plays what the packet table of CAF cuts off at both ends; in Ogg again, nothing is left of that.
+    // ffmpeg 5.1 plays the parts that CAF's packet table cuts off at both ends; converted back to Ogg, they are gone.
     let (caf, back) = (target("there.caf"), target("back.ogg"));
     for frames_per_packet in [None, Some(3)] {
         keep(source, packets, &caf, wrap(Container::Caf, frames_per_packet));
@@ -144,9 +144,9 @@ fn sounds_the_same(packets: Packets, source: &Path) {
     }
 }
 
-/// A pause that the encoder left out is a packet of one byte, and decoders fill it by what came before.
+/// An omitted pause is a packet of one byte, which decoders fill from the sound before it.
 #[test]
-fn pauses_sound_the_same() {
+fn omitted_pauses_sound_the_same() {
     let folder = TempDir::new().unwrap();
     let (detail, mut packets) = read_file(&fixture("recorder-wideband.ogg"));
     for packet in packets.iter_mut().skip(20).step_by(7) {
@@ -169,9 +169,9 @@ fn stream(detail: &OpusDetail, packets: &[Placed], each: Sink) -> Result<OpusDet
     Ok(detail.clone())
 }
 
-/// As ordered for a voice message of Apple's, and as CAF counts.
+/// Tests the format of Apple's voice messages, with the counts of CAF.
 #[test]
-fn caf_for_a_voice_message() {
+fn caf_matches_the_format_of_apple_voice_messages() {
     let folder = TempDir::new().unwrap();
     let source = encoded(&folder, "24k.ogg", "-ar 24000");
     let target = folder.path().join("voice.caf");
@@ -191,7 +191,7 @@ fn caf_for_a_voice_message() {
     assert_eq!(&bytes[52..56], b"chan");
     assert_eq!(number(64), 0x0064_0001);
     assert_eq!(&bytes[76..80], b"pakt");
-    // Packets, samples that are played, those before and those behind.
+    // Number of packets, samples played, and samples cut off at the start and at the end.
     assert_eq!(number(92) as usize, packets.len());
     assert_eq!(u64::from(number(100)), before.samples / 2);
     assert_eq!(number(104), 156);
@@ -203,9 +203,9 @@ fn caf_for_a_voice_message() {
     }
 }
 
-/// What is behind the end is not played, so whole packets of it go when packets are taken apart.
+/// Samples after the end are not played, so whole packets of them are dropped when packets are taken apart.
 #[test]
-fn packets_behind_the_end_are_left_out() {
+fn packets_after_the_end_are_dropped() {
     let (mut detail, packets) = made(0x48, &[30; 9], 3);
     let end = 960 * 7 - 100;
     let packets: Vec<_> =
@@ -226,9 +226,9 @@ fn packets_behind_the_end_are_left_out() {
     }
 }
 
-/// A change of mode begins a new packet, and what is left over before it is of code 3 too.
+/// A change of mode begins a new packet, and the remainder before it uses code 3 as well.
 #[test]
-fn frames_of_two_kinds_share_no_packet() {
+fn frames_of_different_modes_share_no_packet() {
     let mut packets = Vec::new();
     let mut reframe = Reframe::new(3);
     let mut end = 0;
@@ -252,7 +252,7 @@ fn keep(packets: &mut Vec<Placed>) -> impl FnMut(Placed) -> Result<(), Damage> {
     }
 }
 
-/// A stream of frames of these lengths, so many a packet.
+/// A stream of frames of these lengths, with `per_packet` frames in each packet.
 fn made(toc: u8, lengths: &[usize], per_packet: u8) -> (OpusDetail, Vec<Placed>) {
     let mut packets = Vec::new();
     let mut reframe = Reframe::new(per_packet);
@@ -272,7 +272,7 @@ fn made(toc: u8, lengths: &[usize], per_packet: u8) -> (OpusDetail, Vec<Placed>)
 }
 
 #[test]
-fn nothing_that_is_cut_off_is_whole() {
+fn truncated_files_are_refused() {
     let (detail, packets) = made(0x48, &[40, 0, 300, 41, 7, 7, 7, 255, 254], 1);
     for frames_per_packet in [None, Some(3)] {
         let written = |container| {
@@ -303,7 +303,7 @@ fn nothing_that_is_cut_off_is_whole() {
 }
 
 #[test]
-fn caf_with_anything_else_is_refused() {
+fn caf_with_unknown_chunks_is_refused() {
     let whole = std::fs::read(fixture("speech-opus.caf")).unwrap();
     let read = |bytes: &[u8]| caf_opus::read(&mut Cursor::new(bytes), &mut |_| Ok(()));
     let detail = read(&whole).unwrap();
@@ -363,7 +363,7 @@ fn packed(toc: u8, frames: &[Vec<u8>], form: u8, padding: usize) -> Vec<u8> {
                 frames[..frames.len() - 1].iter().for_each(|frame| packet.extend(length(frame)));
             }
             packet.extend(content);
-            // Of the stated bytes, those that state it are no part.
+            // The stated padding includes the bytes that state it.
             packet.extend(std::iter::repeat_n(0, (padding - usize::from(padding > 0)) / 255 * 254));
             packet.extend(std::iter::repeat_n(0, padding.saturating_sub(1) % 255));
             packet
@@ -379,9 +379,9 @@ fn some_frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
 }
 
 proptest! {
-    /// Frames survive any number of packets, whatever form those came in.
+    /// Frames survive any packing, whatever form their packets came in.
     #[test]
-    fn frames_are_kept(
+    fn frames_survive_repacking(
         sources in prop::collection::vec((any::<u8>(), some_frames(), 0..5_u8, 0..600_usize), 1..8),
         per_packet in 1..7_u8,
     ) {
@@ -422,9 +422,9 @@ proptest! {
         prop_assert_eq!(taken_apart(&single), frames);
     }
 
-    /// A cut packet has other frames or none, and is no panic.
+    /// A truncated packet has other frames or none, and causes no panic.
     #[test]
-    fn cut_packets_are_noticed(all in some_frames(), form in 0..5_u8, padding in 0..300_usize) {
+    fn truncated_packets_are_noticed(all in some_frames(), form in 0..5_u8, padding in 0..300_usize) {
         let data = packed(0x48, &all[..all.len().min(6)], form, padding);
         let whole: usize = Frames::of(&data).unwrap().all().iter().map(|frame| frame.len()).sum();
         for end in 0..data.len() {

@@ -1,4 +1,4 @@
-//! What both kinds of place promise. Each test runs against a folder and against a bucket.
+//! The contract of both kinds of storage. Each test runs against a folder and a bucket.
 
 use std::{io::Write, sync::Arc};
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{AudioFile, Bucket};
 use crate::{
-    media::{MediaStore, Which},
+    media::{AudioVariant, MediaStore},
     model::id::{NoteId, UploadId},
 };
 
@@ -16,13 +16,13 @@ use crate::{
 #[expect(dead_code, reason = "shared with tests that look closer")]
 mod s3;
 
-struct Bench {
+struct Fixture {
     media: MediaStore,
     folder: TempDir,
     bucket: Option<s3::Server>,
 }
 
-impl Bench {
+impl Fixture {
     async fn both() -> [Self; 2] {
         let folder = tempfile::tempdir().expect("a folder");
         let media = MediaStore::open(folder.path()).expect("a store");
@@ -40,12 +40,12 @@ impl Bench {
         file
     }
 
-    async fn read(&self, note: NoteId, which: Which) -> Option<Bytes> {
-        let file = self.media.get(note, which).await.expect("an answer")?;
+    async fn read(&self, note: NoteId, variant: AudioVariant) -> Option<Bytes> {
+        let file = self.media.get(note, variant).await.expect("an answer")?;
         Some(std::fs::read(file.path()).expect("read").into())
     }
 
-    /// Copies and half-done files.
+    /// Copies and incomplete files.
     fn strays(&self) -> Vec<String> {
         let incoming = self.folder.path().join("incoming");
         let names =
@@ -55,21 +55,21 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_there_until_it_is_removed() {
-    for bench in Bench::both().await {
-        let media = &bench.media;
+async fn stored_file_exists_until_it_is_removed() {
+    for fixture in Fixture::both().await {
+        let media = &fixture.media;
         let (note, other) = (NoteId::new(), NoteId::new());
-        assert_eq!(bench.read(note, Which::Source).await, None);
-        // A single request, and several parts.
+        assert_eq!(fixture.read(note, AudioVariant::Source).await, None);
+        // One file for a single request, and one for several parts.
         let large: Vec<u8> = (0..12_000_000_u32).map(|n| (n % 251) as u8).collect();
-        let kept = media.keep(bench.file(b"source"), note, Which::Source).await.expect("kept");
+        let kept = media.keep(fixture.file(b"source"), note, AudioVariant::Source).await.expect("kept");
         assert_eq!(std::fs::read(kept.path()).expect("read"), b"source");
         drop(kept);
-        drop(media.keep(bench.file(&large), note, Which::Sent).await.expect("kept"));
-        drop(media.keep(bench.file(b""), other, Which::Source).await.expect("kept"));
-        assert_eq!(bench.read(note, Which::Source).await.as_deref(), Some(&b"source"[..]));
-        assert!(bench.read(note, Which::Sent).await.as_deref() == Some(&large[..]), "byte by byte");
-        assert_eq!(bench.read(other, Which::Source).await.as_deref(), Some(&b""[..]));
+        drop(media.keep(fixture.file(&large), note, AudioVariant::Sent).await.expect("kept"));
+        drop(media.keep(fixture.file(b""), other, AudioVariant::Source).await.expect("kept"));
+        assert_eq!(fixture.read(note, AudioVariant::Source).await.as_deref(), Some(&b"source"[..]));
+        assert!(fixture.read(note, AudioVariant::Sent).await.as_deref() == Some(&large[..]), "byte by byte");
+        assert_eq!(fixture.read(other, AudioVariant::Source).await.as_deref(), Some(&b""[..]));
 
         let mut notes: Vec<NoteId> = media.list().await.expect("a list").try_collect().await.expect("read");
         let mut expected = vec![note, other];
@@ -78,24 +78,24 @@ async fn what_is_kept_is_there_until_it_is_removed() {
         assert_eq!(notes, expected, "each once");
         media.remove(note).await.expect("removed");
         media.remove(note).await.expect("gone already");
-        assert_eq!(bench.read(note, Which::Source).await, None);
-        assert_eq!(bench.read(note, Which::Sent).await, None);
+        assert_eq!(fixture.read(note, AudioVariant::Source).await, None);
+        assert_eq!(fixture.read(note, AudioVariant::Sent).await, None);
         let notes: Vec<NoteId> = media.list().await.expect("a list").try_collect().await.expect("read");
         assert_eq!(notes, [other]);
-        assert_eq!(bench.strays(), [""; 0]);
+        assert_eq!(fixture.strays(), [""; 0]);
         media.answers().await.expect("well");
         media.check().await.expect("well");
     }
 }
 
 #[tokio::test]
-async fn a_copy_outlives_what_it_was_made_of() {
-    for bench in Bench::both().await {
-        let media = &bench.media;
+async fn copy_outlives_its_original() {
+    for fixture in Fixture::both().await {
+        let media = &fixture.media;
         let (upload, first, second) = (UploadId::new(), NoteId::new(), NoteId::new());
         let missing = media.use_upload(upload, first).await.expect_err("there is none");
         assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
-        media.keep_upload(bench.file(b"uploaded"), upload).await.expect("kept");
+        media.keep_upload(fixture.file(b"uploaded"), upload).await.expect("kept");
         let uploads: Vec<UploadId> =
             media.list_uploads().await.expect("a list").try_collect().await.expect("read");
         assert_eq!(uploads, [upload]);
@@ -106,23 +106,24 @@ async fn a_copy_outlives_what_it_was_made_of() {
         media.remove(first).await.expect("removed");
         let missing = media.use_source(first, NoteId::new()).await.expect_err("gone");
         assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
-        assert_eq!(bench.read(second, Which::Source).await.as_deref(), Some(&b"uploaded"[..]));
+        assert_eq!(fixture.read(second, AudioVariant::Source).await.as_deref(), Some(&b"uploaded"[..]));
         let notes: Vec<NoteId> = media.list().await.expect("a list").try_collect().await.expect("read");
         assert_eq!(notes, [second]);
-        assert_eq!(bench.strays(), [""; 0]);
-        if let Some(bucket) = &bench.bucket {
-            let read = media.get(second, Which::Source).await.expect("an answer");
+        assert_eq!(fixture.strays(), [""; 0]);
+        if let Some(bucket) = &fixture.bucket {
+            let read = media.get(second, AudioVariant::Source).await.expect("an answer");
             assert!(matches!(read, Some(AudioFile::Fetched(..))));
             assert_eq!(bucket.keys(), [format!("a/b/notes/{second}/source")], "below the prefix alone");
         }
     }
 }
 
-/// More objects than the 1000 of one page.
+/// Tests more objects than the 1000 of one page.
 #[tokio::test]
-async fn a_long_list_is_whole() {
-    for bench in Bench::both().await {
-        let root = bench.bucket.as_ref().map_or(bench.folder.path().to_owned(), |bucket| bucket.path("a/b"));
+async fn long_listing_is_complete() {
+    for fixture in Fixture::both().await {
+        let root =
+            fixture.bucket.as_ref().map_or(fixture.folder.path().to_owned(), |bucket| bucket.path("a/b"));
         for _ in 0..600 {
             let folder = root.join("notes").join(NoteId::new().to_string());
             std::fs::create_dir_all(&folder).expect("made");
@@ -130,38 +131,39 @@ async fn a_long_list_is_whole() {
             std::fs::write(folder.join("sent"), "x").expect("written");
         }
         std::fs::write(root.join("notes").join("README"), "not ours").expect("written");
-        let notes: Vec<NoteId> = bench.media.list().await.expect("a list").try_collect().await.expect("read");
+        let notes: Vec<NoteId> =
+            fixture.media.list().await.expect("a list").try_collect().await.expect("read");
         assert_eq!(notes.len(), 600);
     }
 }
 
 #[tokio::test]
-async fn a_bucket_that_goes_down_in_the_middle_keeps_nothing() {
-    let [_, bench] = Bench::both().await;
-    let server = bench.bucket.as_ref().expect("a bucket");
+async fn bucket_failing_during_upload_stores_nothing() {
+    let [_, fixture] = Fixture::both().await;
+    let server = fixture.bucket.as_ref().expect("a bucket");
     let large = vec![7; 12_000_000];
     let note = NoteId::new();
-    // Begun, parts under way, all parts there and not put together.
+    // The bucket fails before the upload, between its parts, and before its completion.
     for answered in 0..5 {
         server.down_after(answered);
-        let kept = bench.media.keep(bench.file(&large), note, Which::Sent).await;
+        let kept = fixture.media.keep(fixture.file(&large), note, AudioVariant::Sent).await;
         let error = kept.map(drop).expect_err("broken off");
         assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable, "after {answered}: {error}");
         server.set_down(false);
-        assert_eq!(bench.read(note, Which::Sent).await, None, "after {answered}");
+        assert_eq!(fixture.read(note, AudioVariant::Sent).await, None, "after {answered}");
     }
-    drop(bench.media.keep(bench.file(&large), note, Which::Sent).await.expect("kept"));
-    // Down while it is read.
+    drop(fixture.media.keep(fixture.file(&large), note, AudioVariant::Sent).await.expect("kept"));
+    // The bucket fails during the download.
     server.set_down(true);
-    let error = bench.media.get(note, Which::Sent).await.expect_err("no answer");
+    let error = fixture.media.get(note, AudioVariant::Sent).await.expect_err("no answer");
     assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable, "{error}");
     server.set_down(false);
-    assert_eq!(bench.read(note, Which::Sent).await.map(|bytes| bytes.len()), Some(large.len()));
-    assert_eq!(bench.strays(), [""; 0]);
+    assert_eq!(fixture.read(note, AudioVariant::Sent).await.map(|bytes| bytes.len()), Some(large.len()));
+    assert_eq!(fixture.strays(), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_of_no_use_says_why() {
+async fn unusable_bucket_reports_the_reason() {
     let server = s3::Server::start().await;
     let sound = server.environment();
     let with = |name: &str, value: &str| {
@@ -186,7 +188,7 @@ async fn a_bucket_that_is_of_no_use_says_why() {
         assert_eq!(error.kind(), std::io::ErrorKind::HostUnreachable, "{error}");
         let said = error.to_string();
         assert!(said.starts_with("the bucket ") && said.contains(expected), "{said}");
-        let place: &dyn super::Place = &bucket;
+        let place: &dyn super::BlobStore = &bucket;
         let same = place.check().await.expect_err(expected).to_string();
         assert_eq!(same, said);
         assert!(!said.contains("S3CRET") && !said.contains("127.0.0.1"), "{said}");

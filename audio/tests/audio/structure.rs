@@ -1,4 +1,4 @@
-//! What is recognised by structure alone is what decoding finds, and what is not sure is not recognised.
+//! Facts from structure alone equal those from decoding, and uncertain files give no facts.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +9,7 @@ use voicegate_audio::{Hints, PcmFormat, Probed};
 use crate::rows::rows;
 use crate::tools::{Bench, fixture, table};
 
-/// Both readings of some bytes; `None` where only decoding tells.
+/// Results of both ways of reading some bytes; `None` if only decoding tells.
 async fn both(
     bench: &Bench,
     name: &str,
@@ -23,7 +23,7 @@ async fn both(
     std::fs::write(&path, bytes).unwrap();
     let decoded = bench.engine.probe(&path, &hints).await;
     match recognised {
-        // Only what decoding refuses as well, and with the same words.
+        // A file may be refused only if decoding refuses it with the same words.
         Err(error) => {
             let decoded = decoded.unwrap_err();
             assert_eq!((error.kind, error.detail), (decoded.kind, decoded.detail), "{name}");
@@ -37,7 +37,7 @@ async fn both(
     }
 }
 
-/// Whether it is recognised; then all that is said of it is what decoding says.
+/// Whether the structure gives facts, which must then equal those from decoding.
 async fn is_recognised(bench: &Bench, name: &str, bytes: &[u8], format: Option<PcmFormat>) -> bool {
     let Some((recognised, decoded)) = both(bench, name, bytes, format).await else { return false };
     assert_eq!((recognised.facts, recognised.detail), (decoded.facts, decoded.detail), "{name}");
@@ -46,7 +46,7 @@ async fn is_recognised(bench: &Bench, name: &str, bytes: &[u8], format: Option<P
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fixtures_are_recognised_as_what_they_decode_to() {
+async fn structure_of_fixtures_agrees_with_decoding() {
     let bench = Bench::new();
     let mut recognised = Vec::new();
     for input in table().input {
@@ -83,7 +83,7 @@ async fn the_fixtures_are_recognised_as_what_they_decode_to() {
     }
 }
 
-/// One second and a bit, made by the encoders that bots use.
+/// A little more than a second, from the encoders that bots use.
 fn made(bench: &Bench, name: &str, options: &str) -> Vec<u8> {
     let path: PathBuf = bench.scratch.path().join(name);
     let done = Command::new("ffmpeg")
@@ -99,7 +99,7 @@ fn made(bench: &Bench, name: &str, options: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_encoders_make_is_recognised_as_what_it_decodes_to() {
+async fn structure_of_encoder_output_agrees_with_decoding() {
     let bench = Bench::new();
     for rate in [8_000, 22_050, 24_000, 44_100, 48_000] {
         for (name, options) in [
@@ -117,7 +117,7 @@ async fn what_encoders_make_is_recognised_as_what_it_decodes_to() {
             let bytes = made(&bench, name, &format!("{options} -ar {rate}"));
             let name = format!("{name} at {rate} Hz");
             let recognised = is_recognised(&bench, &name, &bytes, None).await;
-            // So small that the tag at its end makes ffmpeg doubt what it says of itself.
+            // The file is so small that the tag at its end makes ffmpeg distrust its header.
             assert!(recognised != (name == "tagged.mp3 at 8000 Hz"), "{name} costs a decoding, or should");
         }
     }
@@ -136,21 +136,21 @@ async fn what_encoders_make_is_recognised_as_what_it_decodes_to() {
     }
 }
 
-/// Bots cut MP3 anywhere: at the end in the middle of a frame, at the start behind what the first frames need.
+/// Bots cut MP3 anywhere: at the end within a frame, at the start after data that the first frames need.
 #[tokio::test(flavor = "multi_thread")]
-async fn mp3_that_was_cut_is_recognised_as_what_it_decodes_to() {
+async fn structure_of_truncated_mp3_agrees_with_decoding() {
     let bench = Bench::new();
     for (name, length) in [("speech-24k.mp3", 96), ("stereo-dual-mono.mp3", 192)] {
         let bytes = std::fs::read(fixture(name)).unwrap();
-        // Behind the tag and the information frame.
+        // The offset after the tag and the information frame.
         let first = 45 + 192;
         for from in [0, first, first + 9 * length] {
             for end in [bytes.len(), bytes.len() / 2, bytes.len() / 3] {
                 let case = format!("{name} from {from} to {end}");
-                // Fewer than forty bytes of a frame may be a whole one or none.
+                // Fewer than forty bytes of a frame may decode as a frame or not.
                 let left = (end - first) % length;
                 let whole = left == 0 || left >= 40;
-                // An information frame that counts more than is there is not believed, and then decoding tells.
+                // An information frame that states too many frames is not believed, and decoding tells.
                 let sure = whole && (from > 0 || end == bytes.len());
                 assert_eq!(is_recognised(&bench, &case, &bytes[from..end], None).await, sure, "{case}");
             }
@@ -158,9 +158,9 @@ async fn mp3_that_was_cut_is_recognised_as_what_it_decodes_to() {
     }
 }
 
-/// Wherever a clean file is cut off or changed, nothing is said that decoding does not say, too.
+/// Tests that a clean file that was truncated or changed anywhere gives no other facts than decoding.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_cut_is_not_taken_for_sure() {
+async fn structure_of_damaged_files_never_contradicts_decoding() {
     let bench = Bench::new();
     for name in ["speech.wav", "speech-opus-wideband.ogg", "speech.amr", "speech-moov-first.m4a"] {
         let bytes = std::fs::read(fixture(name)).unwrap();

@@ -1,4 +1,4 @@
-//! A folder that only gateways on one database read and write.
+//! Stores audio in a folder that only gateways on one database use.
 
 use std::{
     fs::{File, Permissions},
@@ -12,24 +12,24 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use tempfile::NamedTempFile;
 
-use super::{AudioFile, Name, Place, vanished};
+use super::{AudioFile, BlobName, BlobStore, vanished};
 use crate::{
-    media::{Which, blocking, disk::Identity},
+    media::{AudioVariant, blocking, disk::Identity},
     model::id::{NoteId, UploadId},
 };
 
 #[derive(Debug)]
-pub struct Folder {
+pub struct FolderStore {
     root: PathBuf,
-    /// Its two folders as they were opened.
-    kept: Kept,
+    /// Identities of its two subfolders at the time of opening.
+    opened: OpenedFolders,
 }
 
-/// What is in a folder that is gone, or in another one of its name, is not found by the next start.
+/// Files in a folder that was deleted or replaced would not be found by the next start, so nothing is written there.
 #[derive(Clone, Debug)]
-struct Kept([(PathBuf, Identity); 2]);
+struct OpenedFolders([(PathBuf, Identity); 2]);
 
-impl Kept {
+impl OpenedFolders {
     fn check(&self) -> io::Result<()> {
         let Self(folders) = self;
         for (path, was) in folders {
@@ -43,11 +43,11 @@ impl Kept {
     }
 }
 
-impl Folder {
-    /// Creates it.
+impl FolderStore {
+    /// Opens the folder, and creates it if necessary.
     ///
     /// # Errors
-    /// Where it cannot be used.
+    /// The folder cannot be created, or its permissions cannot be set.
     pub fn open(root: &Path) -> io::Result<Self> {
         let folders = ["notes", "uploads"].map(|name| root.join(name));
         for folder in &folders {
@@ -56,7 +56,7 @@ impl Folder {
         }
         let [notes, uploads] = folders;
         let (first, second) = (Identity::of(&notes)?, Identity::of(&uploads)?);
-        Ok(Self { root: root.to_owned(), kept: Kept([(notes, first), (uploads, second)]) })
+        Ok(Self { root: root.to_owned(), opened: OpenedFolders([(notes, first), (uploads, second)]) })
     }
 
     fn notes_folder(&self) -> PathBuf {
@@ -67,76 +67,76 @@ impl Folder {
         self.root.join("uploads")
     }
 
-    fn path(&self, name: Name) -> PathBuf {
+    fn path(&self, name: BlobName) -> PathBuf {
         self.root.join(name.to_string())
     }
 }
 
 #[async_trait]
-impl Place for Folder {
-    async fn put(&self, file: NamedTempFile, name: Name) -> io::Result<AudioFile> {
-        let (path, notes, kept) = (self.path(name), self.notes_folder(), self.kept.clone());
+impl BlobStore for FolderStore {
+    async fn put(&self, file: NamedTempFile, name: BlobName) -> io::Result<AudioFile> {
+        let (path, notes, opened) = (self.path(name), self.notes_folder(), self.opened.clone());
         blocking(move || {
-            kept.check()?;
+            opened.check()?;
             let folder = make_folder(&path)?;
-            // Its bytes last: what a journalling file system writes for them has the names in it already, and the
-            // folders' own flushes find little left to do. Nobody reads it before all three are through.
+            // The content is flushed before the folders: a journalling file system writes the names with it, so the
+            // folders' own flushes are cheap. Nobody reads the file before all three flushes are done.
             let file = file.persist(&path).map_err(|error| error.error)?;
             file.sync_all()?;
             match name {
-                Name::Note(..) => sync(&[&folder, &notes])?,
-                Name::Upload(_) => sync(&[&folder])?,
+                BlobName::Note(..) => sync(&[&folder, &notes])?,
+                BlobName::Upload(_) => sync(&[&folder])?,
             }
-            // Somebody may have moved the folder meanwhile, and the bytes with it.
-            kept.check()?;
+            // The folder may have been moved in the meantime, and the file with it.
+            opened.check()?;
             if !path.try_exists()? {
                 return Err(vanished());
             }
-            Ok(AudioFile::Kept(path))
+            Ok(AudioFile::Stored(path))
         })
         .await
     }
 
-    async fn get(&self, name: Name, _incoming: &Path) -> io::Result<Option<AudioFile>> {
+    async fn get(&self, name: BlobName, _incoming: &Path) -> io::Result<Option<AudioFile>> {
         let path = self.path(name);
         if !tokio::fs::try_exists(&path).await? {
-            self.kept.check()?;
+            self.opened.check()?;
             return Ok(None);
         }
-        Ok(Some(AudioFile::Kept(path)))
+        Ok(Some(AudioFile::Stored(path)))
     }
 
-    async fn copy(&self, from: Name, to: Name) -> io::Result<()> {
-        let (from, to, notes, kept) =
-            (self.path(from), self.path(to), self.notes_folder(), self.kept.clone());
+    async fn copy(&self, from: BlobName, to: BlobName) -> io::Result<()> {
+        let (from, to, notes, opened) =
+            (self.path(from), self.path(to), self.notes_folder(), self.opened.clone());
         blocking(move || {
-            kept.check()?;
+            opened.check()?;
             let folder = make_folder(&to)?;
-            // The bytes never change, so a second name for them will do. They were flushed when they came.
+            // The content never changes, so a hard link is enough. It was flushed when it was stored.
             if let Err(error) = std::fs::hard_link(&from, &to) {
                 if error.kind() == io::ErrorKind::NotFound {
                     let _ = std::fs::remove_dir(&folder); // made for nothing
                     return Err(error);
                 }
-                // Some file systems have no links.
+                // Some file systems do not support hard links.
                 std::fs::copy(&from, &to)?;
                 File::open(&to)?.sync_all()?;
             }
             sync(&[&folder, &notes])?;
-            kept.check()
+            opened.check()
         })
         .await
     }
 
     async fn remove_note(&self, note: NoteId) -> io::Result<()> {
-        self.kept.check()?;
-        let file = self.path(Name::Note(note, Which::Source));
+        self.opened.check()?;
+        let file = self.path(BlobName::Note(note, AudioVariant::Source));
         gone(tokio::fs::remove_dir_all(file.parent().unwrap_or(&file)).await)
     }
 
     async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
-        self.kept.check()?;
-        gone(tokio::fs::remove_file(self.path(Name::Upload(upload))).await)
+        self.opened.check()?;
+        gone(tokio::fs::remove_file(self.path(BlobName::Upload(upload))).await)
     }
 
     async fn notes(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>> {
@@ -148,7 +148,7 @@ impl Place for Folder {
     }
 
     async fn check(&self) -> io::Result<()> {
-        self.kept.check()?;
+        self.opened.check()?;
         tokio::fs::read_dir(self.notes_folder()).await.map(drop)
     }
 }
@@ -160,7 +160,8 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The folder of a file. The one above it is never made again: its place may be that of a disk which is not mounted.
+/// Creates the folder of a file. The parent folder is never created again, because it may be the mount point of a disk
+/// that is not mounted.
 fn make_folder(file: &Path) -> io::Result<PathBuf> {
     let folder = file.parent().unwrap_or(file).to_owned();
     match std::fs::create_dir(&folder) {
@@ -169,12 +170,12 @@ fn make_folder(file: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Names are on disk only once their folder is.
+/// Flushes folders, without which the names in them are not on disk.
 fn sync(folders: &[&Path]) -> io::Result<()> {
     folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
 }
 
-/// What in a folder is named like an id.
+/// Lists the entries of a folder whose names are ids.
 async fn names<T>(folder: PathBuf) -> io::Result<BoxStream<'static, io::Result<T>>>
 where
     T: FromStr + Send + 'static,
@@ -202,22 +203,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_kept_in_a_folder_that_has_vanished_and_it_works_again_when_it_is_back() {
+    async fn vanished_folder_is_refused_until_it_returns() {
         let outer = tempfile::tempdir().expect("a folder");
         let (root, moved) = (outer.path().join("media"), outer.path().join("moved"));
         std::fs::create_dir(&root).expect("made");
-        let folder = Folder::open(&root).expect("opened");
+        let folder = FolderStore::open(&root).expect("opened");
         let (kept, upload) = (NoteId::new(), UploadId::new());
-        let source = |note| Name::Note(note, Which::Source);
+        let source = |note| BlobName::Note(note, AudioVariant::Source);
         folder.put(file(outer.path()), source(kept)).await.expect("kept");
-        folder.put(file(outer.path()), Name::Upload(upload)).await.expect("kept");
+        folder.put(file(outer.path()), BlobName::Upload(upload)).await.expect("kept");
 
-        // Moved away, and then another one in its place, as a disk that is not mounted leaves it.
+        // The folder is moved away, and then replaced by an empty one, as if its disk were not mounted.
         std::fs::rename(&root, &moved).expect("moved");
         for _ in 0..2 {
             let errors = [
                 folder.put(file(outer.path()), source(NoteId::new())).await.map(drop),
-                folder.copy(Name::Upload(upload), source(NoteId::new())).await,
+                folder.copy(BlobName::Upload(upload), source(NoteId::new())).await,
                 folder.get(source(kept), outer.path()).await.map(drop),
                 folder.remove_note(kept).await,
                 folder.check().await,
@@ -238,6 +239,6 @@ mod tests {
         std::fs::rename(&moved, &root).expect("back");
         folder.check().await.expect("the folder that was opened");
         assert!(folder.get(source(kept), outer.path()).await.expect("an answer").is_some());
-        folder.copy(Name::Upload(upload), source(NoteId::new())).await.expect("kept");
+        folder.copy(BlobName::Upload(upload), source(NoteId::new())).await.expect("kept");
     }
 }

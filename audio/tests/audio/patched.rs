@@ -1,11 +1,10 @@
-//! Files that decoders misread, each in its own way: every form of them has to come out as the plain file does, sample by
-//! sample, or be refused by name.
+//! Files that decoders misread. Each has to sound like the standard file, sample by sample, or be refused by name.
 
 use voicegate_audio::{AudioError, Convert, Hints, Render, profile};
 
 use crate::tools::{Bench, decoded_md5, fixture};
 
-/// Length of the header of `speech.wav`.
+/// Length of the header of `speech.wav`, in bytes.
 const HEADER: usize = 78;
 
 fn bytes_of(name: &str) -> Vec<u8> {
@@ -17,7 +16,7 @@ fn samples() -> Vec<u8> {
     bytes_of("speech.wav").split_off(HEADER)
 }
 
-/// A digest of what is heard in these bytes.
+/// Length and digest of the decoded sound of these bytes.
 async fn heard(bench: &Bench, name: &str, bytes: &[u8]) -> Result<(u64, String), AudioError> {
     let source = bench.scratch.path().join("source");
     std::fs::write(&source, bytes).unwrap();
@@ -31,7 +30,7 @@ async fn heard(bench: &Bench, name: &str, bytes: &[u8]) -> Result<(u64, String),
     Ok((probed.facts.duration_ms, digest))
 }
 
-/// Every file sounds like `speech.wav`.
+/// Checks that every file sounds like `speech.wav`.
 async fn all_sound_like_speech(files: Vec<(String, Vec<u8>)>) {
     let bench = Bench::new();
     let speech = (3_000, decoded_md5(&fixture("speech.wav")));
@@ -46,7 +45,7 @@ async fn all_sound_like_speech(files: Vec<(String, Vec<u8>)>) {
     assert_eq!(bench.leftovers().len(), 1, "only the source is left");
 }
 
-/// Every file is refused with this code and these words.
+/// Checks that every file is refused with this code and these words.
 async fn all_are_refused(code: &str, says: &str, files: Vec<(&str, Vec<u8>)>) {
     let bench = Bench::new();
     for (name, bytes) in files {
@@ -65,8 +64,8 @@ fn riff(form: &[u8; 4], chunks: &[Vec<u8>]) -> Vec<u8> {
     [form.as_slice(), &(chunks.len() as u32 + 4).to_le_bytes(), b"WAVE", &chunks].concat()
 }
 
-/// A format of linear samples: channels, bytes of a sample, bits in the header; and bits that are valid where the header
-/// is the extended one.
+/// A format of linear samples: channels, bytes per sample, stated bits, and valid bits if the header is the extended
+/// one.
 fn format(channels: u16, bytes: u16, bits: u16, valid: Option<u16>) -> Vec<u8> {
     let mut format = Vec::new();
     let block = channels * bytes;
@@ -103,7 +102,7 @@ fn fmt() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_size_that_was_not_known_yet_is_that_of_the_bytes_that_are_there() {
+async fn unknown_size_means_all_present_bytes() {
     let mut files = Vec::new();
     for size in [0x7fff_ff00, 0x8000_0000, 0xffff_ffff, 2_000_000_000, 123_456_789, 1_000_000, 0_u32] {
         let mut wav = bytes_of("speech.wav");
@@ -133,7 +132,7 @@ async fn a_size_that_was_not_known_yet_is_that_of_the_bytes_that_are_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_size_that_was_known_shows_that_a_file_is_cut_off() {
+async fn plausible_size_reveals_truncation() {
     let cut = |size: u32| {
         let mut wav = bytes_of("speech.wav");
         wav[4..8].copy_from_slice(&(size + HEADER as u32 - 8).to_le_bytes());
@@ -154,7 +153,7 @@ async fn a_size_that_was_known_shows_that_a_file_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wav_in_pieces_is_joined() {
+async fn wav_in_several_pieces_is_joined() {
     let samples = samples();
     let (first, rest) = samples.split_at(32_000);
     let (second, third) = rest.split_at(10_000);
@@ -178,7 +177,7 @@ async fn wav_in_pieces_is_joined() {
             "a list of pieces.wav".to_owned(),
             riff(b"RIFF", &[fmt(), chunk(b"LIST", &[b"wavl".to_vec(), data(first), data(rest)].concat())]),
         ),
-        // Half a sample at the end of a piece.
+        // A piece ends in the middle of a sample.
         (
             "odd.wav".to_owned(),
             riff(b"RIFF", &[fmt(), [data(&samples[..32_001]), vec![0]].concat(), data(rest)]),
@@ -205,7 +204,7 @@ async fn wav_in_pieces_is_joined() {
     let mut caf = bytes_of("speech-pcm.caf");
     let place = caf.windows(4).position(|name| name == b"data").unwrap();
     caf[place + 4..place + 12].fill(0xff);
-    // One more part with samples in one header. Decoders hear the last one alone.
+    // One header states one more piece of samples, of which decoders play the last alone.
     let mut two_parts = bytes_of("speech.aiff");
     let part = [b"SSND\0\0\x7d\x08".as_slice(), &[0; 8], first].concat();
     two_parts.extend(&part);
@@ -227,7 +226,7 @@ async fn wav_in_pieces_is_joined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
+async fn integers_narrower_than_their_bytes_are_left_aligned() {
     let mut files = Vec::new();
     for (channels, bytes, bits, valid) in [
         (1, 4, 32, Some(24)),
@@ -249,7 +248,7 @@ async fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
         let name = format!("{valid:?} of {bits} bits in {bytes} bytes, {channels} channels.wav");
         files.push((name, riff(b"RIFF", &[format, chunk(b"data", &data)])));
     }
-    // The same in CAF, in both orders of bytes.
+    // CAF with both byte orders.
     for (bytes, bits, flags) in [(4, 24, 2), (4, 24, 0), (4, 20, 2), (3, 20, 2), (3, 24, 0), (4, 32, 2)] {
         let samples = samples();
         let data = samples.chunks(2).flat_map(|sample| {
@@ -264,7 +263,7 @@ async fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
     }
     all_sound_like_speech(files).await;
 
-    // Eight or twelve bits lose some of the sound, so these are compared with the same loss in 16 bits.
+    // Eight or twelve bits lose some sound, so these are compared with 16-bit samples that have the same loss.
     let bench = Bench::new();
     let coarse =
         |mask: u8| samples().chunks(2).flat_map(|sample| [sample[0] & mask, sample[1]]).collect::<Vec<u8>>();
@@ -278,7 +277,7 @@ async fn integers_of_fewer_bits_than_their_bytes_have_are_left_aligned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floats_in_the_extended_form_are_floats() {
+async fn floats_with_an_extended_header_are_read() {
     let floats: Vec<u8> = samples()
         .chunks(2)
         .flat_map(|sample| (f32::from(i16::from_le_bytes([sample[0], sample[1]])) / 32_768.0).to_le_bytes())
@@ -294,7 +293,7 @@ async fn floats_in_the_extended_form_are_floats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_forms_of_wav_are_read() {
+async fn rf64_and_bw64_are_read() {
     let samples = samples();
     let sizes = |data: u64| [0, data, data / 2].map(u64::to_le_bytes).concat();
     let open = |samples: &[u8]| [b"data\xff\xff\xff\xff", samples].concat();
@@ -302,7 +301,7 @@ async fn long_forms_of_wav_are_read() {
     for form in [b"RF64", b"BW64"] {
         let name = String::from_utf8_lossy(form);
         let ds64 = chunk(b"ds64", &sizes(96_000));
-        // Not heard as a click: its place is behind the samples.
+        // A chunk after the samples must not be played as a click.
         let axml = chunk(b"axml", &b"<ebuCoreMain/>".repeat(1_000));
         files.push((format!("{name}.wav"), riff(form, &[ds64.clone(), fmt(), open(&samples)])));
         files.push((format!("more behind {name}.wav"), riff(form, &[ds64, fmt(), open(&samples), axml])));
@@ -312,7 +311,7 @@ async fn long_forms_of_wav_are_read() {
     all_sound_like_speech(files).await;
 }
 
-/// Bytes that are found in front of containers: tags of two makes, several of them, zeros, and text that scripts write by
+/// Bytes that occur in front of containers: two kinds of tags, several tags, zeros, and text that scripts write by
 /// mistake.
 fn in_front() -> Vec<(&'static str, Vec<u8>)> {
     let id3 = [b"ID3\x04\0\0\0\0\0\x10TIT2\0\0\0\x06\0\0\0Hello".as_slice()].concat();
@@ -336,10 +335,10 @@ fn in_front() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_in_front_of_a_container_changes_nothing() {
+async fn bytes_before_a_container_change_nothing() {
     let bench = Bench::new();
     let leads = in_front();
-    // Each container behind two kinds of lead in turn, so that every lead is in front of several.
+    // Each container follows two kinds of bytes in turn, so that each kind precedes several containers.
     for (turn, name) in [
         "speech.flac",
         "speech.aac",
@@ -367,11 +366,11 @@ async fn what_stands_in_front_of_a_container_changes_nothing() {
     }
 }
 
-/// An MP3 keeps its one tag. Whatever else is in front goes, and nothing is sent untouched.
+/// An MP3 keeps its one tag. Anything else in front is removed, and such a source is never sent untouched.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_mp3_begins_with_its_tag_or_with_its_first_frame() {
+async fn bytes_before_an_mp3_are_removed_except_its_tag() {
     let bench = Bench::new();
-    // Behind its own tag.
+    // The packet follows the file's own tag.
     let bare = bytes_of("speech-24k.mp3").split_off(45);
     let expected = heard(&bench, "speech.mp3", &bare).await.unwrap();
     assert_eq!(expected.0, 3_000);
@@ -387,7 +386,7 @@ async fn an_mp3_begins_with_its_tag_or_with_its_first_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_packet_that_is_kept_is_found_behind_a_tag() {
+async fn kept_packets_are_found_after_a_tag() {
     let bench = Bench::new();
     for name in ["speech-opus-wideband.ogg", "speech-wideband.webm"] {
         let source = bench.scratch.path().join("source");

@@ -1,5 +1,5 @@
-//! A copy of a source for decoders, without what contradicts its sound: frames without the headers that miscount them,
-//! and Opus packets whose granules are counted anew.
+//! Repairs a copy of a source for decoders: frames without headers that miscount them, and Opus packets with recomputed
+//! granules.
 
 use std::fs;
 use std::path::Path;
@@ -7,17 +7,17 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
-use crate::copies::rewrap::{Packets, Wrap, rewrap_file};
 use crate::error::{AudioError, AudioErrorKind};
-use crate::ffmpeg::job::{Bench, blocking, scratch_file};
+use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::pass::not_run;
 use crate::formats::frames;
 use crate::formats::ogg::Damage;
+use crate::remux::rewrap::{Packets, Wrap, rewrap_file};
 use crate::source::SourceDetail;
 
-/// The copy, where one is needed.
-pub(crate) async fn mended(
-    bench: &Bench<'_>,
+/// Writes the copy, if one is needed.
+pub(crate) async fn repaired(
+    context: &JobContext<'_>,
     source: &Path,
     container: Container,
     detail: &SourceDetail,
@@ -26,7 +26,7 @@ pub(crate) async fn mended(
     if !is_ogg && !detail.frames_only {
         return Ok(None);
     }
-    let copy = scratch_file(bench.scratch).map_err(|error| not_run(&error, "probe"))?;
+    let copy = scratch_file(context.scratch).map_err(|error| not_run(&error, "probe"))?;
     let (source, target) = (source.to_owned(), copy.path().to_owned());
     let written = blocking(move || {
         Ok(if is_ogg {

@@ -1,31 +1,31 @@
-//! Why a bucket does not do as it should, in words for its operator: no URL, no name, no key.
+//! Explains errors of a bucket to the operator, without URLs, names or keys.
 
 use std::io;
 
 use object_store::Error;
 
-/// The texts go on from "the bucket".
+/// Each text continues "the bucket".
 #[derive(Debug, thiserror::Error)]
 #[error("the bucket {0}")]
-struct Trouble(String);
+struct BucketError(String);
 
 pub fn new(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::HostUnreachable, Trouble(what.into()))
+    io::Error::new(io::ErrorKind::HostUnreachable, BucketError(what.into()))
 }
 
-/// That one object is not there. A bucket that is not there is worse.
+/// Whether one object does not exist. A missing bucket is another error.
 pub fn is_absence(error: &Error) -> bool {
     matches!(error, Error::NotFound { .. }) && code(&error.to_string()) != Some("NoSuchBucket")
 }
 
-pub fn of(error: Error) -> io::Error {
+pub fn from(error: Error) -> io::Error {
     if is_absence(&error) {
         return io::ErrorKind::NotFound.into();
     }
-    new(words(&error))
+    new(explanation(&error))
 }
 
-/// The error code that S3 sends in its XML.
+/// The error code in the XML of S3.
 fn code(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
@@ -33,16 +33,16 @@ fn code(text: &str) -> Option<&str> {
     plain.then_some(code)
 }
 
-fn words(error: &Error) -> String {
+fn explanation(error: &Error) -> String {
     let kind = match error {
         Error::PermissionDenied { .. } => "AccessDenied",
         Error::Unauthenticated { .. } => "Unauthorized",
         _ => "",
     };
-    words_of_text(&chain(error), kind)
+    explain_text(&chain(error), kind)
 }
 
-/// All causes: which of them says most depends on where it broke.
+/// The error with all its causes, any of which may be the most precise.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
@@ -54,11 +54,11 @@ fn chain(error: &Error) -> String {
     text
 }
 
-/// `kind` where the answer has no code of its own.
-fn words_of_text(text: &str, kind: &str) -> String {
+/// `kind` is used if the answer has no code of its own.
+fn explain_text(text: &str, kind: &str) -> String {
     let code = code(text).unwrap_or(kind);
     let has = |part: &str| text.contains(part);
-    // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    // Codes: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
     match code {
         "NoSuchBucket" => "does not exist at this endpoint; make it, or correct storage.media or AWS_ENDPOINT_URL".to_owned(),
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken" | "Unauthorized" | "NotSignedUp"
@@ -102,15 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_that_is_not_there_is_no_empty_one() {
-        assert_eq!(of(not_found("NoSuchKey")).kind(), io::ErrorKind::NotFound);
-        let error = of(not_found("NoSuchBucket"));
+    fn missing_bucket_is_not_taken_for_an_empty_one() {
+        assert_eq!(from(not_found("NoSuchKey")).kind(), io::ErrorKind::NotFound);
+        let error = from(not_found("NoSuchBucket"));
         assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
         assert!(error.to_string().starts_with("the bucket does not exist"), "{error}");
     }
 
     #[test]
-    fn what_is_not_known_is_said_by_its_code_alone() {
+    fn unknown_errors_are_reported_by_code_alone() {
         let generic = |text: &str| Error::Generic { store: "S3", source: text.to_owned().into() };
         for (text, expected) in [
             ("https://S3CRET <Code>SlowDown</Code><Message>S3CRET</Message>", "refuses (SlowDown)"),
@@ -123,7 +123,7 @@ mod tests {
             ("Server returned non-2xx status code: 502: S3CRET", "answers with an error"),
             ("error sending request for url (http://169.254.169.254/S3CRET)", "AWS_ACCESS_KEY_ID"),
         ] {
-            let said = of(generic(text)).to_string();
+            let said = from(generic(text)).to_string();
             assert!(said.contains(expected) && !said.contains("S3CRET"), "{said}");
         }
     }

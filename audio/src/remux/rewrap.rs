@@ -1,4 +1,4 @@
-//! Keeps Opus packets, or at least their frames, and wraps them anew; nothing is decoded.
+//! Keeps Opus packets, or at least their frames, and writes them into a new container without decoding.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write};
@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
 use crate::error::{AudioError, AudioErrorKind};
-use crate::ffmpeg::job::{Bench, blocking, scratch_file};
+use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::pass::not_run;
 use crate::formats::framing::Reframe;
 use crate::formats::ogg::Damage;
@@ -17,39 +17,39 @@ use crate::formats::packets::{Item, Placed, Sink};
 use crate::formats::{caf_opus, ogg_opus, webm};
 use crate::profiles::profile::VENDOR;
 
-/// Where Opus packets come from.
+/// Source of the Opus packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Packets {
-    /// The caller's Ogg, whose granules say how long it is.
+    /// The caller's Ogg file, whose granules give its length.
     Ogg,
-    /// The caller's Ogg, whose granules are wrong.
+    /// The caller's Ogg file, whose granules are wrong.
     CountedOgg,
-    /// What our ffmpeg has just encoded.
+    /// Ogg that our ffmpeg has just encoded.
     EncodedOgg,
-    /// WebM or Matroska.
+    /// The caller's WebM or Matroska file.
     Webm,
     Caf,
 }
 
-/// How kept packets are wrapped.
+/// Parameters of the new container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wrap {
     /// [`Container::Ogg`] or [`Container::Caf`].
     pub container: Container,
-    /// Written into the header where given, else the source's is kept.
+    /// Rate of the original to state in the header, in Hz; `None` keeps the source's.
     pub input_rate: Option<u32>,
-    /// Frames in each packet (the last may have fewer); `None` keeps packets as they are.
+    /// Frames per packet (the last packet may have fewer); `None` keeps packets as they are.
     pub frames_per_packet: Option<u8>,
 }
 
-/// Keeps the packets and writes the headers anew.
+/// Keeps the packets and writes new headers.
 pub(crate) async fn rewrap(
-    bench: &Bench<'_>,
+    context: &JobContext<'_>,
     source: &Path,
     packets: Packets,
     wrap: Wrap,
 ) -> Result<NamedTempFile, AudioError> {
-    let output = scratch_file(bench.scratch).map_err(|error| not_run(&error, "encode"))?;
+    let output = scratch_file(context.scratch).map_err(|error| not_run(&error, "encode"))?;
     let (source, target) = (source.to_owned(), output.path().to_owned());
     blocking(move || Ok(rewrap_file(&source, &target, packets, wrap)))
         .await?
@@ -63,8 +63,8 @@ const UNREAD: Damage = Damage("the source could not be read");
 const UNWRITTEN: Damage = Damage("the new file could not be written");
 const NO_HEADER: Damage = Damage("the source has no header");
 
-/// A file to write. Where one that is empty were cut all the same, ext4 would write it out when it is closed, for
-/// nothing: it is soon gone. <https://docs.kernel.org/admin-guide/ext4.html> (`auto_da_alloc`)
+/// Opens a file for writing. An empty file is not truncated, because ext4 would then flush it on close, for nothing: it
+/// is removed soon. <https://docs.kernel.org/admin-guide/ext4.html> (`auto_da_alloc`)
 fn emptied(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     if file.metadata()?.len() > 0 {
@@ -73,7 +73,7 @@ fn emptied(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads the source once and writes the target while it goes. On an error, what is in the target is worthless.
+/// Reads the source and writes the target in one go. After an error the content of the target is undefined.
 pub(crate) fn rewrap_file(source: &Path, target: &Path, packets: Packets, wrap: Wrap) -> Result<(), Damage> {
     let open = || File::open(source).map(BufReader::new).map_err(|_| UNREAD);
     let output = BufWriter::new(emptied(target).map_err(|_| UNWRITTEN)?);
@@ -87,7 +87,7 @@ pub(crate) fn rewrap_file(source: &Path, target: &Path, packets: Packets, wrap: 
     rewrap_with(read, output, wrap).map(drop)
 }
 
-/// Writes what `read` hands on.
+/// Writes the packets that `read` passes on.
 pub(crate) fn rewrap_with<W: Write>(
     read: impl FnOnce(Sink) -> Result<OpusDetail, Damage>,
     output: W,
@@ -114,10 +114,10 @@ pub(crate) fn rewrap_with<W: Write>(
     output.finish()
 }
 
-/// A file that is written.
+/// A file that is being written.
 struct Output<W: Write> {
     wrapper: Wrapper<W>,
-    /// Where the last packet ends.
+    /// End of the last packet, in samples at 48 kHz.
     end: u64,
 }
 
@@ -141,7 +141,7 @@ impl<W: Write> Output<W> {
     }
 
     fn push(&mut self, packet: Placed) -> Result<(), Damage> {
-        // What lies behind the end is not played, and players differ about packets of which nothing is.
+        // Sound after the end is not played, and players differ about packets without any audible sample.
         if packet.end <= self.end {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Bytes on their way in: in memory while they are few, else in a private file.
+//! Receives audio: in memory while it is small, else in a temporary file.
 
 use std::{
     io::{self, Write},
@@ -15,77 +15,77 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use super::{FileRoom, MediaStore};
+use super::{FileReservation, MediaStore};
 
-/// Audio of at most this size is kept in memory, and then beside its note. A voice note of a minute has 100 to 500 KB;
-/// in a database, larger ones cost more than a file does.
-pub const MOST_HELD: usize = 256 << 10;
+/// Size limit of audio that is kept in memory and stored in the note's row, in bytes. A voice note of a minute has 100
+/// to 500 KB; larger ones cost more in a database than as a file.
+pub const MAX_IN_MEMORY: usize = 256 << 10;
 
-/// In KiB, of all that is held at once. Where that is in use, audio goes to files.
+/// Limit on all bytes in memory, in KiB. Beyond it, audio is written to files.
 const ROOM: usize = 32 << 10;
 
-/// Whole audio that came along.
-pub struct Received {
-    pub held: Held,
-    /// Of its bytes, in hexadecimal.
+/// Complete audio that was received.
+pub struct SpooledAudio {
+    pub bytes: AudioBytes,
+    /// SHA-256 digest in hexadecimal.
     pub sha256: String,
 }
 
-/// Where it is. Gone when dropped.
-pub enum Held {
-    Memory(Bytes, Room),
+/// Location of received bytes, which are discarded when this value is dropped.
+pub enum AudioBytes {
+    Memory(Bytes, MemoryPermit),
     File(NamedTempFile),
 }
 
-/// Bytes as a private file, for whoever needs a path. Nothing is flushed: the bytes are elsewhere, too. Blocking.
+/// Writes bytes to a temporary file. The file is not flushed, because the bytes are stored elsewhere too. Blocking.
 ///
 /// # Errors
-/// Where the disk does not play along.
+/// The disk failed.
 pub(super) fn lend(bytes: &[u8], media: &MediaStore) -> io::Result<NamedTempFile> {
     let mut file = media.incoming_file()?;
     file.write_all(bytes)?;
     Ok(file)
 }
 
-/// A file of a note.
+/// A file with audio of a note.
 #[derive(Debug)]
 pub enum AudioFile {
-    /// In its place.
-    Kept(std::path::PathBuf),
-    /// Made for one use, gone when dropped.
-    Lent(NamedTempFile),
-    /// The same, from a bucket, where it was put at that time.
+    /// The stored file itself.
+    Stored(std::path::PathBuf),
+    /// A temporary file, removed when dropped.
+    Temporary(NamedTempFile),
+    /// A temporary copy from a bucket, with the time at which the original was stored.
     Fetched(NamedTempFile, SystemTime),
 }
 
 impl AudioFile {
     pub fn path(&self) -> &Path {
         match self {
-            Self::Kept(path) => path,
-            Self::Lent(file) | Self::Fetched(file, _) => file.path(),
+            Self::Stored(path) => path,
+            Self::Temporary(file) | Self::Fetched(file, _) => file.path(),
         }
     }
 }
 
-/// How much may be held in memory.
+/// Budget for audio in memory.
 #[derive(Clone, Debug)]
-pub(super) struct Budget(Arc<Semaphore>);
+pub(super) struct MemoryBudget(Arc<Semaphore>);
 
-impl Budget {
+impl MemoryBudget {
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(ROOM)))
     }
 }
 
-/// A part of that, given back when dropped.
+/// A part of the budget, returned when this value is dropped.
 #[derive(Debug, Default)]
-pub struct Room {
+pub struct MemoryPermit {
     taken: Option<OwnedSemaphorePermit>,
 }
 
-impl Room {
-    /// Makes room for `size` bytes in all; `false` where there is none.
-    fn reach(&mut self, budget: &Budget, size: usize) -> bool {
+impl MemoryPermit {
+    /// Extends the permit to `size` bytes in all. Returns `false` if the budget is used up.
+    fn reach(&mut self, budget: &MemoryBudget, size: usize) -> bool {
         let taken = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = size.div_ceil(1024).saturating_sub(taken);
         if missing == 0 {
@@ -102,35 +102,37 @@ impl Room {
     }
 }
 
-/// Takes bytes as they come, and hashes them on the way.
+/// Receives bytes piece by piece, and hashes them.
 pub struct Spool<'a> {
     media: &'a MediaStore,
     hash: Sha256,
-    /// How many bytes may still come.
+    /// Number of bytes that may still arrive.
     left: u64,
     bytes: Vec<u8>,
-    room: Room,
-    disk: FileRoom,
+    room: MemoryPermit,
+    disk: FileReservation,
     file: Option<(NamedTempFile, tokio::fs::File)>,
 }
 
-/// More came than was allowed.
+/// More bytes arrived than permitted.
 #[derive(Debug)]
 pub struct TooMuch;
 
 impl<'a> Spool<'a> {
-    /// For at most that many bytes, and as many as were stated.
+    /// Accepts at most `most` bytes, and reserves room for `stated` bytes.
     ///
     /// # Errors
-    /// `StorageFull` where too little room is left on the disk: what is held in memory goes there in the end.
+    /// `StorageFull` if too little room is left on the disk, on which bytes in memory are stored in the end as well.
     pub fn new(media: &'a MediaStore, most: u64, stated: Option<u64>) -> io::Result<Self> {
         let disk = media.room_for(stated)?;
-        let (bytes, room) = (Vec::new(), Room::default());
+        let (bytes, room) = (Vec::new(), MemoryPermit::default());
         Ok(Self { media, hash: Sha256::new(), left: most, bytes, room, disk, file: None })
     }
 
+    /// Adds a piece.
+    ///
     /// # Errors
-    /// Where the disk does not play along.
+    /// The disk failed or is full.
     pub async fn push(&mut self, piece: &[u8]) -> io::Result<Result<(), TooMuch>> {
         if let Err(too_much) = self.count(piece) {
             return Ok(Err(too_much));
@@ -146,7 +148,7 @@ impl<'a> Spool<'a> {
                 let file = self.media.incoming_file()?;
                 let mut out = tokio::fs::File::from_std(file.reopen()?);
                 out.write_all(&std::mem::take(&mut self.bytes)).await?;
-                self.room = Room::default();
+                self.room = MemoryPermit::default();
                 empty.insert((file, out))
             }
         };
@@ -154,24 +156,26 @@ impl<'a> Spool<'a> {
         Ok(Ok(()))
     }
 
-    /// # Errors
-    /// Where the disk does not play along.
-    pub async fn finish(self) -> io::Result<Received> {
-        let held = match self.file {
-            Some((file, mut out)) => {
-                out.flush().await?;
-                Held::File(file)
-            }
-            None => Held::Memory(self.bytes.into(), self.room),
-        };
-        Ok(Received { held, sha256: hex::encode(self.hash.finalize()) })
-    }
-
-    /// All that `source` yields; `None` where that is more than is allowed. Blocking.
+    /// Completes the audio.
     ///
     /// # Errors
-    /// Of the source, or of the disk.
-    pub fn fill(mut self, mut source: impl io::Read) -> io::Result<Option<Received>> {
+    /// The disk failed.
+    pub async fn finish(self) -> io::Result<SpooledAudio> {
+        let bytes = match self.file {
+            Some((file, mut out)) => {
+                out.flush().await?;
+                AudioBytes::File(file)
+            }
+            None => AudioBytes::Memory(self.bytes.into(), self.room),
+        };
+        Ok(SpooledAudio { bytes, sha256: hex::encode(self.hash.finalize()) })
+    }
+
+    /// Receives everything that `source` yields. Returns `None` if that is more than permitted. Blocking.
+    ///
+    /// # Errors
+    /// The source or the disk failed.
+    pub fn fill(mut self, mut source: impl io::Read) -> io::Result<Option<SpooledAudio>> {
         let mut buffer = vec![0; 32 * 1024];
         let mut file = None;
         loop {
@@ -189,14 +193,14 @@ impl<'a> Spool<'a> {
             self.disk.take(self.bytes.len() + piece.len())?;
             if file.is_none() {
                 file = Some(lend(&std::mem::take(&mut self.bytes), self.media)?);
-                self.room = Room::default();
+                self.room = MemoryPermit::default();
             }
             if let Some(file) = &mut file {
                 file.write_all(piece)?;
             }
         }
-        let held = file.map_or_else(|| Held::Memory(self.bytes.into(), self.room), Held::File);
-        Ok(Some(Received { held, sha256: hex::encode(self.hash.finalize()) }))
+        let bytes = file.map_or_else(|| AudioBytes::Memory(self.bytes.into(), self.room), AudioBytes::File);
+        Ok(Some(SpooledAudio { bytes, sha256: hex::encode(self.hash.finalize()) }))
     }
 
     fn count(&mut self, piece: &[u8]) -> Result<(), TooMuch> {
@@ -205,10 +209,10 @@ impl<'a> Spool<'a> {
         Ok(())
     }
 
-    /// Takes the piece into memory, where it may stay there.
+    /// Adds the piece to the bytes in memory, if there is room for it.
     fn stays(&mut self, piece: &[u8]) -> bool {
         let size = self.bytes.len() + piece.len();
-        if size > MOST_HELD || !self.room.reach(&self.media.held, size) {
+        if size > MAX_IN_MEMORY || !self.room.reach(&self.media.memory, size) {
             return false;
         }
         self.bytes.extend_from_slice(piece);

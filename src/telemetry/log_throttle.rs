@@ -1,4 +1,4 @@
-//! Lines in the log that anybody could cause: one for each span, which says how many it stands for.
+//! Throttles log messages that anybody could cause: one per interval, which states how many messages it represents.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,18 +6,18 @@ use std::{
 };
 
 #[derive(Debug)]
-pub struct Seldom {
+pub struct LogThrottle {
     every: Duration,
-    /// When the last line was written, and how many were left out since.
+    /// Time of the last message, and number of messages suppressed since.
     last: Mutex<Option<(Instant, u64)>>,
 }
 
-impl Seldom {
+impl LogThrottle {
     pub const fn new(every: Duration) -> Self {
         Self { every, last: Mutex::new(None) }
     }
 
-    /// How many lines this one stands for; `None` where it is to be left out.
+    /// Number of messages that this one represents; `None` if it is suppressed.
     pub fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
     }
@@ -43,10 +43,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_stands_for_all_of_its_span() {
-        let seldom = Seldom::new(Duration::from_secs(10));
+    fn one_message_represents_its_interval() {
+        let throttle = LogThrottle::new(Duration::from_secs(10));
         let start = Instant::now();
-        let at = |seconds| seldom.pass_at(start + Duration::from_secs(seconds));
+        let at = |seconds| throttle.pass_at(start + Duration::from_secs(seconds));
         assert_eq!(
             [at(0), at(1), at(9), at(10), at(11), at(30)],
             [Some(1), None, None, Some(3), None, Some(2)]

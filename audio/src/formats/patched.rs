@@ -1,28 +1,28 @@
-//! The file that decoders read in place of a source which they would misread: the same sound without a foreign tag in
-//! front, in one piece, and with a header on which decoders agree.
+//! Describes a patched copy of a source that decoders would misread: the same sound without a foreign tag in front, in
+//! one piece, and with a header on which decoders agree.
 //!
-//! Decoders differ in such files, even from one version of ffmpeg to the next. So whatever our own readers understand
-//! differently from a plain file of its container is written anew before anything else looks at it. The facts that a
-//! caller sees (size, digest) stay those of the source, and the source itself is then never sent untouched.
+//! Decoders differ about such files, even between versions of ffmpeg. So every file that our own readers interpret
+//! differently from a standard file of its container is rewritten before a decoder reads it. The facts that a caller
+//! sees (size, digest) remain those of the source, and the source itself is then never sent untouched.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use serde::{Deserialize, Serialize};
 
-/// The parts of a plain file, in their order.
+/// The parts of a patched file, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plain(Vec<Part>);
+pub struct PatchedFile(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Part {
-    /// A header that is written anew, or a field of one.
+    /// New bytes: a header or a field of one.
     Bytes(Vec<u8>),
-    /// A range of the source, in bytes: its start, and the first byte behind it.
+    /// A range of the source: the offsets of its first byte and of the first byte after it.
     Source(u64, u64),
 }
 
-impl Plain {
+impl PatchedFile {
     pub(crate) fn bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.0.push(Part::Bytes(bytes.into()));
         self
@@ -33,7 +33,7 @@ impl Plain {
         self
     }
 
-    /// A source of so many bytes in which some fields are others: where each is, in their order, and its bytes.
+    /// Appends a source of `length` bytes in which some fields are replaced. `fields` are offsets and bytes, in order.
     pub(crate) fn with_fields(self, fields: Vec<(u64, Vec<u8>)>, length: u64) -> Self {
         let (plain, done) = fields.into_iter().fold((self, 0), |(plain, done), (at, field)| {
             let end = at + field.len() as u64;
@@ -42,7 +42,7 @@ impl Plain {
         plain.source(done, length)
     }
 
-    /// Moves parts that count from where the container begins, so that they count from the start of the source.
+    /// Converts offsets that count from the start of the container, at `begins_at`, into offsets of the source.
     pub(crate) fn moved(self, begins_at: u64) -> Self {
         let moved = |part| match part {
             Part::Source(from, to) => Part::Source(from + begins_at, to + begins_at),
@@ -65,7 +65,7 @@ impl Plain {
     }
 }
 
-/// A file from where its container begins: every position is counted from there.
+/// A file read from the start of its container: every position counts from there.
 #[derive(Debug)]
 pub(crate) struct FromStart<R> {
     file: R,
@@ -105,22 +105,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_file_is_its_parts_in_their_order() {
-        let plain = Plain::default().bytes(*b"head").source(0, 2).source(4, 6).moved(1);
-        let written = |plain: &Plain| {
+    fn patched_file_contains_its_parts_in_order() {
+        let plain = PatchedFile::default().bytes(*b"head").source(0, 2).source(4, 6).moved(1);
+        let written = |plain: &PatchedFile| {
             let mut written = Vec::new();
             plain.write(&mut Cursor::new(b"x0123456789"), &mut written).unwrap();
             String::from_utf8(written).unwrap()
         };
         assert_eq!(written(&plain), "head0145");
         let fields = vec![(1, b"a".to_vec()), (3, b"bc".to_vec())];
-        assert_eq!(written(&Plain::default().with_fields(fields, 7)), "xa1bc45");
+        assert_eq!(written(&PatchedFile::default().with_fields(fields, 7)), "xa1bc45");
         let stored = serde_json::to_string(&plain).unwrap();
-        assert_eq!(serde_json::from_str::<Plain>(&stored).unwrap(), plain);
+        assert_eq!(serde_json::from_str::<PatchedFile>(&stored).unwrap(), plain);
     }
 
     #[test]
-    fn positions_count_from_where_the_container_begins() {
+    fn positions_count_from_the_start_of_the_container() {
         let mut file = FromStart::new(Cursor::new(b"tagRIFF...."), 3).unwrap();
         let mut found = [0; 4];
         file.read_exact(&mut found).unwrap();

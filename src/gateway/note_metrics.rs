@@ -1,4 +1,4 @@
-//! Metrics of notes: which event of the domain counts under which labels.
+//! Metrics of notes: the mapping from domain events to metrics and labels.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Shows as zero what has not happened yet to the connections that there are.
+/// Initialises the series of all connections with zero.
 pub fn expect(tenants: &Tenants) {
     use Status::{Accepted, Canceled, Expired, Failed, Queued, Unknown};
     WRONG_KEYS.show([]);
@@ -35,7 +35,7 @@ pub fn expect(tenants: &Tenants) {
     }
 }
 
-/// A note came to its present status: it was taken from a bot, it ended, or a receipt told of it.
+/// A note reached its present status: it was accepted from a bot, ended, or a receipt raised it.
 pub fn note(note: &Note) {
     let stop = note.current();
     NOTES.inc([&note.tenant, &stop.connection, note.status.as_str()]);
@@ -52,8 +52,8 @@ pub fn note(note: &Note) {
     }
 }
 
-/// The end of an attempt, or of a note, is on disk.
-pub fn recorded(change: &Change) {
+/// The end of an attempt or of a note was committed.
+pub fn change(change: &Change) {
     match change.step {
         Step::Done | Step::Hold { .. } => note(&change.note),
         Step::Retry { pause_connection_until: Some(_), .. } => {
@@ -63,7 +63,7 @@ pub fn recorded(change: &Change) {
     }
 }
 
-/// An attempt at `provider` ended; it is the note's last one.
+/// An attempt at `provider` ended. It is the note's last one.
 pub fn attempt(note: &Note, provider: &str) {
     let Some(attempt) = note.attempts.last() else { return };
     let (tenant, connection, outcome) = (&note.tenant, &attempt.connection, attempt.outcome.as_str());
@@ -75,8 +75,9 @@ pub fn attempt(note: &Note, provider: &str) {
     }
 }
 
-/// Receipts changed the note. Counted is the status that one of them gave it; its other times may have come before.
-pub fn told(note: &Note, receipts: &[Receipt]) {
+/// Receipts changed the note. The note counts if one of them gave it its present status; its other times may have been
+/// set before.
+pub fn receipts(note: &Note, receipts: &[Receipt]) {
     let (status, at) = match note.status {
         Status::Accepted => (ReceiptStatus::Accepted, note.accepted_at),
         Status::Sent => (ReceiptStatus::Sent, note.sent_at),

@@ -1,8 +1,8 @@
-//! What is heard in a file that was made, by decoders that share nothing with ffmpeg and are memory-safe. The bars of it
-//! are held against those of the source.
+//! Decodes produced files with memory-safe decoders that share no code with ffmpeg, and compares their bars with those
+//! of the source.
 //!
-//! Decoding here costs a twentieth of encoding. Opus is decoded where it is coded by linear prediction alone, which is
-//! what 16 kHz come to; the transform that `opus-decoder` has for the other modes takes longer than encoding itself.
+//! Decoding costs a twentieth of encoding. Opus is decoded only if it uses linear prediction (SILK) alone, as it does
+//! at 16 kHz; the transform mode (CELT) of `opus-decoder` takes longer than encoding.
 
 use std::path::Path;
 
@@ -24,35 +24,35 @@ use crate::formats::packets::Item;
 use crate::formats::{caf_opus, frames, ogg_opus};
 use crate::proving::proof;
 
-/// No packet of Opus holds more samples at the rate of measuring, per channel.
+/// Upper limit of the samples in an Opus packet, per channel, at the measuring rate.
 const LONGEST_PACKET: usize = MEASURE_RATE as usize * 120 / 1000;
-/// Below this mean of |sample| in the loudest bar, what a codec adds is as loud as the sound.
+/// Mean of |sample| in the loudest bar below which the noise of a codec is as loud as the sound.
 const QUIET: u32 = 100;
-/// Above it, sound is clipped, and what that makes of it depends on the rate at which it is done.
+/// Mean of |sample| above which sound is clipped, and the result depends on the rate at which it is processed.
 const CLIPPED: u32 = 16_000;
-/// Shorter sound is all edges, where codecs differ.
+/// Length in milliseconds below which sound is mostly edges, where codecs differ.
 const SHORT_MS: u64 = 1_000;
-/// How far apart the bars of one sound may be, of 100: a codec moves sound by some milliseconds, shapes its noise, and
-/// leaves out what is high.
+/// Permitted difference of a bar, on a scale of 100. A codec shifts sound by some milliseconds, shapes its noise, and
+/// removes high frequencies.
 const APART: u8 = 34;
 
-/// How two sounds compare.
+/// Result of the comparison of two sounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Likeness {
     Alike,
-    /// Too short, too quiet or too loud to tell.
+    /// The sound is too short, too quiet or too loud to tell.
     Unclear,
-    /// The number of the bar that is furthest off.
+    /// Index of the bar with the largest difference.
     Differs(usize),
 }
 
-/// Compares the bars of a source with those of what was made of it.
+/// Compares the bars of a source with the sound of the file produced from it.
 pub(crate) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Audible) -> Likeness {
     if source.is_empty() || !(QUIET..CLIPPED).contains(&loudest) || duration_ms < SHORT_MS {
         return Likeness::Unclear;
     }
     let bars = made.bars();
-    // A sound may begin or end at the edge of a bar, and a little later after a codec.
+    // Sound may begin or end at the edge of a bar, and a codec may move it a little.
     let near = |place: usize| {
         let around = place.saturating_sub(1)..=(place + 1).min(bars.len() - 1);
         let (least, most) =
@@ -67,8 +67,8 @@ pub(crate) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Audi
     }
 }
 
-/// The sound of a file as far as its source lasts, or `None` where no decoder here reads it, or not at this price.
-pub(crate) fn heard(path: &Path, container: Container, lasts_ms: u64) -> Option<Audible> {
+/// Decodes a file up to the length of its source. Returns `None` if no built-in decoder reads it cheaply enough.
+pub(crate) fn decode_natively(path: &Path, container: Container, lasts_ms: u64) -> Option<Audible> {
     let bytes = std::fs::read(path).ok()?;
     let mut sound = Sound {
         audible: Audible::up_to(lasts_ms * u64::from(MEASURE_RATE) / 1000),
@@ -86,17 +86,16 @@ pub(crate) fn heard(path: &Path, container: Container, lasts_ms: u64) -> Option<
     Some(sound.audible)
 }
 
-/// Samples on their way to the rate of measuring, each the mean of those before it. That takes away most of what is
-/// higher than the rate carries.
+/// Converts samples to the measuring rate by averaging, which removes most frequencies above it.
 struct Sound {
     audible: Audible,
     part: (f32, u32),
-    /// How much of a sample at the rate of measuring has come together.
+    /// Fraction of the next sample at the measuring rate that is filled.
     due: f32,
 }
 
 impl Sound {
-    /// A sample of full scale 1, after which there are `step` more of a sample at the rate of measuring.
+    /// Adds a sample of full scale 1 that covers `step` of a sample at the measuring rate.
     fn push(&mut self, sample: f32, step: f32) {
         self.part = (self.part.0 + sample, self.part.1 + 1);
         self.due += step;
@@ -115,7 +114,7 @@ fn step(rate: u32) -> f32 {
     MEASURE_RATE as f32 / rate.max(1) as f32
 }
 
-/// In mono, and by linear prediction alone.
+/// Decodes mono Opus that uses linear prediction alone.
 fn opus(bytes: &[u8], container: Container, sound: &mut Sound) -> Option<()> {
     let mut packets = Vec::new();
     let mut is_cheap = true;
@@ -149,7 +148,7 @@ fn opus(bytes: &[u8], container: Container, sound: &mut Sound) -> Option<()> {
     Some(())
 }
 
-/// A decoder of symphonia's, and the samples that it still has to drop.
+/// A decoder of symphonia, with the number of samples that it still has to drop.
 struct Decoder {
     decoder: Box<dyn AudioDecoder>,
     samples: Vec<f32>,
@@ -172,7 +171,7 @@ impl Decoder {
         Some(Self { decoder: Box::new(decoder), samples: Vec::new(), skipped })
     }
 
-    /// A packet that cannot be decoded is passed over, as players do.
+    /// Skips packets that cannot be decoded, as players do.
     fn decode(&mut self, packet: &[u8], sound: &mut Sound) {
         let packet = PacketRef::new(0, Timestamp::ZERO, Duration::ZERO, packet);
         let Ok(decoded) = self.decoder.decode_ref(&packet) else { return };
@@ -187,7 +186,7 @@ impl Decoder {
     }
 }
 
-/// One track of AAC, whose frames fill the audio.
+/// Decodes one track of AAC that fills the audio.
 fn aac_in_mp4(bytes: &[u8], sound: &mut Sound) -> Option<()> {
     proof::mp4(bytes).ok()?;
     let trak = descend(bytes, &[b"moov", b"trak"])?;
@@ -227,7 +226,7 @@ fn adts(bytes: &[u8], sound: &mut Sound) -> Option<()> {
 }
 
 fn mp3(bytes: &[u8], sound: &mut Sound) -> Option<()> {
-    /// What every decoder adds at the start by itself.
+    /// Samples that every decoder adds at the start.
     const DECODER_DELAY: u64 = 529;
     let stream = frames::read(bytes, Container::Mp3)?;
     let told = information(bytes.get(id3_length(bytes)..)?).flatten();
@@ -265,7 +264,7 @@ mod tests {
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio").join(name)
     }
 
-    /// By ffmpeg, at the rate of measuring.
+    /// The sound as ffmpeg decodes it, at the measuring rate.
     fn reference(path: &Path) -> Audible {
         let decoded = Command::new("ffmpeg")
             .args(["-nostdin", "-v", "error", "-i"])
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn decoders_hear_what_ffmpeg_hears() {
+    fn native_decoders_agree_with_ffmpeg() {
         let folder = tempfile::TempDir::new().unwrap();
         for (name, options, container) in [
             ("16.ogg", "-ac 1 -ar 16000 -c:a libopus -b:a 16k -application voip", Container::Ogg),
@@ -307,16 +306,30 @@ mod tests {
         ] {
             let path = made(folder.path(), name, options);
             let reference = reference(&path);
-            let heard = heard(&path, container, 3000).unwrap_or_else(|| panic!("{name} is not decoded"));
-            let longer = heard.samples().abs_diff(reference.samples());
-            assert!(longer <= 1200, "{name}: {} instead of {}", heard.samples(), reference.samples());
-            let likeness = compare(&reference.bars(), reference.loudest(), 3000, &heard);
-            assert_eq!(likeness, Likeness::Alike, "{name}: {:?} and {:?}", reference.bars(), heard.bars());
+            let decoded =
+                decode_natively(&path, container, 3000).unwrap_or_else(|| panic!("{name} is not decoded"));
+            let longer = decoded.samples().abs_diff(reference.samples());
+            assert!(longer <= 1200, "{name}: {} instead of {}", decoded.samples(), reference.samples());
+            let likeness = compare(&reference.bars(), reference.loudest(), 3000, &decoded);
+            assert_eq!(likeness, Likeness::Alike, "{name}: {:?} and {:?}", reference.bars(), decoded.bars());
         }
     }
 
+    /// What an encoder makes of it begins a few samples later, and from nothing.
     #[test]
-    fn a_part_that_is_missing_or_silent_is_noticed() {
+    fn a_constant_is_heard_when_it_begins() {
+        let sound = |before: usize| {
+            let mut audible = Audible::up_to(u64::MAX);
+            let tone = (0..16_000).map(|at| (8_000.0 + 1_000.0 * (at as f32 / 3.0).sin()) as i16);
+            std::iter::repeat_n(0, before).chain(tone).for_each(|sample| audible.push(sample));
+            audible
+        };
+        let source = sound(0);
+        assert_eq!(compare(&source.bars(), source.loudest(), 2_000, &sound(20)), Likeness::Alike);
+    }
+
+    #[test]
+    fn missing_and_silent_parts_are_noticed() {
         let whole = std::fs::read(fixture("speech.wav")).unwrap();
         let sound = reference(&fixture("speech.wav"));
         let differs = |samples: &[u8]| {
@@ -326,8 +339,8 @@ mod tests {
             header[4..8].copy_from_slice(&(samples.len() as u32 + 36).to_le_bytes());
             header[40..44].copy_from_slice(&(samples.len() as u32).to_le_bytes());
             file.write_all(&[header.as_slice(), samples].concat()).unwrap();
-            let heard = heard(file.path(), Container::Wav, 3000).expect("a WAV of one form");
-            matches!(compare(&sound.bars(), sound.loudest(), 3000, &heard), Likeness::Differs(_))
+            let decoded = decode_natively(file.path(), Container::Wav, 3000).expect("a WAV of one form");
+            matches!(compare(&sound.bars(), sound.loudest(), 3000, &decoded), Likeness::Differs(_))
         };
         let samples = &whole[whole.len() - 96_000..];
         let third = samples.len() / 6 * 2;

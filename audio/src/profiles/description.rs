@@ -1,19 +1,19 @@
-//! Profiles in words, for people and documents.
+//! Descriptions of profiles in words, for people and documents.
 
 use std::fmt;
 
 use voicegate_providers::Container;
 
 use crate::formats::opus::Bandwidth;
-use crate::profiles::profile::{AudioCodec, Bitrate, Form, Profile, Rate, Recipe, Tags, VENDOR};
+use crate::profiles::profile::{AcceptedFormat, AudioCodec, Bitrate, Profile, Rate, Recipe, Tags, VENDOR};
 
 impl Profile {
-    /// The forms that are sent untouched, in words.
-    pub fn forms(&self) -> Vec<String> {
+    /// Descriptions of the formats that are sent untouched.
+    pub fn accepted_formats(&self) -> Vec<String> {
         self.accepts.iter().map(ToString::to_string).collect()
     }
 
-    /// What the target needs, in words: forms under the same conditions together.
+    /// Requirements of the target. Formats with equal conditions are listed together.
     pub fn needs(&self) -> String {
         let mut text = String::new();
         for alike in self.accepts.chunk_by(|a, b| a.conditions() == b.conditions()) {
@@ -27,7 +27,7 @@ impl Profile {
         text
     }
 
-    /// What is made where encoding is needed, in words.
+    /// Description of the encoded output.
     pub fn produces(&self) -> String {
         let Recipe { container, codec, rate, bitrate, frames_per_packet, .. } = self.makes;
         let mut text = format!("{}, mono", wrapped(container, codec));
@@ -45,8 +45,8 @@ impl Profile {
             }
         }
         match (codec, frames_per_packet) {
-            (AudioCodec::Opus, 1) => text += ", one frame of 20 ms a packet",
-            (AudioCodec::Opus, count) => text += &format!(", {count} frames of 20 ms a packet"),
+            (AudioCodec::Opus, 1) => text += ", one frame of 20 ms per packet",
+            (AudioCodec::Opus, count) => text += &format!(", {count} frames of 20 ms per packet"),
             (AudioCodec::Aac, _) => text += ", index first",
             _ => {}
         }
@@ -73,17 +73,17 @@ fn wrapped(container: Container, codec: AudioCodec) -> &'static str {
     }
 }
 
-impl fmt::Display for Form {
+impl fmt::Display for AcceptedFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", wrapped(self.container, self.codec), self.conditions())
     }
 }
 
-impl Form {
-    /// Everything but what it is, in words that follow its name.
+impl AcceptedFormat {
+    /// The conditions of a format, worded to follow its name.
     fn conditions(&self) -> String {
         let mut text = String::new();
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = self.write_conditions(&mut text);
         text
     }
@@ -103,8 +103,8 @@ impl Form {
             f.write_str(", at most wideband")?;
         }
         match (opus.frame_ms, opus.frames_per_packet) {
-            (Some(ms), Some(1)) => write!(f, ", one frame of {ms} ms a packet")?,
-            (Some(ms), Some(count)) => write!(f, ", {count} frames of {ms} ms a packet")?,
+            (Some(ms), Some(1)) => write!(f, ", one frame of {ms} ms per packet")?,
+            (Some(ms), Some(count)) => write!(f, ", {count} frames of {ms} ms per packet")?,
             _ => {}
         }
         if opus.tags == Tags::Bare {

@@ -1,4 +1,4 @@
-//! What was made of a source, kept for the next who needs the same: a note to many people costs one encoding.
+//! A cache of produced files, so that a note to many people is encoded once.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,17 @@ use crate::profiles::plan::{Convert, Work};
 use crate::profiles::profile::Profile;
 use crate::source::{Hints, PcmFormat, Probed};
 
-/// Nobody has needed it for so long.
+/// Entries that were not requested for this long are removed.
 const IDLE: Duration = Duration::from_secs(10 * 60);
-/// A file counts in whole blocks, as on disk, and its facts beside it.
+/// Unit of size: files occupy whole blocks on disk, and the facts about each count as one more.
 const BLOCK: u64 = 4096;
 
-/// By what a render is the same. The tenant is part of it, so that nobody learns from the time that an answer takes what
-/// others sent.
+/// Key of a render. It contains the tenant, so that the time an answer takes does not reveal what other tenants sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     tenant: Arc<str>,
     sha256: String,
-    /// Of headerless samples: the same bytes are then another sound.
+    /// Format of headerless samples, because the same bytes are another sound in another format.
     format: Option<PcmFormat>,
     profile: &'static str,
     convert: Convert,
@@ -45,33 +44,33 @@ impl Key {
     }
 }
 
-/// A source that was decoded, and what a target gets of it.
+/// A decoded source and the file that was produced for a target.
 #[derive(Debug)]
 pub struct Ready {
     pub source: Probed,
-    /// `None` where the source itself is what the target accepts.
+    /// `None` if the target accepts the source itself.
     pub made: Option<ReadyFile>,
 }
 
-/// A file that was made and proved right. It is there as long as this is.
+/// A produced and verified file. It is removed when this value is dropped.
 #[derive(Debug)]
 pub struct ReadyFile {
     path: TempPath,
     pub facts: AudioFacts,
     pub work: Work,
-    /// What was verified on it.
+    /// Names of the checks that the file passed.
     pub checks: Vec<&'static str>,
 }
 
 impl Ready {
-    /// Moves what was made into `folder`.
+    /// Moves the produced file into `folder`.
     pub(crate) fn new(source: Probed, render: Render, folder: &Path) -> io::Result<Self> {
         let made = match render {
             Render::Untouched => None,
             Render::Made { file, facts, work, checks } => {
                 std::fs::create_dir_all(folder)?;
                 let path = folder.join(file.path().file_name().unwrap_or_default());
-                // Only the path is held on to: kept files would take up a descriptor each.
+                // Only the path is kept, because an open file for each entry would use up file descriptors.
                 file.persist(&path)?;
                 Some(ReadyFile { path: TempPath::try_from_path(path)?, facts, work, checks })
             }
@@ -91,13 +90,13 @@ impl ReadyFile {
 }
 
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct RenderCache {
     cache: Cache<Key, Arc<Ready>>,
     folder: PathBuf,
 }
 
-impl Kept {
-    /// Files go into `folder`, which is made with the first one.
+impl RenderCache {
+    /// Creates a cache of `bytes`, whose entries live for at most `ttl`. `folder` is created with the first file.
     pub fn new(folder: PathBuf, bytes: u64, ttl: Duration) -> Self {
         let blocks = |ready: &Arc<Ready>| u32::try_from(ready.bytes() / BLOCK).unwrap_or(u32::MAX);
         let cache = Cache::builder()
@@ -109,10 +108,10 @@ impl Kept {
         Self { cache, folder }
     }
 
-    /// What is kept under `key`, or what `make` makes of it. All who come meanwhile wait for the same.
+    /// Returns the entry for `key`, or creates it with `make`. Concurrent calls with one key wait for the same result.
     ///
     /// # Errors
-    /// Those of `make`, for all who waited; they are not kept.
+    /// Errors of `make`, for every waiting call. They are not cached.
     pub async fn get(
         &self,
         key: Key,
@@ -124,7 +123,7 @@ impl Kept {
             is_made = true;
             let (source, render) = make.await?;
             Ready::new(source, render, &self.folder).map(Arc::new).map_err(|error| {
-                tracing::error!(%error, "a made file could not be kept");
+                tracing::error!(%error, "a produced file could not be moved into the render cache");
                 AudioError::encode(AudioErrorKind::Outage, "there is no room for working files")
             })
         };
@@ -133,7 +132,7 @@ impl Kept {
         ready.map_err(|error| AudioError::clone(&error))
     }
 
-    /// Lets go of everything that was made of a tenant's source.
+    /// Removes all renders of a tenant's source.
     pub async fn forget(&self, tenant: &str, sha256: &str) {
         let is_of = |key: &Key| &*key.tenant == tenant && key.sha256 == sha256;
         for (key, _) in self.cache.iter().filter(|(key, _)| is_of(key)) {

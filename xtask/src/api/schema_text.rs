@@ -1,4 +1,4 @@
-//! Schemas in words.
+//! Describes schemas in words.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use utoipa::openapi::{
     schema::{AdditionalProperties, ArrayItems, SchemaType},
 };
 
-/// A schema in a word or two.
+/// The type of a schema in a word or two.
 pub fn kind(schema: &RefOr<Schema>) -> String {
     match schema {
         RefOr::Ref(reference) => link(reference),
@@ -51,7 +51,7 @@ pub fn kind_of_object(object: &Object) -> String {
         (SchemaType::Type(Type::Object), _)
             if object.additional_properties.as_deref().is_some_and(is_typed) =>
         {
-            "object of text".to_owned()
+            "object of strings".to_owned()
         }
         (_, Some("binary")) => "file".to_owned(),
         (_, Some("date-time")) => "time".to_owned(),
@@ -96,7 +96,7 @@ pub fn description(schema: &RefOr<Schema>) -> String {
     about.unwrap_or_default()
 }
 
-/// Bounds and the default, as sentences.
+/// Limits and the default, as sentences.
 pub fn limits(schema: &RefOr<Schema>) -> String {
     let RefOr::T(Schema::Object(object)) = schema else { return String::new() };
     let mut text = String::new();
