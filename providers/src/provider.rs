@@ -120,7 +120,7 @@ pub trait Provider: Debug + Send + Sync {
     /// [`SendError`] of stage `check`. Also where [`Capabilities::look_up`] is `false`.
     async fn look_up(&self, _cx: &Context, _note: &UnknownSend) -> Result<LookUp, SendError> {
         let detail = "this provider has no records to look into";
-        Err(SendError::new(SendErrorKind::Rejected, detail).at("check"))
+        Err(SendError::new(SendErrorKind::Rejected, detail).at("dispatch"))
     }
 
     /// Writes the audio of a received note to `out`, as the provider has it. Bounded by `out`, which fails where it is
@@ -144,7 +144,7 @@ pub trait Provider: Debug + Send + Sync {
     /// [`SendError`] of stage `listen`. Also where [`Capabilities::listens`] is `false`.
     async fn listen(&self, _cx: &Context, _events: mpsc::Sender<ProviderEvent>) -> Result<(), SendError> {
         let detail = "this connection has nothing to listen to";
-        Err(SendError::new(SendErrorKind::Rejected, detail).at("listen"))
+        Err(SendError::new(SendErrorKind::Rejected, detail).at("receipt"))
     }
 }
 
@@ -155,7 +155,7 @@ fn no_inbound() -> SendError {
 
 fn no_callbacks() -> SendError {
     let detail = "this provider cannot be asked; set the callback up by hand";
-    SendError::new(SendErrorKind::Rejected, detail).at("check")
+    SendError::new(SendErrorKind::Rejected, detail).at("dispatch")
 }
 
 /// What an adapter is given for one attempt instead of making it itself.

@@ -46,6 +46,16 @@ enum Command {
         /// and changes nothing.
         #[arg(long)]
         online: bool,
+        /// Read this recipe of `provider = "http"` instead of the configuration, and print the request that a note would
+        /// become, secrets masked. Sends nothing.
+        #[arg(long, value_name = "FILE", requires_all = ["to", "dry_run"], conflicts_with = "online")]
+        recipe: Option<PathBuf>,
+        /// The recipient of the note, as in `to` of a request.
+        #[arg(long, requires = "recipe")]
+        to: Option<String>,
+        /// Only print the request.
+        #[arg(long, requires = "recipe")]
+        dry_run: bool,
     },
     /// Make API keys and webhook secrets.
     Keys {
@@ -115,7 +125,8 @@ async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
     let layers = Layers::of_file(config.filter(|file| !file.as_os_str().is_empty()));
     match command {
         Command::Serve { role } => serve::run(layers, role).await,
-        Command::Check { online } => check::run(&layers, online).await,
+        Command::Check { recipe: Some(recipe), to: Some(to), .. } => check::recipe(&recipe, &to),
+        Command::Check { online, .. } => check::run(&layers, online).await,
         Command::Keys { command: KeysCommand::New } => keys::new(),
         Command::Keys { command: KeysCommand::Webhook } => keys::webhook(),
         Command::Callbacks { command: CallbacksCommand::Register(args) } => {

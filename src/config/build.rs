@@ -308,6 +308,18 @@ impl Build<'_> {
                     let items: Vec<Option<Value>> = items.into_iter().enumerate().map(item).collect();
                     items.into_iter().collect::<Option<_>>().map(Value::Array)
                 }
+                // The values that a recipe asks for. They may be secrets like every other setting.
+                Value::Object(values)
+                    if key == "settings" && !is_reference(&Value::Object(values.clone())) =>
+                {
+                    let value = |(key, value): (String, Value)| {
+                        let resolved = self.resolved(&path.key(&key), value);
+                        (key, resolved)
+                    };
+                    let values: Vec<(String, Option<Value>)> = values.into_iter().map(value).collect();
+                    let resolved = values.into_iter().map(|(key, value)| Some((key, value?)));
+                    resolved.collect::<Option<_>>().map(Value::Object)
+                }
                 value => self.resolved(&path, value),
             };
             match value {

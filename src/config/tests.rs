@@ -435,3 +435,23 @@ fn a_file_with_secrets_that_others_can_read_is_told() {
         .replace("\"t\"", &format!("{{ file = {path:?} }}"));
     assert_eq!(warnings(&kept_elsewhere, 0o644), Vec::<String>::new());
 }
+
+#[test]
+fn settings_of_a_recipe_may_be_secrets_from_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("client-token");
+    std::fs::write(&file, "from-the-file\n").expect("written");
+    let with = |token: &str| {
+        TENANT.replace(
+            "provider = \"linq\"\n    token = \"t\"",
+            &format!(
+                "provider = \"http\"\n    recipe = \"z-api\"\n    token = \"t\"\n    \
+                 settings = {{ instance = \"i\", client_token = {token} }}"
+            ),
+        )
+    };
+    load_inline(&with(&format!("{{ file = \"{}\" }}", file.display()))).expect("a secret in a file");
+    let mistakes =
+        load_inline(&with("{ file = \"/nowhere/at/all\" }")).expect_err("there is no such file").to_string();
+    assert!(mistakes.contains("tenants.a.connections.imessage.settings.client_token"), "{mistakes}");
+}

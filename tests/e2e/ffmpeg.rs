@@ -214,7 +214,7 @@ async fn a_run_that_finds_damage_where_the_next_finds_none_is_not_believed() {
 /// A file on which ffmpeg crashes or hangs whenever it is run: its note ends.
 #[tokio::test]
 async fn a_file_that_ffmpeg_never_gets_through_comes_to_an_end() {
-    for (how, code, tries) in [("killed", "audio_unsupported", 8), ("hangs", "audio_unreadable", 3)] {
+    for (how, code, tries) in [("killed", "audio_unsupported", 16), ("hangs", "audio_unreadable", 3)] {
         let fake = FakeFfmpeg::new(&[], how);
         let world = fake.world("4s").await;
         let ids = [world.accept("via=whatsapp", fixture("speech-vorbis.ogg")).await];

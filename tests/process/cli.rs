@@ -410,3 +410,22 @@ async fn providers_are_reached_through_the_proxy_of_the_environment_and_webhooks
     assert!(asked.iter().any(|line| line.starts_with("GET http://provider.invalid/")), "{asked:?}");
     assert!(!asked.iter().any(|line| line.contains("bot.invalid")), "{asked:?}");
 }
+
+#[test]
+fn a_recipe_is_shown_as_the_request_that_it_makes_without_secrets() {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("providers/recipes/whapi.toml");
+    let shown = run(&["check", "--recipe", path(&recipe), "--to", "+15551234567", "--dry-run"]);
+    assert!(shown.status.success(), "{}", err(&shown));
+    let request = out(&shown);
+    assert!(request.contains("POST https://") && request.contains("15551234567"), "{request}");
+    assert!(request.contains("[token]"), "{request}");
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = folder.path().join("broken.toml");
+    std::fs::write(&broken, "urll = \"https://api.example.com\"\n").expect("written");
+    let refused = run(&["check", "--recipe", path(&broken), "--to", "+15551234567", "--dry-run"]);
+    assert!(!refused.status.success() && err(&refused).contains("urll"), "{}", err(&refused));
+
+    let nobody = run(&["check", "--recipe", path(&recipe), "--to", "nobody", "--dry-run"]);
+    assert!(!nobody.status.success() && err(&nobody).contains("--to"), "{}", err(&nobody));
+}

@@ -204,7 +204,7 @@ pub async fn a_pause_grows_from_one_probe_to_the_next(store: Any) {
     assert_eq!(paused_until(&store).await, Some(after(4 + 8)));
     let probe = claim(&store, after(12)).await.remove(0);
     tried(&store, &probe, false, 12).await;
-    assert_eq!(paused_until(&store).await, Some(after(12 + 16)));
+    assert_eq!(paused_until(&store).await, Some(after(12 + 15)));
 }
 
 pub async fn any_success_ends_the_pause_unless_the_provider_asked_for_it(store: Any) {

@@ -127,7 +127,7 @@ impl Job<'_> {
                 error => error,
             };
             match render {
-                // Kept packets that fail verification are no error of ours; encoding comes next, if it is permitted.
+                // Kept packets that fail verification are no error of ours: encoding comes next, if it is permitted.
                 Err(error) if work == Work::Remuxed && error.kind == AudioErrorKind::Internal => {
                     tracing::debug!(profile = self.profile.name, %error, "the packets could not be kept");
                     tried = Some(work);

@@ -11,7 +11,10 @@ mod postgres;
 mod reach;
 mod sqlite;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use voicegate_providers::{Settings, parse_recipient, preview_recipe};
 
 use self::line::Line;
 use super::out::{self, OutError};
@@ -37,6 +40,19 @@ pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
         sound &= print(ask(config, tenants).await?)?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the request that a recipe makes of a note to `to`.
+pub fn recipe(file: &Path, to: &str) -> anyhow::Result<ExitCode> {
+    let to = parse_recipient(to).map_err(|error| anyhow::anyhow!("--to: {error}"))?;
+    let file = file.to_str().context("--recipe: expected a path in UTF-8")?;
+    let settings = Settings::new([("recipe".to_owned(), file.into())].into_iter().collect());
+    let request = preview_recipe(settings, &to).map_err(|error| match error.key.as_str() {
+        "to" => anyhow::anyhow!("--to: {}", error.message),
+        _ => anyhow::anyhow!("{}", error.message),
+    })?;
+    out::line(request.trim_end())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Uses the HTTP clients of a gateway, so that a result here also holds there.
