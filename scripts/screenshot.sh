@@ -47,7 +47,7 @@ until_true() {
         sleep 0.1
     done
 }
-inbox() { sed -n 's/^see and hear both notes: *//p' "$work/demo.log" | grep .; }
+inbox() { sed -n 's/^see and hear the notes: *//p' "$work/demo.log" | grep .; }
 both_delivered() {
     [ "$(curl -s --noproxy '*' "$1sandbox/ledger" | grep -o '"status":"delivered"' | wc -l)" -ge 2 ]
 }

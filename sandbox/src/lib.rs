@@ -66,6 +66,26 @@ pub struct SandboxOptions {
     pub linq_from: String,
     pub wawp_instance_id: String,
     pub wawp_access_token: String,
+    /// The emulators that answer, by the names of their providers; empty: all of them.
+    pub only: Vec<String>,
+}
+
+/// How a gateway's connection reaches one of the emulators.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// The name of the provider, as the gateway's configuration spells it.
+    pub provider: &'static str,
+    /// The app in which a person sees the note.
+    pub app: &'static str,
+    /// A recipient whom the emulator knows.
+    pub to: &'static str,
+    /// The settings of the connection, `base_url` included.
+    pub settings: serde_json::Value,
+}
+
+/// The names of all providers that are emulated.
+pub fn providers() -> impl Iterator<Item = &'static str> {
+    emulator::EMULATORS.iter().map(|emulator| emulator.name())
 }
 
 impl Default for SandboxOptions {
@@ -75,6 +95,7 @@ impl Default for SandboxOptions {
             linq_from: "+12052535597".into(),
             wawp_instance_id: "SANDBOX00001".into(),
             wawp_access_token: "sandbox-wawp-token".into(),
+            only: Vec::new(),
         }
     }
 }
@@ -153,13 +174,20 @@ impl Sandbox {
         linq::add_chat(&self.inner, chat)
     }
 
-    /// Every emulator: its name, and the settings of a gateway's connection that reaches it at this sandbox.
-    pub fn connection_settings(&self, sandbox_url: &str) -> Vec<(&'static str, serde_json::Value)> {
+    /// Every emulator that answers, and how a gateway reaches it where this sandbox is at `sandbox_url`.
+    pub fn doors(&self, sandbox_url: &str) -> Vec<Door> {
         let base = sandbox_url.trim_end_matches('/');
-        emulator::EMULATORS
-            .iter()
-            .map(|one| (one.name(), one.settings(self, &format!("{base}/{}", one.name()))))
-            .collect()
+        let door = |one: &&'static dyn emulator::Emulator| {
+            let look = one.look();
+            let settings = one.settings(self, &format!("{base}/{}", one.name()));
+            Door { provider: one.name(), app: look.app, to: look.to, settings }
+        };
+        emulator::EMULATORS.iter().filter(|one| self.answers(one.name())).map(door).collect()
+    }
+
+    pub(crate) fn answers(&self, provider: &str) -> bool {
+        let only = &self.inner.options.only;
+        only.is_empty() || only.iter().any(|name| name == provider)
     }
 
     /// The bytes that a ledger entry is about.

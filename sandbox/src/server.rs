@@ -38,6 +38,7 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
     };
     EMULATORS
         .iter()
+        .filter(|emulator| sandbox.answers(emulator.name()))
         .fold(Router::new(), nest)
         .merge(control::router(sandbox))
         .layer(from_fn_with_state(sandbox.clone(), faults::guard))

@@ -6,13 +6,13 @@ use anyhow::{Context, ensure};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use url::{Host, Url};
-use voicegate_providers::guard::AddressRules;
-use voicegate_sandbox::{Sandbox, SandboxOptions};
+use voicegate_providers::{self as providers, guard::AddressRules};
+use voicegate_sandbox::{Door, Sandbox, SandboxOptions};
 
 use super::{
     callbacks, keys,
     out::{self, OutError},
-    sandbox::connections,
+    sandbox::{self, connection_name, connections},
     send, serve,
 };
 use crate::{
@@ -27,6 +27,8 @@ const SAMPLE: &[u8] = include_bytes!("../demo/sample.mp3");
 
 /// A number from the range that is reserved for fiction. The sandbox has a chat with it.
 const RECIPIENT: &str = "+15551234567";
+/// Its digits, by which a WhatsApp id of the same person is known.
+const NUMBER: &str = "15551234567";
 
 /// How long `--once` waits until the webhook has received all events.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +48,9 @@ pub struct DemoArgs {
     /// For this run, allow addresses of this machine and http in audio.url and webhooks.
     #[arg(long)]
     allow_local: bool,
+    /// Send the sample through these providers: names separated by commas, or "all".
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "linq,wawp", value_parser = provider)]
+    providers: Vec<String>,
     /// Exit after the notes were sent. Without this the demo keeps running, so that you can look and listen.
     #[arg(long)]
     once: bool,
@@ -59,7 +64,12 @@ struct Run {
     /// The address and the secret.
     webhook: Option<(Url, String)>,
     allow_local: bool,
-    options: SandboxOptions,
+    doors: Vec<Door>,
+}
+
+/// The name of an emulated provider, or all of them.
+fn provider(name: &str) -> Result<String, String> {
+    if name == "all" { Ok(name.to_owned()) } else { sandbox::provider(name) }
 }
 
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
@@ -73,17 +83,21 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir().context("a temporary folder is needed")?;
     let (listener, gateway) = bind(args.listen).await?;
     let (sandbox_listener, sandbox) = bind(args.sandbox).await?;
+    let emulators = Sandbox::new(SandboxOptions {
+        only: if args.providers.iter().any(|name| name == "all") { Vec::new() } else { args.providers },
+        ..SandboxOptions::default()
+    });
     let run = Run {
+        doors: emulators.doors(&sandbox.url),
         gateway,
         sandbox,
         key: keys::generate(),
         allow_local: args.allow_local || args.webhook.as_ref().is_some_and(is_local),
         webhook: args.webhook.map(|url| (url, keys::generate_webhook())),
-        options: SandboxOptions::default(),
     };
     let configuration = configuration(folder.path(), &run)?;
-    let sandbox = tokio::spawn(Sandbox::new(run.options.clone()).serve(sandbox_listener));
-    let layers = with_receipts(configuration).await?;
+    let sandbox = tokio::spawn(emulators.serve(sandbox_listener));
+    let layers = with_receipts(configuration, &run.doors).await?;
     let gateway = Gateway::open(layers, Arc::new(SystemClock::default())).await?;
     let running = serve::start(&gateway, listener, serve::Role::All);
 
@@ -95,8 +109,9 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         .map_err(|reason| anyhow::anyhow!("the audio engine does not work: {reason}"))?;
     out::line(format_args!("sending a sample of {} KB of MP3 to {RECIPIENT}:", SAMPLE.len() / 1000))?;
     let url: Url = run.gateway.url.parse()?;
-    for via in ["imessage", "whatsapp"] {
-        let query = [("to", RECIPIENT), ("via", via), ("filename", "sample.mp3")];
+    for door in &run.doors {
+        let to = if door.to.contains(NUMBER) { RECIPIENT } else { door.to };
+        let query = [("to", to), ("via", connection_name(door.provider)), ("filename", "sample.mp3")];
         let answer = send::post(&url, &run.key, &query, SAMPLE.to_vec(), 30).await?;
         out::line(format_args!("  {}", send::describe(&answer)))?;
         ensure!(answer.status == 200, "the note was not accepted");
@@ -104,7 +119,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     if args.once {
         events_are_told(&gateway).await?;
         out::line(
-            "\nBoth notes were accepted. Without --once the demo stays, and shows a page where they can be heard.",
+            "\nAll notes were accepted. Without --once the demo stays, and shows a page where they can be heard.",
         )?;
     } else {
         invite(&run)?;
@@ -132,13 +147,16 @@ async fn events_are_told(gateway: &Gateway) -> anyhow::Result<()> {
 
 /// Prints what runs. With `once` the addresses are left out, since the demo ends before anybody can use them.
 fn introduce(run: &Run, once: bool) -> Result<(), OutError> {
+    let names: Vec<String> =
+        run.doors.iter().map(|door| format!("{} ({})", door.provider, door.app)).collect();
+    let names = names.join(", ");
     if once {
-        return out::line(
-            "A gateway with a tenant of its own, and a sandbox that stands in for Linq (iMessage) and Wawp (WhatsApp):\n",
-        );
+        return out::line(format_args!(
+            "A gateway with a tenant of its own, and a sandbox that stands in for {names}:\n"
+        ));
     }
     out::line(format_args!("gateway  {}   with a tenant and a key made for this run", run.gateway))?;
-    out::line(format_args!("sandbox  {}   stands in for Linq (iMessage) and Wawp (WhatsApp)", run.sandbox))?;
+    out::line(format_args!("sandbox  {}   stands in for {names}", run.sandbox))?;
     if run.allow_local {
         out::line(
             "allowed  audio.url and webhooks may lead to this machine and to http addresses in this run",
@@ -158,7 +176,7 @@ fn invite(run: &Run) -> Result<(), OutError> {
     let (gateway, sandbox, key) = (&run.gateway.url, &run.sandbox.url, &run.key);
     out::line(format_args!(
         "
-see and hear both notes:   {sandbox}/
+see and hear the notes:    {sandbox}/
 read the documentation:    {gateway}/docs
 
 In a second terminal:
@@ -180,19 +198,25 @@ fn is_local(webhook: &Url) -> bool {
 
 /// Completes the configuration so that receipts arrive: registers the callback address at the providers, as `voicegate
 /// callbacks register` does, and adds their secrets.
-async fn with_receipts(configuration: String) -> anyhow::Result<Layers> {
+async fn with_receipts(mut configuration: String, doors: &[Door]) -> anyhow::Result<Layers> {
     let layers = |inline: String| Layers { only_defaults: true, inline: Some(inline), ..Layers::default() };
     let set = |text: &str, connection: &str, key: &str, value: &str| {
         let head = format!("[tenants.demo.connections.{connection}]");
         text.replace(&head, &format!("{head}\n{key} = \"{value}\""))
     };
-    let mut configuration = set(&configuration, "whatsapp", "callback_token", &keys::generate());
+    for door in doors {
+        let made_up = providers::find(door.provider).map_or(&[][..], |descriptor| descriptor.made_up);
+        for key in made_up.iter().filter(|key| door.settings.get(**key).is_none()) {
+            configuration = set(&configuration, connection_name(door.provider), key, &keys::generate());
+        }
+    }
     let (config, tenants) = config::load(&layers(configuration.clone()), None)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let live = Live::new(config, tenants, &clock)?;
     let tenant = live.tenants.get("demo").context("the demo has its tenant")?;
     for connection in tenant.connections.values() {
-        let registration = callbacks::ask(&live, clock.now(), tenant, connection).await?;
+        // Some providers cannot be asked to call, and some try the address first, which is not served yet.
+        let Ok(registration) = callbacks::ask(&live, clock.now(), tenant, connection).await else { continue };
         if let Some((key, secret)) = registration.secret {
             configuration = set(&configuration, &connection.name, key, secret.expose_secret());
         }
@@ -235,7 +259,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, Bound)> {
 
 fn configuration(folder: &std::path::Path, run: &Run) -> anyhow::Result<String> {
     let folder = folder.to_str().context("the temporary folder's name is not UTF-8")?;
-    let Run { gateway, sandbox, key, webhook, allow_local, options } = run;
+    let Run { gateway, key, webhook, allow_local, doors, .. } = run;
     // A webhook that was named on the command line is allowed, so its host is added to the allowed networks.
     let host = webhook.as_ref().and_then(|(url, _)| match url.host() {
         Some(Host::Ipv4(address)) => Some(format!(", \"{address}/32\"")),
@@ -258,11 +282,12 @@ database = "sqlite://{folder}/voicegate.db"
 media = "{folder}/media"
 {}[tenants.demo]
 api_keys = ["{key}"]
-route = ["imessage", "whatsapp"]
+route = {:?}
 {}{}"#,
         gateway.url,
         fetch.unwrap_or_default(),
+        doors.iter().map(|door| connection_name(door.provider)).collect::<Vec<_>>(),
         webhook.unwrap_or_default(),
-        connections(&sandbox.url, options)
+        connections(doors)?
     ))
 }

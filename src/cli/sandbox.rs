@@ -1,10 +1,15 @@
 //! `voicegate sandbox`
 
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use voicegate_sandbox::{Sandbox, SandboxOptions};
+use voicegate_sandbox::{Door, Fault, Sandbox, SandboxOptions};
 
 use super::out;
 use crate::telemetry::logs;
@@ -17,6 +22,33 @@ pub struct SandboxArgs {
     /// Close connections that were idle for this many milliseconds, as providers do.
     #[arg(long, value_name = "MS")]
     close_idle_after: Option<u64>,
+    /// Emulate only this provider; repeat it, or separate names by commas.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = provider)]
+    only: Vec<String>,
+    /// Script the faults in this file before the first request: JSON as for POST /sandbox/faults.
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+}
+
+/// The name of an emulated provider.
+pub fn provider(name: &str) -> Result<String, String> {
+    let known: Vec<&str> = voicegate_sandbox::providers().collect();
+    match known.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("expected one of {}", known.join(", "))),
+    }
+}
+
+/// The faults of a file: one, or a list of them.
+fn faults(file: &Path) -> anyhow::Result<Vec<Fault>> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("--faults: {shown} cannot be read"))?;
+    let text = text.trim_start();
+    let faults = match text.starts_with('[') {
+        true => serde_json::from_str(text),
+        false => serde_json::from_str(text).map(|fault| vec![fault]),
+    };
+    faults.with_context(|| format!("--faults: {shown} is no list of faults"))
 }
 
 pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
@@ -25,13 +57,16 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("{} cannot be listened on", args.listen))?;
     let url = format!("http://{}", listener.local_addr()?);
-    let options = SandboxOptions::default();
+    let faults = args.faults.as_deref().map(faults).transpose()?.unwrap_or_default();
+    let sandbox = Sandbox::new(SandboxOptions { only: args.only, ..SandboxOptions::default() });
+    for fault in faults {
+        sandbox.add_fault(fault);
+    }
     out::line(format_args!("inbox    {url}/"))?;
     out::line(format_args!(
         "\nConnections for a tenant's configuration:\n\n{}",
-        connections(&url, &options)
+        connections(&sandbox.doors(&url))?
     ))?;
-    let sandbox = Sandbox::new(options);
     sandbox.close_idle_after(args.close_idle_after.map(Duration::from_millis));
     tokio::select! {
         () = sandbox.serve(listener) => {}
@@ -40,20 +75,21 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns two connections to the sandbox at `url`, as the body of a tenant's `connections`.
-pub fn connections(url: &str, options: &SandboxOptions) -> String {
-    format!(
-        r#"[tenants.demo.connections.imessage]
-provider = "linq"
-base_url = "{url}/linq"
-token = "{}"
+/// The name of the connection to an emulator: the app where only one provider leads to it in the demo.
+pub fn connection_name(provider: &str) -> &str {
+    match provider {
+        "linq" => "imessage",
+        "wawp" => "whatsapp",
+        other => other,
+    }
+}
 
-[tenants.demo.connections.whatsapp]
-provider = "wawp"
-base_url = "{url}/wawp"
-instance_id = "{}"
-access_token = "{}"
-"#,
-        options.linq_token, options.wawp_instance_id, options.wawp_access_token
-    )
+/// Returns connections to these emulators, as the body of a tenant's `connections`.
+pub fn connections(doors: &[Door]) -> anyhow::Result<String> {
+    let connection = |door: &Door| {
+        let settings = toml::to_string(&door.settings)?;
+        let (name, provider) = (connection_name(door.provider), door.provider);
+        Ok(format!("[tenants.demo.connections.{name}]\nprovider = \"{provider}\"\n{settings}"))
+    };
+    Ok(doors.iter().map(connection).collect::<anyhow::Result<Vec<_>>>()?.join("\n"))
 }

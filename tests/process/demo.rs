@@ -67,7 +67,7 @@ async fn it_says_where_everything_is_and_what_to_do() {
     let gateway = format!("gateway  {url}   (instead of {}, which is in use)", taken.0);
     assert!(demo.said.contains(&gateway), "{}", demo.said);
     assert!(demo.said.contains(&format!(" {url}/docs\n")), "{}", demo.said);
-    assert!(demo.said.contains("see and hear both notes:   http://127.0.0.1:"), "{}", demo.said);
+    assert!(demo.said.contains("see and hear the notes:    http://127.0.0.1:"), "{}", demo.said);
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let docs = http.get(format!("{url}/docs")).send().await.expect("an answer");
     assert_eq!(docs.status(), 200);
@@ -89,6 +89,17 @@ async fn once_it_names_nothing_that_is_gone() {
     for gone in ["http://", "127.0.0.1", "export", "curl", "vg_", "Ctrl-C"] {
         assert!(!demo.said.contains(gone), "{gone} in {}", demo.said);
     }
+}
+
+#[tokio::test]
+async fn a_sample_goes_through_every_provider() {
+    let flags = &["--once", "--providers", "all", "--listen", "127.0.0.1:0", "--sandbox", "127.0.0.1:0"];
+    let mut demo = Demo::start(flags, Vec::new()).await;
+    assert!(demo.child.wait().expect("ended").success(), "{}", demo.said);
+    for provider in voicegate_sandbox::providers() {
+        assert!(demo.said.contains(&format!("{provider} (")), "{provider}: {}", demo.said);
+    }
+    assert_eq!(demo.said.matches(" via ").count(), voicegate_sandbox::providers().count(), "{}", demo.said);
 }
 
 /// Answers every request with 200, and gives the first whose body has `part`.
