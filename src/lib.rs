@@ -12,7 +12,7 @@
 //!    connection's profile needs, `prepare` at the provider's adapter, commit `sending`, `dispatch`.
 //! 5. [`delivery::outcome`] decides what the end of the try means, the adapter having named only what happened,
 //!    and the store commits it together with what becomes of the delivery, and with the event that it is.
-//! 6. [`delivery::receive`] takes in what the provider says afterwards, and `delivery::tell` passes events on to the
+//! 6. [`delivery::receive`] takes in what the provider says afterwards, and `delivery::webhook` passes events on to the
 //!    bot's webhook, out of the same queue.
 //!
 //! Adapters live in the crate `voicegate_providers`; emulators of the providers in `voicegate_sandbox`.

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use voicegate::{
     model::note::{Note, NoteId},
-    store::{Bounds, Change, ClaimRequest, NewNote, Rooms, SqliteStore, Step, Store},
+    store::{Bounds, Change, ClaimRequest, NewNote, SlotsByClass, SqliteStore, Step, Store},
 };
 
 use crate::report::{Report, quantile};
@@ -114,7 +114,7 @@ async fn claim(store: &SqliteStore, now: Timestamp) -> anyhow::Result<(f64, usiz
     let request = ClaimRequest {
         now,
         lease_until: now + Duration::from_secs(600),
-        rooms: Rooms::each(LEASED, 0),
+        slots: SlotsByClass::each(LEASED, 0),
         held: &[],
         bounds: &|_| room,
     };

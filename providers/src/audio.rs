@@ -1,4 +1,4 @@
-//! What is known about a piece of audio: plain data, shared with the gateway's audio engine.
+//! Facts about a piece of audio, as plain data that is shared with the gateway's audio engine.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,10 +52,10 @@ pub struct AudioFacts {
     /// Length of the decoded audio in milliseconds.
     pub duration_ms: u64,
     pub size_bytes: u64,
-    /// Hz. For Opus the rate its header names as that of the original.
+    /// Sample rate in Hz. For Opus it is the original rate stated in the header.
     pub sample_rate: u32,
     pub channels: u16,
-    /// Lower-case hexadecimal.
+    /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a provider tells afterwards: its requests to us, understood.
+//! Callbacks: parsed requests of a provider to the gateway.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -9,33 +9,33 @@ use serde_json::Value;
 
 use crate::{Accepted, Form, Recipient, SendErrorKind, Upstream};
 
-/// A request that says it comes from the provider, as it came: nothing in it is trusted yet.
+/// An unverified request that claims to come from the provider.
 #[derive(Clone)]
 pub struct CallbackRequest {
     pub method: Method,
     pub headers: HeaderMap,
-    /// The query, decoded, in its order.
+    /// Decoded parameters of the query, in their order.
     pub query: Vec<(String, String)>,
-    /// The raw bytes: signatures are over these and no other.
+    /// Raw bytes of the body, over which signatures are computed.
     pub body: Bytes,
-    /// When it arrived.
+    /// Time of arrival.
     pub now: Timestamp,
 }
 
 impl CallbackRequest {
-    /// A header that is text.
+    /// Returns the value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The first parameter of this name.
+    /// Returns the first query parameter with this name.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl std::fmt::Debug for CallbackRequest {
-    /// Without anything that a person wrote or that proves who sent it.
+    /// `Debug` shows neither content nor credentials.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CallbackRequest")
             .field("method", &self.method)
@@ -44,28 +44,29 @@ impl std::fmt::Debug for CallbackRequest {
     }
 }
 
-/// A genuine callback.
+/// A verified callback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Callback {
-    /// What it says, in its order. Empty for events that mean nothing here: they are acknowledged all the same.
+    /// Events in the order of the callback. Empty for events that are irrelevant here, which are acknowledged all the
+    /// same.
     pub events: Vec<ProviderEvent>,
-    /// What the provider wants as the body of the answer (a handshake's challenge).
+    /// Body of the answer that the provider expects (the challenge of a handshake).
     pub answer: Option<String>,
 }
 
 impl Callback {
-    /// A callback that says nothing that the gateway needs.
+    /// Creates a callback without relevant events.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// A callback with one receipt, or with none.
+    /// Creates a callback with one receipt, or with none.
     pub fn of_receipt(id: Option<String>, receipt: Option<Receipt>) -> Self {
         let event = |receipt| ProviderEvent { id, account: None, what: What::Receipt(receipt) };
         Self { events: receipt.map(event).into_iter().collect(), answer: None }
     }
 
-    /// The receipts among its events.
+    /// Returns the receipts among its events.
     pub fn receipts(&self) -> impl Iterator<Item = &Receipt> {
         self.events.iter().filter_map(|event| match &event.what {
             What::Receipt(receipt) => Some(receipt),
@@ -74,22 +75,22 @@ impl Callback {
     }
 }
 
-/// One thing that a callback says. Each is taken in once, by its own id: providers group events anew when they send
-/// them again.
+/// One event of a callback. Each is processed once, by its own id, because providers regroup events when they send them
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderEvent {
-    /// The provider's own id of this event: the same when it is delivered again. Where there is none, the gateway
-    /// makes one from the event's content.
+    /// The provider's id of this event, equal when it is delivered again. If there is none, the gateway derives one
+    /// from the event's content.
     pub id: Option<String>,
-    /// The account at the provider that it belongs to, where one callback address serves several: the value of
-    /// [`crate::Provider::account`] of the connection that it is for.
+    /// The provider account of the event, if one callback address serves several: the value of
+    /// [`crate::Provider::account`] of its connection.
     pub account: Option<String>,
     pub what: What,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// News of a message that was sent.
+    /// A receipt for a message that was sent.
     Receipt(Receipt),
     /// A voice note that a person sent.
     Voice(InboundVoice),
@@ -100,131 +101,129 @@ pub enum What {
 pub struct InboundVoice {
     /// The provider's id of the message, unique on its connection.
     pub message_id: String,
-    /// The person, as a `to` that this connection takes.
+    /// The sender, as a `to` that this connection takes.
     pub from: String,
     /// The chat, as a `to` that this connection takes: the group, or the person again.
     pub conversation: String,
     pub group: bool,
     pub sender_name: Option<String>,
-    /// The provider's id of the message that this one answers.
+    /// The provider's id of the message that is being replied to.
     pub reply_to: Option<String>,
-    /// When it was sent, by the provider's clock.
+    /// Time of sending, by the provider's clock.
     pub sent_at: Timestamp,
     /// [`Form::Voice`] for a voice bubble, [`Form::Audio`] for an audio file.
     pub form: Form,
     pub media: MediaRef,
 }
 
-/// Names the audio of a received note; only its adapter understands it.
+/// A reference to the audio of a received note, which only its adapter understands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaRef {
-    /// Opaque to the gateway, which stores it and hands it to [`crate::Provider::fetch`].
+    /// Value that is opaque to the gateway, which stores it and passes it to [`crate::Provider::fetch`].
     pub value: Value,
-    /// The provider keeps the audio until then. Such a job does not wait behind a paused connection.
+    /// Time until which the provider keeps the audio. Such a job does not wait behind a paused connection.
     pub fetch_before: Option<Timestamp>,
 }
 
-/// A received note's audio was written out whole.
+/// The result of downloading the complete audio of a received note.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// What the provider says about the bytes. The bytes decide.
+    /// Media type stated by the provider. The gateway relies on the bytes instead.
     pub mime_type: Option<String>,
 }
 
-/// A provider's later word on one message.
+/// A receipt: a provider's later report about one message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The provider's id of the message.
     pub message_id: String,
-    /// Another name of the message, one of [`crate::Prepared::correlation_ids`] or
-    /// [`crate::Accepted::correlation_ids`]: by it the message is known also where the answer with its id was lost, or
-    /// where the id is spelt in another way.
+    /// Another id of the message, one of [`crate::Prepared::correlation_ids`] or [`crate::Accepted::correlation_ids`].
+    /// It identifies the message if the answer with its id was lost, or if the id is spelt differently.
     #[serde(alias = "mark")]
     pub correlation_id: Option<String>,
     pub status: ReceiptStatus,
-    /// When it happened, by the provider's clock.
+    /// Time of the event, by the provider's clock.
     pub at: Timestamp,
-    /// Why it failed.
+    /// Reason for a failure.
     pub failure: Option<ReceiptFailure>,
     /// The provider's trace id, for its support.
     pub trace: Option<String>,
 }
 
-/// Where the message is, by the provider's word.
+/// The status of a message, as the provider reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReceiptStatus {
-    /// The provider has it and is at it.
+    /// The provider is processing the message.
     Accepted,
-    /// It left the provider.
+    /// The message left the provider.
     Sent,
-    /// It reached a device of the recipient.
+    /// The message reached a device of the recipient.
     Delivered,
     Read,
     Played,
-    /// It will not arrive; some providers correct that later.
+    /// The message will not arrive; some providers correct that later.
     Failed,
 }
 
-/// Why a message failed after it was accepted.
+/// The reason why a message failed after it was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptFailure {
-    /// What happened. It means the same as in an attempt, and never makes the note take another way by itself.
+    /// Kind of the failure, as for an attempt. It never makes the note take another connection by itself.
     #[serde(default = "rejected")]
     pub kind: SendErrorKind,
-    /// The gateway's words, neutral: what to do about it.
+    /// Neutral advice in the gateway's words.
     pub detail: String,
-    /// The provider's own.
+    /// Error details in the provider's words.
     pub upstream: Upstream,
 }
 
-/// Receipts that were stored before failures had kinds.
+/// Default kind for receipts that were stored before failures had kinds.
 fn rejected() -> SendErrorKind {
     SendErrorKind::Rejected
 }
 
-/// Why a callback is not believed. Nothing of it was used.
+/// The reason why a callback is rejected. None of its content was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
-    /// The connection has no secret to judge callbacks by.
+    /// The connection has no secret for verifying callbacks.
     #[error("this connection takes no callbacks: its secret is not configured")]
     NotConfigured,
     /// Signature or token are missing or wrong.
     #[error("signature or token are missing or wrong")]
     Forged,
-    /// Signed, but too long ago or too far ahead.
+    /// The signature is valid, but its time is too far in the past or future.
     #[error("the signature's time is more than five minutes away from ours")]
     Stale,
-    /// Genuine, but not what this provider sends.
+    /// The callback is verified, but its content is not of this provider's format.
     #[error("the body is not a callback of this provider")]
     Malformed,
 }
 
-/// Callbacks were set up at the provider.
+/// The result of setting up callbacks at the provider.
 #[derive(Debug)]
 pub struct Registration {
-    /// For people: what was set up.
+    /// Description of the set-up, for people.
     pub summary: String,
-    /// The line that belongs into the connection's configuration, where the provider chose a secret. It is shown
-    /// once: `(key, value)`.
+    /// Line for the connection's configuration, as `(key, value)`, if the provider chose a secret. It is shown once.
     pub secret: Option<(&'static str, SecretString)>,
 }
 
-/// A note of which nobody knows whether the provider took it.
+/// A note whose outcome is unknown.
 #[derive(Clone, Debug)]
 pub struct UnknownSend {
     pub to: Recipient,
-    /// What [`crate::Prepared::correlation_ids`] had.
+    /// Correlation ids from [`crate::Prepared::correlation_ids`].
     pub correlation_ids: Vec<String>,
-    /// When the visible request was about to be made.
+    /// Time just before the visible request.
     pub dispatched_at: Timestamp,
 }
 
-/// What the provider's own records say about a note whose outcome is unknown.
+/// The result of looking up a note with unknown outcome in the provider's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookUp {
-    /// It is there.
+    /// The note was found.
     Found(Accepted),
-    /// It is not there, as far as can be seen. That proves nothing: it may come yet.
+    /// The note was not found. That proves nothing, because it may still appear.
     NotSeen,
 }

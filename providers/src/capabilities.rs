@@ -1,4 +1,4 @@
-//! What a connection can do, stated as data and checked before any request is made.
+//! Capabilities of a connection, stated as data and checked before any request is made.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ pub enum Intake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplySupport {
-    /// There is no such thing; a `reply_to` is dropped with a warning.
+    /// Replies are not supported; a `reply_to` is dropped with a warning.
     None,
-    /// By the provider's own message id.
+    /// Replies refer to the provider's own message id.
     MessageId,
 }
 
-/// For how long a provider recognises a note that is sent again.
+/// The time for which a provider recognises a note that is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Idempotency {
-    /// A repetition within this time shows nothing twice. Whole seconds.
+    /// A repetition within this time, in whole seconds, shows the note only once.
     #[serde(rename = "window_seconds", serialize_with = "seconds")]
     pub window: Duration,
 }
@@ -38,36 +38,36 @@ fn seconds<S: serde::Serializer>(window: &Duration, serializer: S) -> Result<S::
     serializer.serialize_u64(window.as_secs())
 }
 
-/// One form in which a connection shows notes, and what it takes for it.
+/// One form in which a connection shows notes, with its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FormSupport {
     pub form: Form,
-    /// The audio profile that files of this form are made by. `None` for [`Form::Text`].
+    /// Audio profile for files of this form. `None` for [`Form::Text`].
     pub profile: Option<String>,
     pub intake: Intake,
     /// Largest file, in bytes; for [`Form::Text`] the longest text.
     pub max_bytes: u64,
     pub max_duration_ms: Option<u64>,
-    /// Longest text beside the audio, in characters. `None`: there is no such text.
+    /// Longest caption beside the audio, in characters. `None` if captions are not supported.
     pub caption: Option<usize>,
 }
 
 /// A connection's abilities. One value per connection, since an account's settings may narrow them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
-    /// What this connection shows, in the ladder's order. It begins with [`Form::Voice`] where there are bubbles.
+    /// Supported forms, in the order of the ladder, beginning with [`Form::Voice`] if the connection has voice bubbles.
     pub forms: Vec<FormSupport>,
-    /// What the names of profiles made for this provider begin with; others would arrive as dead files.
+    /// Prefix of the names of profiles made for this provider; audio of other profiles would not be playable.
     pub profile_family: &'static str,
-    /// Where the provider can convert by itself: the profile of what it takes for that. `None`: it cannot.
+    /// Profile of the audio that the provider can convert by itself. `None` if it cannot convert.
     pub provider_converts: Option<&'static str>,
     pub reply: ReplySupport,
-    /// Where repeating a dispatch with the same note cannot show it twice, and for how long. Without it an unknown
-    /// outcome is never repeated unless the tenant asked for it.
+    /// Time for which repeating a dispatch of the same note cannot show it twice. Without it, an unknown outcome is
+    /// never repeated unless the tenant asked for it.
     pub idempotency: Option<Idempotency>,
-    /// Whether the provider can be asked what became of a note.
+    /// Whether the outcome of a note can be looked up at the provider.
     pub look_up: bool,
-    /// The receipts that come for what is sent, as the connection is configured. Empty: none.
+    /// Receipts that the provider sends, as the connection is configured. Empty if there are none.
     pub receipts: Vec<ReceiptStatus>,
     /// Whether voice notes that people send can be received, as the connection is configured.
     pub inbound: bool,
@@ -80,12 +80,12 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What the connection takes for a form; `None` where it has no such form.
+    /// Returns the limits of a form; `None` if the connection has no such form.
     pub fn form(&self, form: Form) -> Option<&FormSupport> {
         self.forms.iter().find(|support| support.form == form)
     }
 
-    /// How the audio of the first form reaches the provider.
+    /// Returns how the audio of the first form reaches the provider.
     pub fn intake(&self) -> Intake {
         self.forms.first().map_or(Intake::Upload, |support| support.intake)
     }
@@ -95,17 +95,17 @@ impl Capabilities {
         self.forms.iter().any(|support| support.form != Form::Text && support.intake == intake)
     }
 
-    /// The profile of the first form.
+    /// Returns the profile of the first form.
     pub fn usual_profile(&self) -> Option<&str> {
         self.forms.first()?.profile.as_deref()
     }
 
-    /// The largest file of the first form, in bytes.
+    /// Returns the largest file of the first form, in bytes.
     pub fn max_bytes(&self) -> u64 {
         self.forms.first().map_or(0, |support| support.max_bytes)
     }
 
-    /// Judges a size before anything is sent.
+    /// Checks a size before anything is sent.
     ///
     /// # Errors
     /// [`SendErrorKind::MediaTooLarge`], or [`SendErrorKind::FormUnavailable`] where the connection has no such form.
@@ -121,7 +121,7 @@ impl Capabilities {
         Err(SendError::new(SendErrorKind::MediaTooLarge, detail).at("upload"))
     }
 
-    /// Judges a note's size before anything is sent.
+    /// Checks a note's size before anything is sent.
     ///
     /// # Errors
     /// [`SendErrorKind::MediaTooLarge`], or [`SendErrorKind::FormUnavailable`] where the connection has no such form.

@@ -1,4 +1,4 @@
-//! What can go wrong in an attempt, and the one place that says what the queue does about it.
+//! The kinds of failed attempts, and the one place that decides what the queue does about each.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Scope;
 
-/// What happened. An adapter picks the kind; it never picks the consequence.
+/// The kind of a failure. An adapter chooses the kind and never the consequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SendErrorKind {
@@ -20,13 +20,13 @@ pub enum SendErrorKind {
     /// A message may only be sent within a time after the recipient last wrote, and that time is over; or the account
     /// may open no new conversations for now. The next connection is tried.
     ConversationClosed,
-    /// The recipient does not want messages (opt-out, block). Respected everywhere, so no fallback either.
+    /// The recipient does not want messages (opt-out, block). That applies to all connections, so there is no fallback.
     OptedOut,
     /// The provider will not take this audio.
     MediaRejected,
     /// The audio is larger than the provider takes.
     MediaTooLarge,
-    /// Any other refusal for good.
+    /// Any other permanent refusal.
     Rejected,
     /// Credentials are missing, wrong or expired.
     Unauthorized,
@@ -37,17 +37,17 @@ pub enum SendErrorKind {
     /// The answer proves that nothing was sent, and the adapter knows better now: the chat moved, the media id is
     /// stale. Made ready again at once, within the same attempt, and once. Says nothing about the connection.
     Outdated,
-    /// The provider is still digesting an earlier step; a matter of seconds.
+    /// The provider is still processing an earlier step, which takes seconds.
     NotReady,
-    /// Nothing left this machine, or the answer proves that the note was not taken. Later it may be.
+    /// Nothing was sent, or the answer proves that the note was not accepted. A later attempt may succeed.
     Unavailable,
-    /// The request left and no answer proves anything: the recipient may or may not see the note.
+    /// The request was sent and its outcome is unknown: the recipient may or may not see the note.
     OutcomeUnknown,
-    /// An answer that could not be understood. Like `OutcomeUnknown`, and logged loudly.
+    /// The answer could not be understood. It is treated as `OutcomeUnknown` and logged as an error.
     Unexpected,
 }
 
-/// What the queue does next.
+/// The consequence of a failure for the note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// The note has failed.
@@ -105,20 +105,20 @@ impl SendErrorKind {
     }
 }
 
-/// What the provider itself said. For the tenant's eyes; the logs get status, code and trace only.
+/// Error details from the provider. They are for the tenant; logs contain only status, code and trace.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
     /// HTTP status.
     pub status: Option<u16>,
     /// The provider's own error code.
     pub code: Option<String>,
-    /// The provider's own words, at most 300 characters, with every secret of the connection removed.
+    /// The provider's message, at most 300 characters, with every secret of the connection removed.
     pub message: Option<String>,
     pub trace: Option<String>,
 }
 
 impl fmt::Debug for Upstream {
-    /// Without `message`: a provider may echo a phone number in it.
+    /// `Debug` omits `message`, because a provider may echo a phone number in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
             .field("status", &self.status)
@@ -132,17 +132,17 @@ impl fmt::Debug for Upstream {
 #[derive(Clone, PartialEq, Eq)]
 pub struct SendError {
     pub kind: SendErrorKind,
-    /// What to do about it, in the gateway's words: neutral, and free of numbers, secrets and bodies.
+    /// Advice in the gateway's words: neutral, and free of numbers, secrets and bodies.
     pub detail: String,
     /// The provider wants no earlier retry than after this time.
     pub retry_after: Option<Duration>,
-    /// What a limit or a refusal is about: for [`SendErrorKind::RateLimited`] whose requests wait, for
-    /// [`SendErrorKind::ConversationClosed`] whether this conversation is closed or the connection opens no new ones.
+    /// Scope of a limit or refusal: for [`SendErrorKind::RateLimited`], whose requests wait; for
+    /// [`SendErrorKind::ConversationClosed`], whether this conversation is closed or the connection opens no new ones.
     pub scope: Scope,
-    /// When what the error says of the recipient (or of new conversations) ends, where the provider names it. Until
-    /// then, or for `delivery.learned_ttl`, no attempt is made that is known to fail.
+    /// Time at which the error's finding about the recipient (or about new conversations) ends, if the provider states
+    /// it. Until then, or for `delivery.learned_ttl`, no attempt is made that is known to fail.
     pub until: Option<Timestamp>,
-    /// What was being done: `upload`, `dispatch` or `check`.
+    /// Stage of the attempt: `upload`, `dispatch` or `check`.
     pub stage: &'static str,
     pub upstream: Option<Upstream>,
 }
@@ -154,22 +154,22 @@ impl SendError {
         Self { kind, detail, retry_after: None, scope, until: None, stage: "dispatch", upstream: None }
     }
 
-    /// Says what a limit or a refusal is about. Without it a rate limit is the connection's, everything else the
-    /// recipient's.
+    /// Sets the scope of a limit or refusal. The default is the connection for a rate limit, and the recipient for
+    /// everything else.
     #[must_use]
     pub fn about(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
     }
 
-    /// Names the end of what the error says.
+    /// Sets the time at which the error's finding ends.
     #[must_use]
     pub fn until(mut self, until: Timestamp) -> Self {
         self.until = Some(until);
         self
     }
 
-    /// Names the stage; without it an error is of stage `dispatch`.
+    /// Sets the stage, which is `dispatch` by default.
     #[must_use]
     pub fn at(mut self, stage: &'static str) -> Self {
         self.stage = stage;

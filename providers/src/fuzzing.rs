@@ -1,4 +1,4 @@
-//! The fuzz targets of this crate; `voicegate::fuzzing` says what those are.
+//! The fuzz targets of this crate, which `voicegate::fuzzing` describes.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     wire::{self, Answer},
 };
 
-/// A name, and what is done with the bytes.
+/// The name of a target, and its function.
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
@@ -48,7 +48,7 @@ pub const TARGETS: &[Target] = &[
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const TOKEN: &str = "secret-token-0123";
 const LINK_TOKEN: &str = "secret-link-token";
-/// Base64, as a token may be, too.
+/// The secret is base64, as a token may be.
 const WEBHOOK_SECRET: &str = "secretsecretsecretsecret";
 
 fn now() -> Timestamp {
@@ -77,7 +77,7 @@ fn retry_after(data: &[u8]) {
     assert!(wait.is_none_or(|wait| wait <= DAY));
 }
 
-/// URLs that a bot or a provider names.
+/// URLs from a bot or a provider.
 fn url_rules(data: &[u8]) {
     let Some(url) = std::str::from_utf8(data).ok().and_then(|text| Url::parse(text).ok()) else { return };
     let strict = AddressRules::default();
@@ -99,11 +99,11 @@ fn url_rules(data: &[u8]) {
     }
 }
 
-/// A line with a secret, and then a provider's words.
+/// A line with a secret, followed by a provider's message.
 fn words(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (secret, words) = text.split_once('\n').unwrap_or(("", &text));
-    // Tokens are long, and have no character that a quotation puts in.
+    // Tokens are long, and contain no character that quoting would add.
     let is_token = secret.len() >= 8 && secret.chars().all(|c| c.is_ascii_graphic() && !"[]".contains(c));
     let hidden = SecretString::from(if is_token { secret } else { TOKEN });
     let quoted = wire::quote(words, &[&hidden]);
@@ -125,7 +125,7 @@ fn linq_answers(data: &[u8]) {
         asked(linq.understood::<Value>(now(), &note, &answer));
         if let Some(page) = asked(linq.understood::<Page>(now(), &note, &answer)) {
             for chat in page.chats {
-                // Whose line it is may be unknown; a chat is never direct with two recipients.
+                // The owner of a line may be unknown, but a chat is never direct with two recipients.
                 let direct = |with| chat.is_direct_with(with, Some("+12052535597"));
                 assert!(!(direct("+15550001111") && direct("ann.lee@example.com")));
             }
@@ -171,7 +171,7 @@ fn linq_callbacks(data: &[u8]) {
     assert!(heard.as_ref().is_ok_and(named) || heard.is_err());
     receipts(&linq, &request, heard, WEBHOOK_SECRET);
 
-    // The bytes as a signature, and as what was signed.
+    // The bytes are tried as a signature, and as the signed body.
     let text = String::from_utf8_lossy(data);
     let forged = [("webhook-id", "evt_1"), ("webhook-timestamp", &time), ("webhook-signature", &*text)];
     let body = &b"{\"event_type\": \"message.sent\"}"[..];
@@ -181,7 +181,7 @@ fn linq_callbacks(data: &[u8]) {
     assert_eq!(linq.callback(&called(&headers, &[], &other)), Err(CallbackError::Forged));
 }
 
-/// A body that came with the token, and a token that somebody tries.
+/// A body with the valid token, and one with an arbitrary token.
 fn wawp_callbacks(data: &[u8]) {
     let known =
         [("instance_id", "A1B2C3D4E5F6"), ("access_token", TOKEN), ("callback_token", WEBHOOK_SECRET)];
@@ -268,7 +268,7 @@ fn called(headers: &[(&str, &str)], query: &[(&str, &str)], body: &[u8]) -> Call
     }
 }
 
-/// What goes into the database and to the bot.
+/// The data that is stored in the database and sent to the bot.
 fn receipts(
     provider: &dyn Provider,
     request: &CallbackRequest,
@@ -345,7 +345,7 @@ fn answers(data: &[u8]) -> impl Iterator<Item = Answer> {
     })
 }
 
-/// What the one visible request came to.
+/// The outcome of the visible request.
 fn judged(answer: &Answer, outcome: Result<Accepted, SendError>) {
     match outcome {
         Ok(accepted) => {
@@ -365,7 +365,7 @@ fn asked<T>(outcome: Result<T, SendError>) -> Option<T> {
     outcome.inspect_err(harmless).ok()
 }
 
-/// What an operator reads on a terminal. No note is under way then, so there is no link to hide.
+/// The texts for an operator on a terminal. No note is in flight then, so there is no link to hide.
 fn told(outcome: Result<String, SendError>) {
     match outcome {
         Ok(text) => {

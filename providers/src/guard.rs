@@ -1,5 +1,4 @@
-//! Requests to URLs that somebody else chose: audio URLs and web hooks of bots, upload URLs in a provider's
-//! answer.
+//! Requests to untrusted URLs: audio URLs and webhooks of bots, and upload URLs in a provider's answer.
 //!
 //! Such a URL must not reach what only this machine can reach. Two checks are needed, because an HTTP client
 //! resolves names but dials literal addresses as they are: [`AddressRules::check`] judges the URL's text, and
@@ -48,7 +47,7 @@ const SPECIAL_V6: &[(Ipv6Addr, u8)] = &[
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// Why a URL is refused before anything is sent to it.
+/// The reason why a URL is refused before anything is sent to it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     #[error("only https URLs are allowed")]
@@ -66,17 +65,17 @@ pub enum Forbidden {
 #[error("the host name cannot be resolved")]
 pub struct NotResolved;
 
-/// `fetch.allow_http` and `fetch.allow_networks`.
+/// The rules of `fetch.allow_http` and `fetch.allow_networks`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRules {
     pub allow_http: bool,
-    /// The only exceptions from "public addresses only".
+    /// Networks that may be dialled although they are not public.
     pub allow_networks: Vec<IpNet>,
 }
 
 impl AddressRules {
-    /// Judges scheme, credentials, a literal address and names that always mean this machine; other names are judged when
-    /// they are resolved.
+    /// Checks scheme, credentials, literal addresses and names that always mean this machine; other names are checked
+    /// when they are resolved.
     ///
     /// # Errors
     /// [`Forbidden`] says which rule the URL breaks.
@@ -161,7 +160,7 @@ pub struct GuardedClient {
 
 impl GuardedClient {
     /// # Errors
-    /// Where the TLS set-up of this machine is unusable.
+    /// The TLS configuration of this machine is unusable.
     pub fn new(rules: AddressRules, connect_timeout: Duration) -> Result<Self, reqwest::Error> {
         let rules = Arc::new(rules);
         let http = reqwest::Client::builder()
@@ -174,10 +173,10 @@ impl GuardedClient {
         Ok(Self { http, rules })
     }
 
-    /// A request to `url`, unless the rules forbid it.
+    /// Builds a request to `url`, unless the rules forbid it.
     ///
     /// # Errors
-    /// [`Forbidden`] for what can be judged by the URL's text.
+    /// [`Forbidden`] if the URL's text already breaks a rule.
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Forbidden> {
         self.rules.check(&url)?;
         Ok(self.http.request(method, url))
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_this_machine_are_judged_before_they_are_resolved() {
+    fn names_of_this_machine_are_checked_before_they_are_resolved() {
         let local = [
             "localhost",
             "LOCALHOST",

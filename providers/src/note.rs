@@ -1,4 +1,4 @@
-//! What goes into an adapter and what comes out of it.
+//! The input and output types of an adapter.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::{AudioFacts, Recipient, SendError, SendErrorKind};
 
-/// How the recipient sees the note.
+/// The form in which the recipient sees the note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
@@ -59,23 +59,23 @@ pub struct OutboundNote {
     pub reply_to: Option<String>,
 }
 
-/// What the recipient is to get.
+/// The content for the recipient.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly every note is audio, and there is one at a time")]
 pub enum Content {
     Audio {
-        /// How the recipient is to see it: never [`Form::Text`].
+        /// Form in which the recipient sees the audio: never [`Form::Text`].
         form: Form,
         audio: OutboundAudio,
-        /// A text beside it, no longer than [`crate::FormSupport::caption`] says.
+        /// Caption, no longer than [`crate::FormSupport::caption`] allows.
         caption: Option<String>,
     },
-    /// The note's text in place of the note.
+    /// The note's text, which replaces the audio.
     Text(String),
 }
 
 impl OutboundNote {
-    /// The rung of the ladder that this is.
+    /// Returns the rung of the ladder for this content.
     pub fn form(&self) -> Form {
         match &self.content {
             Content::Audio { form, .. } => *form,
@@ -83,7 +83,7 @@ impl OutboundNote {
         }
     }
 
-    /// The audio; `None` where a text takes its place.
+    /// Returns the audio; `None` if a text replaces it.
     pub fn audio(&self) -> Option<&OutboundAudio> {
         match &self.content {
             Content::Audio { audio, .. } => Some(audio),
@@ -91,7 +91,7 @@ impl OutboundNote {
         }
     }
 
-    /// The audio, for adapters whose connections have no form without it.
+    /// Returns the audio, for adapters whose connections have only forms with audio.
     ///
     /// # Errors
     /// [`SendErrorKind::FormUnavailable`]
@@ -104,7 +104,7 @@ impl OutboundNote {
         })
     }
 
-    /// Access that a provider may repeat in its words: the parts of the audio's link.
+    /// Returns secrets that a provider may repeat in its messages: the parts of the audio's link.
     pub(crate) fn link_secrets(&self) -> Vec<SecretString> {
         self.audio().map(OutboundAudio::link_secrets).unwrap_or_default()
     }
@@ -114,14 +114,14 @@ impl OutboundNote {
 #[derive(Clone)]
 pub struct OutboundAudio {
     pub facts: AudioFacts,
-    /// Name for the recipient's eyes, made by the gateway: `voice.ogg`.
+    /// File name that the recipient sees, chosen by the gateway: `voice.ogg`.
     pub filename: String,
     pub path: PathBuf,
-    /// Signed and short-lived; for providers that download. It grants access: never log it.
+    /// Signed and short-lived URL for providers that download. It grants access and must never be logged.
     pub link: Url,
-    /// The provider is to convert these bytes by itself.
+    /// Whether the provider has to convert these bytes.
     pub provider_converts: bool,
-    /// 64 bars of 0 to 100 that show the loudness of what is sent. Never empty.
+    /// Waveform of 64 bars from 0 to 100. Never empty.
     pub waveform: Vec<u8>,
 }
 
@@ -131,8 +131,8 @@ impl OutboundAudio {
         tokio::fs::read(&self.path).await.map(Bytes::from)
     }
 
-    /// What must be removed from a provider's words, because it gives access: the link, and the long parts of
-    /// its path, which survive when only a part or an escaped spelling of the link is repeated.
+    /// Returns the strings to remove from a provider's messages because they grant access: the link, and the long parts
+    /// of its path, which would survive if only a part or an escaped spelling of the link is repeated.
     pub(crate) fn link_secrets(&self) -> Vec<SecretString> {
         let long = self.link.path().split('/').filter(|part| part.len() >= 16);
         std::iter::once(self.link.as_str()).chain(long).map(SecretString::from).collect()
@@ -145,16 +145,16 @@ impl std::fmt::Debug for OutboundAudio {
     }
 }
 
-/// What an adapter wants back at its next attempt. The gateway stores it durably, whatever the attempt's end,
-/// and hands it back; except for `media` it never looks inside.
+/// Facts that an adapter learned for later attempts. The gateway stores them durably, however the attempt ends, and
+/// hands them back; it only looks into `media`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Memory {
-    /// About this recipient on this connection, for every later note (kept for `delivery.learned_ttl`).
+    /// Facts about this recipient on this connection, for every later note (kept for `delivery.learned_ttl`).
     pub recipient: Option<Value>,
-    /// About this note alone, for its later attempts.
+    /// Facts about this note, for its later attempts.
     pub note: Option<Value>,
-    /// The provider's own name for the bytes that are sent. Handed to every later note on this connection that sends
-    /// the same bytes in the same form, in every process, until it expires or an adapter removes it.
+    /// The provider's handle for the uploaded bytes. It is given to every later note on this connection with the same
+    /// bytes in the same form, in every process, until it expires or an adapter removes it.
     pub media: Option<MediaHandle>,
 }
 
@@ -162,27 +162,26 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaHandle {
     pub value: String,
-    /// The provider forgets it then. `None`: it names no end.
+    /// Expiry of the handle. `None` if the provider states none.
     pub valid_until: Option<Timestamp>,
 }
 
-/// The provider took responsibility for the note.
+/// The acceptance of a note by the provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
     /// The provider's id of the visible message: unique on its connection, so where the provider counts messages per
     /// chat it is made of both (`CHAT:MESSAGE`).
     pub message_id: String,
-    /// How the recipient sees it, where the answer says so; else the form that was asked for holds.
+    /// Form in which the recipient sees the note, if the answer states it; otherwise the requested form applies.
     pub form: Option<Form>,
     /// The provider's trace id, for its support.
     pub trace: Option<String>,
-    /// Further names by which receipts may know the message, beside its id and
+    /// Further ids by which receipts may refer to the message, besides its message id and
     /// [`crate::Prepared::correlation_ids`].
     pub correlation_ids: Vec<String>,
-    /// A limit that a success announces: nothing more goes out before then, to this recipient or over the whole
-    /// connection.
+    /// Pause that a successful answer requests, for this recipient or for the whole connection.
     pub not_before: Option<(Timestamp, Scope)>,
-    /// What is different from what was asked for.
+    /// Differences from the request.
     pub warnings: Vec<SendWarning>,
 }
 
@@ -190,7 +189,7 @@ pub struct Accepted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SendWarning {
-    /// The message that was to be answered is gone; the note stands on its own.
+    /// The message to reply to is gone, so the note is sent without a reference.
     ReplyLost,
     /// The file is too large for the provider to draw a waveform.
     WaveformLost,
@@ -198,12 +197,12 @@ pub enum SendWarning {
     PlayIconLost,
 }
 
-/// What a limit or a refusal is about.
+/// The scope of a limit or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// This recipient on this connection.
+    /// Only this recipient on this connection.
     Recipient,
-    /// Everything over this connection.
+    /// The whole connection.
     Connection,
 }

@@ -1,4 +1,4 @@
-//! The port: what every adapter implements.
+//! The provider port: the trait that every adapter implements.
 
 use std::{
     fmt::{self, Debug},
@@ -19,8 +19,8 @@ use crate::{
 
 /// One account of a tenant at a provider.
 ///
-/// An adapter makes one attempt and names what happened. It never sleeps, retries, transcodes or stores: the
-/// queue does all of that.
+/// An adapter makes one attempt and reports its outcome. It never sleeps, retries, transcodes or stores: the queue does
+/// all of that.
 #[async_trait]
 pub trait Provider: Debug + Send + Sync {
     fn capabilities(&self) -> &Capabilities;
@@ -29,18 +29,17 @@ pub trait Provider: Debug + Send + Sync {
     /// and caches are keyed by it.
     ///
     /// # Errors
-    /// Where this provider has no such kind of recipient.
+    /// The provider does not support this kind of recipient.
     fn recipient_key(&self, to: &Recipient) -> Result<String, RecipientError>;
 
-    /// The account at the provider, as [`crate::ProviderEvent::account`] names it, where one callback address serves
-    /// several.
+    /// The provider account, as [`crate::ProviderEvent::account`] names it, if one callback address serves several.
     fn account(&self) -> Option<&str> {
         None
     }
 
-    /// Everything that may be repeated freely: look-ups, uploads, building the request. Nothing of the note that
-    /// the recipient could see; what else they see (a text that opens the conversation) they see once, because
-    /// the provider knows a repetition by its key.
+    /// Makes the repeatable preparations: look-ups, uploads, building the request. The recipient sees nothing of the
+    /// note; any other visible effect (a text that opens the conversation) appears only once, because the provider
+    /// recognises a repetition by its key.
     ///
     /// # Errors
     /// [`SendError`]; whatever its kind, the recipient has seen nothing.
@@ -51,8 +50,8 @@ pub trait Provider: Debug + Send + Sync {
         memory: &mut Memory,
     ) -> Result<Prepared, SendError>;
 
-    /// Any URL of the server that `dispatch` asks. A connection to it is opened while the note is made ready, so that the
-    /// visible request does not have to wait for one. `None`: it is opened by `dispatch`.
+    /// Any URL of the server that `dispatch` calls. A connection to it is opened while the note is prepared, so that
+    /// the visible request does not have to wait for one. With `None`, `dispatch` opens it.
     fn dispatches_to(&self) -> Option<&Url> {
         None
     }
@@ -79,9 +78,9 @@ pub trait Provider: Debug + Send + Sync {
     /// `RateLimited`, `NotReady` or `Unavailable`.
     async fn check(&self, cx: &Context) -> Result<String, SendError>;
 
-    /// Judges a callback by its method, headers and query alone: whether its body is worth reading. The body of `head` is
-    /// empty. Anybody can call, and what is certainly not from the provider shall cost nothing; so this refuses where no
-    /// secret is configured, and where the proof is not there or is wrong whatever the body says.
+    /// Checks whether a callback's body is worth reading, by its method, headers and query alone. The body of `head` is
+    /// empty. Unauthenticated callers must cost nothing; so this refuses if no secret is configured, and if the proof
+    /// is missing or wrong whatever the body contains.
     ///
     /// # Errors
     /// The request would be refused with any body.
@@ -89,11 +88,11 @@ pub trait Provider: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Judges and understands a request to the connection's callback address. Signature or token first, on the raw
-    /// body; makes no request and keeps nothing.
+    /// Verifies and parses a request to the connection's callback address. It checks the signature or token first, on
+    /// the raw body, makes no request and stores nothing.
     ///
     /// # Errors
-    /// Where the request is not to be believed.
+    /// The request cannot be verified.
     fn callback(&self, _request: &CallbackRequest) -> Result<Callback, CallbackError> {
         Err(CallbackError::NotConfigured)
     }
@@ -114,7 +113,7 @@ pub trait Provider: Debug + Send + Sync {
         Err(no_callbacks())
     }
 
-    /// Looks for a note whose dispatch had no answer in the provider's records. Changes nothing.
+    /// Looks up a note whose dispatch had no answer in the provider's records. Changes nothing.
     ///
     /// # Errors
     /// [`SendError`] of stage `check`. Also where [`Capabilities::look_up`] is `false`.
@@ -123,8 +122,8 @@ pub trait Provider: Debug + Send + Sync {
         Err(SendError::new(SendErrorKind::Rejected, detail).at("dispatch"))
     }
 
-    /// Writes the audio of a received note to `out`, as the provider has it. Bounded by `out`, which fails where it is
-    /// too much. Credentials go to `base_url` and to origins that the adapter names, to nobody else.
+    /// Writes the audio of a received note to `out`, unconverted. The size is bounded by `out`, which fails at its
+    /// limit. Credentials are sent only to `base_url` and to origins that the adapter names.
     ///
     /// # Errors
     /// [`SendError`] of stage `fetch`. Also where [`Capabilities::inbound`] is `false`.
@@ -137,8 +136,8 @@ pub trait Provider: Debug + Send + Sync {
         Err(no_inbound())
     }
 
-    /// Keeps a connection to the provider and reports what people send, until the provider ends it. For providers that
-    /// never call ([`Capabilities::listens`]); one process at a time listens for a connection.
+    /// Keeps a connection to the provider and reports incoming messages, until the provider ends it. It is used for
+    /// providers without callbacks ([`Capabilities::listens`]); one process at a time listens for a connection.
     ///
     /// # Errors
     /// [`SendError`] of stage `listen`. Also where [`Capabilities::listens`] is `false`.
@@ -158,30 +157,30 @@ fn no_callbacks() -> SendError {
     SendError::new(SendErrorKind::Rejected, detail).at("dispatch")
 }
 
-/// What an adapter is given for one attempt instead of making it itself.
+/// The clients and limits that an adapter gets for one attempt.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// For the operator's `base_url`: pooled, follows no redirect, retries nothing.
+    /// Client for the operator's `base_url`: pooled, without redirects and retries.
     pub http: reqwest::Client,
-    /// For the visible request: a connection of its own.
+    /// Client for the visible request, with a connection of its own.
     pub dial: Dial,
-    /// For every URL that somebody else chose (an upload URL in an answer).
+    /// Client for untrusted URLs (an upload URL in an answer).
     pub guarded: GuardedClient,
     pub now: Timestamp,
     /// Time limit of each single request (the connection's `timeout`).
     pub timeout: Duration,
 }
 
-/// A note made ready. `request` is the one that makes it visible.
+/// A prepared note. `request` is the one that makes it visible.
 pub struct Prepared {
     pub request: reqwest::Request,
-    /// Names by which the provider's records and receipts know the message, before it has an id: of the uploaded file,
-    /// of the request. Unique per connection.
+    /// Correlation ids by which the provider's records and receipts refer to the message before it has an id: of the
+    /// uploaded file, of the request. Unique per connection.
     pub correlation_ids: Vec<String>,
 }
 
 impl fmt::Debug for Prepared {
-    /// Without the URL: some providers have their token in its path.
+    /// `Debug` omits the URL, because some providers have their token in its path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared").field("method", self.request.method()).finish_non_exhaustive()
     }
@@ -196,20 +195,20 @@ pub struct Descriptor {
     /// comment that says what it is. What is required stands as it is, the rest is commented out. Printed into the
     /// configuration reference.
     pub sample: &'static str,
-    /// The required settings and no other, as a JSON object: used by tests and documentation. Values that are
-    /// secret contain the word `secret`, so that the suite can look for them where they must not appear.
+    /// The required settings and no others, as a JSON object for tests and documentation. Secret values contain the
+    /// word `secret`, so that the suite can look for them where they must not appear.
     pub example: &'static str,
     /// The settings that are secrets.
     pub secrets: &'static [&'static str],
-    /// Those of them that the operator makes up, and that can therefore be too easy to guess.
+    /// Secrets that the operator chooses, and that can therefore be too easy to guess.
     pub made_up: &'static [&'static str],
-    /// Ids of the provider's own that `to` takes: `telegram:123`.
+    /// The provider's own ids that `to` accepts: `telegram:123`.
     pub native_id: Option<NativeId>,
-    /// The provider wants a credential in the path of its URLs. Such URLs are in no log, error and `Debug`.
+    /// Whether the provider needs a credential in the path of its URLs. Such URLs appear in no log, error or `Debug`.
     pub secret_in_path: bool,
-    /// How the provider tells what became of messages, and what people send. `None`: it never calls.
+    /// Callbacks for receipts and received notes. `None` if the provider sends none.
     pub callbacks: Option<Callbacks>,
-    /// Builds one connection. `base_url` has the real provider as its default.
+    /// Builds one connection. `base_url` defaults to the real provider.
     pub build: fn(Settings) -> Result<Arc<dyn Provider>, ConfigError>,
 }
 
@@ -219,17 +218,18 @@ pub struct Callbacks {
     pub proof: Proof,
     /// Largest callback, in bytes: [`USUAL_CALLBACK`] where no audio comes in it, else at most 32 MiB.
     pub max_bytes: usize,
-    /// Whether the provider can be asked to call: [`Provider::register_callbacks`] and [`Provider::callback_status`].
+    /// Whether callbacks can be registered at the provider: [`Provider::register_callbacks`] and
+    /// [`Provider::callback_status`].
     pub registers: bool,
 }
 
-/// What proves that a callback is the provider's.
+/// The proof that a callback comes from the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// A signature over the raw body. With a window its time is signed, too, and requests from outside the window are
-    /// refused.
+    /// A signature over the raw body. With a window, its time is signed as well, and requests from outside the window
+    /// are refused.
     Signature { window: Option<Duration> },
-    /// A secret that comes along, in the address or in a header. The body proves nothing.
+    /// A secret in the address or in a header. It does not authenticate the body.
     Token,
 }
 
@@ -240,14 +240,14 @@ pub const USUAL_CALLBACK: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct NativeId {
     pub prefix: &'static str,
-    /// An id is known by its form alone, so it may be written without the prefix.
+    /// Whether an id is recognised by its form alone, so that the prefix may be omitted.
     pub bare: bool,
     /// A regular expression for the part behind the colon, for the API's document: anchored at both ends by whoever
     /// prints it, without groups that capture.
     pub pattern: &'static str,
-    /// What the part behind the colon is, for people: `a chat's number, or @ and a channel's name`.
+    /// Description of the part behind the colon for people: `a chat's number, or @ and a channel's name`.
     pub meaning: &'static str,
-    /// The canonical spelling of an id; `None` where it is none.
+    /// Returns the canonical spelling of an id; `None` if it is invalid.
     pub canonical: fn(&str) -> Option<String>,
     pub valid: &'static [&'static str],
     pub invalid: &'static [&'static str],

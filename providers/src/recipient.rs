@@ -11,7 +11,7 @@ use crate::NativeId;
 pub enum Recipient {
     /// E.164: `+` and 7 to 15 digits. Possible is enough; whether it exists is the provider's to say.
     Phone(String),
-    /// Lower case.
+    /// An e-mail address in lower case.
     Email(String),
     /// A WhatsApp address.
     Jid { user: String, server: JidServer },
@@ -46,13 +46,13 @@ impl JidServer {
     }
 }
 
-/// Why a recipient is refused.
+/// The reason why a recipient is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
-    /// Fits no form of the grammar.
+    /// The text fits no form of the grammar.
     #[error("{0}")]
     Invalid(String),
-    /// Well-formed, but not for this connection.
+    /// The recipient is well-formed, but not valid for this connection.
     #[error("{0}")]
     Unsupported(String),
 }
@@ -60,15 +60,15 @@ pub enum RecipientError {
 const FORMS: &str = "write it as +15551234567, as an e-mail address, as a WhatsApp id \
     (...@c.us, @g.us, @newsletter, @lid), as alias:NAME, or as PROVIDER:ID";
 
-/// Longest `to` that is looked at, in bytes.
+/// Maximum length of a `to`, in bytes.
 const MAX_LEN: usize = 320;
 
 impl Recipient {
-    /// Reads everything but `alias:NAME`, which only the tenant's configuration can resolve. `native_ids` are the
+    /// Parses every form except `alias:NAME`, which only the tenant's configuration can resolve. `native_ids` are the
     /// forms of providers' own ids.
     ///
     /// # Errors
-    /// [`RecipientError::Invalid`] where `text` fits no form.
+    /// [`RecipientError::Invalid`] if `text` fits no form.
     pub fn parse<I: Iterator<Item = &'static NativeId>>(
         text: &str,
         native_ids: impl Fn() -> I,
@@ -121,28 +121,28 @@ impl Recipient {
     }
 }
 
-/// A phone number as people may see it who need not know it: `+1555•••4567`.
+/// Masks a phone number: `+1555•••4567`.
 pub fn masked_number(number: &str) -> String {
     let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
     if digits.len() < 7 {
         return "•••".to_owned();
     }
-    // Of a short number, four and four would be nearly all.
+    // For a short number, four digits at each end would be nearly all.
     let shown = if digits.len() < 11 { 2 } else { 4 };
     let (start, end) = (&digits[..shown], &digits[digits.len() - shown..]);
     format!("+{}•••{}", start.iter().collect::<String>(), end.iter().collect::<String>())
 }
 
-/// The text without the marks that contacts, chats and web pages put around and into it, which nobody sees or types:
-/// directions of writing, joiners, and spaces without width.
+/// Removes the invisible characters that contacts, chats and web pages add to a number: text direction marks, joiners,
+/// and spaces without width.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let is_mark = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     if text.contains(is_mark) { text.replace(is_mark, "").into() } else { text.into() }
 }
 
-/// Characters that people write between the digits of a number.
+/// Whether people write this character between the digits of a number.
 fn is_separator(c: char) -> bool {
-    // Hyphens, the one that does not break among them, and dashes that word processors make of them.
+    // Hyphens, the non-breaking one among them, and the dashes that word processors make of them.
     matches!(c, '-' | '(' | ')' | '.' | '\u{2010}'..='\u{2015}' | '\u{2212}')
         || c.general_category() == GeneralCategory::SpaceSeparator
 }
@@ -199,7 +199,7 @@ fn email(text: &str) -> Option<Recipient> {
 }
 
 impl fmt::Display for Recipient {
-    /// The spelling that [`Recipient::parse`] reads back.
+    /// Prints the spelling that [`Recipient::parse`] reads back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Phone(text) | Self::Email(text) => f.write_str(text),
@@ -216,7 +216,7 @@ mod tests {
     use crate::{native_ids, parse_recipient as parse};
 
     #[test]
-    fn native_ids_are_read_in_one_spelling_and_nothing_else_is() {
+    fn native_ids_are_accepted_only_in_one_spelling() {
         for native in native_ids() {
             for id in native.valid {
                 let read = parse(&format!("{}:{id}", native.prefix)).expect("a valid id");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_read_and_printed_canonically() {
+    fn every_form_is_parsed_and_printed_canonically() {
         for (text, printed) in [
             ("+15551234567", "+15551234567"),
             ("+1 (555) 123-4567", "+15551234567"),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_that_nobody_sees_are_left_out() {
+    fn invisible_characters_are_removed() {
         for mark in [
             '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202c}', '\u{202e}',
             '\u{2060}', '\u{2066}', '\u{2069}', '\u{feff}',
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_people_write_them() {
+    fn phone_numbers_are_parsed_as_people_write_them() {
         for text in [
             "+1.555.123.4567",
             "+1\u{a0}(555)\u{a0}123\u{2011}4567",
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_character_that_cannot_be_seen_is_named() {
+    fn other_invisible_characters_are_named_in_the_error() {
         for (text, named) in [
             ("+1555\u{ad}1234567", "U+00AD"),
             ("+1555\u{0}1234567", "U+0000"),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_no_form_is_invalid() {
+    fn text_that_fits_no_form_is_invalid() {
         for text in [
             "",
             " ",
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_number_keeps_its_ends() {
+    fn masked_phone_number_keeps_its_ends() {
         for (number, masked) in
             [("+15551234567", "+1555•••4567"), ("+1234567", "+12•••67"), ("911", "•••"), ("secret", "•••")]
         {

@@ -1,4 +1,4 @@
-//! A connection's own settings, on their way from the configuration to an adapter.
+//! The settings of a connection, passed from the configuration to an adapter.
 
 use secrecy::SecretString;
 use serde::{
@@ -16,12 +16,12 @@ impl Settings {
         Self(map)
     }
 
-    /// The settings as they are.
+    /// Returns the raw settings.
     pub fn into_map(self) -> Map<String, Value> {
         self.0
     }
 
-    /// Reads them as the adapter's own `Config`.
+    /// Parses the settings as the adapter's `Config`.
     ///
     /// # Errors
     /// Names the key and what was expected. Values are never part of the message: they may be secrets.
@@ -52,7 +52,7 @@ pub fn without_values(message: &str) -> String {
     message.to_owned()
 }
 
-/// A secret, or a list of them while one replaces another. The first is the one in use.
+/// A secret, or a list during a rotation. The first one is in use.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(Vec<SecretString>);
 
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for Secrets {
     }
 }
 
-/// A setting that an adapter cannot work with.
+/// The error for an invalid setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct ConfigError {
@@ -104,13 +104,13 @@ impl ConfigError {
     }
 }
 
-/// Where a provider's API is rooted: the `base_url` that every adapter has. It comes from the operator, so it
-/// is trusted: plain http and private addresses are fine.
+/// The root URL of a provider's API: the `base_url` of every adapter. It comes from the operator and is trusted, so
+/// plain HTTP and private addresses are allowed.
 #[derive(Clone, Debug)]
 pub struct BaseUrl(Url);
 
 impl BaseUrl {
-    /// The URL of a path below the base. Each segment is escaped, so an id can never lead elsewhere.
+    /// Returns the URL of a path below the base. Each segment is escaped, so an id cannot lead elsewhere.
     pub fn join(&self, segments: &[&str]) -> Url {
         let mut url = self.0.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_base_url_takes_a_path_with_and_without_trailing_slash() {
+    fn base_url_may_have_a_trailing_slash() {
         for base in ["https://api.example.com/partner", "https://api.example.com/partner/"] {
             let url = BaseUrl::try_from(base.to_owned()).expect("a base URL").join(&["v3", "a/b"]);
             assert_eq!(url.as_str(), "https://api.example.com/partner/v3/a%2Fb");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_one_or_many_and_never_none() {
+    fn secrets_are_one_or_several_and_never_empty() {
         let count =
             |value: serde_json::Value| serde_json::from_value::<Secrets>(value).map(|all| all.iter().count());
         assert_eq!(count("one".into()).ok(), Some(1));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_key_and_never_the_value() {
+    fn settings_error_names_the_key_and_never_the_value() {
         #[derive(Debug, Deserialize)]
         #[serde(rename_all = "lowercase")]
         enum Choice {

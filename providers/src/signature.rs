@@ -1,5 +1,5 @@
-//! Who a callback is from: signatures of Standard Webhooks, plain HMACs over the body, tokens signed as JWT, and secrets
-//! that came along.
+//! Verification of callbacks: signatures of Standard Webhooks, HMACs over the body, tokens signed as JWT, and shared
+//! secrets.
 //!
 //! The crate `standardwebhooks` asks the system for the time and brings an HMAC, a base64 and a clock library of its
 //! own beside those that are here already, so the twenty lines that matter are written out:
@@ -19,24 +19,24 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::{CallbackError, CallbackRequest, ConfigError, Secrets};
 
-/// How far the signature's time may be from ours, in seconds, in both directions: what the specification proposes, and
-/// what Linq's own clients do (linq-go, client.go).
+/// Maximum difference between the signature's time and ours, in seconds and in both directions: the value that the
+/// specification proposes and that Linq's own clients use (linq-go, client.go).
 pub const TOLERANCE: u64 = 5 * 60;
 
-/// Secrets are shown with and without padding.
+/// Decodes secrets with and without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The keys of one connection: several while one replaces another.
+/// The keys of one connection, several during a rotation.
 pub struct SigningKeys(Vec<SecretSlice<u8>>);
 
 impl SigningKeys {
-    /// `whsec_` and base64; `setting` is the key in the configuration.
+    /// Parses secrets of `whsec_` and base64; `setting` is the key in the configuration.
     ///
     /// # Errors
-    /// Where a secret is none of this kind.
+    /// A secret has another format.
     pub fn read(setting: &str, secrets: &Secrets) -> Result<Self, ConfigError> {
         let wrong = || {
             let expected = "expected a signing secret as the provider shows it: whsec_ and base64";
@@ -54,7 +54,7 @@ impl SigningKeys {
         self.0.is_empty()
     }
 
-    /// The id of a request that one of the keys has signed, not long ago.
+    /// Verifies that one of the keys signed the request recently, and returns its id.
     ///
     /// # Errors
     /// [`CallbackError`], and never `Malformed`: nothing was read yet.
@@ -71,7 +71,7 @@ impl SigningKeys {
         is_recent(request.now, seconds).then_some(id).ok_or(CallbackError::Stale)
     }
 
-    /// Whether there is a signature that some body could have, made not long ago.
+    /// Checks that a recent signature is present and well-formed, whatever the body is.
     ///
     /// # Errors
     /// As for [`Self::verify`].
@@ -87,7 +87,7 @@ impl SigningKeys {
         let header = |name| request.header(name).ok_or(CallbackError::Forged);
         let (id, time) = (header("webhook-id")?, header("webhook-timestamp")?);
         let seconds = time.parse().map_err(|_| CallbackError::Forged)?;
-        // Beside v1 there is v1a, which is of another kind, and whatever comes later.
+        // Besides v1 there is v1a, which is of another kind, and there may be later versions.
         let given = header("webhook-signature")?.split(' ').filter_map(|one| one.strip_prefix("v1,"));
         let signatures: Vec<Vec<u8>> = given
             .filter_map(|one| BASE64_STANDARD.decode(one).ok())
@@ -121,7 +121,7 @@ fn mac(key: &[u8], id: &str, time: &str, body: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-/// The header that goes with a body, for tests of what lies behind it.
+/// Returns the headers that sign a body, for tests.
 #[cfg(debug_assertions)]
 pub(crate) fn sign(key: &[u8], id: &str, time: &str, body: &[u8]) -> String {
     format!("v1,{}", BASE64_STANDARD.encode(mac(key, id, time, body).finalize().into_bytes()))
@@ -133,7 +133,7 @@ pub struct BodyHmac<'a> {
     pub header: &'a str,
     pub algorithm: Algorithm,
     pub encoding: Encoding,
-    /// What stands before it in the header: `sha256=`.
+    /// Prefix of the signature in the header: `sha256=`.
     pub prefix: &'a str,
 }
 
@@ -152,7 +152,7 @@ pub enum Encoding {
 }
 
 impl BodyHmac<'_> {
-    /// Whether there is a signature that some body could have.
+    /// Checks that a signature is present and well-formed, whatever the body is.
     ///
     /// # Errors
     /// As for [`Self::verify`].
@@ -169,7 +169,7 @@ impl BodyHmac<'_> {
         given.filter(|mac| mac.len() == self.algorithm.size()).ok_or(CallbackError::Forged)
     }
 
-    /// Judges a request: one of the secrets made its signature.
+    /// Verifies that one of the secrets made the signature of a request.
     ///
     /// # Errors
     /// [`CallbackError::NotConfigured`] without any secret, else [`CallbackError::Forged`].
@@ -192,7 +192,7 @@ impl Encoding {
     }
 }
 
-/// In either case. The crate `hex` would be one more for four lines.
+/// Decodes hexadecimal in either case. The crate `hex` would be another dependency for four lines.
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> = text
         .chars()
@@ -210,7 +210,7 @@ impl Algorithm {
         }
     }
 
-    /// Takes the same time wherever the difference is.
+    /// Compares in constant time.
     fn is_mac(self, key: &[u8], body: &[u8], given: &[u8]) -> bool {
         match self {
             Self::Sha256 => {
@@ -225,15 +225,15 @@ impl Algorithm {
     }
 }
 
-/// The hexadecimal HMAC-SHA512 that goes with a body, for tests of what lies behind it.
+/// Returns the hexadecimal HMAC-SHA512 of a body, for tests.
 #[cfg(debug_assertions)]
 pub(crate) fn sign_body(key: &[u8], body: &[u8]) -> String {
     let mac = Hmac::<Sha512>::new_from_slice(key).expect("HMAC takes a key of any length").chain_update(body);
     mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Judges a JSON Web Token of HMAC-SHA256 (RFC 7515), the one kind that gateways sign their webhooks with. The token
-/// says who sent the request and nothing about its body.
+/// Verifies a JSON Web Token of HMAC-SHA256 (RFC 7515), the only kind with which gateways sign their webhooks. The
+/// token authenticates the sender and not the body.
 ///
 /// # Errors
 /// [`CallbackError::NotConfigured`] without any secret, [`CallbackError::Stale`] where it has expired, else
@@ -272,7 +272,7 @@ pub fn verify_jwt(token: &str, secrets: &Secrets, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-/// Judges a secret that came along, in a header or in the address.
+/// Verifies a shared secret in a header or in the address.
 ///
 /// # Errors
 /// [`CallbackError::NotConfigured`] without any secret, else [`CallbackError::Forged`].
@@ -284,7 +284,7 @@ pub fn verify_token(given: Option<&str>, secrets: &Secrets) -> Result<(), Callba
     if known { Ok(()) } else { Err(CallbackError::Forged) }
 }
 
-/// Whether `given` is one of the secrets. How long that takes tells nothing but lengths.
+/// Whether `given` is one of the secrets. The time of the comparison reveals only lengths.
 fn is_one_of(given: &str, secrets: &Secrets) -> bool {
     let same = |secret: &SecretString| secret.expose_secret().as_bytes().ct_eq(given.as_bytes());
     secrets.iter().fold(Choice::from(0), |found, secret| found | same(secret)).into()
@@ -331,9 +331,9 @@ mod tests {
     }
 
     #[test]
-    fn signatures_of_others_verify() {
+    fn signatures_of_the_reference_implementation_are_accepted() {
         assert_eq!(keys(&[SECRET]).verify(&genuine()), Ok("evt_test_0001"));
-        // Of the reference implementation: standard-webhooks/libraries/rust/src/lib.rs, test_sign.
+        // The values are those of the reference implementation: standard-webhooks/libraries/rust/src/lib.rs, test_sign.
         let reference = request(
             "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
             1_649_367_553,
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn while_secrets_are_exchanged_either_side_may_have_both() {
+    fn either_side_may_use_both_secrets_during_a_rotation() {
         let other = "whsec_b3RoZXIgb3RoZXIgb3RoZXI=";
         assert!(keys(&[other, SECRET]).verify(&genuine()).is_ok());
         let mut two = genuine();
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn five_minutes_are_fine_in_both_directions() {
+    fn clocks_may_differ_by_five_minutes() {
         for (seconds, expected) in
             [(300, Ok("evt_test_0001")), (301, Err(CallbackError::Stale)), (-301, Err(CallbackError::Stale))]
         {
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_another_kind_is_refused_without_being_shown() {
+    fn secret_of_another_format_is_refused_without_being_shown() {
         for secret in ["whsec_", "whsec_not base64", "!"] {
             let secrets = serde_json::from_value(secret.into()).expect("secrets");
             let error = SigningKeys::read("webhook_secret", &secrets).err().expect("refused");
@@ -414,7 +414,7 @@ mod tests {
 
     /// The values are those of RFC 4231, test case 2.
     #[test]
-    fn an_hmac_over_the_body_is_read_in_both_encodings() {
+    fn hmac_over_the_body_is_accepted_in_both_encodings() {
         const SHA256: &str = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
         let body = "what do ya want for nothing?";
         let mut request = request("id", 0, "v1,", body);
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jwt_is_signed_with_the_secret_and_not_expired() {
+    fn jwt_must_be_signed_with_the_secret_and_not_expired() {
         let token = |header: &str, claims: &str, key: &[u8]| {
             let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
             let signed = format!("{}.{}", part(header), part(claims));
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_one_of_those_configured() {
+    fn token_must_be_one_of_the_configured_ones() {
         let secrets = serde_json::from_value(serde_json::json!(["old-token", "new-token"])).expect("secrets");
         for (given, expected) in [("old-token", true), ("new-token", true), ("new-toke", false), ("", false)]
         {

@@ -1,4 +1,4 @@
-//! Why a request has no answer, in words that say what has to be mended.
+//! The reasons why a request got no answer, with texts that say what to fix.
 
 use std::{error::Error, io};
 
@@ -6,28 +6,28 @@ use rustls::CertificateError;
 
 use crate::guard::{GuardedClient, NotResolved};
 
-/// How far a request got. No text of it names the URL, which may hold a token.
+/// The step at which a request failed. No text contains the URL, which may hold a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
     /// The name resolves to addresses that the rules forbid.
     Forbidden,
     /// The name cannot be resolved.
     Name,
-    /// Nobody listens at the address and port.
+    /// No process listens at the address and port.
     Refused,
-    /// No way leads to the address.
+    /// There is no route to the address.
     Unreachable,
-    /// No connection within the time limit.
+    /// No connection was made within the time limit.
     NoConnection,
-    /// Somebody is there, and does not prove to be who is meant, or does not speak TLS.
+    /// The server could not prove its identity, or does not speak TLS.
     Tls(&'static str),
-    /// The connection stands, and no answer came in time.
+    /// The connection was made, and no answer came in time.
     Silent,
     /// The connection was closed before an answer.
     HungUp,
-    /// There is an answer, and it is not HTTP.
+    /// The answer is not HTTP.
     NotHttp,
-    /// The answer ended before it was whole.
+    /// The answer ended early.
     BrokenOff,
 }
 
@@ -50,14 +50,14 @@ impl Unanswered {
                 None => Self::HungUp,
             };
         }
-        // Outermost first: an error of TLS is wrapped into an I/O error, as is one of the address.
+        // Outer errors are checked first: an error of TLS is wrapped into an I/O error, and so is one of the address.
         if let Some(why) = found(of_name).or_else(|| found(of_tls)) {
             return why;
         }
         if error.is_timeout() { Self::NoConnection } else { found(of_address).unwrap_or(Self::Unreachable) }
     }
 
-    /// A whole sentence without its end. `server` names who was asked: "the server behind the URL".
+    /// Returns a sentence without its full stop. `server` names the server: "the server behind the URL".
     pub fn about(self, server: &str) -> String {
         match self {
             Self::Forbidden => format!("{server} is not on the public internet"),
@@ -74,8 +74,8 @@ impl Unanswered {
     }
 }
 
-/// The error itself and all that it wraps. The source of an I/O error is the source of what it wraps, and not that
-/// itself.
+/// Iterates over the error and all that it wraps. The source of an I/O error is the source of the wrapped error, and
+/// not that error itself.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |cause: &&'a (dyn Error + 'static)| {
         let cause: &'a (dyn Error + 'static) = *cause;
@@ -92,7 +92,7 @@ fn of_tls(cause: &(dyn Error + 'static)) -> Option<Unanswered> {
     if let Some(error) = cause.downcast_ref::<rustls::Error>() {
         return Some(Unanswered::Tls(tls(error)));
     }
-    // The end of a connection while it is made is the end of a handshake: TCP itself says that it is refused.
+    // A connection that ends while it is made ended during the handshake: a refusal by TCP is reported as such.
     let io = cause.downcast_ref::<io::Error>()?;
     let ended = matches!(
         io.kind(),
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_step_of_a_request_fails_by_its_own_name() {
+    async fn each_failed_step_of_a_request_is_reported_by_name() {
         use Unanswered::*;
         assert_eq!(ask("http", "sound", async |stream| drop::<TcpStream>(stream)).await, HungUp);
         assert_eq!(ask("http", "sound", |stream| answer(stream, "")).await, HungUp);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_certificate_that_is_not_sound_is_named_plainly() {
+    async fn invalid_certificate_is_explained_plainly() {
         let says = |why: Unanswered| match why {
             Unanswered::Tls(why) => why,
             other => panic!("{other:?}"),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_and_addresses_are_told_apart() {
+    async fn host_names_and_addresses_are_distinguished() {
         let rules = || AddressRules {
             allow_http: true,
             allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],

@@ -56,9 +56,9 @@ impl Served {
     /// A connection with the emulator's own settings, and these beside them.
     fn connection(&self, name: &str, more: Value) -> Arc<dyn Provider> {
         let descriptor = voicegate_providers::find(name).expect("an adapter");
-        let own = self.sandbox.connection_settings(&self.base).into_iter().find(|(known, _)| *known == name);
+        let door = self.sandbox.doors(&self.base).into_iter().find(|door| door.provider == name);
         let mut settings: Map<String, Value> =
-            own.and_then(|(_, own)| own.as_object().cloned()).expect("an emulator");
+            door.and_then(|door| door.settings.as_object().cloned()).expect("an emulator");
         settings.extend(more.as_object().cloned().unwrap_or_default());
         run::build(descriptor, settings)
     }

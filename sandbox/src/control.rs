@@ -22,7 +22,7 @@ use crate::state::Event;
 use crate::{Fault, Sandbox, emulator};
 
 const PAGE: &str = include_str!("page.html");
-/// Everything is in the page itself; nothing it shows can load or run anything.
+/// The page is self-contained; nothing it shows can load or run anything.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                            connect-src 'self'; media-src 'self' blob:; img-src data:; base-uri 'none'; form-action 'none'";
 
@@ -62,12 +62,12 @@ async fn chats(State(sandbox): State<Sandbox>) -> Json<Value> {
     Json(json!({ "items": chats }))
 }
 
-/// A body that cannot be read is told so in words: these requests are typed by hand.
+/// An invalid body is answered with an explanation, because these requests are typed by hand.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, (StatusCode, Json<Value>)> {
     serde_json::from_slice(body).map_err(|error| refused(error.to_string()))
 }
 
-/// One or several. Decided by hand: an untagged enum would hide which field is wrong.
+/// One item or several. This is parsed by hand, because an untagged enum would hide which field is wrong.
 fn one_or_more<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, (StatusCode, Json<Value>)> {
     if body.trim_ascii_start().starts_with(b"[") { parse(body) } else { Ok(vec![parse(body)?]) }
 }
@@ -111,7 +111,7 @@ async fn drop_rules(State(sandbox): State<Sandbox>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Answers when the registered addresses have.
+/// Answers after the registered addresses have answered.
 async fn tell(
     State(sandbox): State<Sandbox>,
     Path(id): Path<Uuid>,
@@ -151,7 +151,7 @@ async fn add_chat(
     Ok((StatusCode::CREATED, Json(json!({ "id": sandbox.add_chat(chat) }))))
 }
 
-/// `{"ms": 5}` closes connections that are idle for so long, `{"ms": null}` none.
+/// `{"ms": 5}` closes connections that are idle for that long, `{"ms": null}` none.
 async fn close_idle(
     State(sandbox): State<Sandbox>,
     body: Bytes,
@@ -171,7 +171,8 @@ async fn clear(State(sandbox): State<Sandbox>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// `entry` (a ledger entry), `receipts` (all that is told of an entry), `cleared`, `reload` (events were lost: read the ledger again).
+/// Event names: `entry` (a ledger entry), `receipts` (all receipts of an entry), `cleared`, `reload` (events were lost:
+/// read the ledger again).
 async fn events(
     State(sandbox): State<Sandbox>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, std::convert::Infallible>>> {
@@ -204,7 +205,7 @@ async fn audio(State(sandbox): State<Sandbox>, Path(id): Path<Uuid>, headers: He
         let entry = state.ledger.iter().find(|entry| entry.id == id);
         entry.and_then(|entry| entry.audio.as_ref()).map(|audio| audio.kind).unwrap_or_default()
     };
-    // The bytes come from whoever sends; the browser must not find a page in them.
+    // The bytes come from the sender; the browser must not interpret them as a page.
     let common = [
         (CONTENT_TYPE, kind.playback_mime()),
         (ACCEPT_RANGES, "bytes"),
@@ -225,7 +226,7 @@ async fn audio(State(sandbox): State<Sandbox>, Path(id): Path<Uuid>, headers: He
     }
 }
 
-/// One range, RFC 9110 section 14. `None`: ignore the header; `Err`: nothing to give.
+/// Parses one range, RFC 9110 section 14. `None`: ignore the header; `Err`: the range is empty.
 fn range(text: &str, size: usize) -> Option<Result<(usize, usize), ()>> {
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let (start, end) = match (first.is_empty(), last.is_empty()) {

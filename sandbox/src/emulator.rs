@@ -1,4 +1,4 @@
-//! What an emulator brings: one folder, and one line in [`EMULATORS`].
+//! The trait of an emulator, which consists of one folder and one line in [`EMULATORS`].
 
 use axum::Router;
 use axum::http::Method;
@@ -18,55 +18,55 @@ pub(crate) trait Emulator: Sync {
     /// The name of the provider, as the gateway's configuration spells it.
     fn name(&self) -> &'static str;
 
-    /// How the inbox page shows it.
+    /// Appearance on the inbox page.
     fn look(&self) -> Look;
 
     /// The provider's API.
     fn router(&self, sandbox: &Sandbox) -> Router;
 
-    /// What a request is for; the path is the one below `/NAME/`.
+    /// Classifies a request; the path is the one below `/NAME/`.
     fn classify(&self, method: &Method, path: &str) -> Operation;
 
-    /// The provider's own envelope for an error with this status.
+    /// Builds the provider's error envelope for this status.
     fn scripted(&self, status: u16, retry_after: Option<u64>) -> Response;
 
-    /// The provider's word for "not ready yet", where it has one; else a 503.
+    /// Builds the provider's answer for "not ready yet", if it has one; otherwise a 503 is used.
     fn not_ready(&self) -> Response {
         self.scripted(503, None)
     }
 
-    /// Refusals of the provider's own that a fault may ask for by name.
+    /// Refusals specific to the provider that a fault may request by name.
     fn refusals(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// One of [`Self::refusals`], in the provider's words.
+    /// Builds one of [`Self::refusals`], in the provider's format.
     fn refusal(&self, _name: &str) -> Response {
         self.scripted(400, None)
     }
 
-    /// A last change to every answer: a trace id. The path is the one below `/NAME/`.
+    /// Completes every answer, for example with a trace id. The path is the one below `/NAME/`.
     fn finish(&self, response: Response, _path: &str) -> Response {
         response
     }
 
-    /// The credentials that it accepts, which are not written down anywhere.
+    /// Accepted credentials, which are removed from all records.
     fn secrets<'a>(&self, sandbox: &'a Sandbox) -> Vec<&'a str>;
 
     /// The connection's settings with which a gateway reaches it, `base_url` included.
     fn settings(&self, sandbox: &Sandbox, base_url: &str) -> Value;
 
-    /// What it tells of a message unless a rule says otherwise.
+    /// Receipts for a message, unless a rule says otherwise.
     fn usual_receipts(&self, _entry: &LedgerEntry, _is_group: bool) -> Vec<ReceiptStep> {
         Vec::new()
     }
 
-    /// Whether it ever says that of a message.
+    /// Whether it ever sends this receipt.
     fn says(&self, _status: ReceiptStatus) -> bool {
         false
     }
 
-    /// The requests by which it tells that.
+    /// Builds the requests of this receipt.
     fn receipts(
         &self,
         _sandbox: &Sandbox,
@@ -77,22 +77,22 @@ pub(crate) trait Emulator: Sync {
         Vec::new()
     }
 
-    /// Takes over what stays when the sandbox is cleared: registered addresses.
+    /// Copies the state that survives clearing: registered addresses.
     fn keep(&self, _before: &mut State, _after: &mut State) {}
 }
 
-/// Colours and words of a phone on the page.
+/// Colours and texts of a phone on the page.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Look {
-    /// The app that a person sees the note in.
+    /// Name of the app in which a person sees the note.
     pub app: &'static str,
-    /// How the note came there: `through Linq`.
+    /// Text about the provider: `through Linq`.
     pub through: &'static str,
-    /// Somebody whom the emulator knows.
+    /// Example recipient that the emulator knows.
     pub to: &'static str,
-    /// The colour of bubbles: a CSS colour.
+    /// CSS colour of bubbles.
     pub bubble: &'static str,
-    /// The colour of their text and bars.
+    /// CSS colour of their text and bars.
     pub ink: &'static str,
 }
 
@@ -108,13 +108,13 @@ pub(crate) static EMULATORS: &[&dyn Emulator] = &[
     &crate::recipes::Recipes,
 ];
 
-/// The emulator that a path belongs to, and the rest of the path.
+/// Finds the emulator of a path, and returns the rest of the path.
 pub(crate) fn of_path(path: &str) -> Option<(&'static dyn Emulator, &str)> {
     let (name, rest) = path.strip_prefix('/')?.split_once('/')?;
     EMULATORS.iter().find(|emulator| emulator.name() == name).map(|emulator| (*emulator, rest))
 }
 
-/// For the page.
+/// Description for the page.
 pub(crate) fn listed() -> Value {
     let shown = |emulator: &&dyn Emulator| {
         let says =

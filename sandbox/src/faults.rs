@@ -22,7 +22,7 @@ use crate::{Sandbox, state};
 /// The largest body that any emulated endpoint may take (Linq uploads: 100 MiB), with room to see what exceeds it.
 const MAX_BODY: usize = 101 * 1024 * 1024;
 
-/// One of the emulators, by its name.
+/// An emulator, by its name.
 #[derive(Clone, Copy)]
 pub struct Provider(&'static dyn Emulator);
 
@@ -30,7 +30,7 @@ impl Provider {
     pub const LINQ: Self = Self(&crate::linq::Linq);
     pub const WAWP: Self = Self(&crate::wawp::Wawp);
 
-    /// The emulator of this name.
+    /// Finds the emulator with this name.
     pub fn named(name: &str) -> Option<Self> {
         EMULATORS.iter().find(|emulator| emulator.name() == name).map(|emulator| Self(*emulator))
     }
@@ -77,7 +77,7 @@ pub enum Operation {
     Voicememo,
     /// Linq `/v3/attachments…`.
     Attachments,
-    /// The audio on its way: Linq's presigned PUT, Meta's `/media`.
+    /// Upload of the audio: Linq's presigned PUT, Meta's `/media`.
     Upload,
     /// Linq `/v3/chats`, `/v3/chats/{id}`, Discord `/users/@me/channels`.
     Chats,
@@ -85,14 +85,14 @@ pub enum Operation {
     Messages,
     /// Linq `/v3/phone_numbers`.
     Lines,
-    /// Where events are to be sent: Linq `/v3/webhook-subscriptions…`, Wawp `/v2/session/webhook`, `/v2/webhook/…`.
+    /// Registration of webhooks: Linq `/v3/webhook-subscriptions…`, Wawp `/v2/session/webhook`, `/v2/webhook/…`.
     Webhooks,
     /// The request that shows a note: Wawp `/v2/send/voice`, Telegram `sendVoice` and its like, `/messages` of Meta and
     /// Discord.
     Voice,
     /// The state of the account: Wawp `/v2/session/info`, Telegram `getMe`, Discord `/users/@me`, a number of Meta's.
     Session,
-    /// Everything else that an emulator answers.
+    /// Any other request to an emulator.
     Other,
 }
 
@@ -114,7 +114,7 @@ impl Operation {
     }
 }
 
-/// What goes wrong, where, and how often.
+/// A scripted fault: its action, the requests that it applies to, and how often.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -134,7 +134,7 @@ fn once() -> u32 {
 }
 
 impl Fault {
-    /// The next matching request, once.
+    /// Applies to the next matching request, once.
     pub fn new(provider: Provider, operation: Operation, action: FaultAction) -> Self {
         Self { provider, operation, path: None, times: 1, action }
     }
@@ -143,7 +143,7 @@ impl Fault {
         Self { times, ..self }
     }
 
-    /// A refusal that the provider does not have is a mistake in a script.
+    /// Rejects a refusal that the provider does not have, since that is a mistake in a script.
     pub(crate) fn check(&self) -> Result<(), String> {
         let FaultAction::Refusal { name } = &self.action else { return Ok(()) };
         let known = self.provider.0.refusals();
@@ -165,47 +165,47 @@ impl Fault {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaultAction {
-    /// This answer instead of processing. Without `body`: the provider's error envelope for that status.
+    /// Answer with this status instead of processing. Without `body`: the provider's error envelope for that status.
     Status {
         status: u16,
         #[serde(default)]
         body: Option<Value>,
         #[serde(default)]
         headers: BTreeMap<String, String>,
-        /// Seconds.
+        /// `Retry-After` in seconds.
         #[serde(default)]
         retry_after: Option<u64>,
     },
-    /// 429 as the provider words it.
+    /// Answer 429 in the provider's format.
     RateLimit { retry_after: u64 },
-    /// The provider's word for "not ready yet": at Linq 404/2007, an attachment that is still being processed.
+    /// Answer "not ready yet" in the provider's format: at Linq 404/2007, an attachment that is still being processed.
     NotReady,
-    /// One of the provider's own refusals, by its name; nothing is processed.
+    /// Answer with one of the provider's own refusals, by its name; nothing is processed.
     Refusal { name: String },
-    /// Read the request, process nothing, answer nothing; after `ms` hang up, without `ms` never.
+    /// Read the request without processing or answering it; close the connection after `ms`, without `ms` never.
     Stall {
         #[serde(default)]
         ms: Option<u64>,
     },
-    /// Read the request, process nothing, hang up.
+    /// Read the request and close the connection without processing it.
     ResetBefore,
-    /// Process it fully, then hang up without an answer. To the caller it looks exactly like `reset_before`.
+    /// Process the request, then close the connection without an answer. The caller cannot tell it from `reset_before`.
     ResetAfter,
-    /// Process it fully, then as `stall`.
+    /// Process the request, then act as `stall`.
     StallAfter {
         #[serde(default)]
         ms: Option<u64>,
     },
-    /// Process it fully, then answer 200 with a body that means nothing.
+    /// Process the request, then answer 200 with a meaningless body.
     Garbage,
-    /// Wait, then process and answer as usual.
+    /// Wait, then process and answer normally.
     Slow { ms: u64 },
 }
 
-/// Logs the request the moment its head is in, meets it with a fault if one is scripted, and completes the log.
+/// Logs the request as soon as its head has arrived, applies a scripted fault if there is one, and completes the log.
 pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    // The page and the control API are never disturbed.
+    // Faults never apply to the page and the control API.
     let Some((emulator, below)) = emulator::of_path(&path) else {
         return next.run(request).await;
     };
@@ -214,7 +214,7 @@ pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next
     let (number, fault) = arrive(&sandbox, provider, operation, &request);
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        // The caller went away in the middle, or sent more than anyone takes.
+        // The caller disconnected midway, or sent more than any endpoint takes.
         return hang_up();
     };
     log_body(&sandbox, number, &parts.headers, &body);
@@ -231,7 +231,7 @@ pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next
     response
 }
 
-/// `None`: hang up.
+/// Builds the answer; `None` closes the connection.
 async fn meet(fault: FaultAction, provider: Provider, next: Next, request: Request) -> Option<Response> {
     match fault {
         FaultAction::Status { status, body, headers, retry_after } => {
@@ -263,8 +263,8 @@ async fn meet(fault: FaultAction, provider: Provider, next: Next, request: Reque
     }
 }
 
-/// In a task of its own: a real server goes on with a request that it has read, whether or not the caller still
-/// waits. hyper would otherwise drop the handler with the connection and nothing would be committed.
+/// Runs in a task of its own, because a real server completes a request that it has read, whether or not the caller
+/// still waits. hyper would otherwise drop the handler with the connection, and nothing would be committed.
 async fn process(delay: Option<Duration>, next: Next, request: Request) -> Option<Response> {
     let work = async move {
         if let Some(delay) = delay {

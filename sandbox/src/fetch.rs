@@ -1,4 +1,4 @@
-//! Downloads of the links that callers hand over, as the providers do them from their own servers.
+//! Downloads of the links that callers provide, as the providers' servers make them.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) enum FetchError {
 }
 
 impl Fetcher {
-    /// One GET, no redirects, no ambient proxy.
+    /// Makes one GET without redirects and without a proxy from the environment.
     pub async fn get(&self, url: &Url, max: usize, timeout: Duration) -> Result<Fetched, FetchError> {
         let work = self.download(url, max);
         match tokio::time::timeout(timeout, work).await {
@@ -33,7 +33,7 @@ impl Fetcher {
         }
     }
 
-    /// One POST of JSON, whose answer's body is nobody's concern. `None`: no answer.
+    /// Makes one POST of JSON and ignores the body of the answer. `None`: no answer.
     pub async fn post(
         &self,
         url: &Url,
@@ -68,7 +68,7 @@ impl Fetcher {
         Ok(Fetched { bytes: bytes.freeze(), content_type })
     }
 
-    /// Made on first use, since making it can fail (no system certificates) and most runs never fetch.
+    /// The client is created on first use, because that can fail (no system certificates) and most runs never fetch.
     fn client(&self) -> Result<&Client, FetchError> {
         if let Some(client) = self.client.get() {
             return Ok(client);

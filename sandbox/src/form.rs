@@ -1,4 +1,4 @@
-//! `multipart/form-data`, taken apart.
+//! Parsing of `multipart/form-data`.
 
 use bytes::Bytes;
 
@@ -15,14 +15,14 @@ impl Part {
     }
 }
 
-/// The parts of a body; `None` where it is no form.
+/// Parses the parts of a body; `None` if it is not a form.
 pub(crate) async fn parts(content_type: &str, body: Bytes) -> Option<Vec<Part>> {
     let boundary = multer::parse_boundary(content_type).ok()?;
     let stream = futures_util::stream::once(async move { Ok::<_, std::io::Error>(body) });
     let mut form = multer::Multipart::new(stream, boundary);
     let mut parts = Vec::new();
     while let Some(field) = form.next_field().await.ok()? {
-        // As it was written: a parsed type loses its parameters' spelling.
+        // The type is kept as written, because a parsed type loses the spelling of its parameters.
         let mime_type =
             field.headers().get("content-type").and_then(|value| value.to_str().ok()).map(str::to_owned);
         parts.push(Part {

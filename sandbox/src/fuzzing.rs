@@ -1,13 +1,13 @@
-//! The fuzz target of this crate; `voicegate::fuzzing` says what that is.
+//! The fuzz target of this crate, as `voicegate::fuzzing` describes.
 
 use crate::audio::{describe, is_clean_opus};
 
-/// A name, and what is done with the bytes.
+/// The name of a target, and its function.
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[("audio_described", described)];
 
-/// What the inbox says of a file that arrived.
+/// The findings of the inbox about a received file.
 fn described(data: &[u8]) {
     let info = describe(data);
     serde_json::to_string(&info).expect("JSON");

@@ -1,4 +1,4 @@
-//! Requests of the emulated providers to the addresses that were registered with them.
+//! Webhook requests of the emulated providers to the registered addresses.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{Sandbox, state};
 /// <https://docs.linqapp.com/guides/webhooks/>: an answer has to come within ten seconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Before each further try. The real ones take minutes and hours.
+/// Pauses before retries. Real providers take minutes and hours.
 const WAITS_MS: [u64; 4] = [200, 500, 1000, 2000];
 
-/// Requests under way at a time.
+/// Maximum number of concurrent requests.
 pub(crate) const MOST_AT_A_TIME: usize = 64;
 
 /// One event for one address.
@@ -29,7 +29,7 @@ pub(crate) struct Outgoing {
     pub signer: Option<Signer>,
 }
 
-/// Makes the headers anew for each try: the time is signed, too.
+/// Builds the headers for each try, because the time is signed, too.
 #[derive(Clone)]
 pub(crate) struct Signer {
     pub secret: String,
@@ -37,39 +37,39 @@ pub(crate) struct Signer {
     pub subscription: String,
 }
 
-/// One event for one address, and what became of it.
+/// One event for one address, and its outcome.
 #[derive(Clone, Debug, Serialize)]
 pub struct CallbackLog {
     pub n: u64,
     pub provider: &'static str,
     pub event: &'static str,
-    /// The same in every try.
+    /// Id of the event, equal in every try.
     pub event_id: String,
     pub message_id: String,
-    /// Without its query, where tokens are.
+    /// URL without its query, which may contain tokens.
     pub url: String,
     pub at: String,
     pub tries: Vec<Try>,
-    /// No further try follows.
+    /// Whether no further try follows.
     pub done: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Try {
     pub at: String,
-    /// `null`: no answer.
+    /// Status of the answer; `null` if there was none.
     pub status: Option<u16>,
 }
 
 impl Sandbox {
-    /// Delivers it, trying again where the real ones would. What was answered in the end.
+    /// Delivers the event with the retries of the real provider, and returns the final answer.
     pub(crate) async fn send(self, outgoing: Outgoing) -> String {
         let number = self.begin(&outgoing);
         let mut waits = WAITS_MS.iter();
         loop {
             let at = state::now();
             let status = self.attempt(&outgoing).await;
-            // Whoever does not want it says so with a 4xx, once.
+            // A receiver that does not want the event answers with a 4xx, which is not retried.
             let again = status.is_none_or(|status| status >= 500 || status == 429);
             let wait = if again { waits.next() } else { None };
             self.note_try(number, Try { at, status }, wait.is_none());
@@ -112,14 +112,14 @@ impl Sandbox {
         }
     }
 
-    /// Every event that went to a registered address, in order.
+    /// Lists every event that was sent to a registered address, in order.
     pub fn callbacks(&self) -> Vec<CallbackLog> {
         self.inner.lock().callbacks.iter().cloned().collect()
     }
 }
 
-/// Where an event may be sent. The real ones want public https; an address on this machine may be plain http, because
-/// that is where a gateway is that is tried out.
+/// Checks an address for webhooks. Real providers require public https; an address on this machine may be plain http,
+/// because a gateway under test runs there.
 pub(crate) fn target(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let allowed = url.scheme() == "https" || (url.scheme() == "http" && crate::fetch::is_loopback(&url));

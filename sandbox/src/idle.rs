@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How long connections may be idle; `None` is for ever.
+/// Time for which connections may be idle; `None` means for ever.
 pub(crate) type Limit = Option<Duration>;
 
-/// The requests under way on one connection.
+/// The requests in flight on one connection.
 #[derive(Clone)]
 pub(crate) struct Busy(watch::Sender<usize>);
 
-/// A request under way, until it is let go of.
+/// A guard that counts a request as in flight until it is dropped.
 pub(crate) struct Request(watch::Sender<usize>);
 
 impl Busy {
@@ -24,7 +24,7 @@ impl Busy {
         Request(self.0.clone())
     }
 
-    /// Ends when the connection has been idle for as long as it may.
+    /// Returns when the connection has been idle for the allowed time.
     pub async fn idle_for_too_long(&self, mut limit: watch::Receiver<Limit>) {
         let mut busy = self.0.subscribe();
         loop {

@@ -1,4 +1,5 @@
-//! What arrived, in a form that tests can compare and people can read; and what may not be written down.
+//! The ledger of received notes, in a form that tests can compare and people can read; and the removal of secrets from
+//! it.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -14,35 +15,35 @@ pub struct LedgerEntry {
     /// The emulator's name: `linq`, `wawp`, `telegram`, and so on.
     pub provider: &'static str,
     pub at: String,
-    /// Linq chat id, WhatsApp JID or number, Telegram chat, Discord channel.
+    /// Chat: Linq chat id, WhatsApp JID or number, Telegram chat, Discord channel.
     pub conversation: String,
     /// Handles of the people who see it.
     pub to: Vec<String>,
     /// The id that the provider gave to the message.
     pub message_id: String,
-    /// How the phone shows it: `voice`, `audio`, `file`, `text`; `refused` for a request so wrong that it is worth seeing
-    /// on the page although nothing was delivered.
+    /// Form on the phone: `voice`, `audio`, `file`, `text`; `refused` for an invalid request that is worth showing on
+    /// the page although nothing was delivered.
     pub form: &'static str,
-    /// Linq: what the chat runs on.
+    /// Linq: service of the chat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<&'static str>,
-    /// The request that caused it, in words.
+    /// Description of the request that caused the entry.
     pub via: String,
     pub filename: Option<String>,
-    /// As declared by the sender.
+    /// Media type as declared by the sender.
     pub mime_type: Option<String>,
     pub size_bytes: usize,
     pub sha256: Option<String>,
     pub audio: Option<AudioInfo>,
     pub text: Option<String>,
-    /// What a recipient would notice, in plain words. Empty is good.
+    /// Defects that a recipient would notice, in plain words. Empty if there are none.
     pub problems: Vec<String>,
     pub reply_to: Option<String>,
     /// Wawp: whether the provider was asked to transcode.
     pub convert: Option<bool>,
     /// The request's JSON, secrets removed.
     pub request: Value,
-    /// What the provider has told of it so far.
+    /// Receipts that the provider has sent so far.
     pub receipts: Vec<Receipt>,
 }
 
@@ -57,13 +58,13 @@ pub struct RequestLog {
     /// Query string, secrets removed.
     pub query: Option<String>,
     pub at: String,
-    /// `null` while it is under way, and for good when the connection was closed without an answer.
+    /// Status of the answer; `null` while the request is in flight, and if the connection was closed without an answer.
     pub status: Option<u16>,
     /// JSON body, secrets removed; `null` for none, for other bodies and while the body is being read.
     pub body: Value,
     /// Size of the body, once read.
     pub body_bytes: Option<usize>,
-    /// Names only, lower case, in order.
+    /// Names of the headers, in lower case and in order.
     pub headers: Vec<String>,
 }
 
@@ -109,7 +110,7 @@ fn redact_text(text: &str, known: &[&str]) -> String {
     text
 }
 
-/// Some providers have a credential in the path.
+/// Removes the credentials that some providers have in the path.
 pub(crate) fn redact_path(path: &str, known: &[&str]) -> String {
     known
         .iter()

@@ -107,64 +107,64 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Two Linq chats exist from the start: `+15551234567` (iMessage) and `+15550001111` (RCS).
+    /// Creates a sandbox with two Linq chats: `+15551234567` (iMessage) and `+15550001111` (RCS).
     pub fn new(options: SandboxOptions) -> Self {
         Self { inner: Arc::new(Inner::new(options)) }
     }
 
-    /// The routes without a server. Faults that close the connection need [`Sandbox::serve`]: axum's own server
-    /// has no way to hang up instead of answering.
+    /// Returns the routes without a server. Faults that close the connection need [`Sandbox::serve`]: axum's own server
+    /// cannot close a connection instead of answering.
     pub fn router(&self) -> Router {
         server::router(self)
     }
 
-    /// Serves until the future is dropped; then every open connection is cut.
+    /// Serves until the future is dropped, which closes every open connection.
     pub async fn serve(self, listener: tokio::net::TcpListener) {
         server::serve(self, listener).await;
     }
 
-    /// Everything that reached a phone, in order.
+    /// Lists everything that reached a phone, in order.
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         self.inner.lock().ledger.iter().cloned().collect()
     }
 
-    /// How much reached a phone.
+    /// Counts the entries of the ledger.
     pub fn ledger_len(&self) -> usize {
         self.inner.lock().ledger.len()
     }
 
-    /// Every request that hit an emulator, in order of arrival, logged before it is read, stalled or judged.
+    /// Lists every request to an emulator in order of arrival. It is logged before it is read, stalled or checked.
     pub fn requests(&self) -> Vec<RequestLog> {
         self.inner.lock().requests.iter().cloned().collect()
     }
 
-    /// Scripts a fault. Faults are tried in the order in which they were added; one request meets at most one.
+    /// Adds a fault. Faults are tried in the order in which they were added; a request meets at most one.
     pub fn add_fault(&self, fault: Fault) {
         self.inner.lock().faults.push(fault);
     }
 
-    /// From now on, closes connections that are idle for so long: on which no request is under way, from the beginning
-    /// or since the last answer. `None` leaves them open.
+    /// Closes connections that are idle for this long, without a request in flight since the beginning or since the
+    /// last answer. `None` leaves them open.
     pub fn close_idle_after(&self, time: Option<Duration>) {
         self.inner.idle.send_replace(time);
     }
 
-    /// How many connections came in.
+    /// Counts the accepted connections.
     pub fn connections(&self) -> u64 {
         self.inner.connections.load(Ordering::Relaxed)
     }
 
-    /// How many faults were scripted and not met yet.
+    /// Counts the scripted faults that no request has met yet.
     pub fn pending_faults(&self) -> usize {
         self.inner.lock().faults.iter().filter(|fault| fault.times > 0).count()
     }
 
-    /// Takes back every fault that was not met yet.
+    /// Removes every fault that no request has met yet.
     pub fn forget_faults(&self) {
         self.inner.lock().faults.clear();
     }
 
-    /// Forgets the ledger, requests, faults, rules, uploads and idempotency keys; chats and registered addresses stay.
+    /// Clears the ledger, requests, faults, rules, uploads and idempotency keys; chats and registered addresses stay.
     pub fn clear(&self) {
         self.inner.clear();
     }
@@ -190,7 +190,7 @@ impl Sandbox {
         only.is_empty() || only.iter().any(|name| name == provider)
     }
 
-    /// The bytes that a ledger entry is about.
+    /// Returns the audio of a ledger entry.
     pub fn audio(&self, entry_id: &Uuid) -> Option<Bytes> {
         self.inner.lock().audio.get(entry_id).cloned()
     }

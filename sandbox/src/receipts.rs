@@ -1,4 +1,4 @@
-//! What is told of a message after it was taken: when, how often, and whether at all.
+//! Receipts of accepted messages: their times, their repetitions, and the rules that change them.
 
 use std::time::Duration;
 
@@ -11,42 +11,42 @@ use crate::faults::Provider;
 use crate::ledger::LedgerEntry;
 use crate::state::{self, Event};
 
-/// Where a message is.
+/// The status of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiptStatus {
-    /// WhatsApp's gateways alone say so.
+    /// Only WhatsApp's gateways report this status.
     Accepted,
     Sent,
     Delivered,
     Read,
-    /// WhatsApp's gateways alone say so.
+    /// Only WhatsApp's gateways report this status.
     Played,
     Failed,
 }
 
-/// One word of a provider about one message.
+/// One receipt for one message.
 #[derive(Clone, Debug, Serialize)]
 pub struct Receipt {
     pub status: ReceiptStatus,
     pub at: String,
-    /// What the registered addresses answered in the end: a status, or `no answer`. Empty where there is none.
+    /// Final answers of the registered addresses: a status, or `no answer`. Empty if there are none.
     pub answers: Vec<String>,
 }
 
-/// What is told of messages that fit, instead of what usually is. The first rule that fits holds.
+/// A rule that replaces the usual receipts of matching messages. The first matching rule applies.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Provider>,
-    /// Only messages to somebody whose handle contains this.
+    /// Only messages to recipients whose handle contains this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// For so many messages; without it for all.
+    /// Number of messages that the rule applies to; without it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// None: nothing is told.
+    /// Receipts to send; empty for none.
     pub steps: Vec<ReceiptStep>,
 }
 
@@ -54,13 +54,13 @@ pub struct ReceiptRule {
 #[serde(deny_unknown_fields)]
 pub struct ReceiptStep {
     pub status: ReceiptStatus,
-    /// Counted from the moment when the message was taken, which is before the send is answered.
+    /// Delay since the message was accepted, which is before the send is answered.
     #[serde(default)]
     pub after_ms: u64,
-    /// How often the same event is delivered.
+    /// Number of deliveries of the same event.
     #[serde(default = "once")]
     pub copies: u32,
-    /// Linq and Meta, where it failed: the error code.
+    /// Error code of a failure, for Linq and Meta.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u32>,
 }
@@ -83,12 +83,12 @@ impl ReceiptRule {
 }
 
 impl Sandbox {
-    /// From now on messages that fit are told of in this way.
+    /// Adds a rule for the receipts of matching messages.
     pub fn add_receipt_rule(&self, rule: ReceiptRule) {
         self.inner.lock().rules.push(rule);
     }
 
-    /// Begins to tell of a message that was just taken.
+    /// Starts the receipts of a message that was just accepted.
     pub(crate) fn follow(&self, entry: &LedgerEntry, is_group: bool) {
         let mut state = self.inner.lock();
         let rule = state.rules.iter_mut().find(|rule| rule.times != Some(0) && rule.fits(entry));
@@ -109,7 +109,8 @@ impl Sandbox {
         }
     }
 
-    /// Tells this of a message, now. `false` where there is no such message, or its provider has no such word.
+    /// Sends this receipt for a message now. Returns `false` if the message does not exist, or if its provider has no
+    /// such receipt.
     pub async fn receipt(&self, entry: Uuid, status: ReceiptStatus) -> bool {
         self.tell(entry, &ReceiptStep::new(status, 0)).await
     }
@@ -128,7 +129,7 @@ impl Sandbox {
         true
     }
 
-    /// Notes down that it happened; the entry as it is then.
+    /// Records the receipt and returns the updated entry.
     fn book(&self, id: Uuid, status: ReceiptStatus, at: &str) -> Option<LedgerEntry> {
         let mut state = self.inner.lock();
         let entry = state.ledger.iter_mut().rev().find(|entry| entry.id == id)?;

@@ -48,7 +48,7 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
 
 pub(crate) async fn serve(sandbox: Sandbox, listener: TcpListener) {
     let router = router(&sandbox);
-    // Owned by this future, so that dropping it cuts the connections too.
+    // The tasks are owned by this future, so that dropping it closes the connections too.
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -56,7 +56,7 @@ pub(crate) async fn serve(sandbox: Sandbox, listener: TcpListener) {
             Some(_) = connections.join_next() => continue,
         };
         let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, mostly: wait for some to come back rather than spin.
+            // The process is usually out of file descriptors, so this waits for some to be freed instead of spinning.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
@@ -75,7 +75,7 @@ pub(crate) async fn serve(sandbox: Sandbox, listener: TcpListener) {
         connections.spawn(async move {
             let builder = Builder::new(TokioExecutor::new());
             tokio::select! {
-                // First, so that an answer is written before its connection counts as idle.
+                // This branch comes first, so that an answer is written before its connection counts as idle.
                 biased;
                 ended = builder.serve_connection(TokioIo::new(stream), service) => {
                     if let Err(error) = ended {

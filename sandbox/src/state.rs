@@ -1,4 +1,4 @@
-//! What the emulators remember, and the bounds on it.
+//! The state of the emulators, and its limits.
 
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
@@ -21,7 +21,7 @@ use crate::linq::{Attachment, Chat, Subscription, default_chats};
 use crate::receipts::{Receipt, ReceiptRule};
 use crate::wawp::Hook;
 
-/// A sandbox left running for days must not eat the machine; tests stay far below these.
+/// Limits that keep a sandbox that runs for days small; tests stay far below them.
 const LEDGER_MAX: usize = 100_000;
 const REQUESTS_MAX: usize = 200_000;
 const CALLBACKS_MAX: usize = 200_000;
@@ -30,13 +30,13 @@ const AUDIO_MAX_BYTES: usize = 512 * 1024 * 1024;
 pub(crate) struct Inner {
     pub options: SandboxOptions,
     pub fetcher: Fetcher,
-    /// Signs upload links; made anew for each run, so links of an earlier run are refused.
+    /// Key that signs upload links. It is new for each run, so links of an earlier run are refused.
     pub upload_key: String,
     pub events: broadcast::Sender<Event>,
-    /// For requests to registered addresses.
+    /// Client for requests to registered addresses.
     pub places: Semaphore,
     pub idle: watch::Sender<idle::Limit>,
-    /// Connections that came in.
+    /// Number of accepted connections.
     pub connections: AtomicU64,
     state: Mutex<State>,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Inner {
 #[derive(Clone)]
 pub(crate) enum Event {
     Entry(Box<LedgerEntry>),
-    /// All that is told of an entry.
+    /// All receipts of an entry.
     Receipts(Uuid, Vec<Receipt>),
     Cleared,
 }
@@ -67,9 +67,9 @@ pub(crate) struct State {
     pub attachments: HashMap<Uuid, Attachment>,
     /// Linq idempotency key to the answer first given for it.
     pub answers: HashMap<String, Value>,
-    /// What other emulators remember, each in a type of its own.
+    /// State of other emulators, each in a type of its own.
     own: HashMap<TypeId, Box<dyn Any + Send>>,
-    /// The part of it that outlives clearing: registered addresses.
+    /// Part of it that survives clearing: registered addresses.
     kept: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
@@ -93,7 +93,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits: from here on the note "was delivered", whatever the caller gets to hear.
+    /// Commits a note: from here on it "was delivered", whatever answer the caller gets.
     pub fn deliver(&self, entry: LedgerEntry, audio: Option<Bytes>) {
         let mut state = self.lock();
         if let Some(bytes) = audio {
@@ -103,15 +103,14 @@ impl Inner {
             state.ledger.pop_front();
         }
         state.ledger.push_back(entry.clone());
-        // Sent under the lock, so that a page that reads the ledger and then the events misses nothing.
-        // No listener is not an error.
+        // The event is sent under the lock, so that a page that reads the ledger and then the events misses nothing.
         let _ = self.events.send(Event::Entry(Box::new(entry)));
     }
 
     pub fn clear(&self) {
         let mut state = self.lock();
         let chats = std::mem::take(&mut state.chats);
-        // Request numbers go on, so that an answer still under way cannot be booked on a later request.
+        // Request numbers continue, so that an answer still in flight is not recorded for a later request.
         let (next_request, next_callback) = (state.next_request, state.next_callback);
         let (subscriptions, hooks) =
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.hooks));
@@ -127,13 +126,13 @@ impl Inner {
 }
 
 impl State {
-    /// What an emulator remembers.
+    /// Returns the state of an emulator.
     pub fn own<T: Any + Default + Send>(&mut self) -> &mut T {
         let kept = self.own.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
         kept.downcast_mut().expect("it is kept under its own type")
     }
 
-    /// What an emulator remembers when everything else is cleared.
+    /// Returns the state of an emulator that survives clearing.
     pub fn kept<T: Any + Default + Send>(&mut self) -> &mut T {
         let kept = self.kept.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
         kept.downcast_mut().expect("it is kept under its own type")
@@ -173,7 +172,7 @@ impl State {
         number
     }
 
-    /// The logged request with this number, unless it was cleared or pushed out meanwhile.
+    /// Finds the logged request with this number, unless it was removed meanwhile.
     pub fn request_mut(&mut self, number: u64) -> Option<&mut RequestLog> {
         let first = self.requests.front()?.n;
         let index = usize::try_from(number.checked_sub(first)?).ok()?;
@@ -181,12 +180,12 @@ impl State {
     }
 }
 
-/// RFC 3339 UTC with milliseconds.
+/// Formats a time as RFC 3339 in UTC with milliseconds.
 pub(crate) fn stamp(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// The emulated providers run on their own time, as the real ones do, whatever clock a test gives the gateway.
+/// Returns the time of the emulated providers, which have their own clock, whatever clock a test gives the gateway.
 #[allow(clippy::disallowed_methods, reason = "the one place in this crate that reads the clock")]
 pub(crate) fn clock() -> Timestamp {
     Timestamp::now()

@@ -1,4 +1,4 @@
-//! What the emulators of gateways that run WhatsApp Web have in common: ids, and what a phone makes of a voice note.
+//! Code shared by the emulators of WhatsApp Web gateways: ids, and the phone's view of a voice note.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
@@ -6,22 +6,22 @@ use uuid::Uuid;
 
 use crate::audio::{AudioInfo, Kind};
 
-/// How WhatsApp takes a voice note, and no other.
+/// The only media type that WhatsApp accepts for voice notes.
 pub(crate) const VOICE_MIME: &str = "audio/ogg; codecs=opus";
 /// The emulated phone's own number.
 pub(crate) const ME: &str = "12025550100@c.us";
-/// Nobody on WhatsApp has this number.
+/// A number that is not on WhatsApp.
 pub(crate) const NOBODY: &str = "15550000404@c.us";
-/// Somebody who never wrote to the emulated phone, to whom WhatsApp lets it open no conversation.
+/// A person who never wrote to the emulated phone, with whom WhatsApp lets it open no conversation.
 pub(crate) const STRANGER: &str = "15550000463@c.us";
-/// WhatsApp takes 16 MB of audio.
+/// Maximum size of audio at WhatsApp: 16 MB.
 pub(crate) const MAX_AUDIO: usize = 16_000_000;
 
 pub(crate) fn is_jid(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.rsplit_once('@') {
         Some((user, "c.us")) => digits(user) && (7..=15).contains(&user.len()),
-        // Old groups are called after their founder and the second of their founding.
+        // Old group ids consist of the founder's number and the second of creation.
         Some((user, "g.us")) => match user.split_once('-') {
             Some((founder, second)) => digits(founder) && digits(second),
             None => digits(user),
@@ -31,7 +31,7 @@ pub(crate) fn is_jid(text: &str) -> bool {
     }
 }
 
-/// `{true|false}_{chat}_{raw}` with a fourth part in groups.
+/// Formats `{true|false}_{chat}_{raw}`, with a fourth part in groups.
 pub(crate) fn is_message_id(text: &str) -> bool {
     let mut parts = text.split('_');
     matches!(parts.next(), Some("true" | "false"))
@@ -39,22 +39,22 @@ pub(crate) fn is_message_id(text: &str) -> bool {
         && parts.next().is_some_and(|raw| !raw.is_empty())
 }
 
-/// The part of a message's id that is its own, as linked devices make it.
+/// Creates the random part of a message's id, as linked devices do.
 pub(crate) fn raw_id() -> String {
     format!("3EB0{}", &Uuid::new_v4().simple().to_string()[..18].to_uppercase())
 }
 
-/// The hash that WhatsApp keeps of a file.
+/// Computes the hash that WhatsApp keeps of a file.
 pub(crate) fn file_hash(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(Sha256::digest(bytes))
 }
 
-/// Base64 as these gateways take it: without line breaks, with its padding, and without `data:` before it.
+/// Decodes base64 as these gateways accept it: without line breaks, with padding, and without a `data:` prefix.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty())
 }
 
-/// What the recipient's phone would make of bytes that were sent as a voice note and not converted.
+/// Returns the recipient's view of bytes that were sent as a voice note without conversion.
 pub(crate) fn voice_problems(info: &AudioInfo, mime_type: &str) -> Vec<String> {
     let mut problems = Vec::new();
     if info.kind != Kind::Ogg || info.codec.as_deref() != Some("opus") {

@@ -1,44 +1,44 @@
-//! Collects the mistakes and warnings of a configuration, each with its place and key.
+//! Collects the mistakes and warnings of a configuration, each with its location and key.
 
 use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
+    locations::{Location, Locations},
     path::KeyPath,
-    places::{Place, Places},
 };
 
 #[derive(Debug, Default)]
 pub struct Findings {
-    pub places: Places,
-    mistakes: Vec<(Option<Place>, String)>,
-    warnings: Vec<(Option<Place>, String)>,
+    pub locations: Locations,
+    mistakes: Vec<(Option<Location>, String)>,
+    warnings: Vec<(Option<Location>, String)>,
     /// The keys of the mistakes.
     told: BTreeSet<KeyPath>,
 }
 
 impl Findings {
-    pub fn new(places: Places) -> Self {
-        Self { places, ..Self::default() }
+    pub fn new(locations: Locations) -> Self {
+        Self { locations, ..Self::default() }
     }
 
     /// Adds a mistake, which prevents the start.
     pub fn mistake(&mut self, path: &KeyPath, says: impl Display) {
-        let place = self.places.find(path);
-        self.mistakes.push(line(place, path, &says));
+        let location = self.locations.find(path);
+        self.mistakes.push(line(location, path, &says));
         self.told.insert(path.clone());
     }
 
     /// Adds a mistake about a key that may not be written anywhere, and is caused by another key.
     pub fn mistake_because_of(&mut self, reason: &KeyPath, path: &KeyPath, says: impl Display) {
-        let place = self.places.line(path).or_else(|| self.places.find(reason));
-        self.mistakes.push(line(place, path, &says));
+        let location = self.locations.line(path).or_else(|| self.locations.find(reason));
+        self.mistakes.push(line(location, path, &says));
         self.told.insert(path.clone());
     }
 
     /// Adds a warning: the operator should know it, but the gateway starts.
     pub fn warning(&mut self, path: &KeyPath, says: impl Display) {
-        let place = self.places.find(path);
-        self.warnings.push(line(place, path, &says));
+        let location = self.locations.find(path);
+        self.warnings.push(line(location, path, &says));
     }
 
     /// Adds a warning that belongs to no key.
@@ -62,15 +62,15 @@ impl Findings {
     }
 }
 
-fn line(place: Option<Place>, path: &KeyPath, says: &dyn Display) -> (Option<Place>, String) {
-    let text = match &place {
-        Some(place) => format!("{place}: {path}: {says}"),
+fn line(location: Option<Location>, path: &KeyPath, says: &dyn Display) -> (Option<Location>, String) {
+    let text = match &location {
+        Some(location) => format!("{location}: {path}: {says}"),
         None => format!("{path}: {says}"),
     };
-    (place, text)
+    (location, text)
 }
 
-fn in_order(mut found: Vec<(Option<Place>, String)>) -> Vec<String> {
+fn in_order(mut found: Vec<(Option<Location>, String)>) -> Vec<String> {
     found.sort_by(|(one, _), (other, _)| (one.is_none(), one).cmp(&(other.is_none(), other)));
     found.into_iter().map(|(_, text)| text).collect()
 }

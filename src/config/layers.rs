@@ -8,7 +8,7 @@ use std::{
 use config::{Environment, File, FileFormat};
 use serde_json::Value;
 
-use super::{DEFAULTS, places::Places, secrets, variables};
+use super::{DEFAULTS, locations::Locations, secrets, variables};
 
 /// The sources of the layers. A reload reads them again.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Layers {
 /// All layers, merged.
 pub struct Merged {
     pub value: Value,
-    pub places: Places,
+    pub locations: Locations,
     /// Warnings about the layers themselves.
     pub remarks: Vec<String>,
 }
@@ -61,7 +61,7 @@ impl Layers {
     /// # Errors
     /// Fails if the file cannot be read or is not TOML.
     pub(super) fn merge(&self) -> Result<Merged, String> {
-        let mut places = Places::default();
+        let mut locations = Locations::default();
         let mut builder =
             config::Config::builder().add_source(File::from_str(&defaults_as_text(), FileFormat::Toml));
         let file = self.file();
@@ -69,17 +69,17 @@ impl Layers {
         if let (Some(file), Some(name)) = (&file, &file_name) {
             let text = std::fs::read_to_string(file)
                 .map_err(|error| format!("{name}: the file cannot be read: {}", error.kind()))?;
-            places.add_file(name, &text)?;
+            locations.add_file(name, &text)?;
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
         if let Some(inline) = &self.inline {
-            places.add_file("inline", inline)?;
+            locations.add_file("inline", inline)?;
             builder = builder.add_source(File::from_str(inline, FileFormat::Toml));
         }
         let ours = self.variables(variables::OURS);
         for name in ours.keys() {
             if let Some(path) = variables::path(name) {
-                places.add_variable(path, name.clone());
+                locations.add_variable(path, name.clone());
             }
         }
         // All values of the environment are text. A number is parsed where it is used.
@@ -89,17 +89,17 @@ impl Layers {
         let value: Value = merged.try_deserialize().map_err(|error| error.to_string())?;
         let mut remarks = variables::unread(&ours, &value);
         if let (Some(file), Some(name)) = (&file, &file_name) {
-            remarks.extend(readable_by_others(file, name, &value, &places));
+            remarks.extend(readable_by_others(file, name, &value, &locations));
         }
-        Ok(Merged { value, places, remarks })
+        Ok(Merged { value, locations, remarks })
     }
 }
 
 /// The warning about a file that contains secrets and can be read by other users.
-fn readable_by_others(file: &Path, name: &str, merged: &Value, places: &Places) -> Option<String> {
+fn readable_by_others(file: &Path, name: &str, merged: &Value, locations: &Locations) -> Option<String> {
     let mode = secrets::open_to_others(file)?;
     let mut written = secrets::literals(merged);
-    written.retain(|path| places.file_of(path) == Some(name));
+    written.retain(|path| locations.file_of(path) == Some(name));
     let first = written.first()?;
     let more = match written.len() {
         1 => String::new(),

@@ -1,5 +1,5 @@
 //! Configuration: reads the layers, and returns one validated [`Config`] and the [`Tenants`], or every mistake with its
-//! place and key.
+//! location and key.
 
 pub mod accepted;
 mod build;
@@ -7,8 +7,8 @@ mod callers;
 mod findings;
 mod forbidden;
 mod layers;
+mod locations;
 mod path;
-mod places;
 mod postgres;
 mod repair;
 mod secrets;
@@ -162,7 +162,7 @@ struct Raw {
     tenants: BTreeMap<String, RawTenant>,
 }
 
-/// All mistakes, one per line: place, key, and what was expected.
+/// All mistakes, one per line: location, key, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(pub Vec<String>);
 
@@ -177,9 +177,9 @@ impl fmt::Display for Mistakes {
 /// # Errors
 /// [`Mistakes`]: all mistakes that could be found.
 pub fn load(layers: &Layers, in_force: Option<&Server>) -> Result<(Config, Tenants), Mistakes> {
-    let layers::Merged { value, places, remarks } =
+    let layers::Merged { value, locations, remarks } =
         layers.merge().map_err(|mistake| Mistakes(vec![mistake]))?;
-    let mut found = Findings::new(places);
+    let mut found = Findings::new(locations);
     remarks.into_iter().for_each(|remark| found.remark(remark));
     // The token gives access only to metrics, so a weak one is a warning and not a mistake.
     let token = value.pointer("/server/metrics_token").and_then(|token| token.as_str());

@@ -73,8 +73,8 @@ impl Reading<'_> {
     fn unknown(&mut self, path: &KeyPath, name: &str, known: &[&str], found: &mut Findings) {
         let written = self.written(path);
         let variables: Vec<String> =
-            found.places.variables(&written).into_iter().map(str::to_owned).collect();
-        if found.places.line(&written).is_none() && !variables.is_empty() {
+            found.locations.variables(&written).into_iter().map(str::to_owned).collect();
+        if found.locations.line(&written).is_none() && !variables.is_empty() {
             for variable in variables {
                 found.remark(super::variables::names_no_key(&variable));
             }

@@ -118,7 +118,7 @@ pub struct Tenant {
 #[derive(Debug, Default)]
 pub struct Tenants {
     pub(super) by_name: BTreeMap<String, Arc<Tenant>>,
-    /// Warnings for the operator, each with its place and key.
+    /// Warnings for the operator, each with its location and key.
     pub warnings: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Accepting a note: everything that can be judged at once is judged, then one transaction makes it durable.
+//! Accepts a note: checks everything that can be checked at once, and then stores the note in one transaction.
 
 use std::{io, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     model::{
         code::{Code, Stage},
         id::UploadId,
-        note::{ConvertChoice, Metadata, Note, NoteId, Source, TextAs, Warning},
+        note::{AudioSource, ConvertChoice, Metadata, Note, NoteId, TextAs, Warning},
         problem::Problem,
     },
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
@@ -28,18 +28,18 @@ use crate::{
 use voicegate_audio::{self as audio, Convert, Hints, Probed};
 use voicegate_providers::{Degrade, Form};
 
-/// How long an idempotency key is remembered.
+/// An idempotency key is remembered for this long.
 pub(super) const KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 const MAX_METADATA: usize = 4 * 1024;
 
-/// Objects and arrays inside each other, the metadata itself included.
+/// The deepest nesting of objects and arrays, counting the metadata itself.
 const MAX_METADATA_LEVELS: usize = 16;
 
-/// How far ahead a note may be scheduled.
+/// The longest time ahead for which a note may be scheduled.
 const LATEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// What a bot asks for, in whichever body it came.
+/// The request of a bot, independent of the type of its body.
 #[derive(Debug)]
 pub struct VoiceRequest {
     pub to: String,
@@ -50,10 +50,10 @@ pub struct VoiceRequest {
     pub reply_to: Option<String>,
     pub text: Option<String>,
     pub text_as: TextAs,
-    /// The forms that may replace a voice bubble, instead of what the connection says.
+    /// The forms that may replace a voice bubble. Overrides the setting of the connection.
     pub degrade: Option<Degrade>,
     pub strict: bool,
-    /// Not before.
+    /// The earliest time of the first attempt.
     pub send_at: Option<Timestamp>,
     pub expires_in: Option<Duration>,
     pub metadata: Metadata,
@@ -61,7 +61,7 @@ pub struct VoiceRequest {
 }
 
 impl VoiceRequest {
-    /// What it wants of a connection's forms.
+    /// The wishes of this request for a connection.
     pub(super) fn wanted<'a>(&'a self, connection: &'a Connection, duration_ms: Option<u64>) -> Wanted<'a> {
         Wanted {
             degrade: self.degrade.as_ref().unwrap_or(&connection.degrade),
@@ -72,11 +72,11 @@ impl VoiceRequest {
     }
 }
 
-/// The answer to a request that was accepted, now or before.
+/// The result of an accepted request: a new note, or the note of an earlier identical request.
 #[derive(Debug)]
-pub struct Receipt {
+pub struct Admission {
     pub note: Note,
-    /// The idempotency key had been used for the same request already.
+    /// The idempotency key was used before for the same request.
     pub replayed: bool,
 }
 
@@ -84,11 +84,12 @@ pub struct Receipt {
 ///
 /// # Errors
 /// A problem, and nothing is stored.
-pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> Result<Receipt, Problem> {
+pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> Result<Admission, Problem> {
     let live = gateway.live();
     judge_fields(&request, gateway.clock.now())?;
     let target = Target::parse(&request.to)?;
-    // Before anything that depends on today's configuration: a repeated request has been judged already.
+    // This comes before the checks that depend on the configuration, because a repeated request has passed them
+    // already.
     let key = match &request.idempotency_key {
         Some(key) => {
             let (now, fingerprint) = (gateway.clock.now(), fingerprint(&request, &target));
@@ -105,8 +106,8 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     let first = &tenant.connections[&route[0].connection];
     strict_about_form(gateway, tenant, &route[0], &request, None).await?;
     let source = match &request.audio {
-        AudioInput::Url { url, headers } => Source::Url { url: url.clone(), headers: headers.clone() },
-        AudioInput::Bytes(_) | AudioInput::Upload(_) => Source::Stored,
+        AudioInput::Url { url, headers } => AudioSource::Url { url: url.clone(), headers: headers.clone() },
+        AudioInput::Bytes(_) | AudioInput::Upload(_) => AudioSource::Stored,
     };
     let (probed, bytes) = examine(gateway, &live, tenant, request.audio, &request.hints).await?;
     if let Some(probed) = &probed {
@@ -121,7 +122,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
 
     let now = gateway.clock.now();
     let due_at = request.send_at.map_or(now, |at| at.max(now));
-    // Counted from when it is due.
+    // The expiry is counted from the time at which the note is due.
     let expires_at = due_at + request.expires_in.unwrap_or(live.config.delivery.expires_in.0);
     let note = Note {
         hints: request.hints,
@@ -141,10 +142,10 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     make_durable(gateway, &live, note, bytes, key, None).await
 }
 
-/// A warning for each way in which a source contradicts itself.
+/// Returns a warning for each contradiction inside the source.
 ///
 /// # Errors
-/// With `strict`, the first one is a refusal.
+/// With `strict`, the first contradiction is an error.
 fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> {
     let found = &probed.findings.contradictions;
     match found.first() {
@@ -155,7 +156,7 @@ fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> 
     }
 }
 
-/// What can be wrong about fields whatever the configuration says.
+/// Checks the fields that do not depend on the configuration.
 pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(), Problem> {
     if request.metadata.as_str().len() > MAX_METADATA {
         return Err(Problem::invalid("metadata", "at most 4 KiB as JSON"));
@@ -170,50 +171,50 @@ pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Where the bytes of a new note are.
-pub(super) enum Bytes {
-    /// To be downloaded by the worker.
-    Later,
+/// The origin of the audio of a new note.
+pub(super) enum AudioOrigin {
+    /// The worker downloads it.
+    Download,
     Spooled(AudioBytes),
     Upload(UploadId),
     Note(NoteId),
 }
 
-/// Keeps the audio and commits the note. When this returns, both are on disk. `releases`: a note whose lane is let
-/// go with it.
+/// Stores the audio and commits the note. When this returns, both are on disk. The lane of the note `releases` is
+/// released in the same transaction.
 pub(super) async fn make_durable(
     gateway: &Gateway,
     live: &Live,
     note: Note,
-    audio: Bytes,
+    audio: AudioOrigin,
     idempotency: Option<KeyClaim>,
     releases: Option<NoteId>,
-) -> Result<Receipt, Problem> {
-    // Also for a note that brings no audio: enough of them fill a disk, and the downloads follow.
+) -> Result<Admission, Problem> {
+    // Notes without audio are counted too, since many of them fill a disk, and their downloads follow.
     gateway.media.take_row(row_size(&note, &audio))?;
     let _arriving = gateway.room_for(&note.tenant, note.kept_bytes()).await?;
-    // What is small goes with the row; a file goes before it.
+    // Small audio is stored with the row; a file is stored before it.
     let (mut beside, mut _room) = (None, None);
     let kept = match audio {
-        Bytes::Later => Ok(()),
-        Bytes::Spooled(AudioBytes::File(file)) => {
+        AudioOrigin::Download => Ok(()),
+        AudioOrigin::Spooled(AudioBytes::File(file)) => {
             gateway.media.keep(file, note.id, AudioVariant::Source).await.map(drop)
         }
-        Bytes::Spooled(AudioBytes::Memory(bytes, room)) => {
+        AudioOrigin::Spooled(AudioBytes::Memory(bytes, room)) => {
             (beside, _room) = (Some(bytes), Some(room));
             Ok(())
         }
-        Bytes::Upload(id) => gateway.media.use_upload(id, note.id).await,
-        Bytes::Note(original) => {
+        AudioOrigin::Upload(id) => gateway.media.use_upload(id, note.id).await,
+        AudioOrigin::Note(original) => {
             beside = gateway.store.source(original).await?;
             if beside.is_some() { Ok(()) } else { gateway.media.use_source(original, note.id).await }
         }
     };
     kept.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => AudioInput::no_such_upload(), // deleted just now
+        io::ErrorKind::NotFound => AudioInput::no_such_upload(), // deleted in the meantime
         _ => error.into(),
     })?;
-    let is_file = beside.is_none() && note.source == Source::Stored;
+    let is_file = beside.is_none() && note.source == AudioSource::Stored;
     let fingerprint = idempotency.as_ref().map(|claim| claim.fingerprint.clone()).unwrap_or_default();
     let new = NewNote {
         note,
@@ -225,7 +226,7 @@ pub(super) async fn make_durable(
         share: live.share_of_queue(),
     };
     let accepted = gateway.store.accept(&new).await;
-    // Where it is in doubt whether there is a note, its audio stays; without one it goes with other orphans.
+    // If it is unknown whether the note was committed, its audio stays. Without a note, the sweep removes it later.
     let is_wanted = match &accepted {
         Ok(acceptance) => *acceptance == Acceptance::Created,
         Err(error) => error.is_in_doubt(),
@@ -239,9 +240,9 @@ pub(super) async fn make_durable(
             tracing::info!(note.id = %note.id, tenant = note.tenant, "note {} accepted", note.id);
             note_metrics::note(&note);
             gateway.wake_worker();
-            Ok(Receipt { note, replayed: false })
+            Ok(Admission { note, replayed: false })
         }
-        // Both requests with this key arrived at once; the other one came first.
+        // Two requests with this key arrived at the same time, and the other one was first.
         Acceptance::KeyTaken(holder) => replay(gateway, &holder, &fingerprint).await,
         Acceptance::QueueFull if new.is_far() => Err(Problem::overloaded(
             "this tenant has as many notes scheduled as it may; try again when some were sent or cancelled",
@@ -250,19 +251,19 @@ pub(super) async fn make_durable(
     }
 }
 
-/// About how many bytes a note takes in the database in the course of its life: it is written several times, and with
-/// every event of it.
-fn row_size(note: &Note, audio: &Bytes) -> u64 {
+/// An estimate of the bytes that a note takes in the database over its life. It is written several times, and with each
+/// of its events.
+fn row_size(note: &Note, audio: &AudioOrigin) -> u64 {
     const TIMES: usize = 4;
     const LEAST: usize = 8 * 1024;
     let source = match &note.source {
-        Source::Url { url, headers } => {
+        AudioSource::Url { url, headers } => {
             url.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
         }
-        Source::Stored => 0,
+        AudioSource::Stored => 0,
     };
     let bytes = match audio {
-        Bytes::Spooled(AudioBytes::Memory(bytes, _)) => bytes.len(),
+        AudioOrigin::Spooled(AudioBytes::Memory(bytes, _)) => bytes.len(),
         _ => 0,
     };
     let text = note.text.as_ref().map_or(0, String::len);
@@ -273,7 +274,7 @@ pub(super) async fn replay(
     gateway: &Gateway,
     holder: &KeyHolder,
     fingerprint: &str,
-) -> Result<Receipt, Problem> {
+) -> Result<Admission, Problem> {
     if holder.fingerprint != fingerprint {
         let detail =
             "this Idempotency-Key was used for a request with other fields or other audio; use a new key";
@@ -286,43 +287,43 @@ pub(super) async fn replay(
         note => note?,
     };
     let gone = || Problem::new(Code::NotFound, "the note of this Idempotency-Key is no longer kept");
-    Ok(Receipt { note: note.ok_or_else(gone)?, replayed: true })
+    Ok(Admission { note: note.ok_or_else(gone)?, replayed: true })
 }
 
-/// Looks at the audio as far as that is possible inside the request, and says where its bytes are. A URL is judged by
-/// its text. Bytes are read; they are decoded only where their structure does not tell what they are, since that takes
-/// a hundred times as long as all the rest, and is done before the first try in any case.
+/// Examines the audio as far as that is possible during the request, and returns its origin. A URL is checked by its
+/// text. Bytes are read; they are decoded only if their structure is not sufficient, since decoding takes a hundred
+/// times as long as everything else, and happens before the first attempt anyway.
 async fn examine(
     gateway: &Gateway,
     live: &Live,
     tenant: &Tenant,
     audio: AudioInput,
     hints: &Hints,
-) -> Result<(Option<Probed>, Bytes), Problem> {
+) -> Result<(Option<Probed>, AudioOrigin), Problem> {
     let received = match audio {
         AudioInput::Url { url, .. } => {
             live.fetcher.check(&url)?;
-            return Ok((None, Bytes::Later));
+            return Ok((None, AudioOrigin::Download));
         }
         AudioInput::Upload(id) => {
-            return Ok((Some(upload::find(gateway, tenant, id).await?.probed), Bytes::Upload(id)));
+            return Ok((Some(upload::find(gateway, tenant, id).await?.probed), AudioOrigin::Upload(id)));
         }
         AudioInput::Bytes(received) => received,
     };
     match read_audio::identify(gateway, tenant, &received, hints).await {
-        Ok(probed) => Ok((Some(probed), Bytes::Spooled(received.bytes))),
-        // Nothing in its structure speaks against it. It is judged before the first try, like audio behind a URL.
+        Ok(probed) => Ok((Some(probed), AudioOrigin::Spooled(received.bytes))),
+        // Its structure shows no error. It is decoded before the first attempt, like audio behind a URL.
         Err(Unread::Audio(error)) if error.kind.is_for_now() => {
-            tracing::warn!(%error, "audio is accepted before it was decoded");
-            Ok((None, Bytes::Spooled(received.bytes)))
+            tracing::warn!(%error, "audio is accepted without being decoded first");
+            Ok((None, AudioOrigin::Spooled(received.bytes)))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// What makes two requests the same: every field that changes what is sent, in canonical form, and the audio
-/// itself. Hints about the audio are left out, since the bytes decide; so are headers for a URL, since a bot may
-/// make a fresh token for each of its requests.
+/// A hash by which two requests count as identical. It covers every field that changes what is sent, in canonical form,
+/// and the audio itself. Hints about the audio are left out, since the bytes decide. Headers for a URL are left out as
+/// well, since a bot may create a new token for each request.
 fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
     let audio = match &request.audio {
         AudioInput::Url { url, .. } => json!({ "url": url }),
@@ -344,7 +345,7 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
     );
     // Text that was read from JSON can be written as JSON.
     let text = match (&request.degrade, request.text_as) {
-        // Keys that were used before these fields existed are still good.
+        // Keys that were used before these fields existed stay valid.
         (None, TextAs::Fallback) => serde_json::to_vec(&fields),
         (degrade, text_as) => serde_json::to_vec(&(&fields, degrade, text_as)),
     };

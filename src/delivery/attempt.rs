@@ -1,5 +1,5 @@
-//! A try of a leased note from its claim to its recorded end; what happens in between is `trial`. A source that is a URL was
-//! downloaded before (`fetch.rs`).
+//! One delivery attempt for a leased note, from its claim to its recorded outcome; `trial` does the work in between.
+//! Audio behind a URL was downloaded before (`fetch.rs`).
 
 use std::{pin::Pin, time::Duration};
 
@@ -17,32 +17,32 @@ use crate::{
     gateway::{Gateway, note_metrics},
     model::{
         code::{Code, Stage},
-        note::{Note, Source, Status},
+        note::{AudioSource, Note, Status},
         problem::Problem,
     },
     store::{Change, Claim, Closed, Health, Learned, MediaChange, Step, StoreError, connection_key},
     telemetry::metrics,
 };
 
-/// How long the commit before the visible request is tried again when the database refuses it. What was prepared is
-/// kept meanwhile, and so are its places.
+/// The commit before the visible request is retried for this long if the database refuses it. The prepared note and its
+/// slots are held meanwhile.
 const DISPATCH_PATIENCE: Duration = Duration::from_secs(45);
 
-/// A note that was given back because the database failed is not taken up again before.
+/// The shortest wait before a note is claimed again that was returned to the queue because the database failed.
 const BREATH: Duration = Duration::from_secs(2);
 
 /// Work shorter than this skips the "processing" commit.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// What ends a try early.
+/// The reasons that end an attempt early.
 pub(super) enum Abandoned {
-    /// Somebody else holds the lease, or the database failed for too long.
+    /// Another process holds the lease, or the database failed for too long.
     Store(StoreError),
-    /// The process is to end, and no visible request was made.
+    /// The process is stopping, and no visible request was made.
     Stopping,
-    /// No attempt is made over this connection, because all that could be tried is known to fail.
-    NothingToTry(Problem),
-    /// Anything else; recorded as the try's outcome.
+    /// No attempt is made over this connection, because every possible form is known to fail.
+    NothingToTry(Box<Problem>),
+    /// Any other failure. It is recorded as the outcome of the attempt.
     Failed(Box<Failure>),
 }
 
@@ -56,14 +56,15 @@ impl From<StoreError> for Abandoned {
     }
 }
 
-/// What a try has learned beside the end of its note.
+/// Facts that an attempt has learned, besides the outcome of its note.
 #[derive(Debug)]
 pub(super) struct Lessons {
-    /// About the recipient.
+    /// Knowledge about the recipient.
     pub learned: Learned,
     pub media: Option<MediaChange>,
-    /// Of the connection, as the next one.
+    /// Set if the connection may open no new conversations.
     pub closed: Option<Closed>,
+    /// The end of a pause of the whole connection.
     pub pause: Option<Timestamp>,
 }
 
@@ -74,7 +75,7 @@ impl Default for Lessons {
 }
 
 impl Lessons {
-    /// Adds them to a change; `connection` is the key of the attempt's.
+    /// Adds them to a change. `connection` is the key of the attempt's connection.
     fn add_to(self, change: Change, connection: String) -> Change {
         Change {
             learned: self.learned,
@@ -86,11 +87,11 @@ impl Lessons {
     }
 }
 
-/// Makes one try at a leased note and records its end.
+/// Makes one delivery attempt for a leased note and records its outcome.
 pub async fn run(gateway: &Gateway, claim: Claim) {
     let note = &claim.note;
     let n = note.attempts.last().map_or(1, |last| last.n + 1);
-    // Of the highest level, so that every filter leaves it in.
+    // The span has the highest level, so that no filter removes it.
     let span = tracing::error_span!(
         "attempt", request_id = note.request_id, note.id = %note.id, tenant = note.tenant,
         connection = note.current().connection, n
@@ -101,9 +102,9 @@ pub async fn run(gateway: &Gateway, claim: Claim) {
 async fn run_once(gateway: &Gateway, mut claim: Claim) {
     let live = gateway.live();
     let started = gateway.clock.now();
-    let stop = claim.note.current().clone();
+    let entry = claim.note.current().clone();
     let tenant = live.tenants.get(&claim.note.tenant).cloned();
-    let connection = tenant.as_ref().and_then(|tenant| tenant.connections.get(&stop.connection));
+    let connection = tenant.as_ref().and_then(|tenant| tenant.connections.get(&entry.connection));
     metrics::looked_up("recipients", claim.learned.is_some());
     let mut trial = Trial::begin(&claim, started);
     let policy = Policy::new(
@@ -116,8 +117,8 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
         Err(Failure::interrupted())
     } else if claim.expired || started >= claim.note.expires_at {
         return end_expired(gateway, &mut claim, started).await;
-    } else if claim.note.source != Source::Stored {
-        // Of a version that downloaded within the attempt.
+    } else if claim.note.source != AudioSource::Stored {
+        // An earlier version, which downloaded within the attempt, left this note.
         return give_back(gateway, &mut claim, Duration::ZERO).await;
     } else if !policy.may_send(&claim.note, started) {
         Err(Failure::too_late_to_repeat())
@@ -129,13 +130,13 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
             Err(Abandoned::Failed(failure)) => Err(*failure),
             Err(Abandoned::NothingToTry(problem)) => {
                 tracing::info!(
-                    note.id = %claim.note.id, connection = stop.connection,
+                    note.id = %claim.note.id, connection = entry.connection,
                     "no attempt is made: {}", problem.detail
                 );
                 claim.note.memory = trial.memory.note.take();
                 let lessons = trial.lessons(gateway, &claim);
                 let step = outcome::pass_over(&mut claim.note, &problem, gateway.clock.now());
-                return record(gateway, &claim, step, &stop.connection, (None, lessons)).await;
+                return record(gateway, &claim, step, &entry.connection, (None, lessons)).await;
             }
             Err(Abandoned::Stopping) => {
                 claim.note.memory = trial.memory.note.take();
@@ -152,7 +153,7 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
     };
 
     if matches!(&end, Err(failure) if failure.disposition == Disposition::Hold) {
-        // Where a crash interrupted the attempt, this is all that is known of when it was.
+        // If a crash interrupted the attempt, this is the only known time of it.
         claim.note.dispatched_at.get_or_insert(started);
     }
     claim.note.memory = trial.memory.note.take();
@@ -161,7 +162,7 @@ async fn run_once(gateway: &Gateway, mut claim: Claim) {
     conclude(gateway, &mut claim, end, (trial.started, policy), lessons).await;
 }
 
-/// Records the end of a try that began at `started`.
+/// Records the outcome of an attempt that began at `started`.
 pub(super) async fn conclude(
     gateway: &Gateway,
     claim: &mut Claim,
@@ -169,26 +170,27 @@ pub(super) async fn conclude(
     (started, policy): (Timestamp, Policy),
     lessons: Lessons,
 ) {
-    let stop = claim.note.current().clone();
-    log_end(&claim.note, &stop.connection, &end);
+    let entry = claim.note.current().clone();
+    log_end(&claim.note, &entry.connection, &end);
     let timing = Timing { started, ended: gateway.clock.now(), jitter: rand::random() };
     let health = match &end {
         Ok(_) => Some(Health::Works),
         Err(failure) => failure.health.clone(),
     };
     let step = outcome::settle(&mut claim.note, end, timing, policy);
-    note_metrics::attempt(&claim.note, &stop.provider);
-    record(gateway, claim, step, &stop.connection, (health, lessons)).await;
+    note_metrics::attempt(&claim.note, &entry.provider);
+    record(gateway, claim, step, &entry.connection, (health, lessons)).await;
 }
 
-/// Records that the note waited longer than it may.
+/// Records that the note has expired.
 pub(super) async fn end_expired(gateway: &Gateway, claim: &mut Claim, now: Timestamp) {
     let step = outcome::expire(&mut claim.note, now);
     let connection = claim.note.current().connection.clone();
     record(gateway, claim, step, &connection, (None, Lessons::default())).await;
 }
 
-/// Puts the note back as if nobody had taken it, with what was made for it so far, as soon as the database takes it.
+/// Returns the note to the queue unattempted, together with the audio that was made for it. Retries until the database
+/// accepts the write.
 pub(super) async fn give_back(gateway: &Gateway, claim: &mut Claim, wait: Duration) {
     let now = gateway.clock.now();
     let at = (now + wait).min(claim.note.expires_at.max(now));
@@ -199,8 +201,8 @@ pub(super) async fn give_back(gateway: &Gateway, claim: &mut Claim, wait: Durati
     record(gateway, claim, step, &connection, (None, Lessons::default())).await;
 }
 
-/// Ends a try whose progress could not be committed. No visible request was made, and a lease that is only left to run out
-/// holds a place for minutes.
+/// Ends an attempt whose progress could not be committed. No visible request was made. The lease is released here,
+/// because a lease that is left to expire occupies a slot for minutes.
 pub(super) async fn give_way(gateway: &Gateway, claim: &mut Claim, memory: Option<Value>, error: StoreError) {
     let id = claim.note.id;
     if matches!(error, StoreError::LeaseLost) {
@@ -211,7 +213,7 @@ pub(super) async fn give_way(gateway: &Gateway, claim: &mut Claim, memory: Optio
     give_back(gateway, claim, BREATH).await;
 }
 
-/// Records what becomes of a note whose try went over the connection `tried`.
+/// Records the next step of a note after an attempt over the connection `tried`.
 async fn record(
     gateway: &Gateway,
     claim: &Claim,
@@ -238,8 +240,8 @@ async fn record(
         ..Change::new(note.clone(), step)
     };
     let change = lessons.add_to(change, tried);
-    // What a provider said is known nowhere else, so a database that is busy, full or gone is asked again for as long as
-    // the lease lasts; after that somebody else has the note.
+    // The provider's answer is stored nowhere else, so the write is retried while the database is busy, full or
+    // unreachable, for as long as the lease lasts. After that another process may claim the note.
     let write = || gateway.store.write(claim, &change);
     match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
         Ok(()) => {
@@ -252,7 +254,7 @@ async fn record(
     }
 }
 
-/// One line per try, where it is handled; with no number, key or body in it.
+/// Logs one line for each attempt. It contains no phone number, key or body.
 fn log_end(note: &Note, connection: &str, end: &Result<Accepted, Failure>) {
     match end {
         Ok(accepted) => tracing::info!(
@@ -268,7 +270,7 @@ fn log_end(note: &Note, connection: &str, end: &Result<Accepted, Failure>) {
     }
 }
 
-/// Commits that the visible request may be made from here on, as soon as the database takes it.
+/// Commits that the visible request may be made from now on. Retries until the database accepts the write.
 pub(super) async fn commit_to_dispatch(
     gateway: &Gateway,
     claim: &mut Claim,
@@ -286,8 +288,8 @@ pub(super) async fn commit_to_dispatch(
     Ok(())
 }
 
-/// Commits what is known so far, for whoever asks. Where the database does not take it, the work goes on: it is
-/// committed with the next step.
+/// Commits the current state of the note, so that `GET` shows it. If the database refuses the write, the work goes on,
+/// and the state is committed with the next step.
 async fn progress(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError> {
     claim.note.next_attempt_at = None;
     claim.note.updated_at = gateway.clock.now();
@@ -303,7 +305,7 @@ async fn progress(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError
     Ok(())
 }
 
-/// Commits that nothing was sent, by the provider's word, and what was learned from that. The note is made ready again.
+/// Commits that the provider sent nothing, and what was learned from its answer. The note is then prepared again.
 pub(super) async fn take_back(
     gateway: &Gateway,
     claim: &mut Claim,
@@ -323,8 +325,8 @@ pub(super) async fn take_back(
     Ok(())
 }
 
-/// Does a part of the work. Where it is not done at once, whoever asks reads `processing` meanwhile; where it is, that
-/// would be one more commit for nobody.
+/// Runs a part of the work. Commits the status `processing` only if the work takes longer than [`AT_ONCE`], because
+/// shorter work does not justify another commit.
 pub(super) async fn processing<T>(
     gateway: &Gateway,
     claim: &mut Claim,

@@ -1,4 +1,4 @@
-//! Stopping a note that waits.
+//! Cancels notes that are waiting.
 
 use crate::{
     gateway::{Gateway, note_metrics},
@@ -12,7 +12,7 @@ use crate::{
 /// Cancels a note that waits for its first or next attempt.
 ///
 /// # Errors
-/// `wrong_state` where it does not wait.
+/// `wrong_state` if it is not waiting.
 pub async fn cancel(gateway: &Gateway, mut note: Note) -> Result<Note, Problem> {
     let status = note.status.as_str();
     note.status = Status::Canceled;

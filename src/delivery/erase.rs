@@ -1,4 +1,4 @@
-//! Forgetting whom a note was for and what it said.
+//! Erases the recipient and the content of notes.
 
 use jiff::Timestamp;
 
@@ -8,16 +8,16 @@ use crate::{
     model::{
         code::Code,
         id::NoteId,
-        note::{Note, Source, Status, Stop},
+        note::{AudioSource, Note, RouteEntry, Status},
         problem::Problem,
     },
     store::Columns,
 };
 
-/// Erases audio, recipient, text and metadata of a finished note. Doing it again is harmless.
+/// Erases audio, recipient, text and metadata of a finished note. Repeating it is harmless.
 ///
 /// # Errors
-/// `wrong_state` while the note is under way.
+/// `wrong_state` if the note has not ended.
 pub async fn erase(gateway: &Gateway, note: Note) -> Result<(), Problem> {
     let id = note.id;
     if !note.status.is_ended() {
@@ -28,7 +28,7 @@ pub async fn erase(gateway: &Gateway, note: Note) -> Result<(), Problem> {
     if !gateway.store.erase(&note.erased(), &lanes).await? {
         return Err(unfinished(id));
     }
-    // After the row: should this process die in between, the audio goes when its time is up.
+    // The audio is removed after the row. If the process crashes in between, it is removed when its retention ends.
     gateway.media.remove(id).await?;
     if let Some((tenant, sha256)) = made_of {
         gateway.engine.for_tenant(&tenant).forget(&sha256).await;
@@ -38,11 +38,11 @@ pub async fn erase(gateway: &Gateway, note: Note) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The same for a note that cannot be read. What is left of it is what the columns beside its document say; where it was
+/// Erases a note whose record cannot be read. Only the facts in the columns beside its document remain. If the note was
 /// still to be sent, it has failed.
 ///
 /// # Errors
-/// `wrong_state` while the note is under way.
+/// `wrong_state` if the note has not ended.
 pub async fn erase_unreadable(gateway: &Gateway, tenant: &Tenant, id: NoteId) -> Result<(), Problem> {
     let absent = || Problem::new(Code::NotFound, "there is no such voice note");
     let columns = gateway.store.columns(id, &tenant.name).await?.ok_or_else(absent)?;
@@ -72,7 +72,7 @@ fn left_of(tenant: &Tenant, id: NoteId, columns: Columns, now: Timestamp) -> Not
         let detail = "the stored record of this note was damaged before it was sent, and was erased";
         Problem::new(Code::Internal, detail).of_note(id)
     };
-    let route = vec![Stop {
+    let route = vec![RouteEntry {
         connection,
         provider: provider.unwrap_or_default().to_owned(),
         to: String::new(),
@@ -86,6 +86,6 @@ fn left_of(tenant: &Tenant, id: NoteId, columns: Columns, now: Timestamp) -> Not
         updated_at: now,
         audio_expired: true,
         erased: true,
-        ..Note::new(tenant.name.clone(), String::new(), route, Source::Stored, created_at, created_at)
+        ..Note::new(tenant.name.clone(), String::new(), route, AudioSource::Stored, created_at, created_at)
     }
 }

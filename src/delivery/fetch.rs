@@ -1,5 +1,5 @@
-//! Downloading the audio of a note whose source is a URL: a job of its own, so that a slow server keeps no place of a
-//! connection. Afterwards the note waits in its lane for its send, where it was.
+//! Downloads the audio of a note whose source is a URL. This is a separate job, so that a slow server does not occupy a
+//! slot of the connection. Afterwards the note waits at its old position in its lane.
 
 use std::{
     collections::BTreeMap,
@@ -18,14 +18,14 @@ use crate::{
     delivery::outcome::{Failure, Policy},
     gateway::{Gateway, Live, server_slots::hung},
     media::AudioVariant,
-    model::note::Source,
+    model::note::AudioSource,
     store::{Claim, queue_key},
 };
 
-/// Downloads the source of a leased note, and puts the note back to be sent.
+/// Downloads the source of a leased note, and queues the note for sending.
 pub async fn run(gateway: &Gateway, mut claim: Claim) {
     let note = &claim.note;
-    // Of the highest level, so that every filter leaves it in.
+    // The span has the highest level, so that no filter removes it.
     let span = tracing::error_span!(
         "fetch", request_id = note.request_id, note.id = %note.id, tenant = note.tenant,
         connection = note.current().connection
@@ -50,7 +50,7 @@ async fn fetch(gateway: &Gateway, claim: &mut Claim) {
             give_way(gateway, claim, memory, error).await;
         }
         Err(Abandoned::NothingToTry(problem)) => {
-            fail(gateway, &live, claim, (started, Failure::stop(problem))).await;
+            fail(gateway, &live, claim, (started, Failure::stop(*problem))).await;
         }
         Err(Abandoned::Failed(failure)) => fail(gateway, &live, claim, (started, *failure)).await,
     }
@@ -62,7 +62,7 @@ async fn fail(gateway: &Gateway, live: &Live, claim: &mut Claim, (started, failu
 }
 
 async fn download(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(), Abandoned> {
-    let Source::Url { url, headers } = claim.note.source.clone() else { return Ok(()) };
+    let AudioSource::Url { url, headers } = claim.note.source.clone() else { return Ok(()) };
     mark_processing(gateway, claim).await?;
     let fetching = get(gateway, live, claim, &url, &headers);
     gateway.stop.run_until_cancelled(fetching).await.ok_or(Abandoned::Stopping)?
@@ -76,7 +76,7 @@ async fn get(
     headers: &BTreeMap<String, String>,
 ) -> Result<(), Abandoned> {
     let full = |problem| failed(Failure::for_now(problem));
-    // Of a size that nobody knows yet; asked again once it is there.
+    // The size is not known yet. The quota is checked again after the download.
     gateway.room_for(&claim.note.tenant, 0).await.map_err(full)?;
     let begun = Instant::now();
     let downloaded = read_audio::download(gateway, live, url, headers).await;
@@ -89,7 +89,7 @@ async fn get(
     let size = file.as_file().metadata().map_err(failed)?.len();
     let _arriving = gateway.room_for(&claim.note.tenant, size).await.map_err(full)?;
     gateway.media.keep(file, claim.note.id, AudioVariant::Source).await.map_err(failed)?;
-    // From here on the bytes are ours, and the URL and its secret headers are no longer needed.
-    claim.note.source = Source::Stored;
+    // The bytes are stored now, so the URL and its secret headers are no longer needed.
+    claim.note.source = AudioSource::Stored;
     Ok(())
 }

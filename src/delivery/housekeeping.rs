@@ -1,4 +1,4 @@
-//! Removes what was kept long enough, and what a process that died left behind.
+//! Removes data whose retention has ended, and files that a crashed process left behind.
 
 use std::{io, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::{
     store::{Horizon, StoreError},
 };
 
-/// How long events can be read again, and callbacks are known again.
+/// The retention of events, and of the ids by which repeated callbacks are recognised.
 const EVENTS_KEPT: Duration = Duration::from_secs(48 * 60 * 60);
 
-/// Notes whose old audio is looked up at once.
+/// The number of notes or uploads that one query returns.
 const SWEEP: u32 = 500;
 
-/// Removes audio and notes that were kept long enough, counted from the end of the note.
+/// Removes audio and notes whose retention has ended, counted from the end of the note.
 ///
 /// # Errors
-/// Where the database does not answer; a file that resists is logged and tried again later.
+/// Fails if the database does not answer. A file that cannot be removed is logged and tried again later.
 pub async fn remove_what_is_old(gateway: &Gateway) -> Result<(), StoreError> {
     let storage = gateway.live().config.storage.clone();
     let now = gateway.clock.now();
@@ -36,7 +36,7 @@ pub async fn remove_what_is_old(gateway: &Gateway) -> Result<(), StoreError> {
                 Err(error) => {
                     tracing::error!(note.id = %note, %error, "the audio of {note} could not be removed");
                     if error.kind() == io::ErrorKind::HostUnreachable {
-                        break; // the others are no nearer
+                        break; // the storage is unreachable, so the other files would fail as well
                     }
                 }
             }
@@ -66,11 +66,11 @@ async fn remove_old_uploads(gateway: &Gateway, now: Timestamp) -> Result<(), Sto
     Ok(())
 }
 
-/// Removes audio whose note or upload never came to be: a process died after it had stored the bytes and before it had
-/// committed the note. Younger than an hour, the request may still be under way.
+/// Removes audio whose note or upload was never committed, because the process crashed between storing the bytes and
+/// the commit. Files younger than an hour are kept, since their request may still be running.
 ///
 /// # Errors
-/// Where database, disk or bucket does not answer.
+/// Fails if the database, the disk or the bucket does not answer.
 pub async fn remove_orphans(gateway: &Gateway) -> anyhow::Result<()> {
     gateway.media.remove_leftovers()?;
     let old = before(gateway.clock.now(), Duration::from_secs(3600));

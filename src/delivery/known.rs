@@ -1,5 +1,6 @@
-//! What is known of a recipient on a connection: what the adapter wants back, the forms that are refused, and how long
-//! nothing may be sent. Kept by lane until each part ends, so the next note makes no attempt that is known to fail.
+//! Knowledge about a recipient on a connection: the adapter's state, the forms that are refused, and the time before
+//! which nothing may be sent. It is stored by lane until each part expires, so that the next note makes no attempt that
+//! is known to fail.
 
 use std::time::Duration;
 
@@ -15,12 +16,12 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Known {
-    /// The adapter's own note, which nobody else looks into.
+    /// The adapter's own state, which no other code reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<Adapter>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refusal>,
-    /// The provider takes nothing for this recipient before.
+    /// The provider accepts nothing for this recipient before this time.
     #[serde(with = "rfc3339_millis::option", skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
 }
@@ -33,7 +34,7 @@ struct Adapter {
 }
 
 impl Known {
-    /// Reads what the store has, without what has ended.
+    /// Reads the stored knowledge, without the parts that have expired.
     pub fn read(stored: Option<&Value>, now: Timestamp) -> Self {
         let mut known: Self = stored.and_then(|value| Self::deserialize(value).ok()).unwrap_or_default();
         known.adapter = known.adapter.filter(|adapter| adapter.until > now);
@@ -42,12 +43,12 @@ impl Known {
         known
     }
 
-    /// The adapter's own note.
+    /// The adapter's own state.
     pub fn adapter(&self) -> Option<Value> {
         self.adapter.as_ref().map(|adapter| adapter.value.clone())
     }
 
-    /// Takes in the adapter's note as it is after an attempt.
+    /// Records the adapter's state after an attempt.
     pub fn set_adapter(&mut self, value: Option<Value>, until: Timestamp) {
         if value != self.adapter() {
             self.adapter = value.map(|value| Adapter { value, until });
@@ -60,7 +61,7 @@ impl Known {
         self.refused.push(refusal);
     }
 
-    /// What becomes of the stored knowledge about `lane`, which was `stored`.
+    /// The change to the knowledge about `lane`, which was `stored` before.
     pub fn change(&self, stored: Option<&Value>, lane: String, now: Timestamp) -> Learned {
         if *self == Self::read(stored, now) {
             return Learned::Keep;
@@ -74,7 +75,7 @@ impl Known {
     }
 }
 
-/// The end of what an answer says: the provider's own, or after `ttl`.
+/// The time at which a fact expires: the one that the provider named, or after `ttl`.
 pub fn until(named: Option<Timestamp>, now: Timestamp, ttl: Duration) -> Timestamp {
     named.unwrap_or_else(|| now.checked_add(ttl).unwrap_or(Timestamp::MAX))
 }
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_ends_by_itself_and_the_row_with_the_last() {
+    fn each_part_expires_separately_and_the_row_with_the_last() {
         let mut known = Known::default();
         known.set_adapter(Some(json!({"chat": 7})), at(10));
         known.refuse(Refusal { form: Form::Voice, why: "no".to_owned(), until: at(20) });
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn same_note_of_the_adapter_does_not_last_longer() {
+    fn unchanged_adapter_state_keeps_its_expiry() {
         let mut known = Known::default();
         known.set_adapter(Some(json!(1)), at(10));
         known.set_adapter(Some(json!(1)), at(99));
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_version_stored_is_nothing() {
+    fn knowledge_of_an_earlier_version_is_ignored() {
         for old in [json!({"chat_id": "x"}), json!(7), json!(null)] {
             assert_eq!(Known::read(Some(&old), at(0)), Known::default());
         }

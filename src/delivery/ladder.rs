@@ -1,5 +1,5 @@
-//! The form in which a note is shown: a voice bubble, or the first form that may take its place. Pure, so that every rule
-//! can be tested without a provider.
+//! The choice of the form in which a note is shown: a voice bubble, or the first form that may replace it. These are
+//! pure functions, so that every rule can be tested without a provider.
 
 use jiff::Timestamp;
 use voicegate_providers::{Capabilities, Degrade, Form, FormSupport};
@@ -9,30 +9,31 @@ use crate::model::{
     note::{Note, Refusal, TextAs, Warning},
 };
 
-/// What a note wants, as far as the choice of a form depends on it.
+/// The wishes of a note that the choice of a form depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The forms that may replace a voice bubble.
     pub degrade: &'a Degrade,
     pub text: Option<&'a str>,
     pub text_as: TextAs,
-    /// Length of the source, where it is known.
+    /// The length of the source, if it is known.
     pub duration_ms: Option<u64>,
 }
 
-/// The form that was chosen, and why it is no better one.
+/// The chosen form, and why no better form was possible.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rung<'a> {
     pub support: &'a FormSupport,
-    /// Why a voice bubble is not possible; `None` where the form is one.
+    /// Why a better form is not possible. `None` if the best form was chosen.
     pub instead: Option<String>,
 }
 
-/// No allowed form is left: for each of them why.
+/// No allowed form is left. Contains the reason for each form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NoForm(pub String);
 
-/// Chooses the first form of the ladder that is allowed, that the connection has, and that is not known to be refused.
+/// Chooses the first form of the ladder that is allowed, that the connection offers, and that is not known to be
+/// refused.
 ///
 /// # Errors
 /// [`NoForm`]
@@ -56,7 +57,7 @@ pub fn choose<'a>(
     Err(NoForm(reasons.join("; ")))
 }
 
-/// What the connection takes for a form, or why it cannot show the note in it.
+/// The connection's support for a form, or the reason why it cannot show the note in it.
 pub fn usable<'a>(
     capabilities: &'a Capabilities,
     wanted: &Wanted<'_>,
@@ -77,7 +78,7 @@ pub fn usable<'a>(
     }
 }
 
-/// For people.
+/// The name of a form in messages to people.
 fn name(form: Form) -> &'static str {
     match form {
         Form::Voice => "voice notes",
@@ -88,7 +89,7 @@ fn name(form: Form) -> &'static str {
 }
 
 impl<'a> Wanted<'a> {
-    /// What a stored note wants of a connection.
+    /// The wishes of a stored note for a connection.
     pub fn of(note: &'a Note, degrade: &'a Degrade) -> Self {
         Self {
             degrade: note.degrade.as_ref().unwrap_or(degrade),
@@ -103,15 +104,15 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The text that goes out with a form, and what of it is left out.
+/// The text that is sent in a form, and a warning if some of it is left out.
 #[derive(Debug, Default, PartialEq)]
 pub struct Words {
-    /// Beside the audio, or in its place.
+    /// The text beside the audio, or in place of it.
     pub shown: Option<String>,
     pub warning: Option<Warning>,
 }
 
-/// The text for a form: whole, cut at a word, or none.
+/// Chooses the text for a form: the whole text, a part that is cut at a word, or none.
 pub fn words(support: &FormSupport, wanted: &Wanted<'_>) -> Words {
     let Some(text) = wanted.text() else { return Words::default() };
     if support.form != Form::Text && wanted.text_as == TextAs::Fallback {
@@ -126,7 +127,7 @@ pub fn words(support: &FormSupport, wanted: &Wanted<'_>) -> Words {
     Words { shown: Some(shown.to_owned()), warning }
 }
 
-/// As many whole words of a text as have at most so many characters; a single longer word is cut.
+/// Shortens a text to whole words with at most `most` characters in total. A single longer word is cut.
 fn cut(text: &str, most: usize) -> &str {
     let Some((end, _)) = text.char_indices().nth(most) else { return text };
     let head = &text[..end];
@@ -146,7 +147,7 @@ pub fn form_degraded(form: Form, why: &str) -> Warning {
     Warning::new(WarningCode::FormDegraded, format!("{why}, so the note is sent as {shown}"))
 }
 
-/// The note goes out without its text.
+/// A warning that the note is sent without its text.
 pub fn text_dropped(why: &str) -> Warning {
     Warning::new(WarningCode::TextDropped, format!("{why}, so the note is sent without it"))
 }
@@ -156,7 +157,7 @@ pub fn text_shortened(most: usize) -> Warning {
     Warning::new(WarningCode::TextShortened, detail)
 }
 
-/// Warnings that depend on the form, and are judged anew for each.
+/// Warnings that depend on the form, and are decided again for each form.
 pub const BY_FORM: [WarningCode; 2] = [WarningCode::FormDegraded, WarningCode::TextShortened];
 
 #[cfg(test)]
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn first_allowed_form_that_is_there_and_not_refused_is_chosen() {
+    fn first_allowed_form_that_is_offered_and_not_refused_is_chosen() {
         use Form::{Audio, File, Text, Voice};
         let all = [Voice, Audio, File, Text];
         for (forms, degrade, text, refused, expected) in [
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_ends_with_its_time() {
+    fn refused_form_is_chosen_again_after_the_refusal_ends() {
         let capabilities = connection(&[Form::Voice, Form::Audio]);
         let degrade = Degrade::default();
         let wanted = Wanted { degrade: &degrade, text: None, text_as: TextAs::Fallback, duration_ms: None };
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_audio_than_a_form_takes_goes_to_the_next() {
+    fn audio_too_long_for_a_form_uses_the_next_form() {
         let mut capabilities = connection(&[Form::Voice, Form::Audio]);
         capabilities.forms[0].max_duration_ms = Some(4000);
         let degrade = Degrade::default();
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn text_goes_out_where_it_was_asked_for_and_never_vanishes_in_silence() {
+    fn dropped_or_shortened_text_causes_a_warning() {
         let degrade = Degrade::default();
         let words = |form, text_as, text| {
             let wanted = Wanted { degrade: &degrade, text: Some(text), text_as, duration_ms: None };

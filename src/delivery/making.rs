@@ -1,5 +1,5 @@
-//! Getting a note ready for one form: the audio as the form's profile makes it, the text beside it or in its place, and the
-//! message that it answers.
+//! Prepares a note for one form: the audio in the form's profile, the text beside it or in place of it, and the message
+//! that it replies to.
 
 use voicegate_audio::{self as audio, Profile, Work};
 use voicegate_providers::{Content, Form, FormSupport, OutboundAudio, OutboundNote, parse_recipient};
@@ -25,11 +25,11 @@ use crate::{
 /// A note that is ready for its adapter.
 pub(super) struct Made {
     pub note: OutboundNote,
-    /// What the note's audio is read from; gone once this is let go of.
+    /// The file with the note's audio. It is deleted when this value is dropped.
     pub file: Option<AudioFile>,
 }
 
-/// Brings a note into a form of the connection. `audio_is_ready` is called before what then remains.
+/// Prepares a note for a form of the connection. Calls `audio_is_ready` as soon as the audio is made.
 pub(super) async fn get_ready(
     gateway: &Gateway,
     live: &Live,
@@ -96,7 +96,7 @@ async fn make_audio(
     );
     let bars = note.probed.as_ref().map(|probed| probed.waveform.clone()).filter(|bars| !bars.is_empty());
     let mut facts = sent.facts.clone();
-    // A provider that is told of no length shows none.
+    // A provider shows no length if it is given a length of 0.
     facts.duration_ms = facts.duration_ms.max(1);
     let audio = OutboundAudio {
         facts,
@@ -109,7 +109,7 @@ async fn make_audio(
     Ok((audio, file))
 }
 
-/// Bars of a waveform, as the engine draws it.
+/// The number of bars in a waveform, as the engine makes it.
 const BARS: usize = 64;
 
 fn sent_as(work: Work) -> AudioVariant {
@@ -124,7 +124,7 @@ async fn file(gateway: &Gateway, note: NoteId, which: AudioVariant) -> Result<Au
     })
 }
 
-/// The provider's id of the message to reply to. Where this connection has none, the note says so once.
+/// The provider's id of the message to reply to. If this connection has none, the note gets one warning.
 async fn reply(
     gateway: &Gateway,
     connection: &Connection,
@@ -140,8 +140,8 @@ async fn reply(
     }
 }
 
-/// What was made; `None` where the source goes as it is. Either way the source is decoded, here or for an earlier note,
-/// and what it is stands in the note.
+/// Renders the audio; returns `None` if the source is sent unchanged. In both cases the source is decoded, here or for
+/// an earlier note, and its facts are recorded in the note.
 async fn render(
     gateway: &Gateway,
     claim: &mut Claim,

@@ -1,7 +1,8 @@
-//! From an accepted request to its end: [`accept`] makes it durable, `worker` leases what is due, `fetch` downloads,
-//! `attempt` makes one try, [`outcome`] says what its end means, `backoff` when the next one follows. [`receive`] takes in what the
-//! provider says afterwards, `watch` asks where it says nothing, `tell` passes it on to the bot. [`erase`] forgets whom a
-//! finished note was for; [`plan`] says beforehand what would happen.
+//! The delivery of notes, from the accepted request to the last receipt. [`accept`] stores a note, `worker` leases due
+//! jobs, `fetch` downloads audio, `attempt` makes one delivery attempt, [`outcome`] decides what its result means, and
+//! `backoff` computes the time of the next one. [`receive`] stores the provider's receipts, `watch` looks for receipts
+//! that are missing, and `webhook` delivers events to the bot. [`erase`] removes the personal data of a finished note.
+//! [`plan`] predicts what would happen to a note, without sending it.
 
 pub mod accept;
 mod attempt;
@@ -20,11 +21,11 @@ mod read_audio;
 pub mod receive;
 pub mod resend;
 pub mod route;
-mod tell;
 mod trial;
 pub mod upload;
 mod watch;
+mod webhook;
 mod worker;
 
-pub use accept::{Receipt, VoiceRequest};
+pub use accept::{Admission, VoiceRequest};
 pub use worker::Worker;

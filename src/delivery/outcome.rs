@@ -1,4 +1,5 @@
-//! What an attempt's end means for its note: pure, so that every rule can be tested without a clock or a network.
+//! The consequences of an attempt's outcome for its note. These are pure functions, so that every rule can be tested
+//! without a clock or a network.
 
 use std::time::Duration;
 
@@ -20,38 +21,38 @@ use crate::{
 };
 use voicegate_audio::{AudioError, AudioErrorKind};
 
-/// How an attempt failed, whichever part of it did.
+/// The failure of an attempt, in any of its parts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     pub problem: Problem,
     pub disposition: Disposition,
     pub retry_after: Option<Duration>,
-    /// After how many attempts the note is given up; `None`: only when it expires.
+    /// The limit after which the note is given up. `None`: it is retried until it expires.
     pub most: Option<Most>,
-    /// What this says about the connection; `None` where the trouble is not the provider's.
+    /// The health of the connection after this failure. `None` if the provider did not cause it.
     pub health: Option<Health>,
-    /// The note itself was not tried: its connection could not prove that it works again. Such a wait stays short, since
-    /// only one note at a time asks, by a request that nobody notices.
+    /// Only the health check of the connection failed, and the note itself was not attempted. The wait stays short,
+    /// since only one note at a time makes the check, and no recipient sees it.
     pub asked_only: bool,
-    /// By the adapter's word; `None` where the failure is no provider's.
+    /// The kind that the adapter reported. `None` if the provider did not cause the failure.
     pub kind: Option<SendErrorKind>,
-    /// What a limit or a refusal is about.
+    /// The scope of a limit or a refusal.
     pub scope: Scope,
-    /// When what was refused may be tried again, where the provider named it.
+    /// The time after which a refused attempt may be repeated, if the provider named one.
     pub until: Option<Timestamp>,
 }
 
-/// When a note is given up that could be tried again.
+/// The limit after which a note is given up although a retry would be possible.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Most {
-    /// After so many attempts, whatever they ended with.
+    /// The number of attempts, regardless of their outcomes.
     Attempts(u32),
-    /// After so many attempts that ended alike. The note then ends with this problem, or with theirs.
+    /// The number of attempts with the same problem. The note then ends with the given problem, or with that one.
     Alike(u32, Option<Box<Problem>>),
 }
 
-/// A bot's own server that does not answer is the bot's to mend: it is told within about a minute instead of a day,
-/// during which every later note to the same recipient would have to wait.
+/// The most attempts to download audio from a bot's own server. The bot learns of the failure within about a minute
+/// instead of a day, during which every later note to the same recipient would have to wait.
 const FETCH_ATTEMPTS: u32 = 7;
 
 impl Failure {
@@ -77,18 +78,19 @@ impl Failure {
         Self::new(problem, Disposition::Retry)
     }
 
-    /// A connection that failed before does not work again yet. That is not the note's fault, whatever the reason.
+    /// The health check of a connection that failed before has failed again. The note is not to blame for it.
     pub fn still_failing(error: SendError) -> Self {
         let health = Some(Health::Fails(error.detail.clone()));
         Self {
             health,
             retry_after: error.retry_after,
             asked_only: true,
-            ..Self::for_now(Problem::from(&error))
+            // A check by itself is no stage of a note: it is asked before the note is handed over.
+            ..Self::for_now(Problem::from(&error).stage(Stage::Dispatch))
         }
     }
 
-    /// The gateway itself died while the visible request was under way.
+    /// The gateway itself crashed during the visible request.
     pub fn interrupted() -> Self {
         let detail = "the gateway was stopped while the note was handed over, so it may or may not arrive";
         Self::new(Problem::new(Code::ProviderUnavailable, detail).stage(Stage::Dispatch), Disposition::Hold)
@@ -115,7 +117,8 @@ impl From<SendError> for Failure {
     }
 }
 
-/// A provider that refuses one note for a reason of its own works; one that does not answer, or not this account, fails.
+/// A provider that refuses a single note is healthy. A provider that does not answer, or refuses the account, is
+/// failing.
 fn health(error: &SendError) -> Health {
     use SendErrorKind::{Misconfigured, OutcomeUnknown, Unauthorized, Unavailable, Unexpected};
     match error.kind {
@@ -135,7 +138,7 @@ impl From<AudioError> for Failure {
         let blamed = |code, detail: String| Some(Problem::new(code, detail).stage(stage.clone()));
         match kind {
             AudioErrorKind::Overloaded => Self::for_now(error.into()),
-            // No fault of the audio: it waits for ffmpeg for as long as the note lives.
+            // The audio is not to blame. The note waits for ffmpeg until it expires.
             AudioErrorKind::Outage => Self::for_now(internal),
             AudioErrorKind::Died => {
                 let detail = "ffmpeg ended on this audio without saying why, each time it was tried, and works with \
@@ -159,7 +162,7 @@ impl From<DownloadError> for Failure {
     fn from(error: DownloadError) -> Self {
         match error {
             DownloadError::Disk(error) => error.into(),
-            DownloadError::Fetch(error) => error.into(),
+            DownloadError::Fetch(error) => (*error).into(),
         }
     }
 }
@@ -182,19 +185,19 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// A busy machine passes, a file that never ends or that no encoder gets right does not.
+/// The most attempts to render audio. A busy machine recovers in that time; a file that cannot be encoded does not.
 const RENDER_ATTEMPTS: u32 = 3;
 
-/// Runs of ffmpeg that were killed or crashed over one note before it is given up: about two minutes by the schedule, at
-/// most four. Memory that ran out is there again by then; a file that ffmpeg crashes on stays one.
+/// A note is given up after this many runs of ffmpeg that were killed or crashed, which takes about two minutes by the
+/// schedule, at most four. A shortage of memory is over by then; a file that crashes ffmpeg still crashes it.
 const DEATHS: u32 = 16;
 
-/// What the connection's settings say about the end of an attempt.
+/// The settings of a connection that decide about the outcome of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// The tenant wants a note repeated that may have arrived.
+    /// The tenant wants notes with an unknown outcome to be repeated.
     pub resend: bool,
-    /// The provider recognises a repetition.
+    /// The provider's support for recognising a repetition.
     pub idempotency: Option<Idempotency>,
     pub unknown_grace: Duration,
 }
@@ -215,28 +218,28 @@ impl Policy {
     }
 }
 
-/// When the first attempt began whose outcome is unknown.
+/// The start of the first attempt with an unknown outcome.
 fn first_unknown(note: &Note) -> Option<Timestamp> {
     let unknown = note.attempts.iter().find(|attempt| attempt.outcome == Outcome::Unknown);
     unknown.map(|attempt| attempt.at)
 }
 
-/// Attempts that are kept with a note; later ones push out the oldest but the first.
+/// The most attempts that are stored with a note. A further one replaces the oldest, except for the first.
 const MAX_ATTEMPTS: usize = 50;
 
-/// The longest that one answer can make a whole connection wait; its note may have to wait longer.
+/// The longest pause of a whole connection that one answer can cause. Its note may have to wait longer.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
-/// When the attempt took place.
+/// The times of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub started: Timestamp,
     pub ended: Timestamp,
-    /// Uniform in 0..1.
+    /// A random number, uniform in 0..1.
     pub jitter: f64,
 }
 
-/// Records the attempt on its note, moves the note to its next status, and says what becomes of the delivery.
+/// Records the attempt in its note, moves the note to its next status, and returns the next step of the delivery.
 pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, timing: Timing, policy: Policy) -> Step {
     let connection = note.current().connection.clone();
     let (outcome, trace, error, step) = match end {
@@ -254,21 +257,21 @@ pub fn settle(note: &mut Note, end: Result<Accepted, Failure>, timing: Timing, p
     step
 }
 
-/// Records an attempt in a form that was refused; the next form follows at once.
+/// Records an attempt whose form was refused. The next form follows at once.
 pub fn step_down(note: &mut Note, failure: &Failure, timing: Timing) {
     let connection = note.current().connection.clone();
     let trace = failure.problem.provider.as_ref().and_then(|upstream| upstream.trace.clone());
     record(note, (connection, Outcome::Refused, trace, Some(failure.problem.clone())), timing);
 }
 
-/// Leaves a connection on which no attempt is made, because all that could be tried is known to fail. Where there is no
-/// other, the note ends with the last refusal of its attempts, or with `problem` where there was none.
+/// Skips a connection without an attempt, because every possible form is known to fail. If it was the last connection,
+/// the note ends with the last refusal among its attempts, or with `problem` if there was none.
 pub fn pass_over(note: &mut Note, problem: &Problem, now: Timestamp) -> Step {
     note.updated_at = now;
     if note.may_have_arrived() {
         return end(note, Status::Unknown, problem);
     }
-    if note.next_stop() {
+    if note.next_connection() {
         return retry(note, now, None);
     }
     let refused = note.attempts.iter().rev().find(|attempt| attempt.outcome == Outcome::Refused);
@@ -287,7 +290,7 @@ fn record(note: &mut Note, (connection, outcome, trace, error): Recorded, timing
         timing.ended.duration_since(timing.started).as_millis().max(0).try_into().unwrap_or(u64::MAX);
     let n = next_number(note);
     if note.attempts.len() == MAX_ATTEMPTS {
-        // The first stays: it says how it began. An unknown one is never forgotten.
+        // The first attempt stays, since it shows the original failure. Unknown outcomes are never removed.
         let dull = note.attempts.iter().skip(1).position(|attempt| attempt.outcome == Outcome::Deferred);
         note.attempts.remove(dull.map_or(1, |index| index + 1));
     }
@@ -313,7 +316,7 @@ fn accept(note: &mut Note, accepted: Accepted, now: Timestamp) -> Step {
     Step::Done
 }
 
-/// What an adapter says of an accepted note, in words.
+/// The text of a warning that an adapter reported for an accepted note.
 fn told(warning: SendWarning) -> Warning {
     match warning {
         SendWarning::ReplyLost => Warning::new(
@@ -333,7 +336,7 @@ fn told(warning: SendWarning) -> Warning {
 
 /// Puts the note back into the queue.
 fn retry(note: &mut Note, at: Timestamp, pause: Option<Timestamp>) -> Step {
-    // A note is looked at once more when it expires, so that its end is on time.
+    // The note is claimed once more when it expires, so that it ends on time.
     let at = at.min(note.expires_at);
     note.status = Status::Queued;
     note.next_attempt_at = Some(at);
@@ -341,13 +344,13 @@ fn retry(note: &mut Note, at: Timestamp, pause: Option<Timestamp>) -> Step {
 }
 
 fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Policy) -> (Outcome, Step) {
-    // The first attempt is always kept.
+    // The first attempt is always stored.
     let first = note.attempts.first().map_or(timing.started, |attempt| attempt.at);
     let age = timing.ended.duration_since(first).try_into().unwrap_or_default();
     let age = if failure.asked_only { Duration::ZERO } else { age };
     let later = timing.ended + backoff::wait(n, age, failure.retry_after, timing.jitter);
-    // Once the outcome of one try was unknown, the recipient may have the note. It is sent on no other connection,
-    // and nothing that follows can turn it into "was not sent".
+    // After one unknown outcome the recipient may have the note. It is sent over no other connection, and no later
+    // outcome can turn it into "not sent".
     let doubtful = note.may_have_arrived();
     let (disposition, problem) = match &failure.most {
         Some(most) if failure.disposition == Disposition::Retry => match most {
@@ -360,7 +363,7 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
         _ => (failure.disposition, &failure.problem),
     };
     match disposition {
-        Disposition::NextForm | Disposition::NextConnection if !doubtful && note.next_stop() => {
+        Disposition::NextForm | Disposition::NextConnection if !doubtful && note.next_connection() => {
             (Outcome::Refused, retry(note, timing.ended, None))
         }
         Disposition::Stop | Disposition::NextForm | Disposition::NextConnection => {
@@ -386,13 +389,13 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
     }
 }
 
-/// Attempts of the note that ended with the same problem.
+/// The number of the note's attempts that ended with the same problem.
 fn alike(note: &Note, problem: &Problem) -> usize {
     let is_alike = |error: &Problem| (&error.code, &error.detail) == (&problem.code, &problem.detail);
     note.attempts.iter().filter(|attempt| attempt.error.as_ref().is_some_and(is_alike)).count()
 }
 
-/// The note waited longer than it may.
+/// Ends a note that has expired.
 pub fn expire(note: &mut Note, now: Timestamp) -> Step {
     let last = note.attempts.last().and_then(|attempt| attempt.error.clone());
     let problem = last.map_or_else(
@@ -400,7 +403,7 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
             Problem::new(Code::ProviderUnavailable, "the note could not be sent before it expired")
                 .stage(Stage::Dispatch)
         },
-        // It was never given up, so nothing is known against its audio.
+        // The note was never given up, so its audio is not known to be bad.
         |problem| if problem.status < 500 { problem } else { not_ready() },
     );
     note.updated_at = now;
@@ -409,7 +412,7 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
 }
 
 fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
-    // Clients repeat a request that was answered with 5xx, and this note is stored: its failure never is one.
+    // A stored note never fails with a 5xx status, because clients repeat requests that were answered with one.
     let problem = match &problem.stage {
         _ if problem.status < 500 => problem.clone(),
         Some(stage @ (Stage::Probe | Stage::Encode)) => {

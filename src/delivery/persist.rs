@@ -1,4 +1,4 @@
-//! Writes that are repeated while the database is busy, full or gone: what they say is known nowhere else.
+//! Retries for writes while the database is busy, full or unreachable. They record facts that are stored nowhere else.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use crate::{gateway::Gateway, model::note::NoteId, store::StoreError};
 
-/// Between two tries.
+/// The pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Writes something about a note until it is written, at most for `patience`.
+/// Retries a write about a note until it succeeds, at most for `patience`.
 ///
 /// # Errors
-/// Why it was not written; `LeaseLost` and other answers that another try would not change, at once.
+/// The last error of the database. `LeaseLost` and other errors that a retry would not change are returned at once.
 pub async fn written<T, F>(
     note: NoteId,
     what: &str,
@@ -46,12 +46,12 @@ where
     }
 }
 
-/// Whether another try is worth it. Also after an error that nobody knows: nothing is lost by it.
+/// Whether a retry may succeed. Unknown errors are retried too, because a retry is harmless.
 fn may_pass(error: &StoreError) -> bool {
     !matches!(error, StoreError::LeaseLost | StoreError::OutOfOrder(_) | StoreError::Corrupt(_))
 }
 
-/// For as long as a lease lasts; after that somebody else has the job.
+/// The length of a lease. After that, another process may claim the job.
 pub fn lease(gateway: &Gateway) -> Duration {
     gateway.live().lease()
 }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn patience_ends() {
+    async fn write_fails_once_patience_is_exhausted() {
         let tries = Cell::new(0);
         let write = || async {
             tries.set(tries.get() + 1);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_another_try_would_not_change_is_said_at_once() {
+    async fn permanent_errors_are_returned_without_a_retry() {
         for error in [|| StoreError::LeaseLost, || StoreError::OutOfOrder("gone".into())] {
             let tries = Cell::new(0);
             let write = || async {

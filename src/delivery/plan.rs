@@ -1,5 +1,5 @@
-//! What would become of a note, from its real bytes and by the rules that sending goes by. Nothing is stored, and no
-//! provider is asked.
+//! Predicts what would happen to a note, from its real bytes and by the rules of sending. Nothing is stored, and no
+//! request is made to a provider.
 
 use jiff::Timestamp;
 use voicegate_providers::{Form, FormSupport};
@@ -18,24 +18,24 @@ use crate::{
     media::AudioInput,
     model::{
         code::{Code, WarningCode},
-        note::{ConvertChoice, Refusal, Stop, Warning},
+        note::{ConvertChoice, Refusal, RouteEntry, Warning},
         plan::{Outlook, Plan, Rung, Sends},
         problem::Problem,
     },
 };
 use voicegate_audio::{self as audio, Probed, Work};
 
-/// What is known of a recipient when a form is chosen.
+/// The knowledge about a recipient that the choice of a form depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     pub refused: &'a [&'a Refusal],
     pub now: Timestamp,
 }
 
-/// Judges a request as [`super::accept`] and the worker would.
+/// Checks a request by the rules of [`super::accept`] and of the worker.
 ///
 /// # Errors
-/// What would refuse the whole request: its fields, or audio that cannot be read.
+/// Problems that would refuse the whole request: invalid fields, or audio that cannot be read.
 pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> Result<Plan, Problem> {
     judge_fields(&request, gateway.clock.now())?;
     let target = Target::parse(&request.to)?;
@@ -98,16 +98,16 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
 
 /// The lane of a recipient's key on a connection.
 fn lane(tenant: &str, connection: &str, key: &str) -> String {
-    let stop = Stop {
+    let entry = RouteEntry {
         connection: connection.to_owned(),
         provider: String::new(),
         to: String::new(),
         recipient_key: key.to_owned(),
     };
-    stop.lane(tenant)
+    entry.lane(tenant)
 }
 
-/// What would become of a source over a connection.
+/// Predicts what would happen to a source over one connection.
 pub fn foresee(
     connection: &Connection,
     source: &Probed,
@@ -160,7 +160,7 @@ pub fn foresee(
     outlook
 }
 
-/// Every form of a connection, and what speaks against it.
+/// Every form of a connection, and the reason if the note cannot be shown in it.
 fn rungs(
     connection: &Connection,
     wanted: &Wanted<'_>,
@@ -183,7 +183,7 @@ fn rungs(
     connection.forms().into_iter().map(rung).collect()
 }
 
-/// What the audio of a request is. A URL is downloaded for it; decoded is only what cannot be told otherwise.
+/// Identifies the audio of a request. A URL is downloaded. Audio is decoded only if its structure is not sufficient.
 async fn read(gateway: &Gateway, tenant: &Tenant, request: &VoiceRequest) -> Result<Probed, Problem> {
     match &request.audio {
         AudioInput::Upload(id) => Ok(upload::find(gateway, tenant, *id).await?.probed),

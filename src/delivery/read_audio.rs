@@ -1,4 +1,4 @@
-//! The download of audio behind a URL, and the question what audio is: in one place for all who need them.
+//! Downloads audio from a URL and identifies its format, for every use case that needs it.
 
 use std::{collections::BTreeMap, io};
 
@@ -12,12 +12,12 @@ use crate::{
     model::problem::Problem,
 };
 
-/// Why a download gave no file.
+/// The reasons why a download failed.
 #[derive(Debug)]
 pub enum DownloadError {
-    /// The gateway's own disk failed, before anybody was asked.
+    /// The gateway's own disk failed before the request was sent.
     Disk(io::Error),
-    Fetch(FetchError),
+    Fetch(Box<FetchError>),
 }
 
 impl From<io::Error> for DownloadError {
@@ -28,7 +28,7 @@ impl From<io::Error> for DownloadError {
 
 impl From<FetchError> for DownloadError {
     fn from(error: FetchError) -> Self {
-        Self::Fetch(error)
+        Self::Fetch(Box::new(error))
     }
 }
 
@@ -36,7 +36,7 @@ impl From<DownloadError> for Problem {
     fn from(error: DownloadError) -> Self {
         match error {
             DownloadError::Disk(error) => error.into(),
-            DownloadError::Fetch(error) => error.into(),
+            DownloadError::Fetch(error) => (*error).into(),
         }
     }
 }
@@ -55,7 +55,7 @@ pub async fn download(
     Ok(file)
 }
 
-/// Judges the URL of a request, and downloads it while the request waits.
+/// Checks the URL of a request, and downloads it while the request waits.
 pub async fn download_now(
     gateway: &Gateway,
     url: &str,
@@ -66,7 +66,7 @@ pub async fn download_now(
     Ok(download(gateway, &live, url, headers).await?)
 }
 
-/// Why nothing is known about audio that came along.
+/// The reasons why received audio could not be identified.
 #[derive(Debug)]
 pub enum Unread {
     Audio(AudioError),
@@ -94,7 +94,7 @@ impl From<Unread> for Problem {
     }
 }
 
-/// Says what audio is that came along. It is decoded only where its structure does not tell, since that takes a hundred
+/// Identifies received audio. It is decoded only if its structure is not sufficient, since decoding takes a hundred
 /// times as long.
 pub async fn identify(
     gateway: &Gateway,

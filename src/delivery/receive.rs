@@ -1,4 +1,4 @@
-//! Taking in what providers say afterwards.
+//! Stores the receipts that providers report in callbacks.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use crate::{
     config::{Connection, Tenant},
     gateway::{Gateway, note_metrics},
     model::problem::Problem,
-    store::{Received, ReceivedEvent, Reception},
+    store::{ReceiptBatch, ReceiptOutcome, ReceivedReceipt},
 };
 
-/// Takes in a genuine callback, each of its events once. When this returns, it is on disk.
+/// Stores the events of an authenticated callback, each event once. When this returns, they are on disk.
 ///
 /// # Errors
-/// Where the database fails; the provider calls again.
+/// Fails if the database fails; the provider then repeats the callback.
 pub async fn receive(
     gateway: &Gateway,
     tenant: &Tenant,
     called: &Connection,
     callback: Callback,
-) -> Result<Reception, Problem> {
-    // The connection that was called heard something, even where nothing in it was for the gateway.
-    let mut by_connection: BTreeMap<&str, Vec<ReceivedEvent>> =
+) -> Result<ReceiptOutcome, Problem> {
+    // The time of the callback is recorded for the connection even if no event was for the gateway.
+    let mut by_connection: BTreeMap<&str, Vec<ReceivedReceipt>> =
         BTreeMap::from([(called.name.as_str(), Vec::new())]);
     for event in callback.events {
         let What::Receipt(receipt) = event.what else { continue };
@@ -36,21 +36,21 @@ pub async fn receive(
             continue;
         };
         let id = event.id.unwrap_or_else(|| fingerprint(&receipt));
-        by_connection.entry(connection).or_default().push(ReceivedEvent { id, receipt });
+        by_connection.entry(connection).or_default().push(ReceivedReceipt { id, receipt });
     }
-    let mut all = Reception { duplicate: true, ..Reception::default() };
+    let mut all = ReceiptOutcome { duplicate: true, ..ReceiptOutcome::default() };
     for (connection, events) in by_connection {
         let reception = take_in(gateway, tenant, connection, events).await?;
         all.duplicate &= reception.duplicate;
         all.unmatched += reception.unmatched;
         all.changed.extend(reception.changed);
     }
-    // A receipt may let go of a lane, and the bot wants to be told.
+    // A receipt may release a lane, and it causes events for the webhook.
     gateway.wake_worker();
     Ok(all)
 }
 
-/// The connection that an event is for: one address may serve several accounts.
+/// The connection that an event belongs to. One callback address may serve several accounts.
 fn owner<'a>(tenant: &'a Tenant, called: &'a Connection, account: Option<&str>) -> Option<&'a str> {
     let has = |connection: &Connection| {
         connection.provider_name == called.provider_name && connection.provider.account() == account
@@ -62,7 +62,7 @@ fn owner<'a>(tenant: &'a Tenant, called: &'a Connection, account: Option<&str>) 
     }
 }
 
-/// Stands for the id of an event that has none: what it says.
+/// A replacement for the id of an event that has none: a hash of its content.
 fn fingerprint(receipt: &Receipt) -> String {
     hex::encode(Sha256::digest(serde_json::to_vec(receipt).unwrap_or_default()))
 }
@@ -71,12 +71,12 @@ async fn take_in(
     gateway: &Gateway,
     tenant: &Tenant,
     connection: &str,
-    events: Vec<ReceivedEvent>,
-) -> Result<Reception, Problem> {
-    let received = Received {
+    receipts: Vec<ReceivedReceipt>,
+) -> Result<ReceiptOutcome, Problem> {
+    let received = ReceiptBatch {
         tenant: tenant.name.clone(),
         connection: connection.to_owned(),
-        events,
+        receipts,
         now: gateway.clock.now(),
         notify: tenant.webhook.is_some(),
     };
@@ -84,13 +84,13 @@ async fn take_in(
     tracing::info!(
         tenant = tenant.name,
         connection,
-        receipts = received.events.len(),
+        receipts = received.receipts.len(),
         changed = reception.changed.len(),
         unmatched = reception.unmatched,
         duplicate = reception.duplicate,
-        "a callback came"
+        "callback received"
     );
-    let receipts: Vec<Receipt> = received.events.into_iter().map(|event| event.receipt).collect();
+    let receipts: Vec<Receipt> = received.receipts.into_iter().map(|event| event.receipt).collect();
     for &note in &reception.changed {
         gateway.changed(&tenant.name, note);
         if let Ok(Some(note)) = gateway.store.note(note, None).await {

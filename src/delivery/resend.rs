@@ -1,23 +1,23 @@
-//! Sending again what did not arrive, as a note of its own.
+//! Sends a note again that did not arrive, as a new note.
 
-use super::accept::{Bytes, KEY_TTL, Receipt, make_durable, replay};
+use super::accept::{Admission, AudioOrigin, KEY_TTL, make_durable, replay};
 use crate::{
     gateway::Gateway,
     model::{
         code::Code,
-        note::{Note, Source, Status},
+        note::{AudioSource, Note, Status},
         problem::Problem,
     },
     store::KeyClaim,
     telemetry::request_id,
 };
 
-/// Accepts a new note like `original`. Where the original's outcome is unknown, its lane is let go: who asks for this
-/// accepts that the recipient may get it twice.
+/// Accepts a new note with the content of `original`. If the outcome of the original is unknown, its lane is released:
+/// the caller accepts that the recipient may get the note twice.
 ///
 /// # Errors
-/// `wrong_state` unless the original ended without success; `media_expired` where its audio is gone.
-pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> Result<Receipt, Problem> {
+/// `wrong_state` unless the original ended without success; `media_expired` if its audio was removed.
+pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> Result<Admission, Problem> {
     let fingerprint = format!("resend {}", original.id);
     let now = gateway.clock.now();
     if let Some(key) = &key
@@ -33,7 +33,7 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
     if original.audio_expired || original.erased {
         return Err(gone("the audio of this note is no longer kept; send the request again"));
     }
-    if original.source != Source::Stored {
+    if original.source != AudioSource::Stored {
         return Err(gone("the audio of this note was never downloaded; send the request again"));
     }
     let live = gateway.live();
@@ -70,5 +70,5 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
         ..Note::new(tenant, to, route, source, now, expires_at)
     };
     let key = key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });
-    make_durable(gateway, &live, note, Bytes::Note(id), key, Some(id)).await
+    make_durable(gateway, &live, note, AudioOrigin::Note(id), key, Some(id)).await
 }

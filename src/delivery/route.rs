@@ -1,4 +1,4 @@
-//! Whom a note is for, and over which connections.
+//! Finds the recipient of a note, and the connections of its route.
 
 use voicegate_providers::{Form, Recipient, RecipientError, ReplySupport, parse_recipient, visible};
 
@@ -12,13 +12,13 @@ use crate::{
     gateway::Gateway,
     model::{
         code::{Code, Stage, WarningCode},
-        note::{NoteId, Refusal, Stop, TextAs, Warning},
+        note::{NoteId, Refusal, RouteEntry, TextAs, Warning},
         problem::Problem,
     },
     store::StoreError,
 };
 
-/// The connections that `via` names, or without it those of the tenant's own route, in order.
+/// The connections that `via` names, or those of the tenant's default route, in order.
 ///
 /// # Errors
 /// `unknown_connection`
@@ -44,14 +44,14 @@ pub fn named<'a>(tenant: &'a Tenant, via: Option<&str>) -> Result<Vec<&'a Connec
 }
 
 /// The connections of the route that can reach the recipient, in order.
-pub(super) fn route(tenant: &Tenant, target: &Target, via: Option<&str>) -> Result<Vec<Stop>, Problem> {
+pub(super) fn route(tenant: &Tenant, target: &Target, via: Option<&str>) -> Result<Vec<RouteEntry>, Problem> {
     let connections = named(tenant, via)?;
     target.exists_at(tenant)?;
-    let mut stops = Vec::new();
+    let mut entries = Vec::new();
     let mut reasons = Vec::new();
     for connection in connections {
         match target.on(tenant, connection) {
-            Ok((recipient, recipient_key)) => stops.push(Stop {
+            Ok((recipient, recipient_key)) => entries.push(RouteEntry {
                 connection: connection.name.clone(),
                 provider: connection.provider_name.to_owned(),
                 to: recipient.to_string(),
@@ -60,18 +60,18 @@ pub(super) fn route(tenant: &Tenant, target: &Target, via: Option<&str>) -> Resu
             Err(reason) => reasons.push(format!("{}: {reason}", connection.name)),
         }
     }
-    if stops.is_empty() {
+    if entries.is_empty() {
         let detail = reasons.join("; ");
         return Err(Problem::new(Code::RecipientUnsupported, detail).stage(Stage::Request).field("to"));
     }
-    Ok(stops)
+    Ok(entries)
 }
 
 fn invalid_recipient(detail: impl Into<String>) -> Problem {
     Problem::new(Code::RecipientInvalid, detail).stage(Stage::Request).field("to")
 }
 
-/// The canonical spelling of a recipient, in which notes are found again.
+/// The canonical spelling of a recipient, by which notes are searched.
 ///
 /// # Errors
 /// `recipient_invalid`
@@ -79,10 +79,10 @@ pub fn canonical(to: &str) -> Result<String, Problem> {
     Ok(Target::parse(to)?.to_string())
 }
 
-/// `to`, before it is known over which connection.
+/// The parsed field `to`, before a connection is chosen.
 pub(super) enum Target {
     Recipient(Recipient),
-    /// By the name behind `alias:`.
+    /// The name after `alias:`.
     Alias(String),
 }
 
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    /// Whom it names on this connection, and that connection's key for them.
+    /// The recipient on this connection, and the connection's key for it.
     pub fn on(
         &self,
         tenant: &Tenant,
@@ -132,19 +132,19 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// What is kept of `reply_to`: nothing where no connection of the route can use it. The first one's trouble is a
-/// warning, and with `strict` a refusal.
+/// Returns the `reply_to` to store: `None` if no connection of the route can use it. If the first connection cannot,
+/// the note gets a warning, or with `strict` the request is refused.
 pub(super) async fn reply(
     gateway: &Gateway,
     tenant: &Tenant,
-    route: &[Stop],
+    route: &[RouteEntry],
     request: &VoiceRequest,
 ) -> Result<(Option<String>, Vec<Warning>), Problem> {
     let Some(reply_to) = &request.reply_to else { return Ok((None, Vec::new())) };
     reply_exists(gateway, tenant, reply_to).await?;
     let mut usable = Vec::new();
-    for stop in route {
-        let connection = &tenant.connections[&stop.connection];
+    for entry in route {
+        let connection = &tenant.connections[&entry.connection];
         usable.push(native_reply(gateway, &tenant.name, connection, reply_to).await?);
     }
     let kept = usable.iter().any(Result::is_ok).then(|| reply_to.clone());
@@ -157,11 +157,11 @@ pub(super) async fn reply(
     }
 }
 
-/// Whether a note that is named is the tenant's; ids of providers are not ours to judge.
+/// Checks that a note to reply to belongs to the tenant. Ids of providers are not checked.
 pub(super) async fn reply_exists(gateway: &Gateway, tenant: &Tenant, reply_to: &str) -> Result<(), Problem> {
     let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(()) };
     match gateway.store.note(id, Some(&tenant.name)).await {
-        // It is there, and has no message to reply to.
+        // The note exists, but its record is damaged, so there is no message to reply to.
         Err(StoreError::Corrupt(_)) => Ok(()),
         found => match found? {
             Some(_) => Ok(()),
@@ -170,7 +170,7 @@ pub(super) async fn reply_exists(gateway: &Gateway, tenant: &Tenant, reply_to: &
     }
 }
 
-/// The provider's own id of the message that `reply_to` means, or why there is none on this connection.
+/// The provider's own id of the message in `reply_to`, or the reason why there is none on this connection.
 pub async fn native_reply(
     gateway: &Gateway,
     tenant: &str,
@@ -191,16 +191,16 @@ pub async fn native_reply(
     Ok(message.ok_or("the note to reply to has no message at this connection"))
 }
 
-/// What becomes of `text` where no connection of the route shows it.
+/// Returns a warning if no connection of the route shows the `text`.
 ///
 /// # Errors
-/// `text_unsupported` with `strict`.
+/// `text_unsupported`, with `strict`.
 pub(super) fn text(
     tenant: &Tenant,
-    route: &[Stop],
+    route: &[RouteEntry],
     request: &VoiceRequest,
 ) -> Result<Option<Warning>, Problem> {
-    let mut connections = route.iter().filter_map(|stop| tenant.connections.get(&stop.connection));
+    let mut connections = route.iter().filter_map(|entry| tenant.connections.get(&entry.connection));
     if !has_text(request) || connections.any(|connection| may_show_text(connection, request)) {
         return Ok(None);
     }
@@ -218,7 +218,7 @@ pub(super) fn has_text(request: &VoiceRequest) -> bool {
     request.text.as_ref().is_some_and(|text| !text.trim().is_empty())
 }
 
-/// Whether the connection may show a note's text: beside one of the allowed forms, or in its place.
+/// Whether the connection can show a note's text beside one of the allowed forms, or in place of the audio.
 pub(super) fn may_show_text(connection: &Connection, request: &VoiceRequest) -> bool {
     let degrade = request.degrade.as_ref().unwrap_or(&connection.degrade);
     let beside = request.text_as == TextAs::Caption;
@@ -227,14 +227,14 @@ pub(super) fn may_show_text(connection: &Connection, request: &VoiceRequest) -> 
     })
 }
 
-/// Refuses what would be a warning about the note's form over the first connection.
+/// With `strict`, refuses a note that would get a warning about its form on the first connection.
 ///
 /// # Errors
-/// `recipient_unsupported` or `text_unsupported`, with `strict` alone.
+/// `recipient_unsupported` or `text_unsupported`, only with `strict`.
 pub(super) async fn strict_about_form(
     gateway: &Gateway,
     tenant: &Tenant,
-    first: &Stop,
+    first: &RouteEntry,
     request: &VoiceRequest,
     duration_ms: Option<u64>,
 ) -> Result<(), Problem> {
@@ -260,7 +260,7 @@ pub(super) async fn strict_about_form(
     }
 }
 
-/// The note goes out all the same, as a message of its own.
+/// A warning that the note is sent as a message of its own instead of a reply.
 pub fn reply_dropped(why: &str) -> Warning {
     let detail = format!("{why}, so the note is sent as a message of its own");
     Warning { code: WarningCode::ReplyUnsupported, detail }

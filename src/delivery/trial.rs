@@ -1,5 +1,5 @@
-//! One try of a leased note, from form to form: choose, make, `prepare`, commit `sending`, `dispatch`. A form that is refused
-//! makes room for the next one at once, within the same lease.
+//! The work of one attempt, for one form after the other: choose the form, make the audio, `prepare`, commit `sending`,
+//! `dispatch`. If a form is refused, the next one follows at once, within the same lease.
 
 use std::time::{Duration, Instant};
 
@@ -26,29 +26,28 @@ use crate::{
         problem::Problem,
     },
     store::{
-        Claim, Closed, Learned, MediaChange, MediaKey, StoreError, Wanted as WantedNotes, connection_key,
-        queue_key,
+        Claim, Closed, Learned, MediaChange, MediaKey, NoteQuery, StoreError, connection_key, queue_key,
     },
 };
 
-/// What a try works with, and what it has learned so far.
+/// The state of an attempt: its inputs, and the facts that it has learned so far.
 pub(super) struct Trial {
     lane: String,
-    /// When the attempt under way began: another one begins where a form was refused.
+    /// The start of the current attempt. After a refused form, a new attempt begins.
     pub started: Timestamp,
     known: Known,
     pub memory: Memory,
-    /// Names the bytes that are sent, where the provider keeps them.
+    /// The key of the audio, if the provider stores uploads for reuse.
     media: Option<MediaKey>,
-    /// The provider's name for them, as the store has it.
+    /// The provider's handle for the audio, as stored in the database.
     stored: Option<MediaHandle>,
-    /// Held while this note is the one that uploads.
+    /// Held while this note uploads the audio.
     turn: Option<UploadPermit>,
     closed: Option<Closed>,
     pause: Option<Timestamp>,
-    /// The connection has proved that it works again.
+    /// Whether the connection has passed its health check, if it failed before.
     is_proved: bool,
-    /// The form that is tried.
+    /// The current form.
     form: Form,
 }
 
@@ -71,12 +70,12 @@ impl Trial {
         }
     }
 
-    /// How long the provider wants nothing for this recipient.
+    /// The time for which the provider accepts nothing for this recipient.
     pub fn wait(&self, now: Timestamp) -> Option<Duration> {
         self.known.not_before.and_then(|at| Duration::try_from(at.duration_since(now)).ok())
     }
 
-    /// What is to be stored beside the note.
+    /// The facts to store besides the note.
     pub fn lessons(&mut self, gateway: &Gateway, claim: &Claim) -> Lessons {
         let now = gateway.clock.now();
         let ttl = gateway.live().config.delivery.learned_ttl.0;
@@ -102,7 +101,7 @@ impl Trial {
         }
     }
 
-    /// Takes in what the end of a try says beside the note.
+    /// Records the facts in the outcome of an attempt that are not about the note.
     pub fn hear(&mut self, gateway: &Gateway, end: &Result<Accepted, Failure>) {
         let now = gateway.clock.now();
         let ttl = gateway.live().config.delivery.learned_ttl.0;
@@ -123,7 +122,8 @@ impl Trial {
         }
     }
 
-    /// Loads the provider's name for the bytes. Where there is none, this note uploads them, and others wait for it.
+    /// Loads the provider's handle for the audio. If there is none, this note uploads the audio, and other notes wait
+    /// for it.
     async fn find_media(
         &mut self,
         gateway: &Gateway,
@@ -158,7 +158,7 @@ impl Trial {
     }
 }
 
-/// Tries the forms of the ladder, one after the other, until the provider takes the note or none is left.
+/// Tries the forms of the ladder in order, until the provider accepts the note or no form is left.
 pub(super) async fn deliver(
     gateway: &Gateway,
     live: &Live,
@@ -184,7 +184,7 @@ pub(super) async fn deliver(
     }
 }
 
-/// Records that the recipient does not take this form.
+/// Records that the recipient does not accept this form.
 fn step_down(gateway: &Gateway, live: &Live, claim: &mut Claim, trial: &mut Trial, failure: &Failure) {
     let now = gateway.clock.now();
     let form = trial.form;
@@ -203,7 +203,8 @@ fn step_down(gateway: &Gateway, live: &Live, claim: &mut Claim, trial: &mut Tria
     trial.started = now;
 }
 
-/// Commits what was learned by an answer that proves that nothing was sent: from here on a crash interrupts no send.
+/// Commits the facts from an answer that proves that nothing was sent. A crash after this does not make the note
+/// unknown.
 async fn go_on(gateway: &Gateway, claim: &mut Claim, trial: &mut Trial) -> Result<(), Abandoned> {
     claim.note.status = Status::Processing;
     claim.note.form = None;
@@ -235,13 +236,13 @@ async fn try_form(
     let cx = live.context(gateway.clock.wall(), connection.timeout);
     let ready = tokio::time::timeout(limit, async {
         if !trial.is_proved {
-            // Nothing of the note is tried before the connection has proved that it works again.
+            // The note is not attempted before the connection has passed its health check.
             connection.provider.check(&cx).await.map_err(|error| failed(Failure::still_failing(error)))?;
             trial.is_proved = true;
         }
         may_begin(gateway, claim).await?;
         let support = settle_form(gateway, connection, claim, trial)?;
-        // What is left to do then takes about as long as opening a connection.
+        // The remaining work takes about as long as opening a connection, so it is opened now.
         let audio_is_ready = || {
             if let Some(url) = connection.provider.dispatches_to() {
                 cx.dial.ahead(url);
@@ -256,9 +257,9 @@ async fn try_form(
         let prepared = processing(gateway, claim, Box::pin(preparing)).await?;
         Ok::<(OutboundNote, Option<AudioFile>, _), Abandoned>((note, file, prepared))
     });
-    // All of that can be done again, by whoever comes after us.
+    // The process that claims the note next can repeat all of this.
     let ready = gateway.stop.run_until_cancelled(ready).await.ok_or(Abandoned::Stopping)?;
-    // The file is gone once it is let go of, and it may be read until the last byte was sent.
+    // The file is deleted when it is dropped, so it is held until the last byte was sent.
     let (note, _file, prepared) = ready.map_err(|_| failed(overdue()))??;
 
     claim.note.status = Status::Sending;
@@ -271,7 +272,7 @@ async fn try_form(
     let is_uploaded = media.is_some();
     commit_to_dispatch(gateway, claim, media).await?;
     if is_uploaded {
-        // It is stored, so whoever waits can use it.
+        // The handle is stored, so waiting notes can use it.
         trial.turn = None;
     }
     let begun = Instant::now();
@@ -281,7 +282,7 @@ async fn try_form(
     sent.map_err(failed)
 }
 
-/// Whether the connection may write to this recipient at all, as far as is known.
+/// Checks that the connection may write to this recipient, as far as is known.
 async fn may_begin(gateway: &Gateway, claim: &Claim) -> Result<(), Abandoned> {
     let now = gateway.clock.now();
     let Some(closed) = claim.closed.as_ref().filter(|closed| closed.until > now) else { return Ok(()) };
@@ -289,12 +290,14 @@ async fn may_begin(gateway: &Gateway, claim: &Claim) -> Result<(), Abandoned> {
         return Ok(());
     }
     let detail = format!("{}; nothing is sent to people who were not written to before", closed.why);
-    Err(Abandoned::NothingToTry(Problem::new(Code::ConversationClosed, detail).stage(Stage::Dispatch)))
+    Err(Abandoned::NothingToTry(Box::new(
+        Problem::new(Code::ConversationClosed, detail).stage(Stage::Dispatch),
+    )))
 }
 
 /// Whether a note reached this recipient over this connection before.
 async fn is_conversation(gateway: &Gateway, note: &Note) -> Result<bool, StoreError> {
-    let wanted = WantedNotes {
+    let wanted = NoteQuery {
         tenant: &note.tenant,
         status: None,
         to: Some(&note.to),
@@ -306,7 +309,7 @@ async fn is_conversation(gateway: &Gateway, note: &Note) -> Result<bool, StoreEr
     Ok(page.notes.iter().any(|note| note.status.is_accepted()))
 }
 
-/// Chooses the note's form, and says in the note what follows from it.
+/// Chooses the note's form, and records the resulting warnings in the note.
 fn settle_form(
     gateway: &Gateway,
     connection: &Connection,
@@ -317,14 +320,16 @@ fn settle_form(
     let note = &mut claim.note;
     let capabilities = connection.provider.capabilities();
     let wanted = Wanted::of(note, &connection.degrade);
-    // After an unknown outcome the ladder stands still.
+    // After an unknown outcome the form does not change.
     let stays = note.form.filter(|_| note.may_have_arrived());
     let (support, instead, Words { warning, .. }) = match stays.and_then(|form| capabilities.form(form)) {
         Some(support) => (support, None, words(support, &wanted)),
         None => {
             let refused: Vec<&Refusal> = note.refused.iter().chain(&trial.known.refused).collect();
             let rung = choose(capabilities, &wanted, &refused, now).map_err(|NoForm(why)| {
-                Abandoned::NothingToTry(Problem::new(Code::FormUnavailable, why).stage(Stage::Dispatch))
+                Abandoned::NothingToTry(Box::new(
+                    Problem::new(Code::FormUnavailable, why).stage(Stage::Dispatch),
+                ))
             })?;
             (rung.support, rung.instead, words(rung.support, &wanted))
         }

@@ -1,4 +1,4 @@
-//! Uploads: takes them in, finds them for notes, and removes them.
+//! Uploads: stores them, finds them for notes, and removes them.
 
 use super::read_audio;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use voicegate_audio::Hints;
 
-/// Reads and keeps audio for `storage.media_retention`. When this returns, it is on disk.
+/// Reads audio and stores it for `storage.media_retention`. When this returns, it is on disk.
 ///
 /// # Errors
 /// A problem, and nothing is stored.
@@ -54,10 +54,10 @@ pub fn uploaded_already() -> Problem {
     Problem::invalid("audio.media_id", "this is uploaded already; give `url` or `data`")
 }
 
-/// The tenant's upload of this id, while its audio is kept.
+/// Finds the tenant's upload with this id, while its audio is stored.
 ///
 /// # Errors
-/// `not_found`, also where it is another tenant's; `media_expired`.
+/// `not_found`, also for an upload of another tenant; `media_expired`.
 pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Upload, Problem> {
     let upload = match gateway.store.upload(id, &tenant.name).await {
         Err(StoreError::Corrupt(_)) => {
@@ -76,12 +76,12 @@ pub async fn find(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<Up
 /// Removes an upload. Notes that use it keep their audio.
 ///
 /// # Errors
-/// `not_found`, also where it is another tenant's.
+/// `not_found`, also for an upload of another tenant.
 pub async fn remove(gateway: &Gateway, tenant: &Tenant, id: UploadId) -> Result<(), Problem> {
     if !gateway.store.has_upload(id, Some(&tenant.name)).await? {
         return Err(AudioInput::no_such_upload());
     }
-    // The file first: a row without its file is harmless and can be removed again.
+    // The file is removed first, because a row without its file is harmless and can be removed later.
     gateway.media.remove_upload(id).await?;
     gateway.store.remove_upload(id).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Where a provider says nothing: receipts that do not come, and sends of which nobody knows the outcome.
+//! Watches for missing receipts, and looks up sends whose outcome is unknown.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::persist;
 use crate::{
     gateway::{Gateway, server_slots::hung},
     model::note::{Note, Status},
-    store::{Claim, JobEnd, Received, ReceivedEvent, Stall, Step, StoreError, WATCH, connection_key},
+    store::{Claim, JobEnd, ReceiptBatch, ReceivedReceipt, Stall, Step, StoreError, WATCH, connection_key},
 };
 
-/// When the provider is first asked about an unknown outcome; its records need a moment.
+/// The wait before the first look-up of an unknown outcome, because the provider's records appear with a delay.
 pub const FIRST_LOOK: Duration = Duration::from_secs(2);
 
-/// When it is asked again, counted from the look before. After that only a receipt can tell.
+/// The waits between look-ups. After the last one, only a receipt can resolve the note.
 const LOOKS: [Duration; 6] = [
     Duration::from_secs(5),
     Duration::from_secs(20),
@@ -24,10 +24,10 @@ const LOOKS: [Duration; 6] = [
     Duration::from_secs(6 * 60 * 60),
 ];
 
-/// A job that was given back because the database failed is not taken up again before.
+/// The wait before a job is claimed again that was returned because the database failed.
 const BREATH: Duration = Duration::from_secs(2);
 
-/// The `ack_deadline` of a note has passed.
+/// Handles a note whose `ack_deadline` has passed.
 pub async fn overdue(gateway: &Gateway, claim: &Claim) {
     let result = judge_overdue(gateway, claim).await;
     report(gateway, claim, "deadline", result).await;
@@ -37,7 +37,7 @@ async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreErro
     let note = &claim.note;
     let connection = &note.current().connection;
     let states = gateway.store.connections(&note.tenant).await?;
-    // Callbacks that never came say something about the set-up at the provider, and nothing about this note.
+    // A connection without any callback is not set up at the provider, which is no reason to call this note stalled.
     if !states.iter().any(|state| state.connection == *connection && state.callback_at.is_some()) {
         return gateway.store.finish(claim, &done(gateway)).await;
     }
@@ -65,16 +65,16 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
     let note = &claim.note;
     let asked = async { if note.status == Status::Unknown { find(gateway, note).await } else { None } };
     let Some(found) = gateway.stop.run_until_cancelled(asked).await else {
-        // Whoever comes after us can ask as well.
+        // The process that claims the job next can make the look-up.
         let step = Step::Retry { at: gateway.clock.now(), pause_connection_until: None };
         return gateway.store.finish(claim, &JobEnd { step, ..done(gateway) }).await;
     };
     if let Some(receipt) = found {
         let connection = &note.current().connection;
-        let received = Received {
+        let received = ReceiptBatch {
             tenant: note.tenant.clone(),
             connection: connection.clone(),
-            events: vec![ReceivedEvent {
+            receipts: vec![ReceivedReceipt {
                 id: format!("look-up {} {}", note.id, receipt.message_id),
                 receipt,
             }],
@@ -84,7 +84,7 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
         gateway.store.receive(&received).await?;
         tracing::info!(note.id = %note.id, tenant = note.tenant, connection, "note {} was found at the provider", note.id);
         gateway.changed(&note.tenant, note.id);
-        // The job went with the note's being known.
+        // The job was removed when the receipt was stored.
         return Ok(());
     }
     let again = LOOKS.get(claim.tries as usize).filter(|_| note.status == Status::Unknown);
@@ -98,18 +98,18 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
     gateway.store.finish(claim, &end).await
 }
 
-/// What the provider's records say, if they know the note.
+/// Looks the note up in the provider's records.
 async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
     let live = gateway.live();
     let connection = live.connection(&note.tenant, &note.current().connection)?;
-    // The provider's records have the times of the world outside.
+    // The provider's records have wall-clock times.
     let (now, wall) = (gateway.clock.now(), gateway.clock.wall());
     let cx = live.context(wall, connection.timeout);
     let dispatched_at = note.dispatched_at?;
     let doubtful = UnknownSend {
         to: parse_recipient(&note.current().to).ok()?,
         correlation_ids: note.marks.clone(),
-        // A later time could hide the note.
+        // With a later time the note might not be found.
         dispatched_at: dispatched_at.min(dispatched_at + wall.duration_since(now)),
     };
     let begun = Instant::now();
@@ -142,10 +142,10 @@ fn done(gateway: &Gateway) -> JobEnd {
     JobEnd { step: Step::Done, health: None, now: gateway.clock.now() }
 }
 
-/// A job that could not be recorded goes back into the queue as soon as the database takes it.
+/// Returns a job that could not be recorded to the queue, as soon as the database accepts the write.
 async fn report(gateway: &Gateway, claim: &Claim, what: &str, result: Result<(), StoreError>) {
     let error = match result {
-        // The note became known in the meantime, and with that the job is gone.
+        // The note was resolved in the meantime, which removed the job.
         Ok(()) | Err(StoreError::LeaseLost) => return,
         Err(error) => error,
     };

@@ -1,4 +1,4 @@
-//! The worker: leases what is due, runs tries side by side, and sleeps until something can be due again.
+//! The worker: leases due jobs, runs them concurrently, and sleeps until the next job can be due.
 
 use std::{
     collections::HashMap,
@@ -9,30 +9,30 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::{attempt, fetch, housekeeping, tell, watch};
+use super::{attempt, fetch, housekeeping, watch, webhook};
 use crate::{
     gateway::Gateway,
-    store::{Claim, ClaimRequest, Class, Job, Rooms, StoreError},
+    store::{Claim, ClaimRequest, Class, Job, SlotsByClass, StoreError},
 };
 
-/// Where this much is in flight, a look at the queue is followed by a pause as long as the look, so that what ends at
-/// nearly the same time shares the next one: it costs about as much for one note as for many, and processes that share a
-/// database take turns at it.
+/// With this many jobs in flight, each query of the queue is followed by a pause of the same length. Jobs that end at
+/// nearly the same time then share the next query, which costs about as much for one note as for many. Processes that
+/// share a database take turns at it.
 const MUCH: usize = 8;
 
 /// The longest pause.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the queue is left alone after it could not be read.
+/// The pause after the queue could not be read.
 const BREATH: Duration = Duration::from_secs(1);
 
-/// With another process on the same database, news can come without a wake-up.
+/// The longest sleep. Another process on the same database may add jobs without waking this one.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How often old audio and notes are looked for.
+/// The interval at which expired audio and notes are removed.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
-/// Every how many rounds of it audio without a note is looked for.
+/// Audio without a note is removed once in this many rounds.
 const ORPHANS: u64 = 60;
 
 #[derive(Debug)]
@@ -42,14 +42,14 @@ pub struct Worker {
     leases: Leases,
 }
 
-/// What is in flight, by delivery.
+/// The jobs in flight, by delivery.
 type Leases = Arc<Mutex<HashMap<i64, Held>>>;
 
 #[derive(Debug)]
 struct Held {
     fence: i64,
     class: Class,
-    /// `TENANT/CONNECTION`, by which the queue bounds it.
+    /// `TENANT/CONNECTION`, the key by which the queue limits concurrency.
     connection: String,
 }
 
@@ -58,7 +58,7 @@ impl Worker {
         Self { gateway, tries: TaskTracker::new(), leases: Arc::default() }
     }
 
-    /// Works until the gateway stops, then lets what is in flight finish for at most `server.shutdown_grace`.
+    /// Works until the gateway stops, then waits at most `server.shutdown_grace` for the jobs in flight.
     pub async fn run(self) {
         let stop = self.gateway.stop.clone();
         let housekeeping = tokio::spawn(keep_house(self.gateway.clone()));
@@ -67,7 +67,7 @@ impl Worker {
             let now = self.gateway.clock.now();
             let begun = Instant::now();
             let Ok(found) = self.claim(now).await else {
-                // What was due meanwhile is due at once when the database is back.
+                // Jobs that became due in the meantime are claimed as soon as the database is back.
                 let _ = stop.run_until_cancelled(tokio::time::sleep(BREATH)).await;
                 continue;
             };
@@ -95,17 +95,17 @@ impl Worker {
         self.gateway.drained.cancel();
     }
 
-    /// Leases as much as there is room for and starts it; how much that was.
+    /// Leases and starts as many jobs as there are free slots, and returns their number.
     async fn claim(&self, now: Timestamp) -> Result<usize, StoreError> {
         let live = self.gateway.live();
-        let (rooms, held) = self.rooms(live.config.delivery.in_flight);
-        if rooms.are_full() {
+        let (slots, held) = self.slots(live.config.delivery.in_flight);
+        if slots.are_full() {
             return Ok(0);
         }
         let request = ClaimRequest {
             now,
             lease_until: now + self.gateway.store.renewed_lease().unwrap_or_else(|| live.lease()),
-            rooms,
+            slots,
             held: &held,
             bounds: &|connection| self.gateway.server_slots.narrow(connection, live.bounds(connection)),
         };
@@ -123,26 +123,27 @@ impl Worker {
             let gateway = self.gateway.clone();
             tokio::spawn(async move {
                 if running.await.is_err() {
-                    tracing::error!("a try panicked; its note is taken up when its lease ends");
+                    tracing::error!("a job panicked; its note is claimed again when its lease ends");
                 }
                 lock(&leases).remove(&delivery);
-                // The lane's next note and the connection's next place are free now.
+                // The next note of the lane and a slot of the connection are free now.
                 gateway.wake_worker();
             });
         }
         Ok(count)
     }
 
-    /// The free places of every class, and what has the others.
-    fn rooms(&self, in_flight: usize) -> (Rooms, Vec<i64>) {
+    /// The free slots of every class, and the deliveries that hold the others.
+    fn slots(&self, in_flight: usize) -> (SlotsByClass, Vec<i64>) {
         let leases = lock(&self.leases);
         let of = |class| leases.values().filter(move |held: &&Held| held.class == class);
         let connections = |class| of(class).map(|held| held.connection.as_str());
-        let rooms = Rooms::new(|class| self.gateway.server_slots.room(class, in_flight, connections(class)));
-        (rooms, leases.keys().copied().collect())
+        let slots =
+            SlotsByClass::new(|class| self.gateway.server_slots.room(class, in_flight, connections(class)));
+        (slots, leases.keys().copied().collect())
     }
 
-    /// Waits for anything after which `claim` may find more than it found at `now`.
+    /// Waits until `claim` may find jobs that were not there at `now`.
     async fn news_after(&self, now: Timestamp) {
         let due = self.gateway.store.next_due(now).await.ok().flatten();
         let due = async {
@@ -159,13 +160,13 @@ impl Worker {
     }
 }
 
-/// Plain numbers, which no panic leaves half changed.
+/// The map contains plain values, which a panic cannot leave half changed.
 fn lock(leases: &Leases) -> MutexGuard<'_, HashMap<i64, Held>> {
     leases.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Renews the leases of what is in flight, several times before they end. By the machine's own time: what has to be
-/// beaten is the real lease of a store that other processes share.
+/// Renews the leases of the jobs in flight, several times before they end. This uses the machine's own time, because
+/// the leases of a store that other processes share end in real time.
 async fn renew(gateway: Arc<Gateway>, leases: Leases) {
     let Some(lease) = gateway.store.renewed_lease() else { return };
     let mut turns = tokio::time::interval(lease / 15);
@@ -182,12 +183,12 @@ async fn renew(gateway: Arc<Gateway>, leases: Leases) {
     }
 }
 
-/// Does what the queue asks for.
+/// Runs a job.
 async fn run(gateway: &Gateway, claim: Claim) {
     match &claim.job {
         Job::Send => attempt::run(gateway, claim).await,
         Job::Fetch => fetch::run(gateway, claim).await,
-        Job::Tell(event) => tell::run(gateway, &claim, event).await,
+        Job::Webhook(event) => webhook::run(gateway, &claim, event).await,
         Job::Overdue => watch::overdue(gateway, &claim).await,
         Job::LookUp => watch::look_up(gateway, &claim).await,
     }

@@ -37,9 +37,9 @@ pub fn expect(tenants: &Tenants) {
 
 /// A note reached its present status: it was accepted from a bot, ended, or a receipt raised it.
 pub fn note(note: &Note) {
-    let stop = note.current();
-    NOTES.inc([&note.tenant, &stop.connection, note.status.as_str()]);
-    let labels = [note.tenant.as_str(), stop.connection.as_str()];
+    let entry = note.current();
+    NOTES.inc([&note.tenant, &entry.connection, note.status.as_str()]);
+    let labels = [note.tenant.as_str(), entry.connection.as_str()];
     let waited = note.updated_at.duration_since(note.due_at()).as_secs_f64().max(0.0);
     match note.status {
         Status::Accepted => NOTE_ACCEPTED.observe(labels, waited),

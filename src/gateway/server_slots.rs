@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::store::{Bounds, Class, Room, Trust};
+use crate::store::{Bounds, Class, FreeSlots, Responsiveness};
 
 /// Slots for downloads, webhooks and look-ups, as a multiple of `delivery.in_flight`. They spend nearly all of their
 /// time waiting for other servers.
@@ -37,23 +37,27 @@ pub struct ServerSlots(Mutex<HashMap<String, Server>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Server {
     halvings: u32,
-    trust: Trust,
+    responsiveness: Responsiveness,
 }
 
 impl Server {
     /// State before the first call. Connections are chosen by the operator, other servers by tenants.
     fn first(class: Class) -> Self {
         match class {
-            Class::Fetch | Class::Tell => Self { halvings: INITIAL_HALVINGS, trust: Trust::New },
-            Class::Send | Class::Watch | Class::End => Self { halvings: 0, trust: Trust::Answers },
+            Class::Fetch | Class::Webhook => {
+                Self { halvings: INITIAL_HALVINGS, responsiveness: Responsiveness::Untried }
+            }
+            Class::Send | Class::Watch | Class::End => {
+                Self { halvings: 0, responsiveness: Responsiveness::Answers }
+            }
         }
     }
 
     fn after(self, hung: bool) -> Self {
         if hung {
-            Self { halvings: (self.halvings + 1).min(MAX_HALVINGS), trust: Trust::Hung }
+            Self { halvings: (self.halvings + 1).min(MAX_HALVINGS), responsiveness: Responsiveness::Hung }
         } else {
-            Self { halvings: self.halvings.saturating_sub(1), trust: Trust::Answers }
+            Self { halvings: self.halvings.saturating_sub(1), responsiveness: Responsiveness::Answers }
         }
     }
 }
@@ -84,26 +88,35 @@ impl ServerSlots {
     pub fn narrow(&self, connection: &str, bounds: Bounds) -> Bounds {
         let servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = servers.get(connection).copied().unwrap_or_else(|| Server::first(Class::of(connection)));
-        Bounds { concurrency: (bounds.concurrency >> known.halvings).max(1), trust: known.trust, ..bounds }
+        Bounds {
+            concurrency: (bounds.concurrency >> known.halvings).max(1),
+            responsiveness: known.responsiveness,
+            ..bounds
+        }
     }
 
     /// Whether the server is not known to answer.
     fn suspects(&self, connection: &str) -> bool {
-        self.narrow(connection, Bounds::of(1, None)).trust != Trust::Answers
+        self.narrow(connection, Bounds::of(1, None)).responsiveness != Responsiveness::Answers
     }
 
     /// Free slots of a class in this process, given the connections of the work in flight.
-    pub fn room<'a>(&self, class: Class, in_flight: usize, under_way: impl Iterator<Item = &'a str>) -> Room {
+    pub fn room<'a>(
+        &self,
+        class: Class,
+        in_flight: usize,
+        under_way: impl Iterator<Item = &'a str>,
+    ) -> FreeSlots {
         let under_way: Vec<&str> = under_way.collect();
         let (most, reserved) = match class {
             Class::Send => (in_flight + RESERVED, RESERVED),
-            Class::Fetch | Class::Tell | Class::Watch => (in_flight * SLOT_FACTOR + RESERVED, RESERVED),
+            Class::Fetch | Class::Webhook | Class::Watch => (in_flight * SLOT_FACTOR + RESERVED, RESERVED),
             Class::End => (END_SLOTS, 0),
         };
         let suspects = under_way.iter().filter(|connection| self.suspects(connection)).count();
         let limit = most.saturating_sub(under_way.len());
         let kept = most / KEPT_SHARE;
-        Room { limit, reserved, suspects: (most - kept).saturating_sub(suspects).min(limit) }
+        FreeSlots { limit, reserved, suspects: (most - kept).saturating_sub(suspects).min(limit) }
     }
 }
 
@@ -113,21 +126,21 @@ mod tests {
 
     const HOOK: &str = "acme/#events";
 
-    fn of(slots: &ServerSlots, connection: &str) -> (usize, Trust) {
+    fn of(slots: &ServerSlots, connection: &str) -> (usize, Responsiveness) {
         let bounds = slots.narrow(connection, Bounds::of(8, None));
-        (bounds.concurrency, bounds.trust)
+        (bounds.concurrency, bounds.responsiveness)
     }
 
     #[test]
     fn new_server_earns_its_slots_by_answering() {
         let slots = ServerSlots::default();
-        assert_eq!(of(&slots, HOOK), (2, Trust::New));
+        assert_eq!(of(&slots, HOOK), (2, Responsiveness::Untried));
         slots.record(HOOK, false);
-        assert_eq!(of(&slots, HOOK), (4, Trust::Answers));
+        assert_eq!(of(&slots, HOOK), (4, Responsiveness::Answers));
         slots.record(HOOK, false);
-        assert_eq!(of(&slots, HOOK), (8, Trust::Answers));
+        assert_eq!(of(&slots, HOOK), (8, Responsiveness::Answers));
         slots.record(HOOK, false);
-        assert_eq!(of(&slots, HOOK), (8, Trust::Answers));
+        assert_eq!(of(&slots, HOOK), (8, Responsiveness::Answers));
     }
 
     #[test]
@@ -136,22 +149,22 @@ mod tests {
         for _ in 0..99 {
             slots.record(HOOK, true);
         }
-        assert_eq!(of(&slots, HOOK), (1, Trust::Hung));
-        assert_eq!(of(&slots, "bob/#events"), (2, Trust::New));
+        assert_eq!(of(&slots, HOOK), (1, Responsiveness::Hung));
+        assert_eq!(of(&slots, "bob/#events"), (2, Responsiveness::Untried));
         for _ in 0..99 {
             slots.record(HOOK, false);
         }
-        assert_eq!(of(&slots, HOOK), (8, Trust::Answers));
+        assert_eq!(of(&slots, HOOK), (8, Responsiveness::Answers));
     }
 
     #[test]
     fn connection_has_all_slots_until_its_provider_hangs() {
         let slots = ServerSlots::default();
-        assert_eq!(of(&slots, "acme/imessage"), (8, Trust::Answers));
+        assert_eq!(of(&slots, "acme/imessage"), (8, Responsiveness::Answers));
         slots.record("acme/imessage", true);
-        assert_eq!(of(&slots, "acme/imessage"), (4, Trust::Hung));
+        assert_eq!(of(&slots, "acme/imessage"), (4, Responsiveness::Hung));
         slots.record("acme/imessage", false);
-        assert_eq!(of(&slots, "acme/imessage"), (8, Trust::Answers));
+        assert_eq!(of(&slots, "acme/imessage"), (8, Responsiveness::Answers));
     }
 
     #[test]
@@ -159,7 +172,7 @@ mod tests {
         let slots = ServerSlots::default();
         let hanging: Vec<String> = (0..150).map(|tenant| format!("t{tenant}/#events")).collect();
         hanging.iter().for_each(|connection| slots.record(connection, true));
-        let room = slots.room(Class::Tell, 64, hanging.iter().map(String::as_str));
+        let room = slots.room(Class::Webhook, 64, hanging.iter().map(String::as_str));
         assert_eq!((room.limit, room.suspects), (50, 0));
         assert_eq!(slots.room(Class::Fetch, 64, std::iter::empty()).limit, 200, "another class");
     }

@@ -24,7 +24,7 @@ use crate::{
         note::{Note, Status},
         problem::Problem,
     },
-    store::{StoreError, Wanted},
+    store::{NoteQuery, StoreError},
     view::{VoiceNote, VoiceNoteList, grammar::Recipient},
 };
 
@@ -88,7 +88,7 @@ pub async fn list(
     let no_cursor = |()| Problem::invalid("cursor", "expected the next_cursor of an earlier answer");
     let before: Option<NoteId> = filter.cursor.map(|cursor| cursor.parse()).transpose().map_err(no_cursor)?;
     let to = filter.to.map(|to| route::canonical(&to)).transpose()?;
-    let wanted = Wanted {
+    let wanted = NoteQuery {
         tenant: &tenant.name,
         status: filter.status,
         to: to.as_deref(),

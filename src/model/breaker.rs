@@ -1,51 +1,51 @@
-//! When a connection that fails is left alone, and for how long: pure rules.
+//! The circuit breaker of a connection: pure rules about when a failing connection is paused, and for how long.
 //!
-//! Failures that overlap in time say the same thing, and count as one: a failure counts only if no other one was
-//! counted since its attempt began. So a pause grows from one probe to the next, and not from how many attempts were
-//! under way when the provider stopped answering. Any success ends the pause.
+//! Failures that overlap in time have the same cause, and count as one: a failure counts only if no other one was
+//! counted since its attempt began. So a pause grows from one probe to the next, and does not depend on the number of
+//! attempts that were in flight when the provider stopped answering. Any success ends the pause.
 
 use std::time::Duration;
 
-/// Failures without a success in between, after which a connection is paused. Every failure that says something about the
-/// connection counts, none that is a recipient's or an audio file's own.
+/// The number of consecutive failures after which a connection is paused. Failures that are caused by a recipient or by
+/// the audio do not count.
 pub const FAILURES: u32 = 5;
 
 /// The first pause. Each further failure doubles it.
 const FIRST: Duration = Duration::from_secs(4);
-/// Longest pause. A probe is a single small request that nobody notices, so four a minute do no harm, and a connection that
-/// works again is used again within this time.
+/// The longest pause. A probe is a single small request that no recipient sees, so four a minute do no harm, and a
+/// connection that recovers is used again within this time.
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// The failures of a connection that counted.
+/// The counted failures of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Since the last success.
+    /// The number since the last success.
     pub in_a_row: u32,
-    /// Since the connection was first used. It tells whether one was counted between two moments.
+    /// The number since the connection was first used. It shows whether a failure was counted between two moments.
     pub ever: u64,
 }
 
 impl Tally {
-    /// What another failure makes of it, for an attempt that began when the tally was `at_start`; `None` where it counts
-    /// for nothing, since another one that overlaps with it was counted.
+    /// The tally after another failure, of an attempt that began when the tally was `at_start`. `None` if the failure
+    /// does not count, because one that overlaps with it was counted.
     pub fn and_a_failure(self, at_start: Self) -> Option<Self> {
         let is_news = self.ever <= at_start.ever;
         is_news.then(|| Self { in_a_row: self.in_a_row.saturating_add(1), ever: self.ever.saturating_add(1) })
     }
 
-    /// How long the connection is left alone now; `None`: not at all.
+    /// The length of the pause after this failure. `None` if there is none.
     pub fn pause(self) -> Option<Duration> {
         let beyond = self.in_a_row.checked_sub(FAILURES)?;
         Some(FIRST.saturating_mul(1_u32.checked_shl(beyond).unwrap_or(u32::MAX)).min(LONGEST))
     }
 
-    /// Whether the next attempt has to prove first that the connection works again.
+    /// Whether the connection has to pass a health check before the next attempt.
     pub fn is_open(self) -> bool {
         is_open(self.in_a_row)
     }
 }
 
-/// [`Tally::is_open`] after so many failures in a row.
+/// The rule of [`Tally::is_open`], for a number of consecutive failures.
 pub fn is_open(in_a_row: u32) -> bool {
     in_a_row >= FAILURES
 }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_from_before_a_success_and_another_failure_counts_for_nothing() {
+    fn failure_that_began_before_a_success_and_a_later_failure_does_not_count() {
         let at_start = failed(3);
         let since = Tally { in_a_row: 0, ever: 3 };
         let one = since.and_a_failure(since).expect("it counts");

@@ -1,4 +1,4 @@
-//! Time from outside, so that tests move it by hand.
+//! The clock, as a trait, so that tests can control the time.
 
 mod steady;
 
@@ -14,34 +14,34 @@ use tokio::sync::watch;
 
 use self::steady::{Reading, Steady};
 
-/// The present time, and how to wait for a later one.
+/// Provides the current time, and waits for a later time.
 ///
 /// There are two times, because the wall clock of a machine may be set at any moment. [`Clock::now`] never goes back
-/// and never jumps, so it orders the queue, measures spans and ends leases. [`Clock::wall`] is for what somebody
-/// outside compares with a clock of their own.
+/// and never jumps, so it orders the queue, measures spans and ends leases. [`Clock::wall`] is for times that other
+/// systems compare with their own clocks.
 #[async_trait]
 pub trait Clock: Debug + Send + Sync {
-    /// The steady time: the wall clock at the start, moved on by the monotonic clock. After the wall clock was set, it
-    /// comes nearer to it by a hundredth of the time that passes.
+    /// The steady time: the wall clock at the start, advanced by the monotonic clock. After the wall clock was set, the
+    /// steady time approaches it by a hundredth of the time that passes.
     fn now(&self) -> Timestamp;
 
     /// The time on the machine's wall clock.
     fn wall(&self) -> Timestamp;
 
-    /// The time since some fixed moment, by the monotonic clock alone.
+    /// The time since a fixed moment, by the monotonic clock only.
     fn monotonic(&self) -> Duration;
 
-    /// Moves the steady time on to `at`, which an earlier process wrote down, where it is behind that.
+    /// Advances the steady time to `at`, which an earlier process recorded, if it is behind that.
     fn not_before(&self, at: Timestamp);
 
     /// Waits until the steady time is `at`.
     async fn sleep_until(&self, at: Timestamp);
 
-    /// Whether it goes by itself. Another clock that does, such as a database's, may then stand in for it.
+    /// Whether the clock runs in real time. If so, another real clock, such as that of a database, may be used instead.
     fn runs(&self) -> bool;
 }
 
-/// The machine's own clocks.
+/// The clocks of the machine.
 #[derive(Debug)]
 pub struct SystemClock {
     started: Instant,
@@ -55,7 +55,7 @@ impl Default for SystemClock {
     }
 }
 
-/// Between the two clocks of one reading. A process that was stopped between them would see a jump that was none.
+/// The longest time between reading the two clocks. A process that is suspended in between would detect a false jump.
 const TOGETHER: Duration = Duration::from_millis(20);
 
 #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
@@ -104,7 +104,7 @@ impl Clock for SystemClock {
 pub struct TestClock {
     reading: watch::Sender<Reading>,
     steady: Steady,
-    /// Keeps the channel open while nobody waits.
+    /// Keeps the channel open while there are no waiters.
     _keep: Mutex<watch::Receiver<Reading>>,
 }
 
@@ -115,7 +115,7 @@ impl TestClock {
         Self { reading, steady: Steady::new(first), _keep: Mutex::new(keep) }
     }
 
-    /// Lets time pass, and wakes whoever waited for a time that is now past.
+    /// Advances the time, and wakes the waiters whose time has come.
     pub fn advance(&self, by: Duration) {
         self.reading.send_modify(|reading| {
             reading.wall += by;
@@ -149,7 +149,7 @@ impl Clock for TestClock {
 
     async fn sleep_until(&self, at: Timestamp) {
         let mut reading = self.reading.subscribe();
-        // An error means that the clock is gone, and with it whoever could have waited.
+        // An error means that the clock was dropped, so there is no waiter left.
         let _ = reading.wait_for(|reading| to_millis(self.steady.at(*reading)) >= at).await;
     }
 
@@ -158,7 +158,8 @@ impl Clock for TestClock {
     }
 }
 
-/// Everything the gateway shows or stores has millisecond precision; a finer "now" would compare unequal to itself.
+/// Rounds a time to milliseconds. The gateway stores times with that precision, so a finer time would differ from its
+/// stored value.
 fn to_millis(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
@@ -180,7 +181,7 @@ pub mod rfc3339_millis {
         Timestamp::deserialize(deserializer)
     }
 
-    /// The same for times that may be missing.
+    /// The format for optional times.
     pub mod option {
         use super::{Deserialize, Deserializer, Serializer, Timestamp};
 

@@ -41,12 +41,12 @@ words! {
 }
 
 impl Code {
-    /// The HTTP status that goes with it. `docs/errors.md` has a section for each code.
+    /// The HTTP status of a problem with this code. `docs/errors.md` has a section for each code.
     pub fn status(&self) -> u16 {
         self.about().0
     }
 
-    /// What every problem with this code is called.
+    /// The title of every problem with this code.
     pub fn title(&self) -> &'static str {
         self.about().1
     }
@@ -120,7 +120,7 @@ words! {
     }
 }
 
-/// In a plan, the reason of a refusal stands among the warnings.
+/// In a plan, the reason of a refusal is listed among the warnings.
 impl From<&Code> for WarningCode {
     fn from(code: &Code) -> Self {
         Self::from(code.as_str())
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_of_another_version_is_kept_as_it_was_stored() {
+    fn code_of_another_version_is_preserved() {
         let code: Code = from_value(json!("of_tomorrow")).expect("a code");
         assert_eq!(code, Code::Other("of_tomorrow".to_owned()));
         assert_eq!(to_value(&code).expect("JSON"), json!("of_tomorrow"));
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_is_read_back_as_itself() {
+    fn codes_and_stages_survive_a_round_trip() {
         for code in Code::ALL {
             assert_eq!(&from_value::<Code>(to_value(code).expect("JSON")).expect("a code"), code);
         }

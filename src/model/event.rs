@@ -1,4 +1,4 @@
-//! Events: what became of a note, one for each change that a bot may care about.
+//! Events: one for each change of a note that a bot may care about.
 
 use std::{fmt, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::model::{
     note::{Note, Status},
 };
 
-/// How long a bot is told of an event that it does not take.
-pub const TELLING: Duration = Duration::from_secs(24 * 60 * 60);
+/// Webhook deliveries of an event are retried for this long.
+pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What happened to a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -54,7 +54,7 @@ impl EventKind {
         (Self::Stalled, "voice.stalled"),
     ];
 
-    /// The event of a note's arrival at `status`; the steps on its way there are none.
+    /// The event for a note that reaches `status`. Intermediate statuses cause no event.
     pub fn of(status: Status) -> Option<Self> {
         match status {
             Status::Queued | Status::Processing | Status::Sending => None,
@@ -85,11 +85,11 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// An event as stored: the note as it was then.
+/// An event as stored, with the note as it was at that time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub id: EventId,
-    /// Where it is among all events of its tenant, in the store's own spelling: `Last-Event-ID`.
+    /// The position among all events of the tenant, in the store's own spelling. It is the `Last-Event-ID` of a stream.
     pub position: String,
     pub kind: EventKind,
     pub at: Timestamp,

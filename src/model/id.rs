@@ -1,4 +1,4 @@
-//! Ids: a prefix that says what it is, and a UUIDv7, which sorts by the time it was made.
+//! Ids: a prefix for the kind of object, and a UUIDv7, which sorts by its creation time.
 
 use std::{fmt, str::FromStr};
 
@@ -21,7 +21,7 @@ macro_rules! id {
                 Self(Uuid::now_v7())
             }
 
-            /// When it was made, by the clock of the machine that made it.
+            /// The creation time, by the clock of the machine that created it.
             pub fn made_at(self) -> Option<Timestamp> {
                 made_at(self.0)
             }
@@ -45,7 +45,7 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, ()> {
                 let uuid = text.strip_prefix($prefix).ok_or(())?;
                 let id = Self(Uuid::try_parse(uuid).map_err(|_| ())?);
-                // One spelling only, so that an id can be compared as text anywhere.
+                // Only one spelling is accepted, so that ids can be compared as text.
                 if id.to_string() == text { Ok(id) } else { Err(()) }
             }
         }

@@ -1,4 +1,4 @@
-//! What the domain is made of: notes, their receipts and events, uploads, problems, and time. No input or output.
+//! The domain model: notes, their receipts and events, uploads, problems, and time. It does no input or output.
 
 pub mod breaker;
 pub mod clock;

@@ -79,12 +79,12 @@ impl Status {
         }
     }
 
-    /// The provider has it, as far as is known.
+    /// The provider has accepted the note, as far as is known.
     pub fn is_accepted(self) -> bool {
         matches!(self, Self::Accepted | Self::Sent | Self::Delivered | Self::Read | Self::Played)
     }
 
-    /// Ended without success.
+    /// The note ended without success.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::Expired | Self::Canceled)
     }
@@ -97,7 +97,7 @@ impl Status {
 
 /// One connection that the note may go through, and the recipient as written for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stop {
+pub struct RouteEntry {
     pub connection: String,
     pub provider: String,
     pub to: String,
@@ -105,25 +105,25 @@ pub struct Stop {
     pub recipient_key: String,
 }
 
-impl Stop {
-    /// Notes in one lane go out one after the other, in order.
+impl RouteEntry {
+    /// The lane of this entry. Notes in one lane are sent one after the other, in order.
     pub fn lane(&self, tenant: &str) -> String {
         format!("{tenant}\u{1f}{}\u{1f}{}", self.connection, self.recipient_key)
     }
 }
 
-/// Where the audio comes from.
+/// The source of the audio.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum AudioSource {
     /// The bytes came with the request and are in the media store.
     Stored,
-    /// To be downloaded by the worker. `headers` are the caller's secrets and are dropped after the download.
+    /// The worker downloads it. `headers` are the caller's secrets and are dropped after the download.
     Url { url: String, headers: BTreeMap<String, String> },
 }
 
-impl Source {
-    /// Leaves of a URL only what tells one host's files apart: the rest may be a credential.
+impl AudioSource {
+    /// Removes headers, query and fragment of a URL, since they may contain credentials.
     pub fn forget_secrets(&mut self) {
         if let Self::Url { url, headers } = self {
             headers.clear();
@@ -132,7 +132,7 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for AudioSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stored => "Stored",
@@ -159,7 +159,7 @@ pub enum ConvertChoice {
 impl From<ConvertChoice> for Convert {
     fn from(choice: ConvertChoice) -> Self {
         match choice {
-            // What the provider converts by itself still has to be what it takes.
+            // Audio that the provider converts still has to be in a format that it accepts.
             ConvertChoice::Auto | ConvertChoice::Provider => Self::Auto,
             ConvertChoice::Always => Self::Always,
             ConvertChoice::Never => Self::Never,
@@ -178,24 +178,24 @@ pub enum TextAs {
     Caption,
 }
 
-/// A form in which a recipient takes no notes.
+/// A form in which a recipient accepts no notes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub form: Form,
-    /// In neutral words.
+    /// The reason, in words that do not depend on the provider.
     pub why: String,
     #[serde(with = "rfc3339_millis")]
     pub until: Timestamp,
 }
 
-/// Which audio was made for the provider.
+/// The audio that was made for the provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SentAudio {
     #[serde(flatten)]
     pub facts: AudioFacts,
     pub profile: String,
     pub work: Work,
-    /// What was verified on what was made, by name; nothing where the source goes as it is.
+    /// The names of the checks that the audio passed. Empty if the source is sent unchanged.
     #[serde(default)]
     pub checks: Vec<String>,
 }
@@ -273,39 +273,39 @@ pub struct Attempt {
     pub error: Option<Problem>,
 }
 
-/// Everything about a note, as stored.
+/// A note, as stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     pub id: NoteId,
     pub tenant: String,
     pub status: Status,
-    /// As the caller wrote it, in its canonical spelling (`alias:NAME` stays an alias).
+    /// The recipient in canonical spelling. An alias (`alias:NAME`) is not resolved.
     pub to: String,
     /// Never empty; `route[stop]` is the connection in use.
     #[serde(deserialize_with = "not_empty")]
-    pub route: Vec<Stop>,
+    pub route: Vec<RouteEntry>,
     pub stop: usize,
 
-    pub source: Source,
+    pub source: AudioSource,
     pub hints: Hints,
     pub convert: Option<ConvertChoice>,
     pub reply_to: Option<String>,
     pub text: Option<String>,
     #[serde(default)]
     pub text_as: TextAs,
-    /// The forms that may replace a voice bubble, instead of what the connection says.
+    /// The forms that may replace a voice bubble. Overrides the setting of the connection.
     #[serde(default)]
     pub degrade: Option<Degrade>,
     pub metadata: Metadata,
     #[serde(with = "rfc3339_millis")]
     pub expires_at: Timestamp,
-    /// Not before; `None`: at once.
+    /// The earliest time of the first attempt. `None`: at once.
     #[serde(default, with = "rfc3339_millis::option")]
     pub send_at: Option<Timestamp>,
-    /// Of the request that made it.
+    /// The id of the request that created the note.
     #[serde(default)]
     pub request_id: Option<String>,
-    /// The note of which this is another try, by the bot's wish.
+    /// The note that this one repeats, at the request of the bot.
     #[serde(default)]
     pub resend_of: Option<NoteId>,
 
@@ -316,7 +316,7 @@ pub struct Note {
     #[serde(default)]
     pub refused: Vec<Refusal>,
     pub provider_message_id: Option<String>,
-    /// What the adapter wants back at the note's next attempt.
+    /// The state of the adapter for the next attempt.
     pub memory: Option<Value>,
     pub attempts: Vec<Attempt>,
     pub warnings: Vec<Warning>,
@@ -329,7 +329,7 @@ pub struct Note {
     pub updated_at: Timestamp,
     #[serde(with = "rfc3339_millis::option")]
     pub accepted_at: Option<Timestamp>,
-    /// By the provider's later word, as the three below.
+    /// The time in the provider's receipt, like the next three.
     #[serde(default, with = "rfc3339_millis::option")]
     pub sent_at: Option<Timestamp>,
     #[serde(default, with = "rfc3339_millis::option")]
@@ -338,30 +338,30 @@ pub struct Note {
     pub read_at: Option<Timestamp>,
     #[serde(default, with = "rfc3339_millis::option")]
     pub played_at: Option<Timestamp>,
-    /// Accepted longer ago than the connection's `ack_deadline`, and no receipt came.
+    /// No receipt came within the connection's `ack_deadline` after acceptance.
     #[serde(default)]
     pub stalled: bool,
-    /// When the visible request was last about to be made.
+    /// The time just before the last visible request.
     #[serde(default, with = "rfc3339_millis::option")]
     pub dispatched_at: Option<Timestamp>,
-    /// Names by which the provider may know the message of the last attempt, beside its id.
+    /// The correlation ids by which the provider may know the message of the last attempt, besides its id.
     #[serde(default)]
     pub marks: Vec<String>,
-    /// The audio was removed: after `storage.retention`, or because the note was erased.
+    /// The audio was removed, after `storage.retention` or because the note was erased.
     #[serde(default)]
     pub audio_expired: bool,
-    /// Whom it was for, and what it said, is forgotten.
+    /// The recipient and the content were erased.
     #[serde(default)]
     pub erased: bool,
 }
 
 impl Note {
-    /// A note that was just taken and is to go out at once. Callers set further fields by struct update.
+    /// A new note that is due at once. Callers set further fields by struct update.
     pub fn new(
         tenant: String,
         to: String,
-        route: Vec<Stop>,
-        source: Source,
+        route: Vec<RouteEntry>,
+        source: AudioSource,
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Self {
@@ -409,44 +409,44 @@ impl Note {
         }
     }
 
-    pub fn current(&self) -> &Stop {
+    pub fn current(&self) -> &RouteEntry {
         // `route` is never empty and `stop` only moves inside it.
         &self.route[self.stop.min(self.route.len() - 1)]
     }
 
-    /// When it is first due.
+    /// The time of the first attempt.
     pub fn due_at(&self) -> Timestamp {
         self.send_at.map_or(self.created_at, |at| at.max(self.created_at))
     }
 
-    /// Notes in one lane go out one after the other, in order.
+    /// The lane on the current connection.
     pub fn lane(&self) -> String {
         self.current().lane(&self.tenant)
     }
 
     /// The lanes of every connection that the note may have gone through.
     pub fn lanes(&self) -> Vec<String> {
-        self.route.iter().map(|stop| stop.lane(&self.tenant)).collect()
+        self.route.iter().map(|entry| entry.lane(&self.tenant)).collect()
     }
 
-    /// Moves to the next connection of the route; `false` where there is none.
-    pub fn next_stop(&mut self) -> bool {
+    /// Moves to the next connection of the route. Returns `false` if there is none.
+    pub fn next_connection(&mut self) -> bool {
         let more = self.stop + 1 < self.route.len();
         if more {
             self.stop += 1;
-            // What was made and learned belongs to the connection that was left.
+            // The rendered audio and the adapter's state belong to the previous connection.
             (self.sent, self.form, self.memory) = (None, None, None);
             self.refused.clear();
         }
         more
     }
 
-    /// How many bytes of audio are kept for it: its source, and what was made of that.
+    /// The number of bytes of audio that are stored for the note: its source, and the rendered audio.
     pub fn kept_bytes(&self) -> u64 {
         if self.audio_expired {
             return 0;
         }
-        let source = self.probed.as_ref().filter(|_| self.source == Source::Stored);
+        let source = self.probed.as_ref().filter(|_| self.source == AudioSource::Stored);
         let made = self.sent.as_ref().filter(|sent| sent.work != Work::None);
         source.map_or(0, |probed| probed.facts.size_bytes) + made.map_or(0, |sent| sent.facts.size_bytes)
     }
@@ -456,20 +456,20 @@ impl Note {
         self.attempts.iter().any(|attempt| attempt.outcome == Outcome::Unknown)
     }
 
-    /// Says something about itself once.
+    /// Adds a warning, unless the note already has it.
     pub fn warn(&mut self, warning: Warning) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// What may be kept when a person asks to be forgotten: that there was a note, when, and what became of it.
+    /// Removes all personal data. The existence of the note, its times and its status remain.
     #[must_use]
     pub fn erased(mut self) -> Self {
-        for stop in &mut self.route {
-            (stop.to, stop.recipient_key) = (String::new(), String::new());
+        for entry in &mut self.route {
+            (entry.to, entry.recipient_key) = (String::new(), String::new());
         }
-        // A provider's words may repeat the recipient.
+        // The provider's messages may contain the recipient.
         for problem in
             self.attempts.iter_mut().filter_map(|attempt| attempt.error.as_mut()).chain(&mut self.error)
         {
@@ -477,7 +477,7 @@ impl Note {
             problem.provider = None;
         }
         (self.to, self.text, self.memory) = (String::new(), None, None);
-        (self.hints, self.source) = (Hints::default(), Source::Stored);
+        (self.hints, self.source) = (Hints::default(), AudioSource::Stored);
         self.metadata = Metadata::default();
         self.warnings.clear();
         self.refused.clear();
@@ -486,8 +486,8 @@ impl Note {
     }
 }
 
-/// A note without a connection could not have been accepted.
-fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stop>, D::Error> {
+/// Rejects an empty route, since every accepted note has a connection.
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RouteEntry>, D::Error> {
     let route = Vec::deserialize(deserializer)?;
     if route.is_empty() { Err(de::Error::custom("expected a connection")) } else { Ok(route) }
 }

@@ -1,4 +1,4 @@
-//! What would become of a note, judged without sending it.
+//! The plan for a note: a prediction of its delivery, without sending it.
 
 use jiff::Timestamp;
 use voicegate_audio::{Foreseen, Probed, Work};
@@ -9,7 +9,7 @@ use crate::model::{
     note::Warning,
 };
 
-/// What would become of one piece of audio.
+/// The plan for one note.
 #[derive(Debug)]
 pub struct Plan {
     pub source: Probed,
@@ -17,26 +17,26 @@ pub struct Plan {
     pub connections: Vec<Outlook>,
 }
 
-/// What would become of it over one connection.
+/// The plan for the note on one connection.
 #[derive(Debug)]
 pub struct Outlook {
     pub connection: String,
     pub provider: &'static str,
     /// The profile of the form that would be shown, or of the connection's first form.
     pub profile: &'static str,
-    /// `None` where it would be refused.
+    /// `None` if the note would be refused.
     pub sends: Option<Sends>,
-    /// Every form that the connection has, in the ladder's order.
+    /// Every form that the connection offers, in the order of the ladder.
     pub forms: Vec<Rung>,
-    /// Why it would be refused, or what would be left out.
+    /// The reason of a refusal, or warnings about what would be left out.
     pub reasons: Vec<Warning>,
 }
 
-/// What would be sent.
+/// The audio or text that would be sent.
 #[derive(Debug)]
 pub struct Sends {
     pub form: Form,
-    /// `None` where only the text would be shown.
+    /// `None` if only the text would be shown.
     pub audio: Option<(Work, Foreseen)>,
 }
 
@@ -46,22 +46,22 @@ pub struct Rung {
     pub support: FormSupport,
     /// The note would be shown in this form.
     pub chosen: bool,
-    /// Whether the text would be shown whole in this form; `None` where it would not be shown there.
+    /// Whether the text would be shown whole in this form; `None` if it would not be shown there.
     pub caption_fits: Option<bool>,
-    /// Why the note cannot be shown in this form.
+    /// The reason why the note cannot be shown in this form.
     pub reason: Option<String>,
-    /// When a refusal of the recipient is forgotten.
+    /// The time at which the recipient's refusal expires.
     pub until: Option<Timestamp>,
 }
 
 impl Outlook {
-    /// It would be refused, for this reason.
+    /// Turns the plan into a refusal, with this reason.
     pub fn refuse(&mut self, code: &Code, detail: impl Into<String>) {
         self.sends = None;
         self.reasons.push(Warning::new(code.into(), detail));
     }
 
-    /// Refuses what would be shown in another form, or cut.
+    /// Refuses the note if it would be shown in another form, or if its text would be cut.
     pub fn be_strict(&mut self) {
         for reason in &mut self.reasons {
             reason.code = match reason.code {

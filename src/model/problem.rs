@@ -76,7 +76,7 @@ impl Problem {
         }
     }
 
-    /// A mistake in the request, in one of its fields.
+    /// A problem with one field of the request.
     pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, detail).field(field).stage(Stage::Request)
     }
@@ -93,7 +93,7 @@ impl Problem {
         Self { retry_after: Some(30), ..Self::new(Code::StorageFull, detail) }
     }
 
-    /// For a note whose stored record is damaged: it is not sent, and nothing can be said of it.
+    /// The problem for a note whose stored record is damaged. It is not sent, and cannot be shown.
     pub fn unreadable() -> Self {
         let detail = "the stored record of this note is damaged and cannot be read; if the note was not sent yet, it will \
                       not be. Erase it with DELETE; the gateway's log says more";
@@ -136,7 +136,8 @@ impl Problem {
     }
 }
 
-/// For a caller who waits for it. A moment's trouble with ffmpeg is worth another request.
+/// The problem for a caller who waits for the audio. After a short failure of ffmpeg, the caller may repeat the
+/// request.
 impl From<AudioError> for Problem {
     fn from(error: AudioError) -> Self {
         if error.kind.is_for_now() {
@@ -159,8 +160,8 @@ impl From<&SendError> for Problem {
     }
 }
 
-/// A full disk is the operator's to mend and has a code of its own; a bucket that does not do its part is worth another
-/// try; everything else of the kind is internal.
+/// A full disk has a code of its own, because the operator has to act. After a failure of the bucket, the caller may
+/// retry. Every other I/O error is internal.
 impl From<std::io::Error> for Problem {
     fn from(error: std::io::Error) -> Self {
         if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
@@ -184,7 +185,7 @@ impl From<std::io::Error> for Problem {
     }
 }
 
-/// Whether it is the disk that fails, or the machine that has no more of something, and not the gateway.
+/// Whether the cause is a failing disk or an exhausted resource of the machine, and not a bug in the gateway.
 fn passes(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     let of_the_moment = [
@@ -226,7 +227,7 @@ mod tests {
     use voicegate_providers::SendErrorKind;
 
     #[test]
-    fn every_code_that_an_adapter_can_cause_is_known() {
+    fn every_error_kind_of_an_adapter_has_a_code() {
         use SendErrorKind::*;
         for kind in [
             InvalidRecipient,
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn without_file_descriptors_the_gateway_is_overloaded_and_not_broken() {
+    fn lack_of_file_descriptors_is_reported_as_overloaded() {
         let system = || std::io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
         let wrapped = std::io::Error::new(system().kind(), format!("{} at path \"/x\"", system()));
         for error in [system(), wrapped] {
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_of_a_stored_note_is_never_a_5xx() {
+    fn problem_of_a_stored_note_never_has_a_5xx_status() {
         use Code::{Internal, Overloaded, QuotaExceeded, StorageFull};
         for code in
             Code::ALL.iter().filter(|code| ![Internal, Overloaded, StorageFull, QuotaExceeded].contains(code))

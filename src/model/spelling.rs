@@ -1,10 +1,10 @@
 //! Suggestions for names that somebody mistyped.
 
-/// Names longer than this are not compared: the cost grows with the square of the length.
+/// Names longer than this are not compared, because the cost grows with the square of the length.
 const LONGEST: usize = 64;
 
-/// The known name that `word` most likely stands for, or `None` where none is near. Case and the difference between
-/// `-` and `_` count as nothing, a swapped pair of letters as one mistake.
+/// The known name that `word` most likely stands for, or `None` if none is similar. Case and the difference between `-`
+/// and `_` are ignored. A swapped pair of letters counts as one mistake.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = plain(word);
     if word.is_empty() || word.len() > LONGEST {
@@ -12,7 +12,7 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     }
     let distance = |name: &&'a str| strsim::osa_distance(&word, &plain(name));
     let (distance, name) = known.iter().map(|name| (distance(name), *name)).min_by_key(|(d, _)| *d)?;
-    // Two letters of three in common are a mistake in typing; fewer are another word.
+    // Names that differ in more than a third of their letters are different words.
     let allowed = (word.chars().count().max(name.chars().count()) / 3).clamp(1, 3);
     (distance <= allowed && distance < name.chars().count()).then_some(name)
 }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn another_word_is_no_mistake_in_typing() {
+    fn different_word_is_not_suggested() {
         for word in ["", "x", "tone", "voice", "speed", "caption", &"a".repeat(10_000)] {
             assert_eq!(nearest(word, &FIELDS), None, "{word:.20}");
         }

@@ -1,7 +1,7 @@
 //! Closed lists of words that are stored and shown.
 
-/// Makes an enum of words, with their text, their schema and a list of all. A stored document may have a word of
-/// another version; it is kept as `Other`, so that the document can still be read.
+/// Declares an enum of words, with their text, their schema and a list of all. A stored document may contain a word of
+/// another version. It is preserved as `Other`, so that the document can still be read.
 macro_rules! words {
     ($(#[doc = $doc:literal])+ $name:ident as $schema:literal {
         $($(#[doc = $each:literal])* $variant:ident = $text:literal,)+

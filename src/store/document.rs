@@ -1,4 +1,5 @@
-//! Documents: JSON texts in the database. Each is made here and read here, so that whatever is stored can be read back.
+//! Documents: JSON texts in the database. All are written and read here, so that every stored document can be read
+//! back.
 
 use std::fmt;
 
@@ -8,12 +9,12 @@ use serde_json::Value;
 use super::StoreError;
 use crate::telemetry::metrics;
 
-/// A text that was read back before it is stored.
+/// A text that was verified by a round trip before it is stored.
 pub struct Document(String);
 
 impl Document {
     /// # Errors
-    /// [`StoreError::Unfit`] with the field that would not come back as it is.
+    /// [`StoreError::Unfit`] with the field that would change in a round trip.
     pub fn of<T: Serialize + DeserializeOwned>(value: &T) -> Result<Self, StoreError> {
         let unfit = |field: String| StoreError::Unfit { field };
         let text = serde_json::to_string(value).map_err(|_| unfit(String::new()))?;
@@ -33,7 +34,7 @@ impl Document {
     }
 }
 
-/// It has what a tenant sent.
+/// The text holds data of a tenant, so `Debug` leaves it out.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document").field("bytes", &self.0.len()).finish()
@@ -43,12 +44,12 @@ impl fmt::Debug for Document {
 /// Reads a stored document. `kind` is for the metric.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`], with the place and without the text.
+/// [`StoreError::Corrupt`], with the position of the error and without the text.
 pub fn read<T: DeserializeOwned>(kind: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| corrupt(kind, &error))
 }
 
-/// Counts a row that cannot be read, whatever is wrong with it.
+/// Counts a row that cannot be read, for whatever reason.
 pub fn corrupt(kind: &'static str, error: &dyn fmt::Display) -> StoreError {
     metrics::unreadable(kind);
     StoreError::Corrupt(format!("{kind}: {}", voicegate_providers::without_values(&error.to_string())))
@@ -56,7 +57,7 @@ pub fn corrupt(kind: &'static str, error: &dyn fmt::Display) -> StoreError {
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
     let plain: Result<T, _> = serde_json::from_str(text);
-    // The path costs time, so it is looked for where something is wrong.
+    // The path costs time, so it is determined only after an error.
     plain.or_else(|_| serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)))
 }
 
@@ -64,7 +65,7 @@ fn first_part(path: &str) -> String {
     path.split(['.', '[']).next().unwrap_or_default().to_owned()
 }
 
-/// The first field of two objects that is not the same. Fractions may be off by their last digit.
+/// Finds the first field that differs between two objects. Fractions may differ in their last digit.
 fn difference(one: &str, other: &str) -> Option<String> {
     let read = |text: &str| serde_json::from_str::<Value>(text).ok();
     let (Some(Value::Object(one)), Some(Value::Object(other))) = (read(one), read(other)) else {
@@ -81,7 +82,7 @@ fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) if one.is_f64() && other.is_f64() => {
             let (one, other) = (one.as_f64().unwrap_or_default(), other.as_f64().unwrap_or_default());
-            // Same sign and neighbours, or next but one.
+            // The two numbers have the same sign and are at most two steps apart.
             one.to_bits().abs_diff(other.to_bits()) <= 2
         }
         (Value::Array(one), Value::Array(other)) => {
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
     use crate::model::note::{Note, sample};
 
-    /// Arrays in arrays, so many of them.
+    /// Nests arrays this deep.
     fn nested(levels: usize) -> Value {
         (0..levels).fold(json!(1), |inner, _| Value::Array(vec![inner]))
     }
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_what_is_read_back() {
+    fn document_survives_a_round_trip() {
         for value in [nested(15), json!(0.1), json!(u64::MAX), json!("\u{0}\"")] {
             let note = with_metadata(value);
             let document = Document::of(&note).expect("sound");
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn fractions_whose_last_digit_moves_are_no_reason_to_refuse() {
+    fn fraction_may_differ_in_its_last_digit() {
         for number in [
             0.1 + 0.2,
             123_456_789.123_456_79,
@@ -135,12 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_be_read_back_is_refused_by_its_field() {
-        // Above the reader's own limit, whatever holds them.
+    fn refusal_names_the_field_that_fails_its_round_trip() {
+        // This exceeds the nesting limit of the parser, in any field.
         let memory = Note { memory: Some(nested(128)), ..sample::note(1) };
         let Err(StoreError::Unfit { field }) = Document::of(&memory) else { panic!("stored") };
         assert_eq!(field, "memory");
-        // `null` comes back as nothing at all.
+        // `null` is read back as an absent field.
         let note = Note { memory: Some(Value::Null), ..sample::note(1) };
         assert!(Document::of(&note).is_ok(), "it says the same");
         let route = Note { route: Vec::new(), ..sample::note(1) };
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_does_not_repeat_the_text() {
+    fn error_does_not_contain_the_document() {
         let error = read::<Note>("note", r#"{"id":"S3CRET"}"#).expect_err("unreadable").to_string();
         assert!(error.contains("note") && !error.contains("S3CRET"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Why a store did not do what was asked, and which answer follows from that.
+//! The errors of a store, and the API answers that follow from them.
 
 use std::{borrow::Cow, io, sync::Arc};
 
@@ -9,18 +9,18 @@ use crate::model::problem::Problem;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Somebody else has taken over; nothing was changed.
+    /// Another process has taken the delivery over; nothing was changed.
     #[error("the lease on this delivery was lost")]
     LeaseLost,
     #[error("the database's disk is full")]
     Full,
-    /// Somebody else holds the database, or all its connections are in use.
+    /// Another process has locked the database, or all connections are in use.
     #[error("the database is busy: {0}")]
     Busy(#[source] Arc<sqlx::Error>),
-    /// The database cannot be reached, read or written right now.
+    /// The database cannot be reached, read or written at the moment.
     #[error("the database does not work: {0}")]
     Unavailable(#[source] Arc<sqlx::Error>),
-    /// The database's own reader finds that its pages make no sense.
+    /// The database reports that its pages are corrupt.
     #[error("the database is damaged: {0}")]
     Damaged(#[source] Arc<sqlx::Error>),
     /// The database's files are not those that were opened, or are damaged. Only a restart can change that.
@@ -28,13 +28,13 @@ pub enum StoreError {
     OutOfOrder(Arc<str>),
     #[error("database: {0}")]
     Database(#[source] Arc<sqlx::Error>),
-    /// A row that is there and cannot be read.
+    /// A row exists and cannot be read.
     #[error("the database holds a row that cannot be read: {0}")]
     Corrupt(String),
-    /// A document would not be read back as it is; nothing was changed.
+    /// A document would not survive a round trip; nothing was changed.
     #[error("the field \"{field}\" would not be read back as it is")]
     Unfit { field: String },
-    /// An event position that this store never gave out.
+    /// The event position was not given out by this store.
     #[error("there is no such position")]
     Position,
     #[error("{0}")]
@@ -47,8 +47,8 @@ impl StoreError {
         sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()
     }
 
-    /// Whether the change may have been made all the same: the connection broke before the answer came, the disk failed
-    /// while the commit was written and may hold all of it, or it went into files that somebody may still save.
+    /// Whether the change may have been made in spite of the error: the connection broke before the answer came, the
+    /// disk failed during the commit and may hold all of it, or the change went into files that may still be recovered.
     pub(crate) fn is_in_doubt(&self) -> bool {
         if matches!(self, Self::OutOfOrder(_)) {
             return true;
@@ -63,13 +63,13 @@ impl StoreError {
         }
     }
 
-    /// Whether the same change may go well in a moment.
+    /// Whether the same change may succeed a moment later.
     pub(crate) fn passes(&self) -> bool {
         matches!(self, Self::Full | Self::Busy(_) | Self::Unavailable(_))
     }
 
-    /// Whether the database or the way to it failed, and not a rule of this store. What a connection holds afterwards is
-    /// not known.
+    /// Whether the database or the connection to it failed, rather than a rule of this store. The state of the
+    /// connection is then unknown.
     pub(crate) fn is_of_database(&self) -> bool {
         matches!(
             self,
@@ -88,7 +88,7 @@ impl StoreError {
         }
     }
 
-    /// The same for somebody else whose change was to be made together with this one.
+    /// Copies the error for another change that was part of the same transaction.
     pub(crate) fn for_another(&self) -> Self {
         match self {
             Self::LeaseLost => Self::LeaseLost,
@@ -106,7 +106,7 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // A value that is no text, or no UTF-8.
+        // The value is not text, or not UTF-8.
         if matches!(error, sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) {
             return document::corrupt("row", &error);
         }
@@ -120,7 +120,7 @@ impl From<sqlx::Error> for StoreError {
                 }
             }
             sqlx::Error::PoolTimedOut => Kind::Busy,
-            // The connection is gone, or in a state that nobody knows.
+            // The connection is lost or in an unknown state.
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
@@ -150,7 +150,7 @@ enum Kind {
     Other,
 }
 
-/// By the low byte of SQLite's extended result code. <https://www.sqlite.org/rescode.html>
+/// Classifies an error by the low byte of SQLite's extended result code. <https://www.sqlite.org/rescode.html>
 fn of_sqlite(code: i32) -> Kind {
     match code & 0xff {
         // SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_CORRUPTFS: a file ends before the page that it has to hold.
@@ -164,15 +164,15 @@ fn of_sqlite(code: i32) -> Kind {
     }
 }
 
-/// By PostgreSQL's code. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+/// Classifies an error by PostgreSQL's code. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn of_postgres(code: &str) -> Kind {
     match code {
         "53100" => Kind::Full, // disk_full
-        // Locks that were not given in time, a statement that was ended, deadlock, serialization failure.
+        // Lock timeout, cancelled statement, deadlock, serialization failure.
         "55P03" | "57014" | "40P01" | "40001" => Kind::Busy,
-        // The server is read-only; the database, the user or its right to enter is gone; a session was ended.
+        // The server is read-only, the database, the user or its permission is gone, or a session was ended.
         "25006" | "25P03" | "25P04" | "3D000" | "28000" | "28P01" => Kind::Unavailable,
-        // Connection exceptions, an operator or a crash ended the session, an I/O error, damaged pages.
+        // Connection exceptions, shutdown by an operator, a crash, an I/O error, damaged pages.
         _ if ["08", "57P", "58", "XX001", "XX002"].iter().any(|class| code.starts_with(class)) => {
             Kind::Unavailable
         }
@@ -181,8 +181,8 @@ fn of_postgres(code: &str) -> Kind {
     }
 }
 
-/// A database that is full, busy or gone is worth another try, and the log has it from the place where it was noticed.
-/// Anything else is the gateway's fault, and the log gets the reason here.
+/// A request may be repeated if the database is full, busy or gone, which was logged where it was noticed. Any other
+/// error is the gateway's fault, and its reason is logged here.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_of_sqlite_have_a_kind_whatever_their_details() {
+    fn sqlite_codes_are_classified() {
         for (code, kind) in [
             (5, Kind::Busy),
             (517, Kind::Busy),         // SQLITE_BUSY_SNAPSHOT
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_postgresql_have_a_kind() {
+    fn postgresql_codes_are_classified() {
         for (code, kind) in [
             ("53100", Kind::Full),
             ("53300", Kind::Busy),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_answered_with_a_time_to_come_back() {
+    fn temporary_errors_are_answered_with_retry_after() {
         let io = || Arc::new(sqlx::Error::Io(io::ErrorKind::ConnectionRefused.into()));
         for (error, code) in [
             (StoreError::Full, "storage_full"),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_in_doubt_only_where_its_commit_may_have_been_made() {
+    fn change_is_in_doubt_only_if_its_commit_may_have_been_made() {
         assert!(StoreError::no_answer().is_in_doubt());
         assert!(StoreError::OutOfOrder("gone".into()).is_in_doubt());
         assert!(!StoreError::from(sqlx::Error::PoolTimedOut).is_in_doubt());

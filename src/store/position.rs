@@ -1,7 +1,7 @@
-//! Positions of events, as clients see them: sealed, so that they tell nobody how many events other tenants have.
+//! Positions of events as clients see them: encrypted, so that they do not reveal how many events other tenants have.
 //!
-//! A position is a place, encrypted under a pad that its own authenticator picks (as in SIV, RFC 5297, with HMAC-SHA256
-//! for both): the same place always has the same position, and one that was not made here is told from those that were.
+//! A position is a place, encrypted under a pad derived from its own authenticator (as in SIV, RFC 5297, with
+//! HMAC-SHA256 for both). Sealing is deterministic, and forged positions are recognised.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -13,10 +13,10 @@ use super::StoreError;
 const TAG: usize = 16;
 const PLACE: usize = 8;
 
-/// Makes positions of places, and the other way round.
+/// Converts places to positions and back.
 pub struct Positions {
     key: [u8; 32],
-    /// Up to this place, plain numbers were given out.
+    /// Last place for which plain numbers were given out.
     plain_until: i64,
 }
 
@@ -34,8 +34,8 @@ impl Positions {
     }
 
     /// # Errors
-    /// [`StoreError::Position`] for any that was not given to this tenant. A plain number is taken only where one was
-    /// given out: beyond, it would tell where one's own events are among all.
+    /// [`StoreError::Position`] for a position that was not given to this tenant. A plain number is taken only up to
+    /// the last one given out; later ones would reveal the place of one's own events among all.
     pub fn open(&self, tenant: &str, position: &str) -> Result<i64, StoreError> {
         if let Ok(plain) = position.parse::<i64>() {
             let known = (0..=self.plain_until).contains(&plain) && plain.to_string() == position;
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_opens_for_its_tenant_alone() {
+    fn position_opens_only_for_its_tenant() {
         let positions = Positions::new([7; 32], 0);
         for place in [0, 1, 2, i64::MAX] {
             let position = positions.seal("acme", place);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_have_nothing_in_common() {
+    fn positions_of_neighbouring_places_look_unrelated() {
         let positions = Positions::new([7; 32], 0);
         let sealed: Vec<String> = (0..100).map(|place| positions.seal("acme", place)).collect();
         let starts: std::collections::BTreeSet<&str> = sealed.iter().map(|position| &position[..8]).collect();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_not_given_out_is_refused() {
+    fn forged_positions_are_refused() {
         let positions = Positions::new([7; 32], 41);
         assert_eq!(positions.open("acme", "41").expect("from before"), 41);
         let mut other = positions.seal("acme", 5);

@@ -1,10 +1,12 @@
-//! Whose turn it is: pure, and the same for every database.
+//! The fair division of free slots among tenants and connections. It is pure, and both databases use it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::{Bounds, Claim, Class, Closed, Job, Room, Rooms, StoreError, Trust, document};
+use super::{
+    Bounds, Claim, Class, Closed, FreeSlots, Job, Responsiveness, SlotsByClass, StoreError, document,
+};
 use crate::{
     config::Rate,
     model::{breaker::Tally, event::Event},
@@ -24,7 +26,7 @@ pub struct Candidate {
     pub due_at: i64,
     pub fence: i64,
     pub tries: i64,
-    /// Only its end has to be written.
+    /// Whether only the final status has to be written.
     #[sqlx(default)]
     pub is_over: bool,
     #[sqlx(skip)]
@@ -32,7 +34,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What is handed out of it, with its note's document and what was learned about the recipient.
+    /// Builds the claim, given the note's document and the learned facts about the recipient.
     pub fn claim(
         &self,
         doc: &str,
@@ -42,7 +44,7 @@ impl Candidate {
     ) -> Result<Claim, StoreError> {
         let class = Class::of(&self.connection);
         let job = match (self.kind.as_str(), event) {
-            ("tell", Some(event)) => Job::Tell(Box::new(event)),
+            ("tell", Some(event)) => Job::Webhook(Box::new(event)),
             ("overdue", _) => Job::Overdue,
             ("look_up", _) => Job::LookUp,
             _ if class == Class::Fetch => Job::Fetch,
@@ -61,7 +63,7 @@ impl Candidate {
             class: if self.is_over { Class::End } else { class },
             tally: self.tally,
             note: document::read("note", doc)?,
-            // What was learned can be learned again.
+            // Unreadable facts can be learned again.
             learned: learned.and_then(|value| document::read("learned", value).ok()),
             closed,
         })
@@ -74,24 +76,24 @@ pub fn closed(until: Option<i64>, why: Option<String>) -> Option<Closed> {
     Some(Closed { until, why: why.unwrap_or_default() })
 }
 
-/// What is known of a connection when it is looked at the queue.
+/// The state of a connection at the time of a claim.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct ConnectionLoad {
     pub connection: String,
     pub under_way: usize,
-    /// Where something is due and no pause is in its way.
+    /// Set if a delivery is due and the connection is not paused.
     pub due: Option<Due>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
-    /// Of the first one, in milliseconds.
+    /// Due time of the first delivery, in milliseconds.
     pub since: i64,
     pub tally: Tally,
 }
 
 impl Due {
-    /// As the database has it.
+    /// Converts the columns of the database.
     pub fn of_row(since: i64, failures: i64, failures_ever: i64) -> Self {
         let tally = Tally {
             in_a_row: failures.try_into().unwrap_or(u32::MAX),
@@ -101,157 +103,165 @@ impl Due {
     }
 }
 
-/// A connection that may send something now.
-pub struct Turn {
+/// A connection that may send now.
+pub struct ReadyConnection {
     pub connection: String,
     pub rate: Option<Rate>,
     pub tally: Tally,
-    /// For how many deliveries.
+    /// Number of deliveries that it may start.
     pub room: usize,
-    /// The first of what is due, as the store found it.
+    /// The first due deliveries, as the store found them.
     pub due: VecDeque<Candidate>,
     class: Class,
-    trust: Trust,
+    responsiveness: Responsiveness,
     since: i64,
     under_way: usize,
     of_tenant: UnderWay,
 }
 
-/// How much a tenant has under way in one class, over all its connections.
+/// Number of jobs that a tenant has in flight in one class, over all its connections.
 #[derive(Clone, Copy, Debug, Default)]
 struct UnderWay {
     all: usize,
-    /// Of that with servers that are not known to answer.
+    /// Number of these with servers that are not known to answer.
     suspects: usize,
 }
 
-/// Whose connection it is.
+/// The tenant of a connection key.
 pub fn tenant_of(connection: &str) -> &str {
     connection.split('/').next().unwrap_or_default()
 }
 
-/// A tenant has little under way with fewer than this.
+/// A tenant with fewer jobs in flight than this may use the reserved slots.
 const LITTLE: usize = 4;
 
-/// How much a tenant may have under way with servers that were never asked, and with those that hung: enough to find
-/// out whether they answer, and so little that a crowd of tenants with such servers leaves places to others.
+/// Maximum number of jobs in flight of one tenant with servers that were never tried, and with those that hung: enough
+/// to find out whether they answer, and few enough that many such tenants leave slots to others.
 const WITH_NEW: usize = 4;
 const WITH_HUNG: usize = 2;
 
-impl Trust {
-    /// Whether another place may go to such a server.
+impl Responsiveness {
+    /// Whether another slot may go to such a server.
     fn allows(self, of_tenant: UnderWay, suspects_left: usize) -> bool {
         match self {
             Self::Answers => true,
-            Self::New => suspects_left > 0 && of_tenant.suspects < WITH_NEW,
+            Self::Untried => suspects_left > 0 && of_tenant.suspects < WITH_NEW,
             Self::Hung => suspects_left > 0 && of_tenant.suspects < WITH_HUNG,
         }
     }
 }
 
-/// Connections whose `concurrency` leaves them room.
-pub fn turns(standings: Vec<Standing>, bounds: &dyn Fn(&str) -> Bounds) -> Vec<Turn> {
+/// Selects the connections whose `concurrency` allows another delivery.
+pub fn connections_with_slots(
+    loads: Vec<ConnectionLoad>,
+    bounds: &dyn Fn(&str) -> Bounds,
+) -> Vec<ReadyConnection> {
     let mut of_tenants: HashMap<(String, usize), UnderWay> = HashMap::new();
     let key = |connection: &str| (tenant_of(connection).to_owned(), Class::of(connection) as usize);
-    let standings: Vec<(Standing, Bounds)> = standings
+    let loads: Vec<(ConnectionLoad, Bounds)> = loads
         .into_iter()
-        .map(|standing| {
-            let bounds = bounds(&standing.connection);
-            let of_tenant = of_tenants.entry(key(&standing.connection)).or_default();
-            of_tenant.all += standing.under_way;
-            of_tenant.suspects += if bounds.trust == Trust::Answers { 0 } else { standing.under_way };
-            (standing, bounds)
+        .map(|load| {
+            let bounds = bounds(&load.connection);
+            let of_tenant = of_tenants.entry(key(&load.connection)).or_default();
+            of_tenant.all += load.under_way;
+            of_tenant.suspects +=
+                if bounds.responsiveness == Responsiveness::Answers { 0 } else { load.under_way };
+            (load, bounds)
         })
         .collect();
-    let turns = standings.into_iter().filter_map(|(Standing { connection, under_way, due }, bounds)| {
+    let ready = loads.into_iter().filter_map(|(ConnectionLoad { connection, under_way, due }, bounds)| {
         let Due { since, tally } = due?;
-        let Bounds { concurrency, rate, trust } = bounds;
-        // One attempt is enough to see whether a connection that failed works again.
+        let Bounds { concurrency, rate, responsiveness } = bounds;
+        // One attempt is enough to find out whether a failed connection works again.
         let room = if tally.is_open() { 1 } else { concurrency }.saturating_sub(under_way);
         let (class, of_tenant) = (Class::of(&connection), of_tenants[&key(&connection)]);
-        Some(Turn {
+        Some(ReadyConnection {
             connection,
             rate,
             tally,
             room,
             due: VecDeque::new(),
             class,
-            trust,
+            responsiveness,
             since,
             under_way,
             of_tenant,
         })
     });
-    turns.filter(|turn| turn.room > 0).collect()
+    ready.filter(|entry| entry.room > 0).collect()
 }
 
-/// Leaves the connections that can get one of the free places, the least busy first, and lowers their room to several
-/// times their share, in case the others have less. So what is read of the queue depends on the places that are free and
-/// not on how many connections there are.
-pub fn cut(turns: &mut Vec<Turn>, rooms: &Rooms) {
+/// Keeps the connections that can get one of the free slots, the least busy first, and lowers their room to a few times
+/// their share, in case the others have less. The amount read from the queue then depends on the free slots and not on
+/// the number of connections.
+pub fn cut(ready: &mut Vec<ReadyConnection>, slots: &SlotsByClass) {
     let mut kept = Vec::new();
     for class in Class::ALL {
-        let mut of_class: Vec<Turn> = turns.extract_if(.., |turn| turn.class == class).collect();
-        cut_class(&mut of_class, rooms.of(class));
+        let mut of_class: Vec<ReadyConnection> = ready.extract_if(.., |entry| entry.class == class).collect();
+        cut_class(&mut of_class, slots.of(class));
         kept.append(&mut of_class);
     }
-    *turns = kept;
+    *ready = kept;
 }
 
-fn cut_class(turns: &mut Vec<Turn>, Room { limit, reserved, suspects }: Room) {
+fn cut_class(ready: &mut Vec<ReadyConnection>, FreeSlots { limit, reserved, suspects }: FreeSlots) {
     const SHARES: usize = 4;
-    turns.retain(|turn| turn.room > 0 && turn.trust.allows(turn.of_tenant, suspects));
-    turns.sort_by(|a, b| (a.under_way, a.since, &a.connection).cmp(&(b.under_way, b.since, &b.connection)));
+    ready.retain(|entry| entry.room > 0 && entry.responsiveness.allows(entry.of_tenant, suspects));
+    ready.sort_by(|a, b| (a.under_way, a.since, &a.connection).cmp(&(b.under_way, b.since, &b.connection)));
     let mut of_tenants: HashMap<String, usize> = HashMap::new();
-    turns.retain(|turn| {
-        let places = if turn.of_tenant.all < LITTLE { limit } else { limit.saturating_sub(reserved) };
-        let kept = of_tenants.entry(tenant_of(&turn.connection).to_owned()).or_default();
+    ready.retain(|entry| {
+        let places = if entry.of_tenant.all < LITTLE { limit } else { limit.saturating_sub(reserved) };
+        let kept = of_tenants.entry(tenant_of(&entry.connection).to_owned()).or_default();
         let keep = *kept < places;
         *kept += usize::from(keep);
         keep
     });
-    for turn in turns {
-        let of_tenant = of_tenants[tenant_of(&turn.connection)];
-        turn.room = turn.room.min(limit).min((limit * SHARES).div_ceil(of_tenant));
+    for entry in ready {
+        let of_tenant = of_tenants[tenant_of(&entry.connection)];
+        entry.room = entry.room.min(limit).min((limit * SHARES).div_ceil(of_tenant));
     }
 }
 
-/// Gives each place to the tenant that has fewest under way, and within a tenant to the connection that has. The last
-/// `reserved` places are for tenants that have little under way, and no more than `suspects` go to servers that are not
-/// known to answer. Every class by itself.
-pub fn fair_share(mut turns: Vec<Turn>, rooms: &Rooms) -> Vec<Candidate> {
+/// Gives each slot to the tenant with the fewest jobs in flight, and within a tenant to its least busy connection. The
+/// last `reserved` slots are for tenants with few jobs in flight, and at most `suspects` go to servers that are not
+/// known to answer. Each class is divided separately.
+pub fn fair_share(mut ready: Vec<ReadyConnection>, slots: &SlotsByClass) -> Vec<Candidate> {
     let mut share = Vec::new();
     for class in Class::ALL {
-        let of_class = turns.extract_if(.., |turn| turn.class == class).collect();
-        share.append(&mut share_class(of_class, rooms.of(class)));
+        let of_class = ready.extract_if(.., |entry| entry.class == class).collect();
+        share.append(&mut share_class(of_class, slots.of(class)));
     }
     share
 }
 
-fn share_class(turns: Vec<Turn>, Room { limit, reserved, mut suspects }: Room) -> Vec<Candidate> {
-    let mut tenants: BTreeMap<String, (UnderWay, Vec<Turn>)> = BTreeMap::new();
-    for turn in turns {
-        let tenant = tenant_of(&turn.connection).to_owned();
-        tenants.entry(tenant).or_insert_with(|| (turn.of_tenant, Vec::new())).1.push(turn);
+fn share_class(
+    ready: Vec<ReadyConnection>,
+    FreeSlots { limit, reserved, mut suspects }: FreeSlots,
+) -> Vec<Candidate> {
+    let mut tenants: BTreeMap<String, (UnderWay, Vec<ReadyConnection>)> = BTreeMap::new();
+    for entry in ready {
+        let tenant = tenant_of(&entry.connection).to_owned();
+        tenants.entry(tenant).or_insert_with(|| (entry.of_tenant, Vec::new())).1.push(entry);
     }
     let mut share = Vec::new();
     while share.len() < limit {
-        for (under_way, turns) in tenants.values_mut() {
-            turns.retain(|turn| !turn.due.is_empty() && turn.trust.allows(*under_way, suspects));
+        for (under_way, ready) in tenants.values_mut() {
+            ready.retain(|entry| !entry.due.is_empty() && entry.responsiveness.allows(*under_way, suspects));
         }
-        tenants.retain(|_, (_, turns)| !turns.is_empty());
-        let Some((under_way, turns)) = tenants.values_mut().min_by_key(|(under_way, _)| under_way.all) else {
+        tenants.retain(|_, (_, ready)| !ready.is_empty());
+        let Some((under_way, ready)) = tenants.values_mut().min_by_key(|(under_way, _)| under_way.all) else {
             break;
         };
         if under_way.all >= LITTLE && share.len() + reserved >= limit {
             break;
         }
-        let first = |turn: &Turn| turn.due.front().map(|candidate| (candidate.due_at, candidate.id));
-        let Some(turn) = turns.iter_mut().min_by_key(|turn| (turn.under_way, first(turn))) else { break };
-        share.extend(turn.due.pop_front());
-        turn.under_way += 1;
+        let first =
+            |entry: &ReadyConnection| entry.due.front().map(|candidate| (candidate.due_at, candidate.id));
+        let Some(entry) = ready.iter_mut().min_by_key(|entry| (entry.under_way, first(entry))) else { break };
+        share.extend(entry.due.pop_front());
+        entry.under_way += 1;
         under_way.all += 1;
-        if turn.trust != Trust::Answers {
+        if entry.responsiveness != Responsiveness::Answers {
             under_way.suspects += 1;
             suspects -= 1;
         }
@@ -267,9 +277,9 @@ mod tests {
 
     const NO_BOUNDS: &dyn Fn(&str) -> Bounds = &|_| Bounds::of(usize::MAX, None);
 
-    fn standing(connection: &str, under_way: usize, since: i64) -> Standing {
+    fn load(connection: &str, under_way: usize, since: i64) -> ConnectionLoad {
         let due = Some(Due { since, tally: Tally::default() });
-        Standing { connection: connection.to_owned(), under_way, due }
+        ConnectionLoad { connection: connection.to_owned(), under_way, due }
     }
 
     fn candidate(connection: &str, id: i64) -> Candidate {
@@ -291,132 +301,135 @@ mod tests {
         }
     }
 
-    /// Which connections get the places, where each has as much as it is asked for.
-    fn places(standings: Vec<Standing>, room: usize, reserved: usize) -> Vec<String> {
-        shared(standings, NO_BOUNDS, &Rooms::each(room, reserved))
+    /// Connections that get the slots if each has enough deliveries due.
+    fn places(loads: Vec<ConnectionLoad>, room: usize, reserved: usize) -> Vec<String> {
+        shared(loads, NO_BOUNDS, &SlotsByClass::each(room, reserved))
     }
 
-    fn shared(standings: Vec<Standing>, bounds: &dyn Fn(&str) -> Bounds, rooms: &Rooms) -> Vec<String> {
-        let mut turns = turns(standings, bounds);
-        cut(&mut turns, rooms);
-        for (number, turn) in turns.iter_mut().enumerate() {
+    fn shared(
+        loads: Vec<ConnectionLoad>,
+        bounds: &dyn Fn(&str) -> Bounds,
+        slots: &SlotsByClass,
+    ) -> Vec<String> {
+        let mut ready = connections_with_slots(loads, bounds);
+        cut(&mut ready, slots);
+        for (number, entry) in ready.iter_mut().enumerate() {
             let number = i64::try_from(number).expect("few");
             let ids = (0..).map(|n| number + n * 1000);
-            turn.due = ids
-                .zip(iter::repeat(&turn.connection))
+            entry.due = ids
+                .zip(iter::repeat(&entry.connection))
                 .map(|(id, name)| candidate(name, id))
-                .take(turn.room)
+                .take(entry.room)
                 .collect();
         }
-        fair_share(turns, rooms).into_iter().map(|candidate| candidate.connection).collect()
+        fair_share(ready, slots).into_iter().map(|candidate| candidate.connection).collect()
     }
 
     #[test]
-    fn a_free_place_goes_to_the_connection_that_has_least_under_way() {
-        let standings = vec![standing("acme/a", 3, 1), standing("acme/b", 0, 7), standing("acme/c", 1, 5)];
-        assert_eq!(places(standings.clone(), 1, 0), ["acme/b"]);
-        let four = places(standings, 4, 0);
+    fn free_slot_goes_to_the_least_busy_connection() {
+        let loads = vec![load("acme/a", 3, 1), load("acme/b", 0, 7), load("acme/c", 1, 5)];
+        assert_eq!(places(loads.clone(), 1, 0), ["acme/b"]);
+        let four = places(loads, 4, 0);
         assert_eq!(four.iter().filter(|name| *name == "acme/b").count(), 2, "{four:?}");
         assert_eq!(four.iter().filter(|name| *name == "acme/c").count(), 2, "{four:?}");
     }
 
     #[test]
-    fn of_equals_the_one_that_waits_longest_is_first() {
-        let standings = vec![standing("acme/a", 0, 9), standing("acme/b", 0, 3), standing("acme/c", 0, 6)];
-        assert_eq!(places(standings, 2, 0), ["acme/b", "acme/c"]);
+    fn equally_busy_connections_are_ordered_by_waiting_time() {
+        let loads = vec![load("acme/a", 0, 9), load("acme/b", 0, 3), load("acme/c", 0, 6)];
+        assert_eq!(places(loads, 2, 0), ["acme/b", "acme/c"]);
     }
 
     #[test]
-    fn no_more_connections_are_read_than_there_are_places() {
-        let many = (0..200).map(|number| standing(&format!("acme/{number}"), 0, number)).collect();
-        let mut turns = turns(many, NO_BOUNDS);
-        cut(&mut turns, &Rooms::each(9, 8));
-        assert_eq!(turns.len(), 9);
-        assert!(turns.iter().all(|turn| turn.room == 4));
+    fn at_most_one_connection_per_slot_is_read() {
+        let many = (0..200).map(|number| load(&format!("acme/{number}"), 0, number)).collect();
+        let mut ready = connections_with_slots(many, NO_BOUNDS);
+        cut(&mut ready, &SlotsByClass::each(9, 8));
+        assert_eq!(ready.len(), 9);
+        assert!(ready.iter().all(|entry| entry.room == 4));
     }
 
     #[test]
-    fn reserved_places_are_not_for_whom_has_much_under_way() {
-        let busy = standing("acme/a", LITTLE, 1);
+    fn busy_tenant_gets_no_reserved_slots() {
+        let busy = load("acme/a", LITTLE, 1);
         assert_eq!(places(vec![busy.clone()], 8, 8), [""; 0]);
         assert_eq!(places(vec![busy.clone()], 9, 8), ["acme/a"]);
-        assert_eq!(places(vec![busy, standing("bob/b", 0, 2)], 8, 8), ["bob/b"; 4]);
+        assert_eq!(places(vec![busy, load("bob/b", 0, 2)], 8, 8), ["bob/b"; 4]);
     }
 
     #[test]
-    fn a_connection_gets_no_more_than_its_room() {
+    fn connection_gets_no_more_slots_than_its_room() {
         let two = &|_: &str| Bounds::of(2, None);
-        let mut turns = turns(vec![standing("acme/a", 1, 1), standing("acme/b", 2, 1)], two);
-        cut(&mut turns, &Rooms::each(10, 0));
+        let mut ready = connections_with_slots(vec![load("acme/a", 1, 1), load("acme/b", 2, 1)], two);
+        cut(&mut ready, &SlotsByClass::each(10, 0));
         assert_eq!(
-            turns.iter().map(|turn| (turn.connection.as_str(), turn.room)).collect::<Vec<_>>(),
+            ready.iter().map(|entry| (entry.connection.as_str(), entry.room)).collect::<Vec<_>>(),
             [("acme/a", 1)]
         );
     }
 
-    /// Every server of `trust`, with as much room as there is.
-    fn all(trust: Trust) -> impl Fn(&str) -> Bounds {
-        move |_| Bounds { trust, ..Bounds::of(100, None) }
+    /// Limits of servers that are all alike, with enough room.
+    fn all(responsiveness: Responsiveness) -> impl Fn(&str) -> Bounds {
+        move |_| Bounds { responsiveness, ..Bounds::of(100, None) }
     }
 
     #[test]
     fn classes_do_not_wait_for_each_other() {
-        let standings = vec![
-            standing("acme/a", 0, 1),
-            standing("acme/#events", 0, 1),
-            standing("acme/#fetch.07", 0, 1),
-            standing("acme/#watch.a", 0, 1),
+        let loads = vec![
+            load("acme/a", 0, 1),
+            load("acme/#events", 0, 1),
+            load("acme/#fetch.07", 0, 1),
+            load("acme/#watch.a", 0, 1),
         ];
-        let rooms = Rooms::new(|class| {
+        let slots = SlotsByClass::new(|class| {
             let limit = if class == Class::Send { 2 } else { 0 };
-            Room { limit, reserved: 0, suspects: limit }
+            FreeSlots { limit, reserved: 0, suspects: limit }
         });
-        assert_eq!(shared(standings.clone(), NO_BOUNDS, &rooms), ["acme/a"; 2]);
-        let mut each = shared(standings, NO_BOUNDS, &Rooms::each(1, 0));
+        assert_eq!(shared(loads.clone(), NO_BOUNDS, &slots), ["acme/a"; 2]);
+        let mut each = shared(loads, NO_BOUNDS, &SlotsByClass::each(1, 0));
         each.sort();
         assert_eq!(each, ["acme/#events", "acme/#fetch.07", "acme/#watch.a", "acme/a"]);
     }
 
     #[test]
-    fn what_hangs_in_one_class_takes_no_share_in_another() {
-        let standings = vec![
-            Standing { due: None, ..standing("acme/#events", 40, 0) },
-            standing("acme/a", 0, 1),
-            standing("bob/a", 1, 1),
+    fn hanging_jobs_of_one_class_take_no_share_of_another() {
+        let loads = vec![
+            ConnectionLoad { due: None, ..load("acme/#events", 40, 0) },
+            load("acme/a", 0, 1),
+            load("bob/a", 1, 1),
         ];
-        assert_eq!(places(standings, 1, 0), ["acme/a"]);
+        assert_eq!(places(loads, 1, 0), ["acme/a"]);
     }
 
     #[test]
-    fn a_tenant_has_few_places_with_servers_that_are_not_known_to_answer() {
-        let hosts = || (0..20).map(|host| standing(&format!("acme/#fetch.{host:02}"), 0, host)).collect();
-        let rooms = Rooms::each(100, 0);
-        assert_eq!(shared(hosts(), &all(Trust::New), &rooms).len(), WITH_NEW);
-        assert_eq!(shared(hosts(), &all(Trust::Hung), &rooms).len(), WITH_HUNG);
-        assert_eq!(shared(hosts(), &all(Trust::Answers), &rooms).len(), 100);
+    fn tenant_gets_few_slots_for_servers_not_known_to_answer() {
+        let hosts = || (0..20).map(|host| load(&format!("acme/#fetch.{host:02}"), 0, host)).collect();
+        let slots = SlotsByClass::each(100, 0);
+        assert_eq!(shared(hosts(), &all(Responsiveness::Untried), &slots).len(), WITH_NEW);
+        assert_eq!(shared(hosts(), &all(Responsiveness::Hung), &slots).len(), WITH_HUNG);
+        assert_eq!(shared(hosts(), &all(Responsiveness::Answers), &slots).len(), 100);
     }
 
     #[test]
-    fn servers_that_hang_leave_the_last_places_to_those_that_answer() {
-        let mut standings: Vec<_> =
-            (0..80).map(|number| standing(&format!("t{number}/#events"), 0, 1)).collect();
-        standings.push(standing("good/#events", 0, 100));
+    fn hanging_servers_leave_slots_to_responsive_ones() {
+        let mut loads: Vec<_> = (0..80).map(|number| load(&format!("t{number}/#events"), 0, 1)).collect();
+        loads.push(load("good/#events", 0, 100));
         let bounds = |connection: &str| match connection {
             "good/#events" => Bounds::of(8, None),
-            _ => Bounds { trust: Trust::Hung, ..Bounds::of(1, None) },
+            _ => Bounds { responsiveness: Responsiveness::Hung, ..Bounds::of(1, None) },
         };
-        let rooms = Rooms::new(|_| Room { limit: 20, reserved: 0, suspects: 15 });
-        let share = shared(standings, &bounds, &rooms);
+        let slots = SlotsByClass::new(|_| FreeSlots { limit: 20, reserved: 0, suspects: 15 });
+        let share = shared(loads, &bounds, &slots);
         assert_eq!(share.iter().filter(|name| *name == "good/#events").count(), 5, "{share:?}");
         assert_eq!(share.len(), 20);
     }
 
     #[test]
-    fn a_class_is_told_by_the_name_of_the_connection() {
+    fn class_follows_from_the_connection_name() {
         for (name, class) in [
             ("a/imessage", Class::Send),
             ("a/#fetch.31", Class::Fetch),
-            ("a/#events", Class::Tell),
+            ("a/#events", Class::Webhook),
             ("a/#watch", Class::Watch),
             ("a/#watch.imessage", Class::Watch),
             ("a/#watchman", Class::Send),

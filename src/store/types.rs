@@ -1,4 +1,4 @@
-//! What goes into a store and comes out of it.
+//! The types that a store takes and returns.
 
 use std::time::Duration;
 
@@ -20,27 +20,27 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct NewNote {
     pub note: Note,
-    /// The audio, where it is small enough to be kept beside the note and not as a file.
+    /// The audio, if it is small enough to be kept beside the note instead of in a file.
     pub source: Option<Bytes>,
     pub idempotency: Option<KeyClaim>,
-    /// A note that is held because its outcome is unknown, and whose lane is let go with this one.
+    /// A note that blocks its lane because its outcome is unknown. Accepting this note releases that lane.
     pub releases: Option<NoteId>,
-    /// How many notes may wait that are due within a day.
+    /// Maximum number of waiting notes that are due within a day.
     pub max_queue: u64,
-    /// The same for one tenant, and once more for what is due later.
+    /// Maximum for one tenant. It applies separately to the notes due within a day and to those due later.
     pub max_queue_per_tenant: u64,
-    /// A tenant with fewer waiting is let in although `max_queue` is reached: its share of that.
+    /// Guaranteed share of a tenant: with fewer waiting notes it is let in even when `max_queue` is reached.
     pub share: u64,
 }
 
-/// A note that is due later than this counts apart from those that wait.
+/// Notes that are due later than this are counted separately from the waiting ones.
 pub const NEAR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Notes that are counted anew in one transaction.
+/// Maximum number of notes recounted in one transaction.
 pub(super) const NEAR_AT_ONCE: i64 = 500;
 
 impl NewNote {
-    /// Whether it counts as scheduled for later.
+    /// Whether the note counts as scheduled for later.
     pub fn is_far(&self) -> bool {
         self.note.due_at() > self.note.created_at + NEAR
     }
@@ -75,25 +75,25 @@ pub enum Acceptance {
     QueueFull,
 }
 
-/// What a job has its place among. Jobs of one class never wait for places of another, so a slow server that somebody
-/// chose for `audio.url` or a webhook delays no send.
+/// The kind of work, each with slots of its own. Jobs of one class never wait for slots of another, so a slow server
+/// that a tenant chose for `audio.url` or a webhook delays no send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Send,
     /// Downloads of `audio.url`.
     Fetch,
-    /// Events for webhooks.
-    Tell,
-    /// Deadlines, and questions to providers about unknown outcomes.
+    /// Webhook deliveries of events.
+    Webhook,
+    /// Deadlines, and look-ups at providers about unknown outcomes.
     Watch,
-    /// Notes that expired or were interrupted: only their end has to be written.
+    /// Notes that expired or were interrupted: only their final status has to be written.
     End,
 }
 
 impl Class {
-    pub const ALL: [Self; 5] = [Self::Send, Self::Fetch, Self::Tell, Self::Watch, Self::End];
+    pub const ALL: [Self; 5] = [Self::Send, Self::Fetch, Self::Webhook, Self::Watch, Self::End];
 
-    /// The class of what waits for a connection, by its key.
+    /// The class of the jobs that wait for a connection, given its key.
     pub fn of(connection: &str) -> Self {
         let (_, name) = connection_parts(connection);
         let is =
@@ -101,7 +101,7 @@ impl Class {
         if is(FETCH) {
             Self::Fetch
         } else if is(EVENTS) {
-            Self::Tell
+            Self::Webhook
         } else if is(WATCH) {
             Self::Watch
         } else {
@@ -110,32 +110,32 @@ impl Class {
     }
 }
 
-/// Free places of one class in this process.
+/// Free slots of one class in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
+pub struct FreeSlots {
     pub limit: usize,
-    /// How many of these are only for tenants that have little under way, so that one with a long queue never has every
-    /// place.
+    /// Number of slots reserved for tenants with little in flight, so that a tenant with a long queue never takes every
+    /// slot.
     pub reserved: usize,
-    /// How many of these may go to servers that are not known to answer.
+    /// Number of slots that may go to servers that are not known to answer.
     pub suspects: usize,
 }
 
-/// The free places of every class.
+/// The free slots of every class.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Rooms([Room; Class::ALL.len()]);
+pub struct SlotsByClass([FreeSlots; Class::ALL.len()]);
 
-impl Rooms {
-    pub fn new(room: impl Fn(Class) -> Room) -> Self {
+impl SlotsByClass {
+    pub fn new(room: impl Fn(Class) -> FreeSlots) -> Self {
         Self(Class::ALL.map(room))
     }
 
-    /// The same for every class.
+    /// Creates equal slots for every class.
     pub fn each(limit: usize, reserved: usize) -> Self {
-        Self::new(|_| Room { limit, reserved, suspects: limit })
+        Self::new(|_| FreeSlots { limit, reserved, suspects: limit })
     }
 
-    pub fn of(&self, class: Class) -> Room {
+    pub fn of(&self, class: Class) -> FreeSlots {
         self.0[class as usize]
     }
 
@@ -147,91 +147,91 @@ impl Rooms {
 pub struct ClaimRequest<'a> {
     pub now: Timestamp,
     pub lease_until: Timestamp,
-    pub rooms: Rooms,
-    /// Deliveries that this process works on. It lives, so their leases have not ended, whatever the time is.
+    pub slots: SlotsByClass,
+    /// Deliveries in progress in this process. It is alive, so their leases have not ended, whatever the time is.
     pub held: &'a [i64],
-    /// What a connection (`TENANT/CONNECTION`) may do, over all processes.
+    /// Limits of a connection (`TENANT/CONNECTION`), over all processes.
     pub bounds: &'a (dyn Fn(&str) -> Bounds + Send + Sync),
 }
 
-/// How much may go out over a connection.
+/// Limits of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Deliveries leased at the same time.
+    /// Maximum number of deliveries leased at the same time.
     pub concurrency: usize,
-    /// Attempts begun within any span of that length.
+    /// Maximum number of attempts begun within any span of that length.
     pub rate: Option<Rate>,
-    pub trust: Trust,
+    pub responsiveness: Responsiveness,
 }
 
 impl Bounds {
-    /// Of a server that answers.
+    /// Limits for a server that answers.
     pub const fn of(concurrency: usize, rate: Option<Rate>) -> Self {
-        Self { concurrency, rate, trust: Trust::Answers }
+        Self { concurrency, rate, responsiveness: Responsiveness::Answers }
     }
 }
 
-/// Whether a server answered when it was last asked.
+/// Whether a server answered the last request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub enum Responsiveness {
     Answers,
-    /// It was not asked yet.
-    New,
-    /// It kept its place for long and said nothing.
+    /// No request was made yet.
+    Untried,
+    /// The last request timed out without an answer.
     Hung,
 }
 
-/// What has to be done for a note.
+/// The work that is due for a note.
 #[derive(Clone, Debug)]
 pub enum Job {
-    /// Send it.
+    /// Send the note.
     Send,
-    /// Download its audio, so that it can be sent.
+    /// Download the audio, so that the note can be sent.
     Fetch,
-    /// Tell the tenant's webhook of an event.
-    Tell(Box<Event>),
-    /// Its `ack_deadline` has passed.
+    /// Deliver an event to the tenant's webhook.
+    Webhook(Box<Event>),
+    /// Handle an `ack_deadline` that has passed.
     Overdue,
-    /// Ask the provider what became of it.
+    /// Look up the outcome at the provider.
     LookUp,
 }
 
-/// A leased job: one row of the one queue.
+/// A leased job: one row of the queue.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub delivery: i64,
-    /// Grows with every lease; a write with an old one is refused.
+    /// Fencing token: it grows with every lease, and a write with an old one is refused.
     pub fence: i64,
     pub job: Job,
-    /// `TENANT/CONNECTION`, by which the queue bounds it.
+    /// `TENANT/CONNECTION`, the key to whose limits the job is subject.
     pub connection: String,
-    /// When it came into the queue.
+    /// Time at which the job was queued.
     pub queued_at: Timestamp,
-    /// How often it was leased before.
+    /// Number of earlier leases.
     pub tries: u32,
-    /// The lease ran out while the visible request was under way: the outcome is unknown.
+    /// Whether the lease ran out during the visible request, so that the outcome is unknown.
     pub interrupted: bool,
-    /// The note waited longer than it may, by the clock of the queue.
+    /// Whether the note waited longer than it may, by the clock of the queue.
     pub expired: bool,
     pub class: Class,
-    /// Failures of the connection when this was leased: it may have to prove first that it works again.
+    /// Failures of the connection at the time of the lease. After several, this attempt is a probe.
     pub tally: Tally,
     pub note: Note,
-    /// What is known about the recipient on this connection, by lane.
+    /// Learned facts about the recipient on this connection, stored by lane.
     pub learned: Option<Value>,
-    /// The connection may open no new conversations, or might not until a time that is past.
+    /// Set if the connection may open no new conversations; its time may be past.
     pub closed: Option<Closed>,
 }
 
-/// A connection may open no new conversations until then.
+/// The reason for which a connection may open no new conversations, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     pub until: Timestamp,
-    /// For people.
+    /// Text for people.
     pub why: String,
 }
 
-/// Names media that a provider keeps: bytes that were uploaded over a connection, to be shown in one form.
+/// The key of media that a provider keeps: bytes uploaded over a connection, to be shown in one form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MediaKey {
     /// `TENANT/CONNECTION`.
@@ -240,11 +240,11 @@ pub struct MediaKey {
     pub sha256: String,
 }
 
-/// What becomes of the provider's name for uploaded bytes.
+/// A change to the stored media handles of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MediaChange {
     Keep(MediaKey, MediaHandle),
-    /// The provider no longer knows this name. A newer one stays.
+    /// The provider no longer knows this handle. A newer one stays.
     Forget(MediaKey, String),
 }
 
@@ -253,29 +253,29 @@ pub enum MediaChange {
 pub struct QueueGroup {
     /// `TENANT/CONNECTION`.
     pub connection: String,
-    /// As in the database, and `scheduled` for what has never been due.
+    /// The state in the database, or `scheduled` for deliveries that have never been due.
     pub state: String,
     pub count: u64,
-    /// When the first of them became due.
+    /// Time at which the first of them became due.
     pub since: Timestamp,
 }
 
-/// Which notes of a tenant.
+/// A query for notes of a tenant.
 #[derive(Debug)]
-pub struct Wanted<'a> {
+pub struct NoteQuery<'a> {
     pub tenant: &'a str,
     pub status: Option<Status>,
-    /// In its canonical spelling.
+    /// Canonical spelling of the recipient.
     pub to: Option<&'a str>,
-    /// The connection that a note goes or went through.
+    /// Connection through which a note goes or went.
     pub via: Option<&'a str>,
-    /// Only older ones.
+    /// Only notes older than this one.
     pub before: Option<NoteId>,
-    /// How many at most; fewer where some cannot be read.
+    /// Maximum number; the page has fewer if some notes cannot be read.
     pub limit: u32,
 }
 
-/// Notes of which the first columns of an index have these values.
+/// A range of an index: the notes whose first columns have these values.
 pub(super) struct Range<'a> {
     pub index: &'static str,
     pub equal: Vec<(&'static str, &'a str)>,
@@ -283,15 +283,15 @@ pub(super) struct Range<'a> {
     pub limit: i64,
 }
 
-/// Some notes of a list.
+/// One page of a list of notes.
 #[derive(Debug, Default, PartialEq)]
 pub struct Page {
     pub notes: Vec<Note>,
-    /// What the next page comes before; `None` on the last one.
+    /// Cursor of the next page; `None` on the last one.
     pub next: Option<NoteId>,
 }
 
-/// What is known of a note beside its document.
+/// The columns of a note, which are stored beside its document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Columns {
     pub status: Status,
@@ -300,30 +300,30 @@ pub struct Columns {
     pub via: Option<String>,
 }
 
-/// What attempts told about a connection.
+/// The recorded state of a connection, as its attempts and callbacks showed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionState {
-    /// Without the tenant.
+    /// Name of the connection, without the tenant.
     pub connection: String,
-    /// Nothing is sent before: the provider asked for it, or failed again and again.
+    /// Nothing is sent before this time, because the provider asked for a pause or failed repeatedly.
     pub paused_until: Option<Timestamp>,
-    /// When an attempt last said something about the connection.
+    /// Time of the last attempt that said something about the connection.
     pub seen_at: Option<Timestamp>,
-    /// What that was, if it was no success.
+    /// Error of that attempt, if it failed.
     pub failure: Option<String>,
-    /// How many in a row were none.
+    /// Number of failures in a row.
     pub failures: u32,
-    /// When a genuine callback last came.
+    /// Time of the last verified callback.
     pub callback_at: Option<Timestamp>,
-    /// It may, or might, open no new conversations.
+    /// Set if it may open no new conversations; its time may be past.
     pub closed: Option<Closed>,
 }
 
-/// What an attempt says about its connection, whatever it says about the note.
+/// The health of a connection as one attempt showed it, independent of the outcome for the note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     Works,
-    /// For people.
+    /// Text for people.
     Fails(String),
 }
 
@@ -331,24 +331,24 @@ pub enum Health {
 #[derive(Clone, Debug)]
 pub struct Change {
     pub note: Note,
-    /// Whether the tenant has a webhook to be told.
+    /// Whether the tenant has a webhook for the event.
     pub notify: bool,
-    /// Jobs that begin with this change, and when they are due.
+    /// Times at which the deadline and the look-up that begin with this change are due.
     pub deadline: Option<Timestamp>,
     pub look_up: Option<Timestamp>,
-    /// Of the connection with this key, `TENANT/CONNECTION`.
+    /// Health of the connection with this key, `TENANT/CONNECTION`.
     pub health: Option<(String, Health)>,
     pub learned: Learned,
     pub media: Option<MediaChange>,
-    /// Of the connection of the attempt, as the next one.
+    /// Set if the connection of the attempt may open no new conversations.
     pub closed: Option<(String, Closed)>,
-    /// Nothing goes out over the connection before, although this note did.
+    /// Pause of the connection, although this note was sent.
     pub pause: Option<(String, Timestamp)>,
     pub step: Step,
 }
 
 impl Change {
-    /// Only the note, and what becomes of its delivery.
+    /// Creates a change of the note and its delivery alone.
     pub fn new(note: Note, step: Step) -> Self {
         let learned = Learned::Keep;
         Self {
@@ -366,8 +366,8 @@ impl Change {
     }
 }
 
-/// What becomes of what is known about the recipient. `Set` and `Forget` concern `lane`, that of the
-/// attempt, even where the note moves on to another.
+/// A change to the learned facts about the recipient. `Set` and `Forget` apply to `lane`, the lane of the attempt, even
+/// if the note moves on to another.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Learned {
     Keep,
@@ -375,21 +375,21 @@ pub enum Learned {
     Set { lane: String, value: Value, expires_at: Timestamp },
 }
 
-/// What becomes of the delivery.
+/// A change to the delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It goes on.
+    /// The attempt goes on.
     Progress,
     /// The visible request is about to be made.
     Dispatching,
-    /// The provider's answer proves that nothing was sent, and the note is made ready again.
+    /// The provider's answer proves that nothing was sent, and the note is prepared again.
     Again,
-    /// Back into the queue, in the lane of the note as it is now.
+    /// The delivery goes back into the queue, in the current lane of the note.
     Retry {
         at: Timestamp,
         pause_connection_until: Option<Timestamp>,
     },
-    /// The lane stays blocked until then, and nothing more is tried.
+    /// The lane stays blocked until this time, and nothing more is tried.
     Hold {
         until: Timestamp,
     },
@@ -397,7 +397,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Whether something else may go out now, or may wait for less long.
+    /// Whether another delivery may now be sent, or be sent sooner.
     pub(super) fn may_free_others(self) -> bool {
         matches!(self, Self::Retry { .. } | Self::Hold { .. } | Self::Done)
     }
@@ -408,68 +408,68 @@ impl Step {
 pub struct JobEnd {
     /// `Done` or `Retry`.
     pub step: Step,
-    /// Of the connection with this key.
+    /// Health of the connection with this key.
     pub health: Option<(String, Health)>,
     pub now: Timestamp,
 }
 
-/// A missing receipt.
+/// A receipt that is overdue.
 #[derive(Clone, Debug)]
 pub struct Stall {
     pub now: Timestamp,
     pub notify: bool,
-    /// What is said of the connection; it is not paused for that.
+    /// Message recorded for the connection, which is not paused for it.
     pub why: String,
 }
 
-/// A genuine callback.
+/// The receipts of one verified callback.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub struct ReceiptBatch {
     pub tenant: String,
-    /// Without the tenant.
+    /// Name of the connection, without the tenant.
     pub connection: String,
-    /// In their order. Each is taken in once.
-    pub events: Vec<ReceivedEvent>,
+    /// Receipts in the order of the callback. Each is processed once.
+    pub receipts: Vec<ReceivedReceipt>,
     pub now: Timestamp,
     pub notify: bool,
 }
 
-/// One thing that a callback says.
+/// One receipt of a callback, with the provider's id of the event.
 #[derive(Clone, Debug)]
-pub struct ReceivedEvent {
-    /// The same when the provider delivers it again.
+pub struct ReceivedReceipt {
+    /// Id of the event, which is equal when the provider delivers it again.
     pub id: String,
     pub receipt: Receipt,
 }
 
-/// What became of a callback.
+/// The result of processing a batch of receipts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reception {
-    /// All that it says had come before; nothing was changed.
+pub struct ReceiptOutcome {
+    /// Whether all receipts were known already; then nothing was changed.
     pub duplicate: bool,
-    /// Notes that know more now.
+    /// Notes that were changed.
     pub changed: Vec<NoteId>,
-    /// Receipts that were for no known message.
+    /// Number of receipts that match no known message.
     pub unmatched: usize,
 }
 
-/// Which events.
+/// A query for events.
 #[derive(Debug)]
-pub struct WantedEvents<'a> {
+pub struct EventQuery<'a> {
     pub tenant: &'a str,
     pub note: Option<NoteId>,
-    /// Only those behind this position.
+    /// Only events after this position.
     pub after: Option<&'a str>,
     pub limit: u32,
 }
 
-/// How far back things are kept.
+/// The ages at which stored data is removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Horizon {
-    /// Notes that ended, and uploads that expired, by then.
+    /// Remove notes that ended, and uploads that expired, by this time.
     pub notes: Timestamp,
-    /// Events, callbacks and receipts that came by then; events that still have to be told are kept.
+    /// Remove events, callbacks and receipts that came by this time, except events whose webhook delivery is pending.
     pub events: Timestamp,
-    /// For what carries its own end: idempotency keys, and what was learned.
+    /// Current time, for data with an expiry of its own: idempotency keys and learned facts.
     pub now: Timestamp,
 }

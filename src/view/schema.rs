@@ -1,4 +1,4 @@
-//! Schemas that no type of ours can carry: words that another crate defines, and what may be said in two ways.
+//! Schemas that are not derived from a type: words that another crate defines, and values with two notations.
 
 use serde::Serialize;
 use serde_json::Value;

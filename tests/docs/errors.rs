@@ -77,7 +77,9 @@ fn every_code_is_emitted_somewhere() {
 #[test]
 fn every_stage_of_an_adapter_is_a_stage_of_a_problem() {
     for (path, source) in sources() {
-        for stage in literals_after(&source, ".at(") {
+        // An operator's commands ask for these two; `Failure::still_failing` names another stage to a note.
+        let of_a_note = |stage: &String| !matches!(stage.as_str(), "check" | "listen");
+        for stage in literals_after(&source, ".at(").into_iter().filter(of_a_note) {
             assert!(Stage::ALL.contains(&Stage::from(stage.as_str())), "{}: {stage}", path.display());
         }
     }

@@ -55,7 +55,7 @@ async fn a_data_uri_and_wrapped_base64_are_read_too() {
 }
 
 #[tokio::test]
-async fn prefer_wait_answers_with_the_end() {
+async fn prefer_wait_answers_with_the_final_status() {
     let world = World::start().await;
     let send = |to: &'static str| {
         world
@@ -67,7 +67,7 @@ async fn prefer_wait_answers_with_the_end() {
     let (status, note) = read(response).await;
     assert_eq!((status, note["status"].as_str()), (StatusCode::OK, Some("accepted")));
 
-    // A number without a chat: refused for good, and the problem names the note.
+    // A number without a chat is refused permanently, and the problem names the note.
     let (status, problem) = read(send("%2B15557654321").send().await.expect("an answer")).await;
     assert_eq!(
         (status, problem["code"].as_str()),
@@ -79,7 +79,7 @@ async fn prefer_wait_answers_with_the_end() {
 }
 
 #[tokio::test]
-async fn a_repeated_key_is_the_same_note() {
+async fn repeated_idempotency_key_returns_the_same_note() {
     let world = World::start().await;
     let send = |audio: &str, text: &str| {
         world
@@ -87,7 +87,7 @@ async fn a_repeated_key_is_the_same_note() {
             .header("idempotency-key", "order-7")
             .send()
     };
-    // Also when both arrive at once.
+    // The result is the same if both requests arrive at the same time.
     let (first, second) = tokio::join!(send("speech-24k.mp3", "hi"), send("speech-24k.mp3", "hi"));
     let responses = [first.expect("an answer"), second.expect("an answer")];
     let replayed: Vec<_> =
@@ -205,7 +205,7 @@ async fn every_wrong_request_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_edges_of_http_answer_with_problems_too() {
+async fn http_errors_are_problems_too() {
     let world = World::with(|config| {
         config.replace("[storage]", "max_body = \"64 KiB\"\nmax_json_body = \"1 KiB\"\n[storage]")
     })
@@ -258,7 +258,7 @@ async fn the_edges_of_http_answer_with_problems_too() {
 }
 
 #[tokio::test]
-async fn a_reply_goes_where_there_are_replies_and_is_a_warning_elsewhere() {
+async fn reply_is_sent_if_supported_and_otherwise_a_warning() {
     let world = World::start().await;
     let first = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     let sent = world.until_status(&first, "accepted").await["provider_message_id"]

@@ -1,5 +1,5 @@
-//! The table of `tests/fixtures/audio/matrix.toml` through the whole gateway: what the emulators received is judged
-//! by tools that are not ours.
+//! Sends the table of `tests/fixtures/audio/matrix.toml` through the whole gateway. Independent tools check the audio
+//! that the emulators received.
 
 #[path = "../support/audio_tools.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine alone")]
@@ -12,7 +12,7 @@ use voicegate_sandbox::LedgerEntry;
 
 use crate::harness::{World, fixture, read};
 
-/// Connection, profile, emulator.
+/// The connection, the profile and the emulator.
 const TARGETS: [(&str, &str, &str); 3] =
     [("imessage", "linq-1", "linq"), ("whatsapp", "whatsapp-1", "wawp"), ("fullband", "whatsapp-3", "wawp")];
 
@@ -37,9 +37,9 @@ async fn every_source_arrives_as_the_table_says() {
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
 }
 
-/// Its structure is without fault, so the request is accepted; that it does not decode is found before anything is sent.
+/// The structure of the audio is valid, so the request is accepted. Decoding fails before anything is sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn audio_that_only_looks_sound_fails_before_it_is_sent() {
+async fn audio_with_hidden_damage_fails_before_it_is_sent() {
     let world = World::start().await;
     let mut audio = fixture("speech-moov-first.m4a");
     let sound = audio.windows(4).position(|name| name == b"mdat").expect("the sound") + 4;
@@ -61,9 +61,9 @@ async fn audio_that_only_looks_sound_fails_before_it_is_sent() {
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
 }
 
-/// Two files joined byte for byte: the header of the first counts its own frames alone.
+/// Two concatenated files. The header of the first counts only its own frames.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_contradicts_itself_says_so() {
+async fn contradictory_source_causes_a_warning() {
     let world = World::start().await;
     let joined = fixture("speech-24k.mp3").repeat(2);
     let (status, note) = read(
@@ -130,7 +130,7 @@ async fn send_and_judge(
         .into_iter()
         .find(|entry| note["provider_message_id"] == entry.message_id)
         .unwrap_or_else(|| panic!("{case} did not arrive"));
-    // Kept packets begin where they did: some encoders say that nothing is to be dropped.
+    // Copied packets keep their start: some encoders declare no samples to skip.
     let kept = sent["work"] == "remuxed";
     let problems: Vec<_> =
         arrived.problems.iter().filter(|problem| !(kept && problem.starts_with("Pre-skip is 0"))).collect();

@@ -1,4 +1,4 @@
-//! The three bodies of `POST /voice` mean the same.
+//! The three types of body of `POST /voice` are equivalent.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use reqwest::{
@@ -38,7 +38,7 @@ async fn a_form_arrives_as_a_voice_note() {
     assert_eq!(world.delivered("wawp")[0].problems, [""; 0]);
 }
 
-/// The same request has the same fingerprint in whichever body it comes.
+/// Equal requests have the same fingerprint in every type of body.
 #[tokio::test]
 async fn the_same_request_in_three_bodies_is_one_note() {
     let world = World::start().await;
@@ -62,7 +62,7 @@ async fn the_same_request_in_three_bodies_is_one_note() {
 }
 
 #[tokio::test]
-async fn a_wrong_form_says_what_is_wrong() {
+async fn invalid_form_names_the_wrong_field() {
     let world = World::start().await;
     let mp3 = || audio("speech-24k.mp3");
     let form = |name: &'static str, value: &str| {
@@ -118,7 +118,7 @@ async fn a_wrong_form_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn raw_speech_is_named_by_numbers_or_by_service_in_every_body() {
+async fn format_of_raw_samples_is_accepted_in_every_body() {
     let world = World::start().await;
     let pcm = fixture("speech.s16le"); // 16 kHz, one channel
     let written_out = r#"{"encoding":"s16le","sample_rate":16000,"channels":1}"#;
@@ -151,7 +151,7 @@ async fn raw_speech_is_named_by_numbers_or_by_service_in_every_body() {
     }
     let expected = pcm.len() as u64 / 32;
     assert!(durations.iter().all(|duration| duration.abs_diff(expected) <= 1), "{durations:?}");
-    // Half the rate is twice the time: the preset decides.
+    // Half the rate gives twice the length, so the preset is in effect.
     let (_, slow) = read(raw("elevenlabs-pcm-8000").send().await.expect("an answer")).await;
     assert_eq!(slow["audio"]["source"]["duration_ms"].as_u64().expect("a number") / 2, durations[0]);
     let (status, problem) = read(raw("openai-mp3").send().await.expect("an answer")).await;
@@ -159,7 +159,7 @@ async fn raw_speech_is_named_by_numbers_or_by_service_in_every_body() {
 }
 
 #[tokio::test]
-async fn base64_is_taken_as_people_send_it() {
+async fn common_variants_of_base64_are_accepted() {
     let world = World::start().await;
     let mp3 = fixture("speech-24k.mp3");
     let plain = BASE64_STANDARD.encode(&mp3);
@@ -177,7 +177,7 @@ async fn base64_is_taken_as_people_send_it() {
         let (status, note) = read(world.post_json(&body).send().await.expect("an answer")).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{note}");
         assert_eq!(note["audio"]["source"]["size_bytes"], mp3.len());
-        // While it is under way, a file may be lent to whoever needs a path.
+        // During delivery, a temporary file may exist for a tool that needs a path.
         world.until_status(note["id"].as_str().expect("an id"), "accepted").await;
     }
     let half = &plain[..plain.len() / 8 * 4];
@@ -202,7 +202,7 @@ async fn base64_is_taken_as_people_send_it() {
 }
 
 #[tokio::test]
-async fn json_is_read_strictly_and_in_bounds() {
+async fn json_is_parsed_strictly_and_with_limits() {
     let world = World::start().await;
     let url = r#""audio":{"url":"https://example.com/a.mp3"}"#;
     for (body, field) in [
@@ -244,7 +244,7 @@ async fn json_is_read_strictly_and_in_bounds() {
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
 }
 
-/// A body that is larger than what is kept in memory goes over the disk and means the same.
+/// A body that is too large for memory is buffered on disk, and the result is the same.
 #[tokio::test]
 async fn large_audio_in_json_arrives_whole() {
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! A bot's own server, which is told of events.
+//! A bot's own server, which receives webhook deliveries.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One event as it came.
+/// One event as received.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub id: String,
@@ -32,7 +32,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Whether one of the signatures is that of a secret, as the specification of Standard Webhooks says.
+    /// Whether one of the signatures was made with the secret, as Standard Webhooks specifies.
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").expect("a secret")).expect("base64");
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key");
@@ -49,7 +49,7 @@ impl Told {
 #[derive(Clone)]
 struct Shared {
     told: watch::Sender<Vec<Told>>,
-    /// What is answered next; 200 when empty.
+    /// The next answers; 200 when empty.
     answers: Arc<Mutex<VecDeque<StatusCode>>>,
 }
 
@@ -69,18 +69,18 @@ impl Bot {
         Self { url, shared, task }
     }
 
-    /// Answers the next events so, and later ones with 200.
+    /// Sets the answers to the next events. Later ones get 200.
     pub fn answer(&self, answers: &[u16]) {
         let answers = answers.iter().map(|status| StatusCode::from_u16(*status).expect("a status"));
         self.shared.answers.lock().expect("unpoisoned").extend(answers);
     }
 
-    /// How often it was told, as that changes.
+    /// The number of deliveries, as a channel.
     pub fn count(&self) -> watch::Receiver<Vec<Told>> {
         self.shared.told.subscribe()
     }
 
-    /// Waits until the bot was told so often; everything it was told.
+    /// Waits for a number of deliveries, and returns all of them.
     pub async fn told(&self, times: usize) -> Vec<Told> {
         let mut told = self.shared.told.subscribe();
         let waiting = told.wait_for(|told| told.len() >= times);

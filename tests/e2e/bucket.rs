@@ -1,4 +1,4 @@
-//! Audio on S3: the same gateway, and nothing of it on this machine's disk.
+//! Audio on S3: the gateway behaves as with a folder, and stores no audio on the local disk.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     s3::{BUCKET, Server},
 };
 
-/// Above what is kept beside the note: samples of a tone as WAV.
+/// A tone as WAV, too large to be stored in the database.
 fn large() -> Vec<u8> {
     const RATE: u32 = 16_000;
     let samples = (0..RATE * 10).map(|n| (f64::from(n) * 0.17).sin() * 8_000.0);
@@ -53,7 +53,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_note_arrives_over_either_intake_and_can_be_heard() {
+async fn note_is_delivered_by_upload_and_by_link_from_the_bucket() {
     let (world, server) = start().await;
     let source = large();
     for (via, provider) in [("imessage", "linq"), ("whatsapp", "wawp")] {
@@ -92,7 +92,7 @@ async fn a_note_arrives_over_either_intake_and_can_be_heard() {
 }
 
 #[tokio::test]
-async fn what_is_small_stays_beside_its_note() {
+async fn small_audio_is_stored_in_the_database() {
     let (world, server) = start().await;
     let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "accepted").await;
@@ -117,7 +117,7 @@ async fn uploads_are_copied_inside_the_bucket() {
 }
 
 #[tokio::test]
-async fn a_note_is_sent_again_erased_and_forgotten() {
+async fn note_in_the_bucket_is_resent_erased_and_expired() {
     let (world, server) = start().await;
     let refused = FaultAction::Status {
         status: 400,
@@ -143,7 +143,7 @@ async fn a_note_is_sent_again_erased_and_forgotten() {
 }
 
 #[tokio::test]
-async fn orphans_are_swept_when_they_are_old() {
+async fn old_orphans_are_removed() {
     let (world, server) = start().await;
     let id = world.accept("via=whatsapp", large()).await;
     world.until_status(&id, "accepted").await;

@@ -1,4 +1,4 @@
-//! The wall clock is set while the gateway runs: nothing is sent earlier, later or in another order for it.
+//! The wall clock is set while the gateway runs: this does not change the times or the order of sends.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use crate::{
     harness::{World, attempts, fixture},
 };
 
-/// Sets the wall clock and lets the worker look.
+/// Sets the wall clock and lets the worker read the queue.
 fn jump(world: &World, hours: i64) {
     world.clock.jump(SignedDuration::from_hours(hours));
     world.gateway.wake_worker();
 }
 
-/// When this returns, the worker has looked at the queue at the present time.
+/// Waits until the worker has read the queue at the current time.
 async fn worker_has_looked(world: &World) {
     let id = world.accept("via=imessage", fixture("speech.flac")).await;
     world.until_status(&id, "accepted").await;
 }
 
-/// Waits until an emulator has seen the visible request.
+/// Waits until an emulator has received the visible request.
 async fn dispatched(world: &World) {
     while world.dispatches() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -32,7 +32,7 @@ async fn dispatched(world: &World) {
 }
 
 #[tokio::test]
-async fn a_rate_spaces_notes_alike_before_and_after() {
+async fn rate_is_unaffected_by_setting_the_clock() {
     for hours in [-1, 1] {
         let world =
             World::with(|config| config.replacen("instance_id", "rate = \"1/60s\"\ninstance_id", 1)).await;
@@ -49,7 +49,7 @@ async fn a_rate_spaces_notes_alike_before_and_after() {
 }
 
 #[tokio::test]
-async fn a_retry_is_not_overtaken_by_a_later_note_to_the_same_person() {
+async fn later_note_does_not_overtake_a_retry_to_the_same_recipient() {
     let world = World::start().await;
     world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, FaultAction::NotReady));
     let first = world.accept("", fixture("speech-24k.mp3")).await;
@@ -65,7 +65,7 @@ async fn a_retry_is_not_overtaken_by_a_later_note_to_the_same_person() {
 }
 
 #[tokio::test]
-async fn an_answer_counts_that_comes_after_the_clock_was_set() {
+async fn answer_after_the_clock_was_set_is_recorded() {
     for hours in [-1, 1] {
         let world = World::start().await;
         let slow = FaultAction::Slow { ms: 1000 };
@@ -79,9 +79,9 @@ async fn an_answer_counts_that_comes_after_the_clock_was_set() {
     }
 }
 
-/// Stopped for as long as a lease lasts, a process still has what it works on.
+/// A process that was suspended for the length of a lease still holds its notes.
 #[tokio::test]
-async fn an_answer_counts_that_comes_when_the_lease_is_over() {
+async fn answer_after_the_lease_ended_is_recorded() {
     let world = World::start().await;
     let slow = FaultAction::Slow { ms: 1000 };
     world.sandbox.add_fault(Fault::new(Provider::WAWP, Operation::Voice, slow));
@@ -94,7 +94,7 @@ async fn an_answer_counts_that_comes_when_the_lease_is_over() {
 }
 
 #[tokio::test]
-async fn a_note_expires_when_its_time_has_passed_and_not_when_the_clock_says_so() {
+async fn expiry_is_unaffected_by_setting_the_clock() {
     let world = World::start().await;
     let status = FaultAction::RateLimit { retry_after: 100 };
     world.sandbox.add_fault(Fault::new(Provider::WAWP, Operation::Voice, status));
@@ -107,9 +107,9 @@ async fn a_note_expires_when_its_time_has_passed_and_not_when_the_clock_says_so(
     world.until_status(&id, "accepted").await;
 }
 
-/// Bots refuse what was signed long ago by their own clock.
+/// Bots refuse signatures that are old by their own clock.
 #[tokio::test]
-async fn a_webhook_says_the_time_of_the_world_outside() {
+async fn webhook_timestamp_is_wall_clock_time() {
     let bot = Bot::start().await;
     let hook = format!(
         "[tenants.a.webhook]\nurl = \"{}\"\nsecrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n",
@@ -123,7 +123,7 @@ async fn a_webhook_says_the_time_of_the_world_outside() {
 }
 
 #[tokio::test]
-async fn a_jump_is_counted() {
+async fn clock_jump_is_counted_in_the_metrics() {
     let world = World::start().await;
     let count = async || {
         let mut metrics = world.get("/metrics").send().await.expect("an answer");

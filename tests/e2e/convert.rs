@@ -1,4 +1,4 @@
-//! `convert`, and the shapes in which a connection hands over its audio.
+//! `convert`, and the ways in which a connection passes audio to its provider.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn work(note: &Value) -> (&str, &str) {
 }
 
 #[tokio::test]
-async fn convert_decides_how_much_is_done() {
+async fn convert_controls_transcoding() {
     let world = World::start().await;
     for (query, file, expected) in [
         ("via=imessage&convert=auto", "speech-24k.mp3", ("none", "mp3")),
@@ -41,7 +41,7 @@ async fn convert_decides_how_much_is_done() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_converted_is_refused_at_once() {
+async fn convert_never_refuses_unsuitable_audio_at_once() {
     let world = World::start().await;
     for (query, file) in [
         ("via=whatsapp&convert=never", "speech-24k.mp3"),
@@ -56,7 +56,7 @@ async fn what_may_not_be_converted_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_connections_own_settings_shape_its_requests() {
+async fn settings_of_a_connection_affect_its_requests() {
     let world = World::with(|config| {
         config
             .replacen("token = \"sandbox-linq-token\"", "token = \"sandbox-linq-token\"\nintake = \"url\"", 1)

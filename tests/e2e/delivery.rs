@@ -1,4 +1,4 @@
-//! What happens when a provider does not play along: nothing is lost, and nothing is sent twice.
+//! Delivery while a provider fails: nothing is lost, and nothing is sent twice.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn status(status: u16) -> FaultAction {
 }
 
 #[tokio::test]
-async fn an_attachment_that_is_not_ready_is_waited_for_and_not_uploaded_again() {
+async fn pending_attachment_is_not_uploaded_again() {
     let world = World::start().await;
     world.sandbox.add_fault(linq(Operation::Voicememo, FaultAction::NotReady).times(2));
     let id = world.accept("", fixture("speech-24k.mp3")).await;
@@ -38,7 +38,7 @@ async fn an_attachment_that_is_not_ready_is_waited_for_and_not_uploaded_again() 
 }
 
 #[tokio::test]
-async fn a_rate_limit_slows_the_whole_connection_and_no_other() {
+async fn rate_limit_pauses_only_its_connection() {
     let world = World::start().await;
     world.sandbox.add_chat(NewChat {
         handles: vec!["+15550002222".into()],
@@ -74,7 +74,7 @@ fn seconds_between(from: &serde_json::Value, to: &serde_json::Value) -> f64 {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_came_is_unknown_and_holds_its_lane_for_the_grace() {
+async fn missing_answer_makes_the_note_unknown_and_holds_its_lane() {
     for action in
         [FaultAction::ResetAfter, FaultAction::ResetBefore, FaultAction::Garbage, status(500), status(502)]
     {
@@ -99,7 +99,7 @@ async fn an_answer_that_never_came_is_unknown_and_holds_its_lane_for_the_grace()
 }
 
 #[tokio::test]
-async fn waiting_for_an_unknown_note_is_no_failure() {
+async fn prefer_wait_answers_202_for_an_unknown_note() {
     let world = World::start().await;
     world.sandbox.add_fault(wawp(FaultAction::ResetAfter));
     let request = world.post_raw("to=%2B15551234567&via=whatsapp", fixture("speech-24k.mp3"));
@@ -121,7 +121,7 @@ async fn on_unknown_resend_repeats() {
 }
 
 #[tokio::test]
-async fn a_provider_that_is_down_is_tried_until_the_note_expires() {
+async fn provider_outage_is_retried_until_the_note_expires() {
     let world = World::with(|config| {
         let (head, tail) = config.split_once("base_url = \"").expect("a connection");
         let (_, tail) = tail.split_once('"').expect("a URL");
@@ -142,7 +142,7 @@ async fn a_provider_that_is_down_is_tried_until_the_note_expires() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_reached_here_is_reached_over_the_next_connection() {
+async fn unreachable_recipient_is_tried_over_the_next_connection() {
     let world = World::start().await;
     let response = world
         .post_raw("to=%2B15559990000&via=both", fixture("speech-24k.mp3"))
@@ -172,7 +172,7 @@ async fn an_opt_out_is_respected_on_every_connection() {
 }
 
 #[tokio::test]
-async fn notes_to_one_recipient_arrive_in_order_although_the_first_has_to_wait() {
+async fn notes_to_one_recipient_arrive_in_order_after_a_retry() {
     let world = World::start().await;
     world.sandbox.add_fault(wawp(FaultAction::RateLimit { retry_after: 1 }));
     let mut ids = Vec::new();
@@ -190,7 +190,7 @@ async fn notes_to_one_recipient_arrive_in_order_although_the_first_has_to_wait()
 }
 
 #[tokio::test]
-async fn a_chat_over_sms_gets_an_audio_file_or_nothing() {
+async fn sms_chat_gets_an_audio_file_if_allowed() {
     let world = World::start().await;
     let response = world
         .post_raw("to=%2B15550001111", fixture("speech-24k.mp3"))
@@ -226,7 +226,7 @@ async fn a_chat_over_sms_gets_an_audio_file_or_nothing() {
 }
 
 #[tokio::test]
-async fn a_chat_is_opened_by_text_once_where_that_is_allowed() {
+async fn chat_is_opened_by_one_text_if_allowed() {
     let world = World::with(|config| {
         config.replacen(
             "token = \"sandbox-linq-token\"",
@@ -235,7 +235,7 @@ async fn a_chat_is_opened_by_text_once_where_that_is_allowed() {
         )
     })
     .await;
-    // The answer to the opening is lost; the key keeps the repetition from showing a second text.
+    // The answer to the opening text is lost. The idempotency key prevents a second text.
     world.sandbox.add_fault(linq(Operation::Messages, FaultAction::ResetAfter));
     let response =
         world.post_raw("to=%2B15558887777", fixture("speech-24k.mp3")).send().await.expect("an answer");
@@ -245,7 +245,7 @@ async fn a_chat_is_opened_by_text_once_where_that_is_allowed() {
     let forms: Vec<_> = world.delivered("linq").into_iter().map(|entry| entry.form).collect();
     assert_eq!(forms, ["text", "voice"]);
 
-    // The chat is known now: the next note looks nothing up.
+    // The chat is known now, so the next note makes no look-up.
     world.sandbox.clear();
     let response =
         world.post_raw("to=%2B15558887777", fixture("speech-24k.mp3")).send().await.expect("an answer");
@@ -257,7 +257,7 @@ async fn a_chat_is_opened_by_text_once_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_url_is_fetched_with_the_callers_headers_and_its_failures_are_told() {
+async fn download_uses_the_callers_headers_and_reports_failures() {
     let world = World::start().await;
     let source = world.accept("via=whatsapp", fixture("speech.flac")).await;
     world.until_status(&source, "accepted").await;
@@ -283,7 +283,7 @@ async fn a_url_is_fetched_with_the_callers_headers_and_its_failures_are_told() {
 }
 
 #[tokio::test]
-async fn a_failing_upload_is_repeated_since_nothing_was_visible() {
+async fn failed_upload_is_retried() {
     let world = World::start().await;
     world.sandbox.add_fault(linq(Operation::Upload, FaultAction::ResetAfter));
     world.sandbox.add_fault(linq(Operation::Attachments, status(500)));
@@ -295,7 +295,7 @@ async fn a_failing_upload_is_repeated_since_nothing_was_visible() {
 }
 
 #[tokio::test]
-async fn a_stop_in_order_leaves_nothing_behind_and_the_next_start_goes_on() {
+async fn graceful_stop_returns_work_for_the_next_start() {
     let world = World::start().await;
     world.sandbox.add_fault(linq(Operation::Voicememo, FaultAction::NotReady));
     let id = world.accept("", fixture("speech-24k.mp3")).await;

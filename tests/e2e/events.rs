@@ -1,4 +1,4 @@
-//! What a bot is told of: webhooks and streams.
+//! Events: webhook deliveries and event streams.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const NEXT_SECRET: &str = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 
-/// A world whose tenant `a` wants to be told, signed with these secrets.
+/// A world whose tenant `a` has a webhook with these secrets.
 async fn world(bot: &Bot, secrets: &str) -> World {
     let webhook = format!("[tenants.a.webhook]\nurl = \"{}\"\nsecrets = [{secrets}]\n", bot.url);
     World::with(|config| config + &webhook).await
@@ -28,7 +28,7 @@ fn refuse(times: u32) -> Fault {
 }
 
 #[tokio::test]
-async fn a_bot_is_told_what_became_of_its_note_signed_with_every_secret() {
+async fn webhook_events_are_signed_with_every_secret() {
     let bot = Bot::start().await;
     let world = world(&bot, &format!("\"{SECRET}\", \"{NEXT_SECRET}\"")).await;
     let id = world.accept("metadata=%7B%22order%22%3A7%7D", fixture("speech-24k.mp3")).await;
@@ -44,7 +44,7 @@ async fn a_bot_is_told_what_became_of_its_note_signed_with_every_secret() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_taken_is_told_again_in_order_under_the_same_id() {
+async fn failed_webhook_delivery_is_retried_in_order_with_the_same_id() {
     let bot = Bot::start().await;
     let world = world(&bot, &format!("\"{SECRET}\"")).await;
     bot.answer(&[500, 302, 429]);
@@ -61,7 +61,7 @@ async fn an_event_that_is_not_taken_is_told_again_in_order_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn nobody_is_told_any_more_once_the_webhook_is_gone() {
+async fn events_are_not_delivered_after_the_webhook_is_removed() {
     let bot = Bot::start().await;
     let world = world(&bot, &format!("\"{SECRET}\"")).await;
     bot.answer(&[500]);
@@ -76,7 +76,7 @@ async fn nobody_is_told_any_more_once_the_webhook_is_gone() {
     assert_eq!(world.note(&id).await["status"], "accepted");
 }
 
-/// Reads server-sent events until there are so many.
+/// Reads a number of server-sent events.
 async fn streamed(response: reqwest::Response, count: usize) -> Vec<(String, String, Value)> {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -101,7 +101,7 @@ async fn streamed(response: reqwest::Response, count: usize) -> Vec<(String, Str
 }
 
 #[tokio::test]
-async fn a_stream_has_what_happens_and_is_taken_up_where_it_was_left() {
+async fn event_stream_resumes_after_the_last_event_id() {
     let world = World::start().await;
     let before = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&before, "accepted").await;
@@ -129,7 +129,7 @@ async fn a_stream_has_what_happens_and_is_taken_up_where_it_was_left() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_refused_again_and_again_is_left_alone_probed_and_reopened() {
+async fn refused_account_is_paused_probed_and_reopened() {
     let world = World::start().await;
     let unauthorized =
         FaultAction::Status { status: 401, body: None, headers: Default::default(), retry_after: None };

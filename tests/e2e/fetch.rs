@@ -1,4 +1,4 @@
-//! `audio.url`: who is asked for what, and what a bad answer becomes.
+//! `audio.url`: the requests of a download, and the problems that failed downloads cause.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, attempts, fixture, read};
 
-/// What a server was asked: path and the caller's secret header.
+/// A request to the server: its path and the caller's secret header.
 type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
-/// A server that answers with `answer` and remembers what it was asked.
+/// A server that answers with `answer` and records the requests.
 async fn serve(answer: impl Fn(&str) -> Response + Clone + Send + Sync + 'static) -> (String, Asked) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -40,7 +40,7 @@ async fn send(world: &World, url: &str) -> String {
     send_to(world, "+15551234567", url).await
 }
 
-/// To somebody of whom nothing else waits.
+/// Sends a note to a recipient with no other waiting note.
 async fn send_to(world: &World, to: &str, url: &str) -> String {
     let body = json!({ "to": to, "audio": { "url": url, "headers": { "X-Secret": "s3cret" } } });
     let (status, note) = read(world.post_json(&body).send().await.expect("an answer")).await;
@@ -65,11 +65,11 @@ async fn the_callers_headers_go_to_the_first_host_only() {
     assert_eq!(*second_asked.lock().expect("a log"), [("/audio".to_owned(), None)]);
     let note: voicegate::model::note::NoteId = id.parse().expect("an id");
     let kept = world.gateway.store.note(note, None).await.expect("read").expect("kept");
-    assert_eq!(kept.source, voicegate::model::note::Source::Stored, "the secret is forgotten");
+    assert_eq!(kept.source, voicegate::model::note::AudioSource::Stored, "the secret is forgotten");
 }
 
 #[tokio::test]
-async fn a_redirect_does_not_lead_around_the_address_rules() {
+async fn redirect_does_not_bypass_the_address_rules() {
     let world = World::start().await;
     for target in ["http://10.0.0.1/a", "http://[::1]:1/a", "file:///etc/passwd", "http://169.254.169.254/"] {
         let (url, _) = serve(move |_| redirect(target.to_owned())).await;
@@ -80,7 +80,7 @@ async fn a_redirect_does_not_lead_around_the_address_rules() {
 }
 
 #[tokio::test]
-async fn a_bad_answer_is_told_with_its_status() {
+async fn failed_download_reports_the_status() {
     let world = World::start().await;
     for (status, expected, says) in [
         (StatusCode::NOT_FOUND, "failed", "404"),
@@ -97,7 +97,7 @@ async fn a_bad_answer_is_told_with_its_status() {
 }
 
 #[tokio::test]
-async fn too_much_is_refused_and_nothing_is_left() {
+async fn oversized_download_is_refused_and_removed() {
     let world = World::with(|config| format!("{config}\n[audio]\nmax_bytes = \"64 KiB\"\n")).await;
     for chunked in [false, true] {
         let (url, _) = serve(move |_| {
@@ -124,7 +124,7 @@ async fn too_much_is_refused_and_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn a_gateway_without_ffmpeg_says_so_and_is_not_ready() {
+async fn gateway_without_ffmpeg_is_not_ready() {
     let world = World::with(|config| format!("{config}\n[audio]\nffmpeg = \"/nowhere/ffmpeg\"\n")).await;
     let ready = async || {
         let answer = world.http.get(format!("{}/readyz", world.url)).send().await.expect("an answer");
@@ -150,9 +150,9 @@ async fn a_gateway_without_ffmpeg_says_so_and_is_not_ready() {
     assert_eq!(status, StatusCode::OK, "{checks}");
 }
 
-/// A cache that cuts files into slices, or a server that is still making the file: later it may be whole.
+/// A cache that serves files in slices, or a server that is still creating the file, may serve the whole file later.
 #[tokio::test]
-async fn an_answer_without_the_whole_file_is_asked_for_again() {
+async fn incomplete_download_is_retried() {
     let world = World::start().await;
     let part = || fixture("speech-24k.mp3")[..4000].to_vec();
     for (number, (status, range)) in [
@@ -179,7 +179,7 @@ async fn an_answer_without_the_whole_file_is_asked_for_again() {
         assert_eq!(error["code"], "source_unreachable", "{status} {range:?}: {note}");
         assert!(error["detail"].as_str().expect("text").contains(status.as_str()), "{error}");
     }
-    // The whole file under a range that says so is the whole file.
+    // A partial answer whose range is the whole file is accepted.
     let (url, _) = serve(|_| {
         let bytes = fixture("speech-24k.mp3");
         let range = format!("bytes 0-{}/{}", bytes.len() - 1, bytes.len());
@@ -191,7 +191,7 @@ async fn an_answer_without_the_whole_file_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_be_reached_says_what_failed() {
+async fn unreachable_source_reports_the_reason() {
     let world = World::start().await;
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let refused = format!("http://{}/", closed.local_addr().expect("an address"));

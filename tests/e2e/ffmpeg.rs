@@ -1,4 +1,4 @@
-//! Moments without a working ffmpeg: notes wait for it, and nothing is held against their audio.
+//! Outages of ffmpeg: notes wait for it, and their audio is not blamed.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, attempts, fixture, read};
 
-/// A script in front of the system's ffmpeg that misbehaves run by run, as the lines of a file say. The next line is
-/// counted by the time of the file, since a confined run may change that and no content.
+/// A script in front of the system's ffmpeg that fails in each run as the lines of a file say. The modification time of
+/// the file counts the runs, since a confined run may change that time but no content.
 const SCRIPT: &str = r#"#!/bin/sh
 runs="${0%/bin/*}/lib/runs"
 n=$(stat -c %Y "$runs")
@@ -38,8 +38,8 @@ struct FakeFfmpeg {
 }
 
 impl FakeFfmpeg {
-    /// `runs`: how each run goes wrong, from the first on; then all go well, but for those on anything else than a
-    /// tone, which always go wrong like `always`.
+    /// `runs` lists the failure of each run, from the first one. Later runs succeed, except that runs on anything other
+    /// than a tone always fail like `always`.
     fn new(runs: &[&str], always: &str) -> Self {
         let fake = Self { folder: tempfile::tempdir().expect("a folder") };
         for folder in ["bin", "lib"] {
@@ -61,7 +61,7 @@ impl FakeFfmpeg {
     }
 
     fn install(&self) {
-        // Written elsewhere and moved: an executable that is being written cannot be started.
+        // The script is written elsewhere and moved, because an executable that is open for writing cannot be started.
         let new = self.path("bin/new");
         std::fs::write(&new, SCRIPT).expect("written");
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("executable");
@@ -77,7 +77,7 @@ impl FakeFfmpeg {
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(count)).expect("set");
     }
 
-    /// How often it was run.
+    /// The number of runs.
     fn runs(&self) -> u64 {
         let changed =
             std::fs::metadata(self.path("lib/runs")).and_then(|file| file.modified()).expect("a time");
@@ -97,8 +97,8 @@ fn configured(config: &str, executable: &Path, timeout: &str) -> String {
     )
 }
 
-/// Sends sound to so many people over a connection that needs it converted. One of the sources says only when it is
-/// decoded what it is.
+/// Sends audio to a number of recipients over a connection that needs it transcoded. One of the sources can be
+/// identified only by decoding.
 async fn send(world: &World, count: usize) -> Vec<String> {
     let names = ["speech.wav", "speech.flac", "speech-vorbis.ogg", "speech-24k.mp3"];
     let mut ids = Vec::new();
@@ -112,7 +112,7 @@ async fn send(world: &World, count: usize) -> Vec<String> {
     ids
 }
 
-/// Moves time on in steps until every note is as wanted.
+/// Advances the time in steps until every note meets the condition.
 async fn pass_until(world: &World, ids: &[String], wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     for _ in 0..3000 {
         let mut notes = Vec::new();
@@ -139,7 +139,7 @@ fn assert_not_blamed(note: &Value) {
 }
 
 #[tokio::test]
-async fn eight_of_eight_notes_survive_an_ffmpeg_that_fails_for_a_while() {
+async fn all_notes_survive_a_temporary_failure_of_ffmpeg() {
     for how in ["killed", "crashed", "quiet", "empty"] {
         let fake = FakeFfmpeg::new(&[how; 40], "");
         let world = fake.world("60s").await;
@@ -162,12 +162,12 @@ async fn notes_survive_an_ffmpeg_that_hangs() {
 }
 
 #[tokio::test]
-async fn notes_survive_an_ffmpeg_that_is_not_there() {
+async fn notes_survive_a_missing_ffmpeg() {
     let fake = FakeFfmpeg::new(&[], "");
     let world = fake.world("60s").await;
     fake.remove();
     let ids = send(&world, 8).await;
-    // More often than anything is tried that has a bound.
+    // This is more often than the limit of any attempts.
     pass_until(&world, &ids, |note| attempts(note) >= 9).await;
     fake.install();
     let notes = pass_until(&world, &ids, |note| note["status"] == "accepted").await;
@@ -175,7 +175,7 @@ async fn notes_survive_an_ffmpeg_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn damage_is_final_once_two_runs_agree_on_it() {
+async fn damage_is_final_if_two_runs_agree() {
     let fake = FakeFfmpeg::new(&[], "");
     let world = fake.world("60s").await;
     let (status, problem) =
@@ -185,9 +185,9 @@ async fn damage_is_final_once_two_runs_agree_on_it() {
     assert_eq!(fake.runs(), 3, "two on the file, and one that shows that ffmpeg works");
 }
 
-/// An ffmpeg that calls everything damaged is none that works.
+/// An ffmpeg that calls everything damaged does not work itself.
 #[tokio::test]
-async fn damage_that_a_tone_has_too_is_not_the_audios() {
+async fn damage_is_not_blamed_on_the_audio_if_a_test_tone_fails_too() {
     let fake = FakeFfmpeg::new(&["damaged"; 12], "");
     let world = fake.world("60s").await;
     let ids = [world.accept("via=whatsapp", fixture("speech-vorbis.ogg")).await];
@@ -196,14 +196,14 @@ async fn damage_that_a_tone_has_too_is_not_the_audios() {
 }
 
 #[tokio::test]
-async fn a_run_that_finds_damage_where_the_next_finds_none_is_not_believed() {
+async fn damage_that_a_second_run_does_not_find_is_ignored() {
     let fake = FakeFfmpeg::new(&["damaged"], "");
     let world = fake.world("60s").await;
     let id = world.accept("via=whatsapp", fixture("speech-vorbis.ogg")).await;
     let note = world.until_status(&id, "accepted").await;
     assert_eq!(attempts(&note), 1, "{note:#}");
 
-    // Found while a file is made, too.
+    // Damage is also found while a file is rendered.
     let fake = FakeFfmpeg::new(&["damaged"], "");
     let world = fake.world("60s").await;
     let ids = [world.accept("via=whatsapp", fixture("speech.wav")).await];
@@ -211,9 +211,9 @@ async fn a_run_that_finds_damage_where_the_next_finds_none_is_not_believed() {
     assert_not_blamed(&notes[0]);
 }
 
-/// A file on which ffmpeg crashes or hangs whenever it is run: its note ends.
+/// A note ends if ffmpeg crashes or hangs in every run on its file.
 #[tokio::test]
-async fn a_file_that_ffmpeg_never_gets_through_comes_to_an_end() {
+async fn file_that_always_crashes_ffmpeg_fails_eventually() {
     for (how, code, tries) in [("killed", "audio_unsupported", 16), ("hangs", "audio_unreadable", 3)] {
         let fake = FakeFfmpeg::new(&[], how);
         let world = fake.world("4s").await;
@@ -231,7 +231,7 @@ async fn a_file_that_ffmpeg_never_gets_through_comes_to_an_end() {
 }
 
 #[tokio::test]
-async fn a_caller_who_waits_for_the_audio_is_asked_to_come_again() {
+async fn ffmpeg_failure_during_a_request_asks_the_caller_to_retry() {
     let fake = FakeFfmpeg::new(&[], "");
     let world = fake.world("60s").await;
     fake.remove();
@@ -251,7 +251,7 @@ async fn a_caller_who_waits_for_the_audio_is_asked_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_start_without_ffmpeg_is_ready_once_it_is_there() {
+async fn gateway_becomes_ready_once_ffmpeg_is_installed() {
     let fake = FakeFfmpeg::new(&[], "");
     let world = fake.world("60s").await;
     fake.remove();

@@ -1,4 +1,4 @@
-//! Requests as real clients write them: nulls, marks, copied numbers, misspelt names.
+//! Requests as real clients send them: null values, byte order marks, copied phone numbers, misspelt names.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{StatusCode, multipart::Form};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{KEY, PHONE, World, fixture, read};
 
 impl World {
-    /// A JSON body as it is written.
+    /// A JSON body, sent exactly as written.
     async fn post_text(&self, path: &str, body: impl Into<Vec<u8>>) -> (StatusCode, Value) {
         let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(KEY);
         let request = request.header("content-type", "application/json").body(body.into());
@@ -74,11 +74,11 @@ async fn null_means_not_set_in_every_optional_field() {
             assert_eq!(status, StatusCode::ACCEPTED, "{field}: {note}");
         }
     }
-    // A text may be that word.
+    // A text may be the word `null`.
     let raw = world.post_raw("to=%2B15551234567&text=null", fixture("speech-24k.mp3"));
     let (_, note) = read(raw.send().await.expect("an answer")).await;
     assert_eq!(note["warnings"][0]["code"], "text_dropped", "{note}");
-    // What has to be there, and what is not known, is refused all the same.
+    // Missing required fields and unknown fields are still refused.
     for (field, named) in [("to", "to"), ("audio", "audio"), ("tone", "tone")] {
         let mut body = whole.clone();
         body[field] = Value::Null;
@@ -110,7 +110,7 @@ async fn numbers_in_metadata_keep_all_their_digits() {
     let mut events = world.get(&format!("/voice/{id}/events")).send().await.expect("a stream");
     let event = events.chunk().await.expect("bytes").expect("an event");
     assert!(String::from_utf8_lossy(&event).contains(metadata));
-    // The same digits are the same request, and others another.
+    // Requests with equal digits are identical, and those with other digits are not.
     assert_eq!(send(body.clone()).await.expect("an answer").status(), StatusCode::ACCEPTED);
     let other = body.replace("12345678901234567890123", "12345678901234567890124");
     assert_eq!(send(other).await.expect("an answer").status(), StatusCode::CONFLICT);
@@ -131,7 +131,7 @@ impl Text for reqwest::Response {
 }
 
 #[tokio::test]
-async fn recordings_are_taken_under_any_name_that_clients_give_them() {
+async fn common_media_types_of_recordings_are_accepted() {
     let world = World::start().await;
     for kind in [
         "audio/ogg",
@@ -161,7 +161,7 @@ async fn recordings_are_taken_under_any_name_that_clients_give_them() {
 }
 
 #[tokio::test]
-async fn a_copied_recipient_is_read_without_what_nobody_sees() {
+async fn invisible_characters_in_a_recipient_are_ignored() {
     let world = World::start().await;
     let audio = json!({ "data": data() });
     for to in [
@@ -180,7 +180,7 @@ async fn a_copied_recipient_is_read_without_what_nobody_sees() {
 }
 
 #[tokio::test]
-async fn two_keys_for_one_note_are_refused_unless_they_are_the_same() {
+async fn conflicting_idempotency_keys_are_refused() {
     let world = World::start().await;
     let post = |keys: &[&str]| {
         let request = world.post_raw("to=%2B15551234567", fixture("speech-24k.mp3"));
@@ -192,7 +192,7 @@ async fn two_keys_for_one_note_are_refused_unless_they_are_the_same() {
 }
 
 #[tokio::test]
-async fn a_misspelt_field_is_recognised() {
+async fn misspelt_field_gets_a_suggestion() {
     let world = World::start().await;
     let audio = json!({ "url": "https://example.com/a.mp3" });
     for (body, meant) in [
@@ -218,7 +218,7 @@ async fn a_misspelt_field_is_recognised() {
 }
 
 #[tokio::test]
-async fn text_that_no_connection_shows_is_a_warning_and_with_strict_a_refusal() {
+async fn unsupported_text_is_a_warning_or_with_strict_an_error() {
     let world = World::start().await;
     let body = |more: Value| {
         let mut body = json!({ "to": PHONE, "audio": { "data": data() }, "text": "Your parcel is here." });

@@ -1,5 +1,5 @@
-//! Callbacks that are not what they say: forged, cut short, late or sent again, each changes nothing. And a secret that is
-//! exchanged while they come.
+//! Forged, truncated, late and replayed callbacks: each changes nothing. Also the rotation of a secret while callbacks
+//! arrive.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -84,7 +84,7 @@ async fn accepted(world: &World) -> (String, Value) {
 }
 
 #[tokio::test]
-async fn what_is_not_genuine_changes_nothing() {
+async fn unauthenticated_callback_changes_nothing() {
     let world = World::start().await;
     secrets(&world, &[NEW]);
     let (id, note) = accepted(&world).await;
@@ -113,7 +113,7 @@ async fn what_is_not_genuine_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_came_before_changes_nothing_when_it_comes_again() {
+async fn replayed_callback_changes_nothing() {
     let world = World::start().await;
     secrets(&world, &[NEW]);
     let (id, note) = accepted(&world).await;
@@ -131,7 +131,7 @@ async fn what_came_before_changes_nothing_when_it_comes_again() {
 }
 
 #[tokio::test]
-async fn a_secret_is_exchanged_without_losing_a_receipt() {
+async fn secret_rotation_loses_no_receipt() {
     let world = World::start().await;
     for (configured, valid, invalid) in [
         (vec![OLD], vec![OLD], vec![NEW]),

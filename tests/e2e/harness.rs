@@ -1,4 +1,5 @@
-//! A whole gateway in one process: real router, database, ffmpeg and sandbox; only the clock is moved by hand.
+//! A whole gateway in one process, with real router, database, ffmpeg and sandbox. Only the clock is controlled by the
+//! test.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +25,7 @@ use crate::truth::Truth;
 
 pub const PHONE: &str = "+15551234567";
 
-/// Nothing here takes this long; it turns a hang into a failure.
+/// The timeout of every wait, which turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct World {
@@ -35,7 +36,7 @@ pub struct World {
     pub url: String,
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
-    /// Every answer is held against the OpenAPI document.
+    /// Validates every answer against the OpenAPI document.
     _truth: Truth,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -50,7 +51,7 @@ impl World {
         Self::with_environment(BTreeMap::new(), edit).await
     }
 
-    /// The same with environment variables.
+    /// Starts the world with environment variables.
     pub async fn with_environment(
         environment: BTreeMap<String, String>,
         edit: impl FnOnce(String) -> String,
@@ -62,7 +63,7 @@ impl World {
         let file = folder.path().join("config.toml");
         std::fs::write(&file, edit(configuration(folder.path(), &url, &sandbox_url))).expect("written");
 
-        // A clock that starts at the real time: the sandbox has its own, and links and uploads expire.
+        // The clock starts at the real time, because the sandbox has its own clock, and links and uploads expire.
         #[expect(clippy::disallowed_methods, reason = "the emulators live in real time")]
         let clock = Arc::new(TestClock::new(jiff::Timestamp::now()));
         let layers = Layers { environment, ..Layers::of_file(Some(file)) };
@@ -94,7 +95,7 @@ impl World {
         self.http.post(format!("{}/voice", self.url)).bearer_auth(KEY).json(body)
     }
 
-    /// A raw body; `query` without its question mark.
+    /// A request with a raw body. `query` has no question mark.
     pub fn post_raw(&self, query: &str, audio: Vec<u8>) -> RequestBuilder {
         self.http
             .post(format!("{}/voice?{query}", self.url))
@@ -103,7 +104,7 @@ impl World {
             .body(audio)
     }
 
-    /// Sends audio to the usual recipient and expects a 202; the note's id.
+    /// Sends audio to the default recipient, expects a 202, and returns the note's id.
     pub async fn accept(&self, query: &str, audio: Vec<u8>) -> String {
         let response =
             self.post_raw(&format!("to=%2B15551234567&{query}"), audio).send().await.expect("an answer");
@@ -118,7 +119,7 @@ impl World {
         body
     }
 
-    /// Waits until the note is as wanted. Woken by changes, not by time.
+    /// Waits until the note meets the condition. It is woken by changes, not by time.
     pub async fn until(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut changes = self.gateway.changes();
         let waiting = async {
@@ -140,7 +141,7 @@ impl World {
         self.until(id, |note| note["status"] == status).await
     }
 
-    /// Waits until `made` attempts were made and moves time to the next one.
+    /// Waits until `made` attempts were made, and advances the time to the next one.
     pub async fn to_next_attempt(&self, id: &str, made: usize) {
         let note = self.until(id, |note| attempts(note) == made && note["status"] == "queued").await;
         let at: jiff::Timestamp = note["next_attempt_at"].as_str().expect("a time").parse().expect("a time");
@@ -148,12 +149,12 @@ impl World {
         self.clock.advance(Duration::try_from(wait).unwrap_or_default());
     }
 
-    /// Unix time on the gateway's clock.
+    /// The Unix time on the gateway's clock.
     pub fn clock_seconds(&self) -> i64 {
         self.clock.now().as_second()
     }
 
-    /// Moves time on in small steps until the bot was told so often.
+    /// Advances the time in small steps until the bot has received a number of deliveries.
     pub async fn pass_until_told(&self, bot: &crate::bot::Bot, times: usize) {
         let mut changes = bot.count();
         while changes.borrow_and_update().len() < times {
@@ -162,19 +163,19 @@ impl World {
         }
     }
 
-    /// What arrived at one provider, refused requests left out.
+    /// The notes that arrived at one provider, without refused requests.
     pub fn delivered(&self, provider: &str) -> Vec<LedgerEntry> {
         let entries = self.sandbox.ledger().into_iter();
         entries.filter(|entry| entry.provider == provider && entry.form != "refused").collect()
     }
 
-    /// How often an emulator saw the request that makes a note visible.
+    /// The number of visible requests that the emulators received.
     pub fn dispatches(&self) -> usize {
         let requests = self.sandbox.requests().into_iter();
         requests.filter(|request| matches!(request.operation, "voicememo" | "voice")).count()
     }
 
-    /// Files on their way in or in the making; what was made and is kept for other notes is neither.
+    /// Temporary files of requests and renders. The render cache is not included.
     pub fn stray_files(&self) -> Vec<PathBuf> {
         let work = ["media", "scratch"].map(|folder| self.folder.path().join(folder));
         let mut folders =
@@ -192,7 +193,7 @@ impl World {
         files
     }
 
-    /// Stops everything as SIGTERM would.
+    /// Stops the gateway as SIGTERM would.
     pub async fn stop(mut self) -> tempfile::TempDir {
         self.gateway.stop.cancel();
         for task in self.tasks.drain(1..) {
@@ -203,14 +204,14 @@ impl World {
     }
 }
 
-/// Another gateway on the database and the media folder of `world`, and its URL.
+/// Starts another gateway on the database and the media folder of `world`, and returns it with its URL.
 pub async fn beside(world: &World, has_worker: bool) -> (Arc<Gateway>, String) {
     let (listener, url) = listen().await;
     let text = std::fs::read_to_string(world.folder.path().join("config.toml")).expect("the configuration");
     let file = world.folder.path().join("beside.toml");
     std::fs::write(&file, text.replace(&world.url, &url)).expect("written");
     let gateway = Gateway::open(Layers::of_file(Some(file)), world.clock.clone()).await.expect("a gateway");
-    // They end with the test.
+    // The tasks end with the test.
     tokio::spawn(serve(gateway.clone(), listener, router(App::new(gateway.clone()))));
     if has_worker {
         tokio::spawn(Worker::new(gateway.clone()).run());
@@ -218,7 +219,7 @@ pub async fn beside(world: &World, has_worker: bool) -> (Arc<Gateway>, String) {
     (gateway, url)
 }
 
-/// How many attempts a note shows.
+/// The number of attempts of a note.
 pub fn attempts(note: &Value) -> usize {
     note["attempts"].as_array().map_or(0, Vec::len)
 }
@@ -280,7 +281,7 @@ pub fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Status and JSON body.
+/// The status and the JSON body of an answer.
 pub async fn read(response: Response) -> (StatusCode, Value) {
     let status = response.status();
     let body = response.json().await.unwrap_or(Value::Null);

@@ -1,6 +1,6 @@
-//! Files that are not what they seem, or only odd, by both doors: each costs its own request and nothing more.
+//! Hostile and unusual files, as uploads and as URLs. Each affects only its own request.
 //!
-//! A thousand requests, or `HOSTILE_REQUESTS` (`make hostile`), in an order that `SEED` makes again.
+//! The test makes a thousand requests, or `HOSTILE_REQUESTS` (`make hostile`), in an order that `SEED` reproduces.
 
 #[path = "../support/rows.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine alone")]
@@ -18,7 +18,7 @@ use voicegate_sandbox::{NewChat, Service};
 
 use crate::harness::{World, attempts, fixture, read};
 
-/// More than each file by both doors: the first round warms up, and the memory after it is what later rounds are held to.
+/// The number of requests. The first round is a warm-up, and the memory after it is the limit for later rounds.
 const REQUESTS: usize = 1000;
 const IN_FLIGHT: usize = 8;
 
@@ -28,7 +28,7 @@ enum Door {
     Url,
 }
 
-/// What callers and servers say the bytes are; none of it counts.
+/// The media types that callers and servers state. None of them is believed.
 const CLAIMS: [&str; 5] = [
     "application/octet-stream",
     "audio/mpeg",
@@ -37,19 +37,19 @@ const CLAIMS: [&str; 5] = [
     "audio/x-none; a=\"b\"",
 ];
 
-/// A row with its bytes, made once.
+/// A row with its bytes, which are created once.
 struct Case {
     row: Row,
     bytes: Bytes,
 }
 
-/// How many heaps glibc keeps. What is freed in one is not used in the others, which would look like growth.
+/// The number of heaps of glibc. Memory freed in one is not reused in the others, which would look like growth.
 const ARENAS: &str = "MALLOC_ARENA_MAX";
 
-/// Runs itself again with one heap, because that is read once, when a process starts.
+/// Runs this test again in a process with one heap, because the setting is read only at the start of a process.
 #[test]
-fn every_hostile_file_gets_its_verdict_by_both_doors() {
-    const NAME: &str = "hostile::every_hostile_file_gets_its_verdict_by_both_doors";
+fn every_hostile_file_gets_its_verdict_as_upload_and_as_url() {
+    const NAME: &str = "hostile::every_hostile_file_gets_its_verdict_as_upload_and_as_url";
     if std::env::var_os(ARENAS).is_some_and(|count| count == "1") {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         return runtime.block_on(send_them_all());
@@ -103,11 +103,11 @@ async fn send_them_all() {
         assert_eq!(world.gateway.store.queue_depth().await.expect("a number"), 0);
         #[cfg(target_os = "linux")]
         assert_eq!(children(), 0);
-        // The emulators keep what they were sent.
+        // The emulators keep the audio that they received.
         world.sandbox.clear();
         sizes.push(resident_kib());
     }
-    // What is kept grows with every round; what one heavy round leaves behind is gone after the next.
+    // A leak grows with every round; the memory of one heavy round is released after the next.
     let sent_kib = cases.iter().map(|case| case.bytes.len() as u64).sum::<u64>() * 2 / 1024;
     println!("in memory after each round: {sizes:?} KiB; sent in each: {sent_kib} KiB");
     let later = sizes[sizes.len() / 2..].iter().min();
@@ -117,9 +117,9 @@ async fn send_them_all() {
     world.until_status(&id, "accepted").await;
 }
 
-/// Nothing is ever unpacked: what a server calls compressed is taken by its bytes, like everything else.
+/// Downloads are never decompressed. The format is always decided by the bytes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_says_gzip_is_taken_by_its_bytes() {
+async fn content_encoding_of_a_download_is_ignored() {
     let world = World::start().await;
     let packed = rows().into_iter().find(|row| row.name == "voice.mp3.gz").expect("a row").bytes();
     for (bytes, end, code) in
@@ -137,12 +137,12 @@ async fn a_download_that_says_gzip_is_taken_by_its_bytes() {
     }
 }
 
-/// More of them than are in flight: notes to one recipient wait for each other.
+/// The number of recipients. There are more than notes in flight, because notes to one recipient wait for each other.
 fn recipient(number: usize) -> String {
     format!("+1555000{:04}", number % 100)
 }
 
-/// One file on its way.
+/// One request with a file.
 struct Sending<'a> {
     world: &'a World,
     host: &'a str,
@@ -228,7 +228,7 @@ fn accepted_like(note: &Value, expected: &Accepted, profile: &str) -> Result<(),
     if lasts.abs_diff(expected.ms) > 120 { Err("another length".to_owned()) } else { Ok(()) }
 }
 
-/// Serves every file under its number, as whatever.
+/// Serves every file under its number, with various media types.
 async fn serve(cases: Arc<Vec<Case>>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -240,7 +240,7 @@ async fn serve(cases: Arc<Vec<Case>>) -> String {
     url
 }
 
-/// Processes started by this one that are still there.
+/// The child processes of this one that are still running.
 #[cfg(target_os = "linux")]
 fn children() -> usize {
     let own = std::process::id();
@@ -251,7 +251,7 @@ fn children() -> usize {
         .sum()
 }
 
-/// Memory of this process that belongs to no file; 0 where that cannot be read.
+/// The anonymous memory of this process; 0 if it cannot be read.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Providers that close idle connections: what was never sent is never unknown.
+//! Providers that close idle connections: a note that was not sent never becomes unknown.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::{World, fixture, read};
 
 const NOTES: usize = 60;
 
-/// Sends notes to as many people, a few at a time; each has to be accepted.
+/// Sends one note to each of many recipients, a few at a time. Each has to be accepted.
 async fn send(world: &World, via: &str) {
     let mut ids = Vec::new();
     for number in 0..NOTES {
@@ -31,7 +31,7 @@ async fn send(world: &World, via: &str) {
                 Some("accepted") => break,
                 Some("unknown" | "failed") => panic!("{note:#}"),
                 _ => {
-                    // An upload may meet a closed connection, and is made again.
+                    // An upload may fail on a closed connection, and is repeated.
                     world.clock.advance(Duration::from_millis(200));
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -41,7 +41,7 @@ async fn send(world: &World, via: &str) {
 }
 
 #[tokio::test]
-async fn nothing_is_unknown_where_idle_connections_are_closed_after_5_ms() {
+async fn no_note_is_unknown_if_idle_connections_are_closed_after_5_ms() {
     let world = World::start().await;
     world.sandbox.close_idle_after(Some(Duration::from_millis(5)));
     send(&world, "whatsapp").await;
@@ -52,9 +52,9 @@ async fn nothing_is_unknown_where_idle_connections_are_closed_after_5_ms() {
     assert_eq!(world.delivered("linq").len(), NOTES);
 }
 
-/// Where a server leaves connections open, one is opened while the note is prepared. It is the note's only one, too.
+/// If a server keeps connections open, one is opened while the note is prepared, and the note uses no other.
 #[tokio::test]
-async fn a_patient_provider_gets_one_connection_a_note() {
+async fn provider_gets_one_connection_per_note() {
     let world = World::start().await;
     send(&world, "whatsapp").await;
     assert_eq!(world.sandbox.connections(), NOTES as u64);

@@ -1,4 +1,5 @@
-//! The ladder of forms, over an emulated Telegram: what replaces a voice note, what is remembered of it, and what is said.
+//! The ladder of forms, on an emulated Telegram: the forms that replace a voice note, the refusals that are remembered,
+//! and the warnings.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::harness::{KEY, World, attempts, fixture, read};
 
-/// People whom the emulated bot knows.
+/// Chats that the emulated bot knows.
 const ANN: &str = "telegram:123456789";
 const NO_VOICE: &str = "telegram:222000222";
 
-/// A world with a Telegram bot, whose connection has these settings, too.
+/// A world with a Telegram bot, whose connection has additional settings.
 async fn world(settings: &str) -> World {
     let settings = settings.to_owned();
     World::with(move |config| with_bot(&config, &settings)).await
@@ -45,7 +46,7 @@ fn audio() -> String {
     BASE64_STANDARD.encode(fixture("speech-24k.mp3"))
 }
 
-/// Sends a note and waits for its end.
+/// Sends a note and waits until it has ended.
 async fn send(world: &World, body: &Value) -> (StatusCode, Value) {
     read(world.post_json(body).header("prefer", "wait=30").send().await.expect("an answer")).await
 }
@@ -56,7 +57,7 @@ async fn accepted(world: &World, body: &Value) -> Value {
     note
 }
 
-/// Paths of the visible requests that the emulator saw.
+/// The paths of the visible requests that the emulator received.
 fn methods(world: &World) -> Vec<String> {
     let requests = world.sandbox.requests().into_iter().filter(|request| request.provider == "telegram");
     requests
@@ -71,7 +72,7 @@ fn codes(note: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn refused_voice_becomes_audio_at_once_and_is_not_tried_again() {
+async fn refused_voice_falls_back_to_audio_and_is_remembered() {
     let world = world("degrade = [\"audio\", \"text\"]").await;
     let body = body(NO_VOICE, json!({"text": "Your parcel is here.", "text_as": "caption"}));
     let first = accepted(&world, &body).await;
@@ -94,13 +95,13 @@ async fn refused_voice_becomes_audio_at_once_and_is_not_tried_again() {
         assert_eq!(entry.audio.as_ref().and_then(|audio| audio.codec.as_deref()), Some("aac"));
         assert_eq!(entry.problems, Vec::<String>::new());
     }
-    // The event says both, too.
+    // The event contains both, too.
     let (_, events) = read(world.get("/voice").send().await.expect("an answer")).await;
     assert_eq!(events["items"][0]["warnings"][0]["code"], "form_degraded");
 }
 
 #[tokio::test]
-async fn what_was_learned_is_shown_and_ends_in_its_time() {
+async fn learned_refusal_is_shown_in_plans_and_expires() {
     let world = world("").await;
     accepted(&world, &body(NO_VOICE, json!({}))).await;
     let plan = world.http.post(format!("{}/voice/plan", world.url)).bearer_auth(KEY);
@@ -116,16 +117,16 @@ async fn what_was_learned_is_shown_and_ends_in_its_time() {
 }
 
 #[tokio::test]
-async fn forms_that_may_replace_a_voice_note_are_the_requests_to_name() {
+async fn degrade_of_the_request_overrides_the_connection() {
     let world = world("degrade = []").await;
     let (status, problem) = send(&world, &body(NO_VOICE, json!({}))).await;
     assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("recipient_unsupported")), "{problem}");
-    // Now it is known, and nothing is tried.
+    // The refusal is known now, so no attempt is made.
     let (status, problem) = send(&world, &body(NO_VOICE, json!({}))).await;
     assert_eq!((status.as_u16(), &problem["code"]), (424, &json!("form_unavailable")), "{problem}");
     let note = world.note(problem["id"].as_str().expect("an id")).await;
     assert_eq!(attempts(&note), 0, "{note}");
-    // The order says nothing; text needs a text.
+    // The order is irrelevant; the form `text` needs a text.
     let text = json!({"degrade": ["text", "file"], "text": "Hello"});
     assert_eq!(accepted(&world, &body(NO_VOICE, text)).await["form"], "file");
     let text = accepted(&world, &body(NO_VOICE, json!({"degrade": ["text"], "text": "Hello"}))).await;
@@ -140,7 +141,7 @@ async fn forms_that_may_replace_a_voice_note_are_the_requests_to_name() {
 }
 
 #[tokio::test]
-async fn degrade_is_read_in_every_body_and_only_what_it_may_be() {
+async fn degrade_is_parsed_and_validated_in_every_body() {
     let world = world("").await;
     for query in ["degrade=file,text&text=Hi", "degrade=%5B%22file%22%5D", "degrade=text%2C%20file"] {
         let request = world.post_raw(&format!("to={NO_VOICE}&via=bot&{query}"), fixture("speech-24k.mp3"));
@@ -158,7 +159,7 @@ async fn degrade_is_read_in_every_body_and_only_what_it_may_be() {
 }
 
 #[tokio::test]
-async fn with_strict_no_other_form_is_accepted_that_is_known_beforehand() {
+async fn strict_refuses_a_form_change_that_is_known_in_advance() {
     let world = world("").await;
     accepted(&world, &body(NO_VOICE, json!({"strict": true}))).await;
     let (status, problem) = send(&world, &body(NO_VOICE, json!({"strict": true}))).await;
@@ -174,7 +175,7 @@ async fn with_strict_no_other_form_is_accepted_that_is_known_beforehand() {
 }
 
 #[tokio::test]
-async fn fallback_text_stays_away_from_a_note_that_is_heard() {
+async fn fallback_text_is_not_sent_with_audio() {
     let world = world("degrade = [\"text\"]").await;
     let note = accepted(&world, &body(ANN, json!({"text": "Hello"}))).await;
     assert_eq!((&note["form"], codes(&note)), (&json!("voice"), vec![]), "{note}");
@@ -182,7 +183,7 @@ async fn fallback_text_stays_away_from_a_note_that_is_heard() {
 }
 
 #[tokio::test]
-async fn next_connection_follows_where_no_form_is_left() {
+async fn next_connection_is_used_if_no_form_is_left() {
     let world = world("degrade = []").await;
     world
         .reconfigure(|config| {
@@ -206,7 +207,7 @@ async fn next_connection_follows_where_no_form_is_left() {
 }
 
 #[tokio::test]
-async fn hundred_notes_with_one_audio_to_as_many_chats_upload_it_once() {
+async fn hundred_notes_with_the_same_audio_upload_it_once() {
     let world = world("").await;
     let mut ids = Vec::new();
     for guest in 0..100 {
@@ -222,7 +223,7 @@ async fn hundred_notes_with_one_audio_to_as_many_chats_upload_it_once() {
     assert_eq!(phones.len(), 100);
     let uploaded = phones.iter().filter(|entry| entry.via.ends_with("with the file")).count();
     assert_eq!(uploaded, 1);
-    // Another form is another upload, and so is a file that the provider forgot.
+    // Another form needs another upload, and so does a file that the provider has deleted.
     world.sandbox.add_fault(Fault::new(
         telegram(),
         Operation::Voice,
@@ -241,7 +242,7 @@ async fn hundred_notes_with_one_audio_to_as_many_chats_upload_it_once() {
 }
 
 #[tokio::test]
-async fn group_that_moved_is_followed_within_the_attempt() {
+async fn group_migration_is_followed_within_the_attempt() {
     let world = world("").await;
     for _ in 0..2 {
         let note = accepted(&world, &body("telegram:-123456", json!({}))).await;
@@ -253,7 +254,7 @@ async fn group_that_moved_is_followed_within_the_attempt() {
 }
 
 #[tokio::test]
-async fn note_of_another_chat_is_not_answered_as_a_strangers_message() {
+async fn reply_to_a_note_in_another_chat_is_dropped_with_a_warning() {
     let world = world("").await;
     let first = accepted(&world, &body(ANN, json!({}))).await;
     accepted(&world, &body("telegram:700000001", json!({}))).await;
@@ -268,7 +269,7 @@ async fn note_of_another_chat_is_not_answered_as_a_strangers_message() {
 }
 
 #[tokio::test]
-async fn five_recipients_who_are_gone_pause_nobody() {
+async fn five_unreachable_recipients_do_not_pause_the_connection() {
     let world = world("").await;
     for stranger in 1..=5 {
         let (status, problem) = send(&world, &body(&format!("telegram:{stranger}00"), json!({}))).await;
@@ -285,7 +286,7 @@ async fn five_recipients_who_are_gone_pause_nobody() {
 }
 
 #[tokio::test]
-async fn after_an_unknown_outcome_the_ladder_stands_still() {
+async fn form_does_not_change_after_an_unknown_outcome() {
     let world = world("on_unknown = \"resend\"").await;
     world.sandbox.add_fault(Fault::new(telegram(), Operation::Voice, FaultAction::ResetAfter));
     let refused = FaultAction::Status {
@@ -307,7 +308,7 @@ async fn after_an_unknown_outcome_the_ladder_stands_still() {
 }
 
 #[tokio::test]
-async fn limit_of_one_chat_slows_down_nobody_else() {
+async fn rate_limit_of_one_chat_does_not_delay_others() {
     let world = world("").await;
     world.sandbox.add_fault(Fault::new(
         telegram(),

@@ -1,4 +1,4 @@
-//! What is too much is answered, and in time it is taken again.
+//! Limits: excess requests get an answer, and are accepted again later.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::{KEY, OTHER_KEY, World, fixture, read};
 
 #[tokio::test]
-async fn a_tenant_that_asks_too_often_waits_and_no_other() {
+async fn request_limit_of_one_tenant_does_not_affect_others() {
     let world = World::with(|config| {
         config
             .replace("[tenants.a]", "[tenants.a]\nrequest_rate = \"3/60s\"")
@@ -26,7 +26,7 @@ async fn a_tenant_that_asks_too_often_waits_and_no_other() {
     let (status, problem) = read(refused).await;
     assert_eq!((status, &problem["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("rate_limited")));
     assert_eq!(problem["retry_after"], 20);
-    // The other tenant has the server's rate, and its own bucket.
+    // The other tenant has the server's rate, and a token bucket of its own.
     for _ in 0..2 {
         assert_eq!(ask(OTHER_KEY).await.expect("an answer").status(), StatusCode::OK);
     }
@@ -41,7 +41,7 @@ async fn a_tenant_that_asks_too_often_waits_and_no_other() {
     }
 }
 
-/// Begins a form of `bytes` and leaves it unfinished; returns when the gateway has read all of that, or has refused it.
+/// Begins a form of `bytes` and leaves it unfinished. Returns when the gateway has read everything, or refused it.
 async fn unfinished_form(world: &World, key: &str, bytes: usize) -> tokio::net::TcpStream {
     let address = world.url.strip_prefix("http://").expect("http").to_owned();
     let part = "--x\r\ncontent-disposition: form-data; name=\"text\"\r\n\r\n";
@@ -60,7 +60,7 @@ fn by_url() -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn one_tenants_bodies_leave_room_for_those_of_others() {
+async fn memory_limit_of_one_tenant_does_not_affect_others() {
     let world = World::with(|config| config.replace("[storage]", "memory = \"2 MiB\"\n[storage]")).await;
     let mut idle = Vec::new();
     for _ in 0..60 {
@@ -89,7 +89,7 @@ async fn one_tenants_bodies_leave_room_for_those_of_others() {
     for _ in 0..3 {
         assert_eq!(ask(OTHER_KEY).await.expect("an answer").status(), StatusCode::ACCEPTED);
     }
-    // Raw audio needs none of it.
+    // Raw audio takes no memory from the limit.
     world.accept("", fixture("speech-24k.mp3")).await;
     drop(idle);
     let taken = async {
@@ -102,7 +102,7 @@ async fn one_tenants_bodies_leave_room_for_those_of_others() {
 }
 
 #[tokio::test]
-async fn forms_that_have_hardly_begun_hold_hardly_anything() {
+async fn incomplete_forms_reserve_little_memory() {
     let world = World::with(|config| config.replace("[storage]", "memory = \"1 MiB\"\n[storage]")).await;
     let mut idle = Vec::new();
     for _ in 0..200 {
@@ -130,7 +130,7 @@ async fn endless(world: &World, start: &str, endless: u8) -> (usize, String) {
         let piece = vec![endless; 1 << 10];
         while sent < 24_000_000 && writes.write_all(&piece).await.is_ok() {
             sent += piece.len();
-            // What is in sockets is not read yet.
+            // The gateway has not read the bytes in the sockets yet.
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
     };
@@ -143,7 +143,7 @@ async fn endless(world: &World, start: &str, endless: u8) -> (usize, String) {
 }
 
 #[tokio::test]
-async fn a_form_without_an_end_to_its_headers_or_its_preamble_is_refused_at_once() {
+async fn form_with_endless_headers_or_preamble_is_refused_at_once() {
     let world = World::start().await;
     for (start, byte, most, says) in [
         ("--x\r\ncontent-disposition: form-data; name=\"", b'a', 64 << 10, "16 KiB"),
@@ -160,7 +160,7 @@ async fn a_form_without_an_end_to_its_headers_or_its_preamble_is_refused_at_once
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(says), "{answer}");
         assert!(sent <= most, "{sent} bytes were read before {answer}");
     }
-    // A preamble and headers within the bounds are fine, however they arrive.
+    // A preamble and headers within the limits are accepted, in any pieces.
     let mp3 = fixture("speech-24k.mp3");
     let mut form = vec![b'-'; 60 << 10];
     form.extend(format!("\r\n--x\r\nx-padding: {}\r\n", "y".repeat(15 << 10)).bytes());
@@ -190,7 +190,7 @@ async fn headers_are_bounded_as_configured() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_request_gives_way_and_one_with_a_request_does_not() {
+async fn only_idle_client_connections_are_closed_for_new_ones() {
     let world = World::with(|config| config.replace("[storage]", "max_clients = 2\n[storage]")).await;
     let address = world.url.strip_prefix("http://").expect("http").to_owned();
     let connect = async |request: String| {
@@ -216,7 +216,7 @@ async fn a_client_without_a_request_gives_way_and_one_with_a_request_does_not() 
     let mut rest = Vec::new();
     used.read_to_end(&mut rest).await.expect("an end");
     assert!(String::from_utf8_lossy(&rest).ends_with("ok\n"), "its answer arrived whole");
-    // Both places are taken by streams: the next client waits until one of them has gone.
+    // Streams hold both slots, so the next client waits until one of them ends.
     let mut other = connect(follow).await;
     answered(&mut other).await;
     let mut third = connect(health).await;

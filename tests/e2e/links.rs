@@ -1,4 +1,4 @@
-//! Audio out: to its owner and, by signed link, to providers.
+//! Downloads of audio: by its owner and, through signed links, by providers.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use voicegate::{media::AudioVariant, model::note::NoteId};
 use crate::harness::{World, fixture, read};
 
 #[tokio::test]
-async fn a_note_gives_back_what_was_sent_and_what_came() {
+async fn sent_and_received_audio_can_be_downloaded() {
     let world = World::start().await;
     let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "accepted").await;
@@ -23,7 +23,7 @@ async fn a_note_gives_back_what_was_sent_and_what_came() {
 }
 
 #[tokio::test]
-async fn links_answer_ranges_and_head_and_expire() {
+async fn links_support_ranges_and_head_and_expire() {
     let world = World::start().await;
     let id = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "accepted").await;
@@ -54,7 +54,7 @@ async fn links_answer_ranges_and_head_and_expire() {
 }
 
 #[tokio::test]
-async fn audio_is_removed_after_its_retention_and_the_note_after_its_own() {
+async fn audio_and_note_are_removed_after_their_retention() {
     let world = World::start().await;
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "accepted").await;
@@ -75,7 +75,7 @@ async fn audio_is_removed_after_its_retention_and_the_note_after_its_own() {
 }
 
 #[tokio::test]
-async fn audio_whose_note_never_came_to_be_is_removed() {
+async fn audio_of_an_uncommitted_note_is_removed() {
     let world = World::start().await;
     let kept = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
     world.until_status(&kept, "accepted").await;

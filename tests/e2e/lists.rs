@@ -1,4 +1,4 @@
-//! Reading back and forgetting: `GET /voice`, `DELETE /voice/{id}`, `GET /connections`.
+//! Lists and deletion: `GET /voice`, `DELETE /voice/{id}`, `GET /connections`.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn ids(list: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn pages_are_newest_first_and_stay_put_while_notes_come_in() {
+async fn pages_are_newest_first_and_stable_while_notes_arrive() {
     let world = World::start().await;
     let mut sent = Vec::new();
     for _ in 0..5 {
@@ -46,12 +46,12 @@ async fn pages_are_newest_first_and_stay_put_while_notes_come_in() {
     let cursor = second["next_cursor"].as_str().expect("a cursor");
     let last = world.list(&format!("?limit=2&cursor={cursor}")).await;
     assert_eq!((ids(&last), &last["next_cursor"]), (sent[4..].to_vec(), &Value::Null));
-    // A page that is full exactly has none after it.
+    // A page that is exactly full is the last one.
     assert_eq!(world.list("?limit=6").await["next_cursor"], Value::Null);
 }
 
 #[tokio::test]
-async fn filters_find_what_they_say() {
+async fn lists_are_filtered_by_status_connection_and_recipient() {
     let world = World::start().await;
     let imessage = world.accept("via=imessage", fixture("speech-24k.mp3")).await;
     let whatsapp = world.accept("via=whatsapp", fixture("speech-24k.mp3")).await;
@@ -91,7 +91,7 @@ async fn filters_find_what_they_say() {
 }
 
 #[tokio::test]
-async fn an_erased_note_says_that_it_was_and_nothing_of_whom() {
+async fn erased_note_has_no_personal_data() {
     let world = World::start().await;
     let query = "metadata=%7B%22name%22%3A%22Ann%22%7D&text=secret%20words&filename=for-ann.mp3";
     let id = world.accept(query, fixture("speech-24k.mp3")).await;
@@ -132,7 +132,7 @@ async fn an_erased_note_says_that_it_was_and_nothing_of_whom() {
 }
 
 #[tokio::test]
-async fn a_note_under_way_or_held_is_not_erased() {
+async fn note_that_has_not_ended_is_not_erased() {
     let world = World::start().await;
     let stall = Fault::new(Provider::LINQ, Operation::Voicememo, FaultAction::ResetAfter);
     world.sandbox.add_fault(stall);
@@ -142,7 +142,7 @@ async fn a_note_under_way_or_held_is_not_erased() {
     let (status, problem) = read(delete().await.expect("an answer")).await;
     assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("wrong_state")), "{problem}");
     assert_eq!(problem["id"], json!(id));
-    // When the lane is let go, the note has ended.
+    // The note ends when its lane is released.
     world.clock.advance(Duration::from_secs(31));
     let next = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&next, "accepted").await;
@@ -150,7 +150,7 @@ async fn a_note_under_way_or_held_is_not_erased() {
 }
 
 #[tokio::test]
-async fn connections_say_what_they_can_and_how_they_are() {
+async fn connections_list_their_capabilities_and_health() {
     let world = World::start().await;
     let linq = world.connection("imessage").await;
     assert_eq!((&linq["provider"], &linq["health"]), (&json!("linq"), &json!("unchecked")));

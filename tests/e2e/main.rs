@@ -1,4 +1,4 @@
-//! Black-box tests: what a bot, an operator and a provider see.
+//! Black-box tests, from the view of a bot, an operator and a provider.
 
 mod accept;
 mod audio;

@@ -1,4 +1,4 @@
-//! Scheduling, cancelling and sending again.
+//! Scheduling, cancelling and resending.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_scheduled_note_goes_out_in_time_and_holds_nothing() {
+async fn scheduled_note_is_sent_on_time_without_blocking_its_lane() {
     let world = World::start().await;
     let at = world.in_seconds(600);
     let scheduled = world.accept(&format!("send_at={at}"), fixture("speech-24k.mp3")).await;
@@ -35,7 +35,7 @@ async fn a_scheduled_note_goes_out_in_time_and_holds_nothing() {
     assert_eq!(world.note(&scheduled).await["status"], "queued");
     world.clock.advance(Duration::from_secs(600));
     world.until_status(&scheduled, "accepted").await;
-    // What is in the past goes out at once.
+    // A note with a time in the past is sent at once.
     let past = world.accept("send_at=2020-01-01T00:00:00Z", fixture("speech-24k.mp3")).await;
     world.until_status(&past, "accepted").await;
     for (at, field) in
@@ -47,9 +47,9 @@ async fn a_scheduled_note_goes_out_in_time_and_holds_nothing() {
     }
 }
 
-/// The time in which a note has to arrive is counted from when it is due.
+/// The expiry is counted from the time at which the note is due.
 #[tokio::test]
-async fn a_scheduled_note_expires_after_its_time_not_before() {
+async fn expiry_of_a_scheduled_note_counts_from_its_send_time() {
     let world = World::start().await;
     let at = world.in_seconds(7200);
     let id = world.accept(&format!("send_at={at}&expires_in=1h"), fixture("speech-24k.mp3")).await;
@@ -58,7 +58,7 @@ async fn a_scheduled_note_expires_after_its_time_not_before() {
 }
 
 #[tokio::test]
-async fn a_note_that_waits_is_cancelled_and_never_sent() {
+async fn waiting_note_is_cancelled_and_never_sent() {
     let world = World::start().await;
     let at = world.in_seconds(600);
     let id = world.accept(&format!("send_at={at}"), fixture("speech-24k.mp3")).await;
@@ -78,7 +78,7 @@ async fn a_note_that_waits_is_cancelled_and_never_sent() {
 }
 
 #[tokio::test]
-async fn an_unknown_note_is_sent_again_without_waiting() {
+async fn resend_of_an_unknown_note_releases_its_lane() {
     let world = World::start().await;
     world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, FaultAction::ResetBefore));
     let id = world.accept("metadata=%7B%22a%22%3A1%7D", fixture("speech-24k.mp3")).await;
@@ -94,7 +94,7 @@ async fn an_unknown_note_is_sent_again_without_waiting() {
     assert_eq!((&copy["resend_of"], &copy["metadata"]), (&json!(id), &json!({ "a": 1 })));
     let copy = copy["id"].as_str().expect("an id").to_owned();
     assert_eq!(location, format!("/voice/{copy}"));
-    // No time passes: the original holds nothing any more.
+    // No time passes, because the original no longer holds its lane.
     world.until_status(&copy, "accepted").await;
     assert_eq!(world.note(&id).await["status"], "unknown");
     let repeated = again("once").await.expect("an answer");
@@ -106,7 +106,7 @@ async fn an_unknown_note_is_sent_again_without_waiting() {
 }
 
 #[tokio::test]
-async fn what_is_no_longer_kept_is_not_sent_again() {
+async fn note_without_stored_audio_cannot_be_resent() {
     let world = World::start().await;
     let response = world.post_raw("to=%2B15557654321", fixture("speech-24k.mp3")).send().await;
     let id = read(response.expect("an answer")).await.1["id"].as_str().expect("an id").to_owned();
@@ -117,9 +117,9 @@ async fn what_is_no_longer_kept_is_not_sent_again() {
     assert_eq!((status, &problem["code"]), (StatusCode::GONE, &json!("media_expired")), "{problem}");
 }
 
-/// A rate is kept by waiting, whatever the queue.
+/// The rate is enforced by waiting, regardless of the length of the queue.
 #[tokio::test]
-async fn a_connection_with_a_rate_sends_no_faster() {
+async fn connection_does_not_exceed_its_rate() {
     let world = World::with(|config| {
         config.replace(
             "token = \"sandbox-linq-token\"\n[tenants.a.connections.whatsapp]",

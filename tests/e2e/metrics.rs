@@ -1,4 +1,4 @@
-//! `/metrics`: valid, true, and without anything that may not be there.
+//! `/metrics`: valid, correct, and without personal data.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::{
     harness::{KEY, PHONE, World, fixture, read},
 };
 
-/// Samples by series, as they are written: `name{labels}`.
+/// The samples by series, in the notation `name{labels}`.
 type Samples = BTreeMap<String, f64>;
 
 async fn scrape(world: &World) -> Samples {
@@ -34,7 +34,7 @@ pub async fn body(mut answer: reqwest::Response) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// Reads OpenMetrics text as strictly as its grammar is.
+/// Parses OpenMetrics text strictly by its grammar.
 /// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md#abnf>
 fn parse(text: &str) -> Samples {
     assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1, "the end");
@@ -63,7 +63,7 @@ fn parse(text: &str) -> Samples {
         }
         let (series, value) = line.rsplit_once(' ').expect("a value");
         let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
-        // No labels may be written in two ways.
+        // An empty set of labels may be written in two ways.
         let series = series.strip_suffix("{}").unwrap_or(series);
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
         let (family, kind) = family.expect("what it is comes first");
@@ -91,7 +91,7 @@ fn parse(text: &str) -> Samples {
     samples
 }
 
-/// Each bucket holds those below it, and the last one holds all.
+/// Each bucket includes the ones below it, and the last one includes all samples.
 fn buckets_rise(samples: &Samples) {
     let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for (series, count) in samples.iter().filter(|(series, _)| series.contains("_bucket{")) {
@@ -114,7 +114,7 @@ fn value(samples: &Samples, series: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn what_happens_to_a_note_is_counted() {
+async fn metrics_count_the_events_of_a_note() {
     let world = World::start().await;
     let before = scrape(&world).await;
     let limited = FaultAction::RateLimit { retry_after: 60 };
@@ -137,14 +137,14 @@ async fn what_happens_to_a_note_is_counted() {
         let series = format!("{name}{}", of(rest));
         assert_eq!(grown(&series), wanted, "{series} in {after:#?}");
     }
-    // The clock was moved by at least the pause that the provider asked for.
+    // The clock was advanced by at least the pause that the provider asked for.
     assert!(grown(&format!("voicegate_note_accepted_seconds_sum{}", of(""))) >= 60.0);
     assert!(grown("voicegate_ffmpeg_runs_total{purpose=\"probe\",outcome=\"ok\"}") >= 1.0);
     assert_eq!(grown("voicegate_http_requests_total{method=\"POST\",route=\"/voice\",status=\"2xx\"}"), 1.0);
     assert!(grown("voicegate_cache_lookups_total{cache=\"recipients\",result=\"miss\"}") >= 1.0);
     assert!(grown("voicegate_database_batch_changes_count") >= 3.0);
     assert_eq!(value(&after, "voicegate_database_up"), 1.0);
-    // Shown before it happens, so that its first time is a rise.
+    // The series exists before the first event, so that the first event is an increase.
     assert!(
         before.contains_key(&format!(
             "voicegate_attempts_total{}",
@@ -154,7 +154,7 @@ async fn what_happens_to_a_note_is_counted() {
 }
 
 #[tokio::test]
-async fn what_waits_and_what_is_wrong_with_connections_is_shown() {
+async fn metrics_show_the_queue_and_the_health_of_connections() {
     let world = World::start().await;
     let locked = FaultAction::Status { status: 401, body: None, headers: BTreeMap::new(), retry_after: None };
     world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, locked));
@@ -176,9 +176,9 @@ async fn what_waits_and_what_is_wrong_with_connections_is_shown() {
     );
 }
 
-/// Whatever is written must have been told in the one list, and nothing may name a person.
+/// Every series must be in the list of metrics, and no label may identify a person.
 #[tokio::test]
-async fn every_series_is_of_the_list_and_names_nobody() {
+async fn every_series_is_documented_and_has_no_personal_data() {
     let world = World::start().await;
     for via in ["imessage", "whatsapp"] {
         let id = world.accept(&format!("via={via}"), fixture("speech-24k.mp3")).await;
@@ -218,7 +218,7 @@ async fn every_series_is_of_the_list_and_names_nobody() {
 }
 
 #[tokio::test]
-async fn a_token_closes_it() {
+async fn metrics_require_the_token_if_one_is_set() {
     let world =
         World::with(|config| config.replace("[server]", "[server]\nmetrics_token = \"S3CRET-token\"")).await;
     let url = format!("{}/metrics", world.url);
@@ -246,13 +246,13 @@ async fn a_token_closes_it() {
 }
 
 #[tokio::test]
-async fn calls_by_providers_and_events_to_bots_are_counted() {
+async fn callbacks_and_webhook_deliveries_are_counted() {
     let bot = Bot::start().await;
     let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
     let webhook = format!("[tenants.a.webhook]\nurl = \"{}\"\nsecrets = [\"{secret}\"]\n", bot.url);
     let world = World::with(|config| config + &webhook).await;
     let before = scrape(&world).await;
-    // Nothing is configured for callbacks here.
+    // No callbacks are configured here.
     let url = format!("{}/callbacks/a/imessage", world.url);
     assert_eq!(world.http.post(&url).send().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
     let nobodys = world.http.post(format!("{url}-{}", PHONE.trim_start_matches('+'))).send().await;
@@ -260,7 +260,7 @@ async fn calls_by_providers_and_events_to_bots_are_counted() {
     bot.answer(&[500]);
     world.accept("", fixture("speech-24k.mp3")).await;
     bot.told(1).await;
-    // It is told again only after the first time was counted.
+    // The delivery is retried only after the first one was counted.
     world.pass_until_told(&bot, 2).await;
     let after = scrape(&world).await;
     let callbacks =

@@ -1,4 +1,4 @@
-//! The id of a request, the floor of free disk, and what a gateway that is told to stop still does.
+//! Request ids, the minimum of free disk space, and the behaviour of a gateway that is stopping.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{Response, StatusCode};
@@ -43,7 +43,7 @@ async fn a_problem_names_its_request_and_a_note_keeps_it() {
         world.post_raw("to=%2B15551234567", fixture("speech-24k.mp3")).header("x-request-id", "r-2");
     let (_, note) = read(request.send().await.expect("an answer")).await;
     let note = world.until_status(note["id"].as_str().expect("an id"), "failed").await;
-    // The request that asks is another one.
+    // The request that reads the note has another id.
     assert_eq!(note["error"].get("request_id"), None, "{note}");
     let id = note["id"].as_str().expect("an id").parse().expect("an id");
     let stored = world.gateway.store.note(id, None).await.expect("a store").expect("a note");
@@ -51,7 +51,7 @@ async fn a_problem_names_its_request_and_a_note_keeps_it() {
 }
 
 #[tokio::test]
-async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
+async fn audio_is_refused_if_the_disk_is_nearly_full() {
     let world =
         World::with(|config| config.replace("[storage]", "[storage]\nmin_free = \"8000000 TiB\"")).await;
     let mp3 = fixture("speech-24k.mp3");
@@ -61,7 +61,7 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
     };
     let url = |path: &str| format!("{}{path}", world.url);
     let inline = json!({ "to": PHONE, "audio": { "data": BASE64_STANDARD.encode(&mp3) } });
-    // A row now, and a download later.
+    // This takes a row now, and a download later.
     let by_url = json!({ "to": PHONE, "audio": { "url": format!("{}/docs", world.url) } });
     let requests = [
         world.post_json(&by_url),
@@ -96,7 +96,7 @@ async fn with_too_little_room_audio_is_refused_before_it_is_stored() {
 }
 
 #[tokio::test]
-async fn without_its_media_folder_a_file_is_refused_and_none_is_made_elsewhere() {
+async fn audio_is_refused_if_the_media_folder_is_missing() {
     let world = World::start().await;
     world.gateway.audio_test.run(&world.gateway).await;
     let (media, moved) = (world.folder.path().join("media"), world.folder.path().join("moved"));
@@ -104,7 +104,7 @@ async fn without_its_media_folder_a_file_is_refused_and_none_is_made_elsewhere()
     std::fs::rename(&media, &moved).expect("moved");
     for empty in [false, true] {
         if empty {
-            // As the place of a disk that is not mounted.
+            // The folder is like the mount point of a disk that is not mounted.
             std::fs::create_dir_all(media.join("incoming")).expect("made");
         }
         let answer = world.post_raw("to=%2B15551234567", large.clone()).send().await.expect("an answer");
@@ -124,7 +124,7 @@ async fn without_its_media_folder_a_file_is_refused_and_none_is_made_elsewhere()
     world.until_status(&id, "accepted").await;
 }
 
-/// Silence of so many bytes.
+/// Silence of a number of bytes, as WAV.
 fn wav(bytes: u32) -> Vec<u8> {
     let mut wav = b"RIFF".to_vec();
     wav.extend((36 + bytes).to_le_bytes());
@@ -138,12 +138,12 @@ fn wav(bytes: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_gateway_that_stops_says_so_and_takes_nothing_new() {
+async fn stopping_gateway_is_not_ready_and_refuses_notes() {
     let world = World::start().await;
     world.gateway.audio_test.run(&world.gateway).await;
     let (status, ready) = read(world.get("/readyz").send().await.expect("an answer")).await;
     assert_eq!((status, ready["checks"].get("shutdown")), (StatusCode::OK, None), "{ready}");
-    // Something is in flight, so that the gateway cannot end yet.
+    // A request is in flight, so the gateway cannot stop yet.
     world.sandbox.add_fault(Fault::new(
         Provider::LINQ,
         Operation::Voicememo,

@@ -1,4 +1,4 @@
-//! The OpenAPI document is served, and true: see also `truth`, which holds every answer of every test against it.
+//! The OpenAPI document is served and correct. See also `truth`, which validates every answer of every test against it.
 
 use axum::http::Method;
 use reqwest::StatusCode;
@@ -18,7 +18,7 @@ async fn the_document_is_served_to_everybody() {
     assert_eq!(served, serde_json::from_str::<Value>(voicegate::http::openapi()).expect("JSON"));
 }
 
-/// Whoever reads the document sees the same paths as the router: no more, and (by `truth`) no fewer.
+/// The document has the same paths as the router: no more, and (by `truth`) no fewer.
 #[tokio::test]
 async fn every_documented_operation_is_there() {
     let world = World::start().await;
@@ -27,11 +27,11 @@ async fn every_documented_operation_is_there() {
         for (method, operation) in item.as_object().expect("operations") {
             let url = format!("{}{}", world.url, path.replace(['{', '}'], ""));
             let method = method.to_uppercase().parse().expect("a method");
-            // Empty, or with an empty requirement in it.
+            // The list is empty, or contains an empty requirement.
             let needed = operation["security"].as_array().expect("requirements");
             let open = needed.is_empty() || needed.contains(&json!({}));
             let status = world.http.request(method, url).send().await.expect("an answer").status();
-            // Whoever calls back proves that by what is in the request, and there is none of it here.
+            // Callbacks are authenticated by the content of the request, which is missing here.
             let open = open && !path.starts_with("/callbacks/");
             assert_eq!(status == StatusCode::UNAUTHORIZED, !open, "{path}: {status}");
             assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
@@ -40,7 +40,7 @@ async fn every_documented_operation_is_there() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_document_does_not_know_is_found() {
+async fn undocumented_answer_is_detected() {
     let world = World::start().await;
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     let mut note = world.until_status(&id, "accepted").await;
@@ -66,9 +66,9 @@ async fn an_answer_that_the_document_does_not_know_is_found() {
     assert!(verdict(&Method::GET, "/nowhere", StatusCode::OK, json_type, &json!({})).is_err(), "a path");
 }
 
-/// Null is the same as absent exactly where the document says so.
+/// `null` counts as absent exactly for the fields for which the document allows it.
 #[tokio::test]
-async fn null_is_taken_where_the_document_says_so() {
+async fn null_is_accepted_where_documented() {
     let world = World::start().await;
     let document: Value = serde_json::from_str(voicegate::http::openapi()).expect("JSON");
     let schemas = &document["components"]["schemas"];

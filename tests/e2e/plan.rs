@@ -1,4 +1,4 @@
-//! `POST /voice/plan`: what it says is what sending does.
+//! `POST /voice/plan`: the plan agrees with the result of sending.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ fn reasons(connection: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_is_planned_is_what_is_sent() {
+async fn plan_predicts_what_is_sent() {
     let world = World::start().await;
     for (query, file) in [
         ("via=imessage", "speech-24k.mp3"),
@@ -62,7 +62,7 @@ async fn what_is_planned_is_what_is_sent() {
 }
 
 #[tokio::test]
-async fn every_connection_of_the_route_is_judged_for_itself() {
+async fn plan_covers_every_connection_of_the_route() {
     let world = World::start().await;
     let (_, planned) = plan(&world, "to=15551234567@c.us&reply_to=abc&via=both", "speech-24k.mp3").await;
     let connections = planned["connections"].as_array().expect("a list");
@@ -87,7 +87,7 @@ async fn every_connection_of_the_route_is_judged_for_itself() {
 }
 
 #[tokio::test]
-async fn nothing_is_stored_and_bad_requests_are_refused_alike() {
+async fn plan_stores_nothing_and_refuses_invalid_requests() {
     let world = World::start().await;
     plan(&world, "to=%2B15551234567", "speech.flac").await;
     for (query, code) in [

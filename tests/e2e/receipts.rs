@@ -1,4 +1,5 @@
-//! Receipts all the way: the adapters have them sent, the emulators send them, the gateway believes and takes them in.
+//! Receipts end to end: the adapters subscribe to them, the emulators send them, and the gateway verifies and stores
+//! them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, ReceiptRule, ReceiptStatu
 
 use crate::harness::{OTHER_KEY, PHONE, World, fixture};
 
-/// The adapter of a connection in the world's configuration, for what the commands do with it.
+/// The adapter of a connection in the world's configuration, as the commands use it.
 fn adapter(world: &World, connection: &str) -> Arc<dyn Provider> {
     let text = std::fs::read_to_string(world.folder.path().join("config.toml")).expect("the configuration");
     let config: toml::Table = text.parse().expect("TOML");
@@ -36,7 +37,7 @@ fn context() -> Context {
     Context { http, dial, guarded, now: jiff::Timestamp::now(), timeout: Duration::from_secs(10) }
 }
 
-/// Has receipts sent to the world's gateway, which believes them from now on.
+/// Subscribes the world's gateway to receipts, and configures it to verify them.
 async fn register(world: &World, connection: &str) {
     let url = format!("{}/callbacks/a/{connection}", world.url).parse().expect("a URL");
     let made = adapter(world, connection).register_callbacks(&context(), &url).await.expect("registered");
@@ -80,7 +81,7 @@ async fn a_voice_note_is_played() {
 }
 
 #[tokio::test]
-async fn a_failure_is_not_the_last_word() {
+async fn later_delivery_replaces_a_failure() {
     let world = World::start().await;
     register(&world, "imessage").await;
     let failed = ReceiptStep { copies: 2, code: Some(3007), ..ReceiptStep::new(ReceiptStatus::Failed, 0) };
@@ -103,7 +104,7 @@ async fn a_failure_is_not_the_last_word() {
 }
 
 #[tokio::test]
-async fn a_memo_whose_answer_was_lost_is_known_by_its_file() {
+async fn receipt_resolves_a_memo_whose_answer_was_lost() {
     let world = World::with(|config| {
         config.replace("token = \"sandbox-linq-token\"", "token = \"sandbox-linq-token\"\ntimeout = \"1s\"")
     })
@@ -120,7 +121,7 @@ async fn a_memo_whose_answer_was_lost_is_known_by_its_file() {
     assert_eq!(note["provider_message_id"], entry.message_id);
     assert_eq!(world.dispatches(), 1, "nothing was sent twice");
 
-    // The records say the same, for gateways without receipts.
+    // The provider's records have the same facts, for gateways without receipts.
     let linq = adapter(&world, "imessage");
     let mark = entry.request["attachment_id"].as_str().expect("an upload").to_owned();
     let to = parse_recipient(PHONE).expect("a recipient");

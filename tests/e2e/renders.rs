@@ -1,4 +1,4 @@
-//! What is made once serves whoever needs it: one run of ffmpeg for a note, and none for the next with the same audio.
+//! The render cache: one run of ffmpeg for a note, and none for the next note with the same audio.
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use voicegate_sandbox::{NewChat, Service};
 
 use crate::harness::{World, fixture, read};
 
-/// Runs of ffmpeg so far, but for the self-test.
+/// The number of runs of ffmpeg so far, without the self-test.
 async fn runs(world: &World) -> u64 {
     let answer = world.http.get(format!("{}/metrics", world.url)).send().await.expect("an answer");
     let text = String::from_utf8(crate::links::body(answer).await).expect("UTF-8");
@@ -25,7 +25,7 @@ async fn send(world: &World, query: &str, file: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_note_takes_one_run_of_ffmpeg_and_the_next_with_the_same_audio_none() {
+async fn identical_audio_is_rendered_once() {
     let world = World::start().await;
     let handles = vec!["+15557654321".to_owned()];
     world.sandbox.add_chat(NewChat { handles, service: Some(Service::IMessage), ..NewChat::default() });
@@ -46,7 +46,7 @@ async fn a_note_takes_one_run_of_ffmpeg_and_the_next_with_the_same_audio_none() 
 }
 
 #[tokio::test]
-async fn notes_that_come_at_once_share_one_run() {
+async fn simultaneous_notes_share_one_run_of_ffmpeg() {
     let world = World::start().await;
     let before = runs(&world).await;
     let mut ids = Vec::new();

@@ -1,4 +1,4 @@
-//! The table of requests that are wrong or odd: each problem has its status, its code and its field.
+//! The table of invalid and unusual requests: each problem has its status, its code and its field.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ struct Row {
     name: String,
     json: Option<String>,
     query: Option<String>,
-    /// In hexadecimal; the small MP3 where there is none.
+    /// The bytes in hexadecimal; by default the small MP3.
     body: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -44,7 +44,7 @@ fn request() -> String {
     "request".to_owned()
 }
 
-/// Recipients that are refused alike.
+/// Recipients that are refused with the same problem.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Recipients {
@@ -148,7 +148,7 @@ fn fits(status: u16, problem: &Value, expected: &Refused) -> bool {
         && problem["field"].as_str() == expected.field.as_deref()
 }
 
-/// Names of all files below `folder`.
+/// The names of all files below `folder`.
 fn names(folder: &std::path::Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! Gateways that share a PostgreSQL database and a folder of audio, and nothing else.
+//! Gateways that share only a PostgreSQL database and a media folder.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use voicegate::{
     gateway::Gateway,
     model::clock::Clock,
-    store::{Claim, ClaimRequest, Rooms},
+    store::{Claim, ClaimRequest, SlotsByClass},
 };
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
@@ -16,7 +16,7 @@ use crate::{
     postgres_server::Database,
 };
 
-/// A world on a database of its own, changed by `edit`; `None` where there is no server.
+/// A world on a database of its own, with a configuration changed by `edit`; `None` if there is no server.
 async fn world(edit: impl FnOnce(String) -> String) -> Option<(World, Database)> {
     let database = Database::make().await?;
     let url = database.url();
@@ -29,14 +29,14 @@ async fn world(edit: impl FnOnce(String) -> String) -> Option<(World, Database)>
     Some((world, database))
 }
 
-/// What one more worker would get now.
+/// The jobs that one more worker would get now.
 async fn claims(world: &World, gateway: &Arc<Gateway>) -> Vec<Claim> {
     let (now, live) = (world.clock.now(), gateway.live());
     let bounds = |connection: &str| live.bounds(connection);
     let request = ClaimRequest {
         now,
         lease_until: now + live.lease(),
-        rooms: Rooms::each(100, 0),
+        slots: SlotsByClass::each(100, 0),
         held: &[],
         bounds: &bounds,
     };
@@ -51,7 +51,7 @@ async fn a_note_goes_through_each_provider() {
         let note = world.until_status(&id, "accepted").await;
         assert_eq!((note["provider"].as_str(), world.delivered(provider).len()), (Some(provider), 1));
     }
-    // Small audio is in the database, larger audio in the folder; both are given out again.
+    // Small audio is in the database, larger audio in the folder; both can be downloaded.
     for file in ["speech-24k.mp3", "speech.wav"] {
         let id = world.accept("via=imessage", fixture(file)).await;
         let mut kept = world.get(&format!("/voice/{id}/audio?source=1")).send().await.expect("an answer");
@@ -89,9 +89,9 @@ async fn simultaneous_requests_with_one_key_to_two_gateways_make_one_note() {
     assert_eq!(world.delivered("linq").len(), 1);
 }
 
-/// The one that was asked has no worker. It is told by the one that has.
+/// The gateway that got the request has no worker. It is notified by the one that has.
 #[tokio::test]
-async fn who_waits_is_answered_although_another_process_does_the_work() {
+async fn waiting_request_is_answered_if_another_process_sends_the_note() {
     let Some((world, _database)) = world(|config| config).await else { return };
     let (idle, url) = beside(&world, false).await;
     let mut notices = idle.store.notices().expect("several processes");
@@ -109,12 +109,12 @@ async fn who_waits_is_answered_although_another_process_does_the_work() {
     tokio::time::timeout(Duration::from_secs(5), told).await.expect("told by the other");
 }
 
-/// Streams read when they are told. Here they are told by another process.
+/// Streams read after a notice, which here comes from another process.
 #[tokio::test]
-async fn who_follows_is_told_although_another_process_does_the_work() {
+async fn event_stream_includes_changes_by_another_process() {
     let Some((world, _database)) = world(|config| config).await else { return };
     let (idle, url) = beside(&world, false).await;
-    // Its connection for notices may still be in the making.
+    // Its connection for notices may not be open yet.
     let mut notices = idle.store.notices().expect("several processes");
     let listening = async {
         loop {
@@ -141,7 +141,7 @@ async fn who_follows_is_told_although_another_process_does_the_work() {
                 text.push_str(&String::from_utf8_lossy(&stream.chunk().await.expect("bytes").expect("more")));
             }
         };
-        // By itself the stream of one note looks every 30 s.
+        // Without notices, the stream of a note reads every 30 s.
         tokio::time::timeout(Duration::from_secs(20), told).await.expect("told by the other");
     }
 }
@@ -191,9 +191,9 @@ async fn two_gateways_share_a_connections_rate() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_holds_that_hangs_is_taken_over_when_its_lease_ends() {
+async fn note_of_a_hanging_gateway_is_claimed_when_its_lease_ends() {
     let Some((world, _database)) = world(|config| config).await else { return };
-    // The look-up before the visible request never answers.
+    // The look-up before the visible request never gets an answer.
     world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }));
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     let hangs = async {

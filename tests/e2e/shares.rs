@@ -1,4 +1,4 @@
-//! What one tenant may have of what all share, and rows that cannot be read.
+//! Limits of one tenant on shared resources, and rows that cannot be read.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use voicegate::model::clock::Clock;
 use crate::harness::{KEY, OTHER_KEY, PHONE, World, fixture, read};
 use crate::metrics::body;
 
-/// `fixture("speech-24k.mp3")`, in bytes.
+/// The size of `fixture("speech-24k.mp3")` in bytes.
 const SIZE: u64 = 12_429;
 
 async fn answer(request: RequestBuilder) -> (u16, Value) {
@@ -29,7 +29,7 @@ impl World {
         request.header("content-type", "audio/mpeg").body(fixture("speech-24k.mp3"))
     }
 
-    /// A time so many seconds ahead, for a query.
+    /// A time a number of seconds ahead, for a query.
     fn ahead(&self, seconds: u64) -> String {
         format!("&send_at={}", self.clock.now() + Duration::from_secs(seconds))
     }
@@ -40,7 +40,7 @@ fn nested(levels: usize) -> String {
 }
 
 #[tokio::test]
-async fn metadata_is_as_deep_as_it_may_be_and_no_deeper() {
+async fn depth_of_metadata_is_limited() {
     let world = World::start().await;
     let audio = format!("{{\"url\":\"{}/a.mp3\"}}", world.url);
     let json_body = |path: &str, metadata: &str| {
@@ -76,7 +76,7 @@ async fn metadata_is_as_deep_as_it_may_be_and_no_deeper() {
 }
 
 #[tokio::test]
-async fn a_note_whose_record_is_damaged_says_so_and_can_be_erased() {
+async fn damaged_note_is_reported_and_can_be_erased() {
     let world = World::start().await;
     let scheduled = world.ahead(3600);
     let send = || world.note_for(KEY, &scheduled).header("idempotency-key", "once");
@@ -109,7 +109,7 @@ async fn a_note_whose_record_is_damaged_says_so_and_can_be_erased() {
     let listed: Vec<&Value> =
         list["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect();
     assert_eq!(listed, [&json!(sound)]);
-    // A reply to it is a message of its own.
+    // A reply to it is sent as a message of its own.
     let (status, reply) = answer(world.note_for(KEY, &format!("&via=imessage&reply_to={id}"))).await;
     assert_eq!(status, 202, "{reply}");
     let metrics =
@@ -134,7 +134,7 @@ async fn a_note_whose_record_is_damaged_says_so_and_can_be_erased() {
 }
 
 #[tokio::test]
-async fn a_tenant_at_its_quota_is_refused_and_no_other() {
+async fn quota_of_one_tenant_does_not_affect_others() {
     let quota = 3 * SIZE + 100;
     let world = World::with(|config| {
         config.replace("[tenants.a]", &format!("[tenants.a]\nmax_storage = \"{quota}\""))
@@ -163,15 +163,15 @@ async fn a_tenant_at_its_quota_is_refused_and_no_other() {
     assert_eq!(world.stray_files(), [""; 0].map(std::path::PathBuf::from));
     let (status, repeated) = answer(keyed()).await;
     assert_eq!((status, &repeated["id"]), (202, &note["id"]), "it was answered before");
-    // The others have room.
+    // The other tenants still have quota.
     assert_eq!(answer(world.upload_for(OTHER_KEY)).await.0, 201);
     assert_eq!(answer(world.note_for(OTHER_KEY, "")).await.0, 202);
-    // What is deleted makes room.
+    // Deletion frees quota.
     let deleted = world.http.delete(format!("{}/media/{}", world.url, uploads[1])).bearer_auth(KEY);
     assert_eq!(deleted.send().await.expect("an answer").status(), StatusCode::NO_CONTENT);
     assert_eq!(answer(world.upload_for(KEY)).await.0, 201);
     assert_eq!(answer(world.upload_for(KEY)).await.0, 507);
-    // And so does time.
+    // The end of the retention frees quota as well.
     world.clock.advance(Duration::from_secs(8 * 24 * 3600));
     remove_what_is_old(&world.gateway).await.expect("removed");
     assert_eq!(answer(world.upload_for(KEY)).await.0, 201);
@@ -218,7 +218,7 @@ async fn a_download_waits_while_its_tenant_is_at_its_quota() {
 }
 
 #[tokio::test]
-async fn notes_for_next_month_leave_the_queue_to_others() {
+async fn scheduled_notes_do_not_fill_the_queue() {
     let world = World::with(|config| {
         config + "\n[delivery]\nmax_queue = 4\nmax_queue_per_tenant = 3\nin_flight = 1\n"
     })
@@ -229,7 +229,7 @@ async fn notes_for_next_month_leave_the_queue_to_others() {
             assert_eq!(answer(world.note_for(key, &month)).await.0, status, "scheduled for next month");
         }
     }
-    // Two of the four places are each tenant's own.
+    // Two of the four slots are reserved for each tenant.
     for (key, status) in [(KEY, 202), (KEY, 202), (KEY, 202), (KEY, 503), (OTHER_KEY, 202), (OTHER_KEY, 202)]
     {
         let (got, body) = answer(world.note_for(key, &soon)).await;

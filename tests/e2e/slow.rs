@@ -1,4 +1,4 @@
-//! Servers that somebody else chose and that never answer: whoever waits for them keeps nobody else waiting.
+//! Servers of callers that never answer: a job that waits for one does not delay others.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -9,7 +9,7 @@ use voicegate::store::fetch_key;
 
 use crate::harness::{World, fixture, read};
 
-/// A server that takes connections and never says anything.
+/// A server that accepts connections and never answers.
 async fn stalling() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -22,7 +22,7 @@ async fn stalling() -> String {
     url
 }
 
-/// A server that gives out a recording, in another part of the tenant's hosts than `other`.
+/// A server with a recording, whose URL has another fetch key than `other`.
 async fn answering(other: &str) -> String {
     let (mut others, app) =
         (Vec::new(), Router::new().fallback(async || fixture("speech-24k.mp3").into_response()));
@@ -37,7 +37,7 @@ async fn answering(other: &str) -> String {
     }
 }
 
-/// Sends what is behind `url` to a recipient of its own.
+/// Sends the audio behind `url` to a recipient that no other note has.
 async fn send_url(world: &World, url: &str, number: usize) -> String {
     let body = json!({ "to": format!("+1555000{number:04}"), "via": "whatsapp", "audio": { "url": url } });
     let (status, note) = read(world.post_json(&body).send().await.expect("an answer")).await;
@@ -45,11 +45,11 @@ async fn send_url(world: &World, url: &str, number: usize) -> String {
     note["id"].as_str().expect("an id").to_owned()
 }
 
-/// Longer than anything here is waited for, so that what waits for such a download does not come to its end by luck.
+/// A timeout that is longer than any wait in this test, so that a stalled download does not end by chance.
 const FOREVER: &str = "allow_http = true\ntimeout = \"10m\"";
 
 #[tokio::test]
-async fn downloads_that_stall_leave_the_connection_to_its_other_notes() {
+async fn stalled_downloads_do_not_block_the_connection() {
     let world = World::with(|config| config.replace("allow_http = true", FOREVER)).await;
     let dead = stalling().await;
     let mut waiting = Vec::new();
@@ -73,7 +73,7 @@ async fn downloads_that_stall_leave_the_connection_to_its_other_notes() {
     assert_eq!(under_way, 2, "a host that was never heard of is not asked eight times at once");
 }
 
-/// A note that is downloaded keeps its place in its lane, and a later one to the same person waits for it.
+/// A note keeps its position in its lane during a download, and a later note to the same recipient waits for it.
 #[tokio::test]
 async fn a_note_that_is_downloaded_first_is_sent_first() {
     let world = World::start().await;
@@ -88,9 +88,9 @@ async fn a_note_that_is_downloaded_first_is_sent_first() {
     assert_eq!(order[0], first["provider_message_id"], "{order:?}");
 }
 
-/// Twelve tenants, each with more to tell than a process has places, to a server that never answers.
+/// Twelve tenants, each with more webhook deliveries than a process has slots, to a server that never answers.
 #[tokio::test]
-async fn webhooks_that_hang_delay_no_note_of_others() {
+async fn hanging_webhooks_do_not_delay_other_tenants() {
     const TENANTS: usize = 12;
     let dead = stalling().await;
     let world = World::with(|config| {
@@ -120,7 +120,7 @@ async fn webhooks_that_hang_delay_no_note_of_others() {
         let (status, note) = read(sent.send().await.expect("an answer")).await;
         assert_eq!(status, 202, "{note}");
     }
-    // Every one of them is sent, although telling of it never ends; a webhook call is given 15 s.
+    // Every note is sent, although its webhook deliveries hang; a delivery has a timeout of 15 s.
     let all = async {
         while world.delivered("linq").len() < TENANTS {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,4 +1,4 @@
-//! Requests of those who have no key and no secret: they learn nothing and cost nothing.
+//! Unauthenticated requests: they reveal nothing and take few resources.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn world() -> World {
     .await
 }
 
-/// Headers of a signature that fits no body.
+/// The headers of a signature that matches no body.
 fn forged(world: &World) -> [(&'static str, String); 3] {
     [
         ("webhook-id", "evt-1".to_owned()),
@@ -33,7 +33,7 @@ fn forged(world: &World) -> [(&'static str, String); 3] {
 }
 
 #[tokio::test]
-async fn callbacks_do_not_tell_strangers_what_exists() {
+async fn callbacks_do_not_reveal_which_connections_exist() {
     let world = world().await;
     let mut answers = Vec::new();
     for (path, signed) in [
@@ -53,7 +53,7 @@ async fn callbacks_do_not_tell_strangers_what_exists() {
             let request = world.http.post(&url).body(vec![b'x'; size]);
             let headers = if signed { Vec::from(forged(&world)) } else { Vec::new() };
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
-            // A body that is too large may be cut off with its connection.
+            // The connection may be closed while a body is sent that is too large.
             let Ok(answer) = request.send().await else { continue };
             let mut headers: Vec<_> = answer.headers().keys().map(ToString::to_string).collect();
             headers.retain(|name| name != "connection");
@@ -69,7 +69,7 @@ async fn callbacks_do_not_tell_strangers_what_exists() {
 }
 
 #[tokio::test]
-async fn a_callback_that_proves_nothing_is_answered_before_its_body() {
+async fn unauthenticated_callback_is_refused_before_its_body_is_read() {
     let world = world().await;
     let address = world.url.trim_start_matches("http://").to_owned();
     for path in ["b/imessage", "nobody/x", "a/imessage", "a/whatsapp", "a/whatsapp?token=wrong"] {
@@ -85,7 +85,7 @@ async fn a_callback_that_proves_nothing_is_answered_before_its_body() {
 }
 
 #[tokio::test]
-async fn callbacks_with_a_made_up_signature_are_bounded_together() {
+async fn forged_callbacks_share_one_limit() {
     let world = world().await;
     let address = world.url.trim_start_matches("http://").to_owned();
     let signed: String = forged(&world).iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -114,7 +114,7 @@ async fn callbacks_with_a_made_up_signature_are_bounded_together() {
 }
 
 #[tokio::test]
-async fn an_address_that_tries_many_keys_is_slowed_and_a_right_key_is_not() {
+async fn wrong_keys_slow_down_their_address_but_not_valid_keys() {
     let world = World::start().await;
     let url = format!("{}/connections", world.url);
     let try_key = |key: String| world.http.get(&url).bearer_auth(key).send();
@@ -133,7 +133,7 @@ async fn an_address_that_tries_many_keys_is_slowed_and_a_right_key_is_not() {
         waits.push(begun.elapsed());
     }
     assert!(waits[13] >= Duration::from_millis(300), "{waits:?}");
-    // Many wait at the same time, and a right key from the same address does not wait with them.
+    // Many requests wait at the same time, and a valid key from the same address does not wait with them.
     let slowed: Vec<_> = (0..40).map(|n| tokio::spawn(try_key(format!("wrong-too-{n}")))).collect();
     let begun = std::time::Instant::now();
     assert_eq!(try_key(KEY.to_owned()).await.expect("an answer").status(), 200);

@@ -1,4 +1,4 @@
-//! Tenants, routes and the promise that a provider is swapped by configuration alone.
+//! Tenants, routes, and the promise that a provider can be replaced by configuration alone.
 
 use reqwest::StatusCode;
 
@@ -24,7 +24,7 @@ async fn changing_the_route_moves_the_same_request_to_the_other_provider() {
 }
 
 #[tokio::test]
-async fn a_bad_reload_changes_nothing() {
+async fn invalid_reload_changes_nothing() {
     let world = World::start().await;
     let error =
         world.reconfigure(|config| config.replace("[fetch]", "[fetch]\nspeed = 1")).expect_err("refused");
@@ -34,7 +34,7 @@ async fn a_bad_reload_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_removed_opens_nothing_after_a_reload() {
+async fn removed_key_is_refused_after_a_reload() {
     let world = World::start().await;
     world.reconfigure(|config| config.replace(KEY, NEW_KEY)).expect("a sound configuration");
     let response = world.get("/voice/vn_x").send().await.expect("an answer");
@@ -42,7 +42,7 @@ async fn a_key_that_is_removed_opens_nothing_after_a_reload() {
 }
 
 #[tokio::test]
-async fn another_tenants_note_is_as_absent_as_none() {
+async fn note_of_another_tenant_is_not_found() {
     let world = World::start().await;
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "accepted").await;
@@ -58,7 +58,7 @@ async fn another_tenants_note_is_as_absent_as_none() {
     assert_eq!(answers[0].0, StatusCode::NOT_FOUND);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
 
-    // Not even through a reply.
+    // It is not found through a reply either.
     let reply = world
         .http
         .post(format!("{}/voice?to=%2B15551234567&via=imessage&reply_to={id}", world.url))
@@ -70,7 +70,7 @@ async fn another_tenants_note_is_as_absent_as_none() {
 }
 
 #[tokio::test]
-async fn an_alias_reaches_whom_it_names_on_each_connection() {
+async fn alias_resolves_to_a_recipient_on_each_connection() {
     let world = World::start().await;
     for via in ["imessage", "whatsapp"] {
         let request = world.post_raw(&format!("to=alias:family&via={via}"), fixture("speech-24k.mp3"));

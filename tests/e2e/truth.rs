@@ -1,4 +1,4 @@
-//! Holds every answer of the gateway against its OpenAPI document: what the document does not know fails the test.
+//! Validates every answer of the gateway against its OpenAPI document. An undocumented answer fails the test.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use axum::{
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-/// The document, made strict: in an answer nothing may be that it does not name.
+/// The document, made strict: an answer may contain no undocumented fields.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     let mut document: Value = serde_json::from_str(voicegate::http::openapi()).expect("JSON");
     for schema in document["components"]["schemas"].as_object_mut().expect("schemas").values_mut() {
@@ -26,15 +26,15 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     document
 });
 
-/// Of HTTP itself, or of the connection.
+/// Headers of HTTP itself, or of the connection.
 const EVERYWHERE: [&str; 5] = ["content-type", "content-length", "transfer-encoding", "date", "connection"];
 
-/// What was found; looked at when the test ends.
+/// The findings, which are checked when the test ends.
 #[derive(Default)]
 pub struct Truth(Arc<Mutex<Vec<String>>>);
 
 impl Truth {
-    /// Puts the check around `app`.
+    /// Wraps `app` in the check.
     pub fn watch(&self, app: Router) -> Router {
         let lies = self.0.clone();
         app.layer(middleware::from_fn(move |request: Request, next: Next| check(request, next, lies.clone())))
@@ -43,7 +43,7 @@ impl Truth {
 
 impl Drop for Truth {
     fn drop(&mut self) {
-        // A test that fails already says more.
+        // A test that has already failed reports more.
         if !std::thread::panicking() {
             let lies = self.0.lock().expect("unpoisoned");
             assert!(lies.is_empty(), "the OpenAPI document does not know this:\n{}", lies.join("\n"));
@@ -54,7 +54,7 @@ impl Drop for Truth {
 async fn check(request: Request, next: Next, lies: Arc<Mutex<Vec<String>>>) -> Response<Body> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (parts, body) = next.run(request).await.into_parts();
-    // Files and pages may be long and are judged by their type alone.
+    // Files and pages may be long, so only their type is checked.
     let is_json = essence(&parts.headers).is_some_and(|kind| kind.ends_with("json"));
     let (bytes, body) = if is_json {
         let bytes = to_bytes(body, usize::MAX).await.expect("a body");
@@ -95,7 +95,7 @@ fn judge(method: &Method, path: &str, query: &str, answer: &Parts, body: &[u8]) 
     }
     let content = response["content"].as_object().filter(|_| method != Method::HEAD);
     let Some(content) = content else {
-        // What belongs to HEAD is taken off later.
+        // The body is removed for HEAD later.
         return if body.is_empty() || method == Method::HEAD {
             Ok(())
         } else {
@@ -135,11 +135,11 @@ fn operation(method: &Method, path: &str) -> Option<&'static Value> {
         .get(path)
         .or_else(|| paths.iter().find(|(template, _)| same(template)).map(|(_, item)| item))?;
     let method = method.as_str().to_ascii_lowercase();
-    // HEAD is where GET is, whether or not it has an entry of its own.
+    // HEAD is allowed wherever GET is, even without an entry of its own.
     item.get(&method).or_else(|| item.get("get").filter(|_| method == "head"))
 }
 
-/// Making a validator takes longer than using it.
+/// The validators are cached, because creating one takes longer than using it.
 fn with_validator<T>(schema: &Value, run: impl FnOnce(&Validator) -> T) -> T {
     static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
     let mut validators = VALIDATORS.lock().expect("unpoisoned");
@@ -165,7 +165,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// What the check says about an answer that the gateway never gives.
+/// The findings of the check for an answer that the gateway never gives.
 pub fn verdict(
     method: &Method,
     path: &str,

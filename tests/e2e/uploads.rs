@@ -1,4 +1,4 @@
-//! `/media`: uploaded once, sent to many.
+//! `/media`: audio that is uploaded once and sent to many recipients.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn one_upload_reaches_many_and_outlives_its_deletion() {
+async fn notes_keep_the_audio_of_a_deleted_upload() {
     let world = World::start().await;
     let upload = world.upload(fixture("speech-24k.mp3")).await;
     assert_eq!(upload["audio"]["codec"], "mp3");
@@ -46,7 +46,7 @@ async fn one_upload_reaches_many_and_outlives_its_deletion() {
     assert_eq!(status, StatusCode::ACCEPTED, "{first}");
     assert_eq!(first["audio"]["source"], upload["audio"]);
     let (_, second) = world.send_upload(&upload["id"], "+15557654321").await;
-    // Gone before the notes are made ready: they have what they need.
+    // The upload is deleted before the notes are prepared; they have copies of the audio.
     assert_eq!(world.delete(&path).await.0, StatusCode::NO_CONTENT);
     for note in [&first, &second] {
         world.until_status(note["id"].as_str().expect("an id"), "accepted").await;
@@ -65,7 +65,7 @@ async fn one_upload_reaches_many_and_outlives_its_deletion() {
 }
 
 #[tokio::test]
-async fn an_upload_comes_in_every_body() {
+async fn uploads_are_accepted_in_every_body() {
     let world = World::start().await;
     let mp3 = fixture("speech-24k.mp3");
     let post = || world.http.post(format!("{}/media", world.url)).bearer_auth(KEY);
@@ -105,7 +105,7 @@ async fn an_upload_comes_in_every_body() {
 }
 
 #[tokio::test]
-async fn an_upload_ends_with_its_time_and_its_notes_do_not() {
+async fn upload_expires_but_its_notes_keep_their_audio() {
     let world = World::with(|config| config.replace("[fetch]", "media_retention = \"1h\"\n[fetch]")).await;
     let upload = world.upload(fixture("speech-24k.mp3")).await;
     let (_, note) = world.send_upload(&upload["id"], PHONE).await;
@@ -122,14 +122,14 @@ async fn an_upload_ends_with_its_time_and_its_notes_do_not() {
     assert_eq!(world.get(&path).send().await.expect("an answer").status(), StatusCode::GONE);
     let audio = format!("/voice/{}/audio", note["id"].as_str().expect("an id"));
     assert_eq!(world.get(&audio).send().await.expect("an answer").status(), StatusCode::OK);
-    // The row goes when notes of its age do.
+    // The row is removed together with notes of its age.
     world.clock.advance(Duration::from_secs(31 * 86_400));
     remove_what_is_old(&world.gateway).await.expect("removed");
     assert_eq!(world.get(&path).send().await.expect("an answer").status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn what_a_request_that_died_left_behind_is_swept() {
+async fn files_of_an_interrupted_upload_are_removed() {
     let world = World::start().await;
     let kept = world.upload(fixture("speech-24k.mp3")).await;
     let orphan =
@@ -144,9 +144,9 @@ async fn what_a_request_that_died_left_behind_is_swept() {
     assert_eq!(world.get(&path).send().await.expect("an answer").status(), StatusCode::OK);
 }
 
-/// Whatever one tenant asks about another's things, the answer is that for things that never were.
+/// Requests for objects of another tenant get the same answer as for objects that do not exist.
 #[tokio::test]
-async fn another_tenants_things_are_like_nothing() {
+async fn objects_of_another_tenant_are_not_found() {
     let world = World::start().await;
     let upload = world.upload(fixture("speech-24k.mp3")).await;
     let upload = upload["id"].as_str().expect("an id");
@@ -189,7 +189,7 @@ async fn another_tenants_things_are_like_nothing() {
     assert_eq!(answers[0], answers[1]);
     let (_, list) = read(other(Method::GET, "/voice".to_owned()).send().await.expect("an answer")).await;
     assert_eq!(list, json!({ "items": [], "next_cursor": null }));
-    // Nothing was harmed.
+    // The upload still exists.
     assert_eq!(
         world.get(&format!("/media/{upload}")).send().await.expect("an answer").status(),
         StatusCode::OK

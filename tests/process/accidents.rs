@@ -1,4 +1,4 @@
-//! What happens to a machine and its neighbours: writes fail, ffmpeg dies, the clock is set, and webhooks hang.
+//! Accidents of a machine and its neighbours: writes fail, ffmpeg dies, the clock is set, and webhooks hang.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::faults::{EIO, ENOSPC, Faults};
 
-/// The system's ffmpeg, but for the moments in which a file says how each run ends.
+/// A wrapper of the system's ffmpeg, whose runs fail while a file says so.
 const FFMPEG: &str = r#"#!/bin/sh
 read -r end < "${0%/bin/*}/lib/end"
 case $end in
@@ -31,16 +31,16 @@ esac
 exec ffmpeg "$@"
 "#;
 
-/// How far the clock is set: minutes and hours, both ways.
+/// Steps of the clock: minutes and hours, forward and back.
 const JUMPS: [i64; 4] = [-3600, -90, 90, 3600];
 
 pub struct Accidents {
-    /// Failing files and a moved clock need a preloaded library, which is built for Linux alone. ffmpeg dies instead
-    /// elsewhere.
+    /// Failing files and a moved clock need a preloaded library, which is built for Linux only. Elsewhere ffmpeg dies
+    /// instead.
     faults: Option<Faults>,
     ffmpeg: tempfile::TempDir,
     webhook: Webhook,
-    /// Held while processes start: these need a machine that works.
+    /// A lock that is held while processes start, because a start needs a working machine.
     calm: Mutex<()>,
     counts: [AtomicUsize; 4],
 }
@@ -78,7 +78,7 @@ impl Accidents {
         self.faults.as_ref().map(Faults::environment).unwrap_or_default()
     }
 
-    /// The configuration of a gateway that all of them can happen to.
+    /// Returns the configuration of a gateway that every accident can affect.
     pub fn configure(&self, config: &str) -> String {
         let script = self.ffmpeg.path().join("bin/ffmpeg");
         let hook = format!(
@@ -92,26 +92,26 @@ impl Accidents {
         )
     }
 
-    /// How often each has happened.
+    /// Returns the number of accidents of each kind.
     pub fn counts(&self) -> serde_json::Value {
         let [writes, ffmpeg, clock, webhook] =
             self.counts.each_ref().map(|count| count.load(Ordering::SeqCst));
         serde_json::json!({ "writes": writes, "ffmpeg": ffmpeg, "clock": clock, "webhook": webhook })
     }
 
-    /// A chaos without its accidents would prove nothing.
+    /// Checks that every kind of accident has happened, since the run would otherwise prove nothing.
     pub fn assert_all_happened(&self) {
         assert!(self.counts.iter().all(|count| count.load(Ordering::SeqCst) > 0), "{}", self.counts());
     }
 
-    /// A moment in which nothing happens, until the guard is gone.
+    /// Suspends accidents until the guard is dropped.
     pub async fn calm(&self) -> MutexGuard<'_, ()> {
         let guard = self.calm.lock().await;
         self.mend();
         guard
     }
 
-    /// Lets one after the other happen until told to stop, each kind as often as the others.
+    /// Causes one accident after the other until told to stop, each kind equally often.
     pub async fn happen(&self, mut random: StdRng, stop: CancellationToken) {
         let kinds = [Accident::Clock, Accident::Write, Accident::Ffmpeg, Accident::Webhook];
         for accident in kinds.into_iter().cycle() {
@@ -156,7 +156,7 @@ impl Accidents {
         self.end_ffmpeg_by("well");
     }
 
-    /// Whole at once, since a run may just be reading it.
+    /// The file is replaced at once, since a run may just be reading it.
     fn end_ffmpeg_by(&self, end: &str) {
         let [draft, file]: [PathBuf; 2] = ["lib/draft", "lib/end"].map(|name| self.ffmpeg.path().join(name));
         std::fs::write(&draft, format!("{end}\n")).expect("written");
@@ -164,7 +164,7 @@ impl Accidents {
     }
 }
 
-/// A tenant's server: it takes events, or keeps every connection and says nothing.
+/// A tenant's server, which accepts events, or keeps every connection open without an answer.
 struct Webhook {
     url: String,
     hangs: Arc<AtomicBool>,
@@ -182,7 +182,7 @@ impl Webhook {
                 tokio::spawn(async move {
                     let _ = client.read(&mut [0; 16 * 1024]).await;
                     if hanging.load(Ordering::SeqCst) {
-                        // Until the other side has had enough.
+                        // The connection stays open until the other side closes it.
                         let _ = client.read(&mut [0; 1]).await;
                         return;
                     }

@@ -1,4 +1,5 @@
-//! What strangers and careless clients can make the gateway hold: memory, processor time, connections, descriptors.
+//! Tests of the resources that strangers and careless clients can occupy: memory, processor time, connections, file
+//! descriptors.
 
 use std::time::Duration;
 
@@ -25,12 +26,12 @@ fn address(process: &Process) -> String {
     process.url.trim_start_matches("http://").to_owned()
 }
 
-/// Sends `head` and then as much of `body` as is taken; the connection, and the first bytes of an answer if there is one by
-/// then.
+/// Sends `head` and as much of `body` as the server reads. Returns the connection and the first bytes of an answer, if
+/// there is one by then.
 async fn send(address: &str, head: &str, body: &[u8]) -> (TcpStream, String) {
     let mut client = TcpStream::connect(address).await.expect("a connection");
     client.write_all(head.as_bytes()).await.expect("sent");
-    // It may be refused before its end.
+    // The body may be refused before its end.
     let _ = tokio::time::timeout(Duration::from_secs(20), client.write_all(body)).await;
     let mut answer = [0; 12];
     let read = tokio::time::timeout(Duration::from_secs(3), client.read(&mut answer)).await;
@@ -38,7 +39,7 @@ async fn send(address: &str, head: &str, body: &[u8]) -> (TcpStream, String) {
     (client, String::from_utf8_lossy(&answer[..count]).into_owned())
 }
 
-/// By how much the peak of memory rises while `count` clients send that at the same time and stay.
+/// Measures the rise of peak memory while `count` clients send this concurrently and stay connected.
 async fn rise(process: &Process, count: usize, head: &str, body: &[u8], expected: &[&str]) -> u64 {
     let before = peak(process.pid());
     let address = address(process);
@@ -53,7 +54,7 @@ async fn rise(process: &Process, count: usize, head: &str, body: &[u8], expected
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_without_proof_take_no_memory() {
+async fn unauthenticated_callbacks_take_no_memory() {
     let process = Process::with(|config| {
         let config = config.replace("_timeout = \"1s\"", "_timeout = \"60s\"");
         config + "[tenants.b]\napi_keys = [\"vg_e6HjC0rPzK9wUaM3gXvB7dYtS2oLnQf8iV5cRk1xTbE\"]\n[tenants.b.connections.imessage]\nprovider = \"linq\"\n\
@@ -80,7 +81,7 @@ async fn callbacks_without_proof_take_no_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_never_come_to_the_point_take_little_memory() {
+async fn endless_body_parts_take_little_memory() {
     let process = process().await;
     let host = address(&process);
     let head = |kind: &str, length: usize| {
@@ -109,7 +110,7 @@ async fn bodies_that_never_come_to_the_point_take_little_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_that_nobody_reads_take_little_memory() {
+async fn unread_event_streams_take_little_memory() {
     let process = process().await;
     for _ in 0..40 {
         let body = json!({
@@ -128,7 +129,7 @@ async fn streams_that_nobody_reads_take_little_memory() {
     assert!(rise < 60 * MB, "{rise} bytes");
 }
 
-/// User and system time so far.
+/// Returns the user and system time used so far.
 fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("numbers");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("numbers").split_whitespace().collect();
@@ -137,7 +138,7 @@ fn processor_time(pid: u32) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_on_which_nothing_happens_take_no_processor_time() {
+async fn idle_event_streams_take_no_processor_time() {
     let process = process().await;
     let id = process.accept("").await;
     process.until_status(&id, "accepted").await;
@@ -159,7 +160,7 @@ async fn streams_on_which_nothing_happens_take_no_processor_time() {
     let spent = processor_time(process.pid()) - before;
     println!("400 idle streams: {spent:?} in 5 s");
     assert!(spent < Duration::from_millis(500), "{spent:?}");
-    // All of them hear of what happens, and it is read once.
+    // All streams get the events, which are read from the database once.
     let id = process.accept("").await;
     process.until_status(&id, "accepted").await;
     for client in clients.iter_mut().step_by(2) {
@@ -175,7 +176,7 @@ async fn streams_on_which_nothing_happens_take_no_processor_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_clients_do_not_keep_others_waiting() {
+async fn idle_clients_do_not_delay_others() {
     let process = Process::with(|config| {
         config
             .replace("_timeout = \"1s\"", "_timeout = \"60s\"")
@@ -201,10 +202,10 @@ async fn idle_clients_do_not_keep_others_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_descriptors_requests_are_answered_503_until_there_are_some() {
+async fn requests_get_503_while_file_descriptors_are_exhausted() {
     let process = process().await;
     let pid = Pid::from_raw(process.pid().try_into().expect("a pid")).expect("a pid");
-    // Every descriptor from here on is new.
+    // All descriptors from here on are new.
     let first_free = || {
         let open = std::fs::read_dir(format!("/proc/{}/fd", process.pid())).expect("descriptors").flatten();
         let open: std::collections::BTreeSet<u64> =
@@ -213,7 +214,7 @@ async fn without_descriptors_requests_are_answered_503_until_there_are_some() {
     };
     let post = async || {
         let request = process.http.post(format!("{}/voice?to=%2B15551234567", process.url)).bearer_auth(KEY);
-        // More than is held in memory, so that it needs a file.
+        // The body is larger than what is held in memory, so that it needs a file.
         let answer =
             request.header("content-type", "audio/wav").body(crate::memory::wav(400_000)).send().await;
         let answer = answer.expect("an answer");
@@ -241,7 +242,7 @@ async fn without_descriptors_requests_are_answered_503_until_there_are_some() {
 }
 
 #[tokio::test]
-async fn a_request_names_its_host_once() {
+async fn request_needs_exactly_one_valid_host() {
     let process = process().await;
     let host = address(&process);
     for (lines, expected) in [

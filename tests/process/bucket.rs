@@ -1,4 +1,4 @@
-//! Several processes that share a database and a bucket, and nothing else.
+//! Tests of several processes that share only a database and a bucket.
 
 use crate::{
     gateway::{KEY, Process, sample},
@@ -6,7 +6,7 @@ use crate::{
     s3::{BUCKET, Server},
 };
 
-/// More than is kept beside the note.
+/// A size that is too large to be kept beside the note.
 fn large() -> Vec<u8> {
     let mut audio = Vec::new();
     while audio.len() <= 256 << 10 {
@@ -41,7 +41,7 @@ async fn one_process_accepts_and_another_sends() {
         assert_eq!(arrived.len(), index + 1, "{arrived:?}");
         assert_eq!(arrived[index].problems, [""; 0]);
         assert_eq!(note["audio"]["sent"]["sha256"], arrived[index].sha256.clone().expect("a hash"));
-        // Made by the one, heard from the other.
+        // The link is made by one process and served by the other.
         let heard = api.http.get(format!("{}/voice/{id}/audio", api.url)).bearer_auth(KEY);
         let mut answer = heard.send().await.expect("an answer");
         let mut heard = Vec::new();

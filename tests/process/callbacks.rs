@@ -1,4 +1,4 @@
-//! `voicegate callbacks`, as an operator uses it to have receipts come.
+//! Tests of `voicegate callbacks`, by which an operator sets up receipts.
 
 use std::process::Output;
 
@@ -24,7 +24,7 @@ fn set(process: &Process, connection: &str, line: &str) {
 }
 
 #[tokio::test]
-async fn receipts_are_set_up_with_one_command_and_one_line() {
+async fn callbacks_register_sets_up_receipts() {
     let process = Process::start().await;
     let (ok, status) = callbacks(&process, "status", "imessage").await;
     assert!(!ok && status.contains("no secret") && status.contains("none yet"), "{status}");
@@ -49,7 +49,7 @@ async fn receipts_are_set_up_with_one_command_and_one_line() {
 }
 
 #[tokio::test]
-async fn a_wrong_name_and_a_missing_token_say_what_to_do() {
+async fn unknown_connection_and_missing_token_are_explained() {
     let process = Process::start().await;
     let (ok, error) = callbacks(&process, "status", "sms").await;
     assert!(!ok && error.contains("there is no connection \"sms\""), "{error}");

@@ -1,8 +1,8 @@
-//! Everything goes wrong at once, at random and again and again, from a seed that plays it again: providers, processes,
-//! databases, disks, ffmpeg, clocks and webhooks. What must hold all the same: no note is sent twice, those of one recipient arrive in order, each one ends, and none is called unknown
-//! without a reason.
+//! Random faults of providers, processes, databases, disks, ffmpeg, clocks and webhooks, repeatable from a seed. In
+//! spite of them no note is sent twice, the notes of one recipient arrive in order, each note ends, and none is called
+//! unknown without a reason.
 //!
-//! A longer run: `make chaos NOTES=10000 KILLS=20 RESTARTS=10` (`SEED=...` for the same faults again).
+//! Longer runs: `make chaos NOTES=10000 KILLS=20 RESTARTS=10` (`SEED=...` repeats the same faults).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,14 +30,14 @@ use crate::{
 /// Recipients; every fourth one is reached over WhatsApp, where audio is encoded.
 const LANES: usize = 16;
 
-/// Everything that can be sent is sent within this time after the last fault.
+/// Time after the last fault within which everything that can be sent is sent.
 const AFTER_THE_LAST_FAULT: Duration = Duration::from_secs(30);
 
-/// Notes of one recipient that wait at the same time. A bot that sent all of its notes at once would leave a backlog, and
-/// the end of the run would measure how fast this machine encodes.
+/// Maximum number of waiting notes of one recipient. A bot that sent all of its notes at once would leave a backlog,
+/// and the end of the run would measure the encoding speed of this machine.
 const LEAD: usize = 5;
 
-/// How many notes arrive, at least, between two faults.
+/// Minimum number of notes that arrive between two faults.
 const NOTES_PER_FAULT: usize = 2;
 
 struct Plan {
@@ -46,14 +46,14 @@ struct Plan {
     seed: u64,
     notes: usize,
     kills: usize,
-    /// Of the database.
+    /// Number of restarts of the database.
     restarts: usize,
 }
 
-/// What ends from outside.
+/// An interruption from outside.
 #[derive(Clone, Copy, Debug)]
-enum Blow {
-    /// A gateway, by SIGKILL.
+enum Interruption {
+    /// A gateway is killed by SIGKILL.
     Kill,
     Database(Stop),
 }
@@ -74,13 +74,13 @@ impl Plan {
         }
     }
 
-    /// All of them in an order of their own.
-    fn blows(&self, random: &mut StdRng) -> Vec<Blow> {
-        let stops = [Stop::Immediate, Stop::Fast].into_iter().cycle().map(Blow::Database);
-        let mut blows: Vec<_> = stops.take(self.restarts).collect();
-        blows.extend([Blow::Kill].repeat(self.kills));
-        blows.shuffle(random);
-        blows
+    /// Returns all interruptions in a random order.
+    fn interruptions(&self, random: &mut StdRng) -> Vec<Interruption> {
+        let stops = [Stop::Immediate, Stop::Fast].into_iter().cycle().map(Interruption::Database);
+        let mut interruptions: Vec<_> = stops.take(self.restarts).collect();
+        interruptions.extend([Interruption::Kill].repeat(self.kills));
+        interruptions.shuffle(random);
+        interruptions
     }
 }
 
@@ -91,7 +91,7 @@ async fn one_process_sends_nothing_twice_and_loses_nothing() {
 
 #[tokio::test]
 async fn two_processes_of_which_one_is_killed_send_nothing_twice_and_lose_nothing() {
-    // Its own, because it is stopped again and again while other tests run.
+    // The server is the test's own, because it is stopped repeatedly while other tests run.
     let Some(server) = Server::start() else { return };
     let on = on(&server.url);
     run(Plan::from_env(Some(server)), move |config| configuration(on(config))).await;
@@ -133,14 +133,13 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
         })
         .collect();
 
-    // Each blow comes at its share of the sending, so that all of them fall into it. Not every note arrives: some faults
-    // swallow theirs.
+    // The interruptions are spread evenly over the sending. Not every note arrives, because some faults consume theirs.
     let arriving = plan.notes * 4 / 5;
     let (mut interrupted, mut kills) = (0, 0);
     let mut random = StdRng::seed_from_u64(plan.seed);
-    let blows = plan.blows(&mut random);
-    for (before, blow) in blows.iter().enumerate() {
-        let share = arriving * (before + 1) / (blows.len() + 1);
+    let interruptions = plan.interruptions(&mut random);
+    for (before, interruption) in interruptions.iter().enumerate() {
+        let share = arriving * (before + 1) / (interruptions.len() + 1);
         let sandbox = process.sandbox.clone();
         process
             .eventually_long("notes to strike between", async || {
@@ -148,8 +147,8 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
             })
             .await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
-        match (blow, &plan.server) {
-            (Blow::Database(stop), Some(server)) => server.restart(*stop).await,
+        match (interruption, &plan.server) {
+            (Interruption::Database(stop), Some(server)) => server.restart(*stop).await,
             _ => {
                 kills += 1;
                 let dying = match &mut other {
@@ -202,7 +201,7 @@ fn phone(lane: usize) -> String {
     format!("+1555777{lane:04}")
 }
 
-/// Half a second of sound that begins with samples of its own, by which the provider's copy is known again.
+/// Creates half a second of audio that begins with unique samples, by which the provider's copy is recognised.
 fn speech(lane: usize, n: usize) -> Vec<u8> {
     const RATE: u32 = 16_000;
     let number = |value: usize| i16::try_from(value % 30_000).expect("small");
@@ -230,15 +229,16 @@ fn tag(lane: usize, n: usize) -> String {
     format!("lane {lane} note {n}")
 }
 
-/// By what a note is known again in the ledger: its bytes, or where these are made anew, what it answers.
-fn mark(lane: usize, n: usize) -> String {
+/// The key by which a note is recognised in the ledger: its bytes or, if these are re-encoded, the message it replies
+/// to.
+fn ledger_key(lane: usize, n: usize) -> String {
     if is_whatsapp(lane) {
         return format!("false_{lane}@c.us_{n}");
     }
     hex::encode(Sha256::digest(speech(lane, n)))
 }
 
-/// Sends notes to one recipient, one after the other, each until it is accepted; their ids in order.
+/// Sends notes to one recipient, one after the other, each until it is accepted, and returns their ids in order.
 async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
     let http = reqwest::Client::new();
     let mut ids = Vec::new();
@@ -248,7 +248,8 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
         }
         let mut query = vec![("to", phone(lane)), ("via", "imessage".to_owned())];
         if is_whatsapp(lane) {
-            query = vec![("to", phone(lane)), ("via", "whatsapp".to_owned()), ("reply_to", mark(lane, n))];
+            query =
+                vec![("to", phone(lane)), ("via", "whatsapp".to_owned()), ("reply_to", ledger_key(lane, n))];
         }
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         let body = speech(lane, n);
@@ -265,7 +266,7 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
                 .body(body.clone());
             let answer = match request.send().await {
                 Ok(answer) if answer.status() == 202 => answer.json::<Value>().await.ok(),
-                // Where the database is away, nothing is promised, and the key finds what may have been stored.
+                // Nothing is promised while the database is away, and the key finds a note that may have been stored.
                 Ok(answer) if matches!(answer.status().as_u16(), 503 | 507) => None,
                 Ok(answer) => panic!("{}: {:?}", answer.status(), answer.json::<Value>().await),
                 Err(_) => None, // killed just now
@@ -283,7 +284,7 @@ async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
 async fn until_it_ended(http: &reqwest::Client, urls: &[String], id: &String) {
     for url in urls.iter().cycle() {
         let request = http.get(format!("{url}/voice/{id}")).bearer_auth(KEY).timeout(Duration::from_secs(20));
-        // Killed just now, or its database is away.
+        // The gateway was just killed, or its database is away.
         let status = match request.send().await {
             Ok(answer) if answer.status() == 200 => answer.json::<Value>().await.ok(),
             _ => None,
@@ -299,7 +300,7 @@ fn has_ended(status: &str) -> bool {
     !matches!(status, "queued" | "processing" | "sending")
 }
 
-/// Scripts faults until told to stop, and counts those after which nobody can know whether a note was taken.
+/// Scripts faults until told to stop, and counts those that leave the outcome of a note unknown.
 async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: CancellationToken) {
     let mut random = StdRng::seed_from_u64(seed ^ 0xFA17);
     let status =
@@ -311,8 +312,8 @@ async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: 
             () = stop.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
-        // One for every few notes. While a connection is paused nothing arrives, and faults that piled up meanwhile
-        // would meet every probe of it, for ever.
+        // One fault is added for every few notes. While a connection is paused nothing arrives, and accumulated faults
+        // would hit every probe of it, for ever.
         let arrived = sandbox.ledger_len();
         if arrived < last + NOTES_PER_FAULT || sandbox.pending_faults() >= 3 {
             continue;
@@ -346,7 +347,7 @@ async fn inject(sandbox: Sandbox, seed: u64, ambiguous: Arc<AtomicUsize>, stop: 
     sandbox.forget_faults();
 }
 
-/// How many visible requests were under way when the gateway died, by its own book.
+/// Counts the visible requests that were in flight when the gateway died, by its own records.
 async fn sending(process: &Process) -> usize {
     const COUNT: &str = "SELECT COUNT(*) FROM deliveries WHERE state = 'sending'";
     let text = std::fs::read_to_string(process.folder.path().join("config.toml")).expect("the configuration");
@@ -366,7 +367,7 @@ async fn sending(process: &Process) -> usize {
     usize::try_from(count).expect("a count")
 }
 
-/// Waits until no note is on its way, and says what is after twenty seconds.
+/// Waits until no note is in flight, and reports the remaining ones after twenty seconds.
 async fn until_nothing_waits(process: &Process) {
     let begun = Instant::now();
     let mut told = false;
@@ -393,7 +394,7 @@ async fn list(process: &Process, path: &str) -> Vec<Value> {
     answer["items"].as_array().expect("a list").clone()
 }
 
-/// How each note ended, once all have.
+/// Returns the final status of each note, once all have one.
 async fn ends(process: &Process, notes: &[(usize, String)]) -> HashMap<String, String> {
     let mut ends = HashMap::new();
     for (_, id) in notes {
@@ -424,7 +425,7 @@ fn judge(sandbox: &Sandbox, notes: &[(usize, String)], ends: &HashMap<String, St
         let n = numbers.entry(*lane).or_default();
         let status = ends[id].as_str();
         *counts.entry(status).or_default() += 1;
-        let place = arrived.get(&mark(*lane, *n)).map(|places| places[0]);
+        let place = arrived.get(&ledger_key(*lane, *n)).map(|places| places[0]);
         assert!(status != "accepted" || place.is_some(), "{id} is said to be accepted and never arrived");
         assert!(status != "failed" || place.is_none(), "{id} is said to have failed and arrived");
         if let Some(place) = place {

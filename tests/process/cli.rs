@@ -1,4 +1,4 @@
-//! The command line as somebody uses it in a shell: pipes, permissions, names, and what is said when something is missing.
+//! Tests of the command line in a shell: pipes, permissions, names, and messages about missing values.
 
 use std::{
     fs::Permissions,
@@ -19,7 +19,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audio").join(name)
 }
 
-/// The executable, in a folder without a configuration.
+/// Runs the executable in a folder without a configuration.
 fn voicegate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_voicegate"));
     command.args(arguments).current_dir(std::env::temp_dir()).env_remove("VOICEGATE_API_KEY");
@@ -42,7 +42,7 @@ fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Writes a configuration that nobody else can read.
+/// Writes a configuration that only its owner can read.
 fn write_config(folder: &Path, text: &str) -> PathBuf {
     let file = folder.join("voicegate.toml");
     std::fs::write(&file, text).expect("written");
@@ -61,7 +61,7 @@ fn sound_config(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_every_command_quietly() {
+fn closed_output_pipe_ends_every_command_quietly() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = sound_config(folder.path());
     let speech = fixture("speech-24k.mp3");
@@ -84,7 +84,7 @@ fn a_reader_that_goes_away_ends_every_command_quietly() {
         assert!(output.status.success(), "{arguments:?}: {} {}", output.status, err(&output));
         assert_eq!(err(&output), "", "{arguments:?}");
     }
-    // Nobody reads what is said on standard error, either.
+    // Nobody reads standard error, either.
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let output = voicegate(&["keys", "new"]).stderr(writer).output().expect("the executable");
@@ -93,7 +93,7 @@ fn a_reader_that_goes_away_ends_every_command_quietly() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_under_the_output_is_an_error() {
+fn full_output_disk_is_an_error() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
     let output = voicegate(&["profiles"]).stdout(full).output().expect("the executable");
     assert!(
@@ -104,7 +104,7 @@ fn a_full_disk_under_the_output_is_an_error() {
 }
 
 #[test]
-fn audio_comes_from_standard_input_and_goes_to_standard_output() {
+fn convert_reads_standard_input_and_writes_standard_output() {
     let audio = std::fs::read(fixture("speech.flac")).expect("a fixture");
     let piped = |arguments: &[&str]| {
         let mut command = voicegate(arguments);
@@ -128,12 +128,12 @@ fn audio_comes_from_standard_input_and_goes_to_standard_output() {
 }
 
 #[test]
-fn a_new_file_has_the_permissions_that_new_files_have() {
+fn new_file_gets_the_usual_permissions() {
     let folder = tempfile::tempdir().expect("a folder");
     let source = folder.path().join("source.mp3");
     std::fs::copy(fixture("speech-24k.mp3"), &source).expect("copied");
     std::fs::set_permissions(&source, Permissions::from_mode(0o400)).expect("a mode");
-    // `linq-1` takes the source as it is, `mp3-1` makes another one of it.
+    // `linq-1` keeps the source, `mp3-1` converts it.
     for (mask, mode) in [("022", 0o644), ("027", 0o640), ("077", 0o600)] {
         for (profile, name) in [("linq-1", "kept.mp3"), ("whatsapp-1", "made.ogg")] {
             let target = folder.path().join(format!("{mask}-{name}"));
@@ -149,7 +149,7 @@ fn a_new_file_has_the_permissions_that_new_files_have() {
 }
 
 #[test]
-fn a_name_that_promises_another_format_is_refused() {
+fn output_name_with_another_format_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let speech = fixture("speech-24k.mp3");
     for (name, profile, better) in [
@@ -172,7 +172,7 @@ fn a_name_that_promises_another_format_is_refused() {
 }
 
 #[test]
-fn work_has_the_same_three_names_everywhere() {
+fn roles_have_the_same_names_everywhere() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = sound_config(folder.path());
     let (speech, recorded) = (fixture("speech-24k.mp3"), fixture("recorder-wideband.ogg"));
@@ -196,7 +196,7 @@ fn work_has_the_same_three_names_everywhere() {
 }
 
 #[test]
-fn the_configuration_can_be_named_before_and_behind_every_command() {
+fn configuration_option_is_accepted_before_and_after_every_command() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = sound_config(folder.path());
     let (config, speech) = (path(&config).to_owned(), fixture("speech-24k.mp3"));
@@ -220,7 +220,7 @@ fn the_configuration_can_be_named_before_and_behind_every_command() {
 }
 
 #[test]
-fn what_send_needs_is_named_where_it_is_missing() {
+fn send_names_its_missing_options() {
     let speech = fixture("speech-24k.mp3");
     let help = out(&run(&["send", "--help"]));
     assert!(help.contains("VOICEGATE_API_KEY") && help.contains("VOICEGATE_URL"), "{help}");
@@ -243,7 +243,7 @@ fn what_send_needs_is_named_where_it_is_missing() {
 }
 
 #[tokio::test]
-async fn what_send_prints_as_json_is_in_the_order_of_the_api() {
+async fn json_of_send_has_the_field_order_of_the_api() {
     let process = Process::start().await;
     let speech = fixture("speech-24k.mp3");
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_voicegate"))
@@ -263,7 +263,7 @@ async fn what_send_prints_as_json_is_in_the_order_of_the_api() {
         text.extend_from_slice(&chunk);
     }
     let text = String::from_utf8(text).expect("text");
-    // No member of the note itself has the name of another object's member before it.
+    // No field of the note has the name of an earlier nested field.
     let place =
         |member: &&str| text.find(&format!("\"{member}\":")).unwrap_or_else(|| panic!("{member} in {text}"));
     assert_eq!(members[..4], ["id", "status", "to", "via"], "{said}");
@@ -279,7 +279,7 @@ async fn what_send_prints_as_json_is_in_the_order_of_the_api() {
 }
 
 #[test]
-fn plans_and_profiles_are_in_the_order_of_the_api_too() {
+fn json_of_plan_and_profiles_has_the_field_order_of_the_api() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = sound_config(folder.path());
     let speech = fixture("speech-24k.mp3");
@@ -297,7 +297,7 @@ fn plans_and_profiles_are_in_the_order_of_the_api_too() {
 }
 
 #[test]
-fn failures_have_a_colour_on_a_terminal_and_nowhere_else() {
+fn failures_are_coloured_only_on_a_terminal() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = sound_config(folder.path());
     let arguments = ["check", "--config", path(&config)];
@@ -312,7 +312,7 @@ fn failures_have_a_colour_on_a_terminal_and_nowhere_else() {
     const RED: &str = "\u{1b}[31mFAIL\u{1b}[0m  audio.ffmpeg";
     assert!(check(&[]).contains("\nFAIL  audio.ffmpeg") && !check(&[]).contains('\u{1b}'));
     assert!(check(&[("CLICOLOR_FORCE", "1")]).contains(RED));
-    // A terminal of its own, by Python's pty.
+    // Python's pty provides a terminal.
     let on_terminal = |variables: &[(&str, &str)]| {
         let program = "import pty, sys; pty.spawn(sys.argv[1:])";
         let mut command = Command::new("python3");
@@ -327,7 +327,7 @@ fn failures_have_a_colour_on_a_terminal_and_nowhere_else() {
 }
 
 #[test]
-fn ten_mistakes_are_ten_lines() {
+fn every_configuration_mistake_gets_its_own_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let text = "[server]\nlisten = \":8180\"\npublic_url = \"voice.example.com\"\nmax_bodi = 1\n[audio]\n\
                 max_duration = \"soon\"\n[tenants.a]\napi_keys = [\"x\"]\nrout = []\nroute = [\"fax\"]\n\
@@ -348,7 +348,7 @@ fn ten_mistakes_are_ten_lines() {
 }
 
 #[tokio::test]
-async fn what_an_operator_should_know_is_told_at_the_start_and_by_check() {
+async fn warnings_for_the_operator_appear_at_the_start_and_in_check() {
     let variables = [("VOICEGATE_LISTEN".to_owned(), ":1".to_owned())].into();
     let process = Process::with_environment("all", variables, |config| config).await;
     let file = process.folder.path().join("config.toml");
@@ -366,9 +366,9 @@ async fn what_an_operator_should_know_is_told_at_the_start_and_by_check() {
     process.eventually("the warning", async || process.logged().contains(told).then_some(())).await;
 }
 
-/// `docs/operations.md` says who goes through a proxy.
+/// `docs/operations.md` says which requests use a proxy.
 #[tokio::test]
-async fn providers_are_reached_through_the_proxy_of_the_environment_and_webhooks_are_not() {
+async fn environment_proxy_applies_to_providers_and_not_to_webhooks() {
     let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", proxy.local_addr().expect("an address"));
     let asked = tokio::spawn(async move {
@@ -412,7 +412,7 @@ async fn providers_are_reached_through_the_proxy_of_the_environment_and_webhooks
 }
 
 #[test]
-fn a_recipe_is_shown_as_the_request_that_it_makes_without_secrets() {
+fn check_recipe_shows_the_request_without_secrets() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("providers/recipes/whapi.toml");
     let shown = run(&["check", "--recipe", path(&recipe), "--to", "+15551234567", "--dry-run"]);
     assert!(shown.status.success(), "{}", err(&shown));

@@ -1,4 +1,4 @@
-//! `voicegate demo`, as somebody meets it in the first hour.
+//! Tests of `voicegate demo`, as a newcomer uses it.
 
 use std::{
     io::{BufRead, BufReader},
@@ -18,7 +18,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// Starts it and waits until it stays, or has ended.
+    /// Starts the demo and waits until it is running or has ended.
     async fn start(arguments: &'static [&'static str], more: Vec<String>) -> Self {
         let started = tokio::task::spawn_blocking(move || {
             let mut child = Command::new(env!("CARGO_BIN_EXE_voicegate"))
@@ -43,7 +43,7 @@ impl Demo {
         tokio::time::timeout(patience, started).await.expect("in time").expect("started")
     }
 
-    /// What follows `export NAME=`.
+    /// Returns the value in `export NAME=value`.
     fn exported(&self, name: &str) -> &str {
         let lead = format!("  export {name}=");
         let line = self.said.lines().find_map(|line| line.strip_prefix(&lead));
@@ -59,7 +59,7 @@ impl Drop for Demo {
 }
 
 #[tokio::test]
-async fn it_says_where_everything_is_and_what_to_do() {
+async fn demo_prints_its_addresses_and_next_steps() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let taken = (taken.local_addr().expect("an address"), taken);
     let demo = Demo::start(&["--sandbox", "127.0.0.1:0", "--listen"], vec![taken.0.to_string()]).await;
@@ -73,7 +73,7 @@ async fn it_says_where_everything_is_and_what_to_do() {
     assert_eq!(docs.status(), 200);
     let notes = http.get(format!("{url}/voice")).bearer_auth(key).send().await.expect("an answer");
     assert_eq!(notes.status(), 200);
-    // The usual rules hold, unless somebody asks for others.
+    // The usual rules for URLs apply, unless the operator changes them.
     let local = serde_json::json!({ "to": "+15551234567", "audio": { "url": format!("{url}/healthz") } });
     let answer =
         http.post(format!("{url}/voice")).bearer_auth(key).json(&local).send().await.expect("an answer");
@@ -81,7 +81,7 @@ async fn it_says_where_everything_is_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn once_it_names_nothing_that_is_gone() {
+async fn demo_with_once_prints_no_address_that_is_gone() {
     let mut demo =
         Demo::start(&["--once", "--listen", "127.0.0.1:0", "--sandbox", "127.0.0.1:0"], Vec::new()).await;
     assert!(demo.child.wait().expect("ended").success());
@@ -118,7 +118,7 @@ async fn hook(listener: TcpListener, part: &'static str) -> String {
 }
 
 #[tokio::test]
-async fn a_webhook_at_the_same_desk_is_told() {
+async fn demo_delivers_webhooks_to_this_machine() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/hooks?token=S3CRET", listener.local_addr().expect("an address"));
     let told = tokio::spawn(hook(listener, "voice.accepted"));
@@ -131,7 +131,7 @@ async fn a_webhook_at_the_same_desk_is_told() {
 }
 
 #[tokio::test]
-async fn audio_at_the_same_desk_can_be_named_by_url() {
+async fn demo_fetches_audio_from_this_machine() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let audio = format!("http://{}/speech.mp3", listener.local_addr().expect("an address"));
     tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! A disk that fails and a wall clock that is set when they are told to: a library between the gateway and the system,
-//! made with the system's C compiler.
+//! A library for failing disks and a moved wall clock. It is preloaded between the gateway and the system, and compiled
+//! with the system's C compiler.
 
 use std::{collections::BTreeMap, os::unix::fs::FileExt, path::PathBuf, process::Command};
 
@@ -35,7 +35,7 @@ impl Faults {
         self.folder.path().join("control")
     }
 
-    /// What the gateway's environment needs.
+    /// Returns the environment variables for the gateway.
     pub fn environment(&self) -> BTreeMap<String, String> {
         let text = |path: PathBuf| path.display().to_string();
         BTreeMap::from([
@@ -45,12 +45,12 @@ impl Faults {
         ])
     }
 
-    /// From now on `write` or `flush` fails so, for files whose paths end like this.
+    /// Makes every `write` or `flush` fail in this way, for files whose paths end like this.
     pub fn begin(&self, operation: &str, errno: i32, suffix: &str) {
         self.control_by(&format!("{operation} {errno} {suffix}"));
     }
 
-    /// The next one fails, and no other.
+    /// Makes only the next one fail.
     pub fn once(&self, operation: &str, errno: i32, suffix: &str) {
         self.control_by(&format!("{operation} {errno} {suffix} once"));
     }
@@ -59,9 +59,9 @@ impl Faults {
         !self.control().exists()
     }
 
-    /// Sets the wall clock so many seconds ahead of the true one, or behind it.
+    /// Moves the wall clock by this many seconds, forward or back.
     pub fn set_clock(&self, seconds: i64) {
-        // In place and not truncated, since processes have it mapped.
+        // The file is written in place and not truncated, since processes have it mapped.
         let file = std::fs::File::options().write(true).open(self.clock()).expect("opened");
         file.write_all_at(&seconds.to_ne_bytes(), 0).expect("written");
     }
@@ -70,12 +70,12 @@ impl Faults {
         std::fs::remove_file(self.control()).expect("it was there");
     }
 
-    /// The same where nothing may have been told to fail.
+    /// Ends all faults, if any were requested.
     pub fn end_any(&self) {
         let _ = std::fs::remove_file(self.control());
     }
 
-    /// Whole at once, since the library may just be reading it.
+    /// The file is replaced at once, since the library may just be reading it.
     fn control_by(&self, text: &str) {
         let draft = self.folder.path().join("draft");
         std::fs::write(&draft, text).expect("written");

@@ -1,4 +1,4 @@
-//! `voicegate convert`, `inspect`, `profiles` and `plan`, as somebody uses them on files of their own.
+//! Tests of `voicegate convert`, `inspect`, `profiles` and `plan` on files.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ fn path(path: &Path) -> &str {
 }
 
 #[test]
-fn what_convert_makes_inspect_calls_fit() {
+fn converted_file_passes_inspect() {
     let folder = tempfile::tempdir().expect("a folder");
     let profiles = json(&voicegate(&["profiles", "--json"]));
     let names: Vec<&str> = profiles
@@ -62,7 +62,7 @@ fn what_convert_makes_inspect_calls_fit() {
 }
 
 #[test]
-fn what_cannot_be_done_says_why_and_fails() {
+fn impossible_conversion_fails_with_a_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out.ogg");
     let page = fixture("page.mp3");
@@ -85,7 +85,7 @@ fn what_cannot_be_done_says_why_and_fails() {
 }
 
 #[test]
-fn plan_goes_by_the_configuration() {
+fn plan_follows_the_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("config.toml");
     let text_of = "[tenants.a]\napi_keys = [\"KEY\"]\nroute = [\"imessage\", \"whatsapp\"]\n\

@@ -1,4 +1,4 @@
-//! A `voicegate serve` of its own, with the sandbox in this process.
+//! A `voicegate serve` process for one test, with the sandbox in the test's process.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ pub struct Process {
     pub folder: tempfile::TempDir,
     pub http: reqwest::Client,
     role: &'static str,
-    /// Variables of the process, beside those of the test.
+    /// Environment variables of the process, besides those of the test.
     environment: BTreeMap<String, String>,
     child: Option<Child>,
 }
@@ -32,17 +32,17 @@ impl Process {
         Self::with(|config| config).await
     }
 
-    /// Starts with the usual configuration as changed by `edit`.
+    /// Starts with the usual configuration, changed by `edit`.
     pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
         Self::in_role("all", edit).await
     }
 
-    /// The same, doing only its part.
+    /// Starts a process with only this role.
     pub async fn in_role(role: &'static str, edit: impl FnOnce(String) -> String) -> Self {
         Self::with_environment(role, BTreeMap::new(), edit).await
     }
 
-    /// The same with variables.
+    /// Starts a process with these environment variables.
     pub async fn with_environment(
         role: &'static str,
         environment: BTreeMap<String, String>,
@@ -58,7 +58,7 @@ impl Process {
         Self::of((role, environment), sandbox, folder, port, &configuration).await
     }
 
-    /// Another one with this one's database, folder of audio and sandbox.
+    /// Starts another process with the same database, audio folder and sandbox.
     pub async fn beside(&self, role: &'static str) -> Self {
         let text =
             std::fs::read_to_string(self.folder.path().join("config.toml")).expect("the configuration");
@@ -121,14 +121,14 @@ impl Process {
         assert!(sent.expect("kill").success());
     }
 
-    /// SIGKILL: no handler, no flush, no goodbye.
+    /// Kills the process by SIGKILL, without any cleanup.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("running");
         child.kill().expect("killed");
         child.wait().expect("reaped");
     }
 
-    /// Waits for the end; the exit code.
+    /// Waits for the process to end and returns its exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
         let mut child = self.child.take().expect("running");
         let waited = tokio::task::spawn_blocking(move || child.wait());
@@ -179,7 +179,7 @@ impl Process {
         .await
     }
 
-    /// Waits for a condition in another process, which cannot wake us.
+    /// Waits for a condition in another process by polling.
     pub async fn eventually<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
         self.within(PATIENCE, what, condition).await
     }
@@ -199,12 +199,12 @@ impl Process {
         }
     }
 
-    /// As [`Self::eventually`], with the patience of a test that runs for long.
+    /// Waits as [`Self::eventually`] does, with the timeout of a long test.
     pub async fn eventually_long<T>(&self, what: &str, condition: impl AsyncFn() -> Option<T>) -> T {
         self.within(LONG, what, condition).await
     }
 
-    /// How often an emulator saw the request that makes a note visible.
+    /// Counts the requests to an emulator that make a note visible.
     pub fn dispatches(&self) -> usize {
         let requests = self.sandbox.requests().into_iter();
         requests.filter(|request| matches!(request.operation, "voicememo" | "voice")).count()
@@ -220,7 +220,7 @@ impl Drop for Process {
     }
 }
 
-/// Free now; nobody else on this machine takes a port that was just given out.
+/// Finds a free port. The system does not hand out the same port again soon.
 async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address").port()

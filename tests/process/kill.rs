@@ -1,11 +1,11 @@
-//! `kill -9` at the worst moments: nothing accepted is lost, and nothing is sent twice.
+//! Tests of `kill -9` at critical moments: nothing accepted is lost, and nothing is sent twice.
 
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::gateway::Process;
 
 #[tokio::test]
-async fn killed_after_the_202_it_sends_exactly_once() {
+async fn kill_after_the_202_sends_exactly_once() {
     let mut process = Process::start().await;
     // The look-up before the dispatch never answers, so no visible request can have been made.
     process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }));
@@ -20,7 +20,7 @@ async fn killed_after_the_202_it_sends_exactly_once() {
 }
 
 #[tokio::test]
-async fn killed_during_the_dispatch_the_note_is_unknown_and_sent_at_most_once() {
+async fn kill_during_the_dispatch_makes_the_note_unknown_and_sends_at_most_once() {
     for (via, provider, operation) in [
         ("via=imessage", Provider::LINQ, Operation::Voicememo),
         ("via=whatsapp", Provider::WAWP, Operation::Voice),
@@ -40,7 +40,7 @@ async fn killed_during_the_dispatch_the_note_is_unknown_and_sent_at_most_once() 
 }
 
 #[tokio::test]
-async fn killed_again_and_again_every_note_arrives_once() {
+async fn repeated_kills_deliver_every_note_once() {
     let mut process = Process::start().await;
     let mut ids = Vec::new();
     for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! The real executable: killed in the middle, reloaded by signal, fed by slow clients.
+//! Tests of the real executable: killed at any moment, reloaded by signal, used by slow clients.
 
 mod accidents;
 #[cfg(target_os = "linux")]

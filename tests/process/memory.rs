@@ -1,4 +1,4 @@
-//! What a busy gateway holds in memory.
+//! Tests of the memory that a busy gateway uses.
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -6,7 +6,7 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::gateway::{KEY, Process};
 
-/// Bytes of the largest resident set so far. Page cache and child processes are not part of it.
+/// Returns the peak resident set in bytes. Page cache and child processes are not included.
 #[cfg(target_os = "linux")]
 pub fn peak(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
@@ -14,7 +14,7 @@ pub fn peak(pid: u32) -> u64 {
     line.trim().strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
 }
 
-/// Samples of a tone behind a WAV header, `size` bytes in all.
+/// Creates a WAV file of a tone, `size` bytes in all.
 pub fn wav(size: u32) -> Bytes {
     let data = size - 44;
     let mut wav = Vec::with_capacity(size as usize);
@@ -28,9 +28,9 @@ pub fn wav(size: u32) -> Bytes {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_uploads_of_ten_megabytes_at_once_take_little_memory() {
+async fn hundred_concurrent_uploads_of_ten_megabytes_take_little_memory() {
     let process = Process::with(|config| config.replace("_timeout = \"1s\"", "_timeout = \"30s\"")).await;
-    // Nothing is sent on, or this process would have to hold it all.
+    // Nothing is sent to the provider, or this process would have to hold it all.
     process
         .sandbox
         .add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }).times(200));

@@ -1,4 +1,4 @@
-//! What an operator does to a running gateway.
+//! Tests of an operator's actions on a running gateway.
 
 use std::{process::Command, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
 use crate::gateway::{KEY, Process, sample};
 
 #[tokio::test]
-async fn a_hang_up_signal_moves_the_tenant_to_the_other_provider() {
+async fn sighup_reload_moves_the_tenant_to_the_other_provider() {
     let process = Process::start().await;
     let first = process.accept("").await;
     assert_eq!(process.until_status(&first, "accepted").await["provider"], "linq");
@@ -28,14 +28,14 @@ async fn a_hang_up_signal_moves_the_tenant_to_the_other_provider() {
 }
 
 #[tokio::test]
-async fn a_termination_signal_ends_it_in_order() {
+async fn sigterm_stops_cleanly() {
     let mut process = Process::start().await;
     process.signal("-TERM");
     assert_eq!(process.exit_code().await, Some(0));
 }
 
 #[tokio::test]
-async fn an_idle_client_holds_nothing_for_ever() {
+async fn idle_client_is_disconnected() {
     let process = Process::start().await;
     let address = process.url.trim_start_matches("http://").to_owned();
     for sent in ["", "P", "PRI * HTTP/2.0\r\n\r\nSM", "POST /voice HTTP/1.1\r\nHost: x\r\n"] {
@@ -64,9 +64,9 @@ async fn an_idle_client_holds_nothing_for_ever() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_client_that_never_reads_is_cut_off() {
+async fn client_that_never_reads_is_disconnected() {
     let process = Process::start().await;
-    // Two minutes of silence as WAV: more than the sockets between us hold.
+    // Two minutes of silence as WAV exceed the socket buffers.
     let bytes = 16_000_u32 * 2 * 600;
     let mut wav =
         b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data".to_vec();
@@ -96,7 +96,7 @@ async fn a_client_that_never_reads_is_cut_off() {
 }
 
 #[tokio::test]
-async fn the_log_has_no_secret_and_no_number() {
+async fn log_contains_no_secret_and_no_phone_number() {
     let process = Process::with(|config| config.replace("[server]", "[server]\nlog = \"json\"")).await;
     let url = format!("{}/voice?to=%2B15551234567&via=imessage", process.url);
     let request = process.http.post(url).bearer_auth(KEY).header("content-type", "audio/mpeg").body(sample());
@@ -104,7 +104,7 @@ async fn the_log_has_no_secret_and_no_number() {
     let note: Value = answer.json().await.expect("a note");
     let id = note["id"].as_str().expect("an id");
     process.until_status(id, "accepted").await;
-    // Once where the request was answered, once where a worker took it up.
+    // The note is logged once by the request and once by the worker.
     for (message, span, n) in [
         (format!("note {id} accepted"), "request", None),
         (format!("note {id} was accepted by the provider"), "attempt", Some(1)),
@@ -130,7 +130,7 @@ async fn the_log_has_no_secret_and_no_number() {
 }
 
 #[test]
-fn a_wrong_configuration_stops_the_start_with_its_key() {
+fn invalid_configuration_stops_the_start_and_names_the_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("config.toml");
     std::fs::write(&file, "[server]\nlistn = \"127.0.0.1:0\"\n").expect("written");
@@ -146,7 +146,7 @@ fn a_wrong_configuration_stops_the_start_with_its_key() {
 }
 
 #[test]
-fn keys_new_prints_a_key_and_the_line_for_the_configuration() {
+fn keys_new_prints_a_key_and_its_configuration_line() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_voicegate")).args(["keys", "new"]).output().expect("the executable");
     let key = String::from_utf8(output.stdout).expect("text").trim().to_owned();

@@ -1,4 +1,4 @@
-//! A PostgreSQL of one test's own, which may be stopped and started while others go on with theirs.
+//! A PostgreSQL server for one test, which may be stopped and started without disturbing others.
 
 use std::{
     io::{BufRead, BufReader},
@@ -6,12 +6,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// How a server ends. <https://www.postgresql.org/docs/current/app-pg-ctl.html>
+/// The ways to stop a server. <https://www.postgresql.org/docs/current/app-pg-ctl.html>
 #[derive(Clone, Copy, Debug)]
 pub enum Stop {
-    /// Every session is told that it ends, and what it had not committed is undone.
+    /// Ends every session and rolls back uncommitted changes.
     Fast,
-    /// As a crash: every connection breaks, and the next start reads the log.
+    /// Stops like a crash: every connection breaks, and the next start recovers from the log.
     Immediate,
 }
 
@@ -23,11 +23,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// `None` where it cannot be started here.
+    /// Starts a server; `None` if that is impossible here.
     pub fn start() -> Option<Self> {
         std::env::var_os("VOICEGATE_TEST_POSTGRES")?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/with-postgres.sh");
-        // It lives until its command has read the end of its input.
+        // The server runs until its command has read the end of its input.
         let mut child = Command::new(script)
             .args(["sh", "-c", "echo \"$VOICEGATE_TEST_POSTGRES\"; echo \"$VOICEGATE_TEST_PG_CTL\"; cat"])
             .env_remove("VOICEGATE_TEST_POSTGRES")
@@ -45,7 +45,7 @@ impl Server {
         Some(Self { child, url, control })
     }
 
-    /// Ends it so, and starts it again; returns when it answers.
+    /// Stops the server in this way and starts it again; returns when it answers.
     pub async fn restart(&self, stop: Stop) {
         let mode = match stop {
             Stop::Fast => "fast",
@@ -54,12 +54,12 @@ impl Server {
         self.run(&format!("-m {mode} -w restart")).await;
     }
 
-    /// Ends it, as an operator does.
+    /// Stops the server, as an operator does.
     pub async fn stop(&self) {
         self.run("-m fast -w stop").await;
     }
 
-    /// Starts it again after that; returns when it answers.
+    /// Starts the server again; returns when it answers.
     pub async fn begin(&self) {
         // `start` would not know with which options it was started before.
         self.run("-w restart").await;

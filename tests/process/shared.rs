@@ -1,4 +1,4 @@
-//! Processes that share a PostgreSQL database: what each role does, one that dies, and a database that dies.
+//! Tests of processes that share a PostgreSQL database: their roles, a process that dies, and a database that dies.
 
 use std::{
     process::Command,
@@ -14,7 +14,7 @@ use crate::{
     server::{Server, Stop},
 };
 
-/// The usual configuration on this database.
+/// Returns the usual configuration with this database.
 pub fn on(database: &str) -> impl FnOnce(String) -> String + use<> {
     let url = database.to_owned();
     move |config| {
@@ -30,7 +30,7 @@ async fn status(process: &Process, path: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn one_takes_requests_and_the_other_sends() {
+async fn api_role_takes_requests_and_worker_role_sends() {
     let Some(database) = Database::make().await else { return };
     let api = Process::in_role("api", on(&database.url())).await;
     let waiting = api.accept("via=whatsapp").await;
@@ -41,7 +41,7 @@ async fn one_takes_requests_and_the_other_sends() {
 
     let worker = api.beside("worker").await;
     api.until_status(&waiting, "accepted").await;
-    // At once, and not when it happens to look: whoever waits has to be told, too.
+    // The answer has to come at once, not at the next poll, so waiters must be notified, too.
     let request = api
         .http
         .post(format!("{}/voice?to=%2B15551234567", api.url))
@@ -56,7 +56,7 @@ async fn one_takes_requests_and_the_other_sends() {
     for path in ["/voice", "/connections", "/events", "/docs", "/openapi.json"] {
         assert_eq!(status(&worker, path).await, 404, "{path}");
     }
-    // Wawp has downloaded the audio from the worker, whose links those are.
+    // Wawp has downloaded the audio from the worker, to which the links lead.
     for mut process in [api, worker] {
         process.signal("-TERM");
         assert_eq!(process.exit_code().await, Some(0));
@@ -64,7 +64,7 @@ async fn one_takes_requests_and_the_other_sends() {
 }
 
 #[test]
-fn a_role_needs_a_database_that_can_be_shared() {
+fn role_requires_a_shared_database() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("config.toml");
     std::fs::write(&file, "[storage]\ndatabase = \"sqlite://x.db\"\n").expect("written");
@@ -80,7 +80,7 @@ fn a_role_needs_a_database_that_can_be_shared() {
 }
 
 #[tokio::test]
-async fn what_a_killed_worker_held_is_sent_once_by_the_next() {
+async fn notes_of_a_killed_worker_are_sent_once_by_the_next() {
     let Some(database) = Database::make().await else { return };
     let api = Process::in_role("api", on(&database.url())).await;
     let mut worker = api.beside("worker").await;
@@ -101,7 +101,7 @@ async fn what_a_killed_worker_held_is_sent_once_by_the_next() {
 }
 
 #[tokio::test]
-async fn a_worker_that_loses_its_session_again_and_again_is_not_taken_for_dead() {
+async fn worker_that_keeps_losing_its_session_does_not_count_as_dead() {
     let Some(database) = Database::make().await else { return };
     let api = Process::in_role("api", on(&database.url())).await;
     let first = api.beside("worker").await;
@@ -127,7 +127,7 @@ async fn a_worker_that_loses_its_session_again_and_again_is_not_taken_for_dead()
 }
 
 #[tokio::test]
-async fn a_database_that_crashes_again_and_again_ends_no_process_and_loses_nothing() {
+async fn repeated_database_crashes_end_no_process_and_lose_nothing() {
     let Some(server) = Server::start() else { return };
     let first = Process::with(on(&server.url)).await;
     let second = first.beside("all").await;
@@ -139,7 +139,7 @@ async fn a_database_that_crashes_again_and_again_ends_no_process_and_loses_nothi
             }
         }
         server.restart(Stop::Immediate).await;
-        // At once, over connections that are all broken.
+        // The next request comes at once, over connections that are all broken.
         ids.push([&first, &second][round % 2].accept("via=whatsapp").await);
     }
     for id in &ids {

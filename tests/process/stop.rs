@@ -1,4 +1,5 @@
-//! SIGTERM at every moment of a note's life: what is under way ends, what is not is kept, and nothing is sent twice.
+//! Tests of SIGTERM at every stage of a note: work in flight is finished, other work is kept, and nothing is sent
+//! twice.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +8,25 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::gateway::{KEY, Process};
 
-/// Far less than the default `server.shutdown_grace`, and far more than an idle gateway needs.
+/// Maximum duration of a stop: far below the default `server.shutdown_grace`, and far above the need of an idle
+/// gateway.
 const SOON: Duration = Duration::from_secs(10);
 
 async fn attempts(process: &Process, id: &str) -> usize {
     process.note(id).await["attempts"].as_array().expect("a list").len()
 }
 
-/// SQLite's journal is empty or gone, so that the file alone is the whole database.
+/// Checks that SQLite's journal is empty or gone, so that the file alone is the whole database.
 fn database_is_closed(process: &Process) -> bool {
     let journal = process.folder.path().join("voicegate.db-wal");
     journal.metadata().map_or(true, |metadata| metadata.len() == 0)
 }
 
 #[tokio::test]
-async fn a_note_that_is_being_sent_is_sent_to_its_end() {
+async fn note_in_flight_is_finished_before_the_stop() {
     for (via, provider, operation) in [
         ("via=imessage", Provider::LINQ, Operation::Voicememo),
-        // It downloads the audio from the gateway that is about to end.
+        // The provider downloads the audio from the gateway that is about to stop.
         ("via=whatsapp", Provider::WAWP, Operation::Voice),
     ] {
         let mut process = Process::start().await;
@@ -52,7 +54,7 @@ async fn a_note_that_is_being_sent_is_sent_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_provider_slower_than_the_grace_leaves_the_note_unknown_and_sent_once() {
+async fn provider_slower_than_the_grace_leaves_the_note_unknown_and_sent_once() {
     let mut process =
         Process::with(|config| config.replace("[server]", "[server]\nshutdown_grace = \"1s\"")).await;
     let stall = FaultAction::StallAfter { ms: None };
@@ -71,7 +73,7 @@ async fn a_provider_slower_than_the_grace_leaves_the_note_unknown_and_sent_once(
 }
 
 #[tokio::test]
-async fn a_note_that_was_not_sent_yet_goes_back_at_once_and_is_sent_after_the_next_start() {
+async fn unsent_note_is_requeued_at_the_stop_and_sent_after_the_next_start() {
     let mut process = Process::start().await;
     process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Chats, FaultAction::Stall { ms: None }));
     let id = process.accept("").await;
@@ -88,7 +90,7 @@ async fn a_note_that_was_not_sent_yet_goes_back_at_once_and_is_sent_after_the_ne
 }
 
 #[tokio::test]
-async fn a_note_that_waits_for_its_next_try_stays_as_it_is() {
+async fn note_waiting_for_a_retry_is_unchanged_by_a_stop() {
     let mut process = Process::start().await;
     let limited = FaultAction::RateLimit { retry_after: 600 };
     process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, limited));
@@ -109,7 +111,7 @@ async fn a_note_that_waits_for_its_next_try_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn second_signal_stops_at_once() {
     let mut process = Process::start().await;
     let stall = FaultAction::Stall { ms: None };
     process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, stall));
@@ -128,10 +130,10 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(process.dispatches(), 1);
 }
 
-/// Stopped and let go on, as a debugger does it or a machine that moves: the answer came in time, and counts, although
-/// the time limit has passed when the process looks.
+/// Suspends and resumes the process, as a debugger or a virtual machine does: an answer that came in time counts,
+/// although the time limit has passed when the process reads it.
 #[tokio::test]
-async fn an_answer_that_came_while_the_process_was_stopped_counts() {
+async fn answer_received_while_the_process_was_suspended_counts() {
     let process = Process::with(|config| {
         config.replace("token = \"sandbox-linq", "timeout = \"3s\"\ntoken = \"sandbox-linq")
     })
@@ -149,7 +151,7 @@ async fn an_answer_that_came_while_the_process_was_stopped_counts() {
     process.signal("-CONT");
     let ended = process
         .eventually("an end", async || {
-            // Connections from before were closed when it went on.
+            // Earlier connections were closed when the process resumed.
             let request = process.http.get(format!("{}/voice/{id}", process.url)).bearer_auth(KEY);
             let note: Value = request.send().await.ok()?.json().await.ok()?;
             (note["attempts"].as_array().map(Vec::len) == Some(1)).then_some(note)

@@ -1,4 +1,4 @@
-//! A database that is full, failing, locked or gone for a while, and one whose files are pulled away.
+//! Tests of a database that is full, failing, locked, unreachable, or whose files are removed.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,10 +24,10 @@ use crate::{
     shared::on,
 };
 
-/// Far above what a refusal takes, and far below what clients wait.
+/// Timeout far above the time of a refusal, and far below that of clients.
 const REFUSED_BY: Duration = Duration::from_secs(25);
 
-/// The answer to a note that cannot be stored now: its code and status. It says when to come back.
+/// Sends a note that cannot be stored now, and returns code and status of the answer, which has a `Retry-After`.
 async fn refused(process: &Process) -> (StatusCode, String) {
     let asked = Instant::now();
     let request = process.http.post(format!("{}/voice?to=%2B15551234567", process.url)).bearer_auth(KEY);
@@ -44,7 +44,7 @@ async fn readiness(process: &Process) -> (StatusCode, Value) {
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
-/// Waits until `/readyz` has this status; what it says then.
+/// Waits until `/readyz` has this status, and returns its body.
 async fn until_ready_is(process: &Process, status: StatusCode) -> Value {
     let wanted = async || {
         let (is, ready) = readiness(process).await;
@@ -61,7 +61,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", path.display()))
 }
 
-/// Another program on the same file.
+/// Opens the file as another program.
 async fn foreign(process: &Process) -> SqliteConnection {
     let options =
         SqliteConnectOptions::new().filename(database(process)).busy_timeout(Duration::from_secs(30));
@@ -69,7 +69,7 @@ async fn foreign(process: &Process) -> SqliteConnection {
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_for_a_while_refuses_and_is_used_again_without_a_restart() {
+async fn failing_disk_refuses_notes_and_recovers_without_a_restart() {
     let faults = Faults::build();
     let process = Process::with_environment("all", faults.environment(), |config| config).await;
     let mut accepted = vec![process.accept("").await];
@@ -100,7 +100,7 @@ async fn a_disk_that_fails_for_a_while_refuses_and_is_used_again_without_a_resta
 }
 
 #[tokio::test]
-async fn one_failed_write_costs_nobody_more_than_a_moment() {
+async fn single_failed_write_delays_notes_only_briefly() {
     let faults = Faults::build();
     let mut process = Process::with_environment("all", faults.environment(), |config| config).await;
     let mut ids = Vec::new();
@@ -109,7 +109,7 @@ async fn one_failed_write_costs_nobody_more_than_a_moment() {
         ids.push(process.accept("").await);
         assert!(faults.is_over(), "{operation} has failed");
     }
-    // What was committed after a failure is there after a crash, once.
+    // Commits after a failure survive a crash, once.
     process.kill();
     process.launch().await;
     for id in &ids {
@@ -122,7 +122,7 @@ async fn one_failed_write_costs_nobody_more_than_a_moment() {
     assert!(process.dispatches() <= ids.len());
 }
 
-/// A server whose audio is long in coming; its URL, and how many have asked.
+/// Starts a server that sends its audio slowly. Returns its URL and the number of requests.
 async fn slow_audio() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/a.mp3", listener.local_addr().expect("an address"));
@@ -144,7 +144,7 @@ async fn slow_audio() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn after_a_foreign_lock_everything_goes_on_within_seconds() {
+async fn gateway_recovers_within_seconds_after_a_foreign_lock() {
     let networks = "[fetch]\nallow_http = true\nallow_networks = [\"127.0.0.0/8\"]\n[storage]";
     let process = Process::with(|config| config.replace("[storage]", networks)).await;
     let (url, asked) = slow_audio().await;
@@ -159,10 +159,10 @@ async fn after_a_foreign_lock_everything_goes_on_within_seconds() {
         let note: Value = answer.json().await.expect("JSON");
         ids.push(note["id"].as_str().expect("an id").to_owned());
     }
-    // They are being prepared.
+    // The notes are being prepared.
     process.eventually("the downloads", async || (asked.load(Ordering::SeqCst) > 0).then_some(())).await;
     foreign.execute("BEGIN IMMEDIATE").await.expect("the lock");
-    // Longer than a request and a progress write wait.
+    // This is longer than the timeouts of a request and of a progress write.
     let (status, code) = refused(&process).await;
     assert_eq!((status, &*code), (StatusCode::SERVICE_UNAVAILABLE, "overloaded"));
     let ready = until_ready_is(&process, StatusCode::SERVICE_UNAVAILABLE).await;
@@ -178,7 +178,7 @@ async fn after_a_foreign_lock_everything_goes_on_within_seconds() {
 }
 
 #[tokio::test]
-async fn nothing_is_accepted_into_a_database_that_was_deleted() {
+async fn deleted_database_accepts_nothing() {
     let mut process = Process::start().await;
     let id = process.accept("").await;
     process.until_status(&id, "accepted").await;
@@ -189,7 +189,7 @@ async fn nothing_is_accepted_into_a_database_that_was_deleted() {
     let ready = until_ready_is(&process, StatusCode::SERVICE_UNAVAILABLE).await;
     let reason = ready["checks"]["database"]["reason"].as_str().expect("a reason");
     assert!(reason.contains("deleted or moved") && reason.contains("restarted"), "{reason}");
-    // A file of this name is not yet the database that was opened, and only a restart can tell.
+    // A file with this name may be another database, so only a restart can help.
     std::fs::copy(&kept, &file).expect("copied");
     assert_eq!(refused(&process).await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert!(process.logged().contains("nothing is accepted or sent any more"), "{}", process.logged());
@@ -201,7 +201,7 @@ async fn nothing_is_accepted_into_a_database_that_was_deleted() {
 }
 
 #[tokio::test]
-async fn overwritten_pages_are_found_although_nobody_asks_for_them() {
+async fn overwritten_pages_are_found_by_background_checks() {
     let process = Process::start().await;
     let mut file = std::fs::OpenOptions::new().write(true).open(database(&process)).expect("the file");
     let length = file.metadata().expect("its length").len();
@@ -222,7 +222,7 @@ async fn overwritten_pages_are_found_although_nobody_asks_for_them() {
 }
 
 #[tokio::test]
-async fn a_postgresql_that_is_gone_is_waited_for_a_little_and_then_refused() {
+async fn requests_wait_briefly_for_a_missing_postgresql_and_are_then_refused() {
     let Some(server) = Server::start() else { return };
     let process = Process::with(on(&server.url)).await;
     let before = process.accept("via=whatsapp").await;
@@ -238,7 +238,7 @@ async fn a_postgresql_that_is_gone_is_waited_for_a_little_and_then_refused() {
 }
 
 #[tokio::test]
-async fn a_postgresql_that_only_reads_makes_the_gateway_unready() {
+async fn read_only_postgresql_makes_the_gateway_unready() {
     let Some(server) = Server::start() else { return };
     let process = Process::with(on(&server.url)).await;
     let mut operator = sqlx::PgConnection::connect(&server.url).await.expect("a connection");

@@ -1,4 +1,4 @@
-//! Rows that cannot be read: they stop nobody, and they can be got rid of. Clauses of the same contract.
+//! Tests of unreadable rows, which block no others and can be removed. They run for every store.
 
 use serde_json::json;
 use voicegate::{
@@ -7,8 +7,8 @@ use voicegate::{
         note::{Note, NoteId, Status},
     },
     store::{
-        Acceptance, Change, Job, KeyClaim, KeyHolder, Learned, NewNote, Received, ReceivedEvent, Reception,
-        Stall, Step, StoreError, Wanted,
+        Acceptance, Change, Job, KeyClaim, KeyHolder, Learned, NewNote, NoteQuery, ReceiptBatch,
+        ReceiptOutcome, ReceivedReceipt, Stall, Step, StoreError,
     },
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
@@ -20,10 +20,10 @@ use crate::{
     support::{Any, accept, after, claim, horizon, ids, new_note, retry, start, write},
 };
 
-/// What a damaged document may look like.
+/// Examples of damaged documents.
 const DOCS: [&str; 5] = ["", "{}", "null", "{\"id\":", "[[[["];
 
-/// What is left of a note that cannot be read.
+/// Builds the erased form of an unreadable note.
 fn left_of(id: NoteId) -> Note {
     let mut left = new_note("t", "c", "r", start()).note.erased();
     (left.id, left.status, left.audio_expired) = (id, Status::Failed, true);
@@ -34,7 +34,7 @@ fn is_corrupt<T>(result: Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::Corrupt(_)))
 }
 
-pub async fn a_note_that_cannot_be_read_holds_no_place_in_the_queue(store: Any, raw: Raw) {
+pub async fn unreadable_note_does_not_block_its_lane(store: Any, raw: Raw) {
     let mut broken = Vec::new();
     for doc in DOCS {
         broken.push(accept(&store, "c", "r").await);
@@ -62,7 +62,7 @@ pub async fn a_note_that_cannot_be_read_holds_no_place_in_the_queue(store: Any, 
     let states = store.queue_state(start()).await.expect("counted");
     let unreadable = states.iter().find(|group| group.state == "unreadable").map(|group| group.count);
     assert_eq!(unreadable, Some(6), "the operator sees them");
-    // In the end they are forgotten like others.
+    // The notes are finally removed like others.
     for id in broken {
         store.audio_removed(id).await.expect("removed, although it cannot be noted down");
         assert!(store.has_note(id).await.expect("asked"));
@@ -72,7 +72,7 @@ pub async fn a_note_that_cannot_be_read_holds_no_place_in_the_queue(store: Any, 
     assert_eq!(store.queue_depth().await.expect("a number"), 2);
 }
 
-pub async fn a_list_goes_on_behind_a_note_that_cannot_be_read(store: Any, raw: Raw) {
+pub async fn list_continues_after_an_unreadable_note(store: Any, raw: Raw) {
     let mut notes = Vec::new();
     for number in 0..6 {
         notes.insert(0, accept(&store, "c", &number.to_string()).await);
@@ -83,7 +83,7 @@ pub async fn a_list_goes_on_behind_a_note_that_cannot_be_read(store: Any, raw: R
     let mut seen = Vec::new();
     let mut before = None;
     for _ in 0..3 {
-        let page = store.notes(&Wanted { before, limit: 2, ..wanted("t") }).await.expect("a page");
+        let page = store.notes(&NoteQuery { before, limit: 2, ..wanted("t") }).await.expect("a page");
         seen.push(page.notes.iter().map(|note| note.id).collect::<Vec<_>>());
         before = page.next;
     }
@@ -93,7 +93,7 @@ pub async fn a_list_goes_on_behind_a_note_that_cannot_be_read(store: Any, raw: R
     assert_eq!(store.note(notes[0], Some("u")).await.expect("read"), None, "that is nobody else's to know");
 }
 
-pub async fn a_note_that_cannot_be_read_is_erased(store: Any, raw: Raw) {
+pub async fn unreadable_note_can_be_erased(store: Any, raw: Raw) {
     let scheduled = NewNote { source: Some(vec![7; 99].into()), ..new_note("t", "c", "r", start()) };
     store.accept(&scheduled).await.expect("accepted");
     let next = accept(&store, "c", "r").await;
@@ -109,7 +109,7 @@ pub async fn a_note_that_cannot_be_read_is_erased(store: Any, raw: Raw) {
     assert_eq!(store.queue_depth().await.expect("a number"), 1);
     let claimed = claim(&store, start()).await;
     assert_eq!(ids(&claimed), [next], "the next one in its lane");
-    // Whoever has one under way writes it anew.
+    // The worker of a note in flight writes a readable document.
     raw.damage(next, "{}").await;
     assert!(!store.erase_unreadable(&left_of(next)).await.expect("asked"));
     assert!(is_corrupt(store.note(next, None).await), "nothing was changed");
@@ -117,7 +117,7 @@ pub async fn a_note_that_cannot_be_read_is_erased(store: Any, raw: Raw) {
     assert!(store.note(next, None).await.expect("read").is_some());
 }
 
-pub async fn what_belongs_to_a_note_that_cannot_be_read_stops_nobody(store: Any, raw: Raw) {
+pub async fn receipts_and_jobs_of_an_unreadable_note_block_no_others(store: Any, raw: Raw) {
     let key = KeyClaim { key: "k".into(), fingerprint: "f".into(), expires_at: after(600) };
     let new = NewNote { idempotency: Some(key), ..new_note("t", "c", "r", start()) };
     store.accept(&new).await.expect("accepted");
@@ -138,15 +138,15 @@ pub async fn what_belongs_to_a_note_that_cannot_be_read_stops_nobody(store: Any,
         failure: None,
         trace: None,
     };
-    let received = Received {
+    let received = ReceiptBatch {
         tenant: "t".to_owned(),
         connection: "c".to_owned(),
-        events: vec![ReceivedEvent { id: "once".to_owned(), receipt: receipt("m") }],
+        receipts: vec![ReceivedReceipt { id: "once".to_owned(), receipt: receipt("m") }],
         now: after(2),
         notify: false,
     };
     let reception = store.receive(&received).await.expect("the provider need not call again");
-    assert_eq!(reception, Reception { unmatched: 1, ..Reception::default() });
+    assert_eq!(reception, ReceiptOutcome { unmatched: 1, ..ReceiptOutcome::default() });
     let stall = Stall { now: after(61), notify: false, why: "no receipt".to_owned() };
     assert!(!store.stall(&deadline, &stall).await.expect("done"));
     assert_eq!(store.notes_with_old_audio(after(100), 9).await.expect("a list"), [new.note.id]);
@@ -154,7 +154,7 @@ pub async fn what_belongs_to_a_note_that_cannot_be_read_stops_nobody(store: Any,
     assert_eq!(store.forget(&horizon(after(700))).await.expect("forgotten"), 1);
 }
 
-pub async fn an_event_that_cannot_be_read_is_passed_over(store: Any, raw: Raw) {
+pub async fn unreadable_event_is_skipped(store: Any, raw: Raw) {
     for recipient in ["1", "2", "3"] {
         accept(&store, "c", recipient).await;
     }
@@ -169,7 +169,7 @@ pub async fn an_event_that_cannot_be_read_is_passed_over(store: Any, raw: Raw) {
     raw.change("UPDATE events SET kind = $2 WHERE id = $1", &all[1].id.to_string(), "voice.lost").await;
     assert_eq!(events(&store, None, None).await, all[2..]);
     assert_eq!(events(&store, None, Some(&all[0].position)).await, all[2..]);
-    let wanted = voicegate::store::WantedEvents { tenant: "t", note: None, after: None, limit: 1 };
+    let wanted = voicegate::store::EventQuery { tenant: "t", note: None, after: None, limit: 1 };
     assert_eq!(store.events(&wanted).await.expect("events"), all[2..], "however short the pages are");
     let mut told = Vec::new();
     for _ in 0..3 {
@@ -177,10 +177,10 @@ pub async fn an_event_that_cannot_be_read_is_passed_over(store: Any, raw: Raw) {
     }
     assert_eq!(ids(&told), [all[2].note.id], "its bot is told of the others");
     assert_eq!(kinds(&all), [EventKind::Failed; 3]);
-    assert!(matches!(told[0].job, Job::Tell(_)));
+    assert!(matches!(told[0].job, Job::Webhook(_)));
 }
 
-pub async fn what_was_learned_and_cannot_be_read_is_learned_again(store: Any, raw: Raw) {
+pub async fn unreadable_learned_facts_are_learned_again(store: Any, raw: Raw) {
     accept(&store, "c", "r").await;
     let first = claim(&store, start()).await.remove(0);
     let lane = first.note.lane();
@@ -192,7 +192,7 @@ pub async fn what_was_learned_and_cannot_be_read_is_learned_again(store: Any, ra
     assert_eq!((ids(&again), again[0].learned.as_ref()), (vec![first.note.id], None));
 }
 
-pub async fn an_upload_that_cannot_be_read_can_be_removed(store: Any, raw: Raw) {
+pub async fn unreadable_upload_can_be_removed(store: Any, raw: Raw) {
     let upload = upload("t", after(10));
     store.add_upload(&upload).await.expect("added");
     raw.change("UPDATE uploads SET doc = $2 WHERE id = $1", &upload.id.to_string(), "{}").await;

@@ -1,18 +1,18 @@
-//! Events, and what bots are told. Clauses of the same contract.
+//! Tests of events and webhook jobs, run for every store.
 
 use voicegate::{
     model::{
         event::{Event, EventKind},
         note::{NoteId, Status},
     },
-    store::{Change, Claim, EVENTS, Health, Job, JobEnd, Step, WantedEvents, connection_key},
+    store::{Change, Claim, EVENTS, EventQuery, Health, Job, JobEnd, Step, connection_key},
 };
 
 use crate::support::{Any, accept, after, claim, claim_up_to, horizon, new_note, retry, start, write};
 
-/// Events behind a position.
+/// Reads events after a position.
 pub async fn events(store: &Any, note: Option<NoteId>, after: Option<&str>) -> Vec<Event> {
-    let wanted = WantedEvents { tenant: "t", note, after, limit: 100 };
+    let wanted = EventQuery { tenant: "t", note, after, limit: 100 };
     store.events(&wanted).await.expect("events")
 }
 
@@ -30,13 +30,13 @@ async fn change(store: &Any, claim: &Claim, status: Status, step: Step, notify: 
 
 fn told(claims: &[Claim]) -> Vec<EventKind> {
     let event = |claim: &Claim| match &claim.job {
-        Job::Tell(event) => Some(event.kind),
+        Job::Webhook(event) => Some(event.kind),
         _ => None,
     };
     claims.iter().filter_map(event).collect()
 }
 
-pub async fn every_change_that_matters_is_one_event(store: Any) {
+pub async fn every_relevant_status_change_is_one_event(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let claims = claim(&store, start()).await;
     change(&store, &claims[0], Status::Processing, Step::Progress, false).await;
@@ -56,11 +56,11 @@ pub async fn every_change_that_matters_is_one_event(store: Any) {
     assert!(store.cancel(&canceled, false).await.expect("canceled"));
     assert_eq!(kinds(&events(&store, None, None).await), [EventKind::Failed, EventKind::Canceled]);
     assert!(claim(&store, after(60)).await.is_empty(), "nobody is to be told");
-    let foreign = WantedEvents { tenant: "u", note: Some(id), after: None, limit: 100 };
+    let foreign = EventQuery { tenant: "u", note: Some(id), after: None, limit: 100 };
     assert!(store.events(&foreign).await.expect("events").is_empty());
 }
 
-pub async fn a_bot_is_told_of_one_notes_events_in_order(store: Any) {
+pub async fn webhook_events_of_a_note_are_delivered_in_order(store: Any) {
     for recipient in ["+1", "+2"] {
         accept(&store, "a", recipient).await;
     }
@@ -87,7 +87,9 @@ pub async fn a_bot_is_told_of_one_notes_events_in_order(store: Any) {
     assert_eq!(next[0].note.id, first[0].note.id);
     let again = claim(&store, after(150)).await;
     assert_eq!((told(&again), again[0].tries), (vec![EventKind::Unknown], 2));
-    let (Job::Tell(once), Job::Tell(twice)) = (&first[1].job, &again[0].job) else { panic!("tellings") };
+    let (Job::Webhook(once), Job::Webhook(twice)) = (&first[1].job, &again[0].job) else {
+        panic!("webhook deliveries")
+    };
     assert_eq!(once.id, twice.id, "a bot knows the repetition by its id");
     assert!(store.finish(&first[1], &end(Step::Done, Health::Works)).await.is_err(), "an old lease");
     let states = store.connections("t").await.expect("states");
@@ -95,7 +97,7 @@ pub async fn a_bot_is_told_of_one_notes_events_in_order(store: Any) {
     assert_eq!((state.failures, state.failure.as_deref()), (1, Some("no answer")));
 }
 
-pub async fn events_are_read_on_from_any_position(store: Any) {
+pub async fn events_can_be_read_from_any_position(store: Any) {
     let beginning = store.last_event("t").await.expect("a position");
     for recipient in ["+1", "+2", "+3"] {
         accept(&store, "a", recipient).await;
@@ -109,11 +111,11 @@ pub async fn events_are_read_on_from_any_position(store: Any) {
     assert_eq!(all[1..], events(&store, None, Some(&all[0].position)).await);
     assert_eq!(all[2].position, store.last_event("t").await.expect("a position"));
     assert!(events(&store, None, Some(&all[2].position)).await.is_empty());
-    let nonsense = WantedEvents { tenant: "t", note: None, after: Some("yesterday"), limit: 1 };
+    let nonsense = EventQuery { tenant: "t", note: None, after: Some("yesterday"), limit: 1 };
     assert!(store.events(&nonsense).await.is_err());
 }
 
-pub async fn an_erased_note_leaves_no_events(store: Any) {
+pub async fn erased_note_leaves_no_events(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let send = &claim(&store, start()).await[0];
     change(&store, send, Status::Failed, Step::Done, true).await;
@@ -123,7 +125,7 @@ pub async fn an_erased_note_leaves_no_events(store: Any) {
     assert!(claim(&store, after(60)).await.is_empty());
 }
 
-pub async fn old_events_are_forgotten_unless_still_to_be_told(store: Any) {
+pub async fn old_events_are_removed_unless_their_delivery_is_pending(store: Any) {
     for (recipient, notify) in [("+1", true), ("+2", false)] {
         accept(&store, "a", recipient).await;
         let sends = claim(&store, start()).await;
@@ -140,7 +142,7 @@ pub async fn old_events_are_forgotten_unless_still_to_be_told(store: Any) {
     assert!(events(&store, None, None).await.is_empty());
 }
 
-/// Ends a send as an attempt that says how the connection does.
+/// Ends an attempt with this health of its connection.
 async fn tried(store: &Any, claim: &Claim, works: bool, at: u64) {
     let mut note = claim.note.clone();
     note.updated_at = after(at);
@@ -155,7 +157,7 @@ async fn paused_until(store: &Any) -> Option<jiff::Timestamp> {
     states.into_iter().find(|state| state.connection == "a")?.paused_until
 }
 
-/// Notes of eight people over one connection, and as many failures of it, each after the other, as pause it.
+/// Accepts notes of eight people over one connection, and makes it fail until it is paused.
 async fn broken(store: &Any) {
     for recipient in 0..8 {
         accept(store, "a", &format!("+{recipient}")).await;
@@ -166,7 +168,7 @@ async fn broken(store: &Any) {
     }
 }
 
-pub async fn a_connection_that_fails_again_and_again_is_paused_and_tried_by_one(store: Any) {
+pub async fn repeatedly_failing_connection_is_paused_and_probed_by_one_note(store: Any) {
     broken(&store).await;
     assert_eq!(paused_until(&store).await, Some(after(4)));
     assert!(claim(&store, after(1)).await.is_empty(), "paused");
@@ -177,7 +179,7 @@ pub async fn a_connection_that_fails_again_and_again_is_paused_and_tried_by_one(
     assert_eq!((rest.len(), rest[0].tally.in_a_row), (7, 0));
 }
 
-pub async fn failures_that_overlap_in_time_are_one(store: Any) {
+pub async fn concurrent_failures_count_once(store: Any) {
     for recipient in 0..32 {
         accept(&store, "a", &format!("+{recipient}")).await;
     }
@@ -191,7 +193,7 @@ pub async fn failures_that_overlap_in_time_are_one(store: Any) {
     assert_eq!(paused_until(&store).await, Some(after(5 + 4)), "the first pause, not the longest");
 }
 
-pub async fn a_pause_grows_from_one_probe_to_the_next(store: Any) {
+pub async fn pause_grows_with_every_failed_probe(store: Any) {
     for recipient in 0..9 {
         accept(&store, "a", &format!("+{recipient}")).await;
     }
@@ -207,7 +209,7 @@ pub async fn a_pause_grows_from_one_probe_to_the_next(store: Any) {
     assert_eq!(paused_until(&store).await, Some(after(12 + 15)));
 }
 
-pub async fn any_success_ends_the_pause_unless_the_provider_asked_for_it(store: Any) {
+pub async fn success_ends_a_pause_unless_the_provider_asked_for_it(store: Any) {
     accept(&store, "a", "+before").await;
     let straggler = claim(&store, start()).await.remove(0);
     broken(&store).await;

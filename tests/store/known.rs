@@ -1,4 +1,4 @@
-//! What is known beside notes: media that providers keep, connections that open no conversations, and recipients.
+//! Tests of learned facts, run for every store: media handles, connections that open no conversations, and recipients.
 
 use serde_json::json;
 use voicegate::{
@@ -17,7 +17,7 @@ fn handle(value: &str) -> MediaHandle {
     MediaHandle { value: value.to_owned(), valid_until: None }
 }
 
-pub async fn media_is_found_by_connection_form_and_bytes_until_it_ends(store: Any) {
+pub async fn media_handle_is_found_by_connection_form_and_bytes_until_it_expires(store: Any) {
     accept(&store, "a", "+1").await;
     let send = claim(&store, start()).await.remove(0);
     let keep = |media| Change { media: Some(media), ..Change::new(send.note.clone(), Step::Progress) };
@@ -32,7 +32,7 @@ pub async fn media_is_found_by_connection_form_and_bytes_until_it_ends(store: An
     {
         assert_eq!(found(&other, after(1)).await, None, "{other:?}");
     }
-    // A newer name takes the place of an older one, and whoever drops the older one drops nothing.
+    // A newer handle replaces an older one, and dropping the older one then drops nothing.
     store.write(&send, &keep(MediaChange::Keep(voice.clone(), handle("file-2")))).await.expect("written");
     let drop_old = MediaChange::Forget(voice.clone(), "file-1".to_owned());
     store.write(&send, &keep(drop_old)).await.expect("written");
@@ -55,7 +55,7 @@ pub async fn old_media_is_forgotten(store: Any) {
     assert!(store.media(&key("a", Form::Voice), after(9)).await.expect("an answer").is_none());
 }
 
-pub async fn connection_that_opens_no_conversations_is_told_to_every_claim(store: Any) {
+pub async fn every_claim_says_that_its_connection_opens_no_conversations(store: Any) {
     accept(&store, "a", "+1").await;
     accept(&store, "b", "+2").await;
     let send =
@@ -78,7 +78,7 @@ pub async fn connection_that_opens_no_conversations_is_told_to_every_claim(store
     assert_eq!(of_a.closed, Some(closed));
 }
 
-pub async fn success_can_make_a_connection_wait(store: Any) {
+pub async fn successful_attempt_can_pause_its_connection(store: Any) {
     accept(&store, "a", "+1").await;
     let send = claim(&store, start()).await.remove(0);
     let mut note = send.note.clone();
@@ -90,7 +90,7 @@ pub async fn success_can_make_a_connection_wait(store: Any) {
     assert_eq!(claim(&store, after(60)).await.len(), 1);
 }
 
-pub async fn what_is_known_of_a_recipient_is_read_by_lane(store: Any) {
+pub async fn learned_facts_are_read_by_lane(store: Any) {
     accept(&store, "a", "+1").await;
     let send = claim(&store, start()).await.remove(0);
     let lane = send.note.lane();
@@ -103,7 +103,7 @@ pub async fn what_is_known_of_a_recipient_is_read_by_lane(store: Any) {
 }
 
 /// A form was refused: nothing was sent, and a crash before the next form is no interruption.
-pub async fn refused_send_is_taken_back_to_being_made_ready(store: Any) {
+pub async fn refused_send_goes_back_to_preparation(store: Any) {
     accept(&store, "a", "+1").await;
     let send = claim(&store, start()).await.remove(0);
     write(&store, &send, Step::Dispatching).await.expect("written");

@@ -1,4 +1,4 @@
-//! What is read back and forgotten, beside the queue. Clauses of the same contract.
+//! Tests of lists and retention, run for every store.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -9,18 +9,18 @@ use voicegate::{
         note::{NoteId, Status},
         upload::Upload,
     },
-    store::{Change, Health, Learned, NewNote, QueueGroup, Step, Wanted},
+    store::{Change, Health, Learned, NewNote, NoteQuery, QueueGroup, Step},
 };
 use voicegate_audio::{Findings, Probed, SourceDetail};
 use voicegate_providers::{AudioFacts, Codec, Container};
 
 use crate::support::{Any, accept, after, claim, horizon, new_note, retry, start, write};
 
-pub fn wanted(tenant: &str) -> Wanted<'_> {
-    Wanted { tenant, status: None, to: None, via: None, before: None, limit: 100 }
+pub fn wanted(tenant: &str) -> NoteQuery<'_> {
+    NoteQuery { tenant, status: None, to: None, via: None, before: None, limit: 100 }
 }
 
-pub async fn a_list_is_one_tenants_newest_first_and_filtered(store: Any) {
+pub async fn list_shows_one_tenant_newest_first_and_filtered(store: Any) {
     let mut notes = Vec::new();
     for (tenant, connection, recipient) in
         [("t", "c", "r"), ("t", "d", "r"), ("t", "c", "s"), ("u", "c", "r")]
@@ -30,29 +30,29 @@ pub async fn a_list_is_one_tenants_newest_first_and_filtered(store: Any) {
         notes.push(new.note.id);
     }
     let [first, second, third, foreign] = notes[..] else { unreachable!("four were made") };
-    let list = async |wanted: Wanted<'_>| -> Vec<NoteId> {
+    let list = async |wanted: NoteQuery<'_>| -> Vec<NoteId> {
         store.notes(&wanted).await.expect("a list").notes.iter().map(|note| note.id).collect()
     };
     assert_eq!(list(wanted("t")).await, [third, second, first]);
     assert_eq!(list(wanted("u")).await, [foreign]);
     assert_eq!(list(wanted("nobody")).await, []);
-    assert_eq!(list(Wanted { limit: 2, ..wanted("t") }).await, [third, second]);
-    assert_eq!(list(Wanted { before: Some(second), ..wanted("t") }).await, [first]);
-    assert_eq!(list(Wanted { to: Some("r"), ..wanted("t") }).await, [second, first]);
-    assert_eq!(list(Wanted { via: Some("c"), ..wanted("t") }).await, [third, first]);
-    assert_eq!(list(Wanted { status: Some(Status::Accepted), ..wanted("t") }).await, []);
+    assert_eq!(list(NoteQuery { limit: 2, ..wanted("t") }).await, [third, second]);
+    assert_eq!(list(NoteQuery { before: Some(second), ..wanted("t") }).await, [first]);
+    assert_eq!(list(NoteQuery { to: Some("r"), ..wanted("t") }).await, [second, first]);
+    assert_eq!(list(NoteQuery { via: Some("c"), ..wanted("t") }).await, [third, first]);
+    assert_eq!(list(NoteQuery { status: Some(Status::Accepted), ..wanted("t") }).await, []);
 
-    // What a note became, and where it went in the end, is what is found.
+    // Filters match the final status and the final connection of a note.
     let mut claim = claim(&store, start()).await.swap_remove(0);
     assert_eq!(claim.note.id, first);
     (claim.note.status, claim.note.stop) = (Status::Accepted, 1);
     write(&store, &claim, Step::Done).await.expect("written");
-    assert_eq!(list(Wanted { status: Some(Status::Accepted), ..wanted("t") }).await, [first]);
-    assert_eq!(list(Wanted { via: Some("next"), ..wanted("t") }).await, [first]);
-    assert_eq!(list(Wanted { via: Some("c"), to: Some("r"), ..wanted("t") }).await, []);
+    assert_eq!(list(NoteQuery { status: Some(Status::Accepted), ..wanted("t") }).await, [first]);
+    assert_eq!(list(NoteQuery { via: Some("next"), ..wanted("t") }).await, [first]);
+    assert_eq!(list(NoteQuery { via: Some("c"), to: Some("r"), ..wanted("t") }).await, []);
 }
 
-pub async fn a_source_is_kept_beside_its_note_and_goes_with_its_audio(store: Any) {
+pub async fn source_is_stored_beside_its_note_and_removed_with_its_audio(store: Any) {
     let audio = Bytes::from(vec![7; 30_000]);
     let mut notes = Vec::new();
     for recipient in ["erased", "old", "kept"] {
@@ -75,7 +75,7 @@ pub async fn a_source_is_kept_beside_its_note_and_goes_with_its_audio(store: Any
     assert_eq!(store.source(kept).await.expect("read"), Some(audio));
 }
 
-pub async fn a_note_that_is_due_sooner_goes_first(store: Any) {
+pub async fn note_that_is_due_sooner_is_sent_first(store: Any) {
     let mut later = new_note("t", "c", "r", start());
     later.note.send_at = Some(after(100));
     store.accept(&later).await.expect("accepted");
@@ -107,7 +107,7 @@ pub async fn only_a_finished_note_is_erased(store: Any) {
     assert!(store.erase(&erased(), &[]).await.expect("asked"), "twice is harmless");
     let left = store.note(claim.note.id, None).await.expect("read").expect("a note");
     assert!(left.erased && left.to.is_empty() && left.text.is_none() && left.metadata.is_empty());
-    assert!(store.notes(&Wanted { to: Some("r"), ..wanted("t") }).await.expect("a list").notes.is_empty());
+    assert!(store.notes(&NoteQuery { to: Some("r"), ..wanted("t") }).await.expect("a list").notes.is_empty());
     accept(&store, "c", "r").await;
     let next = crate::support::claim(&store, after(31)).await.swap_remove(0);
     assert_eq!(next.learned, None, "what was learned of the recipient went with the note");
@@ -117,7 +117,7 @@ async fn claim_nothing(store: &Any, now: Timestamp) {
     assert!(claim(store, now).await.is_empty());
 }
 
-pub async fn what_attempts_say_of_a_connection_is_kept(store: Any) {
+pub async fn connection_health_is_recorded(store: Any) {
     assert_eq!(store.connections("t").await.expect("a list"), []);
     let expect = async |failure: Option<&str>, paused: Option<Timestamp>| {
         let states = store.connections("t").await.expect("a list");
@@ -137,7 +137,7 @@ pub async fn what_attempts_say_of_a_connection_is_kept(store: Any) {
     expect(Some("no answer"), None).await;
     say(Health::Works, Step::Retry { at: after(2), pause_connection_until: Some(after(60)) }, after(1)).await;
     expect(None, Some(after(60))).await;
-    // A tenant whose name begins alike is another tenant.
+    // A tenant whose name has the same beginning is another tenant.
     assert_eq!(store.connections("").await.expect("a list"), []);
     assert_eq!(store.connections("_").await.expect("a list"), []);
 }
@@ -162,7 +162,7 @@ pub fn upload(tenant: &str, expires_at: Timestamp) -> Upload {
     Upload { id: UploadId::new(), tenant: tenant.to_owned(), probed, created_at: start(), expires_at }
 }
 
-pub async fn an_upload_is_its_tenants_until_it_is_removed(store: Any) {
+pub async fn upload_belongs_to_its_tenant_until_it_is_removed(store: Any) {
     let (soon, late) = (upload("t", after(10)), upload("t", after(20)));
     for upload in [&soon, &late] {
         store.add_upload(upload).await.expect("added");
@@ -174,7 +174,7 @@ pub async fn an_upload_is_its_tenants_until_it_is_removed(store: Any) {
     assert_eq!(store.expired_uploads(after(20), 1).await.expect("a list"), [soon.id]);
     store.upload_audio_removed(soon.id).await.expect("recorded");
     assert_eq!(store.expired_uploads(after(20), 10).await.expect("a list"), [late.id]);
-    // Without its audio it is still known, until notes of its age are forgotten.
+    // The upload is still known without its audio, until notes of its age are removed.
     assert_eq!(store.upload(soon.id, "t").await.expect("read"), Some(soon.clone()));
     store.forget(&horizon(after(30))).await.expect("forgotten");
     assert!(!store.has_upload(soon.id, None).await.expect("asked"));
@@ -184,7 +184,7 @@ pub async fn an_upload_is_its_tenants_until_it_is_removed(store: Any) {
     store.remove_upload(late.id).await.expect("twice is harmless");
 }
 
-pub async fn what_is_not_done_is_counted_by_connection_and_state(store: Any) {
+pub async fn unfinished_deliveries_are_counted_by_connection_and_state(store: Any) {
     assert_eq!(store.queue_state(start()).await.expect("counted"), []);
     for (connection, recipient) in [("c", "sent"), ("c", "held"), ("c", "done"), ("d", "leased")] {
         accept(&store, connection, recipient).await;

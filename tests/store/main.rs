@@ -1,4 +1,4 @@
-//! The contract of [`Store`], for every implementation there is.
+//! The contract of [`Store`], tested for every implementation.
 
 mod damaged;
 mod events;
@@ -20,17 +20,17 @@ use std::sync::Arc;
 use postgres_server::Database;
 use voicegate::{
     model::note::Status,
-    store::{NewNote, PostgresStore, SqliteStore, Step, Store, Time, Wanted},
+    store::{NewNote, NoteQuery, PostgresStore, SqliteStore, Step, Store, Time},
 };
 
-/// A store that nobody has used, and what keeps it alive.
+/// Opens an empty store, with its folder.
 async fn sqlite() -> (Arc<dyn Store>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(&folder.path().join("nested/voicegate.db")).await.expect("a store");
     (Arc::new(store), folder)
 }
 
-/// The same on PostgreSQL, where there is one.
+/// Opens an empty store on PostgreSQL, if a server is available.
 async fn postgres() -> Option<(Arc<dyn Store>, Database)> {
     let database = Database::make().await?;
     let store = PostgresStore::open(&database.url(), Time::Caller).await.expect("a store");
@@ -62,7 +62,7 @@ macro_rules! contract {
     };
 }
 
-/// The same with the database behind the store.
+/// Runs clauses that also get the database behind the store.
 macro_rules! contract_with_database {
     ($($group:ident: $($clause:ident),+;)+) => {
         mod sqlite_behind {
@@ -91,97 +91,97 @@ macro_rules! contract_with_database {
 
 contract_with_database! {
     damaged:
-        a_note_that_cannot_be_read_holds_no_place_in_the_queue,
-        a_list_goes_on_behind_a_note_that_cannot_be_read,
-        a_note_that_cannot_be_read_is_erased,
-        what_belongs_to_a_note_that_cannot_be_read_stops_nobody,
-        an_event_that_cannot_be_read_is_passed_over,
-        what_was_learned_and_cannot_be_read_is_learned_again,
-        an_upload_that_cannot_be_read_can_be_removed;
+        unreadable_note_does_not_block_its_lane,
+        list_continues_after_an_unreadable_note,
+        unreadable_note_can_be_erased,
+        receipts_and_jobs_of_an_unreadable_note_block_no_others,
+        unreadable_event_is_skipped,
+        unreadable_learned_facts_are_learned_again,
+        unreadable_upload_can_be_removed;
 }
 
 contract! {
     known:
-        media_is_found_by_connection_form_and_bytes_until_it_ends,
+        media_handle_is_found_by_connection_form_and_bytes_until_it_expires,
         old_media_is_forgotten,
-        connection_that_opens_no_conversations_is_told_to_every_claim,
-        success_can_make_a_connection_wait,
-        what_is_known_of_a_recipient_is_read_by_lane,
-        refused_send_is_taken_back_to_being_made_ready;
+        every_claim_says_that_its_connection_opens_no_conversations,
+        successful_attempt_can_pause_its_connection,
+        learned_facts_are_read_by_lane,
+        refused_send_goes_back_to_preparation;
     queue:
-        an_accepted_note_is_there_and_due,
-        a_key_is_claimed_once_and_forgotten_in_time,
+        accepted_note_is_stored_and_due,
+        idempotency_key_is_claimed_once_and_expires,
         simultaneous_requests_with_one_key_make_one_note,
-        bounds_refuse_and_store_nothing,
+        full_queue_refuses_and_stores_nothing,
         only_the_head_of_a_lane_is_leased,
-        a_connection_gets_no_more_than_it_has_room_for,
-        a_lease_is_nobody_elses_until_it_runs_out,
-        an_old_fence_changes_nothing,
-        a_lease_that_ends_while_sending_is_an_interruption,
-        a_retry_waits_for_its_time_and_keeps_its_place,
-        a_paused_connection_waits_and_no_other,
-        a_held_lane_is_let_go_in_time,
-        an_expired_note_comes_up_although_its_lane_is_blocked,
-        a_note_that_moves_on_is_in_its_new_lane,
-        what_was_learned_comes_back_until_it_is_old_or_dropped,
-        old_audio_is_listed_and_old_notes_are_forgotten,
-        a_secret_is_made_once,
+        connection_gets_no_more_leases_than_its_concurrency,
+        lease_is_exclusive_until_it_expires,
+        write_with_an_old_fence_changes_nothing,
+        lease_that_expires_while_sending_is_an_interruption,
+        retry_waits_until_due_and_keeps_its_place_in_the_lane,
+        pause_affects_only_its_connection,
+        held_lane_is_released_in_time,
+        expired_note_is_claimed_from_a_blocked_lane,
+        note_that_changes_connection_joins_the_new_lane,
+        learned_facts_are_kept_until_they_expire_or_are_dropped,
+        old_audio_is_listed_and_old_notes_are_removed,
+        secret_is_created_once,
         ending_all_leases_frees_them,
         concurrent_claims_never_share_a_delivery,
-        a_note_that_moves_into_a_busy_lane_waits_there,
-        expiring_takes_no_place_at_the_provider,
-        a_note_belongs_to_its_tenant,
-        a_rate_bounds_how_many_begin_within_its_span,
-        a_lane_is_in_the_order_in_which_its_notes_became_due,
-        places_go_to_the_tenant_with_fewest_under_way,
-        the_last_places_are_for_tenants_with_little_under_way,
-        a_waiting_note_is_cancelled_and_one_under_way_is_not,
-        a_download_takes_no_place_of_its_connection_and_keeps_its_place_in_the_lane,
-        a_host_without_places_holds_back_no_other,
-        what_a_process_works_on_is_not_taken_from_it,
-        what_a_process_that_is_gone_had_leased_waits_for_its_turn,
-        ends_have_places_of_their_own;
+        note_that_joins_a_busy_lane_waits_there,
+        expired_notes_take_no_slots_of_their_connection,
+        note_is_visible_only_to_its_tenant,
+        rate_limits_attempts_within_its_window,
+        lane_is_ordered_by_due_time,
+        slots_go_to_the_tenant_with_fewest_in_flight,
+        reserved_slots_are_for_tenants_with_few_in_flight,
+        waiting_note_can_be_cancelled_and_one_in_flight_cannot,
+        download_takes_no_slot_of_its_connection_and_keeps_its_place_in_the_lane,
+        busy_host_does_not_delay_other_hosts,
+        deliveries_in_progress_are_not_taken_from_a_living_process,
+        deliveries_of_a_dead_process_are_subject_to_fair_shares_again,
+        final_status_writes_have_slots_of_their_own;
     events:
-        every_change_that_matters_is_one_event,
-        a_bot_is_told_of_one_notes_events_in_order,
-        events_are_read_on_from_any_position,
-        an_erased_note_leaves_no_events,
-        old_events_are_forgotten_unless_still_to_be_told,
-        a_connection_that_fails_again_and_again_is_paused_and_tried_by_one,
-        failures_that_overlap_in_time_are_one,
-        a_pause_grows_from_one_probe_to_the_next,
-        any_success_ends_the_pause_unless_the_provider_asked_for_it;
+        every_relevant_status_change_is_one_event,
+        webhook_events_of_a_note_are_delivered_in_order,
+        events_can_be_read_from_any_position,
+        erased_note_leaves_no_events,
+        old_events_are_removed_unless_their_delivery_is_pending,
+        repeatedly_failing_connection_is_paused_and_probed_by_one_note,
+        concurrent_failures_count_once,
+        pause_grows_with_every_failed_probe,
+        success_ends_a_pause_unless_the_provider_asked_for_it;
     receipts:
-        a_receipt_raises_the_note_and_a_replay_changes_nothing,
-        a_receipt_before_its_message_has_a_name_waits_for_it,
-        a_receipt_while_the_note_is_under_way_is_taken_in_afterwards,
-        a_receipt_resolves_an_unknown_and_lets_go_of_its_lane,
-        events_of_a_batch_are_taken_in_once_however_they_are_grouped,
-        a_receipt_of_another_connection_is_none_of_this_note,
-        a_note_that_arrived_is_not_sent_again,
-        a_deadline_stalls_only_a_note_without_a_receipt,
-        a_look_up_is_due_once_and_ends_when_the_note_is_known;
+        receipt_advances_the_note_and_a_replay_changes_nothing,
+        early_receipt_waits_until_its_message_id_is_known,
+        receipt_for_a_note_in_flight_is_applied_after_the_attempt,
+        receipt_resolves_an_unknown_note_and_releases_its_lane,
+        receipts_are_processed_once_however_they_are_batched,
+        receipt_of_another_connection_does_not_match,
+        delivered_note_is_not_sent_again,
+        deadline_stalls_only_a_note_without_a_receipt,
+        look_up_is_due_once_and_ends_when_the_outcome_is_known;
     lists:
-        a_list_is_one_tenants_newest_first_and_filtered,
-        a_source_is_kept_beside_its_note_and_goes_with_its_audio,
-        a_note_that_is_due_sooner_goes_first,
+        list_shows_one_tenant_newest_first_and_filtered,
+        source_is_stored_beside_its_note_and_removed_with_its_audio,
+        note_that_is_due_sooner_is_sent_first,
         only_a_finished_note_is_erased,
-        what_attempts_say_of_a_connection_is_kept,
-        what_is_not_done_is_counted_by_connection_and_state,
-        an_upload_is_its_tenants_until_it_is_removed;
+        connection_health_is_recorded,
+        unfinished_deliveries_are_counted_by_connection_and_state,
+        upload_belongs_to_its_tenant_until_it_is_removed;
     shares:
-        what_is_due_in_more_than_a_day_does_not_fill_the_queue,
-        what_comes_within_a_day_is_counted_among_those_that_wait,
-        a_tenant_below_its_share_is_let_in_although_others_fill_the_queue,
-        audio_counts_for_its_tenant_while_it_is_kept,
-        what_would_not_be_read_back_is_refused_and_spoils_nothing_else,
-        every_list_has_what_fits_and_nothing_else,
-        positions_tell_nothing_of_other_tenants;
+        notes_due_after_a_day_do_not_fill_the_queue,
+        notes_that_become_due_within_a_day_count_as_waiting,
+        tenant_below_its_share_is_accepted_although_others_fill_the_queue,
+        kept_audio_counts_for_its_tenant,
+        document_that_fails_its_round_trip_is_refused_alone,
+        every_filter_combination_lists_exactly_the_matching_notes,
+        positions_reveal_nothing_about_other_tenants;
 }
 
-/// Each combination of filters, with its number in the name of the list.
-fn filters() -> impl Iterator<Item = Wanted<'static>> {
-    (0..8).map(|bits| Wanted {
+/// Returns each combination of filters.
+fn filters() -> impl Iterator<Item = NoteQuery<'static>> {
+    (0..8).map(|bits| NoteQuery {
         tenant: "t",
         status: (bits & 1 > 0).then_some(Status::Failed),
         to: (bits & 2 > 0).then_some("+1"),
@@ -191,7 +191,7 @@ fn filters() -> impl Iterator<Item = Wanted<'static>> {
     })
 }
 
-/// However many notes there are, a list reads the end of an index and no further.
+/// A list reads only the end of an index, however many notes there are.
 #[tokio::test]
 async fn every_list_on_sqlite_is_read_from_the_end_of_an_index() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -204,7 +204,7 @@ async fn every_list_on_sqlite_is_read_from_the_end_of_an_index() {
             (None, None, Some(_)) => "status (tenant=? AND status=? AND id<?)",
             (None, None, None) => "notes_listed (tenant=? AND id<?)",
         };
-        // What the union made of the ends is sorted, and that is no more than the pages.
+        // The union of the ends is sorted, which is no more than the pages.
         let of_notes: Vec<&String> = plan.iter().filter(|line| line.contains("notes")).collect();
         let ends = of_notes.iter().filter(|line| line.ends_with(range)).count();
         assert!(ends > 0, "{wanted:?}: {plan:#?}");
@@ -255,9 +255,9 @@ async fn every_list_on_postgresql_is_read_from_the_end_of_an_index() {
     expect_indexes("with statistics").await;
 }
 
-/// A position that was a plain number is known for as long as clients may hold it.
+/// Positions that were plain numbers stay valid as long as clients may hold them.
 #[tokio::test]
-async fn positions_from_before_an_upgrade_are_taken_and_no_others() {
+async fn only_plain_positions_from_before_an_upgrade_are_accepted() {
     let (store, folder) = sqlite().await;
     let fail = async |store: &Arc<dyn Store>| {
         store.accept(&support::new_note("t", "c", "r", support::start())).await.expect("accepted");
@@ -271,7 +271,7 @@ async fn positions_from_before_an_upgrade_are_taken_and_no_others() {
     }
     store.close().await;
     drop(store);
-    // As the upgrade notes down.
+    // This is the state after an upgrade.
     let raw = raw::Raw::sqlite(folder.path()).await;
     raw.change("UPDATE plain_positions SET until = 3 WHERE $1 = $2", "x", "x").await;
     drop(raw);
@@ -280,15 +280,15 @@ async fn positions_from_before_an_upgrade_are_taken_and_no_others() {
     fail(&store).await;
     for (position, expected) in [("0", Some(4)), ("2", Some(2)), ("3", Some(1)), ("4", None), ("99", None)] {
         let wanted =
-            voicegate::store::WantedEvents { tenant: "t", note: None, after: Some(position), limit: 9 };
+            voicegate::store::EventQuery { tenant: "t", note: None, after: Some(position), limit: 9 };
         let found = store.events(&wanted).await.ok().map(|events| events.len());
         assert_eq!(found, expected, "{position}");
     }
 }
 
-/// Free pages of a database are copied with it, so nothing that was erased may be in them.
+/// Free pages are copied into backups, so they must not contain erased data.
 #[tokio::test]
-async fn an_erased_source_is_nowhere_in_the_database() {
+async fn erased_source_is_overwritten_in_the_database_file() {
     let mark = b"a voice that asked to be forgotten";
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
@@ -314,7 +314,7 @@ async fn an_erased_source_is_nowhere_in_the_database() {
 }
 
 #[tokio::test]
-async fn a_database_in_use_is_refused_and_one_that_was_closed_is_not() {
+async fn database_in_use_is_refused_and_a_closed_one_is_opened() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
     let store = SqliteStore::open(&path).await.expect("a store");
@@ -325,8 +325,8 @@ async fn a_database_in_use_is_refused_and_one_that_was_closed_is_not() {
 }
 
 #[tokio::test]
-async fn one_note_that_cannot_be_read_stops_no_other() {
-    use voicegate::store::{Bounds, ClaimRequest, Rooms};
+async fn unreadable_note_does_not_block_other_claims() {
+    use voicegate::store::{Bounds, ClaimRequest, SlotsByClass};
 
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
@@ -341,7 +341,7 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
     let request = ClaimRequest {
         now: support::start(),
         lease_until: support::start(),
-        rooms: Rooms::each(10, 0),
+        slots: SlotsByClass::each(10, 0),
         held: &[],
         bounds: &|_| Bounds::of(10, None),
     };
@@ -351,7 +351,7 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_database_is_readable_by_its_owner_alone() {
+async fn database_files_are_private_to_their_owner() {
     use std::os::unix::fs::PermissionsExt;
 
     let (store, folder) = sqlite().await;
@@ -362,9 +362,9 @@ async fn the_database_is_readable_by_its_owner_alone() {
     }
 }
 
-/// What waits would otherwise wait for as long as the clock is behind.
+/// Waiting notes would otherwise wait for as long as the clock is behind.
 #[tokio::test]
-async fn a_start_with_an_earlier_wall_clock_goes_on_from_the_newest_entry() {
+async fn start_with_an_earlier_wall_clock_continues_from_the_newest_entry() {
     use voicegate::{
         config::Database,
         model::clock::{Clock, TestClock},
@@ -384,7 +384,7 @@ async fn a_start_with_an_earlier_wall_clock_goes_on_from_the_newest_entry() {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_a_reopen() {
+async fn committed_note_survives_a_reopen() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("voicegate.db");
     let new = support::new_note("t", "c", "r", support::start());
@@ -397,12 +397,12 @@ async fn what_was_committed_is_there_after_a_reopen() {
 }
 
 #[test]
-fn the_queue_on_sqlite_is_as_its_model() {
+fn queue_on_sqlite_matches_its_model() {
     model::explore(150, sqlite);
 }
 
 #[test]
-fn the_queue_on_postgresql_is_as_its_model() {
+fn queue_on_postgresql_matches_its_model() {
     if std::env::var_os("VOICEGATE_TEST_POSTGRES").is_none() {
         return println!("skipped: there is no PostgreSQL");
     }

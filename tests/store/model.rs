@@ -1,5 +1,5 @@
-//! The queue against a model of it that anybody can read: whatever happens in whatever order, the store hands out what
-//! the model says, and nothing else.
+//! Comparison of the queue with a simple model: after any sequence of events, the store leases exactly the deliveries
+//! that the model predicts.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,7 @@ use proptest::{
 };
 use voicegate::{
     model::note::{NoteId, Status},
-    store::{Bounds, Change, Claim, ClaimRequest, Received, ReceivedEvent, Rooms, Step},
+    store::{Bounds, Change, Claim, ClaimRequest, ReceiptBatch, ReceivedReceipt, SlotsByClass, Step},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
 
@@ -17,7 +17,7 @@ use crate::support::{Any, after, new_note, retry};
 
 const LEASE: u64 = 60;
 
-/// Something that happens. Numbers choose among what there is at that moment.
+/// A random event. Numbers select among the existing items.
 #[derive(Clone, Debug)]
 enum Event {
     Accept { lane: u8, in_seconds: u64 },
@@ -67,14 +67,14 @@ enum State {
 struct Known {
     id: NoteId,
     lane: u8,
-    /// When it first became due, and how many were accepted before it.
+    /// Time at which it first became due, and number of notes accepted before it.
     order: (u64, usize),
     state: State,
-    /// Of the newest lease.
+    /// Fence of the newest lease.
     claim: Option<Claim>,
-    /// The provider may know it.
+    /// Whether the provider may have it.
     is_named: bool,
-    /// A receipt came while somebody had it.
+    /// Whether a receipt came while it was leased.
     has_receipt: bool,
 }
 
@@ -91,7 +91,7 @@ struct Model {
 }
 
 impl Model {
-    /// What a claim hands out now, and whether its dispatch was interrupted.
+    /// Predicts the deliveries that a claim leases now, and whether each was interrupted.
     fn claimable(&mut self) -> BTreeMap<NoteId, bool> {
         let now = self.now;
         for note in &mut self.notes {
@@ -165,7 +165,7 @@ async fn step(store: &Any, model: &mut Model, event: &Event) -> Result<(), TestC
             let request = ClaimRequest {
                 now: after(now),
                 lease_until: after(now + LEASE),
-                rooms: Rooms::each(1000, 0),
+                slots: SlotsByClass::each(1000, 0),
                 held: &[],
                 bounds: &|_| Bounds::of(1000, None),
             };
@@ -245,7 +245,7 @@ async fn finish(store: &Any, known: &mut Known, end: End, now: u64) -> Result<()
         (End::Hold(seconds), _) => State::Held { until: now + seconds },
         _ => State::Gone,
     };
-    // A receipt that waited says that it has arrived.
+    // A receipt that waited says that the note has arrived.
     if known.has_receipt && !matches!(end, End::Dispatching) {
         known.state = State::Gone;
     }
@@ -261,22 +261,22 @@ async fn receive(store: &Any, known: &mut Known, now: u64) {
         failure: None,
         trace: None,
     };
-    let received = Received {
+    let received = ReceiptBatch {
         tenant: "t".to_owned(),
         connection: "a".to_owned(),
-        events: vec![ReceivedEvent { id: uuid::Uuid::now_v7().to_string(), receipt }],
+        receipts: vec![ReceivedReceipt { id: uuid::Uuid::now_v7().to_string(), receipt }],
         now: after(now),
         notify: false,
     };
     store.receive(&received).await.expect("received");
     match known.state {
-        // Whoever has it takes the receipt in at the end.
+        // The holder of the lease applies the receipt at the end.
         State::Leased { .. } | State::Sending { .. } => known.has_receipt = true,
         _ => known.state = State::Gone,
     }
 }
 
-/// Plays random histories, each on a store of its own.
+/// Runs random sequences of events, each on a store of its own.
 pub fn explore<F: Future<Output = (Any, K)>, K>(cases: u32, fresh: impl Fn() -> F) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let config = Config { cases, max_shrink_iters: 400, failure_persistence: None, ..Config::default() };

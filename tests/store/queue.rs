@@ -1,4 +1,4 @@
-//! The queue. Each function is one clause, given a store that nobody has used.
+//! Tests of the queue. Each function is one clause of the contract and gets an empty store.
 
 use std::{collections::HashSet, num::NonZeroU32, time::Duration};
 
@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use voicegate::{
     config::Rate,
-    model::note::{NoteId, Source, Status},
+    model::note::{AudioSource, NoteId, Status},
     store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, Class, Job, KeyClaim, KeyHolder, Learned, NewNote,
-        Room, Rooms, Step, StoreError, Trust, fetch_key,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, Class, FreeSlots, Job, KeyClaim, KeyHolder, Learned,
+        NewNote, Responsiveness, SlotsByClass, Step, StoreError, fetch_key,
     },
 };
 
@@ -17,7 +17,7 @@ use crate::support::{
     Any, LEASE, accept, after, claim, claim_up_to, horizon, ids, new_note, retry, start, write,
 };
 
-pub async fn an_accepted_note_is_there_and_due(store: Any) {
+pub async fn accepted_note_is_stored_and_due(store: Any) {
     let new = new_note("t", "c", "r", start());
     assert_eq!(store.accept(&new).await.expect("accepted"), Acceptance::Created);
     assert_eq!(store.note(new.note.id, None).await.expect("read").as_ref(), Some(&new.note));
@@ -31,7 +31,7 @@ pub async fn an_accepted_note_is_there_and_due(store: Any) {
     store.ping().await.expect("alive");
 }
 
-pub async fn a_key_is_claimed_once_and_forgotten_in_time(store: Any) {
+pub async fn idempotency_key_is_claimed_once_and_expires(store: Any) {
     let with_key = |fingerprint: &str, now: Timestamp| {
         let key = KeyClaim { key: "k".into(), fingerprint: fingerprint.into(), expires_at: now + LEASE };
         NewNote { idempotency: Some(key), ..new_note("t", "c", "r", now) }
@@ -64,7 +64,7 @@ pub async fn simultaneous_requests_with_one_key_make_one_note(store: Any) {
     assert_eq!(store.queue_depth().await.expect("a number"), 1);
 }
 
-pub async fn bounds_refuse_and_store_nothing(store: Any) {
+pub async fn full_queue_refuses_and_stores_nothing(store: Any) {
     let bounded = |tenant: &str, key: &str| NewNote {
         idempotency: Some(KeyClaim { key: key.into(), fingerprint: "f".into(), expires_at: after(60) }),
         max_queue: 3,
@@ -99,7 +99,7 @@ pub async fn only_the_head_of_a_lane_is_leased(store: Any) {
     assert_eq!(ids(&claim(&store, start()).await), [second]);
 }
 
-pub async fn a_connection_gets_no_more_than_it_has_room_for(store: Any) {
+pub async fn connection_gets_no_more_leases_than_its_concurrency(store: Any) {
     for recipient in ["1", "2", "3", "4"] {
         accept(&store, "c", recipient).await;
     }
@@ -112,7 +112,7 @@ pub async fn a_connection_gets_no_more_than_it_has_room_for(store: Any) {
     assert_eq!(claim_up_to(&store, start(), 1, 9).await.len(), 1, "the limit holds, too");
 }
 
-pub async fn a_lease_is_nobody_elses_until_it_runs_out(store: Any) {
+pub async fn lease_is_exclusive_until_it_expires(store: Any) {
     let id = accept(&store, "c", "r").await;
     let first = claim(&store, start()).await.remove(0);
     assert_eq!(store.next_due(start()).await.expect("a time"), Some(after(60)));
@@ -122,7 +122,7 @@ pub async fn a_lease_is_nobody_elses_until_it_runs_out(store: Any) {
     assert!(second.fence > first.fence);
 }
 
-pub async fn an_old_fence_changes_nothing(store: Any) {
+pub async fn write_with_an_old_fence_changes_nothing(store: Any) {
     let id = accept(&store, "c", "r").await;
     let mut old = claim(&store, start()).await.remove(0);
     let new = claim(&store, after(60)).await.remove(0);
@@ -137,7 +137,7 @@ pub async fn an_old_fence_changes_nothing(store: Any) {
     assert!(matches!(write(&store, &new, Step::Done).await, Err(StoreError::LeaseLost)), "done is done");
 }
 
-pub async fn a_lease_that_ends_while_sending_is_an_interruption(store: Any) {
+pub async fn lease_that_expires_while_sending_is_an_interruption(store: Any) {
     let id = accept(&store, "c", "r").await;
     let first = claim(&store, start()).await.remove(0);
     write(&store, &first, Step::Progress).await.expect("written");
@@ -148,13 +148,13 @@ pub async fn a_lease_that_ends_while_sending_is_an_interruption(store: Any) {
     );
     let second = claim(&store, after(60)).await.remove(0);
     assert_eq!((second.note.id, second.interrupted), (id, true));
-    // Whoever takes it over may die, too.
+    // The process that takes it over may die, too.
     let third = claim(&store, after(120)).await.remove(0);
     assert!(third.interrupted);
     write(&store, &third, Step::Hold { until: after(150) }).await.expect("written");
 }
 
-pub async fn a_retry_waits_for_its_time_and_keeps_its_place(store: Any) {
+pub async fn retry_waits_until_due_and_keeps_its_place_in_the_lane(store: Any) {
     let first = accept(&store, "c", "r").await;
     let second = accept(&store, "c", "r").await;
     let claimed = claim(&store, start()).await.remove(0);
@@ -167,7 +167,7 @@ pub async fn a_retry_waits_for_its_time_and_keeps_its_place(store: Any) {
     assert_eq!(ids(&claim(&store, after(10)).await), [second]);
 }
 
-pub async fn a_paused_connection_waits_and_no_other(store: Any) {
+pub async fn pause_affects_only_its_connection(store: Any) {
     let first = accept(&store, "c", "r").await;
     let claimed = claim(&store, start()).await.remove(0);
     let second = accept(&store, "c", "s").await;
@@ -180,7 +180,7 @@ pub async fn a_paused_connection_waits_and_no_other(store: Any) {
     assert_eq!(due, HashSet::from([first, second]));
 }
 
-pub async fn a_held_lane_is_let_go_in_time(store: Any) {
+pub async fn held_lane_is_released_in_time(store: Any) {
     let first = accept(&store, "c", "r").await;
     let second = accept(&store, "c", "r").await;
     let mut claimed = claim(&store, start()).await.remove(0);
@@ -192,7 +192,7 @@ pub async fn a_held_lane_is_let_go_in_time(store: Any) {
     assert_eq!(store.note(first, None).await.expect("read").map(|note| note.status), Some(Status::Unknown));
 }
 
-pub async fn an_expired_note_comes_up_although_its_lane_is_blocked(store: Any) {
+pub async fn expired_note_is_claimed_from_a_blocked_lane(store: Any) {
     accept(&store, "c", "r").await;
     let mut short = new_note("t", "c", "r", start());
     short.note.expires_at = after(10);
@@ -203,18 +203,18 @@ pub async fn an_expired_note_comes_up_although_its_lane_is_blocked(store: Any) {
     assert_eq!(ids(&claim(&store, after(10)).await), [short.note.id]);
 }
 
-pub async fn a_note_that_moves_on_is_in_its_new_lane(store: Any) {
+pub async fn note_that_changes_connection_joins_the_new_lane(store: Any) {
     let first = accept(&store, "c", "r").await;
     let second = accept(&store, "c", "r").await;
     let mut claimed = claim(&store, start()).await.remove(0);
-    assert!(claimed.note.next_stop());
+    assert!(claimed.note.next_connection());
     write(&store, &claimed, retry(start())).await.expect("written");
     let claims = claim(&store, start()).await;
     assert_eq!(ids(&claims), [first, second], "the old lane is free, and the new one has its note");
     assert_eq!(claims[0].note.current().connection, "next");
 }
 
-pub async fn what_was_learned_comes_back_until_it_is_old_or_dropped(store: Any) {
+pub async fn learned_facts_are_kept_until_they_expire_or_are_dropped(store: Any) {
     let learn = async |claim: &Claim, learned: Learned| {
         store
             .write(claim, &Change { learned, ..Change::new(claim.note.clone(), Step::Done) })
@@ -246,7 +246,7 @@ pub async fn what_was_learned_comes_back_until_it_is_old_or_dropped(store: Any) 
     assert_eq!(claim(&store, after(102)).await[0].learned, None);
 }
 
-pub async fn old_audio_is_listed_and_old_notes_are_forgotten(store: Any) {
+pub async fn old_audio_is_listed_and_old_notes_are_removed(store: Any) {
     let old = accept(&store, "c", "r").await;
     let live = accept(&store, "c", "s").await;
     let claimed = claim(&store, start()).await.remove(0);
@@ -262,7 +262,7 @@ pub async fn old_audio_is_listed_and_old_notes_are_forgotten(store: Any) {
     assert!(store.note(live, None).await.expect("read").is_some());
 }
 
-pub async fn a_secret_is_made_once(store: Any) {
+pub async fn secret_is_created_once(store: Any) {
     assert_eq!(store.secret("links", [1; 32]).await.expect("a secret"), [1; 32]);
     assert_eq!(store.secret("links", [2; 32]).await.expect("a secret"), [1; 32]);
     assert_eq!(store.secret("other", [2; 32]).await.expect("a secret"), [2; 32]);
@@ -293,8 +293,8 @@ pub async fn concurrent_claims_never_share_a_delivery(store: Any) {
     assert_eq!((claimed.len(), distinct.len()), (60, 60));
 }
 
-pub async fn a_note_that_moves_into_a_busy_lane_waits_there(store: Any) {
-    // Older than what is under way in the lane that it moves to.
+pub async fn note_that_joins_a_busy_lane_waits_there(store: Any) {
+    // The note is older than the one in flight in its new lane.
     accept(&store, "c", "r").await;
     let busy = accept(&store, "next", "r").await;
     let mut claims = claim(&store, start()).await;
@@ -302,7 +302,7 @@ pub async fn a_note_that_moves_into_a_busy_lane_waits_there(store: Any) {
     let under_way = claims.remove(0);
     assert_eq!(under_way.note.id, busy);
     let mut note = moving.note.clone();
-    assert!(note.next_stop());
+    assert!(note.next_connection());
     let change = Change::new(note.clone(), retry(start()));
     store.write(&moving, &change).await.expect("written");
     assert_eq!(ids(&claim(&store, start()).await), [], "one at a time");
@@ -311,7 +311,7 @@ pub async fn a_note_that_moves_into_a_busy_lane_waits_there(store: Any) {
     assert_eq!(ids(&claim(&store, after(30)).await), [note.id]);
 }
 
-pub async fn expiring_takes_no_place_at_the_provider(store: Any) {
+pub async fn expired_notes_take_no_slots_of_their_connection(store: Any) {
     let mut old = Vec::new();
     for recipient in 0..5 {
         let mut new = new_note("t", "c", &recipient.to_string(), start());
@@ -327,14 +327,14 @@ pub async fn expiring_takes_no_place_at_the_provider(store: Any) {
     assert!(found.contains(&other));
 }
 
-pub async fn a_note_belongs_to_its_tenant(store: Any) {
+pub async fn note_is_visible_only_to_its_tenant(store: Any) {
     let id = accept(&store, "c", "r").await;
     assert!(store.note(id, Some("t")).await.expect("read").is_some());
     assert!(store.note(id, Some("other")).await.expect("read").is_none());
 }
 
-/// Every span of a minute has at most three starts, whoever asks.
-pub async fn a_rate_bounds_how_many_begin_within_its_span(store: Any) {
+/// Any span of a minute has at most three starts, whichever process asks.
+pub async fn rate_limits_attempts_within_its_window(store: Any) {
     for recipient in 0..8 {
         accept(&store, "c", &recipient.to_string()).await;
     }
@@ -345,7 +345,7 @@ pub async fn a_rate_bounds_how_many_begin_within_its_span(store: Any) {
         let request = ClaimRequest {
             now,
             lease_until: now + LEASE * 9,
-            rooms: Rooms::each(100, 0),
+            slots: SlotsByClass::each(100, 0),
             held: &[],
             bounds: &bounds,
         };
@@ -361,8 +361,8 @@ pub async fn a_rate_bounds_how_many_begin_within_its_span(store: Any) {
     assert_eq!(claim(after(120)).await.len(), 3);
 }
 
-/// A note that is scheduled holds nothing until it is due, and then it is older than what came meanwhile.
-pub async fn a_lane_is_in_the_order_in_which_its_notes_became_due(store: Any) {
+/// A scheduled note does not block its lane until it is due, and is then older than notes that came meanwhile.
+pub async fn lane_is_ordered_by_due_time(store: Any) {
     let mut scheduled = new_note("t", "c", "r", start());
     scheduled.note.send_at = Some(after(100));
     store.accept(&scheduled).await.expect("accepted");
@@ -382,8 +382,8 @@ pub async fn a_lane_is_in_the_order_in_which_its_notes_became_due(store: Any) {
     assert_eq!(ids(&claim(&store, after(150)).await), [], "and keeps its place while it is tried again");
 }
 
-/// However much one tenant has, a few places are left for those who have little.
-pub async fn the_last_places_are_for_tenants_with_little_under_way(store: Any) {
+/// A few slots are left for tenants with few notes, however many another tenant has.
+pub async fn reserved_slots_are_for_tenants_with_few_in_flight(store: Any) {
     for recipient in 0..20 {
         store.accept(&new_note("busy", "c", &recipient.to_string(), start())).await.expect("accepted");
     }
@@ -392,7 +392,7 @@ pub async fn the_last_places_are_for_tenants_with_little_under_way(store: Any) {
         let request = ClaimRequest {
             now,
             lease_until: now + LEASE,
-            rooms: Rooms::each(limit, reserved),
+            slots: SlotsByClass::each(limit, reserved),
             held: &[],
             bounds: &|_| bounds,
         };
@@ -408,8 +408,8 @@ pub async fn the_last_places_are_for_tenants_with_little_under_way(store: Any) {
     assert_eq!(claim(3, 2).await, ["busy"], "the first place is for anybody");
 }
 
-/// A tenant with much under way leaves the next places to others.
-pub async fn places_go_to_the_tenant_with_fewest_under_way(store: Any) {
+/// A tenant with many deliveries in flight leaves the next slots to others.
+pub async fn slots_go_to_the_tenant_with_fewest_in_flight(store: Any) {
     for recipient in 0..20 {
         let name = recipient.to_string();
         store
@@ -429,7 +429,7 @@ pub async fn places_go_to_the_tenant_with_fewest_under_way(store: Any) {
     assert_eq!((second.len(), tenants(&second)), (2, 2));
 }
 
-pub async fn a_waiting_note_is_cancelled_and_one_under_way_is_not(store: Any) {
+pub async fn waiting_note_can_be_cancelled_and_one_in_flight_cannot(store: Any) {
     let first = accept(&store, "c", "r").await;
     let second = accept(&store, "c", "r").await;
     let third = accept(&store, "c", "r").await;
@@ -452,7 +452,7 @@ pub async fn a_waiting_note_is_cancelled_and_one_under_way_is_not(store: Any) {
 /// A note whose audio is behind a URL.
 fn from_url(connection: &str, recipient: &str, url: &str) -> NewNote {
     let mut new = new_note("t", connection, recipient, start());
-    new.note.source = Source::Url { url: url.to_owned(), headers: Default::default() };
+    new.note.source = AudioSource::Url { url: url.to_owned(), headers: Default::default() };
     new
 }
 
@@ -461,7 +461,7 @@ fn jobs(claims: &[Claim]) -> Vec<(NoteId, &'static str)> {
     claims.iter().map(|claim| (claim.note.id, word(claim))).collect()
 }
 
-pub async fn a_download_takes_no_place_of_its_connection_and_keeps_its_place_in_the_lane(store: Any) {
+pub async fn download_takes_no_slot_of_its_connection_and_keeps_its_place_in_the_lane(store: Any) {
     let new = from_url("c", "r", "https://a.example/1");
     store.accept(&new).await.expect("accepted");
     let later = accept(&store, "c", "r").await;
@@ -469,7 +469,7 @@ pub async fn a_download_takes_no_place_of_its_connection_and_keeps_its_place_in_
     let claims = claim_up_to(&store, start(), 100, 1).await;
     assert_eq!(jobs(&claims), [(new.note.id, "fetch"), (other, "send")], "the connection has one place");
     let mut note = claims[0].note.clone();
-    note.source = Source::Stored;
+    note.source = AudioSource::Stored;
     store.write(&claims[0], &Change::new(note, retry(start()))).await.expect("written");
     write(&store, &claims[1], Step::Done).await.expect("written");
     let claims = claim(&store, start()).await;
@@ -478,7 +478,7 @@ pub async fn a_download_takes_no_place_of_its_connection_and_keeps_its_place_in_
     assert_eq!(jobs(&claim(&store, start()).await), [(later, "send")]);
 }
 
-pub async fn a_host_without_places_holds_back_no_other(store: Any) {
+pub async fn busy_host_does_not_delay_other_hosts(store: Any) {
     let (slow, quick) = ("https://a.example/1", "https://c.example/1");
     assert_ne!(fetch_key("t", slow), fetch_key("t", quick));
     let mut ids = Vec::new();
@@ -488,13 +488,15 @@ pub async fn a_host_without_places_holds_back_no_other(store: Any) {
         ids.push(new.note.id);
     }
     let bounds = |key: &str| match key {
-        key if key == fetch_key("t", slow) => Bounds { trust: Trust::Hung, ..Bounds::of(1, None) },
+        key if key == fetch_key("t", slow) => {
+            Bounds { responsiveness: Responsiveness::Hung, ..Bounds::of(1, None) }
+        }
         _ => Bounds::of(8, None),
     };
     let request = ClaimRequest {
         now: start(),
         lease_until: after(60),
-        rooms: Rooms::each(100, 0),
+        slots: SlotsByClass::each(100, 0),
         held: &[],
         bounds: &bounds,
     };
@@ -505,8 +507,8 @@ pub async fn a_host_without_places_holds_back_no_other(store: Any) {
     assert_eq!(told, [("t/#fetch", 2), ("t/#fetch", 2)], "leased and queued, of all hosts");
 }
 
-/// The time may have jumped, or the process may have been stopped: it has what it has.
-pub async fn what_a_process_works_on_is_not_taken_from_it(store: Any) {
+/// The process keeps its leases, even if the time has jumped or it was suspended.
+pub async fn deliveries_in_progress_are_not_taken_from_a_living_process(store: Any) {
     for recipient in ["1", "2"] {
         accept(&store, "c", recipient).await;
     }
@@ -517,7 +519,7 @@ pub async fn what_a_process_works_on_is_not_taken_from_it(store: Any) {
     let request = |held| ClaimRequest {
         now: after(3600),
         lease_until: after(7200),
-        rooms: Rooms::each(100, 0),
+        slots: SlotsByClass::each(100, 0),
         held,
         bounds: &bounds,
     };
@@ -528,7 +530,7 @@ pub async fn what_a_process_works_on_is_not_taken_from_it(store: Any) {
     assert_eq!(ids(&store.claim(&request(&held)).await.expect("claimed")), [accepted]);
 }
 
-pub async fn what_a_process_that_is_gone_had_leased_waits_for_its_turn(store: Any) {
+pub async fn deliveries_of_a_dead_process_are_subject_to_fair_shares_again(store: Any) {
     for recipient in 0..4 {
         accept(&store, "c", &recipient.to_string()).await;
     }
@@ -537,7 +539,7 @@ pub async fn what_a_process_that_is_gone_had_leased_waits_for_its_turn(store: An
     assert_eq!((again.len(), again[0].interrupted, again[0].class), (1, false, Class::Send));
 }
 
-pub async fn ends_have_places_of_their_own(store: Any) {
+pub async fn final_status_writes_have_slots_of_their_own(store: Any) {
     let mut new = new_note("t", "c", "r", start());
     new.note.expires_at = after(10);
     store.accept(&new).await.expect("accepted");
@@ -551,7 +553,10 @@ pub async fn ends_have_places_of_their_own(store: Any) {
     let request = ClaimRequest {
         now: after(100),
         lease_until: after(200),
-        rooms: Rooms::new(|class| Room { limit: usize::from(class == Class::End) * 8, ..Room::default() }),
+        slots: SlotsByClass::new(|class| FreeSlots {
+            limit: usize::from(class == Class::End) * 8,
+            ..FreeSlots::default()
+        }),
         held: &[],
         bounds: &bounds,
     };

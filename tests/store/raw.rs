@@ -1,4 +1,4 @@
-//! The database behind a store, for damage that no store would do.
+//! Direct access to the database behind a store, to damage it.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ impl Raw {
         assert!(changed > 0, "there was no such row");
     }
 
-    /// Puts something else where a note's document was.
+    /// Replaces a note's document.
     pub async fn damage(&self, note: impl std::fmt::Display, doc: &str) {
         self.change("UPDATE notes SET doc = $2 WHERE id = $1", &note.to_string(), doc).await;
     }

@@ -1,4 +1,4 @@
-//! What providers say afterwards. Clauses of the same contract.
+//! Tests of receipts, run for every store.
 
 use jiff::Timestamp;
 use voicegate::{
@@ -6,7 +6,7 @@ use voicegate::{
         event::EventKind,
         note::{Note, NoteId, Status},
     },
-    store::{Change, Claim, Job, JobEnd, Received, ReceivedEvent, Reception, Stall, Step},
+    store::{Change, Claim, Job, JobEnd, ReceiptBatch, ReceiptOutcome, ReceivedReceipt, Stall, Step},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
 
@@ -20,22 +20,22 @@ fn receipt(message: &str, status: ReceiptStatus) -> Receipt {
     Receipt { message_id: message.to_owned(), correlation_id, status, at: after(3), failure, trace }
 }
 
-fn callback(id: &str, connection: &str, receipts: Vec<Receipt>) -> Received {
-    Received {
+fn callback(id: &str, connection: &str, receipts: Vec<Receipt>) -> ReceiptBatch {
+    ReceiptBatch {
         tenant: "t".to_owned(),
         connection: connection.to_owned(),
         // Events of one callback have ids of their own.
-        events: receipts
+        receipts: receipts
             .into_iter()
             .enumerate()
-            .map(|(n, receipt)| ReceivedEvent { id: format!("{id} {n}"), receipt })
+            .map(|(n, receipt)| ReceivedReceipt { id: format!("{id} {n}"), receipt })
             .collect(),
         now: after(4),
         notify: false,
     }
 }
 
-async fn receive(store: &Any, id: &str, receipt: Receipt) -> Reception {
+async fn receive(store: &Any, id: &str, receipt: Receipt) -> ReceiptOutcome {
     store.receive(&callback(id, "a", vec![receipt])).await.expect("received")
 }
 
@@ -43,7 +43,7 @@ async fn read(store: &Any, id: NoteId) -> Note {
     store.note(id, None).await.expect("an answer").expect("the note")
 }
 
-/// The provider takes a leased note under this id.
+/// Accepts a leased note at the provider with this message id.
 async fn taken(store: &Any, claim: &Claim, message: &str) {
     let mut note = claim.note.clone();
     (note.status, note.updated_at) = (Status::Accepted, after(2));
@@ -51,7 +51,7 @@ async fn taken(store: &Any, claim: &Claim, message: &str) {
     store.write(claim, &Change::new(note, Step::Done)).await.expect("written");
 }
 
-/// Leased, and the visible request is about to be made, known by this mark.
+/// Moves a leased note to its dispatch, with this correlation id.
 async fn dispatching(store: &Any, now: Timestamp, correlation_id: &str) -> Claim {
     let mut claim = claim(store, now).await.remove(0);
     claim.note.status = Status::Sending;
@@ -67,11 +67,11 @@ async fn unknown(store: &Any, claim: &Claim, step: Step) {
     store.write(claim, &Change::new(note, step)).await.expect("written");
 }
 
-pub async fn a_receipt_raises_the_note_and_a_replay_changes_nothing(store: Any) {
+pub async fn receipt_advances_the_note_and_a_replay_changes_nothing(store: Any) {
     let id = accept(&store, "a", "+1").await;
     taken(&store, &claim(&store, start()).await[0], "m1").await;
     let first = receive(&store, "c1", receipt("m1", ReceiptStatus::Delivered)).await;
-    assert_eq!(first, Reception { changed: vec![id], ..Reception::default() });
+    assert_eq!(first, ReceiptOutcome { changed: vec![id], ..ReceiptOutcome::default() });
     let replay = receive(&store, "c1", receipt("m1", ReceiptStatus::Played)).await;
     assert!(replay.duplicate && replay.changed.is_empty());
     let late = receive(&store, "c2", receipt("m1", ReceiptStatus::Sent)).await;
@@ -85,16 +85,16 @@ pub async fn a_receipt_raises_the_note_and_a_replay_changes_nothing(store: Any) 
     assert_eq!(store.connections("t").await.expect("states")[0].callback_at, Some(after(4)));
 }
 
-pub async fn a_receipt_before_its_message_has_a_name_waits_for_it(store: Any) {
+pub async fn early_receipt_waits_until_its_message_id_is_known(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let early = receive(&store, "c1", receipt("m1", ReceiptStatus::Delivered)).await;
-    assert_eq!(early, Reception { unmatched: 1, ..Reception::default() });
+    assert_eq!(early, ReceiptOutcome { unmatched: 1, ..ReceiptOutcome::default() });
     taken(&store, &claim(&store, start()).await[0], "m1").await;
     assert_eq!(read(&store, id).await.status, Status::Delivered);
     assert_eq!(kinds(&events(&store, None, None).await), [EventKind::Accepted, EventKind::Delivered]);
 }
 
-pub async fn a_receipt_while_the_note_is_under_way_is_taken_in_afterwards(store: Any) {
+pub async fn receipt_for_a_note_in_flight_is_applied_after_the_attempt(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let send = dispatching(&store, start(), "file-7").await;
     let told = Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
@@ -104,7 +104,7 @@ pub async fn a_receipt_while_the_note_is_under_way_is_taken_in_afterwards(store:
     assert_eq!(read(&store, id).await.status, Status::Sent);
 }
 
-pub async fn a_receipt_resolves_an_unknown_and_lets_go_of_its_lane(store: Any) {
+pub async fn receipt_resolves_an_unknown_note_and_releases_its_lane(store: Any) {
     let first = accept(&store, "a", "+1").await;
     let second = accept(&store, "a", "+1").await;
     let send = dispatching(&store, start(), "file-7").await;
@@ -122,23 +122,23 @@ pub async fn a_receipt_resolves_an_unknown_and_lets_go_of_its_lane(store: Any) {
     );
 }
 
-pub async fn events_of_a_batch_are_taken_in_once_however_they_are_grouped(store: Any) {
+pub async fn receipts_are_processed_once_however_they_are_batched(store: Any) {
     let first = accept(&store, "a", "+1").await;
     let second = accept(&store, "a", "+2").await;
     for (claim, message) in claim(&store, start()).await.iter().zip(["m1", "m2"]) {
         taken(&store, claim, message).await;
     }
-    let event = |id: &str, message: &str, status| ReceivedEvent {
+    let event = |id: &str, message: &str, status| ReceivedReceipt {
         id: id.to_owned(),
         receipt: receipt(message, status),
     };
-    let batch = |events| Received { events, ..callback("", "a", Vec::new()) };
+    let batch = |receipts| ReceiptBatch { receipts, ..callback("", "a", Vec::new()) };
     let sent = event("e1", "m1", ReceiptStatus::Sent);
     let read_it = event("e2", "m1", ReceiptStatus::Read);
     let other = event("e3", "m2", ReceiptStatus::Delivered);
     let reception = store.receive(&batch(vec![sent.clone(), other.clone()])).await.expect("received");
     assert_eq!(reception.changed, [first, second]);
-    // Delivered again, in another group, with a new one between: only that is new.
+    // The receipts are delivered again in another group, together with a new one, which alone counts.
     let reception =
         store.receive(&batch(vec![other.clone(), read_it, sent.clone()])).await.expect("received");
     assert_eq!((reception.duplicate, reception.changed.as_slice()), (false, &[first][..]));
@@ -146,7 +146,7 @@ pub async fn events_of_a_batch_are_taken_in_once_however_they_are_grouped(store:
     assert!(reception.duplicate && reception.changed.is_empty());
 }
 
-pub async fn a_receipt_of_another_connection_is_none_of_this_note(store: Any) {
+pub async fn receipt_of_another_connection_does_not_match(store: Any) {
     let id = accept(&store, "a", "+1").await;
     taken(&store, &claim(&store, start()).await[0], "m1").await;
     let foreign = callback("c1", "b", vec![receipt("m1", ReceiptStatus::Played)]);
@@ -157,7 +157,7 @@ pub async fn a_receipt_of_another_connection_is_none_of_this_note(store: Any) {
     assert_eq!(read(&store, id).await.status, Status::Accepted);
 }
 
-pub async fn a_note_that_arrived_is_not_sent_again(store: Any) {
+pub async fn delivered_note_is_not_sent_again(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let send = dispatching(&store, start(), "file-7").await;
     unknown(&store, &send, retry(after(10))).await;
@@ -172,7 +172,7 @@ pub async fn a_note_that_arrived_is_not_sent_again(store: Any) {
     assert_eq!(store.queue_depth().await.expect("a count"), 0);
 }
 
-pub async fn a_deadline_stalls_only_a_note_without_a_receipt(store: Any) {
+pub async fn deadline_stalls_only_a_note_without_a_receipt(store: Any) {
     let mut ids = Vec::new();
     for (recipient, message) in [("+1", "m1"), ("+2", "m2")] {
         ids.push(accept(&store, "a", recipient).await);
@@ -199,7 +199,7 @@ pub async fn a_deadline_stalls_only_a_note_without_a_receipt(store: Any) {
     assert!(claim(&store, after(600)).await.is_empty());
 }
 
-pub async fn a_look_up_is_due_once_and_ends_when_the_note_is_known(store: Any) {
+pub async fn look_up_is_due_once_and_ends_when_the_outcome_is_known(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let send = dispatching(&store, start(), "file-7").await;
     let mut note = send.note.clone();

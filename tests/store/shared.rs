@@ -1,4 +1,4 @@
-//! Several processes on one PostgreSQL: each store handle here stands for one.
+//! Tests of several processes on one PostgreSQL: each store handle stands for one process.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -14,8 +14,8 @@ use voicegate::{
     config::Rate,
     model::note::{NoteId, Status},
     store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, PostgresStore, Received, ReceivedEvent, Rooms, Step,
-        Store, Time, WantedEvents,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, EventQuery, PostgresStore, ReceiptBatch,
+        ReceivedReceipt, SlotsByClass, Step, Store, Time,
     },
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
@@ -25,14 +25,14 @@ use crate::{
     support::{Any, after, new_note, retry, start, write},
 };
 
-/// Nothing here takes this long; it turns a hang into a failure.
+/// Timeout that turns a hang into a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn open(database: &Database, time: Time) -> Any {
     Arc::new(PostgresStore::open(&database.url(), time).await.expect("a store"))
 }
 
-/// A connection beside those of the stores.
+/// Opens a connection besides those of the stores.
 async fn raw(database: &Database) -> PgConnection {
     PgConnection::connect(&database.url()).await.expect("a connection")
 }
@@ -49,7 +49,7 @@ async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds)
     let request = ClaimRequest {
         now,
         lease_until: now + PATIENCE * 10,
-        rooms: Rooms::each(limit, 0),
+        slots: SlotsByClass::each(limit, 0),
         held: &[],
         bounds: &|_| bounds,
     };
@@ -59,7 +59,7 @@ async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds)
 const WIDE: Bounds = Bounds::of(1000, None);
 
 #[tokio::test]
-async fn processes_that_start_at_once_on_an_empty_database_all_succeed() {
+async fn concurrent_starts_on_an_empty_database_succeed() {
     let Some(database) = Database::make().await else { return };
     let url = database.url();
     let mut starts = JoinSet::new();
@@ -72,13 +72,13 @@ async fn processes_that_start_at_once_on_an_empty_database_all_succeed() {
     }
 }
 
-/// What the test knows of the deliveries that somebody holds.
+/// The record of leased deliveries that the test keeps.
 #[derive(Default)]
 struct UnderWay {
     lanes: HashSet<String>,
     most: HashMap<String, usize>,
     now: HashMap<String, usize>,
-    /// By lane, in the order in which they were done.
+    /// Finished deliveries by lane, in order.
     done: BTreeMap<String, Vec<NoteId>>,
 }
 
@@ -102,9 +102,9 @@ impl UnderWay {
     }
 }
 
-/// Accepts, claims, retries, cancellations and ends, all at once from four handles.
+/// Runs accepts, claims, retries, cancellations and ends concurrently from four handles.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn under_load_nothing_is_claimed_twice_and_lanes_and_bounds_hold() {
+async fn concurrent_claims_keep_lanes_and_limits_under_load() {
     const LANES: usize = 12;
     const NOTES: usize = 25;
     const ROOM: usize = 3;
@@ -171,7 +171,7 @@ async fn under_load_nothing_is_claimed_twice_and_lanes_and_bounds_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_rate_holds_over_all_processes() {
+async fn rate_holds_over_all_processes() {
     let Some(database) = Database::make().await else { return };
     let stores: [Any; 3] = handles(&database).await;
     for recipient in 0..60 {
@@ -190,7 +190,7 @@ async fn a_rate_holds_over_all_processes() {
 }
 
 #[tokio::test]
-async fn a_lease_is_taken_over_by_another_process_and_the_first_changes_nothing() {
+async fn lost_lease_is_taken_over_and_its_first_holder_changes_nothing() {
     let Some(database) = Database::make().await else { return };
     let [first, second] = handles(&database).await;
     first.accept(&new_note("t", "c", "r", start())).await.expect("accepted");
@@ -203,7 +203,7 @@ async fn a_lease_is_taken_over_by_another_process_and_the_first_changes_nothing(
 
 /// A machine whose clock is off by an hour is as good as any other.
 #[tokio::test]
-async fn a_lease_that_is_renewed_holds_and_one_that_was_lost_does_not() {
+async fn renewed_lease_holds_and_lost_lease_does_not() {
     let Some(database) = Database::make().await else { return };
     let [first, second] = handles(&database).await;
     let new = new_note("t", "a", "+1", start());
@@ -211,7 +211,7 @@ async fn a_lease_that_is_renewed_holds_and_one_that_was_lost_does_not() {
     let request = |now| ClaimRequest {
         now,
         lease_until: now + Duration::from_secs(60),
-        rooms: Rooms::each(10, 0),
+        slots: SlotsByClass::each(10, 0),
         held: &[],
         bounds: &|_| WIDE,
     };
@@ -228,7 +228,7 @@ async fn a_lease_that_is_renewed_holds_and_one_that_was_lost_does_not() {
 }
 
 #[tokio::test]
-async fn what_is_due_is_told_by_the_database_and_not_by_the_clocks_of_machines() {
+async fn due_times_follow_the_clock_of_the_database() {
     let Some(database) = Database::make().await else { return };
     let (right, wrong) = (open(&database, Time::Database).await, open(&database, Time::Database).await);
     #[expect(clippy::disallowed_methods, reason = "the database has the real time")]
@@ -244,14 +244,14 @@ async fn what_is_due_is_told_by_the_database_and_not_by_the_clocks_of_machines()
     let pause = Step::Retry { at: now + PATIENCE, pause_connection_until: None };
     right.write(&claimed, &Change::new(note, pause)).await.expect("written");
     assert!(claim_within(&wrong, fast, 1, WIDE).await.is_empty());
-    // Told in the time of whoever asks.
+    // The time is converted to the caller's clock.
     let due = wrong.next_due(fast).await.expect("an answer").expect("a time");
     let off = due.duration_since(fast + PATIENCE).abs();
     assert!(off < Duration::from_secs(10).try_into().expect("short"), "{due} is {off} off");
 }
 
 #[tokio::test]
-async fn others_hear_of_changes_and_go_on_hearing_when_the_database_was_away() {
+async fn notices_reach_other_processes_also_after_an_outage() {
     let Some(database) = Database::make().await else { return };
     let [one, other] = handles(&database).await;
     let mut heard = other.notices().expect("several processes");
@@ -264,7 +264,7 @@ async fn others_hear_of_changes_and_go_on_hearing_when_the_database_was_away() {
         assert!(one.cancel(&cancelled, false).await.expect("answered"));
         new.note.id
     };
-    // Who does not listen yet, or not again, hears the next one.
+    // A process that does not listen yet, or not again, receives the next notice.
     let mut until_heard = async || {
         let mut said = say().await;
         let hearing = async {
@@ -291,16 +291,16 @@ async fn others_hear_of_changes_and_go_on_hearing_when_the_database_was_away() {
     .await
     .expect("executed");
     operator.close().await.expect("closed");
-    // Every connection of both is broken. Who says something is not bothered with it, and who listens does so again.
+    // All connections of both stores are broken. A sender is not affected, and a listener reconnects.
     until_heard().await;
     while let Ok(notice) = own.try_recv() {
         assert_eq!(notice.notes, [], "nobody hears himself");
     }
 }
 
-/// A reader that goes on behind the last event that it saw misses none, whoever commits first.
+/// A reader that continues after the last event that it saw misses none, whichever commits first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_reader_of_events_misses_none_however_many_write() {
+async fn event_reader_misses_nothing_with_concurrent_writers() {
     const WRITERS: usize = 8;
     const NOTES: usize = 30;
     let Some(database) = Database::make().await else { return };
@@ -321,7 +321,7 @@ async fn a_reader_of_events_misses_none_however_many_write() {
     let reading = async {
         let (mut seen, mut position) = (Vec::new(), None);
         while seen.len() < WRITERS * NOTES {
-            let wanted = WantedEvents { tenant: "t", note: None, after: position.as_deref(), limit: 10 };
+            let wanted = EventQuery { tenant: "t", note: None, after: position.as_deref(), limit: 10 };
             let events = stores[2].events(&wanted).await.expect("events");
             seen.extend(events.iter().map(|event| event.note.id));
             position = events.last().map(|event| event.position.clone()).or(position);
@@ -333,9 +333,9 @@ async fn a_reader_of_events_misses_none_however_many_write() {
     writers.join_all().await;
 }
 
-/// The moment in which one would be missed: a later event is committed while an earlier one has its place and is not.
+/// The critical moment: a later event is committed while an earlier one has a place and is not yet committed.
 #[tokio::test]
-async fn a_reader_waits_for_whoever_is_between_his_place_and_his_commit() {
+async fn event_reader_waits_for_uncommitted_earlier_events() {
     let Some(database) = Database::make().await else { return };
     let [store, reader] = handles(&database).await;
     let notes = ["first", "second"].map(|recipient| new_note("t", "c", recipient, start()));
@@ -358,7 +358,7 @@ async fn a_reader_waits_for_whoever_is_between_his_place_and_his_commit() {
     assert!(store.cancel(&cancelled, false).await.expect("answered"));
 
     let reading = tokio::spawn(async move {
-        let wanted = WantedEvents { tenant: "t", note: None, after: None, limit: 10 };
+        let wanted = EventQuery { tenant: "t", note: None, after: None, limit: 10 };
         reader.events(&wanted).await.expect("events")
     });
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -369,7 +369,7 @@ async fn a_reader_waits_for_whoever_is_between_his_place_and_his_commit() {
     assert_eq!(seen, notes.map(|new| new.note.id));
 }
 
-/// Receipts come at any moment of an attempt, also in the instant in which its end is committed.
+/// Receipts arrive at any moment of an attempt, including the commit of its end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_receipt_is_lost_between_two_processes() {
     const NOTES: usize = 60;
@@ -391,10 +391,10 @@ async fn no_receipt_is_lost_between_two_processes() {
             failure: None,
             trace: None,
         };
-        let received = Received {
+        let received = ReceiptBatch {
             tenant: "t".to_owned(),
             connection: "c".to_owned(),
-            events: vec![ReceivedEvent { id: name.clone(), receipt }],
+            receipts: vec![ReceivedReceipt { id: name.clone(), receipt }],
             now: after(4),
             notify: true,
         };
@@ -420,7 +420,7 @@ async fn no_receipt_is_lost_between_two_processes() {
 }
 
 #[tokio::test]
-async fn one_note_that_cannot_be_read_stops_no_other() {
+async fn unreadable_note_does_not_block_other_claims() {
     let Some(database) = Database::make().await else { return };
     let store = open(&database, Time::Caller).await;
     let notes = ["broken", "sound"].map(|recipient| new_note("t", "c", recipient, start()));
@@ -441,7 +441,7 @@ async fn one_note_that_cannot_be_read_stops_no_other() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_says_why_and_not_the_password() {
+async fn open_error_gives_the_reason_without_the_password() {
     let Some(database) = Database::make().await else { return };
     let gone = database.url().replace("voicegate_test_", "voicegate_none_");
     let nobody = "postgres://user:S3CRET@127.0.0.1:1/voicegate".to_owned();
@@ -458,14 +458,14 @@ fn real_time() -> Timestamp {
     Timestamp::from_millisecond(Timestamp::now().as_millisecond()).expect("a time")
 }
 
-/// Sets the server's clock, as far as the queue can see.
+/// Moves the server's clock as the queue sees it.
 async fn set_server_clock(operator: &mut PgConnection, by_seconds: i64) {
     let set = sqlx::query("UPDATE clock SET offset_ms = offset_ms + $1").bind(by_seconds * 1000);
     set.execute(operator).await.expect("set");
 }
 
 #[tokio::test]
-async fn the_queue_goes_on_evenly_where_the_servers_clock_is_set() {
+async fn queue_continues_evenly_after_the_servers_clock_is_set() {
     for hour in [-3600, 3600] {
         let Some(database) = Database::make().await else { return };
         let (one, other) = (open(&database, Time::Database).await, open(&database, Time::Database).await);

@@ -1,11 +1,11 @@
-//! What one tenant may have of what all share. Clauses of the same contract.
+//! Tests of the shares of tenants, run for every store.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use voicegate::{
     model::note::{NoteId, SentAudio, Status},
-    store::{Acceptance, NewNote, Page, Step, StoreError, Wanted},
+    store::{Acceptance, NewNote, NoteQuery, Page, Step, StoreError},
 };
 use voicegate_audio::Work;
 
@@ -16,7 +16,7 @@ use crate::{
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// A note that is due so many seconds after the start, where three may wait and two of one tenant.
+/// Builds a note that is due this many seconds after the start, in a queue for three notes and two per tenant.
 fn due(tenant: &str, seconds: u64, share: u64) -> NewNote {
     let mut new = new_note(tenant, "c", &NoteId::new().to_string(), start());
     new.note.send_at = Some(after(seconds));
@@ -33,7 +33,7 @@ async fn answers(store: &Any, notes: &[(&str, u64)], share: u64) -> String {
     answers
 }
 
-pub async fn what_is_due_in_more_than_a_day_does_not_fill_the_queue(store: Any) {
+pub async fn notes_due_after_a_day_do_not_fill_the_queue(store: Any) {
     let year = 365 * DAY;
     let next_year = [("a", year), ("a", year), ("b", year), ("b", year), ("c", year)];
     assert_eq!(answers(&store, &next_year, 0).await, "+++++");
@@ -43,7 +43,7 @@ pub async fn what_is_due_in_more_than_a_day_does_not_fill_the_queue(store: Any) 
     assert_eq!(store.queue_depth().await.expect("a number"), 3);
 }
 
-pub async fn what_comes_within_a_day_is_counted_among_those_that_wait(store: Any) {
+pub async fn notes_that_become_due_within_a_day_count_as_waiting(store: Any) {
     assert_eq!(answers(&store, &[("a", 2 * DAY), ("a", 3 * DAY), ("b", 2 * DAY)], 0).await, "+++");
     assert_eq!(store.count_near(after(DAY - 1)).await.expect("counted"), 0);
     assert_eq!(store.queue_depth().await.expect("a number"), 0);
@@ -51,7 +51,7 @@ pub async fn what_comes_within_a_day_is_counted_among_those_that_wait(store: Any
     assert_eq!(store.queue_depth().await.expect("a number"), 2);
     assert_eq!(store.count_near(after(DAY)).await.expect("counted"), 0, "each once");
     assert_eq!(answers(&store, &[("a", 0), ("a", 0), ("a", 9 * DAY), ("a", 9 * DAY)], 0).await, "+-+-");
-    // However it leaves the queue, it is counted no more.
+    // A note is no longer counted, however it leaves the queue.
     let claimed = claim(&store, after(2 * DAY)).await;
     for claim in &claimed {
         write(&store, claim, Step::Done).await.expect("written");
@@ -67,7 +67,7 @@ pub async fn what_comes_within_a_day_is_counted_among_those_that_wait(store: Any
     assert_eq!(answers(&store, &[("a", 9 * DAY), ("a", 9 * DAY)], 0).await, "+-");
 }
 
-pub async fn a_tenant_below_its_share_is_let_in_although_others_fill_the_queue(store: Any) {
+pub async fn tenant_below_its_share_is_accepted_although_others_fill_the_queue(store: Any) {
     assert_eq!(answers(&store, &[("a", 0), ("a", 0), ("b", 0), ("b", 0)], 1).await, "+++-");
     assert_eq!(answers(&store, &[("c", 0), ("c", 0), ("d", 0), ("d", 0)], 1).await, "+-+-");
     assert_eq!(answers(&store, &[("b", 0), ("e", 0)], 0).await, "--");
@@ -84,7 +84,7 @@ fn kept_by(of: &[(&str, u64)]) -> Vec<(String, u64)> {
     of.iter().map(|(tenant, bytes)| ((*tenant).to_owned(), *bytes)).collect()
 }
 
-pub async fn audio_counts_for_its_tenant_while_it_is_kept(store: Any) {
+pub async fn kept_audio_counts_for_its_tenant(store: Any) {
     let (first, second) = (upload("t", after(10)), upload("u", after(10)));
     for upload in [&first, &second, &first] {
         store.add_upload(upload).await.expect("added");
@@ -110,18 +110,18 @@ pub async fn audio_counts_for_its_tenant_while_it_is_kept(store: Any) {
     assert_eq!(kept(&store).await, kept_by(&[("t", 4500)]));
     store.audio_removed(new.note.id).await.expect("recorded");
     assert_eq!(kept(&store).await, []);
-    // A later receipt does not bring it back.
+    // A later receipt does not count the audio again.
     store.forget(&horizon(after(100))).await.expect("forgotten");
     assert_eq!(kept(&store).await, []);
 }
 
-/// Arrays in arrays, so many of them.
+/// Nests arrays this deep.
 fn nested(levels: usize) -> Map<String, Value> {
     let value = (0..levels).fold(json!(1), |inner, _| Value::Array(vec![inner]));
     Map::from_iter([("a".to_owned(), value)])
 }
 
-pub async fn what_would_not_be_read_back_is_refused_and_spoils_nothing_else(store: Any) {
+pub async fn document_that_fails_its_round_trip_is_refused_alone(store: Any) {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..20 {
         let store = store.clone();
@@ -140,7 +140,7 @@ pub async fn what_would_not_be_read_back_is_refused_and_spoils_nothing_else(stor
     assert_eq!(store.queue_depth().await.expect("a number"), 15);
     let page = store.notes(&wanted("t")).await.expect("a list");
     assert_eq!(page.notes.len(), 15);
-    // Neither is a change stored that could not be read.
+    // A change that could not be read back is not stored either.
     let claimed = claim(&store, start()).await.remove(0);
     let mut note = claimed.note.clone();
     note.memory = Some(Value::Object(nested(126)));
@@ -149,13 +149,13 @@ pub async fn what_would_not_be_read_back_is_refused_and_spoils_nothing_else(stor
     assert_eq!(store.note(claimed.note.id, None).await.expect("read"), Some(claimed.note));
 }
 
-/// Every filter, alone and together, page by page, against what anybody can filter by hand.
-pub async fn every_list_has_what_fits_and_nothing_else(store: Any) {
+/// Compares every combination of filters, page by page, with a simple filter.
+pub async fn every_filter_combination_lists_exactly_the_matching_notes(store: Any) {
     let (vias, recipients) = (["c", "d", "e"], ["+1", "+2"]);
     let statuses = [Status::Queued, Status::Accepted, Status::Failed];
     let mut all = Vec::new();
     for number in 0..72_usize {
-        // Every combination, in an order of its own.
+        // The combinations come in a shuffled order.
         let pick = number * 29 % 72;
         let tenant = if pick % 2 == 0 { "t" } else { "u" };
         let mut new = new_note(tenant, vias[pick / 2 % 3], recipients[pick / 6 % 2], start());
@@ -177,7 +177,7 @@ pub async fn every_list_has_what_fits_and_nothing_else(store: Any) {
                 let mut found = Vec::new();
                 let mut before = None;
                 loop {
-                    let wanted = Wanted { via, to, status, before, limit: 4, ..wanted("t") };
+                    let wanted = NoteQuery { via, to, status, before, limit: 4, ..wanted("t") };
                     let Page { notes, next } = store.notes(&wanted).await.expect("a page");
                     assert!(notes.len() == 4 || next.is_none(), "a page is full unless it is the last");
                     found.extend(notes.iter().map(|note| note.id));
@@ -192,7 +192,7 @@ pub async fn every_list_has_what_fits_and_nothing_else(store: Any) {
     }
 }
 
-pub async fn positions_tell_nothing_of_other_tenants(store: Any) {
+pub async fn positions_reveal_nothing_about_other_tenants(store: Any) {
     let fail = async |tenant: &str| {
         store.accept(&new_note(tenant, "c", "r", start())).await.expect("accepted");
         let send = claim(&store, start()).await.remove(0);
@@ -210,18 +210,18 @@ pub async fn positions_tell_nothing_of_other_tenants(store: Any) {
         let foreign = if *tenant == "t" { "u" } else { "t" };
         let behind = async |tenant: &str| {
             let after = Some(position.as_str());
-            let wanted = voicegate::store::WantedEvents { tenant, note: None, after, limit: 9 };
+            let wanted = voicegate::store::EventQuery { tenant, note: None, after, limit: 9 };
             store.events(&wanted).await.map(|events| events.len())
         };
         let expected = positions[number + 1..].iter().filter(|(other, _)| other == tenant).count();
         assert_eq!(behind(tenant).await.expect("events"), expected, "it is taken up where it was left");
         assert!(matches!(behind(foreign).await, Err(StoreError::Position)));
     }
-    // Numbers would tell by trying which place an event has.
+    // Plain numbers would reveal the place of an event by trial.
     for number in 1..9 {
         let after = Some(number.to_string());
         let wanted =
-            voicegate::store::WantedEvents { tenant: "t", note: None, after: after.as_deref(), limit: 9 };
+            voicegate::store::EventQuery { tenant: "t", note: None, after: after.as_deref(), limit: 9 };
         assert!(matches!(store.events(&wanted).await, Err(StoreError::Position)), "{number}");
     }
 }

@@ -1,12 +1,13 @@
-//! What the clauses share: notes to begin with, and a clock that is moved by hand.
+//! Helpers of the store's tests: new notes, and a clock that is moved by hand.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use voicegate::{
-    model::note::{Metadata, Note, NoteId, Source, Stop},
+    model::note::{AudioSource, Metadata, Note, NoteId, RouteEntry},
     store::{
-        Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, Rooms, Step, Store, StoreError,
+        Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, SlotsByClass, Step, Store,
+        StoreError,
     },
 };
 
@@ -22,8 +23,8 @@ pub fn after(seconds: u64) -> Timestamp {
     start() + Duration::from_secs(seconds)
 }
 
-pub fn stop(connection: &str, recipient: &str) -> Stop {
-    Stop {
+pub fn stop(connection: &str, recipient: &str) -> RouteEntry {
+    RouteEntry {
         connection: connection.to_owned(),
         provider: "linq".to_owned(),
         to: recipient.to_owned(),
@@ -37,7 +38,7 @@ pub fn new_note(tenant: &str, connection: &str, recipient: &str, now: Timestamp)
     let note = Note {
         text: Some("hello".to_owned()),
         metadata: Metadata::parse(r#"{"a":1}"#).expect("an object"),
-        ..Note::new(tenant.to_owned(), recipient.to_owned(), route, Source::Stored, now, expires_at)
+        ..Note::new(tenant.to_owned(), recipient.to_owned(), route, AudioSource::Stored, now, expires_at)
     };
     NewNote {
         note,
@@ -64,7 +65,7 @@ pub async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bou
     let request = ClaimRequest {
         now,
         lease_until: now + LEASE,
-        rooms: Rooms::each(limit, 0),
+        slots: SlotsByClass::each(limit, 0),
         held: &[],
         bounds: &|_| bounds,
     };
@@ -83,7 +84,7 @@ pub async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreEr
     store.write(claim, &Change::new(claim.note.clone(), step)).await
 }
 
-/// Everything that is old by `at`.
+/// Returns a horizon that covers everything older than `at`.
 pub fn horizon(at: Timestamp) -> Horizon {
     Horizon { notes: at, events: at, now: at }
 }

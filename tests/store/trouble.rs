@@ -1,4 +1,4 @@
-//! A SQLite database that is locked, pulled away or damaged, as the store meets it.
+//! Tests of a SQLite database that is locked, deleted, replaced or damaged.
 
 use std::{
     fs,
@@ -9,18 +9,18 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
-use voicegate::store::{Acceptance, Patience, SqliteStore, Step, Store, StoreError};
+use voicegate::store::{Acceptance, SqliteStore, Step, Store, StoreError, Timeouts};
 
 use crate::support::{claim, horizon, new_note, start, write};
 
-/// Short, so that nobody waits for a refusal.
-const PATIENCE: Patience = Patience { lock: Duration::from_millis(20), change: Duration::from_millis(200) };
+/// Timeouts are short, so that refusals come soon.
+const PATIENCE: Timeouts = Timeouts { lock: Duration::from_millis(20), change: Duration::from_millis(200) };
 
 async fn open(path: &Path) -> Arc<dyn Store> {
-    Arc::new(SqliteStore::with_patience(path, PATIENCE).await.expect("a store"))
+    Arc::new(SqliteStore::with_timeouts(path, PATIENCE).await.expect("a store"))
 }
 
-/// Another program on the same file.
+/// Opens the file as another program.
 async fn foreign(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).connect().await.expect("a connection")
 }
@@ -34,7 +34,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn while_another_program_writes_every_change_is_refused_as_busy_and_goes_through_afterwards() {
+async fn changes_are_refused_as_busy_during_a_foreign_lock_and_succeed_afterwards() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.db");
     let store = open(&path).await;
@@ -63,11 +63,11 @@ async fn while_another_program_writes_every_change_is_refused_as_busy_and_goes_t
 }
 
 #[tokio::test]
-async fn a_lock_that_ends_in_time_is_waited_for() {
+async fn short_foreign_lock_is_waited_for() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.db");
-    let patience = Patience { lock: Duration::from_millis(20), change: Duration::from_secs(60) };
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::with_patience(&path, patience).await.expect("a store"));
+    let timeouts = Timeouts { lock: Duration::from_millis(20), change: Duration::from_secs(60) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::with_timeouts(&path, timeouts).await.expect("a store"));
     let mut foreign = foreign(&path).await;
     foreign.execute("BEGIN IMMEDIATE").await.expect("the lock");
     let waiting = tokio::spawn({
@@ -82,7 +82,7 @@ async fn a_lock_that_ends_in_time_is_waited_for() {
 }
 
 #[tokio::test]
-async fn one_change_that_cannot_be_made_spoils_no_other() {
+async fn impossible_change_does_not_affect_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder.path().join("x.db")).await;
     let twice = new_note("t", "c", "r", start());
@@ -99,7 +99,7 @@ async fn one_change_that_cannot_be_made_spoils_no_other() {
 }
 
 #[tokio::test]
-async fn who_goes_away_in_the_middle_leaves_a_writer_that_works() {
+async fn cancelled_change_leaves_a_working_writer() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(&folder.path().join("x.db")).await;
     for step in 0..40 {
@@ -114,7 +114,7 @@ async fn who_goes_away_in_the_middle_leaves_a_writer_that_works() {
     }
 }
 
-/// Pulls something away from under an open store; what then is refused, and why.
+/// Damages the files of an open store and returns the error of the next write.
 async fn after(what: impl FnOnce(&Path)) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, link) = (folder.path().join("x.db"), folder.path().join("link.db"));
@@ -131,7 +131,7 @@ async fn after(what: impl FnOnce(&Path)) -> String {
 }
 
 #[tokio::test]
-async fn a_row_that_would_be_lost_is_refused() {
+async fn writes_into_replaced_files_are_refused() {
     let remove =
         |name: &'static str| move |folder: &Path| fs::remove_file(folder.join(name)).expect("removed");
     assert!(after(remove("x.db")).await.contains("file was deleted or moved"));
@@ -155,12 +155,12 @@ async fn a_row_that_would_be_lost_is_refused() {
         }
     };
     assert!(after(emptied("x.db")).await.contains("file was emptied"));
-    // Whoever is first finds it: the comparison of files, the look at the journal, or SQLite itself.
+    // The damage is found by the comparison of files, the check of the journal, or SQLite itself.
     let journal = after(emptied("x.db-wal")).await;
     assert!(journal.contains("journal (-wal) was") || journal.contains("is damaged"), "{journal}");
 }
 
-/// Waits for the background to find out.
+/// Waits until the background checks find the damage.
 async fn found_out(store: &Arc<dyn Store>) -> String {
     let waiting = async {
         loop {
@@ -174,7 +174,7 @@ async fn found_out(store: &Arc<dyn Store>) -> String {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_files_is_found_though_nobody_writes() {
+async fn damaged_files_are_found_without_writes() {
     let folder = tempfile::tempdir().expect("a folder");
     let [deleted, cut, garbled] = ["a.db", "b.db", "c.db"].map(|name| folder.path().join(name));
     let stores = [open(&deleted).await, open(&cut).await, open(&garbled).await];
@@ -193,7 +193,7 @@ async fn what_is_wrong_with_the_files_is_found_though_nobody_writes() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_closed_writes_nothing_more_and_leaves_no_journal() {
+async fn closed_store_writes_nothing_and_leaves_no_journal() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("x.db");
     let store = open(&path).await;
@@ -206,7 +206,7 @@ async fn a_store_that_was_closed_writes_nothing_more_and_leaves_no_journal() {
 }
 
 #[tokio::test]
-async fn a_database_has_one_gateway_by_whatever_name() {
+async fn database_is_locked_under_all_of_its_names() {
     let folder = tempfile::tempdir().expect("a folder");
     let [path, link, dangling, hard] =
         ["x.db", "link.db", "new.db", "hard.db"].map(|name| folder.path().join(name));
@@ -216,7 +216,7 @@ async fn a_database_has_one_gateway_by_whatever_name() {
     assert!(error.to_string().contains("in use"), "{error}");
     first.close().await;
     drop(first);
-    // A link whose file is not there yet.
+    // A link to a file that does not exist yet.
     symlink(folder.path().join("later.db"), &dangling).expect("linked");
     let _second = open(&dangling).await;
     let error = SqliteStore::open(&folder.path().join("later.db")).await.expect_err("it is in use");

@@ -4,7 +4,7 @@ use voicegate_providers::SendErrorKind;
 use super::*;
 use crate::model::code::{Code, Stage};
 use crate::model::note::{
-    Source,
+    AudioSource,
     sample::{note, start},
 };
 
@@ -20,9 +20,9 @@ fn at(seconds: u64) -> Timing {
 }
 
 #[test]
-fn each_disposition_has_its_end() {
+fn each_disposition_leads_to_its_status() {
     use SendErrorKind::{NotReachable, OptedOut, OutcomeUnknown, RateLimited, Unavailable};
-    for (kind, stops, status, outcome) in [
+    for (kind, connections, status, outcome) in [
         (OptedOut, 2, Status::Failed, Outcome::Refused),
         (NotReachable, 1, Status::Failed, Outcome::Refused),
         (NotReachable, 2, Status::Queued, Outcome::Refused),
@@ -30,7 +30,7 @@ fn each_disposition_has_its_end() {
         (RateLimited, 1, Status::Queued, Outcome::Deferred),
         (OutcomeUnknown, 2, Status::Unknown, Outcome::Unknown),
     ] {
-        let mut note = note(stops);
+        let mut note = note(connections);
         let step = settle(&mut note, failed(kind), at(0), POLICY);
         assert_eq!((note.status, note.attempts[0].outcome), (status, outcome), "{kind:?}");
         assert_eq!(note.error.is_some(), status != Status::Queued, "{kind:?}");
@@ -44,7 +44,7 @@ fn each_disposition_has_its_end() {
 }
 
 #[test]
-fn only_a_rate_limit_pauses_the_connection_and_not_for_long() {
+fn only_a_rate_limit_pauses_the_connection_and_the_pause_is_bounded() {
     let mut limited = note(1);
     let error = SendError::new(SendErrorKind::RateLimited, "slower").after(Duration::from_secs(3000));
     let step = settle(&mut limited, Err(error.into()), at(0), POLICY);
@@ -67,7 +67,7 @@ fn rate_limit_of_a_recipient_pauses_no_connection() {
 }
 
 #[test]
-fn repetition_is_safe_only_within_the_providers_window() {
+fn note_is_repeated_only_within_the_idempotency_window() {
     let window = |seconds| Policy {
         idempotency: Some(Idempotency { window: Duration::from_secs(seconds) }),
         ..POLICY
@@ -80,17 +80,17 @@ fn repetition_is_safe_only_within_the_providers_window() {
         window(3600).may_send(&kept, at(3599).started) && !window(3600).may_send(&kept, at(3600).started)
     );
     assert!(Policy { resend: true, ..POLICY }.may_send(&kept, at(9999).started));
-    // The next attempt would come too late already.
+    // The next attempt would already be too late.
     let mut late = note(1);
     settle(&mut late, unknown(), at(0), window(0));
     assert_eq!(late.status, Status::Unknown);
-    // The first unknown attempt counts, and not the last.
+    // The window begins at the first unknown attempt, not at the last.
     settle(&mut kept, unknown(), at(3590), window(3591));
     assert_eq!(kept.status, Status::Unknown);
 }
 
 #[test]
-fn what_is_known_to_fail_makes_no_attempt() {
+fn connection_known_to_fail_is_skipped_without_an_attempt() {
     let unavailable = Problem::new(Code::FormUnavailable, "no voice notes");
     let mut elsewhere = note(2);
     assert!(
@@ -100,14 +100,14 @@ fn what_is_known_to_fail_makes_no_attempt() {
     let code = |note: &Note| note.error.as_ref().map(|error| error.code.to_string());
     assert_eq!(pass_over(&mut elsewhere, &unavailable, at(2).ended), Step::Done);
     assert_eq!((elsewhere.status, code(&elsewhere).as_deref()), (Status::Failed, Some("form_unavailable")));
-    // Where something was tried, its refusal is the reason.
+    // If an attempt was made, its refusal is the reason.
     let mut refused = note(1);
     let Err(failure) = failed(SendErrorKind::FormUnavailable) else { unreachable!() };
     step_down(&mut refused, &failure, at(0));
     assert_eq!(refused.attempts[0].outcome, Outcome::Refused);
     pass_over(&mut refused, &unavailable, at(1).ended);
     assert_eq!(code(&refused).as_deref(), Some("recipient_unsupported"));
-    // What may have arrived is never told as unsent.
+    // A note that may have arrived is never reported as not sent.
     let mut unknown = note(2);
     settle(&mut unknown, failed(SendErrorKind::OutcomeUnknown), at(0), Policy { resend: true, ..POLICY });
     pass_over(&mut unknown, &unavailable, at(1).ended);
@@ -115,7 +115,7 @@ fn what_is_known_to_fail_makes_no_attempt() {
 }
 
 #[test]
-fn accepted_note_says_how_it_differs_from_what_was_asked_for() {
+fn accepted_note_has_a_warning_for_each_difference() {
     let mut note = note(1);
     let accepted = Accepted {
         message_id: "m".to_owned(),
@@ -129,7 +129,7 @@ fn accepted_note_says_how_it_differs_from_what_was_asked_for() {
 }
 
 #[test]
-fn what_was_once_unknown_is_never_told_as_unsent_nor_sent_elsewhere() {
+fn unknown_note_never_becomes_failed_nor_changes_its_connection() {
     let repeat = Policy { resend: true, ..POLICY };
     for later in [SendErrorKind::NotReachable, SendErrorKind::Rejected] {
         let mut note = note(2);
@@ -145,7 +145,7 @@ fn what_was_once_unknown_is_never_told_as_unsent_nor_sent_elsewhere() {
 }
 
 #[test]
-fn a_bots_own_server_is_asked_a_few_times_only() {
+fn download_from_a_bots_server_is_given_up_after_a_few_attempts() {
     let mut note = note(1);
     let fetch = || {
         let problem = Problem::new(Code::SourceUnreachable, "no answer").stage(Stage::Fetch);
@@ -159,7 +159,7 @@ fn a_bots_own_server_is_asked_a_few_times_only() {
     assert_eq!(note.status, Status::Failed);
     assert_eq!(note.error.expect("an error").code, Code::SourceUnreachable);
     assert!(
-        matches!(note.source, Source::Url { url, headers } if url == "https://e.com/a" && headers.is_empty())
+        matches!(note.source, AudioSource::Url { url, headers } if url == "https://e.com/a" && headers.is_empty())
     );
 }
 
@@ -168,7 +168,7 @@ fn audio(kind: AudioErrorKind, stage: &'static str) -> Result<Accepted, Failure>
 }
 
 #[test]
-fn a_note_waits_for_ffmpeg_as_long_as_it_lives_and_its_audio_is_not_blamed() {
+fn ffmpeg_outage_is_retried_until_the_note_expires() {
     let mut note = note(1);
     for n in 0..30 {
         settle(&mut note, audio(AudioErrorKind::Outage, "probe"), at(n), POLICY);
@@ -176,7 +176,7 @@ fn a_note_waits_for_ffmpeg_as_long_as_it_lives_and_its_audio_is_not_blamed() {
     }
     let error = note.attempts[29].error.clone().expect("an error");
     assert_eq!((error.code.as_str(), error.stage.as_ref().map(Stage::as_str)), ("internal", Some("probe")));
-    // Deaths on this file are counted apart.
+    // Crashes on this file are counted separately.
     settle(&mut note, audio(AudioErrorKind::Died, "probe"), at(30), POLICY);
     assert_eq!(note.status, Status::Queued);
     expire(&mut note, at(4000).ended);
@@ -186,7 +186,7 @@ fn a_note_waits_for_ffmpeg_as_long_as_it_lives_and_its_audio_is_not_blamed() {
 }
 
 #[test]
-fn a_file_that_ffmpeg_never_gets_through_is_given_up() {
+fn file_that_always_crashes_ffmpeg_is_given_up() {
     for (kind, stage, most, code) in [
         (AudioErrorKind::Died, "probe", DEATHS, "audio_unsupported"),
         (AudioErrorKind::Died, "encode", DEATHS, "audio_unsupported"),
@@ -207,8 +207,16 @@ fn a_file_that_ffmpeg_never_gets_through_is_given_up() {
     }
 }
 
+/// The API names the stages that a problem can have, and `check` is none of them.
 #[test]
-fn many_attempts_are_not_all_kept_but_counted() {
+fn failed_check_of_an_account_shows_the_stage_dispatch() {
+    let error = SendError::new(SendErrorKind::Unauthorized, "the token is not accepted").at("check");
+    let problem = Failure::still_failing(error).problem;
+    assert_eq!(problem.stage, Some(Stage::Dispatch));
+}
+
+#[test]
+fn number_of_stored_attempts_is_bounded_but_all_are_counted() {
     let mut note = note(1);
     note.expires_at = start() + Duration::from_secs(1_000_000);
     for n in 0..200 {
@@ -246,17 +254,17 @@ fn any_end() -> impl Strategy<Value = Result<Accepted, Failure>> {
 }
 
 proptest! {
-    /// Whatever a provider does, in whatever order: an end is an end, a note waits for something or has ended, and
-    /// without leave to repeat nothing follows an unknown outcome.
+    /// For every sequence of outcomes: an ended note stays ended, any other note has a next step, and an unknown
+    /// outcome is not followed by another attempt unless repeating is allowed.
     #[test]
-    fn every_history_is_sound(ends in prop::collection::vec(any_end(), 1..12), stops in 1_usize..4, repeat: bool) {
+    fn invariants_hold_for_every_sequence_of_outcomes(ends in prop::collection::vec(any_end(), 1..12), connections in 1_usize..4, repeat: bool) {
         let policy = Policy { resend: repeat, ..POLICY };
-        let mut note = note(stops);
+        let mut note = note(connections);
         for (n, end) in ends.into_iter().enumerate() {
             let was = note.clone();
             let step = settle(&mut note, end, at(n as u64), policy);
             prop_assert_eq!(note.attempts.len(), n + 1);
-            prop_assert!(note.stop >= was.stop && note.stop < stops);
+            prop_assert!(note.stop >= was.stop && note.stop < connections);
             match step {
                 Step::Retry { at, .. } => {
                     prop_assert_eq!(note.status, Status::Queued);

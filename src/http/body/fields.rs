@@ -20,7 +20,7 @@ use crate::{
 
 /// Fields that are text, from a query or a form. Objects are JSON.
 #[derive(Default)]
-pub struct Form {
+pub struct TextFields {
     fields: Map<String, Value>,
     /// The fields about the audio; in JSON these are inside `audio`.
     audio: Map<String, Value>,
@@ -35,8 +35,8 @@ pub struct Form {
 /// Fields that are free text, so that the word `null` is a valid value.
 const WORDS: [&str; 2] = ["to", "text"];
 
-impl Form {
-    /// An empty form. Memory for its fields is reserved from `held`.
+impl TextFields {
+    /// No fields yet. Memory for them is reserved from `held`.
     pub fn new(held: Holding) -> Self {
         Self { held, ..Self::default() }
     }

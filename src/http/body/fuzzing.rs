@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Form, Incoming, MAX_FIELDS, Parts, Submission, assemble, in_query, json::split, multipart};
+use super::{
+    Incoming, MAX_FIELDS, Parts, Submission, TextFields, assemble, in_query, json::split, multipart,
+};
 use crate::{
     http::{memory::Holding, voice::VoiceFields},
     media::{AudioBytes, MediaStore},
@@ -110,7 +112,7 @@ pub fn query(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
     let empty = split(Cursor::new(br#"{"audio": {"data": ""}}"#), &media(), MAX_BYTES, Holding::default());
     let file = empty.expect("an empty file").file.expect("an empty file");
-    let parts = in_query(query).map(|form: Form| form.with(file));
+    let parts = in_query(query).map(|fields: TextFields| fields.with(file));
     let as_json = parts.as_ref().ok().map(|parts| {
         let mut body = parts.fields.clone();
         let mut audio = parts.audio.clone().unwrap_or_default();

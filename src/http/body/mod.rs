@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use self::{
-    fields::{Form, understand},
+    fields::{TextFields, understand},
     incoming::Incoming,
 };
 use super::App;
@@ -142,13 +142,13 @@ pub async fn read<T: DeserializeOwned>(
             assemble(parts, "")
         }
         essence if is_recording(essence) => {
-            let mut form = in_query(query)?;
-            form.hint("mime_type", content_type);
+            let mut fields = in_query(query)?;
+            fields.hint("mime_type", content_type);
             let limit = live.config.server.max_body.0.min(live.config.audio.max_bytes.0);
             let limit = bounded(&parts.headers, limit)?;
             let file =
                 incoming(&live, body, limit, stated_length(&parts.headers)).audio(&gateway.media).await?;
-            assemble(form.with(file), "").map_err(missing_in_query)
+            assemble(fields.with(file), "").map_err(missing_in_query)
         }
         _ => {
             let came =
@@ -203,17 +203,17 @@ fn bounded(headers: &HeaderMap, limit: u64) -> Result<u64, Problem> {
     Ok(limit)
 }
 
-fn in_query(query: &str) -> Result<Form, Problem> {
-    let mut form = Form::default();
+fn in_query(query: &str) -> Result<TextFields, Problem> {
+    let mut fields = TextFields::default();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         // This is the mistake that most people make first.
         if name == "to" && value.starts_with(' ') {
             let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
             return Err(Problem::new(Code::RecipientInvalid, detail).stage(Stage::Request).field("to"));
         }
-        form.add(&name, &value)?;
+        fields.add(&name, &value)?;
     }
-    Ok(form)
+    Ok(fields)
 }
 
 /// Explains to clients that send JSON or a form under another type where the fields of this type are.

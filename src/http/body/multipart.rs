@@ -4,7 +4,7 @@ use multer::{Field, Multipart};
 
 use super::{
     MAX_FIELDS, Parts,
-    fields::{Form, too_many},
+    fields::{TextFields, too_many},
     incoming::{Incoming, broken_off, push},
     pieces::{MAX_HEADERS, Pieces, Progress, headers_too_long},
 };
@@ -25,7 +25,7 @@ pub async fn read(
         let detail = "the boundary is missing; let the HTTP library write this header itself";
         Problem::invalid("Content-Type", detail)
     })?;
-    let mut form = Form::new(held.another());
+    let mut fields = TextFields::new(held.another());
     let mut file = None;
     let (pieces, progress) = Pieces::new(body, &boundary, held.another());
     let mut parts = Multipart::new(pieces, boundary);
@@ -44,10 +44,10 @@ pub async fn read(
                 return Err(Problem::invalid("audio", "the field is given twice"));
             }
             if let Some(filename) = part.file_name() {
-                form.hint("filename", filename);
+                fields.hint("filename", filename);
             }
             if let Some(mime_type) = part.content_type() {
-                form.hint("mime_type", mime_type.as_ref());
+                fields.hint("mime_type", mime_type.as_ref());
             }
             file = Some(audio(part, &progress, media, max_bytes).await?);
         } else {
@@ -55,11 +55,11 @@ pub async fn read(
             let text = String::from_utf8(text).map_err(|_| {
                 Problem::invalid(&*name, "expected text; the part with the audio is named `audio`")
             })?;
-            form.add(&name, &text)?;
+            fields.add(&name, &text)?;
         }
     }
     match file {
-        Some(file) => Ok(form.with(file)),
+        Some(file) => Ok(fields.with(file)),
         None => Err(Problem::invalid("audio", "the form has no file part `audio`")),
     }
 }

@@ -26,7 +26,7 @@ pub const MAX_HEADERS: usize = 16 * 1024;
 /// Smaller pieces are collected first, because the parser searches all of its bytes for each new piece.
 const GATHERED: usize = 8 * 1024;
 
-/// The progress of the parser, as the reader of the form reports it to its source.
+/// The progress of the parser, as the reader of the form reports it to the piece reader.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// The parser has searched all of its bytes and found nothing.
@@ -43,7 +43,7 @@ impl Progress {
     }
 }
 
-type Gathering = Pin<Box<dyn Future<Output = Result<(Source, Option<Bytes>), Problem>> + Send>>;
+type Gathering = Pin<Box<dyn Future<Output = Result<(PieceReader, Option<Bytes>), Problem>> + Send>>;
 
 /// The pieces of a form.
 pub struct Pieces {
@@ -56,9 +56,9 @@ impl Pieces {
     pub fn new(body: Incoming, boundary: &str, held: Holding) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
         let first = format!("--{boundary}").into_bytes();
-        let source =
-            Source { body, held, first: Some(Finder::new(&first).into_owned()), skipped: 0, last: 0 };
-        let gathering: Gathering = Box::pin(source.next());
+        let reader =
+            PieceReader { body, held, first: Some(Finder::new(&first).into_owned()), skipped: 0, last: 0 };
+        let gathering: Gathering = Box::pin(reader.next());
         (Self { progress: progress.clone(), gathering: Some(gathering) }, progress)
     }
 }
@@ -83,22 +83,23 @@ impl Stream for Pieces {
         };
         self.progress.is_hungry.store(false, Relaxed);
         self.gathering = None;
-        let (mut source, piece) = match gathered {
+        let (mut reader, piece) = match gathered {
             Ok(gathered) => gathered,
             Err(problem) => return Poll::Ready(Some(Err(problem))),
         };
         let Some(piece) = piece else { return Poll::Ready(None) };
         let given = self.progress.given.fetch_add(piece.len(), Relaxed) + piece.len();
-        if let Err(full) = source.held.reach(given + source.last) {
+        if let Err(full) = reader.held.reach(given + reader.last) {
             return Poll::Ready(Some(Err(full.into())));
         }
-        source.last = piece.len();
-        self.gathering = Some(Box::pin(source.next()));
+        reader.last = piece.len();
+        self.gathering = Some(Box::pin(reader.next()));
         Poll::Ready(Some(Ok(piece)))
     }
 }
 
-struct Source {
+/// Reads the body and cuts it into pieces.
+struct PieceReader {
     body: Incoming,
     held: Holding,
     /// Searches for the first boundary until it has come.
@@ -109,7 +110,7 @@ struct Source {
     last: usize,
 }
 
-impl Source {
+impl PieceReader {
     /// Returns the next piece, beginning with the first boundary.
     async fn next(mut self) -> Result<(Self, Option<Bytes>), Problem> {
         let mut gathered = BytesMut::new();

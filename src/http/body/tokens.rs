@@ -62,7 +62,7 @@ pub fn check(text: &str) -> Result<(), TooLong> {
 
 /// The state of the scan.
 #[derive(Clone, Copy, Default)]
-enum Place {
+enum State {
     #[default]
     Between,
     /// Inside a number or a word such as `true`.
@@ -78,7 +78,7 @@ enum Place {
 
 #[derive(Default)]
 struct Scan {
-    place: Place,
+    state: State,
     /// The length of the name, number or word so far.
     length: usize,
     /// The enclosing containers: `true` for each that is an object.
@@ -89,14 +89,14 @@ struct Scan {
 impl Scan {
     fn pass(&mut self, mut bytes: &[u8]) -> Result<(), TooLong> {
         while let Some(&byte) = bytes.first() {
-            let used = match self.place {
-                Place::Text { is_name } => self.text(bytes, is_name),
-                Place::Escape { is_name } => {
-                    self.place = Place::Text { is_name };
+            let used = match self.state {
+                State::Text { is_name } => self.text(bytes, is_name),
+                State::Escape { is_name } => {
+                    self.state = State::Text { is_name };
                     self.count(is_name, 1);
                     1
                 }
-                Place::Between | Place::Word => {
+                State::Between | State::Word => {
                     self.structure(byte);
                     1
                 }
@@ -118,10 +118,10 @@ impl Scan {
         self.count(is_name, end);
         if bytes[end] == b'"' {
             // The length is checked before the next byte resets it.
-            self.place = Place::Between;
+            self.state = State::Between;
         } else {
             self.count(is_name, 1);
-            self.place = Place::Escape { is_name };
+            self.state = State::Escape { is_name };
         }
         end + 1
     }
@@ -136,12 +136,12 @@ impl Scan {
         let ends =
             matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':') || byte.is_ascii_whitespace();
         if !ends {
-            (self.place, self.length) = (Place::Word, self.length + 1);
+            (self.state, self.length) = (State::Word, self.length + 1);
             return;
         }
-        (self.place, self.length) = (Place::Between, 0);
+        (self.state, self.length) = (State::Between, 0);
         match byte {
-            b'"' => self.place = Place::Text { is_name: std::mem::take(&mut self.name_follows) },
+            b'"' => self.state = State::Text { is_name: std::mem::take(&mut self.name_follows) },
             b'{' | b'[' => {
                 self.name_follows = byte == b'{';
                 if self.objects.len() < MAX_DEPTH {

@@ -18,12 +18,12 @@ use crate::{
     gateway::{Gateway, changes::Watch},
     http::memory::{Holding, Memory},
     model::event::Event,
-    store::{StoreError, WantedEvents},
+    store::{EventQuery, StoreError},
 };
 
 /// How many events a feed reads at once, and how many it keeps.
 const PAGE: u32 = 16;
-const MOST_KEPT: usize = 64;
+const MOST_RECENT: usize = 64;
 
 /// The most bytes of events that a feed keeps.
 const MOST_BYTES: usize = 256 << 10;
@@ -69,12 +69,12 @@ struct Run {
     /// The next place in the feed.
     next: u64,
     /// The events. The last one has the place before `next`.
-    kept: VecDeque<Kept>,
+    recent: VecDeque<RecentEvent>,
     bytes: usize,
 }
 
 #[derive(Clone, Debug)]
-struct Kept {
+struct RecentEvent {
     position: String,
     text: Bytes,
 }
@@ -130,7 +130,7 @@ impl Feed {
     fn start(gateway: Arc<Gateway>, memory: Memory, tenant: &str, head: String, news: Watch<String>) -> Self {
         let shared = Arc::new(Shared {
             tenant: tenant.to_owned(),
-            run: Mutex::new(Run { head, next: 0, kept: VecDeque::new(), bytes: 0 }),
+            run: Mutex::new(Run { head, next: 0, recent: VecDeque::new(), bytes: 0 }),
             groups: (0..GROUPS).map(|_| watch::channel(()).0).collect(),
             next_group: AtomicUsize::new(0),
         });
@@ -153,9 +153,9 @@ impl Feed {
     pub fn at(&self, place: u64) -> At {
         let run = self.shared.run();
         let Some(back) = run.next.checked_sub(place).filter(|back| *back > 0) else { return At::Head };
-        let index = usize::try_from(back).ok().and_then(|back| run.kept.len().checked_sub(back));
-        match index.and_then(|index| run.kept.get(index)) {
-            Some(Kept { position, text }) => At::Event(position.clone(), text.clone()),
+        let index = usize::try_from(back).ok().and_then(|back| run.recent.len().checked_sub(back));
+        match index.and_then(|index| run.recent.get(index)) {
+            Some(RecentEvent { position, text }) => At::Event(position.clone(), text.clone()),
             None => At::Past,
         }
     }
@@ -182,14 +182,14 @@ impl Run {
         let text = text(event);
         if text.len() > MOST_BYTES / 2 || held.grow(text.len()).is_err() {
             // Streams read from the database what is missing here, and a run must have no gap.
-            self.kept.clear();
+            self.recent.clear();
             self.bytes = 0;
             return;
         }
         self.bytes += text.len();
-        self.kept.push_back(Kept { position: event.position.clone(), text: charged(text, held) });
-        while self.kept.len() > MOST_KEPT || self.bytes > MOST_BYTES {
-            let oldest = self.kept.pop_front();
+        self.recent.push_back(RecentEvent { position: event.position.clone(), text: charged(text, held) });
+        while self.recent.len() > MOST_RECENT || self.bytes > MOST_BYTES {
+            let oldest = self.recent.pop_front();
             self.bytes -= oldest.map_or(0, |oldest| oldest.text.len());
         }
     }
@@ -233,7 +233,7 @@ async fn read(gateway: Arc<Gateway>, memory: Memory, shared: Arc<Shared>, mut ne
 async fn read_new(gateway: &Gateway, memory: &Memory, shared: &Shared) -> Result<(), StoreError> {
     loop {
         let after = shared.run().head.clone();
-        let wanted = WantedEvents {
+        let wanted = EventQuery {
             tenant: &shared.tenant,
             note: None,
             after: Some(after.as_str()).filter(|after| !after.is_empty()),

@@ -23,7 +23,7 @@ use super::{auth::Caller, notes::find};
 use crate::{
     gateway::{Gateway, changes::Watch},
     model::{event::Event, id::NoteId, problem::Problem},
-    store::{StoreError, WantedEvents},
+    store::{EventQuery, StoreError},
     view::EventBody,
 };
 
@@ -147,7 +147,7 @@ struct Reader {
 impl Reader {
     /// Reads the next event from the database.
     async fn stored(&self) -> Result<Option<Event>, StoreError> {
-        let wanted = WantedEvents {
+        let wanted = EventQuery {
             tenant: &self.tenant,
             note: self.note,
             after: Some(self.after.as_str()).filter(|after| !after.is_empty()),

@@ -1,4 +1,4 @@
-//! A time that never goes back and never jumps, made of a wall clock that may be set and a monotonic one that may not.
+//! A time that never goes back and never jumps. It combines a wall clock, which may be set, with a monotonic clock.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -16,15 +16,16 @@ pub struct Reading {
     pub monotonic: Duration,
 }
 
-/// A smaller difference between the two clocks is their drift, or a correction that NTP made bit by bit.
+/// The smallest change that counts as a jump. A smaller one is drift between the clocks, or a gradual correction by
+/// NTP.
 const JUMP: SignedDuration = SignedDuration::from_millis(500);
 
-/// The steady time nears the wall clock by one part in so many of the time that passes: too little to be seen in a
-/// rate, an order or a time limit.
+/// The steady time approaches the wall clock by this fraction (1/100) of the time that passes, which is too little to
+/// affect a rate, an order or a time limit.
 const SLEW: i32 = 100;
 
-/// A wall clock that is further ahead had never been set before: the machine started without knowing the time.
-/// It is believed at once.
+/// If the wall clock is further ahead than this, it was not set when the machine started. The steady time then adopts
+/// it at once.
 const NEVER_SET: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 #[derive(Debug)]
@@ -49,13 +50,13 @@ impl Steady {
             metrics::clock_jumped(seconds > 0.0);
             tracing::warn!(
                 seconds,
-                "the wall clock was set by {seconds:+.1} s; the queue's own time goes on evenly and nears it slowly"
+                "the wall clock was set by {seconds:+.1} s; the time of the queue does not jump and approaches it slowly"
             );
         }
         now
     }
 
-    /// Goes on from `at` where the time is behind it, unless that is absurdly far ahead.
+    /// Advances the time to `at` if it is behind, unless `at` is implausibly far ahead.
     pub fn not_before(&self, at: Timestamp, reading: Reading) {
         let now = self.at(reading);
         let missing = at.duration_since(now);
@@ -72,16 +73,16 @@ impl Steady {
         }
         tracing::warn!(
             seconds,
-            "the wall clock is {seconds:.1} s behind the database's newest entry; the queue's own time goes on from there"
+            "the wall clock is {seconds:.1} s behind the database's newest entry; the time of the queue continues from that entry"
         );
         self.0.lock().unwrap_or_else(PoisonError::into_inner).now = at;
     }
 }
 
 impl State {
-    /// Moves on to `reading`; the steady time then, and by how much the wall clock was set meanwhile, if it was.
+    /// Advances to `reading`. Returns the steady time, and the size of a jump of the wall clock since the last reading.
     fn pass(&mut self, reading: Reading) -> (Timestamp, Option<SignedDuration>) {
-        // Of two threads, the one that read the clocks first may come second.
+        // Two threads may arrive here in another order than they read the clocks.
         let Some(passed) = reading.monotonic.checked_sub(self.seen.monotonic) else {
             return (self.now, None);
         };
@@ -105,7 +106,7 @@ mod tests {
         "2026-01-01T00:00:00Z".parse().expect("a time")
     }
 
-    /// Seconds since the start, by both clocks.
+    /// A reading of both clocks, in seconds since the start.
     fn reading(wall: i64, monotonic: u64) -> Reading {
         Reading { wall: start() + SignedDuration::from_secs(wall), monotonic: Duration::from_secs(monotonic) }
     }
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_agree_are_followed_exactly() {
+    fn steady_time_follows_the_wall_clock_without_jumps_exactly() {
         let steady = Steady::new(reading(0, 0));
         for second in [1_u32, 2, 60, 100_000] {
             assert_eq!(seconds(steady.at(reading(second.into(), second.into()))), f64::from(second));
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_set_moves_the_time_by_a_hundredth_of_what_passes() {
+    fn steady_time_approaches_a_wall_clock_that_was_set_by_one_percent() {
         for hour in [3600, -3600] {
             let steady = Steady::new(reading(0, 0));
             assert_eq!(seconds(steady.at(reading(hour, 0))), 0.0, "nothing has passed");
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_told_once_and_a_drift_never() {
+    fn jump_is_reported_once_and_drift_never() {
         let mut state = State { seen: reading(0, 0), now: start() };
         assert_eq!(state.pass(reading(3601, 1)).1, Some(SignedDuration::from_hours(1)));
         assert_eq!(state.pass(reading(3602, 2)).1, None);
@@ -146,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_never_set_is_believed_once_it_is() {
+    fn clock_that_was_never_set_is_adopted_at_once_when_it_is_set() {
         let steady = Steady::new(reading(0, 0));
         let years = 50 * 366 * 86_400;
         assert_eq!(seconds(steady.at(reading(years, 1))), years as f64);
     }
 
     #[test]
-    fn a_process_that_starts_with_an_earlier_clock_goes_on_from_what_the_last_one_wrote() {
+    fn process_with_an_earlier_clock_continues_from_the_recorded_time() {
         let steady = Steady::new(reading(0, 0));
         steady.not_before(start() + SignedDuration::from_secs(3600), reading(0, 0));
         assert_eq!(seconds(steady.at(reading(100, 100))), 3699.0);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_that_comes_late_moves_nothing_back() {
+    fn late_reading_does_not_move_the_time_back() {
         let steady = Steady::new(reading(0, 0));
         steady.at(reading(10, 10));
         assert_eq!(seconds(steady.at(reading(5, 5))), 10.0);

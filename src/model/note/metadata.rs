@@ -1,16 +1,16 @@
-//! The bot's own object, which comes back in every answer.
+//! The bot's own JSON object, which is returned in every answer.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-/// A JSON object in compact text. Numbers keep all their digits: read into a value, `12345678901234567890123` would come
-/// back as `1.2345678901234568e22`.
+/// A JSON object as compact text. Numbers keep all their digits: parsed into a value, `12345678901234567890123` would
+/// be returned as `1.2345678901234568e22`.
 #[derive(Clone, Debug)]
 pub struct Metadata(Box<RawValue>);
 
-/// A JSON value whose numbers are as they were written.
+/// A JSON value that preserves numbers as they were written.
 enum Exact<'a> {
     Object(BTreeMap<String, Exact<'a>>),
     Array(Vec<Exact<'a>>),
@@ -19,10 +19,10 @@ enum Exact<'a> {
 }
 
 impl Metadata {
-    /// Reads an object. Of members with one name the last counts, as with any reader that keeps one.
+    /// Parses an object. If several members have the same name, the last one wins, as in most JSON parsers.
     ///
     /// # Errors
-    /// Where it is no JSON object.
+    /// Fails if the text is not a JSON object.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let raw: &RawValue = serde_json::from_str(text)?;
         let Exact::Object(members) = exact(raw)? else {
@@ -35,7 +35,7 @@ impl Metadata {
         self.0.get()
     }
 
-    /// How deep objects and arrays stand in each other, the metadata itself included.
+    /// The depth of nested objects and arrays, counting the metadata itself.
     pub fn levels(&self) -> usize {
         let (mut open, mut deepest) = (0_usize, 0);
         let (mut in_text, mut escaped) = (false, false);
@@ -62,10 +62,11 @@ impl Metadata {
         self.as_str() == "{}"
     }
 
-    /// The same for all objects that mean the same: names in order, and objects as arrays of names and values.
+    /// The canonical form, which is equal for equivalent objects: names are sorted, and objects become arrays of names
+    /// and values.
     ///
     /// # Errors
-    /// None for what [`Self::parse`] made.
+    /// Never fails for a value from [`Self::parse`].
     pub fn canonical(&self) -> Result<Box<RawValue>, serde_json::Error> {
         let mut text = String::new();
         write_canonical(&exact(&self.0)?, &mut text)?;
@@ -150,7 +151,7 @@ fn write_canonical(value: &Exact<'_>, out: &mut String) -> Result<(), serde_json
             }
             out.push(']');
         }
-        // Text may be spelt with different escapes; a number is what its digits are.
+        // Equal text may be written with different escapes. Numbers are compared by their digits.
         Exact::Scalar(raw) if raw.get().starts_with('"') => {
             out.push_str(&serde_json::to_string(&serde_json::from_str::<String>(raw.get())?)?);
         }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_kept_once_and_without_blanks() {
+    fn duplicate_members_and_white_space_are_removed() {
         let metadata = Metadata::parse("{ \"b\" : [ 1 , { } ] , \"a\": \"x y\", \"b\" : [ 2 , null ] }");
         assert_eq!(metadata.expect("an object").as_str(), r#"{"a":"x y","b":[2,null]}"#);
         for wrong in ["[1]", "7", "null", "{", "\"a\"", ""] {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_counted_outside_of_texts() {
+    fn brackets_inside_strings_do_not_count_as_levels() {
         for (text, levels) in
             [("{}", 1), (r#"{"a":[{}],"b":[]}"#, 3), (r#"{"a":"[[[\"{"}"#, 1), (r#"{"[\\":[1]}"#, 2)]
         {
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_was_read_elsewhere_is_taken_as_well() {
+    fn metadata_is_deserialised_from_a_json_value() {
         let value: Value = json!({ "a": [1, { "b": null }] });
         let metadata: Metadata = serde_json::from_value(value.clone()).expect("an object");
         assert_eq!(metadata.as_str(), value.to_string());
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn order_blanks_and_escapes_do_not_matter_for_what_is_the_same() {
+    fn canonical_form_ignores_order_white_space_and_escapes() {
         let canonical = |text: &str| {
             let metadata = Metadata::parse(text).expect("an object");
             metadata.canonical().expect("JSON").get().to_owned()

@@ -1,5 +1,5 @@
-//! What a provider's later word makes of a note. Receipts come late, twice and out of order; the note only gets nearer
-//! to the truth.
+//! The effect of a provider's receipts on a note. Receipts come late, twice and out of order, so they only ever raise
+//! the rank of a note's status.
 
 use jiff::Timestamp;
 use voicegate_providers::{Receipt, ReceiptStatus};
@@ -11,14 +11,14 @@ use crate::model::{
 };
 
 impl Status {
-    /// How far a note has come at a provider; higher ranks replace lower ones.
+    /// The rank of a status. A status with a higher rank replaces one with a lower rank.
     fn rank(self) -> u8 {
         match self {
             Self::Queued | Self::Processing | Self::Sending | Self::Canceled | Self::Expired => 0,
             Self::Unknown => 1,
             Self::Accepted => 2,
             Self::Sent => 3,
-            // What was sent may fail, and what failed may arrive all the same.
+            // A sent note may fail, and a failed note may still be delivered.
             Self::Failed => 4,
             Self::Delivered => 5,
             Self::Read => 6,
@@ -28,8 +28,8 @@ impl Status {
 }
 
 impl Note {
-    /// Takes in what the provider said; whether that changed anything. A note whose outcome was unknown, or that was
-    /// about to be repeated because of that, is known by it.
+    /// Applies a receipt, and returns whether it changed the note. A receipt also resolves a note whose outcome was
+    /// unknown, or that was queued again because of that.
     pub fn receive(&mut self, receipt: &Receipt, now: Timestamp) -> bool {
         let before =
             (self.status, self.sent_at, self.delivered_at, self.read_at, self.played_at, self.stalled);
@@ -42,7 +42,7 @@ impl Note {
             ReceiptStatus::Played => Status::Played,
             ReceiptStatus::Failed => Status::Failed,
         };
-        // One copy of a note that is repeated has failed; another one may not.
+        // If a note was sent twice, the failure of one copy says nothing about the other.
         let of_another = self.status.rank() == 0
             || self.provider_message_id.as_ref().is_some_and(|id| *id != receipt.message_id);
         if status.rank() > self.status.rank() && !(status == Status::Failed && of_another) {
@@ -71,7 +71,7 @@ impl Note {
         }
     }
 
-    /// The first word about each step is kept.
+    /// Records the time of the step, unless an earlier receipt has set it.
     fn date(&mut self, receipt: &Receipt) {
         let place = match receipt.status {
             ReceiptStatus::Accepted | ReceiptStatus::Failed => return,
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_taken_back_by_an_arrival_and_never_the_other_way() {
+    fn delivery_replaces_a_failure_but_not_the_reverse() {
         let mut note = sent(Status::Accepted);
         assert!(note.receive(&receipt(ReceiptStatus::Failed), at(2)));
         assert_eq!((note.status, note.error.is_some()), (Status::Failed, true));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_copys_failure_is_not_anothers() {
+    fn failure_of_another_copy_is_ignored() {
         let mut note = sent(Status::Accepted);
         note.provider_message_id = Some("m2".to_owned());
         assert!(!note.receive(&receipt(ReceiptStatus::Failed), at(2)));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     proptest! {
-        /// Late, twice, in any order: what counts is what was said.
+        /// The result depends only on the set of receipts, not on their order or their number.
         #[test]
         fn the_order_of_receipts_does_not_matter(
             said in prop::collection::vec(0..STEPS.len(), 0..8),

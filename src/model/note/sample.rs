@@ -5,25 +5,27 @@ use std::time::Duration;
 use jiff::Timestamp;
 use voicegate_providers::Form;
 
-use super::{Note, Source, Stop};
+use super::{AudioSource, Note, RouteEntry};
 
-/// With a route of so many connections.
-pub fn note(stops: usize) -> Note {
+/// A note with a route of the given number of connections.
+pub fn note(connections: usize) -> Note {
     let now = start();
-    let stop = |n: usize| Stop {
+    let entry = |n: usize| RouteEntry {
         connection: format!("c{n}"),
         provider: "linq".to_owned(),
         to: "+15551234567".to_owned(),
         recipient_key: "+15551234567".to_owned(),
     };
-    let source =
-        Source::Url { url: "https://e.com/a?sig=S".to_owned(), headers: [("a".into(), "b".into())].into() };
-    let (route, expires_at) = ((0..stops).map(stop).collect(), now + Duration::from_secs(3600));
+    let source = AudioSource::Url {
+        url: "https://e.com/a?sig=S".to_owned(),
+        headers: [("a".into(), "b".into())].into(),
+    };
+    let (route, expires_at) = ((0..connections).map(entry).collect(), now + Duration::from_secs(3600));
     let note = Note::new("t".to_owned(), "+15551234567".to_owned(), route, source, now, expires_at);
     Note { form: Some(Form::Voice), next_attempt_at: None, ..note }
 }
 
-/// When it was accepted.
+/// The time at which the note was accepted.
 pub fn start() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
 }

@@ -1,11 +1,11 @@
-//! Making a note durable: one call of a function in the database, which is one round trip.
+//! Storing a new note, by one call of a function in the database, which is one round trip.
 
 use jiff::Timestamp;
 
 use super::Pool;
 use crate::store::{Acceptance, KeyHolder, NewNote, StoreError, document::Document, queue_key};
 
-/// See [`crate::store::Store::accept`]. Doing it again with the same note changes nothing.
+/// See [`crate::store::Store::accept`]. Repeating it with the same note changes nothing.
 pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError> {
     let note = &new.note;
     let key = new.idempotency.as_ref();

@@ -1,6 +1,6 @@
-//! Leasing: which deliveries are next, and for whom. Every step reads an index from its start, as with SQLite. Claims
-//! of all processes take turns, so that room, rates and shares are counted by one at a time. Beside them nothing
-//! stands still: rows are leased with SKIP LOCKED, and whoever adds, writes or cancels takes other locks.
+//! Leasing of the deliveries that are next. Every step reads an index from its start, as with SQLite. The claims of all
+//! processes run one at a time, so that limits, rates and shares are counted correctly. Nothing else is blocked: rows
+//! are leased with SKIP LOCKED, and accepting, writing and cancelling take other locks.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,29 +10,32 @@ use crate::{
     store::{
         Claim, ClaimRequest, Class, StoreError,
         position::Positions,
-        share::{Candidate, Due, Standing, Turn, closed, cut, fair_share, tenant_of, turns},
+        share::{
+            Candidate, ConnectionLoad, Due, ReadyConnection, closed, connections_with_slots, cut, fair_share,
+            tenant_of,
+        },
     },
 };
 
-/// Lanes that are let go of at once.
+/// Maximum number of lanes released at once.
 const LANES: i64 = 100;
 
-/// What a claim found.
+/// The result of a claim.
 #[derive(Default)]
 pub struct Claimed {
     pub claims: Vec<Claim>,
-    /// By how many milliseconds the database's clock is ahead of the caller's.
+    /// Milliseconds by which the database's clock is ahead of the caller's.
     pub ahead: i64,
-    /// By how many milliseconds the database's clock was set, forward or back, since the claim before.
+    /// Milliseconds by which the database's clock was set forward or back since the last claim.
     pub jumped: i64,
-    /// Nothing was leased, because lanes have to be let go of first.
+    /// Whether nothing was leased, because lanes have to be released first.
     held_too_long: bool,
     unreadable: Vec<(Candidate, String)>,
 }
 
 /// See [`crate::store::Store::claim`].
 ///
-/// `ahead`: by how many milliseconds the database's clock was ahead of the caller's at its last claim.
+/// `ahead` is the number of milliseconds by which the database's clock was ahead of the caller's at the last claim.
 pub async fn claim(
     pool: &Pool,
     request: &ClaimRequest<'_>,
@@ -49,10 +52,10 @@ pub async fn claim(
             break (tx, claimed);
         }
         tx.rollback().await?;
-        again!(let_go(pool, request))?;
+        again!(release_held_lanes(pool, request))?;
     };
     if let Err(error) = tx.commit().await {
-        // Leased or not, nobody would work on it until the leases end.
+        // Without this, nobody would work on the deliveries until their leases end, if they were leased.
         again!(give_back(pool, &claimed.claims))?;
         return Err(error.into());
     }
@@ -62,7 +65,7 @@ pub async fn claim(
     Ok(claimed)
 }
 
-/// Ends leases that were never told to anybody.
+/// Ends leases that were never handed out.
 async fn give_back(pool: &Pool, claims: &[Claim]) -> Result<(), StoreError> {
     let (ids, fences): (Vec<i64>, Vec<i64>) =
         claims.iter().map(|claim| (claim.delivery, claim.fence)).unzip();
@@ -84,7 +87,7 @@ async fn take(
     (ahead, owner): (Option<i64>, i32),
 ) -> Result<Claimed, StoreError> {
     let their_now = request.now.as_millisecond();
-    // Only what is read after this is true until the commit.
+    // Only data read after this statement stays valid until the commit.
     let (now, jumped, held_too_long): (i64, i64, bool) = sqlx::query_as(
         "SELECT now_ms, jumped_ms, EXISTS (SELECT 1 FROM deliveries WHERE state = 'held' AND due_at <= now_ms)
          FROM take_turn_at($1, $2)",
@@ -98,7 +101,7 @@ async fn take(
         return Ok(Claimed { ahead, held_too_long, ..Claimed::default() });
     }
     let over = over(tx, request, now).await?;
-    let share = fair_share(ready(tx, request, now).await?, &request.rooms);
+    let share = fair_share(ready(tx, request, now).await?, &request.slots);
     let mut claimed = Claimed { ahead, jumped, ..Claimed::default() };
     if over.is_empty() && share.is_empty() {
         return Ok(claimed);
@@ -131,9 +134,9 @@ async fn hand_out(
     row.claim(&known.doc, known.learned.as_deref(), closed(known.closed_until, known.closed_why), event)
 }
 
-/// Lets go of lanes whose unknown head was held long enough: one transaction each, because a claim that waited for a
-/// lane could make somebody wait who has it.
-async fn let_go(pool: &Pool, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
+/// Releases lanes whose unknown head was held long enough. Each gets its own transaction, because a claim that waited
+/// for a lane could block the transaction that holds it.
+async fn release_held_lanes(pool: &Pool, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
     let now = request.now.as_millisecond();
     let held: Vec<(String, i64)> = sqlx::query_as(
         "SELECT lane, due_at FROM deliveries WHERE state = 'held'
@@ -149,8 +152,8 @@ async fn let_go(pool: &Pool, request: &ClaimRequest<'_>) -> Result<(), StoreErro
     Ok(())
 }
 
-/// What only needs its end written: visible requests of a process that is gone, and notes that waited longer than they
-/// may, wherever in their lane. What a process that is gone had only leased is put back, and waits for its turn again.
+/// Finds deliveries whose final status has to be written: interrupted sends of dead processes, and expired notes,
+/// wherever in their lane. Deliveries that a dead process had only leased are requeued.
 async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
         "WITH put_back AS (
@@ -165,23 +168,27 @@ async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<V
          LIMIT $2",
     )
     .bind(now)
-    .bind(i64::try_from(request.rooms.of(Class::End).limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(request.slots.of(Class::End).limit).unwrap_or(i64::MAX))
     .bind(request.held)
     .fetch_all(&mut **tx)
     .await?;
     Ok(found)
 }
 
-/// For each connection that can get one of the free places: the first of its deliveries that are due.
-async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<Vec<Turn>, StoreError> {
-    let mut turns = turns(standings(tx, now).await?, request.bounds);
-    keep_to_rates(tx, &mut turns, now).await?;
-    cut(&mut turns, &request.rooms);
-    if turns.is_empty() {
-        return Ok(turns);
+/// Finds the connections that can get one of the free slots, each with its first due deliveries.
+async fn ready(
+    tx: &mut Tx<'_>,
+    request: &ClaimRequest<'_>,
+    now: i64,
+) -> Result<Vec<ReadyConnection>, StoreError> {
+    let mut ready = connections_with_slots(loads(tx, now).await?, request.bounds);
+    keep_to_rates(tx, &mut ready, now).await?;
+    cut(&mut ready, &request.slots);
+    if ready.is_empty() {
+        return Ok(ready);
     }
-    let names: Vec<&str> = turns.iter().map(|turn| turn.connection.as_str()).collect();
-    let rooms: Vec<i64> = turns.iter().map(|turn| i64::try_from(turn.room).unwrap_or(i64::MAX)).collect();
+    let names: Vec<&str> = ready.iter().map(|entry| entry.connection.as_str()).collect();
+    let slots: Vec<i64> = ready.iter().map(|entry| i64::try_from(entry.room).unwrap_or(i64::MAX)).collect();
     let due: Vec<Candidate> = sqlx::query_as(
         "SELECT d.* FROM unnest($1, $2) AS c (connection, room)
          CROSS JOIN LATERAL (
@@ -191,7 +198,7 @@ async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<
             ORDER BY connection, due_at, id LIMIT c.room) d",
     )
     .bind(names)
-    .bind(rooms)
+    .bind(slots)
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
@@ -199,19 +206,20 @@ async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<
     for candidate in due {
         of_connection.entry(candidate.connection.clone()).or_default().push_back(candidate);
     }
-    for turn in &mut turns {
-        turn.due = of_connection.remove(&turn.connection).unwrap_or_default();
-        turn.due.iter_mut().for_each(|candidate| candidate.tally = turn.tally);
+    for entry in &mut ready {
+        entry.due = of_connection.remove(&entry.connection).unwrap_or_default();
+        entry.due.iter_mut().for_each(|candidate| candidate.tally = entry.tally);
     }
-    Ok(turns)
+    Ok(ready)
 }
 
-/// Connections with something due and no pause in its way, or with something under way: one seek for each, however much
-/// there is. <https://wiki.postgresql.org/wiki/Loose_indexscan>
+/// Finds the connections that have deliveries due and are not paused, or have deliveries in flight, with one seek for
+/// each. <https://wiki.postgresql.org/wiki/Loose_indexscan>
 ///
-/// Here and in `ready` the order is spelled out as `deliveries_ready` has it, and a claim sorts nothing (see the second
-/// migration): otherwise a table that has just filled, which has no statistics yet, is read whole for each connection.
-async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreError> {
+/// Here and in `ready` the order names the columns of `deliveries_ready`, and a claim never sorts (see the second
+/// migration). Otherwise a table that was just filled and has no statistics yet would be read whole for each
+/// connection.
+async fn loads(tx: &mut Tx<'_>, now: i64) -> Result<Vec<ConnectionLoad>, StoreError> {
     let found: Vec<(String, Option<i64>, i64, i64, i64)> = sqlx::query_as(
         "WITH RECURSIVE each (connection, since) AS (
             (SELECT connection, due_at FROM deliveries WHERE head = 1 AND state = 'queued'
@@ -235,23 +243,23 @@ async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreErro
     .bind(now)
     .fetch_all(&mut **tx)
     .await?;
-    let standings = found.into_iter().map(|(connection, since, failures, ever, under_way)| Standing {
+    let loads = found.into_iter().map(|(connection, since, failures, ever, under_way)| ConnectionLoad {
         connection,
         under_way: usize::try_from(under_way).unwrap_or_default(),
         due: since.map(|since| Due::of_row(since, failures, ever)),
     });
-    Ok(standings.collect())
+    Ok(loads.collect())
 }
 
-/// Lowers the room of connections that have a rate to the attempts that it allows now. Where that is none, the
-/// connection waits until its oldest one is out of the window.
-async fn keep_to_rates(tx: &mut Tx<'_>, turns: &mut [Turn], now: i64) -> Result<(), StoreError> {
-    let mut rated: Vec<(&mut Turn, Rate)> =
-        turns.iter_mut().filter_map(|turn| turn.rate.map(|rate| (turn, rate))).collect();
+/// Lowers the room of rate-limited connections to the attempts that are allowed now. If there are none, the connection
+/// waits until its oldest attempt is out of the window.
+async fn keep_to_rates(tx: &mut Tx<'_>, ready: &mut [ReadyConnection], now: i64) -> Result<(), StoreError> {
+    let mut rated: Vec<(&mut ReadyConnection, Rate)> =
+        ready.iter_mut().filter_map(|entry| entry.rate.map(|rate| (entry, rate))).collect();
     if rated.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = rated.iter().map(|(turn, _)| turn.connection.clone()).collect();
+    let names: Vec<String> = rated.iter().map(|(entry, _)| entry.connection.clone()).collect();
     let window = |rate: &Rate| i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX);
     let windows: Vec<i64> = rated.iter().map(|(_, rate)| window(rate)).collect();
     sqlx::query(
@@ -271,15 +279,15 @@ async fn keep_to_rates(tx: &mut Tx<'_>, turns: &mut [Turn], now: i64) -> Result<
     .bind(&names)
     .fetch_all(&mut **tx)
     .await?;
-    for ((turn, rate), (count, oldest)) in rated.iter_mut().zip(counts) {
+    for ((entry, rate), (count, oldest)) in rated.iter_mut().zip(counts) {
         let left = i64::from(rate.count.get()) - count;
-        turn.room = turn.room.min(usize::try_from(left).unwrap_or_default());
+        entry.room = entry.room.min(usize::try_from(left).unwrap_or_default());
         if left <= 0 {
             sqlx::query(
                 "INSERT INTO connections (connection, rate_until) VALUES ($1, $2)
                  ON CONFLICT (connection) DO UPDATE SET rate_until = excluded.rate_until",
             )
-            .bind(&turn.connection)
+            .bind(&entry.connection)
             .bind(oldest.unwrap_or(now).saturating_add(window(rate)))
             .execute(&mut **tx)
             .await?;
@@ -288,7 +296,7 @@ async fn keep_to_rates(tx: &mut Tx<'_>, turns: &mut [Turn], now: i64) -> Result<
     Ok(())
 }
 
-/// Remembers when attempts over connections with a rate began.
+/// Records the start times of attempts over rate-limited connections.
 async fn count_starts(
     tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
@@ -312,8 +320,8 @@ async fn count_starts(
     Ok(())
 }
 
-/// Leases of the chosen ones what is still as it was found, in the order in which it became due. What somebody is
-/// just changing is left to the next claim.
+/// Leases the chosen deliveries that are still unchanged, in the order in which they became due. Deliveries that are
+/// just being changed are left to the next claim.
 async fn lease(
     tx: &mut Tx<'_>,
     over: &[Candidate],
@@ -338,7 +346,7 @@ async fn lease(
     .fetch_all(&mut **tx)
     .await?;
     for row in &mut leased {
-        // This one is not counted yet.
+        // The current lease is not counted.
         row.tries -= 1;
         match share.iter().find(|found| found.id == row.id) {
             Some(found) => row.tally = found.tally,
@@ -349,21 +357,21 @@ async fn lease(
     Ok(leased)
 }
 
-/// What belongs to a leased delivery.
+/// The data that belongs to a leased delivery.
 #[derive(sqlx::FromRow)]
 struct Read {
     id: i64,
-    /// Of its note.
+    /// Document of the note.
     doc: String,
-    /// About the recipient.
+    /// Learned facts about the recipient.
     #[sqlx(rename = "value")]
     learned: Option<String>,
     closed_until: Option<i64>,
     closed_why: Option<String>,
 }
 
-/// What is known of each leased delivery, by its id. Read after the rows were taken: whoever had them before may have
-/// written just then.
+/// Reads the data of each leased delivery, by its id. It is read after the rows were leased, because their former
+/// holder may have written just before.
 async fn read(
     tx: &mut Tx<'_>,
     leased: &[Candidate],
@@ -383,8 +391,8 @@ async fn read(
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at, and holds no
-/// place.
+/// Sets an unreadable note aside, so that it does not stop the others. It stays in the database for inspection and
+/// takes no slot.
 async fn set_aside(
     pool: &Pool,
     leased: &Candidate,
@@ -394,7 +402,7 @@ async fn set_aside(
     let note = &leased.note_id;
     tracing::error!(note.id = note, error, "note {note} cannot be read from the database and is set aside");
     let mut tx = pool.begin().await?;
-    dialect::hold(&mut tx, &[note.clone(), leased.lane.clone()]).await?;
+    dialect::lock_names(&mut tx, &[note.clone(), leased.lane.clone()]).await?;
     sqlx::query(
         "UPDATE deliveries SET state = 'unreadable', head = 0, lease_until = NULL WHERE id = $1 AND fence = $2",
     )
@@ -403,7 +411,7 @@ async fn set_aside(
     .execute(&mut *tx)
     .await?;
     dialect::elect(&mut tx, &leased.lane).await?;
-    // It will not be sent, so what is kept of it goes in its time.
+    // The note will not be sent, so its data is removed after the usual time.
     sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
         .bind(note)
         .bind(request.now.as_millisecond())
@@ -414,8 +422,8 @@ async fn set_aside(
     Ok(())
 }
 
-/// Counts notes that have come within a day among those that wait, so many at once. What somebody is just changing is
-/// left to the next time.
+/// Moves a limited number of notes that have become due within a day to the count of waiting ones. Notes that are just
+/// being changed are left to the next call.
 pub async fn count_near(pool: &Pool, now: i64, before: i64, limit: i64) -> Result<u64, StoreError> {
     let counted = sqlx::query(
         "UPDATE deliveries SET far = 0 WHERE id IN (

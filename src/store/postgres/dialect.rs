@@ -1,5 +1,5 @@
-//! Everything that `store/sql`, which is compiled once for each database, asks of PostgreSQL: types, words of its SQL, the
-//! heads of lanes, who may change what, and what time it is.
+//! The functions and SQL that `store/sql`, which is compiled once for each database, needs from PostgreSQL: types, SQL
+//! fragments, heads of lanes, locks, and the clock.
 
 use jiff::Timestamp;
 use sqlx::{PgPool, Postgres, QueryBuilder, Transaction};
@@ -13,24 +13,26 @@ pub type Db = Postgres;
 pub type Tx<'c> = Transaction<'c, Postgres>;
 pub type Pool = PgPool;
 
-/// By which events are in order.
+/// Column that defines the order of events.
 pub const PLACE: &str = "place";
 
-/// Makes the right delivery of `lane` its head, after one came, went or was left. The lane is held, or its note.
+/// Makes the right delivery of `lane` its head, after one was added, removed or skipped. The lane is locked, or its
+/// note.
 pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
     sqlx::query("SELECT elect($1)").bind(lane).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Keeps other transactions from these notes, lanes and messages until the commit. All at once and before anything is
-/// changed, so that nobody waits in a circle.
-pub async fn hold(tx: &mut Tx<'_>, names: &[String]) -> Result<(), StoreError> {
+/// Locks these notes, lanes and messages until the commit. All are locked at once and before anything is changed, to
+/// avoid deadlocks.
+pub async fn lock_names(tx: &mut Tx<'_>, names: &[String]) -> Result<(), StoreError> {
     sqlx::query("SELECT hold($1)").bind(names).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// As above, with the lane of a leased delivery, which is the answer; `None` where somebody else has it by now.
-pub async fn hold_leased(
+/// Locks these names and the lane of a leased delivery, which is returned; `None` if another process has the lease by
+/// now.
+pub async fn lock_leased(
     tx: &mut Tx<'_>,
     claim: &Claim,
     names: &[String],
@@ -45,8 +47,8 @@ pub async fn hold_leased(
     Ok(lane)
 }
 
-/// Keeps a note from being leased until the commit. Whoever is just leasing it is waited for.
-pub async fn keep(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
+/// Keeps a note from being leased until the commit, after waiting for a lease that is just being made.
+pub async fn lock_delivery(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
     sqlx::query("SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send' FOR UPDATE")
         .bind(note.to_string())
         .execute(&mut **tx)
@@ -54,22 +56,22 @@ pub async fn keep(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// By how many milliseconds the database's clock is ahead of the caller's, where it is `now`.
+/// Milliseconds by which the database's clock is ahead of the caller's, where it is `now`.
 pub async fn ahead(tx: &mut Tx<'_>, now: Timestamp) -> Result<i64, StoreError> {
     let ahead =
         sqlx::query_scalar("SELECT ahead_of($1)").bind(now.as_millisecond()).fetch_one(&mut **tx).await?;
     Ok(ahead)
 }
 
-/// The place of a tenant's newest event, before which there will be no other.
+/// Place of a tenant's newest event, before which no other event can appear.
 pub async fn settled(pool: &Pool, tenant: &str) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("SELECT settled($1)").bind(tenant).fetch_one(pool).await?)
 }
 
-/// The statement that says how another one is answered, and where it says so.
+/// The statement prefix that shows a query plan, and the column of the answer.
 pub const EXPLAIN: (&str, &str) = ("EXPLAIN ", "QUERY PLAN");
 
-/// Makes sorting dear until the end of the transaction. Without statistics, reading all of a range and sorting it looks
+/// Discourages sorting until the end of the transaction. Without statistics, reading a whole range and sorting it looks
 /// cheaper than reading its end in order. See the second migration.
 pub async fn prepare_ranges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let off =
@@ -78,11 +80,11 @@ pub async fn prepare_ranges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How rows are asked for by ids that a query in between finds. Not a join: that might be made by walking all of the index.
+/// The condition for ids from a subquery. It is not a join, because that might walk the whole index.
 pub const BY_IDS: (&str, &str) = ("id = ANY(ARRAY(", "))");
 
-/// Adds a query of the range's newest ids, newest first. The order names every column of the index: where columns are
-/// equal to a value, the planner may as well walk another index that has the order, and pass by what it has no use for.
+/// Adds a query for the range's newest ids, newest first. The order names every column of the index: if columns equal a
+/// value, the planner may otherwise walk another index in that order and skip unwanted rows.
 pub fn push_range(query: &mut QueryBuilder<Db>, range: &Range<'_>) {
     let columns: Vec<&str> = range.equal.iter().map(|(column, _)| *column).chain(["id"]).collect();
     let all = columns.join(", ");

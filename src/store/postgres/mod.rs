@@ -1,8 +1,8 @@
 //! The store for several processes on one PostgreSQL.
 //!
-//! What takes a lock takes it in this order, so that nobody waits in a circle: idempotency key, names (notes and
-//! lanes, see `hold` in the first migration), deliveries, notes, what was learned, connections, counts. Claims stand
-//! outside of it: they take turns among themselves and skip deliveries that somebody has.
+//! Locks are taken in this order to avoid deadlocks: idempotency key, names (notes and lanes, see `hold` in the first
+//! migration), deliveries, notes, learned facts, connections, counts. Claims are the exception: they run one at a time
+//! and skip deliveries that are locked.
 
 mod accept;
 mod claim;
@@ -46,9 +46,9 @@ use self::{
     retry::{again, answered, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, MediaKey,
-    NEAR, NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
-    document::Document, position::Positions, turns::Turns, types::NEAR_AT_ONCE,
+    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
+    KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
+    Store, StoreError, document::Document, fair_pool::FairPool, position::Positions, types::NEAR_AT_ONCE,
 };
 use crate::{
     config::postgres_options,
@@ -63,12 +63,12 @@ use crate::{
 
 pub use notices::Notice;
 
-/// Whose clock says what is due and when a lease ends.
+/// The clock that decides when jobs are due and leases end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// The database's: machines need not agree on theirs.
+    /// Clock of the database, so that the clocks of the machines may differ.
     Database,
-    /// The caller's word counts: tests move time by hand.
+    /// Time given by the caller, so that tests can move it by hand.
     Caller,
 }
 
@@ -76,20 +76,20 @@ pub enum Time {
 pub struct PostgresStore {
     pool: Pool,
     notices: Notices,
-    lists: Turns,
+    lists: FairPool,
     positions: Positions,
-    /// By how many milliseconds the database's clock was ahead of the caller's at the last claim, if there was one.
+    /// Milliseconds by which the database's clock was ahead of the caller's at the last claim, if there was one.
     ahead: Mutex<Option<i64>>,
     time: Time,
-    /// Number of this process, by which others see that it lives.
+    /// Number of this process, by which other processes see that it is alive.
     owner: i32,
     _watching: JoinSet<()>,
 }
 
-/// Length of a lease. Where a process dies and the database does not notice, its work is taken over after this.
+/// Length of a lease. If a process dies and the database does not notice, its work is taken over after this time.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// Lists that are read at the same time, of all tenants and of one: half of the connections.
+/// Maximum number of lists read at the same time, in total and for one tenant. The total is half of the connections.
 const LISTS: usize = 8;
 const LISTS_OF_ONE: usize = 2;
 
@@ -105,11 +105,11 @@ impl PostgresStore {
         let mut tx = pool.begin().await?;
         let positions = events::positions(&mut tx).await?;
         tx.commit().await?;
-        let lists = Turns::new(LISTS, LISTS_OF_ONE);
-        let owner = owners::fresh();
+        let lists = FairPool::new(LISTS, LISTS_OF_ONE);
+        let owner = owners::new_id();
         let notices = Notices::start(pool.clone(), open::listening(options), owner);
         let mut watching = JoinSet::new();
-        // Where tests move time, leases end by their hand alone.
+        // If tests move the time, leases end only by their hand.
         if time == Time::Database {
             watching.spawn(owners::watch(pool.clone(), owner, notices.sender()));
         }
@@ -121,14 +121,14 @@ impl PostgresStore {
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How the database would answer [`Store::notes`], in its own words: for tests.
+    /// The database's query plan for [`Store::notes`], for tests.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
-    pub async fn explain(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+    pub async fn explain(&self, wanted: &NoteQuery<'_>) -> Result<Vec<String>, StoreError> {
         lists::explain(&self.pool, wanted).await
     }
 
-    /// Whether this is the document that is stored.
+    /// Whether the stored document equals this one.
     async fn has(&self, note: &Note) -> Result<bool, StoreError> {
         let doc = Document::of(note)?;
         again!(async {
@@ -149,7 +149,7 @@ impl Store for PostgresStore {
         let accepted = again!(accept::accept(&self.pool, new))?;
         metrics::flushed(1, begun.elapsed());
         if accepted == Acceptance::Created {
-            self.notices.tell(true, &new.note.tenant, new.releases);
+            self.notices.publish(true, &new.note.tenant, new.releases);
         }
         Ok(accepted)
     }
@@ -179,8 +179,8 @@ impl Store for PostgresStore {
         again!(read::columns(&self.pool, id, tenant))
     }
 
-    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
-        let _turn = self.lists.take(wanted.tenant).await;
+    async fn notes(&self, wanted: &NoteQuery<'_>) -> Result<Page, StoreError> {
+        let _permit = self.lists.acquire(wanted.tenant).await;
         again!(lists::notes(&self.pool, wanted))
     }
 
@@ -190,13 +190,13 @@ impl Store for PostgresStore {
 
     async fn erase_unreadable(&self, left: &Note) -> Result<bool, StoreError> {
         let erased = change!(self, left, true, tx => write::erase_unreadable(tx, left))?;
-        self.notices.tell(erased, &left.tenant, erased.then_some(left.id));
+        self.notices.publish(erased, &left.tenant, erased.then_some(left.id));
         Ok(erased)
     }
 
     async fn cancel(&self, note: &Note, notify: bool) -> Result<bool, StoreError> {
         let canceled = change!(self, note, true, tx => write::cancel(tx, note, notify))?;
-        self.notices.tell(canceled, &note.tenant, canceled.then_some(note.id));
+        self.notices.publish(canceled, &note.tenant, canceled.then_some(note.id));
         Ok(canceled)
     }
 
@@ -217,7 +217,7 @@ impl Store for PostgresStore {
     }
 
     fn renewed_lease(&self) -> Option<Duration> {
-        // Where tests move time, it may jump beyond any lease at once.
+        // If tests move the time, it may jump past any lease at once.
         (self.time == Time::Database).then_some(LEASE)
     }
 
@@ -240,7 +240,7 @@ impl Store for PostgresStore {
         let begun = Instant::now();
         change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
         metrics::flushed(1, begun.elapsed());
-        self.notices.tell(change.step.may_free_others(), &change.note.tenant, [change.note.id]);
+        self.notices.publish(change.step.may_free_others(), &change.note.tenant, [change.note.id]);
         Ok(())
     }
 
@@ -250,7 +250,7 @@ impl Store for PostgresStore {
             receipts::finish(&mut tx, claim, end).await?;
             Ok::<_, StoreError>(tx.commit().await?)
         })?;
-        self.notices.tell(true, &claim.note.tenant, None);
+        self.notices.publish(true, &claim.note.tenant, None);
         Ok(())
     }
 
@@ -261,13 +261,13 @@ impl Store for PostgresStore {
             tx.commit().await?;
             Ok::<_, StoreError>(stalled)
         })?;
-        self.notices.tell(stalled && stall.notify, &claim.note.tenant, stalled.then_some(claim.note.id));
+        self.notices.publish(stalled && stall.notify, &claim.note.tenant, stalled.then_some(claim.note.id));
         Ok(stalled)
     }
 
-    async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
-        // Once more where two got in each other's way. A callback whose answer got lost is delivered again, and is a
-        // duplicate then.
+    async fn receive(&self, received: &ReceiptBatch) -> Result<ReceiptOutcome, StoreError> {
+        // The transaction is repeated after a conflict. A callback whose answer got lost is delivered again and
+        // recognised as a duplicate.
         let reception = again!(async {
             let mut tx = self.pool.begin().await?;
             let reception = receipts::receive(&mut tx, received).await?;
@@ -275,12 +275,12 @@ impl Store for PostgresStore {
             Ok::<_, StoreError>(reception)
         })?;
         let changed = reception.changed.iter().copied();
-        self.notices.tell(!reception.changed.is_empty(), &received.tenant, changed);
+        self.notices.publish(!reception.changed.is_empty(), &received.tenant, changed);
         Ok(reception)
     }
 
-    async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
-        let _turn = self.lists.take(wanted.tenant).await;
+    async fn events(&self, wanted: &EventQuery<'_>) -> Result<Vec<Event>, StoreError> {
+        let _permit = self.lists.acquire(wanted.tenant).await;
         again!(events::list(&self.pool, wanted, &self.positions))
     }
 
@@ -289,7 +289,7 @@ impl Store for PostgresStore {
     }
 
     async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        // As the claim at `now` saw it, so that nothing that became due since then is passed over.
+        // The clock offset of the claim at `now` is used, so that nothing that became due since is missed.
         let ahead = self.ahead().unwrap_or_default();
         let at = answered(read::next_due(&self.pool, now.as_millisecond() + ahead)).await?;
         Ok(at.and_then(|at| Timestamp::from_millisecond(at - ahead).ok()))
@@ -325,7 +325,7 @@ impl Store for PostgresStore {
 
     async fn forget(&self, horizon: &Horizon) -> Result<u64, StoreError> {
         let mut tx = self.pool.begin().await?;
-        // One process at a time; the others find nothing left to do.
+        // One process cleans up at a time; the others would find nothing left to do.
         let free: bool =
             sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(1, 2)").fetch_one(&mut *tx).await?;
         if !free {

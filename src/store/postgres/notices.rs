@@ -1,9 +1,9 @@
-//! What processes tell each other: that something may be due, and which notes changed.
+//! Notices between processes: a delivery may be due, and these notes changed.
 //!
-//! Notices are sent after the commit, many at once, over transactions of their own. A NOTIFY inside a transaction
-//! would make every commit of the database wait for the one before, flush included:
-//! <https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/commands/async.c> (`PreCommit_Notify`).
-//! One that gets lost costs seconds and nothing else: workers and waiters look again by themselves.
+//! Notices are sent after the commit, many at once, in transactions of their own. A NOTIFY inside a transaction would
+//! make every commit of the database wait for the one before, flush included:
+//! <https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/commands/async.c> (`PreCommit_Notify`). A lost
+//! notice costs seconds and nothing else, because workers and waiters also poll.
 
 use std::{
     collections::BTreeSet,
@@ -21,38 +21,39 @@ use tokio::{
 use super::{Pool, owners};
 use crate::model::note::NoteId;
 
-/// Every process on this database listens here.
+/// Name of the channel on which every process of this database listens.
 const CHANNEL: &str = "voicegate";
 
-/// Between two rounds, so that many changes share one.
+/// Pause between two rounds, so that many changes share one.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Until the database is asked for a new connection, after one broke.
+/// Pause before a broken connection is replaced.
 const RECONNECT: Duration = Duration::from_millis(500);
 
-/// Bytes of one notice; a payload may have 8000. <https://www.postgresql.org/docs/current/sql-notify.html>
+/// Maximum number of bytes of one notice; a payload may have 8000.
+/// <https://www.postgresql.org/docs/current/sql-notify.html>
 const MOST_BYTES: usize = 7000;
 
-/// Ids that wait to be told. Beyond that, others are told that anything may have changed.
+/// Maximum number of ids that wait to be sent. Beyond it, the notice says that anything may have changed.
 const MOST_IDS: usize = 3000;
 
-/// Leads the name of a tenant, which has no blank.
+/// Prefix of a tenant's name, which contains no blank.
 const TENANT: &str = "tenant=";
 
 const ANYTHING: &str = "anything";
 
-/// Of notices that tell of tenants. Older versions pass this word over.
+/// Marker of notices that name tenants. Older versions ignore this word.
 const VERSION: &str = "v2";
 
-/// What another process changed.
+/// The changes of another process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notice {
-    /// A claim may find more than before.
+    /// Whether a claim may find more than before.
     pub due: bool,
     pub notes: Vec<NoteId>,
-    /// The tenants of these notes.
+    /// Tenants of these notes.
     pub tenants: BTreeSet<String>,
-    /// Notices may have been missed, and with them anything.
+    /// Whether notices may have been missed, so that anything may have changed.
     pub anything: bool,
 }
 
@@ -62,7 +63,7 @@ impl Notice {
     }
 }
 
-/// Tells and listens until it is dropped.
+/// Sends and receives notices until it is dropped.
 #[derive(Debug)]
 pub struct Notices {
     outgoing: Arc<Outgoing>,
@@ -77,22 +78,22 @@ struct Outgoing {
 }
 
 impl Notices {
-    /// `listening` is a pool of one: the connection over which notices come.
+    /// `listening` is a pool of one connection, which receives the notices.
     ///
-    /// `owner` is the number of this process, under which its session for notices shows that it lives.
+    /// `owner` is the number of this process, by whose lock on this connection other processes see that it is alive.
     pub fn start(pool: Pool, listening: Pool, owner: i32) -> Self {
         let outgoing = Arc::new(Outgoing::default());
         let incoming = broadcast::channel(1024).0;
-        // A process does not listen to itself: it knows already.
+        // A process ignores its own notices.
         let own: u64 = rand::random();
         let own = format!("{own:016x}");
         let mut tasks = JoinSet::new();
-        tasks.spawn(tell(pool, outgoing.clone(), own.clone()));
+        tasks.spawn(publish(pool, outgoing.clone(), own.clone()));
         tasks.spawn(listen(listening, incoming.clone(), own, owner));
         Self { outgoing, incoming, _tasks: tasks }
     }
 
-    /// By which others of this process can pass a notice on.
+    /// Sender by which other parts of this process can pass a notice on.
     pub fn sender(&self) -> broadcast::Sender<Notice> {
         self.incoming.clone()
     }
@@ -101,8 +102,9 @@ impl Notices {
         self.incoming.subscribe()
     }
 
-    /// Something may be due, and these notes of a tenant changed. Takes no time; call it after the commit.
-    pub fn tell(&self, due: bool, tenant: &str, notes: impl IntoIterator<Item = NoteId>) {
+    /// Announces that a delivery may be due and that these notes of a tenant changed. Returns at once; call it after
+    /// the commit.
+    pub fn publish(&self, due: bool, tenant: &str, notes: impl IntoIterator<Item = NoteId>) {
         {
             let mut waiting = self.outgoing.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let before = waiting.notes.len();
@@ -120,11 +122,11 @@ impl Notices {
     }
 }
 
-async fn tell(pool: Pool, outgoing: Arc<Outgoing>, own: String) {
+async fn publish(pool: Pool, outgoing: Arc<Outgoing>, own: String) {
     loop {
         outgoing.some.notified().await;
         let notice = mem::take(&mut *outgoing.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        // There is nothing that a power cut could lose, so nothing is waited for.
+        // A power cut can lose nothing here, so the commit waits for no flush.
         let told = sqlx::query(
             "SELECT set_config('synchronous_commit', 'off', TRUE), pg_notify($1, payload) FROM unnest($2) AS payload",
         )
@@ -143,9 +145,9 @@ async fn listen(pool: Pool, incoming: broadcast::Sender<Notice>, own: String, ow
     loop {
         match PgListener::connect_with(&pool).await {
             Ok(mut listener) => {
-                // Reconnecting is this loop's: sqlx gives up on some ways to break.
+                // This loop reconnects itself, because sqlx gives up after some errors.
                 listener.eager_reconnect(false);
-                if let Err(error) = hear(&mut listener, &incoming, &own, owner).await {
+                if let Err(error) = forward(&mut listener, &incoming, &own, owner).await {
                     tracing::debug!(%error, "the connection for notices broke");
                 }
                 tracing::warn!("the database's connection for notices is gone; making a new one");
@@ -156,16 +158,16 @@ async fn listen(pool: Pool, incoming: broadcast::Sender<Notice>, own: String, ow
     }
 }
 
-/// Passes notices on until the connection breaks.
-async fn hear(
+/// Forwards notices until the connection breaks.
+async fn forward(
     listener: &mut PgListener,
     incoming: &broadcast::Sender<Notice>,
     own: &str,
     owner: i32,
 ) -> Result<(), sqlx::Error> {
     listener.listen(CHANNEL).await?;
-    owners::hold(listener, owner).await?;
-    // What was told before is missed. An error means that nobody listens here.
+    owners::acquire_lock(listener, owner).await?;
+    // Earlier notices were missed. An error means that nobody listens in this process.
     let _ = incoming.send(Notice::of_anything());
     while let Some(told) = listener.try_recv().await? {
         if let Some(notice) = parse(told.payload(), own) {
@@ -175,7 +177,8 @@ async fn hear(
     Ok(())
 }
 
-/// `PROCESS DUE VERSION WORD WORD ...`, as many as it takes. A word is a note, a [`TENANT`] or [`ANYTHING`].
+/// Formats payloads as `PROCESS DUE VERSION WORD WORD ...`, as many as are needed. A word is a note, a [`TENANT`] or
+/// [`ANYTHING`].
 fn payloads(own: &str, notice: &Notice) -> Vec<String> {
     let due = if notice.due { "due" } else { "-" };
     let tenants = notice.tenants.iter().map(|tenant| format!("{TENANT}{tenant}"));
@@ -194,7 +197,7 @@ fn payloads(own: &str, notice: &Notice) -> Vec<String> {
     lines
 }
 
-/// `None` for one's own. What a newer version adds is passed over.
+/// Parses a notice; `None` for one's own. Words of newer versions are ignored.
 fn parse(payload: &str, own: &str) -> Option<Notice> {
     let mut words = payload.split(' ');
     if words.next()? == own {
@@ -213,7 +216,7 @@ fn parse(payload: &str, own: &str) -> Option<Notice> {
             notice.notes.extend(word.parse::<NoteId>().ok());
         }
     }
-    // An older version says which notes changed, and not whose they are.
+    // An older version names the changed notes, but not their tenants.
     notice.anything |= !tells_tenants && !notice.notes.is_empty();
     Some(notice)
 }
@@ -223,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_is_read_as_it_was_told_by_others_alone() {
+    fn notices_round_trip_and_own_notices_are_ignored() {
         let tenants = (0..300).map(|n| format!("tenant-{n}")).collect();
         let notes = (0..400).map(|_| NoteId::new()).collect();
         let notice = Notice { due: true, notes, tenants, anything: false };

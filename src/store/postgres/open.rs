@@ -1,4 +1,4 @@
-//! Connecting: what every connection is set to, and what an operator reads where it fails.
+//! Connecting to PostgreSQL: the settings of every connection, and the errors for the operator.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use sqlx::{
 use super::{Pool, Time};
 use crate::store::StoreError;
 
-/// Connections of one process, beside the one for notices. Accepts that commit at the same time share a flush.
+/// Number of connections of one process, besides the one for notices. Concurrent commits share a flush.
 const CONNECTIONS: u32 = 16;
 
-/// How long a request waits for a connection, and so also for a database that restarts.
+/// Time that a request waits for a connection, and thus for a database that restarts.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection that was idle for longer is tried before it is used: a restart of the database breaks all of them.
+/// A connection that was idle for longer is tested before use, because a restart of the database breaks all of them.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// `HOST:PORT/DATABASE`, for people.
+/// Formats the address as `HOST:PORT/DATABASE` for people.
 pub fn address(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or_default();
     match options.get_socket() {
@@ -28,7 +28,7 @@ pub fn address(options: &PgConnectOptions) -> String {
     }
 }
 
-/// Why the database cannot be used, and what to do.
+/// Explains why the database cannot be used, and what to do.
 pub fn explain(options: &PgConnectOptions, error: &sqlx::Error) -> String {
     let address = address(options);
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
@@ -53,14 +53,14 @@ pub fn explain(options: &PgConnectOptions, error: &sqlx::Error) -> String {
     format!("{address} cannot be used: {what}; {way_out}")
 }
 
-/// The pool for everything but notices.
+/// Opens the pool for everything except notices.
 pub async fn pool(options: PgConnectOptions, time: Time) -> Result<Pool, StoreError> {
     let failed =
         |error: &sqlx::Error| StoreError::Open(format!("storage.database: {}", explain(&options, error)));
-    // Asked without patience: where the first connection fails, the reason is wanted, not a time-out.
+    // The first connection is made without retries: its error says more than a timeout.
     let mut first = options.clone().disable_statement_logging().connect().await.map_err(|e| failed(&e))?;
-    // Of two processes that start together one waits here for the other. Not over a connection of the pool, whose
-    // waits are bounded: bringing a large database up to date may take long.
+    // If two processes start together, one waits here for the other. The connection is not from the pool, whose waits
+    // are limited: migrating a large database may take long.
     sqlx::migrate!("src/store/migrations/postgres").run_direct(None, &mut first, false).await.map_err(
         |error| {
             StoreError::Open(match &error {
@@ -77,16 +77,16 @@ pub async fn pool(options: PgConnectOptions, time: Time) -> Result<Pool, StoreEr
         Time::Caller => "caller",
     };
     let settings = [
-        // An accepted note survives a power cut, whatever the server's own default is.
+        // Accepted notes survive a power cut, whatever the server's default is.
         ("synchronous_commit", "on"),
-        // A process that vanishes in the middle of a transaction must not keep its locks.
+        // A process that vanishes during a transaction must not keep its locks.
         ("idle_in_transaction_session_timeout", "15s"),
         ("lock_timeout", "10s"),
-        // Every query has its index. A plan that was made while a table was empty would read all of it once it is
-        // full, until statistics are there. https://www.postgresql.org/docs/current/runtime-config-query.html
+        // Every query has an index. A plan made while a table was empty would scan all of it once it is full, until
+        // there are statistics. https://www.postgresql.org/docs/current/runtime-config-query.html
         ("enable_seqscan", "off"),
-        // What has to read or sort in spite of that looks so dear that it would be compiled first, for 100 ms, or
-        // given to several processes.
+        // Queries that scan or sort nevertheless look so expensive that they would first be compiled, for 100 ms, or
+        // divided among several processes.
         ("jit", "off"),
         ("max_parallel_workers_per_gather", "0"),
         ("voicegate.clock", clock),
@@ -108,7 +108,7 @@ pub async fn pool(options: PgConnectOptions, time: Time) -> Result<Pool, StoreEr
     pool.map_err(|error| failed(&error))
 }
 
-/// A pool of one connection that is kept for ever.
+/// Opens a pool of one connection that is kept for ever.
 pub fn listening(options: PgConnectOptions) -> Pool {
     PgPoolOptions::new()
         .max_connections(1)

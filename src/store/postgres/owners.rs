@@ -1,9 +1,9 @@
-//! Ends the leases of processes that have died, long before they end by themselves.
+//! Ending of the leases of dead processes, long before they expire by themselves.
 //!
-//! Every process holds an advisory lock of its own on its session for notices. The server drops it when that session
-//! ends, which it notices at once where a process is killed. A lock alone proves little: a restart of the database or of
-//! the network ends sessions of living processes, too. So an owner counts as dead only if its lock was missing in every
-//! look for some seconds, and if it has renewed none of its leases meanwhile.
+//! Every process holds an advisory lock on its session for notices. The server drops the lock when that session ends,
+//! which it notices at once if a process is killed. A missing lock alone proves little, because a restart of the
+//! database or of the network also ends sessions of living processes. An owner therefore counts as dead only if its
+//! lock was missing in every check for some seconds and it renewed none of its leases meanwhile.
 //! <https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS>
 
 use std::{collections::HashMap, time::Duration};
@@ -13,18 +13,18 @@ use tokio::{sync::broadcast, time::Instant};
 
 use super::{LEASE, Pool, notices::Notice};
 
-/// First number of the two that name the lock; the second is the owner's.
+/// First of the two numbers that identify the lock; the second is the owner's.
 const LOCK: i32 = 0x766f_6963;
 
-/// Pause between two looks.
+/// Pause between two checks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Time without a lock and without a renewal after which a process counts as dead. A living one renews its leases every
 /// four seconds, and has its lock again a second after the database can be reached.
 const GONE: Duration = Duration::from_secs(7);
 
-/// A number by which this process is told from the others on its database.
-pub fn fresh() -> i32 {
+/// Creates a number that identifies this process on its database.
+pub fn new_id() -> i32 {
     rand::random_range(1..i32::MAX)
 }
 
@@ -32,25 +32,25 @@ pub fn fresh() -> i32 {
 ///
 /// # Errors
 /// The session broke.
-pub async fn hold(listener: &mut PgListener, own: i32) -> Result<(), sqlx::Error> {
-    // Shared, so that it does not wait for the session before, should the server still take that for alive.
+pub async fn acquire_lock(listener: &mut PgListener, own: i32) -> Result<(), sqlx::Error> {
+    // The lock is shared, so that it does not wait for the former session if the server still considers that one alive.
     sqlx::query("SELECT pg_advisory_lock_shared($1, $2)").bind(LOCK).bind(own).execute(listener).await?;
     Ok(())
 }
 
-/// Looks for dead owners until it is dropped, and tells this process when something became free.
+/// Looks for dead owners until it is dropped, and notifies this process when leases have ended.
 pub async fn watch(pool: Pool, own: i32, news: broadcast::Sender<Notice>) {
     let mut missing = Missing::default();
     loop {
         tokio::time::sleep(LOOK).await;
-        // A failed look proves nothing: the database may just be away for everybody.
+        // A failed check proves nothing, because the database may be unavailable to all processes.
         let owners = without_lock(&pool, own).await.unwrap_or_default();
         for owner in missing.since(&owners, Instant::now()) {
             match end_leases(&pool, owner).await {
                 Ok(0) => {}
                 Ok(count) => {
                     tracing::warn!(count, "another process has died; what it was working on is taken over");
-                    // An error means that nobody listens here.
+                    // An error means that nobody listens in this process.
                     let _ = news.send(Notice { due: true, ..Notice::default() });
                 }
                 Err(error) => tracing::debug!(%error, "leases of a dead process could not be ended yet"),
@@ -59,12 +59,12 @@ pub async fn watch(pool: Pool, own: i32, news: broadcast::Sender<Notice>) {
     }
 }
 
-/// Owners whose lock is missing, and since when it is in every look.
+/// Owners whose lock is missing, with the time since which it was missing in every check.
 #[derive(Debug, Default)]
 struct Missing(HashMap<i32, Instant>);
 
 impl Missing {
-    /// Those that were missing for [`GONE`] by `now`.
+    /// Returns the owners that were missing for [`GONE`] by `now`.
     fn since(&mut self, owners: &[i32], now: Instant) -> Vec<i32> {
         self.0.retain(|owner, _| owners.contains(owner));
         for owner in owners {
@@ -78,7 +78,7 @@ impl Missing {
     }
 }
 
-/// Owners of leases that hold no lock.
+/// Finds owners of leases that hold no lock.
 async fn without_lock(pool: &Pool, own: i32) -> Result<Vec<i32>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT DISTINCT owner FROM deliveries
@@ -93,7 +93,7 @@ async fn without_lock(pool: &Pool, own: i32) -> Result<Vec<i32>, sqlx::Error> {
     .await
 }
 
-/// Ends what a dead process had leased; how many leases.
+/// Ends the leases of a dead process and returns their number.
 async fn end_leases(pool: &Pool, owner: i32) -> Result<u64, sqlx::Error> {
     let ended = sqlx::query(
         "UPDATE deliveries SET lease_until = 0
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_is_dead_only_when_its_lock_was_missing_in_every_look_for_seven_seconds() {
+    fn owner_is_dead_after_its_lock_was_missing_for_seven_seconds() {
         let mut missing = Missing::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

@@ -1,19 +1,19 @@
-//! What is done again where a connection broke or two transactions got in each other's way.
+//! Retries after a broken connection or a conflict of two transactions.
 
 use std::time::{Duration, Instant};
 
 use crate::{store::StoreError, telemetry::metrics};
 
-/// For how long a change is begun anew that failed for a passing reason, and how far apart. A database that restarts
-/// closes every connection of the pool, and each is found out by its next use.
+/// Time for which a change is retried after a temporary failure, and the pause between tries. A database that restarts
+/// closes every connection of the pool, and each is noticed only when it is used.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
 
-/// How long one answer may take. A server that hangs would otherwise hold its callers for ever.
+/// Timeout for one answer. A server that hangs would otherwise block its callers for ever.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Asks again where a connection broke or two got in each other's way: for what may be done twice. A macro, because the
-/// future of a closure that borrows cannot be shown to be `Send`.
+/// Retries an operation after a broken connection or a conflict. The operation must be safe to repeat. This is a macro
+/// because the future of a closure that borrows cannot be shown to be `Send`.
 macro_rules! again {
     ($ask:expr) => {{
         let tries = $crate::store::postgres::retry::Tries::new();
@@ -26,8 +26,8 @@ macro_rules! again {
     }};
 }
 
-/// Makes a change to a note in one transaction, and again as above. Where the answer to a commit got lost, the note's
-/// document tells whether it was made; then the result is `$made`.
+/// Changes a note in one transaction, with retries as above. If the answer to a commit got lost, the note's document
+/// tells whether it was made; then the result is `$made`.
 macro_rules! change {
     ($store:ident, $note:expr, $made:expr, $tx:ident => $apply:expr) => {{
         let (tries, mut in_doubt) = ($crate::store::postgres::retry::Tries::new(), false);
@@ -54,10 +54,10 @@ macro_rules! change {
 
 pub(super) use {again, change};
 
-/// The answer, if it comes in time.
+/// Waits for the answer, up to the timeout.
 ///
 /// # Errors
-/// `Unavailable`, besides those of the question.
+/// `Unavailable` after the timeout, and the errors of the operation.
 pub async fn answered<T>(ask: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let answer = tokio::time::timeout(ANSWER, ask).await.unwrap_or_else(|_| Err(StoreError::no_answer()));
     answer.inspect_err(|error| {
@@ -67,7 +67,7 @@ pub async fn answered<T>(ask: impl Future<Output = Result<T, StoreError>>) -> Re
     })
 }
 
-/// Since when something is tried.
+/// The time since which an operation is tried.
 pub struct Tries(Instant);
 
 impl Tries {
@@ -75,7 +75,7 @@ impl Tries {
         Self(Instant::now())
     }
 
-    /// Waits a little before the next one; `false` where there is none.
+    /// Waits before the next try; returns `false` if there is none.
     pub async fn left_after(&self, error: &StoreError) -> bool {
         let left = error.passes() && self.0.elapsed() < PATIENCE;
         if left {
@@ -86,12 +86,12 @@ impl Tries {
     }
 }
 
-/// Whether the connection is gone, and with it the answer.
+/// Whether the connection is lost, and the answer with it.
 pub fn is_broken(error: &StoreError) -> bool {
     let StoreError::Unavailable(error) = error else { return false };
     match &**error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
-        // Shut down by an operator, crashed, starting up.
+        // The server was shut down by an operator, crashed, or is starting.
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
         error => error
             .as_database_error()

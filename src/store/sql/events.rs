@@ -11,21 +11,22 @@ use super::{
 };
 use crate::{
     model::{
-        event::{Event, EventKind, TELLING},
+        event::{Event, EventKind, WEBHOOK_WINDOW},
         id::EventId,
         note::{Note, NoteId},
     },
     store::{
-        EVENTS, StoreError, WATCH, WantedEvents, connection_key,
+        EVENTS, EventQuery, StoreError, WATCH, connection_key,
         document::{self, Document},
         position::Positions,
     },
 };
 
-/// Deadlines and look-ups end by themselves; this only keeps a forgotten one from staying.
+/// Deadlines and look-ups end by themselves; this expiry only removes forgotten ones.
 const WATCHING: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// Records an event of a note whose document this is, and with `notify` queues the telling of it behind the earlier ones of the same note.
+/// Records an event of the note with this document. With `notify`, queues the webhook delivery behind earlier ones of
+/// the same note.
 pub async fn add(
     tx: &mut Tx<'_>,
     note: &Note,
@@ -47,7 +48,7 @@ pub async fn add(
     .await?;
     if notify {
         let lane = format!("{}\u{1f}{EVENTS}\u{1f}{}", note.tenant, note.id);
-        queue(tx, note, ("tell", EVENTS, lane), Some(event), (at, at), at + TELLING).await?;
+        queue(tx, note, ("tell", EVENTS, lane), Some(event), (at, at), at + WEBHOOK_WINDOW).await?;
     }
     Ok(())
 }
@@ -61,7 +62,7 @@ pub async fn watch(
     due: Timestamp,
 ) -> Result<(), StoreError> {
     let lane = format!("{}\u{1f}{WATCH}\u{1f}{}\u{1f}{kind}", note.tenant, note.id);
-    // A provider that does not answer holds up the questions to itself alone.
+    // A provider that does not answer delays only its own look-ups.
     let connection = match kind {
         "look_up" => format!("{WATCH}.{}", note.current().connection),
         _ => WATCH.to_owned(),
@@ -119,14 +120,14 @@ impl Row {
     }
 }
 
-/// The key of positions, made where there is none yet.
+/// Reads the key of positions, which is created if it does not exist.
 pub async fn positions(tx: &mut Tx<'_>) -> Result<Positions, StoreError> {
     let key = secret(tx, "positions", rand::random()).await?;
     let until = sqlx::query_scalar("SELECT MAX(until) FROM plain_positions").fetch_one(&mut **tx).await?;
     Ok(Positions::new(key, until))
 }
 
-/// One event of a tenant.
+/// Reads one event of a tenant.
 pub async fn one(
     tx: &mut Tx<'_>,
     seq: i64,
@@ -142,7 +143,7 @@ pub async fn one(
 /// See [`crate::store::Store::events`].
 pub async fn list(
     pool: &Pool,
-    wanted: &WantedEvents<'_>,
+    wanted: &EventQuery<'_>,
     positions: &Positions,
 ) -> Result<Vec<Event>, StoreError> {
     let mut after: i64 = match wanted.after {
@@ -165,7 +166,7 @@ pub async fn list(
         after = last.try_get("place")?;
         let read = rows.iter().map(|row| Row::from_row(row)?.into_event(wanted.tenant, positions));
         let events: Vec<Event> = read.filter_map(readable).collect();
-        // A reader goes on behind the last one, so a page of which nothing can be read is no page.
+        // A reader continues after the last event of a page, so a page without any readable event is skipped.
         if !events.is_empty() {
             return Ok(events);
         }
@@ -181,7 +182,7 @@ pub async fn last(pool: &Pool, tenant: &str, positions: &Positions) -> Result<St
     Ok(positions.seal(tenant, settled(pool, tenant).await?))
 }
 
-/// Forgets what events say of an erased note; bots that were not told yet are told no more.
+/// Removes the events of an erased note, together with their pending webhook deliveries.
 pub async fn erase(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
     for sql in ["DELETE FROM deliveries WHERE note_id = $1", "DELETE FROM events WHERE note_id = $1"] {
         sqlx::query(sql).bind(note.to_string()).execute(&mut **tx).await?;
@@ -189,7 +190,7 @@ pub async fn erase(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets events and callbacks that came before `horizon`, unless a bot still has to be told.
+/// Removes events and callbacks from before `horizon`, except events whose webhook delivery is pending.
 pub async fn forget(tx: &mut Tx<'_>, horizon: Timestamp) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM events WHERE at <= $1

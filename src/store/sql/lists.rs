@@ -1,5 +1,5 @@
-//! Lists of notes. Whatever is asked for is answered from the ends of ranges of one index, so that the cost depends on the
-//! page and not on how many notes there are. Compiled once for each database.
+//! Lists of notes. Every query reads only the ends of ranges of one index, so that its cost depends on the size of the
+//! page and not on the number of notes. This file is compiled once for each database.
 
 use sqlx::{QueryBuilder, Row};
 
@@ -9,17 +9,17 @@ use super::{
 };
 use crate::{
     model::note::{Note, NoteId, Status},
-    store::{Page, StoreError, Wanted, types::Range},
+    store::{NoteQuery, Page, StoreError, types::Range},
 };
 
-/// Ranges in one statement. SQLite takes 500.
+/// Maximum number of ranges in one statement. SQLite accepts 500.
 const MOST: usize = 240;
 
-/// Behind every id.
+/// Sorts after every id.
 const END: &str = "vn_~";
 
 /// See [`crate::store::Store::notes`].
-pub async fn notes(pool: &Pool, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
+pub async fn notes(pool: &Pool, wanted: &NoteQuery<'_>) -> Result<Page, StoreError> {
     let mut tx = pool.begin().await?;
     prepare_ranges(&mut tx).await?;
     let vias = vias(&mut tx, wanted).await?;
@@ -46,8 +46,8 @@ pub async fn notes(pool: &Pool, wanted: &Wanted<'_>) -> Result<Page, StoreError>
     Ok(Page { notes: rows.iter().filter_map(readable).collect(), next })
 }
 
-/// How the database answers a list, in its own words: for tests.
-pub async fn explain(pool: &Pool, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+/// The database's query plan for a list, for tests.
+pub async fn explain(pool: &Pool, wanted: &NoteQuery<'_>) -> Result<Vec<String>, StoreError> {
     let (statement, column) = EXPLAIN;
     let before = wanted.before.map_or_else(|| END.to_owned(), |id| id.to_string());
     let vias = ["c".to_owned(), "d".to_owned()];
@@ -63,15 +63,15 @@ pub async fn explain(pool: &Pool, wanted: &Wanted<'_>) -> Result<Vec<String>, St
     Ok(lines)
 }
 
-/// The connections that notes to a recipient went through: one look into the index for each.
-async fn vias(tx: &mut Tx<'_>, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+/// Finds the connections used for a recipient, with one index seek for each.
+async fn vias(tx: &mut Tx<'_>, wanted: &NoteQuery<'_>) -> Result<Vec<String>, StoreError> {
     match (wanted.to, wanted.via) {
         (Some(_), None) => Ok(each_via("", wanted).build_query_scalar().fetch_all(&mut **tx).await?),
         (_, via) => Ok(via.map(str::to_owned).into_iter().collect()),
     }
 }
 
-fn each_via(before: &str, wanted: &Wanted<'_>) -> QueryBuilder<Db> {
+fn each_via(before: &str, wanted: &NoteQuery<'_>) -> QueryBuilder<Db> {
     let first = |query: &mut QueryBuilder<Db>| {
         query.push("SELECT MIN(via) FROM notes WHERE tenant = ").push_bind(wanted.tenant.to_owned());
         query.push(" AND recipient = ").push_bind(wanted.to.unwrap_or_default().to_owned());
@@ -87,8 +87,8 @@ fn each_via(before: &str, wanted: &Wanted<'_>) -> QueryBuilder<Db> {
     query
 }
 
-/// The ranges in which all notes are that are asked for, and no others.
-fn ranges_of<'a>(wanted: &Wanted<'a>, vias: &'a [String], before: &'a str) -> Vec<Range<'a>> {
+/// The ranges that contain exactly the requested notes.
+fn ranges_of<'a>(wanted: &NoteQuery<'a>, vias: &'a [String], before: &'a str) -> Vec<Range<'a>> {
     let limit = i64::from(wanted.limit) + 1;
     let status = wanted.status.map(Status::as_str);
     let range = |index, equal| Range { index, equal, before, limit };
@@ -113,7 +113,7 @@ fn ranges_of<'a>(wanted: &Wanted<'a>, vias: &'a [String], before: &'a str) -> Ve
     vias.iter().flat_map(|via| each(via)).collect()
 }
 
-/// The newest notes of all ranges, as one statement.
+/// Builds the statement that selects the newest notes of all ranges.
 fn page(before: &str, ranges: &[Range<'_>]) -> QueryBuilder<Db> {
     let (open, close) = BY_IDS;
     let select = format!("{before}SELECT id, doc FROM notes WHERE {open}SELECT id FROM (");

@@ -1,4 +1,5 @@
-//! Names that providers gave to uploaded bytes, so that the same bytes are uploaded once. Compiled once for each database.
+//! Media handles that providers gave to uploaded bytes, so that equal bytes are uploaded once. This file is compiled
+//! once for each database.
 
 use jiff::Timestamp;
 use voicegate_providers::{Form, MediaHandle};
@@ -6,7 +7,7 @@ use voicegate_providers::{Form, MediaHandle};
 use super::dialect::{Pool, Tx};
 use crate::store::{MediaChange, MediaKey, StoreError};
 
-/// The provider's name for these bytes, if it keeps them at `now`.
+/// Finds the provider's handle for these bytes, unless it has expired by `now`.
 pub async fn find(pool: &Pool, key: &MediaKey, now: Timestamp) -> Result<Option<MediaHandle>, StoreError> {
     let row: Option<(String, Option<i64>)> = sqlx::query_as(
         "SELECT value, valid_until FROM provider_media
@@ -57,7 +58,7 @@ pub async fn change(tx: &mut Tx<'_>, change: &MediaChange, now: Timestamp) -> Re
     Ok(())
 }
 
-/// Removes names that were given by `before`.
+/// Removes handles that were stored by `before`.
 pub async fn forget(tx: &mut Tx<'_>, before: Timestamp) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM provider_media WHERE added_at <= $1")
         .bind(before.as_millisecond())

@@ -1,4 +1,4 @@
-//! Notes, what is next, and what is counted. Compiled once for each database.
+//! Queries for notes, for the next due time, and for counts. This file is compiled once for each database.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::store::{
     Columns, ConnectionState, QueueGroup, StoreError, connection_key, document, share::closed, whole,
 };
 
-/// The column `doc` of a row, read. Where it is not even text, that is the same to whoever asks.
+/// Reads the column `doc` of a row. A value that is not even text is the same error for the caller.
 pub fn doc<T: DeserializeOwned>(row: &<Db as Database>::Row, kind: &'static str) -> Result<T, StoreError> {
     let text: String = row.try_get("doc")?;
     document::read(kind, &text)
@@ -66,7 +66,7 @@ pub async fn kept_audio(pool: &Pool) -> Result<Vec<(String, u64)>, StoreError> {
 
 pub async fn connections(pool: &Pool, tenant: &str) -> Result<Vec<ConnectionState>, StoreError> {
     let prefix = connection_key(tenant, "");
-    // Compared as text, because names may contain what LIKE takes for a wildcard.
+    // The prefix is compared as text, because names may contain wildcards of LIKE.
     let rows: Vec<State> = sqlx::query_as(
         "SELECT connection, paused_until, broken_until, seen_at, failure, failures, callback_at, closed_until,
             closed_why FROM connections
@@ -101,7 +101,7 @@ struct State {
     closed_why: Option<String>,
 }
 
-/// What is known about the recipient of a lane.
+/// Reads the learned facts about the recipient of a lane.
 pub async fn learned(pool: &Pool, lane: &str, now: Timestamp) -> Result<Option<Value>, StoreError> {
     let value: Option<String> =
         sqlx::query_scalar("SELECT value FROM learned WHERE lane = $1 AND expires_at > $2")
@@ -144,7 +144,7 @@ pub async fn notes_with_old_audio(
     Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
 }
 
-/// One look at every delivery: a tenth of a second for a hundred thousand, a few milliseconds for what is usual.
+/// Scans every delivery, which takes a tenth of a second for a hundred thousand rows and usually a few milliseconds.
 pub async fn queue_state(pool: &Pool, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {
     let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
         "SELECT connection, CASE WHEN state = 'queued' AND order_at > $1 THEN 'scheduled' ELSE state END AS told,
@@ -154,7 +154,7 @@ pub async fn queue_state(pool: &Pool, now: Timestamp) -> Result<Vec<QueueGroup>,
     .bind(now.as_millisecond())
     .fetch_all(pool)
     .await?;
-    // Parts of what one tenant waits for are one to whoever asks.
+    // The parts of an internal connection are shown as one.
     let mut groups: BTreeMap<(String, String), (u64, i64)> = BTreeMap::new();
     for (connection, state, count, since) in rows {
         let group = groups.entry((whole(&connection).to_owned(), state)).or_insert((0, since));

@@ -1,4 +1,4 @@
-//! What providers say afterwards, matched to the notes that it is about. Compiled once for each database.
+//! Receipts of providers, and the notes that they belong to. This file is compiled once for each database.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use sqlx::QueryBuilder;
 use voicegate_providers::Receipt;
 
 use super::{
-    dialect::{Tx, ahead, elect, hold, keep},
+    dialect::{Tx, ahead, elect, lock_delivery, lock_names},
     events,
     read::doc,
-    write::{Saving, heard_of, save, still_ours},
+    write::{Saving, record_health, require_lease, save},
 };
 use crate::{
     model::{
@@ -18,20 +18,21 @@ use crate::{
         note::{Note, NoteId, Status},
     },
     store::{
-        Claim, JobEnd, Received, Reception, Stall, Step, StoreError, connection_key, document::Document,
+        Claim, JobEnd, ReceiptBatch, ReceiptOutcome, Stall, Step, StoreError, connection_key,
+        document::Document,
     },
 };
 
 /// See [`crate::store::Store::receive`].
-pub async fn receive(tx: &mut Tx<'_>, received: &Received) -> Result<Reception, StoreError> {
+pub async fn receive(tx: &mut Tx<'_>, received: &ReceiptBatch) -> Result<ReceiptOutcome, StoreError> {
     let connection = connection_key(&received.tenant, &received.connection);
     let fresh = fresh(tx, &connection, received).await?;
-    if fresh.is_empty() && !received.events.is_empty() {
-        return Ok(Reception { duplicate: true, ..Reception::default() });
+    if fresh.is_empty() && !received.receipts.is_empty() {
+        return Ok(ReceiptOutcome { duplicate: true, ..ReceiptOutcome::default() });
     }
-    let mut reception = Reception::default();
+    let mut reception = ReceiptOutcome::default();
     let names = names(tx, &connection, &fresh).await?;
-    hold(tx, &names).await?;
+    lock_names(tx, &names).await?;
     for receipt in fresh {
         match addressee(tx, &connection, receipt).await? {
             Some(note) if !is_under_way(tx, note.id).await? => {
@@ -40,7 +41,7 @@ pub async fn receive(tx: &mut Tx<'_>, received: &Received) -> Result<Reception, 
                     reception.changed.push(id);
                 }
             }
-            // Whoever holds the note's lease takes it in when the attempt has ended.
+            // The receipt is applied by the holder of the note's lease when the attempt has ended.
             found => {
                 park(tx, &connection, receipt, received.now).await?;
                 reception.unmatched += usize::from(found.is_none());
@@ -58,14 +59,15 @@ pub async fn receive(tx: &mut Tx<'_>, received: &Received) -> Result<Reception, 
     Ok(reception)
 }
 
-/// The receipts that had not come before. Providers group events anew when they deliver them again, so each has its own id.
+/// Selects the receipts that are new. Each has its own id, because providers regroup events when they deliver them
+/// again.
 async fn fresh<'a>(
     tx: &mut Tx<'_>,
     connection: &str,
-    received: &'a Received,
+    received: &'a ReceiptBatch,
 ) -> Result<Vec<&'a Receipt>, StoreError> {
-    // In one order, so that two deliveries of the same batch never wait for each other.
-    let mut ids: Vec<&str> = received.events.iter().map(|event| event.id.as_str()).collect();
+    // The ids are sorted, so that two deliveries of the same batch never deadlock.
+    let mut ids: Vec<&str> = received.receipts.iter().map(|event| event.id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
     let mut new = BTreeSet::new();
@@ -82,13 +84,13 @@ async fn fresh<'a>(
             new.insert(id);
         }
     }
-    // Of an id that comes twice in one batch, the first counts.
-    let events = received.events.iter().filter(|event| new.remove(event.id.as_str()));
+    // The first receipt counts if an id occurs twice in a batch.
+    let events = received.receipts.iter().filter(|event| new.remove(event.id.as_str()));
     Ok(events.map(|event| &event.receipt).collect())
 }
 
-/// What these receipts may concern: the messages that they name, whose names may just be told by an attempt, and the
-/// notes that have those already, with their lanes.
+/// Lists the names to lock for these receipts: the messages that they name, whose notes may just be recorded by an
+/// attempt, and the notes that have those messages already, with their lanes.
 async fn names(tx: &mut Tx<'_>, connection: &str, receipts: &[&Receipt]) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for receipt in receipts {
@@ -104,12 +106,12 @@ async fn names(tx: &mut Tx<'_>, connection: &str, receipts: &[&Receipt]) -> Resu
     Ok(names)
 }
 
-/// A message's name, as something that can be held.
+/// The lock name of a message.
 pub fn message(connection: &str, name: &str) -> String {
     format!("{connection}\u{1f}{name}")
 }
 
-/// Takes in what came for a note before its names were known, or while it was under way.
+/// Applies the receipts that came for a note before its message was recorded, or while it was in flight.
 pub async fn take_early(
     tx: &mut Tx<'_>,
     note: &Note,
@@ -141,7 +143,7 @@ pub async fn take_early(
     Ok(())
 }
 
-/// The note that a receipt is about. One that cannot be read takes nothing in, and the provider need not call again.
+/// Finds the note of a receipt. An unreadable note is not found, and the provider need not repeat the callback.
 async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Result<Option<Note>, StoreError> {
     let row = sqlx::query(
         "SELECT n.doc FROM messages m JOIN notes n ON n.id = m.note_id
@@ -155,9 +157,9 @@ async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Resu
     Ok(row.and_then(|row| doc(&row, "note").ok()))
 }
 
-/// No claim takes it from here on.
+/// Locks the note's delivery, so that no claim can lease it until the commit.
 async fn is_under_way(tx: &mut Tx<'_>, note: NoteId) -> Result<bool, StoreError> {
-    keep(tx, note).await?;
+    lock_delivery(tx, note).await?;
     let found = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM deliveries
                         WHERE note_id = $1 AND kind = 'send' AND state IN ('leased', 'sending'))",
@@ -187,7 +189,7 @@ async fn park(
     Ok(())
 }
 
-/// Lets the note take in the receipt; whether that changed anything.
+/// Applies a receipt to the note and returns whether that changed anything.
 async fn apply(
     tx: &mut Tx<'_>,
     mut note: Note,
@@ -198,9 +200,9 @@ async fn apply(
     if !note.receive(receipt, now) {
         return Ok(false);
     }
-    // Found by a mark, it is known by its id from now on.
+    // A note found by its correlation id gets the message id recorded.
     name(tx, &note, std::iter::once(receipt.message_id.as_str())).await?;
-    // A note that waits to be repeated stays in the queue until the provider says that it has it.
+    // A note that waits for a retry stays in the queue until the provider confirms that it has it.
     let ended = note.status.is_ended();
     save(tx, &note, Saving { ended, notify }).await?;
     if ended {
@@ -226,7 +228,7 @@ async fn apply(
 
 /// See [`crate::store::Store::finish`].
 pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
-    hold(tx, &[claim.note.id.to_string()]).await?;
+    lock_names(tx, &[claim.note.id.to_string()]).await?;
     let due = match end.step {
         Step::Retry { at, .. } => Some(at),
         _ => None,
@@ -243,19 +245,19 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
             .bind(due)
             .execute(&mut **tx)
             .await?;
-            still_ours(kept.rows_affected())?;
+            require_lease(kept.rows_affected())?;
         }
         None => done(tx, claim).await?,
     }
     match &end.health {
-        Some((connection, health)) => heard_of(tx, connection, health, (claim.tally, end.now)).await,
+        Some((connection, health)) => record_health(tx, connection, health, (claim.tally, end.now)).await,
         None => Ok(()),
     }
 }
 
 /// See [`crate::store::Store::stall`].
 pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
-    hold(tx, &[claim.note.id.to_string()]).await?;
+    lock_names(tx, &[claim.note.id.to_string()]).await?;
     done(tx, claim).await?;
     let row = sqlx::query("SELECT doc FROM notes WHERE id = $1")
         .bind(claim.note.id.to_string())
@@ -269,7 +271,7 @@ pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool
     note.updated_at = stall.now;
     save(tx, &note, Saving { ended: true, notify: stall.notify }).await?;
     events::add(tx, &note, &Document::of(&note)?, EventKind::Stalled, stall.now, stall.notify).await?;
-    // Shown, and no reason to send nothing more: what was sent may well arrive.
+    // The failure is only shown and does not pause the connection: the note may well arrive.
     sqlx::query(
         "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)
          ON CONFLICT (connection) DO UPDATE SET seen_at = excluded.seen_at, failure = excluded.failure",
@@ -292,10 +294,10 @@ async fn done(tx: &mut Tx<'_>, claim: &Claim) -> Result<(), StoreError> {
     elect(tx, &lane.ok_or(StoreError::LeaseLost)?).await
 }
 
-/// Remembers by which names the provider knows a note's message.
+/// Records the ids by which the provider knows a note's message.
 pub async fn name(tx: &mut Tx<'_>, note: &Note, names: impl Iterator<Item = &str>) -> Result<(), StoreError> {
     let connection = connection_key(&note.tenant, &note.current().connection);
-    // Each once: one statement may not change a row twice.
+    // The names are deduplicated, because one statement may not change a row twice.
     let names: BTreeSet<&str> = names.collect();
     if names.is_empty() {
         return Ok(());

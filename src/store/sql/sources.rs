@@ -1,4 +1,4 @@
-//! Audio that is kept beside its note. Compiled once for each database.
+//! Audio that is kept beside its note. This file is compiled once for each database.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! Audio that was uploaded ahead of its notes. Compiled once for each database.
+//! Audio that was uploaded before its notes. This file is compiled once for each database.
 
 use jiff::Timestamp;
 use sqlx::Executor;
@@ -8,7 +8,7 @@ use crate::model::{id::UploadId, upload::Upload};
 use crate::store::{StoreError, document};
 
 pub async fn add(db: impl Executor<'_, Database = Db>, upload: &Upload) -> Result<(), StoreError> {
-    // Harmless where it is done again, because the answer of the first time got lost.
+    // Repeating the statement is harmless, which happens if the first answer got lost.
     sqlx::query(
         "INSERT INTO uploads (id, tenant, expires_at, doc, bytes) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING",
     )

@@ -1,13 +1,13 @@
-//! Changes to a leased note, each guarded by its fence. Compiled once for each database.
+//! Changes to a leased note, each guarded by its fence. This file is compiled once for each database.
 //!
-//! What is counted or kept for a connection comes last: its row is everybody's, and is not to be held while anything
-//! else is waited for.
+//! The row of a connection is changed last: all deliveries share it, so it must not stay locked while anything else is
+//! waited for.
 
 use jiff::Timestamp;
 use sqlx::Executor;
 
 use super::{
-    dialect::{Db, Tx, ahead, elect, hold, hold_leased},
+    dialect::{Db, Tx, ahead, elect, lock_leased, lock_names},
     events, media,
     read::doc,
     receipts, sources,
@@ -26,7 +26,7 @@ use crate::{
 
 pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
     let note = &change.note;
-    let lane = hold_leased(tx, claim, &names(change)).await?.ok_or(StoreError::LeaseLost)?;
+    let lane = lock_leased(tx, claim, &names(change)).await?.ok_or(StoreError::LeaseLost)?;
     match change.step {
         Step::Done => {
             let done = sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
@@ -34,7 +34,7 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
                 .bind(claim.fence)
                 .execute(&mut **tx)
                 .await?;
-            still_ours(done.rows_affected())?;
+            require_lease(done.rows_affected())?;
             elect(tx, &lane).await?;
         }
         Step::Progress | Step::Dispatching | Step::Again => {
@@ -52,7 +52,7 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
             .bind(from)
             .execute(&mut **tx)
             .await?;
-            still_ours(done.rows_affected())?;
+            require_lease(done.rows_affected())?;
         }
         Step::Retry { at: due, .. } | Step::Hold { until: due } => {
             let state = if matches!(change.step, Step::Hold { .. }) { "held" } else { "queued" };
@@ -68,9 +68,9 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
             .bind(queue_key(note))
             .execute(&mut **tx)
             .await?;
-            still_ours(done.rows_affected())?;
+            require_lease(done.rows_affected())?;
             if note.lane() != lane {
-                move_on(tx, claim, note, &lane, due).await?;
+                change_lane(tx, claim, note, &lane, due).await?;
             }
         }
     }
@@ -82,10 +82,11 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     }
     follow_up(tx, change).await?;
     if let Some((connection, health)) = &change.health {
-        heard_of(tx, connection, health, (claim.tally, note.updated_at)).await?;
+        record_health(tx, connection, health, (claim.tally, note.updated_at)).await?;
     }
     if let Step::Retry { pause_connection_until: Some(until), .. } = change.step {
-        // The connection of the attempt; a note that moves on never pauses the one it left.
+        // The pause applies to the connection of the attempt, because a note that moves on never pauses the one it
+        // left.
         let connection = connection_key(&note.tenant, &note.current().connection);
         pause(tx, &connection, until, note.updated_at).await?;
     }
@@ -98,7 +99,7 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     Ok(())
 }
 
-/// Remembers that a connection may open no new conversations for now.
+/// Records that a connection may open no new conversations for now.
 async fn close(tx: &mut Tx<'_>, connection: &str, closed: &Closed) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO connections (connection, closed_until, closed_why) VALUES ($1, $2, $3)
@@ -112,8 +113,8 @@ async fn close(tx: &mut Tx<'_>, connection: &str, closed: &Closed) -> Result<(),
     Ok(())
 }
 
-/// What a change may concern beside the lane of its delivery: the note, the lane that it gets into, and the names that
-/// its message gets.
+/// Lists the names to lock for a change besides the lane of its delivery: the note, its new lane, and the ids of its
+/// message.
 fn names(change: &Change) -> Vec<String> {
     let note = &change.note;
     let connection = connection_key(&note.tenant, &note.current().connection);
@@ -122,12 +123,12 @@ fn names(change: &Change) -> Vec<String> {
     [note.id.to_string(), note.lane()].into_iter().chain(messages).collect()
 }
 
-/// Between looking and writing another process may have taken the delivery over.
-pub fn still_ours(changed: u64) -> Result<(), StoreError> {
+/// Fails with `LeaseLost` if no row was changed, because another process has taken the delivery over.
+pub fn require_lease(changed: u64) -> Result<(), StoreError> {
     if changed == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
 }
 
-/// What begins with a change, and what came before it was written.
+/// Queues the jobs that begin with a change, and applies the receipts that came before it was written.
 async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
     let note = &change.note;
     for (kind, due) in [("overdue", change.deadline), ("look_up", change.look_up)] {
@@ -154,11 +155,11 @@ async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
     }
 }
 
-/// Takes a note that waits out of the queue.
+/// Removes a waiting note from the queue.
 pub async fn cancel(tx: &mut Tx<'_>, note: &Note, notify: bool) -> Result<bool, StoreError> {
     let lane = note.lane();
-    hold(tx, &[note.id.to_string(), lane.clone()]).await?;
-    // In another lane it would be another note than the one that was looked at.
+    lock_names(tx, &[note.id.to_string(), lane.clone()]).await?;
+    // A note that has moved to another lane is no longer in the state that the caller saw.
     let gone = sqlx::query(
         "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND lane = $2 AND state = 'queued'",
     )
@@ -174,8 +175,8 @@ pub async fn cancel(tx: &mut Tx<'_>, note: &Note, notify: bool) -> Result<bool, 
     Ok(true)
 }
 
-/// Puts a delivery into the lane of the note's next connection, where it becomes due anew.
-async fn move_on(
+/// Moves a delivery into the lane of the note's next connection, where it becomes due anew.
+async fn change_lane(
     tx: &mut Tx<'_>,
     claim: &Claim,
     note: &Note,
@@ -194,16 +195,16 @@ async fn move_on(
     elect(tx, &lane).await
 }
 
-/// How a note is saved.
+/// Options for saving a note.
 #[derive(Clone, Copy)]
 pub struct Saving {
-    /// No attempt will follow.
+    /// Whether no attempt will follow.
     pub ended: bool,
-    /// The tenant has a webhook to be told.
+    /// Whether the tenant has a webhook for the event.
     pub notify: bool,
 }
 
-/// Replaces a note. Where that changes its status, the event is part of it.
+/// Replaces a note and records an event if its status changes.
 pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), StoreError> {
     let doc = Document::of(note)?;
     let before: Option<String> = sqlx::query_scalar(
@@ -228,9 +229,9 @@ pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), St
     }
 }
 
-/// Remembers how a connection does, and leaves it alone for a while where it fails again and again. `at_start` is what
-/// was known of it when the attempt began.
-pub async fn heard_of(
+/// Records the health of a connection and pauses it after repeated failures. `at_start` is its tally when the attempt
+/// began.
+pub async fn record_health(
     tx: &mut Tx<'_>,
     connection: &str,
     health: &Health,
@@ -240,7 +241,7 @@ pub async fn heard_of(
         Health::Works => None,
         Health::Fails(why) => Some(why),
     };
-    // The row is held from here on, so nobody else counts meanwhile.
+    // This statement locks the row, so that concurrent failures are counted one after the other.
     let (failures, ever): (i64, i64) = sqlx::query_as(
         "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)
          ON CONFLICT (connection) DO UPDATE SET seen_at = excluded.seen_at, failure = excluded.failure,
@@ -277,7 +278,7 @@ pub async fn heard_of(
     Ok(())
 }
 
-/// Sends nothing over a connection until then, or for longer where that was said before.
+/// Pauses a connection until this time, unless it is already paused for longer.
 async fn pause(
     tx: &mut Tx<'_>,
     connection: &str,
@@ -297,9 +298,9 @@ async fn pause(
     Ok(())
 }
 
-/// Leaves of an ended note only what `left` says.
+/// Replaces an ended note by its erased form `left`.
 pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<bool, StoreError> {
-    hold(tx, &[left.id.to_string()]).await?;
+    lock_names(tx, &[left.id.to_string()]).await?;
     let erased = sqlx::query(
         "UPDATE notes SET doc = $2, recipient = NULL WHERE id = $1 AND ended_at IS NOT NULL
          AND NOT EXISTS (SELECT 1 FROM deliveries
@@ -320,7 +321,7 @@ pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<boo
     Ok(true)
 }
 
-/// Leaves of a note that cannot be read only what `left` says. Where it waits, it leaves the queue.
+/// Replaces an unreadable note by its erased form `left`. A waiting note leaves the queue.
 pub async fn erase_unreadable(tx: &mut Tx<'_>, left: &Note) -> Result<bool, StoreError> {
     let id = left.id.to_string();
     let lane: Option<String> =
@@ -328,14 +329,14 @@ pub async fn erase_unreadable(tx: &mut Tx<'_>, left: &Note) -> Result<bool, Stor
             .bind(&id)
             .fetch_optional(&mut **tx)
             .await?;
-    hold(tx, &[Some(id.clone()), lane.clone()].into_iter().flatten().collect::<Vec<_>>()).await?;
+    lock_names(tx, &[Some(id.clone()), lane.clone()].into_iter().flatten().collect::<Vec<_>>()).await?;
     sqlx::query(
         "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state IN ('queued', 'unreadable')",
     )
     .bind(&id)
     .execute(&mut **tx)
     .await?;
-    // Whoever has it under way writes a document that can be read again.
+    // A note in flight is left alone: its worker will write a readable document.
     let erased = sqlx::query(
         "UPDATE notes SET doc = $2, status = $3, recipient = NULL, ended_at = COALESCE(ended_at, $4)
          WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE note_id = $1 AND kind = 'send')",
@@ -385,13 +386,13 @@ async fn learn(tx: &mut Tx<'_>, learned: &Learned) -> Result<(), StoreError> {
 
 /// Records that a note's audio was removed.
 pub async fn audio_removed(tx: &mut Tx<'_>, id: NoteId) -> Result<(), StoreError> {
-    hold(tx, &[id.to_string()]).await?;
+    lock_names(tx, &[id.to_string()]).await?;
     let row = sqlx::query("SELECT doc FROM notes WHERE id = $1")
         .bind(id.to_string())
         .fetch_optional(&mut **tx)
         .await?;
     let Some(row) = row else { return Ok(()) };
-    // Where the document cannot be read, the audio is gone all the same.
+    // The audio is removed even if the document cannot be read.
     let doc = match doc::<Note>(&row, "note") {
         Ok(note) => Some(Document::of(&Note { audio_expired: true, ..note })?),
         Err(_) => None,
@@ -404,7 +405,7 @@ pub async fn audio_removed(tx: &mut Tx<'_>, id: NoteId) -> Result<(), StoreError
     sources::remove(tx, id).await
 }
 
-/// The secret of this name, made from `fresh` where there is none yet.
+/// Reads the secret of this name, which is created from `fresh` if it does not exist.
 pub async fn secret(tx: &mut Tx<'_>, name: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
     sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
         .bind(name)
@@ -419,11 +420,11 @@ pub async fn secret(tx: &mut Tx<'_>, name: &str, fresh: [u8; 32]) -> Result<[u8;
         .map_err(|_| StoreError::Open(format!("the stored secret \"{name}\" has the wrong length")))
 }
 
-/// Removes what is too old; how many notes that were.
+/// Removes data that is too old and returns the number of removed notes.
 pub async fn forget(tx: &mut Tx<'_>, horizon: &Horizon) -> Result<u64, StoreError> {
     events::forget(tx, horizon.events).await?;
     let notes_before = horizon.notes.as_millisecond();
-    // A repetition of their requests would find no note.
+    // Idempotency keys go first: a repeated request would find no note.
     sqlx::query(
         "DELETE FROM idempotency
          WHERE note_id IN (SELECT id FROM notes WHERE ended_at <= $1 AND has_audio = 0)",
@@ -451,7 +452,7 @@ pub async fn forget(tx: &mut Tx<'_>, horizon: &Horizon) -> Result<u64, StoreErro
     Ok(notes.rows_affected())
 }
 
-/// Writes a row that means nothing.
+/// Writes a row without any meaning, to check that writes work.
 pub async fn probe(db: impl Executor<'_, Database = Db>) -> Result<(), StoreError> {
     let sql = "INSERT INTO probes (id, writes) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET writes = probes.writes + 1";
     sqlx::query(sql).execute(db).await?;

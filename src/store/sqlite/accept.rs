@@ -1,4 +1,4 @@
-//! Making a note durable: the row, its delivery, and its claim on the idempotency key.
+//! Storing a new note: its row, its delivery, and its claim on the idempotency key.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,10 @@ use crate::{
     store::{Acceptance, KeyHolder, NewNote, StoreError, document::Document, queue_key},
 };
 
-/// What makes [`INSERT`] write all rows of a note, for the connection that writes.
+/// The view and trigger by which [`INSERT`] writes all rows of a note, created on the writing connection.
 ///
-/// As statements of their own they would be six trips to SQLite's thread and back, each of which takes longer than the
-/// statement. The new delivery is the head of its lane if there is none yet, or if that one
-/// was put off until later.
+/// Separate statements would be six trips to SQLite's thread and back, each of which takes longer than the statement.
+/// The new delivery becomes the head of its lane if there is none yet, or if the head is due later.
 pub const SETUP: &str = "
     CREATE TEMP VIEW accepted AS SELECT
         0 AS id, 0 AS tenant, 0 AS status, 0 AS created_at, 0 AS doc, 0 AS recipient, 0 AS via, 0 AS source,
@@ -37,14 +36,14 @@ pub const SETUP: &str = "
 
 const INSERT: &str = "INSERT INTO accepted VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
-/// How much waits. Within a batch it is counted along, which can only be too much.
+/// Numbers of waiting notes. Within a batch they are only incremented, so they can only be too high.
 #[derive(Default)]
 pub struct Depths {
     total: Option<i64>,
     of_tenants: HashMap<String, Depth>,
 }
 
-/// How many notes of a tenant wait, and how many are due in more than a day.
+/// Number of waiting notes of a tenant, and number of those due in more than a day.
 #[derive(Clone, Copy)]
 struct Depth {
     near: i64,
@@ -89,8 +88,8 @@ impl Depths {
     }
 }
 
-/// A tenant below its share of the whole queue is let in whatever the others have. What is due later has the tenant's
-/// bound once more, and no other.
+/// Whether the queue has room for a note. A tenant below its share of the queue is let in regardless of the others.
+/// Notes due later have the tenant's limit once more, and no other.
 fn fits(new: &NewNote, total: i64, Depth { near, far }: Depth) -> bool {
     let (total, near, far) = (total.unsigned_abs(), near.unsigned_abs(), far.unsigned_abs());
     if new.is_far() {
@@ -99,8 +98,7 @@ fn fits(new: &NewNote, total: i64, Depth { near, far }: Depth) -> bool {
     near < new.max_queue_per_tenant && (near < new.share || total < new.max_queue)
 }
 
-/// See [`crate::store::Store::accept`]. What fails here is the database, so an error concerns everything in the
-/// transaction.
+/// See [`crate::store::Store::accept`]. Only the database can fail here, so an error applies to the whole transaction.
 pub async fn accept(
     tx: &mut Tx<'_>,
     new: &NewNote,
@@ -144,7 +142,7 @@ pub async fn accept(
     Ok(Acceptance::Created)
 }
 
-/// Lets go of the lane of a note whose outcome is unknown, before its time.
+/// Releases the lane of a note whose outcome is unknown, before its time.
 async fn release(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
     let lane: Option<String> = sqlx::query_scalar(
         "DELETE FROM deliveries WHERE note_id = $1 AND kind = 'send' AND state = 'held' RETURNING lane",

@@ -1,5 +1,5 @@
-//! Leasing: which deliveries are next, and for whom. Every step reads an index from its start, so that the cost does
-//! not grow with the queue, its lanes or what waits for a paused connection.
+//! Leasing of the deliveries that are next. Every step reads an index from its start, so that its cost does not grow
+//! with the queue, its lanes or the backlog of a paused connection.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,10 @@ use crate::{
     store::{
         Claim, ClaimRequest, Class, StoreError,
         position::Positions,
-        share::{Candidate, Due, Standing, Turn, closed, cut, fair_share, tenant_of, turns},
+        share::{
+            Candidate, ConnectionLoad, Due, ReadyConnection, closed, connections_with_slots, cut, fair_share,
+            tenant_of,
+        },
     },
 };
 
@@ -21,10 +24,10 @@ pub async fn claim(
     request: &ClaimRequest<'_>,
     positions: &Positions,
 ) -> Result<Vec<Claim>, StoreError> {
-    let_go(tx, request).await?;
+    release_held_lanes(tx, request).await?;
     put_back(tx, request).await?;
     let mut chosen = over(tx, request).await?;
-    let share = fair_share(ready(tx, request).await?, &request.rooms);
+    let share = fair_share(ready(tx, request).await?, &request.slots);
     count_starts(tx, request, &share).await?;
     chosen.extend(share);
     chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
@@ -39,8 +42,8 @@ pub async fn claim(
     Ok(claims)
 }
 
-/// Lets go of lanes whose unknown head was held long enough.
-async fn let_go(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
+/// Releases lanes whose unknown head was held long enough.
+async fn release_held_lanes(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
     let lanes: Vec<String> =
         sqlx::query_scalar("DELETE FROM deliveries WHERE state = 'held' AND due_at <= $1 RETURNING lane")
             .bind(request.now.as_millisecond())
@@ -52,7 +55,7 @@ async fn let_go(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), Store
     Ok(())
 }
 
-/// Puts back what was leased by a process that is gone. It waits for its turn again like everything else.
+/// Requeues deliveries that a dead process had leased. They are subject to fair shares again.
 async fn put_back(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE deliveries SET state = 'queued', lease_until = NULL
@@ -65,8 +68,8 @@ async fn put_back(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<(), Sto
     Ok(())
 }
 
-/// What only needs its end written: visible requests of a process that is gone, and notes that waited longer than they
-/// may, wherever in their lane.
+/// Finds deliveries whose final status has to be written: interrupted sends of dead processes, and expired notes,
+/// wherever in their lane.
 async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
         "SELECT *, 1 AS is_over FROM (SELECT * FROM deliveries
@@ -78,43 +81,43 @@ async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Candida
          LIMIT $2",
     )
     .bind(request.now.as_millisecond())
-    .bind(request.rooms.of(Class::End).limit as i64)
+    .bind(request.slots.of(Class::End).limit as i64)
     .bind(json(request.held))
     .fetch_all(&mut **tx)
     .await?;
     Ok(found)
 }
 
-/// For each connection that can get one of the free places: the first of its deliveries that are due.
-async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<Turn>, StoreError> {
+/// Finds the connections that can get one of the free slots, each with its first due deliveries.
+async fn ready(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Vec<ReadyConnection>, StoreError> {
     let now = request.now.as_millisecond();
-    let mut turns = turns(standings(tx, now).await?, request.bounds);
-    for turn in &mut turns {
-        if let Some(rate) = turn.rate {
-            turn.room = turn.room.min(starts_left(tx, &turn.connection, rate, now).await?);
+    let mut ready = connections_with_slots(loads(tx, now).await?, request.bounds);
+    for entry in &mut ready {
+        if let Some(rate) = entry.rate {
+            entry.room = entry.room.min(starts_left(tx, &entry.connection, rate, now).await?);
         }
     }
-    cut(&mut turns, &request.rooms);
-    for turn in &mut turns {
+    cut(&mut ready, &request.slots);
+    for entry in &mut ready {
         let mut due: Vec<Candidate> = sqlx::query_as(
             "SELECT * FROM deliveries
              WHERE head = 1 AND state = 'queued' AND connection = $1 AND due_at <= $2 AND expires_at > $2
              ORDER BY due_at, id LIMIT $3",
         )
-        .bind(&turn.connection)
+        .bind(&entry.connection)
         .bind(now)
-        .bind(turn.room as i64)
+        .bind(entry.room as i64)
         .fetch_all(&mut **tx)
         .await?;
-        due.iter_mut().for_each(|candidate| candidate.tally = turn.tally);
-        turn.due = due.into();
+        due.iter_mut().for_each(|candidate| candidate.tally = entry.tally);
+        entry.due = due.into();
     }
-    Ok(turns)
+    Ok(ready)
 }
 
-/// Connections with something due and no pause in its way, or with something under way: a seek or two for each, however
-/// much there is.
-async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreError> {
+/// Finds the connections that have deliveries due and are not paused, or have deliveries in flight, with a seek or two
+/// for each.
+async fn loads(tx: &mut Tx<'_>, now: i64) -> Result<Vec<ConnectionLoad>, StoreError> {
     let due: Vec<(String, i64, i64, i64)> = sqlx::query_as(
         "WITH RECURSIVE each (connection) AS (
             SELECT MIN(connection) FROM deliveries WHERE head = 1 AND state = 'queued'
@@ -144,24 +147,24 @@ async fn standings(tx: &mut Tx<'_>, now: i64) -> Result<Vec<Standing>, StoreErro
         .into_iter()
         .map(|(connection, since, failures, ever)| (connection, Due::of_row(since, failures, ever)))
         .collect();
-    let mut standings: Vec<Standing> = under_way
+    let mut loads: Vec<ConnectionLoad> = under_way
         .into_iter()
-        .map(|(connection, count)| Standing {
+        .map(|(connection, count)| ConnectionLoad {
             under_way: usize::try_from(count).unwrap_or_default(),
             due: due.remove(&connection),
             connection,
         })
         .collect();
-    standings.extend(due.into_iter().map(|(connection, due)| Standing {
+    loads.extend(due.into_iter().map(|(connection, due)| ConnectionLoad {
         connection,
         under_way: 0,
         due: Some(due),
     }));
-    Ok(standings)
+    Ok(loads)
 }
 
-/// How many more attempts the rate allows now. Where none, the connection waits until the oldest one is out of the
-/// window.
+/// Number of attempts that the rate allows now. If there are none, the connection waits until the oldest attempt is out
+/// of the window.
 async fn starts_left(tx: &mut Tx<'_>, connection: &str, rate: Rate, now: i64) -> Result<usize, StoreError> {
     let window = i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX);
     sqlx::query("DELETE FROM starts WHERE connection = $1 AND at <= $2")
@@ -188,7 +191,7 @@ async fn starts_left(tx: &mut Tx<'_>, connection: &str, rate: Rate, now: i64) ->
     Ok(usize::try_from(left).unwrap_or_default())
 }
 
-/// Remembers when attempts over connections with a rate began.
+/// Records the start times of attempts over rate-limited connections.
 async fn count_starts(
     tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
@@ -240,8 +243,8 @@ async fn lease(
     Ok(Claim { fence: candidate.fence + 1, ..claim })
 }
 
-/// One note that cannot be read must not stop all others. It stays in the database for somebody to look at, and holds no
-/// place.
+/// Sets an unreadable note aside, so that it does not stop the others. It stays in the database for inspection and
+/// takes no slot.
 async fn set_aside(
     tx: &mut Tx<'_>,
     candidate: &Candidate,
@@ -254,7 +257,7 @@ async fn set_aside(
         .bind(candidate.id)
         .execute(&mut **tx)
         .await?;
-    // It will not be sent, so what is kept of it goes in its time.
+    // The note will not be sent, so its data is removed after the usual time.
     sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
         .bind(note)
         .bind(request.now.as_millisecond())
@@ -264,7 +267,7 @@ async fn set_aside(
     elect(tx, &candidate.lane).await
 }
 
-/// Counts notes that have come within a day among those that wait, so many at once.
+/// Moves a limited number of notes that have become due within a day to the count of waiting ones.
 pub async fn count_near(tx: &mut Tx<'_>, before: i64, limit: i64) -> Result<u64, StoreError> {
     let counted = sqlx::query(
         "UPDATE deliveries SET far = 0
@@ -277,7 +280,7 @@ pub async fn count_near(tx: &mut Tx<'_>, before: i64, limit: i64) -> Result<u64,
     Ok(counted.rows_affected())
 }
 
-/// A list of numbers, as `json_each` takes it.
+/// Formats a list of numbers for `json_each`.
 fn json(numbers: &[i64]) -> String {
     serde_json::Value::from(numbers).to_string()
 }

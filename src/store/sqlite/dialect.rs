@@ -1,5 +1,5 @@
-//! Everything that `store/sql`, which is compiled once for each database, asks of SQLite: types, words of its SQL, the
-//! heads of lanes, who may change what, and what time it is.
+//! The functions and SQL that `store/sql`, which is compiled once for each database, needs from SQLite: types, SQL
+//! fragments, heads of lanes, locks, and the clock.
 
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool, Transaction};
@@ -13,17 +13,17 @@ pub type Db = Sqlite;
 pub type Tx<'c> = Transaction<'c, Sqlite>;
 pub type Pool = SqlitePool;
 
-/// By which events are in order: numbers are given one commit after the other.
+/// Column that defines the order of events: commits happen one after the other.
 pub const PLACE: &str = "seq";
 
-/// Makes the right delivery of `lane` its head, after one came, went or was left.
+/// Makes the right delivery of `lane` its head, after one was added, removed or skipped.
 pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
     let head: Option<(i64, String)> =
         sqlx::query_as("SELECT id, state FROM deliveries WHERE lane = $1 AND head = 1")
             .bind(lane)
             .fetch_optional(&mut **tx)
             .await?;
-    // What is under way or held stays where it is.
+    // A head that is in flight or held stays the head.
     if head.as_ref().is_some_and(|(_, state)| state != "queued") {
         return Ok(());
     }
@@ -47,13 +47,13 @@ pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Here one transaction writes at a time, so nothing has to be held.
-pub async fn hold(_: &mut Tx<'_>, _names: &[String]) -> Result<(), StoreError> {
+/// Locks nothing, because SQLite has one writing transaction at a time.
+pub async fn lock_names(_: &mut Tx<'_>, _names: &[String]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The lane of a leased delivery; `None` where somebody else has it by now.
-pub async fn hold_leased(
+/// Reads the lane of a leased delivery; `None` if it was leased again by now.
+pub async fn lock_leased(
     tx: &mut Tx<'_>,
     claim: &Claim,
     _names: &[String],
@@ -66,17 +66,17 @@ pub async fn hold_leased(
     Ok(lane)
 }
 
-/// Nothing, either.
-pub async fn keep(_: &mut Tx<'_>, _note: NoteId) -> Result<(), StoreError> {
+/// Locks nothing, for the same reason.
+pub async fn lock_delivery(_: &mut Tx<'_>, _note: NoteId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// There is one clock.
+/// Returns zero, because there is one clock.
 pub async fn ahead(_: &mut Tx<'_>, _now: Timestamp) -> Result<i64, StoreError> {
     Ok(0)
 }
 
-/// The place of a tenant's newest event.
+/// Place of a tenant's newest event.
 pub async fn settled(pool: &Pool, tenant: &str) -> Result<i64, StoreError> {
     let newest = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM events WHERE tenant = $1")
         .bind(tenant)
@@ -85,18 +85,18 @@ pub async fn settled(pool: &Pool, tenant: &str) -> Result<i64, StoreError> {
     Ok(newest)
 }
 
-/// The statement that says how another one is answered, and where it says so.
+/// The statement prefix that shows a query plan, and the column of the answer.
 pub const EXPLAIN: (&str, &str) = ("EXPLAIN QUERY PLAN ", "detail");
 
-/// The index is named in each query, so there is nothing to prepare.
+/// Prepares nothing, because each query names its index.
 pub async fn prepare_ranges(_: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How rows are asked for by ids that a query in between finds.
+/// The condition for ids from a subquery.
 pub const BY_IDS: (&str, &str) = ("id IN (", ")");
 
-/// Adds a query of the range's newest ids, newest first.
+/// Adds a query for the range's newest ids, newest first.
 pub fn push_range(query: &mut QueryBuilder<Db>, range: &Range<'_>) {
     query.push("SELECT * FROM (SELECT id FROM notes INDEXED BY ").push(range.index).push(" WHERE ");
     for (column, value) in &range.equal {

@@ -1,5 +1,5 @@
-//! The files of an open database. SQLite goes on writing into files that were deleted or replaced, and whatever goes
-//! there is lost at the next start; so they are compared with what their paths name.
+//! Checks of the files of an open database. SQLite goes on writing into files that were deleted or replaced, and those
+//! writes are lost at the next start; so the open files are compared with their paths.
 
 use std::{
     fs::File,
@@ -17,36 +17,38 @@ use sqlx::SqliteConnection;
 
 use crate::{media::disk::Identity, store::StoreError};
 
-/// Bytes of a journal before its first frame. <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
+/// Length of the journal header. <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
 const HEAD: usize = 32;
 
-/// Bytes of a frame before its page.
+/// Length of a frame header.
 const FRAME_HEAD: u64 = 24;
 
-/// A database is never shorter than its own header. <https://www.sqlite.org/fileformat2.html#the_database_header>
+/// Minimum length of a database, which is that of its header.
+/// <https://www.sqlite.org/fileformat2.html#the_database_header>
 const LEAST: u64 = 100;
 
 #[derive(Debug)]
 pub struct Files {
-    /// The database as it is configured, perhaps a symbolic link, then its journal and the index of that.
+    /// Paths of the database as configured, possibly a symbolic link, of its journal and of the journal's index.
     paths: [PathBuf; 3],
     opened: OnceLock<Opened>,
-    /// Why nothing is stored any more.
+    /// Reason for which nothing is stored any more.
     trouble: Mutex<Option<Arc<str>>>,
-    /// The store was closed, and with that SQLite removes the journal by right.
+    /// Whether the store was closed, after which SQLite may remove the journal.
     closed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Opened {
     identities: [Identity; 3],
-    /// SQLite keeps its locks on the other two files, and they would be lost as soon as anybody in this process closed
-    /// one of them. <https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>
+    /// The open journal. The other two files are not opened, because SQLite keeps its locks on them, which are lost as
+    /// soon as this process closes one of them.
+    /// <https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>
     journal: File,
 }
 
 impl Files {
-    /// `configured` leads to `file`, which is what SQLite opens.
+    /// `configured` resolves to `file`, which SQLite opens.
     pub fn new(configured: &Path, file: &Path) -> Self {
         let beside = |suffix: &str| {
             let mut name = file.as_os_str().to_owned();
@@ -57,8 +59,8 @@ impl Files {
         Self { paths, opened: OnceLock::new(), trouble: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
-    /// Remembers the files as they are now: call it while connections hold them. `database` is what the path named before
-    /// the first of these.
+    /// Records the current files. It must be called while connections hold them. `database` is the file that the path
+    /// named before the first connection.
     pub fn remember(&self, database: Identity) -> io::Result<()> {
         let [path, journal, index] = &self.paths;
         let identities = [Identity::of(path)?, Identity::of(journal)?, Identity::of(index)?];
@@ -66,15 +68,15 @@ impl Files {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the file was replaced while it was opened"));
         }
         let journal = File::open(journal)?;
-        // There is one start, so this is the first.
+        // The store is opened once, so nothing was recorded before.
         let _ = self.opened.set(Opened { identities, journal });
         self.compare().map_err(io::Error::other)
     }
 
-    /// Whether what is written now is found by the next start. Costs a few microseconds.
+    /// Checks that data written now is found at the next start. Costs a few microseconds.
     ///
     /// # Errors
-    /// `OutOfOrder`, from the first time that it was not on.
+    /// `OutOfOrder`, from the first failed check on.
     pub fn check(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(StoreError::OutOfOrder("the database is closed".into()));
@@ -85,17 +87,17 @@ impl Files {
         self.compare().map_err(|why| self.give_up(why))
     }
 
-    /// Lets nobody begin anything more.
+    /// Refuses all further use.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// Why nothing is stored any more.
+    /// Reason for which nothing is stored any more.
     pub fn trouble(&self) -> Option<Arc<str>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends all writing until the next start.
+    /// Stops all writing until the next start.
     pub fn give_up(&self, why: String) -> StoreError {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let why = trouble.get_or_insert_with(|| {
@@ -116,14 +118,14 @@ impl Files {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(format!("the database's {what} was deleted or moved while it was open"));
                 }
-                // It cannot be seen for the moment. Writes fail by themselves if that is more than it seems.
+                // The file cannot be inspected at the moment. If that is serious, writes fail by themselves.
                 Err(_) => {}
             }
         }
         if std::fs::metadata(&self.paths[0]).is_ok_and(|facts| facts.len() < LEAST) {
             return Err("the database's file was emptied while it was open".to_owned());
         }
-        // Read again before anything is concluded: somebody may just be writing it.
+        // The header is read several times, because it may just be written.
         if (0..3).all(|turn| {
             std::thread::sleep(Duration::from_millis(turn * 5));
             !begins_well(&opened.journal)
@@ -135,13 +137,13 @@ impl Files {
         Ok(())
     }
 
-    /// Whether the journal is as long as SQLite believes it to be.
+    /// Whether the journal is as long as SQLite assumes.
     ///
     /// # Errors
-    /// Where the database does not say.
+    /// The database does not answer.
     pub async fn journal_is_whole(&self, reader: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         let Some(opened) = self.opened.get() else { return Ok(true) };
-        // Looks without doing anything. <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>
+        // This checkpoint mode only reports. <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>
         let (_, frames, _): (i64, i64, i64) =
             sqlx::query_as("PRAGMA wal_checkpoint = NOOP").fetch_one(&mut *reader).await?;
         let page: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(reader).await?;
@@ -153,15 +155,14 @@ impl Files {
     }
 }
 
-/// Whether a journal is empty or has a header that SQLite would believe. Where it has not, the next start takes the
-/// whole journal for nothing.
+/// Whether a journal is empty or has a valid header. Without one, the next start ignores the whole journal.
 fn begins_well(journal: &File) -> bool {
     let mut head = [0; HEAD];
     match read(journal, &mut head) {
         Ok(0) => true,
         Ok(HEAD) => is_header(&head),
         Ok(_) => false,
-        // The disk's own trouble is told by the next write.
+        // Errors of the disk are reported by the next write.
         Err(_) => true,
     }
 }
@@ -177,7 +178,7 @@ fn read(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Magic number and checksum. <https://www.sqlite.org/fileformat2.html#walcksm>
+/// Checks magic number and checksum. <https://www.sqlite.org/fileformat2.html#walcksm>
 fn is_header(head: &[u8; HEAD]) -> bool {
     const MAGIC: u32 = 0x377f_0682;
     let words: Vec<[u8; 4]> = head.as_chunks().0.to_vec();
@@ -198,7 +199,7 @@ fn is_header(head: &[u8; HEAD]) -> bool {
 mod tests {
     use super::*;
 
-    /// The first bytes of a journal that SQLite 3.51 wrote.
+    /// Returns the header of a journal written by SQLite 3.51.
     fn header() -> [u8; HEAD] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.db");
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_sqlite_is_known_and_any_changed_bit_of_it_is_not() {
+    fn journal_header_with_any_flipped_bit_is_invalid() {
         let good = header();
         assert!(is_header(&good));
         for bit in 0..HEAD * 8 {

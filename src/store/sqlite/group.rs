@@ -16,35 +16,36 @@ use super::{
 };
 use crate::{
     store::{
-        Acceptance, Change, Claim, JobEnd, NewNote, Received, Reception, StoreError, document::Document,
+        Acceptance, Change, Claim, JobEnd, NewNote, ReceiptBatch, ReceiptOutcome, StoreError,
+        document::Document,
     },
     telemetry::metrics,
 };
 
-/// Changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more would only make
-/// the first one wait.
+/// Maximum number of changes in one transaction. A flush costs milliseconds and a change tens of microseconds, so more
+/// would only delay the first one.
 const MOST: usize = 128;
 
-/// Another number in its place, for measuring only (`make bench`): 1 is one commit for each change.
+/// Environment variable that replaces this number for measurements (`make bench`): 1 means one commit for each change.
 const MOST_FOR_MEASURING: &str = "VOICEGATE_BENCH_BATCH";
 
-/// Changes that wait for their turn; further callers wait to join.
+/// Number of changes that may be queued; further callers wait to join.
 const WAITING: usize = 1024;
 
-/// Between two tries of a batch that failed.
+/// Pause between two tries of a failed batch.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// How often the database is tried while it fails and nobody wants anything. The first write that goes well also
-/// overwrites whatever a failed commit left in the journal.
+/// Interval at which a failing database is tried without any request. The first successful write also overwrites the
+/// remains of a failed commit in the journal.
 const PROBING: Duration = Duration::from_secs(1);
 
-/// How often the log says that the database still fails.
+/// Interval at which the log says that the database still fails.
 const REMINDER: Duration = Duration::from_secs(30);
 
-/// How long somebody waits who only wants to know whether the database takes writes.
+/// Timeout for a probe of whether the database takes writes.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Hands changes to the one task that writes them.
+/// Passes changes to the task that writes them.
 #[derive(Clone, Debug)]
 pub struct Group {
     queue: mpsc::Sender<Request>,
@@ -56,15 +57,15 @@ enum Op {
     Accept(Box<NewNote>, Document),
     Write(Box<Claim>, Box<Change>),
     Finish(Box<Claim>, Box<JobEnd>),
-    Receive(Box<Received>),
-    /// Changes a row of its own.
+    Receive(Box<ReceiptBatch>),
+    /// Checks writes with a row of its own.
     Probe,
 }
 
 #[derive(Clone, Debug)]
 enum Done {
     Accepted(Acceptance),
-    Received(Reception),
+    Received(ReceiptOutcome),
     Written,
 }
 
@@ -72,22 +73,22 @@ enum Done {
 struct Request {
     op: Op,
     answer: oneshot::Sender<Result<Done, StoreError>>,
-    /// It is refused where the database still fails then.
+    /// The request is refused if the database still fails at this time.
     until: Instant,
 }
 
 impl Group {
-    /// Starts the task; it ends when the last group is dropped.
+    /// Starts the task, which ends when the last group is dropped.
     pub fn start(writer: Arc<Writer>) -> Self {
         let (queue, requests) = mpsc::channel(WAITING);
         let measured = std::env::var(MOST_FOR_MEASURING).ok().and_then(|most| most.parse().ok());
-        let patience = writer.patience.change;
+        let patience = writer.timeouts.change;
         tokio::spawn(Task { writer, requests, most: measured.unwrap_or(MOST), failing: None }.run());
         Self { queue, patience }
     }
 
     pub async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
-        // Made here: what cannot be stored is nobody else's trouble.
+        // The document is made here, so that one that cannot be stored affects no other request.
         let doc = Document::of(&new.note)?;
         match self.ask(Op::Accept(Box::new(new.clone()), doc), self.patience).await? {
             Done::Accepted(acceptance) => Ok(acceptance),
@@ -95,7 +96,7 @@ impl Group {
         }
     }
 
-    pub async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
+    pub async fn receive(&self, received: &ReceiptBatch) -> Result<ReceiptOutcome, StoreError> {
         match self.ask(Op::Receive(Box::new(received.clone())), self.patience).await? {
             Done::Received(reception) => Ok(reception),
             _ => Err(gone()),
@@ -112,7 +113,7 @@ impl Group {
         self.ask(op, self.patience).await.map(drop)
     }
 
-    /// Whether writes go through.
+    /// Checks that writes succeed.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.ask(Op::Probe, PROBE_PATIENCE.min(self.patience)).await.map(drop)
     }
@@ -120,12 +121,12 @@ impl Group {
     async fn ask(&self, op: Op, patience: Duration) -> Result<Done, StoreError> {
         let (answer, answered) = oneshot::channel();
         let request = Request { op, answer, until: Instant::now() + patience };
-        // Nothing was begun where there is not even a place in the queue.
+        // Nothing was begun if the queue is full.
         self.queue.send_timeout(request, 2 * patience).await.map_err(|error| match error {
             mpsc::error::SendTimeoutError::Timeout(_) => sqlx::Error::PoolTimedOut.into(),
             mpsc::error::SendTimeoutError::Closed(_) => gone(),
         })?;
-        // The task refuses in time, unless it cannot even learn what became of a commit.
+        // The task refuses in time, unless it cannot even find out whether a commit was made.
         let answered = tokio::time::timeout(4 * self.patience, answered).await;
         answered.map_err(|_| StoreError::no_answer())?.map_err(|_| gone())?
     }
@@ -135,7 +136,7 @@ fn gone() -> StoreError {
     StoreError::Open("the database's writer has stopped".to_owned())
 }
 
-/// The database fails.
+/// The state of a failing database.
 struct Failing {
     since: Instant,
     told: Instant,
@@ -153,7 +154,7 @@ impl Task {
     async fn run(mut self) {
         let mut batch = Vec::new();
         while self.fill(&mut batch).await {
-            // Whoever went away gets nothing that he could not know of.
+            // Requests whose caller is gone are dropped, since nobody learns of their result.
             batch.retain(|request| !request.answer.is_closed());
             if batch.is_empty() {
                 continue;
@@ -165,14 +166,14 @@ impl Task {
                         let _ = request.answer.send(done);
                     }
                 }
-                // Somebody's change is at fault, and the others are not to pay for it.
+                // One of the changes is at fault, which must not affect the others.
                 Err(error) if batch.len() > 1 && !error.passes() => self.one_by_one(&mut batch).await,
                 Err(error) => self.fails(&mut batch, error).await,
             }
         }
     }
 
-    /// Waits for changes; `false` where there will be none. Those that failed before stay first.
+    /// Waits for changes; returns `false` if there will be none. Changes that failed before stay first.
     async fn fill(&mut self, batch: &mut Vec<Request>) -> bool {
         if batch.is_empty() {
             let come = self.requests.recv_many(batch, self.most);
@@ -201,7 +202,7 @@ impl Task {
         true
     }
 
-    /// Tries the database for nobody.
+    /// Tries the database without a request.
     async fn probe(&mut self) {
         let (answer, _answered) = oneshot::channel();
         let mut batch = vec![Request { op: Op::Probe, answer, until: Instant::now() }];
@@ -226,7 +227,7 @@ impl Task {
         }
     }
 
-    /// Refuses who waited long enough, and waits a little before the next try.
+    /// Refuses the requests that waited long enough, and pauses before the next try.
     async fn fails(&mut self, batch: &mut Vec<Request>, error: StoreError) {
         let now = Instant::now();
         let waits = error.passes();
@@ -239,7 +240,7 @@ impl Task {
             tracing::error!(%error, seconds, "the database takes no writes, for {seconds} s now");
             failing.told = now;
         }
-        // Where one of the tries is in doubt, so are all that wait.
+        // If the result of one try is in doubt, so are those of all waiting requests.
         if !failing.error.is_in_doubt() {
             failing.error = error;
         }
@@ -250,8 +251,7 @@ impl Task {
     }
 }
 
-/// Makes every change that can be made, all with one flush. The outer error concerns all of them, and means that none of
-/// them was made.
+/// Makes all possible changes with one flush. The outer error means that none of them was made.
 async fn attempt(writer: &Writer, batch: &[Request]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
     let begun = Instant::now();
     let mut taken = writer.take().await?;
@@ -272,13 +272,13 @@ async fn attempt(writer: &Writer, batch: &[Request]) -> Result<Vec<Result<Done, 
             return Err(error);
         }
     };
-    // What went into a file that is not the database any more is no promise.
+    // A write into a file that is no longer the database's is not durable.
     writer.files.check()?;
     metrics::flushed(batch.len(), begun.elapsed());
     Ok(done)
 }
 
-/// What was done, and why the commit of it failed if it did.
+/// The results, and the error of the commit if it failed.
 type Outcome = (Vec<Result<Done, StoreError>>, Option<StoreError>);
 
 async fn commit(connection: &mut SqliteConnection, batch: &[Request]) -> Result<Outcome, StoreError> {
@@ -291,13 +291,13 @@ async fn commit(connection: &mut SqliteConnection, batch: &[Request]) -> Result<
     Ok((done, tx.commit().await.err().map(Into::into)))
 }
 
-/// What fails takes back its own steps and nobody else's, unless it is the database that fails.
+/// Applies one change. A failing change rolls back only its own steps, unless the database itself fails.
 async fn apply(
     tx: &mut Transaction<'_, Sqlite>,
     op: &Op,
     depths: &mut Depths,
 ) -> Result<Result<Done, StoreError>, StoreError> {
-    // One statement each, with nothing to take back before it.
+    // These are single statements, with nothing to roll back.
     match op {
         Op::Accept(new, doc) => return Ok(Ok(Done::Accepted(accept(tx, new, doc, depths).await?))),
         Op::Probe => {
@@ -318,7 +318,7 @@ async fn apply(
             step.commit().await?;
             Ok(Ok(done))
         }
-        // SQLite may have taken back everything, and then there is no step to go back to.
+        // SQLite may have rolled back everything, and then there is no savepoint to return to.
         Err(error) if error.is_of_database() => Err(error),
         Err(error) => {
             step.rollback().await?;
@@ -327,13 +327,13 @@ async fn apply(
     }
 }
 
-/// What tells whether the batch was committed: it was as a whole or not at all, so one change will do. `None` where
-/// nothing was changed, or nothing that may not be done again.
+/// The proof that the batch was committed. It is committed as a whole or not at all, so one change is enough. `None` if
+/// nothing was changed, or only changes that are safe to repeat.
 fn proof(batch: &[Request], done: &[Result<Done, StoreError>]) -> Option<Proof> {
     batch.iter().zip(done).find_map(|(request, done)| match (&request.op, done) {
         (Op::Accept(new, _), Ok(Done::Accepted(Acceptance::Created))) => Some(Proof::Note(new.note.id)),
         (Op::Write(claim, change), Ok(_)) => Proof::written(claim, change),
-        (Op::Finish(claim, _), Ok(_)) => Some(Proof::let_go(claim)),
+        (Op::Finish(claim, _), Ok(_)) => Some(Proof::lease_ended(claim)),
         (Op::Receive(received), Ok(Done::Received(reception))) if !reception.duplicate => {
             Proof::received(received)
         }

@@ -1,5 +1,5 @@
-//! Looks through the tables for pages that make no sense, a bounded part at a time: a connection reads pages once and
-//! then works from memory, so nobody else would notice for long.
+//! Integrity checks of the tables, a limited part at a time. A connection reads pages once and then works from its
+//! cache, so damage would otherwise remain unnoticed for long.
 
 use std::time::{Duration, Instant};
 
@@ -8,34 +8,34 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::
 use super::{files::Files, open::look};
 use crate::store::StoreError;
 
-/// For one round, at first. A table that needs longer gets more in the next one.
+/// Initial time budget of a round. A table that needs longer gets more in the next one.
 const BUDGET: Duration = Duration::from_millis(200);
 
-/// The most for one round: the journal cannot begin anew while somebody reads.
+/// Maximum time budget of a round: the journal cannot restart while it is being read.
 const MOST: Duration = Duration::from_secs(1);
 
-/// Between two rounds, at least; and so many times as long as the round took.
+/// Minimum pause between two rounds, and the factor by which the pause exceeds the time of the round.
 const PAUSE: Duration = Duration::from_secs(5);
 const SHARE: u32 = 50;
 
-/// Steps of SQLite between two looks at the time.
+/// Number of SQLite's steps between two checks of the time.
 const STEPS: i32 = 500;
 
-/// A table that is there whenever the database is ours.
+/// A table that every database of the gateway has.
 const KNOWN: &str = "notes";
 
-/// How a round ended.
+/// The result of a round.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Round {
-    /// It came to the last table.
+    /// All tables were checked.
     Whole,
-    /// Its time was over first.
+    /// The time budget was used up before.
     Part,
     Damaged(String),
 }
 
 impl Round {
-    /// Its label in metrics.
+    /// Label of the result in metrics.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -45,7 +45,7 @@ impl Round {
     }
 }
 
-/// Where the next round begins.
+/// The progress of the checks, from which the next round continues.
 #[derive(Debug)]
 pub struct Inspection {
     after: String,
@@ -59,15 +59,15 @@ impl Default for Inspection {
 }
 
 impl Inspection {
-    /// How long to leave the disk alone after a round that took so long.
+    /// Pause after a round that took this long.
     pub fn pause(took: Duration) -> Duration {
         PAUSE.max(took * SHARE)
     }
 
-    /// Makes a round, over a fresh connection: what it reads comes from the files.
+    /// Runs a round over a new connection, whose reads come from the files.
     ///
     /// # Errors
-    /// Where the database cannot be read for now, which says nothing about its pages.
+    /// The database cannot be read at the moment, which says nothing about its pages.
     pub async fn round(
         &mut self,
         options: &SqliteConnectOptions,
@@ -76,7 +76,7 @@ impl Inspection {
         let round = async {
             let mut connection = options.connect().await?;
             let round = self.within(&mut connection, files).await;
-            // Nothing could be done about an error here.
+            // An error here has no consequences.
             let _ = connection.close().await;
             round
         };
@@ -114,7 +114,7 @@ impl Inspection {
                 Ok(Some(finding)) => return Ok(Round::Damaged(finding)),
                 Err(error) if Instant::now() >= deadline && is_interrupt(&error) => {
                     if self.budget >= MOST {
-                        // Only its beginning is ever looked at.
+                        // Only the beginning of such a table is ever checked.
                         (self.after, self.budget) = (table, BUDGET);
                     } else {
                         self.budget *= 2;
@@ -129,7 +129,7 @@ impl Inspection {
     }
 }
 
-/// What is wrong with a table or its indexes.
+/// Returns the first problem of a table or its indexes.
 async fn inspect(connection: &mut SqliteConnection, table: &str) -> Result<Option<String>, sqlx::Error> {
     // https://www.sqlite.org/pragma.html#pragma_quick_check
     let sql = format!("PRAGMA quick_check('{}')", table.replace('\'', "''"));
@@ -137,7 +137,7 @@ async fn inspect(connection: &mut SqliteConnection, table: &str) -> Result<Optio
     Ok(findings.into_iter().find(|finding| finding != "ok"))
 }
 
-/// SQLITE_INTERRUPT, <https://www.sqlite.org/rescode.html#interrupt>
+/// Whether the error is SQLITE_INTERRUPT. <https://www.sqlite.org/rescode.html#interrupt>
 fn is_interrupt(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "9")
 }

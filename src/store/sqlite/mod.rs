@@ -1,4 +1,4 @@
-//! The embedded store. One process per file; one connection writes, a few read.
+//! The embedded store. One process uses a file, with one connection for writing and a few for reading.
 
 mod accept;
 mod claim;
@@ -46,9 +46,9 @@ use self::{
     writer::{BEGIN, Writer, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, Horizon, JobEnd, KeyHolder, MediaKey,
-    NEAR, NewNote, Page, QueueGroup, Received, Reception, Stall, Store, StoreError, Wanted, WantedEvents,
-    position::Positions, turns::Turns, types::NEAR_AT_ONCE,
+    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
+    KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
+    Store, StoreError, fair_pool::FairPool, position::Positions, types::NEAR_AT_ONCE,
 };
 use crate::model::{
     event::Event,
@@ -57,24 +57,24 @@ use crate::model::{
     upload::Upload,
 };
 
-pub use writer::Patience;
+pub use writer::Timeouts;
 
-/// Lists that are read at the same time, of all tenants and of one.
+/// Maximum number of lists read at the same time, in total and for one tenant.
 const LISTS: usize = 2;
 const LISTS_OF_ONE: usize = 1;
 
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Arc<Writer>,
-    /// What happens once for each note or attempt goes through here, many with one flush.
+    /// Frequent changes, made for each note or attempt, go through group commit and share flushes.
     group: Group,
     readers: Pool,
-    lists: Turns,
+    lists: FairPool,
     positions: Positions,
     files: Arc<Files>,
-    /// Ends with the store.
+    /// Background task, which ends with the store.
     watch: tokio::sync::Mutex<JoinSet<()>>,
-    /// Held for as long as this process lives.
+    /// Lock file, held for as long as the store exists.
     _lock: File,
 }
 
@@ -84,13 +84,13 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Open`] says what to do.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::with_patience(path, Patience::default()).await
+        Self::with_timeouts(path, Timeouts::default()).await
     }
 
-    /// The newest time that was written down as the present. Of a process that had a wall clock of its own.
+    /// Newest time that was stored as the current one, by a process with a wall clock of its own.
     ///
     /// # Errors
-    /// Where the database does not answer.
+    /// The database does not answer.
     pub async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         let newest: Result<Option<i64>, _> = sqlx::query_scalar(
             "SELECT MAX(at) FROM (
@@ -104,32 +104,32 @@ impl SqliteStore {
         Ok(newest.and_then(|at| Timestamp::from_millisecond(at).ok()))
     }
 
-    /// How the database would answer [`Store::notes`], in its own words: for tests.
+    /// The database's query plan for [`Store::notes`], for tests.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
-    pub async fn explain(&self, wanted: &Wanted<'_>) -> Result<Vec<String>, StoreError> {
+    pub async fn explain(&self, wanted: &NoteQuery<'_>) -> Result<Vec<String>, StoreError> {
         lists::explain(&self.readers, wanted).await
     }
 
-    /// The same, waiting for so long where the database is busy or fails.
+    /// Opens the database with these timeouts for a busy or failing database.
     ///
     /// # Errors
     /// [`StoreError::Open`] says what to do.
-    pub async fn with_patience(path: &Path, patience: Patience) -> Result<Self, StoreError> {
-        let Open { writer, readers, files, reading, lock } = open(path, patience).await?;
+    pub async fn with_timeouts(path: &Path, timeouts: Timeouts) -> Result<Self, StoreError> {
+        let Open { writer, readers, files, reading, lock } = open(path, timeouts).await?;
         let mut taken = writer.take().await?;
         let mut tx = taken.connection.begin_with(BEGIN).await?;
         let positions = events::positions(&mut tx).await?;
         tx.commit().await?;
         taken.put_back();
-        let lists = Turns::new(LISTS, LISTS_OF_ONE);
+        let lists = FairPool::new(LISTS, LISTS_OF_ONE);
         let mut watch = JoinSet::new();
         watch.spawn(watch::run(files.clone(), reading));
         let (group, watch) = (Group::start(writer.clone()), watch.into());
         Ok(Self { writer, group, readers, lists, positions, files, watch, _lock: lock })
     }
 
-    /// Ends all writing where what was read makes no sense.
+    /// Stops all writing if a read found damage.
     fn read<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
         read.map_err(|error| match error {
             StoreError::Damaged(_) => self.files.give_up(error.to_string()),
@@ -169,8 +169,8 @@ impl Store for SqliteStore {
         self.read(read::columns(&self.readers, id, tenant).await)
     }
 
-    async fn notes(&self, wanted: &Wanted<'_>) -> Result<Page, StoreError> {
-        let _turn = self.lists.take(wanted.tenant).await;
+    async fn notes(&self, wanted: &NoteQuery<'_>) -> Result<Page, StoreError> {
+        let _permit = self.lists.acquire(wanted.tenant).await;
         self.read(lists::notes(&self.readers, wanted).await)
     }
 
@@ -203,15 +203,15 @@ impl Store for SqliteStore {
     }
 
     async fn stall(&self, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
-        change!(self, tx => receipts::stall(tx, claim, stall), _stalled => Some(Proof::let_go(claim)))
+        change!(self, tx => receipts::stall(tx, claim, stall), _stalled => Some(Proof::lease_ended(claim)))
     }
 
-    async fn receive(&self, received: &Received) -> Result<Reception, StoreError> {
+    async fn receive(&self, received: &ReceiptBatch) -> Result<ReceiptOutcome, StoreError> {
         self.group.receive(received).await
     }
 
-    async fn events(&self, wanted: &WantedEvents<'_>) -> Result<Vec<Event>, StoreError> {
-        let _turn = self.lists.take(wanted.tenant).await;
+    async fn events(&self, wanted: &EventQuery<'_>) -> Result<Vec<Event>, StoreError> {
+        let _permit = self.lists.acquire(wanted.tenant).await;
         self.read(events::list(&self.readers, wanted, &self.positions).await)
     }
 
@@ -316,10 +316,10 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        // From here on the files go away by right.
+        // The files may disappear from here on.
         self.watch.lock().await.shutdown().await;
         self.files.close();
-        // The last connection that may write takes the journal away with it.
+        // The last writing connection removes the journal when it closes.
         self.readers.close().await;
         self.writer.close().await;
     }

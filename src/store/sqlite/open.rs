@@ -1,4 +1,4 @@
-//! Opening a database file: which file that is, that nobody else has it, and how every connection is set up.
+//! Opening of a database file: finding and locking it, and the settings of every connection.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,22 +15,22 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Patience, files::Files, writer::Writer};
+use super::{Timeouts, files::Files, writer::Writer};
 use crate::{media::disk::Identity, store::StoreError};
 
 const READERS: u32 = 4;
 
-/// How long a request waits for a connection that reads.
+/// Time that a request waits for a read connection.
 const READER_WAIT: Duration = Duration::from_secs(5);
 
-/// A database that is open and up to date.
+/// A database that is open and migrated.
 pub struct Open {
     pub writer: Arc<Writer>,
     pub readers: SqlitePool,
     pub files: Arc<Files>,
-    /// For connections that read and are closed again.
+    /// Options for read connections that are closed again.
     pub reading: SqliteConnectOptions,
-    /// Held for as long as this process lives.
+    /// Lock file, held for as long as the store exists.
     pub lock: File,
 }
 
@@ -38,21 +38,21 @@ pub struct Open {
 ///
 /// # Errors
 /// [`StoreError::Open`] says what to do.
-pub async fn open(configured: &Path, patience: Patience) -> Result<Open, StoreError> {
+pub async fn open(configured: &Path, timeouts: Timeouts) -> Result<Open, StoreError> {
     let (path, lock) = lock(configured)?;
     let cannot = |error: sqlx::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
     let lost = |error: io::Error| StoreError::Open(format!("storage.database cannot be opened: {error}"));
     let before = Identity::of(configured).map_err(lost)?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
-        // It is there by now. A connection that is opened later must not make another one in its place.
+        // The file exists by now, and a later connection must not create another one in its place.
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
-        // An accepted note survives a power cut: WAL commits are flushed only with FULL.
+        // Accepted notes survive a power cut: WAL commits are flushed only with FULL.
         // https://www.sqlite.org/pragma.html#pragma_synchronous
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
-        // What is removed is overwritten: erased audio is not to live on in free pages and in backups of them.
+        // Removed data is overwritten, so that erased audio does not survive in free pages and in backups.
         // https://www.sqlite.org/pragma.html#pragma_secure_delete
         .pragma("secure_delete", "ON")
         .foreign_keys(true);
@@ -64,24 +64,24 @@ pub async fn open(configured: &Path, patience: Patience) -> Result<Open, StoreEr
     let files = Arc::new(Files::new(configured, &path));
     let writes = options
         .clone()
-        // Short, since the writer asks again by itself and looks around in between.
-        .busy_timeout(patience.lock)
-        // What a failing statement takes back is noted down page by page; by default in a file.
+        // The timeout is short, because the writer retries and checks the files in between.
+        .busy_timeout(timeouts.lock)
+        // Statement journals stay in memory; by default they are files.
         .pragma("temp_store", "MEMORY")
-        // In KiB. A batch has to fit, or it is written twice.
+        // Size in KiB. A batch has to fit, or it is written twice.
         .pragma("cache_size", "-16384")
-        // In pages: fewer, larger checkpoints, and less that is flushed for them.
+        // Size in pages: larger checkpoints are fewer and need fewer flushes.
         .pragma("wal_autocheckpoint", "4000");
     let reading = options.read_only(true);
-    let writer = Arc::new(Writer::new(writes, reading.clone(), files.clone(), patience));
+    let writer = Arc::new(Writer::new(writes, reading.clone(), files.clone(), timeouts));
     writer.take().await?.put_back();
     let readers = readers(reading.clone(), files.clone()).await.map_err(cannot)?;
     files.remember(before).map_err(lost)?;
     Ok(Open { writer, readers, files, reading, lock })
 }
 
-/// Connections that read. They are opened now and stay open: while one is, SQLite neither removes nor exchanges the
-/// journal, and none is opened later on a file that has taken the place of this one.
+/// Opens the read connections. They stay open: while one is, SQLite neither removes nor replaces the journal, and no
+/// connection is opened later on a file that has taken the place of this one.
 async fn readers(options: SqliteConnectOptions, files: Arc<Files>) -> Result<SqlitePool, sqlx::Error> {
     let pool = SqlitePoolOptions::new()
         .max_connections(READERS)
@@ -94,7 +94,7 @@ async fn readers(options: SqliteConnectOptions, files: Arc<Files>) -> Result<Sql
         })
         .connect_with(options)
         .await?;
-    // Not by `min_connections`, whose task goes on connecting for minutes, also while the pool is closed.
+    // This does not use `min_connections`, whose task goes on connecting for minutes, even while the pool is closed.
     let mut opened = Vec::new();
     for _ in 0..READERS {
         opened.push(pool.acquire().await?);
@@ -103,14 +103,14 @@ async fn readers(options: SqliteConnectOptions, files: Arc<Files>) -> Result<Sql
     Ok(pool)
 }
 
-/// Makes a new connection open all its files, and sees that they are those of the others.
+/// Makes a new connection open all its files, and checks that they are those of the others.
 pub async fn look(connection: &mut sqlx::SqliteConnection, files: &Files) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT COUNT(*) FROM sqlite_schema").execute(connection).await?;
     files.check().map_err(|error| sqlx::Error::Io(io::Error::other(error.to_string())))
 }
 
-/// The file that the database is, with every link followed, and the lock on it: two gateways on one SQLite file would end
-/// each other's leases. Both make an empty file where there is none.
+/// Resolves every link to the database file and locks it: two gateways on one SQLite file would end each other's
+/// leases. A missing file and its lock are created.
 fn lock(configured: &Path) -> Result<(PathBuf, File), StoreError> {
     let shown = configured.display();
     let cannot = |error: &io::Error| {
@@ -119,9 +119,9 @@ fn lock(configured: &Path) -> Result<(PathBuf, File), StoreError> {
     if let Some(folder) = configured.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| cannot(&error))?;
     }
-    // Not opened where it exists: see `Files` for what closing it would do.
+    // An existing file is not opened: see `Files` for the effect of closing it.
     if !configured.exists() {
-        // SQLite alone would make the file readable by everybody, and its journals like it.
+        // SQLite would create the file readable by everybody, and its journals with it.
         private(configured.as_os_str()).map_err(|error| cannot(&error))?;
     }
     let file = configured.canonicalize().map_err(|error| cannot(&error))?;

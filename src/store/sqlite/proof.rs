@@ -1,28 +1,28 @@
-//! What a transaction leaves behind, by which it can be told whether it was committed.
+//! The evidence by which a failed commit is checked: a row that exists only if it was made.
 
 use sqlx::SqliteConnection;
 
 use crate::{
     model::note::{Note, NoteId},
-    store::{Change, Claim, Received, Step, connection_key},
+    store::{Change, Claim, ReceiptBatch, Step, connection_key},
 };
 
 #[derive(Clone, Debug)]
 pub enum Proof {
-    /// There is a note of this id.
+    /// A note with this id exists.
     Note(NoteId),
-    /// The note's document reads like this.
+    /// The note has this document.
     Document(NoteId, String),
     /// The delivery has this fence.
     Leased { delivery: i64, fence: i64 },
-    /// The delivery is not under way with this fence any more.
-    LetGo { delivery: i64, fence: i64 },
-    /// The callback was taken in.
+    /// The delivery is no longer leased with this fence.
+    LeaseEnded { delivery: i64, fence: i64 },
+    /// The callback was processed.
     Callback { connection: String, id: String },
 }
 
 impl Proof {
-    /// Of a note that was saved as it is.
+    /// Proof of a saved note.
     pub fn saved(note: &Note) -> Option<Self> {
         Some(Self::Document(note.id, serde_json::to_string(note).ok()?))
     }
@@ -31,22 +31,23 @@ impl Proof {
         Self::Leased { delivery: claim.delivery, fence: claim.fence }
     }
 
-    pub fn let_go(claim: &Claim) -> Self {
-        Self::LetGo { delivery: claim.delivery, fence: claim.fence }
+    pub fn lease_ended(claim: &Claim) -> Self {
+        Self::LeaseEnded { delivery: claim.delivery, fence: claim.fence }
     }
 
     pub fn written(claim: &Claim, change: &Change) -> Option<Self> {
         match change.step {
             Step::Progress | Step::Dispatching | Step::Again => Self::saved(&change.note),
-            // Receipts may have changed the document further.
-            Step::Retry { .. } | Step::Hold { .. } | Step::Done => Some(Self::let_go(claim)),
+            // Receipts may have changed the document further, so the lease is checked instead.
+            Step::Retry { .. } | Step::Hold { .. } | Step::Done => Some(Self::lease_ended(claim)),
         }
     }
 
-    /// All events of a callback are taken in together, so one speaks for them. A callback without any leaves nothing.
-    pub fn received(received: &Received) -> Option<Self> {
+    /// All receipts of a callback are processed together, so the first one is enough. A callback without any leaves no
+    /// trace.
+    pub fn received(received: &ReceiptBatch) -> Option<Self> {
         let connection = connection_key(&received.tenant, &received.connection);
-        let id = received.events.first()?.id.clone();
+        let id = received.receipts.first()?.id.clone();
         Some(Self::Callback { connection, id })
     }
 
@@ -65,7 +66,7 @@ impl Proof {
                     .bind(delivery)
                     .bind(fence)
             }
-            Self::LetGo { delivery, fence } => sqlx::query_scalar(
+            Self::LeaseEnded { delivery, fence } => sqlx::query_scalar(
                 "SELECT NOT EXISTS (SELECT 1 FROM deliveries
                                     WHERE id = $1 AND fence = $2 AND lease_until IS NOT NULL)",
             )

@@ -1,4 +1,4 @@
-//! Looks after the files of an open database in the background.
+//! Background checks of the files of an open database.
 
 use std::{
     sync::Arc,
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::telemetry::metrics;
 
-/// How often paths and files are compared.
+/// Interval at which paths and files are compared.
 const COMPARING: Duration = Duration::from_secs(2);
 
-/// Compares the files with their paths and looks through their pages, until something is wrong.
+/// Compares the files with their paths and checks their pages, until a problem is found.
 pub async fn run(files: Arc<Files>, reading: SqliteConnectOptions) {
     let mut inspection = Inspection::default();
     let mut due = Instant::now();

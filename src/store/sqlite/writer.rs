@@ -1,7 +1,7 @@
-//! The one connection that writes, and what is done when a write fails.
+//! The writing connection, and its recovery after a failed write.
 //!
-//! After an error of the database nobody knows what a connection holds: SQLite may have taken the whole transaction back
-//! by itself, or none of it. So the connection is closed and the next change gets a fresh one.
+//! The state of a connection is unknown after an error of the database: SQLite may have rolled back the whole
+//! transaction by itself, or none of it. The connection is therefore closed, and the next change gets a new one.
 
 use std::{
     sync::Arc,
@@ -14,29 +14,29 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{accept, files::Files, open::look, proof::Proof};
 use crate::{store::StoreError, telemetry::metrics};
 
-/// Takes the write lock at once: a transaction that reads first and writes later fails with "busy" the moment
-/// somebody else wrote in between, whatever the time-out. <https://www.sqlite.org/lang_transaction.html>
+/// Takes the write lock at once. A transaction that reads first and writes later fails with "busy" as soon as another
+/// one has written in between, whatever the timeout. <https://www.sqlite.org/lang_transaction.html>
 pub const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// Between two tries of the same change.
+/// Pause between two tries of the same change.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-/// Between two looks at what became of a commit that failed.
+/// Pause between two checks of a failed commit.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
-/// How long closing a connection may take before its successor is opened all the same.
+/// Time that closing a connection may take before the next one is opened anyway.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// How long the store waits for a database that is busy or fails.
+/// Timeouts for a database that is busy or fails.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For another process's write lock, within one try.
+pub struct Timeouts {
+    /// Timeout for another process's write lock, within one try.
     pub lock: Duration,
-    /// For a change in all, tries included; then whoever asked is refused.
+    /// Timeout for a change including all tries, after which it is refused.
     pub change: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self { lock: Duration::from_millis(500), change: Duration::from_secs(5) }
     }
@@ -44,16 +44,16 @@ impl Default for Patience {
 
 #[derive(Debug)]
 pub struct Writer {
-    /// Writers queue here, where waiting is fair, instead of inside SQLite, where it is not. `None` where the last
-    /// connection failed, or somebody went away in the middle of using it.
+    /// Writers queue for this lock, which is fair, instead of inside SQLite, which is not. `None` if the last
+    /// connection failed, or if its use was abandoned midway.
     connection: Mutex<Option<SqliteConnection>>,
     options: SqliteConnectOptions,
     reading: SqliteConnectOptions,
     pub files: Arc<Files>,
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
-/// The connection, for one transaction. Where it is not put back it is closed.
+/// The connection, taken for one transaction. It is closed unless it is put back.
 #[derive(Debug)]
 pub struct Taken<'a> {
     place: MutexGuard<'a, Option<SqliteConnection>>,
@@ -66,18 +66,18 @@ impl Writer {
         options: SqliteConnectOptions,
         reading: SqliteConnectOptions,
         files: Arc<Files>,
-        patience: Patience,
+        timeouts: Timeouts,
     ) -> Self {
-        Self { connection: Mutex::default(), options, reading, files, patience }
+        Self { connection: Mutex::default(), options, reading, files, timeouts }
     }
 
-    /// The connection, opened where there is none.
+    /// Takes the connection, which is opened if there is none.
     ///
     /// # Errors
-    /// `OutOfOrder` where the files are not those that were opened; `Busy` where it is in use for too long.
+    /// `OutOfOrder` if the files are not those that were opened; `Busy` if the connection is in use for too long.
     pub async fn take(&self) -> Result<Taken<'_>, StoreError> {
         self.files.check()?;
-        let place = tokio::time::timeout(self.patience.change, self.connection.lock()).await;
+        let place = tokio::time::timeout(self.timeouts.change, self.connection.lock()).await;
         let mut place = place.map_err(|_| StoreError::from(sqlx::Error::PoolTimedOut))?;
         let connection = match place.take() {
             Some(connection) => connection,
@@ -93,8 +93,8 @@ impl Writer {
         Ok(connection)
     }
 
-    /// Whether the transaction that left this proof was committed, as a fresh connection sees it. Asks until that is
-    /// known, because nothing sensible can be done before.
+    /// Whether the transaction with this proof was committed, as a new connection sees it. Retries until that is known,
+    /// because nothing can safely be done before.
     pub async fn holds(&self, proof: &Proof) -> bool {
         loop {
             let found = async {
@@ -122,7 +122,7 @@ impl Writer {
         failed(&self.files, error);
     }
 
-    /// Closes the connection: as the last one it takes the journal away with it.
+    /// Closes the connection. As the last one it removes the journal.
     pub async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
             let _ = connection.close().await;
@@ -131,12 +131,12 @@ impl Writer {
 }
 
 impl Taken<'_> {
-    /// For the next one.
+    /// Keeps the connection for the next transaction.
     pub fn put_back(mut self) {
         *self.place = Some(self.connection);
     }
 
-    /// Closes it, because of this error.
+    /// Closes the connection because of this error.
     pub async fn discard(self, error: &StoreError) {
         failed(self.files, error);
         tracing::debug!(%error, "the connection that writes is closed");
@@ -151,7 +151,7 @@ fn failed(files: &Files, error: &StoreError) {
     }
 }
 
-/// Since when something is tried.
+/// The time since which a change is tried.
 pub struct Tries {
     begun: Instant,
     patience: Duration,
@@ -162,7 +162,7 @@ impl Tries {
         Self { begun: Instant::now(), patience }
     }
 
-    /// Waits a little before the next one; `false` where there is none.
+    /// Waits before the next try; returns `false` if there is none.
     pub async fn left_after(&self, error: &StoreError) -> bool {
         let left = error.passes() && self.begun.elapsed() < self.patience;
         if left {
@@ -172,16 +172,16 @@ impl Tries {
     }
 }
 
-/// Makes a change in a transaction of its own, and again where the database fails for a moment. A change that may be made
-/// twice needs no more; any other names a proof of what `done` is, by which a commit that failed is looked for. A macro,
-/// because the future of a closure that borrows cannot be shown to be `Send`.
+/// Makes a change in a transaction of its own, and retries after a temporary failure of the database. A change that is
+/// safe to repeat needs no proof; any other derives one from `done`, by which a failed commit is checked. This is a
+/// macro because the future of a closure that borrows cannot be shown to be `Send`.
 macro_rules! change {
     ($store:ident, $tx:ident => $apply:expr) => {
         $crate::store::sqlite::writer::change!($store, $tx => $apply, _done => None)
     };
     ($store:ident, $tx:ident => $apply:expr, $done:ident => $proof:expr) => {{
         let writer = &$store.writer;
-        let tries = $crate::store::sqlite::writer::Tries::new(writer.patience.change);
+        let tries = $crate::store::sqlite::writer::Tries::new(writer.timeouts.change);
         loop {
             let mut taken = match writer.take().await {
                 Ok(taken) => taken,

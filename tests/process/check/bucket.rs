@@ -1,9 +1,9 @@
-//! What `check` says of a bucket.
+//! Tests of the check of a bucket.
 
 use super::{NOWHERE, World};
 use crate::s3::{BUCKET, Server};
 
-/// The line about the bucket, with these variables above the sound ones.
+/// Returns the line about the bucket, with these variables in addition to valid ones.
 async fn said(world: &World, server: &Server, arguments: &[&str], more: &[(&str, &str)]) -> String {
     let media = format!("s3://{BUCKET}/notes");
     let mut environment = server.environment();
@@ -18,7 +18,7 @@ async fn said(world: &World, server: &Server, arguments: &[&str], more: &[(&str,
 }
 
 #[tokio::test]
-async fn a_bucket_is_tried_out_when_asked_for() {
+async fn bucket_is_checked_online() {
     let (world, server) = (World::new().await, Server::start().await);
     let settings =
         "ok    storage.media: s3://voice-notes/notes at SERVER has valid settings; --online tests it";

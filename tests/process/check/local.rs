@@ -1,4 +1,4 @@
-//! What is found on this machine alone.
+//! Tests of the checks of this machine.
 
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use voicegate::store::SqliteStore;
@@ -6,7 +6,7 @@ use voicegate::store::SqliteStore;
 use super::World;
 
 #[tokio::test]
-async fn a_database_is_looked_at_and_left_as_it_is() {
+async fn sqlite_database_is_checked_without_changes() {
     let world = World::new().await;
     let file = world.folder.path().join("data/voicegate.db");
     let change = async |statement: &'static str| {
@@ -55,7 +55,7 @@ async fn a_database_is_looked_at_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_ffmpeg_that_is_missing_or_maimed_is_named() {
+async fn missing_or_incomplete_ffmpeg_is_reported() {
     let world = World::new().await;
     let with = async |ffmpeg: &str| {
         let answer = world.check_with(&[], &[("VOICEGATE__AUDIO__FFMPEG", ffmpeg)], "", "").await;
@@ -77,7 +77,7 @@ async fn an_ffmpeg_that_is_missing_or_maimed_is_named() {
         with(&failing).await,
         "FAIL  audio.ffmpeg: DIR/ffmpeg fails at -version (exit status: 3); name another ffmpeg"
     );
-    // One whose build lacks two things, and says so where it is asked.
+    // An ffmpeg whose build lacks two features, and reports so.
     let maimed = script(
         r#"case "$2" in
 -encoders) ffmpeg "$@" | grep -v libopus ;;
@@ -95,7 +95,7 @@ esac"#,
 }
 
 #[tokio::test]
-async fn a_disk_without_room_and_a_folder_that_is_none_are_named() {
+async fn full_disk_and_invalid_folder_are_reported() {
     let world = World::new().await;
     let env = [("VOICEGATE__AUDIO__MAX_BYTES", "1 PiB"), ("VOICEGATE__AUDIO__WORKERS", "3")];
     let answer = world.check_with(&[], &env, "", "").await;

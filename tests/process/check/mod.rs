@@ -1,4 +1,4 @@
-//! `voicegate check`, with and without `--online`: every line, and that nothing was changed by asking.
+//! Tests of `voicegate check`, with and without `--online`: every line, and that a check changes nothing.
 
 mod bucket;
 mod local;
@@ -21,7 +21,7 @@ struct World {
     folder: tempfile::TempDir,
 }
 
-/// Nobody listens there.
+/// An address on which nobody listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 struct Answer {
@@ -30,7 +30,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// The lines that begin so, after the verdict.
+    /// Returns the lines with this beginning, after the verdict.
     fn about(&self, key: &str) -> Vec<&str> {
         let about = |line: &&String| line[6..].starts_with(key);
         self.lines.iter().filter(about).map(String::as_str).collect()
@@ -47,7 +47,8 @@ impl World {
         Self { sandbox, sandbox_url, folder }
     }
 
-    /// Both connections to the sandbox, and `more` at the end, where `{sandbox}` is its URL.
+    /// Creates a configuration with both connections to the sandbox and `more` at the end, in which `{sandbox}` is its
+    /// URL.
     async fn check(&self, arguments: &[&str], more: &str) -> Answer {
         self.check_with(arguments, &[], "", more).await
     }
@@ -84,7 +85,7 @@ access_token = "sandbox-wawp-token"
         let lines = answer.lines.iter().map(|line| {
             let line = line.replace(&*self.folder.path().to_string_lossy(), "DIR");
             let line = line.replace(sandbox, "SANDBOX");
-            // How much room there is differs.
+            // The amount of free space varies.
             match line.split_once(", ") {
                 Some((start, end)) if end.ends_with("iB free") => format!("{start}, ROOM free"),
                 _ => line,
@@ -98,7 +99,7 @@ access_token = "sandbox-wawp-token"
         self.sandbox.add_fault(Fault::new(provider, operation, action));
     }
 
-    /// Every file with its bytes, but for SQLite's index of its journal, which any reader may write.
+    /// Returns every file with its bytes, except SQLite's journal index, which any reader may write.
     fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = std::fs::read_dir(self.folder.path().join("data")).expect("a folder");
         let paths = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file());
@@ -132,7 +133,7 @@ const WITHOUT_ASKING: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn all_is_well() {
+async fn working_setup_passes_every_check() {
     let world = World::new().await;
     let local = world.check(&[], "").await;
     assert_eq!(local.lines[..5], *WITHOUT_ASKING);
@@ -165,13 +166,13 @@ async fn all_is_well() {
     );
     let asked: Vec<_> = world.sandbox.requests().iter().map(|request| request.operation).collect();
     assert!(asked.len() == 2 && asked.contains(&"lines") && asked.contains(&"session"), "{asked:?}");
-    // Nothing was made, the folders included.
+    // Nothing was created, not even folders.
     let made: Vec<_> = std::fs::read_dir(world.folder.path()).expect("a folder").flatten().collect();
     assert_eq!(made.len(), 1, "{made:?}");
 }
 
 #[tokio::test]
-async fn beside_a_running_gateway_it_only_looks() {
+async fn check_beside_a_running_gateway_changes_nothing() {
     let process = Process::start().await;
     let before = process.sandbox.requests().len();
     let answer = check(&process.folder.path().join("config.toml"), &["--online"], &[]).await;
@@ -188,7 +189,7 @@ async fn beside_a_running_gateway_it_only_looks() {
     let expected = format!("ok    server.public_url: {url} leads to a running gateway");
     assert_eq!(answer.about("server.public_url"), [expected]);
     assert_eq!(process.sandbox.requests().len(), before + 2);
-    // It is unimpressed.
+    // The running gateway is not affected.
     let id = process.accept("").await;
     process.until_status(&id, "accepted").await;
 }

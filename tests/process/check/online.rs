@@ -1,4 +1,4 @@
-//! What the world answers.
+//! Tests of the checks of providers, webhooks and the public address.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::World;
 use crate::keys::OTHER_KEY;
 
 #[tokio::test]
-async fn each_connection_says_what_is_wrong_with_it() {
+async fn each_connection_reports_its_own_problem() {
     let world = World::new().await;
     let more = r#"
 [tenants.b]
@@ -40,7 +40,7 @@ token = "S3CRET"
     let more = more.replace("{OTHER_KEY}", OTHER_KEY);
     let answer = world.check_with(&["--online"], &[], r#"from = "+1 202 555 9876""#, &more).await;
     let lines = answer.about("tenants.");
-    // The trace is new with each answer.
+    // The trace differs in each answer.
     let lines: Vec<&str> = lines.iter().map(|line| line.split(", trace ").next().unwrap_or(line)).collect();
     assert_eq!(
         lines,
@@ -61,7 +61,7 @@ token = "S3CRET"
 }
 
 #[tokio::test]
-async fn a_session_that_is_not_linked_says_how_to_link_it() {
+async fn unlinked_session_is_reported_with_instructions() {
     let world = World::new().await;
     let scan = json!({"status": "SCAN_QR_CODE", "qr": "S3CRET"});
     world.fault(Provider::WAWP, Operation::Session, 200, Some(scan));
@@ -76,7 +76,7 @@ async fn a_session_that_is_not_linked_says_how_to_link_it() {
 }
 
 #[tokio::test]
-async fn a_provider_with_a_fault_fails_the_check() {
+async fn failing_provider_fails_the_check() {
     let world = World::new().await;
     world.fault(Provider::LINQ, Operation::Lines, 500, None);
     world.fault(Provider::WAWP, Operation::Session, 429, None);
@@ -92,7 +92,7 @@ async fn a_provider_with_a_fault_fails_the_check() {
 }
 
 #[tokio::test]
-async fn a_provider_that_never_answers_is_not_waited_for() {
+async fn unresponsive_provider_times_out() {
     let world = World::new().await;
     let stall = FaultAction::Stall { ms: None };
     world.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Lines, stall));
@@ -108,7 +108,7 @@ async fn a_provider_that_never_answers_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
+async fn webhook_is_checked_like_real_deliveries() {
     let world = World::new().await;
     let hook = |name: &str, url: &str| {
         let hash = hex::encode(voicegate::config::hash_key(name));
@@ -152,7 +152,7 @@ async fn a_web_hook_is_judged_like_the_events_that_will_go_there() {
 }
 
 #[tokio::test]
-async fn the_public_address_has_to_lead_to_a_gateway() {
+async fn public_url_must_lead_to_a_gateway() {
     let world = World::new().await;
     let ask = async |url: &str| {
         let answer = world.check_with(&["--online"], &[("VOICEGATE__SERVER__PUBLIC_URL", url)], "", "").await;

@@ -1,4 +1,4 @@
-//! A database on a server.
+//! Tests of the check of a PostgreSQL database.
 
 use voicegate::store::{PostgresStore, Time};
 
@@ -6,7 +6,7 @@ use super::World;
 use crate::postgres_server::Database;
 
 #[tokio::test]
-async fn a_database_on_a_server_is_looked_at_and_left_as_it_is() {
+async fn postgresql_database_is_checked_without_changes() {
     let Some(database) = Database::make().await else { return };
     let world = World::new().await;
     let url = database.url();

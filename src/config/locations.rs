@@ -6,14 +6,14 @@ use toml::de::{DeTable, DeValue};
 
 use super::path::KeyPath;
 
-/// The place of a key. Places are ordered as a person reads them.
+/// The location of a key. Locations are ordered as a person reads them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     Line { layer: usize, file: String, line: usize },
     Variable(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { file, line, .. } => write!(f, "{file}:{line}"),
@@ -24,7 +24,7 @@ impl fmt::Display for Place {
 
 /// All layers, the lowest first.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct Locations {
     files: Vec<Lines>,
     variables: BTreeMap<KeyPath, String>,
 }
@@ -36,11 +36,11 @@ struct Lines {
     lines: BTreeMap<KeyPath, usize>,
 }
 
-impl Places {
+impl Locations {
     /// Adds a layer above the existing ones.
     ///
     /// # Errors
-    /// Fails with the place and the reason if the text is not TOML. The text itself is not repeated, because it may
+    /// Fails with the location and the reason if the text is not TOML. The text itself is not repeated, because it may
     /// contain a secret.
     pub fn add_file(&mut self, file: &str, text: &str) -> Result<(), String> {
         let table = DeTable::parse(text).map_err(|error| {
@@ -58,13 +58,13 @@ impl Places {
         self.variables.insert(path, name);
     }
 
-    /// The place where a key is written. For a missing key, the place of the table that should contain it.
-    pub fn find(&self, path: &KeyPath) -> Option<Place> {
+    /// The location where a key is written. For a missing key, the location of the table that should contain it.
+    pub fn find(&self, path: &KeyPath) -> Option<Location> {
         let mut above = Some(path.clone());
         while let Some(path) = above {
-            let variable = self.variables.get(&path).cloned().map(Place::Variable);
-            if let Some(place) = variable.or_else(|| self.line(&path)) {
-                return Some(place);
+            let variable = self.variables.get(&path).cloned().map(Location::Variable);
+            if let Some(location) = variable.or_else(|| self.line(&path)) {
+                return Some(location);
             }
             above = path.parent();
         }
@@ -72,10 +72,10 @@ impl Places {
     }
 
     /// The line on which exactly this key is written.
-    pub fn line(&self, path: &KeyPath) -> Option<Place> {
+    pub fn line(&self, path: &KeyPath) -> Option<Location> {
         self.files.iter().enumerate().rev().find_map(|(layer, Lines { file, lines })| {
             let line = *lines.get(path)?;
-            Some(Place::Line { layer, file: file.clone(), line })
+            Some(Location::Line { layer, file: file.clone(), line })
         })
     }
 
@@ -130,10 +130,10 @@ mod tests {
     fn each_key_is_found_on_its_line() {
         let text = "# a comment\n[server]\nlisten = \"x\"\n\n[tenants.a]\nroute = [\n  \"one\",\n  \"two\",\n]\n\
                     routes.support = []\nwebhook = { url = \"\", secrets = [] }\n[tenants.a.connections.imessage]\n";
-        let mut places = Places::default();
-        places.add_file("f.toml", text).expect("TOML");
-        places.add_variable(KeyPath::of("audio.workers"), "VOICEGATE__AUDIO__WORKERS".to_owned());
-        let find = |path: KeyPath| places.find(&path).map(|place| place.to_string());
+        let mut locations = Locations::default();
+        locations.add_file("f.toml", text).expect("TOML");
+        locations.add_variable(KeyPath::of("audio.workers"), "VOICEGATE__AUDIO__WORKERS".to_owned());
+        let find = |path: KeyPath| locations.find(&path).map(|location| location.to_string());
         let tenant = KeyPath::of("tenants.a");
         for (path, line) in [
             (KeyPath::of("server.listen"), 3),
@@ -150,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_toml_has_a_place_and_keeps_its_secret() {
-        for (text, place) in [
+    fn toml_error_names_the_location_without_quoting_the_text() {
+        for (text, location) in [
             ("a = 1\ntoken = \"S3CRET\nb = 2", "f:2:"),
             ("[server\nlisten = 1", "f:1:"),
             ("a = 1\n\na = \"S3CRET\"\n", "f:3:"),
         ] {
-            let error = Places::default().add_file("f", text).expect_err(text);
-            assert!(error.starts_with(place) && !error.contains("S3CRET"), "{error}");
+            let error = Locations::default().add_file("f", text).expect_err(text);
+            assert!(error.starts_with(location) && !error.contains("S3CRET"), "{error}");
             assert_eq!(error.lines().count(), 1, "{error}");
         }
     }

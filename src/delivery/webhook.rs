@@ -1,4 +1,4 @@
-//! Telling bots: events as Standard Webhooks, one queue with everything else.
+//! Webhook delivery: events are posted to the bot as Standard Webhooks. They share the queue with everything else.
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
 use std::time::{Duration, Instant};
@@ -17,56 +17,56 @@ use super::{backoff, persist};
 use crate::{
     config::Webhook,
     gateway::{Gateway, Live, server_slots::hung},
-    model::event::{Event, TELLING},
+    model::event::{Event, WEBHOOK_WINDOW},
     store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
     telemetry::metrics,
     view::EventBody,
 };
 
-/// A bot that has not answered by then is told again.
+/// The longest wait for the answer of a bot. After it the delivery is retried.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Why a bot was not told. Never with the URL, which may hold a token.
-struct NotTold {
+/// The reason why an event was not delivered. It never contains the URL, which may hold a token.
+struct Undelivered {
     why: String,
     retry_after: Option<Duration>,
 }
 
-impl NotTold {
+impl Undelivered {
     fn new(why: impl Into<String>) -> Self {
         Self { why: why.into(), retry_after: None }
     }
 }
 
-/// Tells the tenant's webhook of an event, or says when to try again.
+/// Posts an event to the tenant's webhook. If that fails, schedules the next attempt.
 pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
     let live = gateway.live();
     let tenant = &event.note.tenant;
     let now = gateway.clock.now();
     let Some(webhook) = live.tenants.get(tenant).and_then(|tenant| tenant.webhook.as_ref()) else {
-        return record(gateway, claim, Step::Done, None).await; // nobody wants to know any more
+        return record(gateway, claim, Step::Done, None).await; // the webhook was removed from the configuration
     };
-    if claim.expired || now >= event.at + TELLING {
+    if claim.expired || now >= event.at + WEBHOOK_WINDOW {
         tracing::error!(event.id = %event.id, tenant, "event {} was not taken for 24 h and is given up", event.id);
         metrics::event(tenant, "given_up", None);
         return record(gateway, claim, Step::Done, None).await;
     }
     let begun = Instant::now();
-    let told = post(gateway, &live, webhook, event).await;
+    let delivered = post(gateway, &live, webhook, event).await;
     gateway.server_slots.record(&connection_key(tenant, EVENTS), hung(begun.elapsed(), PATIENCE));
-    let (step, health) = match told {
+    let (step, health) = match delivered {
         Ok(()) => {
             let lag = gateway.clock.now().duration_since(event.at);
             metrics::event(tenant, "delivered", Some(lag.try_into().unwrap_or_default()));
             (Step::Done, Health::Works)
         }
-        Err(NotTold { why, retry_after }) => {
+        Err(Undelivered { why, retry_after }) => {
             tracing::warn!(event.id = %event.id, tenant, tries = claim.tries + 1, "event {} was not taken: {why}", event.id);
             metrics::event(tenant, "failed", None);
             let now = gateway.clock.now();
             let age = now.duration_since(event.at).try_into().unwrap_or_default();
             let wait = backoff::wait(claim.tries + 1, age, retry_after, rand::random());
-            let at = (now + wait).min(event.at + TELLING);
+            let at = (now + wait).min(event.at + WEBHOOK_WINDOW);
             (Step::Retry { at, pause_connection_until: None }, Health::Fails(why))
         }
     };
@@ -76,25 +76,27 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
 async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(String, Health)>) {
     let end = JobEnd { step, health, now: gateway.clock.now() };
     let finish = || gateway.store.finish(claim, &end);
-    match persist::written(claim.note.id, "the telling of an event", persist::lease(gateway), finish).await {
-        // Erased in the meantime, or taken over.
+    match persist::written(claim.note.id, "the webhook delivery of an event", persist::lease(gateway), finish)
+        .await
+    {
+        // The note was erased in the meantime, or another process has taken over the job.
         Ok(()) | Err(StoreError::LeaseLost) => {}
         Err(error) => {
-            tracing::error!(%error, "the telling of an event could not be recorded; it is told again");
+            tracing::error!(%error, "a webhook delivery could not be recorded; the event is sent again");
         }
     }
 }
 
-async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) -> Result<(), NotTold> {
-    let body =
-        serde_json::to_string(&EventBody::from(event)).map_err(|_| NotTold::new("it cannot be written"))?;
-    // Bots compare it with their own clock.
+async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) -> Result<(), Undelivered> {
+    let body = serde_json::to_string(&EventBody::from(event))
+        .map_err(|_| Undelivered::new("it cannot be written"))?;
+    // Wall-clock time, because bots compare it with their own clock.
     let timestamp = gateway.clock.wall().as_second();
     let request = live
         .fetcher
         .client()
         .request(Method::POST, webhook.url.clone())
-        .map_err(|why| NotTold::new(format!("the webhook's address is not allowed: {why}")))?
+        .map_err(|why| Undelivered::new(format!("the webhook's address is not allowed: {why}")))?
         .header(header::CONTENT_TYPE, "application/json")
         .header("webhook-id", event.id.to_string())
         .header("webhook-timestamp", timestamp)
@@ -102,8 +104,8 @@ async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) 
         .body(body);
     let answer = in_time(PATIENCE, request.send())
         .await
-        .ok_or_else(|| NotTold::new("the bot did not answer in time"))?
-        .map_err(|error| NotTold::new(unreachable(&error)))?;
+        .ok_or_else(|| Undelivered::new("the bot did not answer in time"))?
+        .map_err(|error| Undelivered::new(unreachable(&error)))?;
     let status = answer.status();
     if status.is_success() {
         return Ok(());
@@ -115,7 +117,7 @@ async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) 
         }
         status => format!("the bot answered {}", status.as_u16()),
     };
-    Err(NotTold { why, retry_after: retry_after(answer.headers(), gateway.clock.wall()) })
+    Err(Undelivered { why, retry_after: retry_after(answer.headers(), gateway.clock.wall()) })
 }
 
 fn unreachable(error: &reqwest::Error) -> String {
@@ -125,7 +127,7 @@ fn unreachable(error: &reqwest::Error) -> String {
     }
 }
 
-/// One signature for each secret, so that a bot may exchange its own while events keep coming.
+/// One signature for each secret, so that a bot can rotate its secret without missing an event.
 fn signatures(webhook: &Webhook, id: &str, timestamp: i64, body: &str) -> String {
     let signed = format!("{id}.{timestamp}.{body}");
     let one = |key: &[u8]| {
@@ -143,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// The example of the specification's own libraries.
+    /// Uses the example from the libraries of the specification.
     #[test]
     fn signatures_are_those_of_the_specification() {
         let key = |text: &str| SecretSlice::from(BASE64_STANDARD.decode(text).expect("base64"));
