@@ -38,7 +38,7 @@ pub fn sent_name(message: &Value) -> Option<String> {
     Some(format!("sent:{chat}:{}", sha256(text.as_bytes())))
 }
 
-/// The chat that a message went to, as [`chat_id`] spells it. Where a person is told as `@lid` and by number, the number
+/// The chat that a message went to, as `chat_id` spells it. Where a person is told as `@lid` and by number, the number
 /// counts, because notes are mostly sent to numbers.
 fn chat_of(message: &Value) -> Option<String> {
     let data = &message["_data"];
