@@ -115,7 +115,7 @@ async fn worker_that_keeps_losing_its_session_does_not_count_as_dead() {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(14) {
         let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                     WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_advisory_lock_shared%'";
+                     WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE 'LISTEN %voicegate%'";
         sqlx::query(ended).execute(&mut operator).await.expect("executed");
         tokio::time::sleep(Duration::from_millis(900)).await;
     }

@@ -165,8 +165,9 @@ async fn forward(
     own: &str,
     owner: i32,
 ) -> Result<(), sqlx::Error> {
-    listener.listen(CHANNEL).await?;
+    // LISTEN comes last, because `voicegate check` knows a running gateway by it.
     owners::acquire_lock(listener, owner).await?;
+    listener.listen(CHANNEL).await?;
     // Earlier notices were missed. An error means that nobody listens in this process.
     let _ = incoming.send(Notice::of_anything());
     while let Some(told) = listener.try_recv().await? {
