@@ -231,6 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn every_id_that_fits_its_pattern_is_accepted() {
+        use proptest::{
+            strategy::{Strategy as _, ValueTree as _},
+            test_runner::TestRunner,
+        };
+        let mut runner = TestRunner::deterministic();
+        for native in native_ids() {
+            let ids = proptest::string::string_regex(native.pattern).expect("a regular expression");
+            for _ in 0..2000 {
+                let id = ids.new_tree(&mut runner).expect("an id").current();
+                let text = format!("{}:{id}", native.prefix);
+                assert!(parse(&text).is_ok(), "{text} fits {}", native.pattern);
+            }
+        }
+    }
+
+    #[test]
     fn every_form_is_parsed_and_printed_canonically() {
         for (text, printed) in [
             ("+15551234567", "+15551234567"),

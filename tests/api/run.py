@@ -63,11 +63,11 @@ def running(*command: str, **options):
 
 
 def connections(sandbox: subprocess.Popen) -> str:
-    """The sandbox begins by printing the connections for a tenant `demo`."""
+    """The sandbox begins by printing the connections for a tenant `demo`, with an empty line after each."""
     lines = []
     for line in sandbox.stdout:
         lines.append(line)
-        if line.startswith("access_token"):
+        if line == "\n" and "[tenants.demo.connections.whatsapp]\n" in lines:
             return "".join(lines[lines.index("[tenants.demo.connections.imessage]\n") :])
     sys.exit("the sandbox does not start")
 

@@ -62,7 +62,7 @@ pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     native_id: Some(NativeId {
         prefix: NAME,
         bare: false,
-        pattern: "[A-Za-z0-9@._:+=~-]{1,128}",
+        pattern: "[@._:+=~-]{0,8}[A-Za-z0-9][A-Za-z0-9@._:+=~-]{0,119}",
         meaning: "an id of the provider's own: at most 128 letters, digits and @ . _ : + = ~ -",
         canonical: |id| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "@._:+=~-".contains(c);

@@ -44,7 +44,7 @@ pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     native_id: Some(NativeId {
         prefix: "telegram",
         bare: false,
-        pattern: "(?:-?[0-9]{1,19}|@[A-Za-z][A-Za-z0-9_]{3,31})(?:/[0-9]{1,10})?",
+        pattern: "(?:-?[0-9]{1,18}|@[A-Za-z][A-Za-z0-9_]{3,31})(?:/[1-9][0-9]{0,8})?",
         meaning: "a chat's number, or @ and a channel's name; with /TOPIC for a topic of a group",
         canonical: |id| Chat::parse(id).map(|chat| chat.to_string()),
         valid: &["123456789", "-1001234567890", "@news_channel", "-1001234567890/17"],
