@@ -1,5 +1,5 @@
-//! The tables: what each API wants, and what it answers. Sources are the vendors' pages, read 2026-11-29; the links stand
-//! at each.
+//! Tables of the requests that each API accepts, and of its answers. Sources are the vendors' pages, some of them known
+//! from notes only; the links stand at each.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
