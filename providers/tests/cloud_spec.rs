@@ -12,17 +12,15 @@ mod checks;
 mod fixture;
 #[path = "conformance/form.rs"]
 mod form;
+mod openapi;
 #[path = "conformance/run.rs"]
 #[expect(dead_code, reason = "the conformance suite uses the rest")]
 mod run;
-#[path = "conformance/spec.rs"]
-#[expect(dead_code, reason = "paths of one part are ambiguous in Meta's file")]
-mod spec;
 #[path = "conformance/stub.rs"]
 mod stub;
 
+use openapi::Spec;
 use serde_json::{Value, json};
-use spec::Spec;
 use stub::Recorded;
 
 const PROVIDER: &str = "whatsapp-cloud";

@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// What an encoder makes of it begins a few samples later, and from nothing.
+    /// Samples as an encoder returns them: a few samples later, and beginning from nothing.
     #[test]
     fn a_constant_is_heard_when_it_begins() {
         let sound = |before: usize| {

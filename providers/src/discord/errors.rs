@@ -1,4 +1,4 @@
-//! What Discord's refusals mean: <https://docs.discord.com/developers/topics/opcodes-and-status-codes#json>.
+//! Meaning of Discord's refusals: <https://docs.discord.com/developers/topics/opcodes-and-status-codes#json>.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl Refusal {
             (_, 10_003, _) => {
                 (Kind::NotReachable, "the bot knows no such channel: add it to the server first")
             }
-            // Of direct messages: privacy settings, a block, or no server in common.
+            // For direct messages: privacy settings, a block, or no server in common.
             (_, 50_007 | 50_278, _) => (
                 Kind::NotReachable,
                 "this person takes no direct messages from the bot: they have to share a server with it and allow them",

@@ -30,7 +30,7 @@ pub(super) fn not_before(answer: &Answer, asked: Timestamp, timeout: Duration) -
     Some((until, Scope::Recipient))
 }
 
-/// Whose requests a 429 is about. One without any of Discord's headers is Cloudflare's, about this machine.
+/// Requests that a 429 is about. One without any of Discord's headers is Cloudflare's, about this machine.
 pub(super) fn scope(answer: &Answer) -> Scope {
     let body = answer.json();
     let is_bucket = answer.header("x-ratelimit-bucket").is_some()

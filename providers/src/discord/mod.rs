@@ -197,13 +197,13 @@ fn is_snowflake(text: &str) -> bool {
     (5..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0')
 }
 
-/// What `Memory::recipient` holds of a person: the channel of our direct messages.
+/// Content of `Memory::recipient` for a person: the channel of our direct messages.
 #[derive(Serialize, Deserialize)]
 struct Opened {
     channel_id: String,
 }
 
-/// What `Memory::note` holds.
+/// Content of `Memory::note`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Tried {
@@ -243,7 +243,7 @@ impl Provider for Discord {
             "allowed_mentions": {"parse": []},
         });
         if let Some(answered) = answered(note) {
-            // Where that message is gone, the note stands on its own.
+            // If that message is gone, the note is sent as a message of its own.
             message["message_reference"] = json!({"message_id": answered, "fail_if_not_exists": false});
         }
         let request = match &note.content {
@@ -320,7 +320,7 @@ fn answered(note: &OutboundNote) -> Option<&str> {
     note.reply_to.as_deref().filter(|id| is_snowflake(id))
 }
 
-/// The same for every attempt of a note, and for no other note.
+/// Nonce of a note: equal in all of its attempts, and different from those of other notes.
 fn nonce(note_id: &str) -> String {
     let digits = Sha256::digest(note_id.as_bytes()).into_iter().map(|byte| format!("{byte:02x}"));
     digits.collect::<String>().chars().take(NONCE_LENGTH).collect()
@@ -369,7 +369,7 @@ impl Discord {
         Ok(channel.to_owned())
     }
 
-    /// What the answer to the one visible request says.
+    /// Meaning of the answer to the one visible request.
     pub(crate) fn dispatched(
         &self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! What Discord's clients draw of a voice message, which the sender has to say.
+//! Waveform and duration, which Discord's clients draw and the sender has to tell.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};

@@ -57,6 +57,11 @@ impl Spec {
         item.get(method.to_lowercase())
     }
 
+    /// What is wrong with a value, fields that the schema does not name included.
+    pub fn strict_errors(&self, schema: &Value, value: &Value) -> Vec<String> {
+        self.errors(&json!({"allOf": [schema], "unevaluatedProperties": false}), value)
+    }
+
     pub fn errors(&self, schema: &Value, value: &Value) -> Vec<String> {
         let document = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -68,7 +73,8 @@ impl Spec {
         validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
     }
 
-    /// What is wrong with a request: its path, its query, its body.
+    #[allow(dead_code, reason = "each test file uses its part")]
+    /// Differences between a request and the file: its path, its query, its body.
     pub fn request_errors(&self, request: &Recorded) -> Vec<String> {
         let Some(operation) = self.operation(&request.method, &request.target) else {
             return vec!["no such operation".to_owned()];
@@ -84,13 +90,13 @@ impl Spec {
             (Value::Null, Err(_)) => {}
             (_, Err(_)) => errors.push("no JSON body".to_owned()),
             (schema, Ok(body)) => {
-                let strict = json!({"allOf": [schema], "unevaluatedProperties": false});
-                errors.extend(self.errors(&strict, &body));
+                errors.extend(self.strict_errors(schema, &body));
             }
         }
         errors
     }
 
+    #[allow(dead_code, reason = "each test file uses its part")]
     pub fn parameter_errors(&self, operation: &Value, place: &str, name: &str, value: &str) -> Vec<String> {
         let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
         let is = |parameter: &&Value| {
@@ -146,7 +152,8 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// What the adapter sends in every fixture with a good end, with the fixture's name.
+/// Requests of the adapter in every fixture with a good end, with the fixture's name.
+#[allow(dead_code, reason = "each test file uses its part")]
 pub async fn requests(descriptor: &Descriptor) -> Vec<(String, Vec<Recorded>)> {
     let mut sent = Vec::new();
     let accepted = |fixture: &fixture::Fixture| fixture.expected.is_none();
