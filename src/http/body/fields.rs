@@ -46,7 +46,7 @@ impl TextFields {
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Problem> {
         self.size += name.len() + text.len();
         if self.size > MAX_FIELDS {
-            return Err(too_many());
+            return Err(too_many(name));
         }
         let is_tree = name == "metadata" || text.trim_start().starts_with('{');
         self.held.grow(ENTRY + name.len() + text.len() * if is_tree { TREE } else { 1 })?;
@@ -96,9 +96,12 @@ impl TextFields {
     }
 }
 
-pub fn too_many() -> Problem {
-    let detail = format!("all fields together may have at most {MAX_FIELDS} bytes, the audio left out");
-    Problem::invalid("body", detail)
+/// All fields together are too large; `field` is the one that no longer fits.
+pub fn too_many(field: &str) -> Problem {
+    let detail = format!(
+        "this field does not fit: all fields together may have at most {MAX_FIELDS} bytes. In JSON the audio itself belongs in `audio.data`"
+    );
+    Problem::invalid(field, detail)
 }
 
 fn object(name: &str, text: &str) -> Result<Value, Problem> {

@@ -139,7 +139,7 @@ fn name<R: Read>(
 ) -> Result<String, Problem> {
     let name = reader.next_name_owned().map_err(unreadable)?;
     held.grow(name.len() + ENTRY)?;
-    *room = room.checked_sub(name.len()).ok_or_else(too_many)?;
+    *room = room.checked_sub(name.len()).ok_or_else(|| too_many("body"))?;
     Ok(name)
 }
 
@@ -164,13 +164,14 @@ fn small<R: Read>(
     if let Some(full) = copied.full {
         return Err(full.into());
     }
-    written.map_err(|problem| problem.unwrap_or_else(too_many))?;
+    written.map_err(|problem| problem.unwrap_or_else(|| too_many(field)))?;
     *room = copied.room;
     let text = String::from_utf8(copied.bytes).unwrap_or_default(); // the reader has checked that
     held.grow(text.len() * if is_tree { TREE } else { 1 })?;
     // The syntax was checked before.
-    let value = serde_json::from_str(&text)
-        .map_err(|_| Problem::invalid("body", "a number is out of range: it does not fit into 64 bits"))?;
+    let value = serde_json::from_str(&text).map_err(|_| {
+        Problem::invalid(field, "a number is larger than JSON readers understand: at most 1.8e308")
+    })?;
     Ok((value, text))
 }
 

@@ -51,7 +51,7 @@ pub async fn read(
             }
             file = Some(audio(part, &progress, media, max_bytes).await?);
         } else {
-            let text = text(part, &progress, held.another()).await?;
+            let text = text(part, &name, &progress, held.another()).await?;
             let text = String::from_utf8(text).map_err(|_| {
                 Problem::invalid(&*name, "expected text; the part with the audio is named `audio`")
             })?;
@@ -79,12 +79,17 @@ async fn audio(
     Ok(spool.finish().await?)
 }
 
-async fn text(mut part: Field<'_>, progress: &Progress, mut held: Holding) -> Result<Vec<u8>, Problem> {
+async fn text(
+    mut part: Field<'_>,
+    name: &str,
+    progress: &Progress,
+    mut held: Holding,
+) -> Result<Vec<u8>, Problem> {
     let mut text = Vec::new();
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
         progress.made();
         if text.len() + piece.len() > MAX_FIELDS {
-            return Err(too_many());
+            return Err(too_many(name));
         }
         held.grow(piece.len())?;
         text.extend_from_slice(&piece);
