@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build release lint docs openapi api-test bench fuzz corpus quality hostile chaos ffmpeg test-ffmpeg screenshot setup
+.PHONY: help demo test build release dist deb install test-packages lint docs openapi api-test bench fuzz corpus quality hostile chaos ffmpeg test-ffmpeg screenshot setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,18 @@ build: setup ## build target/debug/voicegate, for development
 
 release: setup ## build target/release/voicegate, the one to install
 	$(CARGO) build --release --package voicegate
+
+dist: ## build target/dist/voicegate-VERSION-SYSTEM.tar.gz, with the small ffmpeg, licences and a checksum
+	scripts/package.sh dist
+
+deb: ## build target/dist/voicegate_VERSION_ARCHITECTURE.deb, on Debian and Ubuntu
+	scripts/package.sh deb
+
+install: ## install what `make dist` contains below PREFIX=/usr/local (DESTDIR= is put before it)
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/package.sh install
+
+test-packages: ## install the package in a bare Debian, and start the files of the image as an ordinary user (needs root)
+	scripts/test-packages.sh
 
 lint: ## check formatting, run clippy, build the crate documentation; warnings are errors
 	@scripts/setup.sh --lint

@@ -193,6 +193,18 @@ if [ "$(uname -m)" = x86_64 ]; then
 fi
 logged make make -j "$jobs" ffmpeg
 strip ffmpeg
+# What a package with this ffmpeg has to contain: the licences, and where the source is.
+{
+    echo "ffmpeg $package, of Debian's or Ubuntu's source package ffmpeg: LGPL 2.1 or later. scripts/ffmpeg.sh in the"
+    echo "source of voicegate fetches that source and builds this program."
+    cat COPYING.LGPLv2.1
+    echo
+    echo "LAME, linked into it, of the package libmp3lame-dev:"
+    cat /usr/share/doc/libmp3lame-dev/copyright
+    echo
+    echo "libopus, linked into it:"
+    cat "$work/opus/COPYING"
+} >"$tools/licences.txt"
 cp ffmpeg "$tools/ffmpeg.new"
 cd - >/dev/null
 cc -O2 $cflags -static-pie -I "$prefix/include/opus" bench/floor/opus_floor.c "$prefix/lib/libopus.a" -lm \

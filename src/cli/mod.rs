@@ -3,6 +3,7 @@
 mod audio;
 mod callbacks;
 mod check;
+mod completions;
 mod convert;
 mod demo;
 mod input;
@@ -15,7 +16,7 @@ mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use self::{out::OutError, serve::Role};
@@ -46,6 +47,9 @@ enum Command {
         /// and changes nothing.
         #[arg(long)]
         online: bool,
+        /// Only ask the gateway that runs on this machine whether it is ready. For the health check of a container.
+        #[arg(long, conflicts_with_all = ["online", "recipe"])]
+        health: bool,
         /// Read this recipe of `provider = "http"` instead of the configuration, and print the request that a note would
         /// become, secrets masked. Sends nothing.
         #[arg(long, value_name = "FILE", requires_all = ["to", "dry_run"], conflicts_with = "online")]
@@ -82,6 +86,8 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
     /// Print the OpenAPI document that a gateway serves at /openapi.json.
     Openapi,
+    /// Print a script that completes commands and options in a shell.
+    Completions { shell: clap_complete::Shell },
     /// Run gateway and sandbox together, and send a sample voice note through each provider.
     Demo(demo::DemoArgs),
 }
@@ -100,6 +106,11 @@ enum KeysCommand {
     New,
     /// Make a secret with which a bot verifies that events are genuine.
     Webhook,
+}
+
+/// All commands and options, for completion scripts and manual pages.
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Runs the command that the arguments name.
@@ -126,6 +137,7 @@ async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve { role } => serve::run(layers, role).await,
         Command::Check { recipe: Some(recipe), to: Some(to), .. } => check::recipe(&recipe, &to),
+        Command::Check { health: true, .. } => check::health(&layers).await,
         Command::Check { online, .. } => check::run(&layers, online).await,
         Command::Keys { command: KeysCommand::New } => keys::new(),
         Command::Keys { command: KeysCommand::Webhook } => keys::webhook(),
@@ -145,6 +157,7 @@ async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
             out::text(crate::http::openapi())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Completions { shell } => completions::run(shell),
         Command::Demo(args) => demo::run(args).await,
     }
 }

@@ -1,15 +1,30 @@
 //! `cargo run --package xtask` prints anew the parts of `docs/` that come from the code: between
-//! `<!-- printed: NAME -->` and `<!-- end -->`. `make docs` calls it.
+//! `<!-- printed: NAME -->` and `<!-- end -->`. `make docs` calls it. With `man FOLDER` it writes the manual pages, and with
+//! `licences` it prints the licences of all crates in the executable; packages contain both.
 
 mod api;
 mod configuration;
+mod licences;
+mod man;
 mod printed;
 
-use std::{fs, path::PathBuf};
+use std::{fs, io::Write, path::PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 
 fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args_os().skip(1);
+    match (args.next(), args.next()) {
+        (None, _) => docs(),
+        (Some(command), Some(folder)) if command == "man" => man::write(folder.as_ref()),
+        (Some(command), None) if command == "licences" => {
+            Ok(std::io::stdout().write_all(licences::text()?.as_bytes())?)
+        }
+        _ => bail!("expected no argument, or `man FOLDER`, or `licences`"),
+    }
+}
+
+fn docs() -> anyhow::Result<()> {
     for page in pages()? {
         let text = fs::read_to_string(&page)?;
         let filled = printed::fill(&text).map_err(|why| anyhow!("{}: {why}", page.display()))?;

@@ -5,6 +5,7 @@ mod bucket;
 mod database;
 mod disk;
 mod ffmpeg;
+mod health;
 mod line;
 mod online;
 mod postgres;
@@ -40,6 +41,13 @@ pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
         sound &= print(ask(config, tenants).await?)?;
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks the gateway that this configuration starts whether it is ready.
+pub async fn health(layers: &Layers) -> anyhow::Result<ExitCode> {
+    let (config, _) = config::load(layers, None)?;
+    let ready = print(vec![health::ask(config.server.listen).await])?;
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints the request that a recipe makes of a note to `to`.
