@@ -2,8 +2,9 @@
 # Installs what is missing on this machine. If nothing is missing, it prints nothing and ends at once.
 #
 #   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
-#   scripts/setup.sh --test    also what the tests need: opusinfo, kill, PostgreSQL and cargo-nextest; and for the examples
-#                              in the documentation curl, Python and Node, with requests and tsc in target/tools
+#   scripts/setup.sh --test    also what the tests need: opusinfo, kill, PostgreSQL, cargo-nextest, and Chromium for the
+#                              pages; and for the examples in the documentation curl, Python and Node, with requests,
+#                              tsc and axe-core in target/tools
 #   scripts/setup.sh --quality also what `make quality` needs: Python and a speech synthesiser, with PESQ, STOI and speech
 #                              recordings in target/tools
 #   scripts/setup.sh --api     also what `make api-test` needs: Python, with schemathesis in target/tools
@@ -138,6 +139,7 @@ if [ -n "$for_tests" ]; then
     has_postgres || missing "PostgreSQL" "postgresql" "postgresql@17"
     has curl || missing "curl" "curl" "curl"
     { has node && has npm; } || missing "Node" "nodejs npm" "node"
+    has_browser || missing "Chromium" "chromium fonts-dejavu-core" "chromium"
 fi
 if [ -n "$for_quality" ]; then
     has_python_headers || missing "the headers of Python" "python3-dev" "python"

@@ -177,6 +177,7 @@ fn invite(run: &Run) -> Result<(), OutError> {
     out::line(format_args!(
         "
 see and hear the notes:    {sandbox}/
+send and watch notes:      {gateway}/console, with the key below
 read the documentation:    {gateway}/docs
 
 In a second terminal:

@@ -4,6 +4,7 @@ mod auth;
 mod body;
 mod callbacks;
 mod connections;
+mod console;
 mod descriptors;
 mod docs;
 mod events;
@@ -94,6 +95,8 @@ fn routes() -> OpenApiRouter<App> {
         .route("/docs/", get(docs::index)) // the same page, for people who type the address
         .route("/", get(async || Redirect::temporary("/docs")))
         .routes(routes!(docs::page))
+        .routes(routes!(console::page))
+        .routes(routes!(console::part))
 }
 
 /// The paths of a process without the API: its health, and the audio that providers download.

@@ -12,14 +12,14 @@ use tokio::{
     net::TcpListener,
 };
 
-struct Demo {
+pub struct Demo {
     child: Child,
-    said: String,
+    pub said: String,
 }
 
 impl Demo {
     /// Starts the demo and waits until it is running or has ended.
-    async fn start(arguments: &'static [&'static str], more: Vec<String>) -> Self {
+    pub async fn start(arguments: &'static [&'static str], more: Vec<String>) -> Self {
         let started = tokio::task::spawn_blocking(move || {
             let mut child = Command::new(env!("CARGO_BIN_EXE_voicegate"))
                 .arg("demo")
@@ -44,10 +44,18 @@ impl Demo {
     }
 
     /// Returns the value in `export NAME=value`.
-    fn exported(&self, name: &str) -> &str {
+    pub fn exported(&self, name: &str) -> &str {
         let lead = format!("  export {name}=");
         let line = self.said.lines().find_map(|line| line.strip_prefix(&lead));
         line.unwrap_or_else(|| panic!("{lead} in {}", self.said))
+    }
+}
+
+impl Demo {
+    /// The address of the page that shows what arrived.
+    pub fn inbox(&self) -> &str {
+        let line = self.said.lines().find_map(|line| line.strip_prefix("see and hear the notes:"));
+        line.unwrap_or_else(|| panic!("no inbox in {}", self.said)).trim()
     }
 }
 

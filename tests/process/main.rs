@@ -16,6 +16,7 @@ mod gateway;
 mod keys;
 mod kill;
 mod memory;
+mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 #[path = "../support/s3.rs"]
