@@ -4,13 +4,18 @@
 //! needs and no more: anchors, navigation, and one switch for the language of all examples.
 
 mod render;
+mod search;
 
 use std::sync::LazyLock;
 
 use render::{Article, render};
+pub use search::INDEX as SEARCH;
 
 /// The one style sheet, at `/docs/style.css`.
 pub const STYLE: &str = include_str!("style.css");
+
+/// The script of all pages, at `/docs/docs.js`.
+pub const SCRIPT: &str = include_str!("docs.js");
 
 const TEMPLATE: &str = include_str!("page.html");
 
@@ -58,6 +63,16 @@ static PAGES: LazyLock<Vec<Page>> = LazyLock::new(|| {
 /// The page at `/docs/{slug}`, as HTML.
 pub fn page(slug: &str) -> Option<&'static str> {
     PAGES.iter().find(|page| page.slug == slug).map(|page| page.html.as_str())
+}
+
+/// The page for people who followed a wrong address.
+pub fn absent() -> &'static str {
+    static ABSENT: LazyLock<String> = LazyLock::new(|| {
+        let text = "# There is no such page\n\nThe address is wrong, or the page has moved. \
+                    Search for it, or begin with the [quick start](index.md).";
+        lay_out("", &render(text), "")
+    });
+    &ABSENT
 }
 
 /// The last part of a page's address: `ARCHITECTURE.md` is at `/docs/architecture`.

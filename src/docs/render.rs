@@ -38,6 +38,8 @@ pub fn render(markdown: &str) -> Article {
     let (events, sections) = with_anchors(events);
     let mut body = String::new();
     html::push_html(&mut body, with_tabs(with_frames(events)).into_iter());
+    // A heading without a text is none for a screen reader.
+    let body = body.replace("<th></th>", "<td></td>");
     let title = sections.first().map_or(String::new(), |section| section.html.clone());
     Article { title, html: body, sections }
 }

@@ -31,7 +31,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use axum::{
     Extension, Router,
     extract::{DefaultBodyLimit, FromRef, Request},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
     routing::get,
@@ -119,7 +119,9 @@ pub fn worker_router(app: App) -> Router {
 fn finished(routes: OpenApiRouter<App>, app: App) -> Router {
     let (router, _) = routes.split_for_parts();
     router
-        .fallback(async || Problem::new(Code::NotFound, "there is nothing at this path"))
+        .fallback(async |headers: HeaderMap| {
+            docs::absent(&headers, Problem::new(Code::NotFound, "there is nothing at this path"))
+        })
         .method_not_allowed_fallback(async || {
             Problem::new(Code::MethodNotAllowed, "the Allow header lists the methods of this path")
         })

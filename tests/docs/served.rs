@@ -19,7 +19,7 @@ fn values<'a>(html: &'a str, attribute: &'a str) -> impl Iterator<Item = &'a str
 }
 
 #[test]
-fn the_pages_need_no_key_no_script_and_no_other_host() {
+fn pages_need_no_key_and_no_other_host() {
     let demo = Demo::start();
     let (_, index) = get(&demo, "/docs");
     let pages: Vec<&str> = values(&index, "href").filter(|href| href.starts_with("/docs/")).collect();
@@ -35,15 +35,34 @@ fn the_pages_need_no_key_no_script_and_no_other_host() {
         }
         assert!(head.contains("content-type: text/html; charset=utf-8"), "{page}: {head}");
         assert!(
-            head.contains("content-security-policy: default-src 'none'; style-src 'self'"),
+            head.contains(
+                "content-security-policy: default-src 'none'; style-src 'self'; script-src 'self';"
+            ),
             "{page}: {head}"
         );
-        assert!(!body.contains("<script") && values(&body, "src").next().is_none(), "{page} loads something");
+        let loaded: Vec<_> = values(&body, "src").collect();
+        assert_eq!(loaded, ["/docs/docs.js"], "{page} loads something else");
+        assert_eq!(body.matches("<script").count(), 1, "{page}");
         let sheets: Vec<_> = body.lines().filter(|line| line.contains("rel=\"stylesheet\"")).collect();
         assert_eq!(sheets, ["<link rel=\"stylesheet\" href=\"/docs/style.css\">"], "{page}");
     }
     let (head, _) = get(&demo, "/docs/no-such-page");
     assert!(head.starts_with("http/1.1 404") && head.contains("application/problem+json"), "{head}");
+}
+
+#[test]
+fn wrong_address_is_a_page_for_people_and_a_problem_for_programs() {
+    let demo = Demo::start();
+    for path in ["/docs/no-such-page", "/no-such-path"] {
+        let mut curl = demo.command("curl");
+        curl.args(["-sS", "-i", "-H", "Accept: text/html,application/xhtml+xml,*/*;q=0.8"]);
+        let answer = curl.arg(format!("{}{path}", demo.url)).output().expect("curl");
+        let answer = String::from_utf8(answer.stdout).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+        assert!(answer.contains("There is no such page") && answer.contains("href=\"/docs\""), "{path}");
+        let (head, _) = get(&demo, path);
+        assert!(head.contains("application/problem+json"), "{path}: {head}");
+    }
 }
 
 #[test]

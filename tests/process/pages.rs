@@ -27,8 +27,8 @@ fn axe() -> PathBuf {
     target.join("tools/node_modules/axe-core/axe.min.js")
 }
 
-#[tokio::test]
-async fn console_sends_shows_repeats_finds_and_plans_notes() {
+/// Runs a script of `tests/pages` against a demo. `PICTURES` names a folder for its screenshots.
+async fn use_as_a_person_does(script: &'static str) {
     let Some(browser) = browser() else {
         println!("skipped: there is no Chromium here; scripts/setup.sh --test installs one");
         return;
@@ -37,9 +37,8 @@ async fn console_sends_shows_repeats_finds_and_plans_notes() {
     let demo = Demo::start(&["--listen", "127.0.0.1:0", "--sandbox", "127.0.0.1:0"], Vec::new()).await;
     let folder = tempfile::tempdir().expect("a folder");
     let pictures = std::env::var_os("PICTURES").map_or_else(|| folder.path().to_owned(), PathBuf::from);
-    let mut script = Command::new("node");
-    script
-        .arg("tests/pages/console.mjs")
+    let mut node = Command::new("node");
+    node.arg(script)
         .arg(browser)
         .arg(folder.path().join("profile"))
         .arg(demo.exported("VOICEGATE_URL"))
@@ -49,7 +48,17 @@ async fn console_sends_shows_repeats_finds_and_plans_notes() {
         .arg(pictures)
         .env("NO_PROXY", "127.0.0.1,localhost")
         .stdin(Stdio::null());
-    let ended = tokio::task::spawn_blocking(move || script.output().expect("Node")).await.expect("ended");
+    let ended = tokio::task::spawn_blocking(move || node.output().expect("Node")).await.expect("ended");
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{}{said}", String::from_utf8_lossy(&ended.stdout));
+}
+
+#[tokio::test]
+async fn console_sends_shows_repeats_finds_and_plans_notes() {
+    use_as_a_person_does("tests/pages/console.mjs").await;
+}
+
+#[tokio::test]
+async fn documentation_is_searched_and_copied_and_is_accessible_like_the_inbox() {
+    use_as_a_person_does("tests/pages/docs.mjs").await;
 }
