@@ -10,7 +10,9 @@ use voicegate_providers::{self as providers, guard::AddressRules};
 use voicegate_sandbox::{Door, Sandbox, SandboxOptions};
 
 use super::{
-    callbacks, keys,
+    callbacks,
+    client::{self, ApiClient},
+    keys,
     out::{self, OutError},
     sandbox::{self, connection_name, connections},
     send, serve,
@@ -43,7 +45,7 @@ pub struct DemoArgs {
     sandbox: SocketAddr,
     /// URL to which events are posted, such as http://127.0.0.1:9000/hooks. An address that only this machine can reach
     /// is allowed for this run, as with --allow-local.
-    #[arg(long, value_name = "URL", value_parser = send::address)]
+    #[arg(long, value_name = "URL", value_parser = client::address)]
     webhook: Option<Url>,
     /// For this run, allow addresses of this machine and http in audio.url and webhooks.
     #[arg(long)]
@@ -109,10 +111,11 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         .map_err(|reason| anyhow::anyhow!("the audio engine does not work: {reason}"))?;
     out::line(format_args!("sending a sample of {} KB of MP3 to {RECIPIENT}:", SAMPLE.len() / 1000))?;
     let url: Url = run.gateway.url.parse()?;
+    let client = ApiClient::with_key(url, run.key.clone())?;
     for door in &run.doors {
         let to = if door.to.contains(NUMBER) { RECIPIENT } else { door.to };
         let query = [("to", to), ("via", connection_name(door.provider)), ("filename", "sample.mp3")];
-        let answer = send::post(&url, &run.key, &query, SAMPLE.to_vec(), 30).await?;
+        let answer = send::post(&client, &query, SAMPLE.to_vec(), 30).await?;
         out::line(format_args!("  {}", send::describe(&answer)))?;
         ensure!(answer.status == 200, "the note was not accepted");
     }

@@ -3,11 +3,14 @@
 mod audio;
 mod callbacks;
 mod check;
+mod client;
 mod completions;
 mod convert;
 mod demo;
 mod input;
 mod keys;
+mod listen;
+mod notes;
 mod out;
 mod plan;
 mod sandbox;
@@ -73,6 +76,10 @@ enum Command {
     },
     /// Send an audio file through a running gateway.
     Send(send::SendArgs),
+    /// List notes of a running gateway, show one, cancel it, or send it again.
+    Notes(notes::NotesArgs),
+    /// Follow the events of a tenant, on the terminal or posted to a bot on this machine.
+    Listen(listen::ListenArgs),
     /// Say what would happen to an audio file on each connection of a tenant, according to the configuration. Sends
     /// nothing.
     Plan(plan::PlanArgs),
@@ -148,6 +155,8 @@ async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
             callbacks::status(&layers, &args).await
         }
         Command::Send(args) => send::run(args).await,
+        Command::Notes(args) => notes::run(args).await,
+        Command::Listen(args) => listen::run(args).await,
         Command::Plan(args) => plan::run(&layers, args).await,
         Command::Convert(args) => convert::run(args).await,
         Command::Inspect(args) => audio::inspect(args).await,

@@ -28,4 +28,5 @@ mod webhook;
 mod worker;
 
 pub use accept::{Admission, VoiceRequest};
+pub use webhook::sign as sign_webhook;
 pub use worker::Worker;

@@ -129,14 +129,15 @@ fn unreachable(error: &reqwest::Error) -> String {
 
 /// One signature for each secret, so that a bot can rotate its secret without missing an event.
 fn signatures(webhook: &Webhook, id: &str, timestamp: i64, body: &str) -> String {
-    let signed = format!("{id}.{timestamp}.{body}");
-    let one = |key: &[u8]| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-        mac.update(signed.as_bytes());
-        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
-    };
-    let all: Vec<_> = webhook.keys.iter().map(|key| one(key.expose_secret())).collect();
+    let all: Vec<_> = webhook.keys.iter().map(|key| sign(key.expose_secret(), id, timestamp, body)).collect();
     all.join(" ")
+}
+
+/// The signature of a Standard Webhook. `timestamp` is in seconds since 1970.
+pub fn sign(key: &[u8], id: &str, timestamp: i64, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod memory;
 mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
+mod remote;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "shared with tests that look closer")]
 mod s3;
