@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Content, Form, OutboundNote, ReceiptStatus, SendError, SendErrorKind};
 
 /// How the audio reaches the provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Intake {
     /// The adapter uploads the bytes.
+    #[default]
     Upload,
     /// The provider downloads the bytes from the gateway's signed link, so that must be reachable for it.
     Url,
@@ -50,6 +51,33 @@ pub struct FormSupport {
     pub max_duration_ms: Option<u64>,
     /// Longest caption beside the audio, in characters. `None` if captions are not supported.
     pub caption: Option<usize>,
+}
+
+impl FormSupport {
+    /// A form with audio of any length, without a caption.
+    pub(crate) fn audio(form: Form, profile: impl Into<String>, intake: Intake, max_bytes: u64) -> Self {
+        Self { form, profile: Some(profile.into()), intake, max_bytes, max_duration_ms: None, caption: None }
+    }
+
+    /// Sets the longest caption, in characters.
+    #[must_use]
+    pub(crate) fn with_caption(mut self, longest: usize) -> Self {
+        self.caption = Some(longest);
+        self
+    }
+
+    /// The form [`Form::Text`], with texts of at most `longest` characters.
+    pub(crate) fn text(longest: usize) -> Self {
+        Self {
+            form: Form::Text,
+            profile: None,
+            intake: Intake::Upload,
+            // In UTF-8 a character has at most four bytes.
+            max_bytes: 4 * longest as u64,
+            max_duration_ms: None,
+            caption: Some(longest),
+        }
+    }
 }
 
 /// A connection's abilities. One value per connection, since an account's settings may narrow them.

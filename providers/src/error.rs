@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Scope;
+use crate::{RecipientError, Scope};
 
 /// The kind of a failure. An adapter chooses the kind and never the consequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -186,6 +186,13 @@ impl SendError {
     pub fn from_upstream(mut self, upstream: Upstream) -> Self {
         self.upstream = Some(upstream);
         self
+    }
+}
+
+/// A recipient that the connection does not reach ends the note.
+impl From<RecipientError> for SendError {
+    fn from(error: RecipientError) -> Self {
+        Self::new(SendErrorKind::InvalidRecipient, error.to_string())
     }
 }
 

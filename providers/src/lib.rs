@@ -54,6 +54,7 @@ pub use note::{
 pub use provider::{Callbacks, Context, Descriptor, NativeId, Prepared, Proof, Provider, USUAL_CALLBACK};
 pub use recipient::{JidServer, Recipient, RecipientError, masked_number, visible};
 pub use settings::{BaseUrl, ConfigError, Secrets, Settings, without_values};
+pub(crate) use settings::{require_text, secret_header};
 pub use unanswered::Unanswered;
 
 /// Every adapter there is, in the order in which documentation lists them.

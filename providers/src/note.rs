@@ -127,8 +127,19 @@ pub struct OutboundAudio {
 
 impl OutboundAudio {
     /// Reads the whole file; its size is bounded by [`crate::FormSupport::max_bytes`].
-    pub async fn read(&self) -> std::io::Result<Bytes> {
-        tokio::fs::read(&self.path).await.map(Bytes::from)
+    ///
+    /// # Errors
+    /// [`SendErrorKind::Unavailable`], in the upload.
+    pub async fn read(&self) -> Result<Bytes, SendError> {
+        tokio::fs::read(&self.path).await.map(Bytes::from).map_err(|_| {
+            let detail = "the audio could not be read from the gateway's storage";
+            SendError::new(SendErrorKind::Unavailable, detail).at("upload")
+        })
+    }
+
+    /// Returns the media type without its parameters, which some servers do not take.
+    pub(crate) fn bare_mime_type(&self) -> &str {
+        self.facts.mime_type.split(';').next().unwrap_or_default().trim()
     }
 
     /// Returns the strings to remove from a provider's messages because they grant access: the link, and the long parts

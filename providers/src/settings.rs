@@ -1,6 +1,7 @@
 //! The settings of a connection, passed from the configuration to an adapter.
 
-use secrecy::SecretString;
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error as _},
@@ -52,6 +53,31 @@ pub fn without_values(message: &str) -> String {
     message.to_owned()
 }
 
+/// Refuses settings that are blank.
+///
+/// # Errors
+/// Names the first one.
+pub(crate) fn require_text(settings: &[(&str, &str)]) -> Result<(), ConfigError> {
+    match settings.iter().find(|(_, value)| value.trim().is_empty()) {
+        Some((key, _)) => Err(ConfigError::new(*key, "expected a text that is not empty")),
+        None => Ok(()),
+    }
+}
+
+/// Makes a header of a secret, so that it is shown in no log.
+///
+/// # Errors
+/// Names the setting `key`, which has characters that a header cannot have.
+pub(crate) fn secret_header(key: &str, secret: &SecretString) -> Result<HeaderValue, ConfigError> {
+    let mut value = HeaderValue::from_str(secret.expose_secret())
+        .map_err(|_| ConfigError::new(key, "expected characters that an HTTP header takes"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Shortest `callback_token`. Nothing else keeps strangers from claiming that a note arrived.
+const MIN_CALLBACK_TOKEN: usize = 16;
+
 /// A secret, or a list during a rotation. The first one is in use.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(Vec<SecretString>);
@@ -63,6 +89,19 @@ impl Secrets {
 
     pub fn first(&self) -> Option<&SecretString> {
         self.0.first()
+    }
+
+    /// Refuses tokens of the setting `callback_token` that could be guessed.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub(crate) fn check_callback_token(&self) -> Result<(), ConfigError> {
+        let short = |token: &SecretString| token.expose_secret().chars().count() < MIN_CALLBACK_TOKEN;
+        if self.iter().any(short) {
+            let expected = format!("expected at least {MIN_CALLBACK_TOKEN} characters, chosen at random");
+            return Err(ConfigError::new("callback_token", expected));
+        }
+        Ok(())
     }
 }
 

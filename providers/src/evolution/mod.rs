@@ -2,8 +2,7 @@
 //!
 //! * API: <https://doc.evolution-api.com/v2/api-reference/message-controller/send-audio>; where its file and the code
 //!   differ, the code counts: <https://github.com/EvolutionAPI/evolution-api/tree/3454bec>
-//! * The server takes 136 MB. 16 MB is Meta's limit for audio on WhatsApp, 4096 and 1024 characters are those for texts and
-//!   captions: <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages>
+//! * The server takes 136 MB, which is more than WhatsApp does.
 //!
 //! Quirks:
 //! * Without `encoding: false` every note is encoded a second time, at 128 kbit/s.
@@ -31,9 +30,9 @@ use url::Url;
 use self::errors::{Refusal, judge_state};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Content, Context, Descriptor, Form, FormSupport, Intake, JidServer, Memory, OutboundAudio, OutboundNote,
-    Prepared, Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, Settings, Upstream, whatsapp_web,
+    Content, Context, Descriptor, Form, Intake, JidServer, Memory, OutboundAudio, OutboundNote, Prepared,
+    Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, Settings,
+    Upstream, require_text, secret_header, whatsapp_web,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -58,20 +57,13 @@ intake = "upload"                        # "url": Evolution downloads the audio 
                                          # its jwt_key. A list while one replaces another
 "#;
 
-const MAX_BYTES: u64 = 16_000_000;
-const MAX_TEXT: usize = 4096;
-const MAX_CAPTION: usize = 1024;
-
 /// An event about a sent message repeats the file where the instance has `webhookBase64`: four bytes for three, and the rest.
 const MAX_CALLBACK: usize = 24 * 1024 * 1024;
-
-/// Nothing else keeps strangers from claiming that a note arrived.
-const MIN_CALLBACK_TOKEN: usize = 16;
 
 /// A phone number has no more digits; what has more is a group for the server.
 const LONGEST_NUMBER: usize = 15;
 
-/// What a connection states in [`Capabilities::recipients`].
+/// The kinds of recipient that a connection states in [`Capabilities::recipients`].
 const RECIPIENTS: &[&str] = &["phone", "c.us", "g.us", "lid"];
 
 #[derive(Deserialize)]
@@ -80,19 +72,16 @@ struct Config {
     base_url: String,
     api_key: SecretString,
     instance: String,
-    #[serde(default = "upload")]
+    #[serde(default)]
     intake: Intake,
     #[serde(default)]
     callback_token: Secrets,
 }
 
-fn upload() -> Intake {
-    Intake::Upload
-}
-
 pub(crate) struct Evolution {
     api: BaseUrl,
     api_key: SecretString,
+    key_header: HeaderValue,
     instance: String,
     intake: Intake,
     callback_tokens: Secrets,
@@ -111,21 +100,11 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
 
 pub(crate) fn connection(settings: Settings) -> Result<Evolution, ConfigError> {
     let config: Config = settings.parse()?;
-    for (key, value) in [("api_key", config.api_key.expose_secret()), ("instance", config.instance.as_str())]
-    {
-        if value.trim().is_empty() {
-            return Err(ConfigError::new(key, "expected a text that is not empty"));
-        }
-    }
-    HeaderValue::from_str(config.api_key.expose_secret())
-        .map_err(|_| ConfigError::new("api_key", "expected characters that an HTTP header takes"))?;
-    let short = |token: &SecretString| token.expose_secret().chars().count() < MIN_CALLBACK_TOKEN;
-    if config.callback_token.iter().any(short) {
-        let expected = format!("expected at least {MIN_CALLBACK_TOKEN} characters, chosen at random");
-        return Err(ConfigError::new("callback_token", expected));
-    }
+    require_text(&[("api_key", config.api_key.expose_secret()), ("instance", &config.instance)])?;
+    config.callback_token.check_callback_token()?;
     Ok(Evolution {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
+        key_header: secret_header("api_key", &config.api_key)?,
         api_key: config.api_key,
         instance: config.instance,
         intake: config.intake,
@@ -135,39 +114,10 @@ pub(crate) fn connection(settings: Settings) -> Result<Evolution, ConfigError> {
 }
 
 fn capabilities(intake: Intake, tokens: &Secrets) -> Capabilities {
-    let audio = |form, profile: &str, caption| FormSupport {
-        form,
-        profile: Some(profile.to_owned()),
-        intake,
-        max_bytes: MAX_BYTES,
-        max_duration_ms: None,
-        caption,
-    };
-    Capabilities {
-        forms: vec![
-            audio(Form::Voice, "whatsapp-1", None),
-            audio(Form::Audio, "m4a-1", None),
-            audio(Form::File, "m4a-1", Some(MAX_CAPTION)),
-            FormSupport {
-                form: Form::Text,
-                profile: None,
-                intake: Intake::Upload,
-                max_bytes: 4 * MAX_TEXT as u64,
-                max_duration_ms: None,
-                caption: Some(MAX_TEXT),
-            },
-        ],
-        profile_family: "whatsapp-",
-        provider_converts: Some("mp3-1"),
-        reply: ReplySupport::None,
-        idempotency: None,
-        look_up: false,
-        receipts: tokens.first().map_or_else(Vec::new, |_| whatsapp_web::RECEIPTS.to_vec()),
-        inbound: false,
-        listens: false,
-        media_reuse: false,
-        recipients: RECIPIENTS,
-    }
+    use whatsapp_web::{audio, file, text, voice};
+
+    let forms = vec![voice(intake), audio(intake), file(intake), text()];
+    whatsapp_web::capabilities(forms, ReplySupport::None, RECIPIENTS, tokens)
 }
 
 #[async_trait]
@@ -189,9 +139,7 @@ impl Provider for Evolution {
 
     async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
         self.capabilities.check(note)?;
-        let chat = self
-            .recipient_key(&note.to)
-            .map_err(|error| SendError::new(SendErrorKind::InvalidRecipient, error.to_string()))?;
+        let chat = self.recipient_key(&note.to)?;
         let mut body = json!({"number": number(&chat)});
         let action = match &note.content {
             Content::Text(text) => {
@@ -290,20 +238,12 @@ impl Evolution {
         if self.intake == Intake::Url {
             return Ok(json!(audio.link.as_str()));
         }
-        let bytes = audio.read().await.map_err(|_| {
-            let detail = "the audio could not be read from the gateway's storage";
-            SendError::new(SendErrorKind::Unavailable, detail).at("upload")
-        })?;
-        Ok(json!(BASE64_STANDARD.encode(&bytes)))
+        Ok(json!(BASE64_STANDARD.encode(&audio.read().await?)))
     }
 
     fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> Request {
         let mut request = wire::json_request(method, self.api.join(path), body);
-        // Its characters were judged when the connection was built.
-        if let Ok(mut key) = HeaderValue::from_str(self.api_key.expose_secret()) {
-            key.set_sensitive(true);
-            request.headers_mut().insert("apikey", key);
-        }
+        request.headers_mut().insert("apikey", self.key_header.clone());
         request
     }
 
@@ -324,14 +264,7 @@ impl Evolution {
         let body = answer.json();
         match body["key"]["id"].as_str().filter(|id| !id.is_empty()) {
             Some(id) => Ok(Accepted { message_id: id.to_owned(), ..Accepted::default() }),
-            None => {
-                let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
-                Err(SendError::new(
-                    SendErrorKind::Unexpected,
-                    "the provider's answer names no message, so the note may or may not arrive",
-                )
-                .from_upstream(upstream))
-            }
+            None => Err(wire::no_message_id(answer)),
         }
     }
 

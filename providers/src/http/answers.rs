@@ -75,7 +75,7 @@ fn detail(kind: SendErrorKind) -> &'static str {
         Kind::OutcomeUnknown => {
             "no row of the recipe says what this answer means, so the note may or may not arrive"
         }
-        Kind::Unexpected => "the provider's answer names no message, so the note may or may not arrive",
+        Kind::Unexpected => wire::NO_MESSAGE_ID,
     }
 }
 

@@ -30,7 +30,7 @@ impl Http {
     }
 
     /// Proof first, on the raw body.
-    pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+    pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
         let recipe = self.recipe.callback.as_ref().ok_or(CallbackError::NotConfigured)?;
         match mac(recipe) {
             Some(mac) => mac.verify(request, &self.webhook_secrets)?,

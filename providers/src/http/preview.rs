@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::{
     Http,
-    recipe::{AudioAs, Recipe},
-    sound,
+    connection::{names_used, read_recipe, settings_in},
+    recipe::AudioAs,
     template::{Name, Values},
 };
-use crate::{BaseUrl, Capabilities, ConfigError, Form, Recipient, Settings};
+use crate::{BaseUrl, ConfigError, Form, Recipient, Settings};
 
 /// Renders what `provider = "http"` would send for a note to `to`, in every form that the recipe has, for
 /// `voicegate check --recipe FILE --to X --dry-run`. Nothing is asked of anybody.
@@ -24,8 +24,7 @@ pub fn preview(settings: Settings, to: &Recipient) -> Result<String, ConfigError
     let mut map = settings.into_map();
     let recipe =
         map.remove("recipe").ok_or_else(|| ConfigError::new("recipe", "is required, and missing"))?;
-    let recipe = Recipe::read(recipe).map_err(|why| ConfigError::new("recipe", why))?;
-    sound::judge(&recipe).map_err(|why| ConfigError::new("recipe", why))?;
+    let recipe = read_recipe(recipe)?;
     let base_url = match map.remove("base_url").or_else(|| recipe.base_url.clone().map(Value::String)) {
         Some(Value::String(text)) => {
             BaseUrl::try_from(text.clone()).map_err(|why| ConfigError::new("base_url", why))?;
@@ -37,29 +36,22 @@ pub fn preview(settings: Settings, to: &Recipient) -> Result<String, ConfigError
     let mut fixed = Values::masked();
     fixed.insert(Name::BaseUrl, base_url);
     fixed.insert(Name::Token, "[token]");
-    for name in super::settings_used(&recipe) {
-        fixed.insert(Name::Setting(name.clone()), format!("[settings.{name}]"));
+    for name in settings_in(&names_used(&recipe)) {
+        fixed.insert(Name::Setting(name.to_owned()), format!("[settings.{name}]"));
     }
     let http = Http::assemble(recipe, fixed, Vec::new());
     http.accepts(to).map_err(|error| ConfigError::new("to", error.to_string()))?;
     let mut shown = Vec::new();
-    for support in &http.capabilities().forms {
+    for support in &http.capabilities.forms {
         shown.push(http.shown(support.form, support.profile.as_deref(), to));
     }
     Ok(shown.join("\n"))
 }
 
 impl Http {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
     fn shown(&self, form: Form, profile: Option<&str>, to: &Recipient) -> String {
         let filename = format!("voice.{}", extension(profile.unwrap_or_default()));
-        let mut values = self.fixed.clone();
-        values.insert(Name::To, self.recipe.recipient.spell(to));
-        values.insert(Name::NoteId, "vn_00000000-0000-7000-8000-000000000000");
-        values.insert(Name::NoteUuid, "00000000-0000-7000-8000-000000000000");
+        let mut values = self.values_for(to, "vn_00000000-0000-7000-8000-000000000000");
         let mut text = format!(
             "# {}{}\n",
             serde_json::to_value(form).ok().as_ref().and_then(Value::as_str).unwrap_or_default(),
@@ -88,23 +80,23 @@ impl Http {
             && let Some(upload) = &self.recipe.upload
         {
             audio(&mut values, Some(upload.audio));
-            if let Some(drawn) = self.draw_upload(upload, &values) {
-                text += &drawn.show();
+            if let Some(draft) = self.draft_upload(upload, &values) {
+                text += &draft.show();
                 text.push('\n');
             }
             values.insert(Name::Media, "[id from the upload's answer]");
         }
         if let Some(sending) = self.recipe.sending(form) {
             audio(&mut values, sending.audio);
-            if let Some(drawn) = self.draw(&sending, &values) {
-                text += &drawn.show();
+            if let Some(draft) = self.draft(&sending, &values) {
+                text += &draft.show();
             }
         }
         text
     }
 }
 
-/// A waveform of zeros says nothing; its shape does.
+/// Replaces a waveform of zeros by a description of its shape.
 fn short(value: Value) -> Value {
     match value {
         Value::Array(list) => format!("[list of {} numbers]", list.len()).into(),
@@ -113,7 +105,7 @@ fn short(value: Value) -> Value {
     }
 }
 
-/// What a profile makes, by its family.
+/// The extension of the files that a profile makes, by its family.
 fn extension(profile: &str) -> &'static str {
     match profile.split('-').next().unwrap_or_default() {
         "whatsapp" | "meta" | "telegram" | "discord" => "ogg",

@@ -1,8 +1,9 @@
 //! Whether the parts of a recipe fit each other. What is found here would else be found by the first note.
 
 use super::{
+    fields::Node,
     recipe::{AudioAs, Auth, BodyKind, Recipe, Verb, Waveform},
-    template::{Name, Node, Template},
+    template::{Name, Template},
 };
 use crate::Form;
 

@@ -1,9 +1,16 @@
 //! Mistakes in recipes and in connections, and what is shown of them.
 
-use serde_json::{Map, json};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 
-use super::*;
-use crate::parse_recipient;
+use super::{
+    capabilities::interned,
+    draft::{Body, Draft},
+    template::Template,
+    *,
+};
+use crate::{ConfigError, ReceiptStatus, Settings, parse_recipient};
 
 fn recipe(change: impl FnOnce(&mut Value)) -> Value {
     let mut recipe = json!({
@@ -351,8 +358,8 @@ fn a_credential_in_the_query_is_escaped() {
     settings.insert("token".to_owned(), json!("a&b=c"));
     let http = built(settings).expect("sound");
     let url = Template::parse("{{base_url}}/send?x=1").expect("a template");
-    let drawn = Drawn::new(http.recipe.method, &url, &http.fixed, Vec::new(), Body::None).expect("a URL");
-    assert_eq!(http.with_query(drawn).url, "https://api.example.com/send?x=1&access%20token=a%26b%3Dc");
+    let draft = Draft::new(http.recipe.method, &url, &http.fixed, Vec::new(), Body::None).expect("a URL");
+    assert_eq!(http.with_query(draft).url, "https://api.example.com/send?x=1&access%20token=a%26b%3Dc");
 }
 
 fn request(

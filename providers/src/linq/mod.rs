@@ -102,7 +102,7 @@ struct Config {
     token: SecretString,
     /// One of the account's lines, to find chats of that line only.
     from: Option<String>,
-    #[serde(default = "upload")]
+    #[serde(default)]
     intake: Intake,
     #[serde(default)]
     open_chat: OpenChat,
@@ -124,10 +124,6 @@ enum OpenChat {
 
 fn production() -> String {
     "https://api.linqapp.com/api/partner".to_owned()
-}
-
-fn upload() -> Intake {
-    Intake::Upload
 }
 
 pub(crate) struct Linq {

@@ -98,12 +98,7 @@ impl Linq {
         audio: &OutboundAudio,
         content_type: &str,
     ) -> Result<String, SendError> {
-        let bytes = audio.read().await.map_err(|_| {
-            SendError::new(
-                SendErrorKind::Unavailable,
-                "the audio could not be read from the gateway's storage",
-            )
-        })?;
+        let bytes = audio.read().await?;
         let body = json!({
             "filename": audio.filename,
             "content_type": content_type,

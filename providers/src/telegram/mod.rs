@@ -14,25 +14,26 @@
 //!   profile keeps files below that.
 
 mod callbacks;
+mod chat;
 mod errors;
+mod send;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use url::Url;
 
-use self::errors::Refusal;
+use self::{chat::Chat, errors::Refusal};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Content, Context, Descriptor, Form, FormSupport, Intake, MediaHandle, Memory, NativeId, OutboundNote,
-    Prepared, Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, SendWarning, Settings, USUAL_CALLBACK, Upstream,
-    wire::{self, Answer, Multipart, NoAnswer, Step},
+    Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
+    Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind,
+    Settings, USUAL_CALLBACK,
+    wire::{self, NoAnswer, Step},
 };
 
 pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
@@ -63,10 +64,6 @@ token = { env = "TELEGRAM_TOKEN" }       # the bot's token, as BotFather shows i
 
 /// The server refuses larger uploads: <https://core.telegram.org/bots/api#sendvoice>
 const MAX_BYTES: u64 = 50_000_000;
-
-/// Of larger voice messages the server draws no waveform (1 MB; the profile keeps to the same number):
-/// <https://github.com/tdlib/telegram-bot-api/issues/354>
-const WAVEFORM_BYTES: u64 = 1_000_000;
 
 /// <https://core.telegram.org/bots/api#sendvoice>, <https://core.telegram.org/bots/api#sendmessage>
 const MAX_CAPTION: usize = 1024;
@@ -100,6 +97,10 @@ impl fmt::Debug for Telegram {
 }
 
 fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
+    Ok(Arc::new(connection(settings)?))
+}
+
+pub(crate) fn connection(settings: Settings) -> Result<Telegram, ConfigError> {
     let config: Config = settings.parse()?;
     if !is_token(config.token.expose_secret()) {
         return Err(ConfigError::new(
@@ -108,12 +109,12 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
         ));
     }
     callbacks::check_secrets(&config.webhook_secret)?;
-    Ok(Arc::new(Telegram {
+    Ok(Telegram {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         token: config.token,
         webhook_secrets: config.webhook_secret,
         capabilities: capabilities(),
-    }))
+    })
 }
 
 fn is_token(text: &str) -> bool {
@@ -127,13 +128,8 @@ fn is_token(text: &str) -> bool {
 }
 
 fn capabilities() -> Capabilities {
-    let audio = |form, profile: &str| FormSupport {
-        form,
-        profile: Some(profile.to_owned()),
-        intake: Intake::Upload,
-        max_bytes: MAX_BYTES,
-        max_duration_ms: None,
-        caption: Some(MAX_CAPTION),
+    let audio = |form, profile| {
+        FormSupport::audio(form, profile, Intake::Upload, MAX_BYTES).with_caption(MAX_CAPTION)
     };
     Capabilities {
         forms: vec![
@@ -141,14 +137,7 @@ fn capabilities() -> Capabilities {
             // `sendAudio` takes MP3 and M4A: https://core.telegram.org/bots/api#sendaudio
             audio(Form::Audio, "m4a-1"),
             audio(Form::File, "m4a-1"),
-            FormSupport {
-                form: Form::Text,
-                profile: None,
-                intake: Intake::Upload,
-                max_bytes: 4 * MAX_TEXT as u64,
-                max_duration_ms: None,
-                caption: Some(MAX_TEXT),
-            },
+            FormSupport::text(MAX_TEXT),
         ],
         profile_family: "telegram-",
         provider_converts: None,
@@ -161,56 +150,6 @@ fn capabilities() -> Capabilities {
         media_reuse: true,
         recipients: &["telegram"],
     }
-}
-
-/// Whom a note goes to: `123`, `-100123/17`, `@channel`.
-#[derive(Debug, PartialEq)]
-struct Chat {
-    id: String,
-    /// A topic of a group.
-    thread: Option<u32>,
-}
-
-impl Chat {
-    fn parse(text: &str) -> Option<Self> {
-        let (id, thread) = match text.split_once('/') {
-            Some((id, thread)) => (id, Some(thread.parse().ok().filter(|thread: &u32| *thread > 0)?)),
-            None => (text, None),
-        };
-        let id = match id.strip_prefix('@') {
-            Some(name) => {
-                let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
-                let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-                // Names are the same in either case.
-                (begins && plain && (4..=32).contains(&name.len())).then(|| id.to_ascii_lowercase())?
-            }
-            None => id.parse::<i64>().ok().filter(|_| !id.starts_with('+'))?.to_string(),
-        };
-        Some(Self { id, thread })
-    }
-
-    /// A number where it is one: names are texts on the wire.
-    fn json(&self) -> Value {
-        self.id.parse::<i64>().map_or_else(|_| json!(self.id), |id| json!(id))
-    }
-
-    /// Groups and channels have negative numbers.
-    fn is_private(&self) -> bool {
-        self.id.parse::<i64>().is_ok_and(|id| id > 0)
-    }
-}
-
-impl fmt::Display for Chat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.id)?;
-        self.thread.map_or(Ok(()), |thread| write!(f, "/{thread}"))
-    }
-}
-
-/// What `Memory::recipient` holds: a group that became a supergroup has another number since.
-#[derive(Serialize, Deserialize)]
-struct Moved {
-    chat_id: i64,
 }
 
 #[async_trait]
@@ -236,59 +175,7 @@ impl Provider for Telegram {
         memory: &mut Memory,
     ) -> Result<Prepared, SendError> {
         self.capabilities.check(note)?;
-        let chat = self.chat(note, memory)?;
-        let mut fields = Map::from_iter([("chat_id".to_owned(), chat.json())]);
-        if let Some(thread) = chat.thread {
-            fields.insert("message_thread_id".to_owned(), json!(thread));
-        }
-        if let Some(message) = reply(note, &chat) {
-            // Where that message is gone, the note stands on its own.
-            fields.insert(
-                "reply_parameters".to_owned(),
-                json!({"message_id": message, "allow_sending_without_reply": true}),
-            );
-        }
-        let request = match &note.content {
-            Content::Text(text) => {
-                fields.insert("text".to_owned(), json!(text));
-                self.post("sendMessage", fields)
-            }
-            Content::Audio { form, audio, caption } => {
-                if let Some(caption) = caption {
-                    fields.insert("caption".to_owned(), json!(caption));
-                }
-                let (method, field) = sending(*form);
-                if *form != Form::File {
-                    // Whole seconds; 0 would show no length.
-                    fields
-                        .insert("duration".to_owned(), json!(audio.facts.duration_ms.div_ceil(1000).max(1)));
-                }
-                match &memory.media {
-                    Some(known) => {
-                        fields.insert(field.to_owned(), json!(known.value));
-                        self.post(method, fields)
-                    }
-                    None => {
-                        let bytes = audio.read().await.map_err(|_| {
-                            let detail = "the audio could not be read from the gateway's storage";
-                            SendError::new(SendErrorKind::Unavailable, detail).at("upload")
-                        })?;
-                        let mut form = Multipart::new(&note.id);
-                        for (name, value) in &fields {
-                            form = match value {
-                                Value::String(text) => form.text(name, text),
-                                other => form.text(name, &other.to_string()),
-                            };
-                        }
-                        // Without its parameters: the server looks at the type alone.
-                        let mime_type = audio.facts.mime_type.split(';').next().unwrap_or_default();
-                        let form = form.file(field, &audio.filename, mime_type, &bytes);
-                        form.request(Method::POST, self.url(method))
-                    }
-                }
-            }
-        };
-        Ok(Prepared { request, correlation_ids: Vec::new() })
+        self.request(note, memory).await.map(|request| Prepared { request, correlation_ids: Vec::new() })
     }
 
     fn dispatches_to(&self) -> Option<&Url> {
@@ -335,34 +222,7 @@ impl Provider for Telegram {
     }
 }
 
-/// The method of a form and the name of its file.
-fn sending(form: Form) -> (&'static str, &'static str) {
-    match form {
-        Form::Audio => ("sendAudio", "audio"),
-        Form::File => ("sendDocument", "document"),
-        Form::Voice | Form::Text => ("sendVoice", "voice"),
-    }
-}
-
-/// The message to answer, where it is one of this chat: another chat's number would name a stranger's message.
-fn reply(note: &OutboundNote, chat: &Chat) -> Option<i64> {
-    let text = note.reply_to.as_deref()?;
-    let (of, message) = text.rsplit_once(':').map_or((None, text), |(of, message)| (Some(of), message));
-    let same = of.is_none_or(|of| of == chat.id);
-    message.parse().ok().filter(|_| same)
-}
-
 impl Telegram {
-    fn chat(&self, note: &OutboundNote, memory: &Memory) -> Result<Chat, SendError> {
-        let invalid = || SendError::new(SendErrorKind::InvalidRecipient, "this is no chat of Telegram's");
-        let key = self.recipient_key(&note.to).map_err(|_| invalid())?;
-        let mut chat = Chat::parse(&key).ok_or_else(invalid)?;
-        if let Some(moved) = memory.recipient.as_ref().and_then(|value| Moved::deserialize(value).ok()) {
-            chat.id = moved.chat_id.to_string();
-        }
-        Ok(chat)
-    }
-
     /// Holds the token: never shown.
     fn url(&self, method: &str) -> Url {
         self.api.join(&[&format!("bot{}", self.token.expose_secret()), method])
@@ -396,75 +256,6 @@ impl Telegram {
         })
     }
 
-    /// What the answer to the one visible request says.
-    pub(crate) fn dispatched(
-        &self,
-        now: Timestamp,
-        note: &OutboundNote,
-        memory: &mut Memory,
-        answer: &Answer,
-    ) -> Result<Accepted, SendError> {
-        let body = answer.json();
-        if answer.status.is_success() && body["ok"] == true {
-            return self.accepted(note, memory, answer, &body["result"]);
-        }
-        let link = note.link_secrets();
-        let refusal = Refusal::read(answer, now, &self.secrets(&link));
-        if let Some(chat_id) = refusal.moved_to() {
-            memory.recipient = serde_json::to_value(Moved { chat_id }).ok();
-            let detail = "the group has moved to another number; the note is sent there";
-            return Err(SendError::new(SendErrorKind::Outdated, detail).from_upstream(refusal.upstream));
-        }
-        if refusal.is_stale_file() && memory.media.take().is_some() {
-            let detail = "the provider no longer knows the uploaded audio; it is uploaded again";
-            return Err(SendError::new(SendErrorKind::Outdated, detail).from_upstream(refusal.upstream));
-        }
-        let chat = self.chat(note, memory)?;
-        Err(refusal.into_error(Step::Dispatch, Some((note.form(), &chat))))
-    }
-
-    fn accepted(
-        &self,
-        note: &OutboundNote,
-        memory: &mut Memory,
-        answer: &Answer,
-        message: &Value,
-    ) -> Result<Accepted, SendError> {
-        let (Some(id), Some(chat)) = (message["message_id"].as_i64(), message["chat"]["id"].as_i64()) else {
-            let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
-            return Err(SendError::new(
-                SendErrorKind::Unexpected,
-                "the provider's answer names no message, so the note may or may not arrive",
-            )
-            .from_upstream(upstream));
-        };
-        // Whatever the request asked for, the server decides what it shows.
-        let shown =
-            [(Form::Voice, "voice"), (Form::Audio, "audio"), (Form::File, "document"), (Form::Text, "text")]
-                .into_iter()
-                .find(|(_, field)| !message[*field].is_null());
-        if let Some((form, field)) = shown
-            && form == note.form()
-            && let Some(file) = message[field]["file_id"].as_str()
-        {
-            memory.media = Some(MediaHandle { value: file.to_owned(), valid_until: None });
-        }
-        let mut warnings = Vec::new();
-        if note.reply_to.is_some() && message["reply_to_message"].is_null() {
-            warnings.push(SendWarning::ReplyLost);
-        }
-        let large = note.audio().is_some_and(|audio| audio.facts.size_bytes > WAVEFORM_BYTES);
-        if large && shown.is_none_or(|(form, _)| form == Form::Voice) {
-            warnings.push(SendWarning::WaveformLost);
-        }
-        Ok(Accepted {
-            message_id: format!("{chat}:{id}"),
-            form: shown.map(|(form, _)| form),
-            warnings,
-            ..Accepted::default()
-        })
-    }
-
     fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
         link.iter().chain([&self.token]).chain(&self.webhook_secrets).collect()
     }
@@ -485,21 +276,6 @@ mod tests {
             ("1:a/b", false),
         ] {
             assert_eq!(is_token(token), expected, "{token}");
-        }
-    }
-
-    #[test]
-    fn a_chat_is_written_in_one_way() {
-        for (text, expected) in [
-            ("123", Some("123")),
-            ("-1001234567890/17", Some("-1001234567890/17")),
-            ("@News_Channel", Some("@news_channel")),
-            ("0123", Some("123")),
-            ("+123", None),
-            ("@abc", None),
-            ("-100/0", None),
-        ] {
-            assert_eq!(Chat::parse(text).map(|chat| chat.to_string()).as_deref(), expected, "{text}");
         }
     }
 }

@@ -1,9 +1,6 @@
 //! WAHA: WhatsApp Web sessions behind an HTTP API, on a server of one's own.
 //!
 //! * API: <https://waha.devlike.pro/swagger/openapi.json>, pages: <https://waha.devlike.pro/docs/how-to/send-messages/>
-//! * No limits on size are published. 16 MB is Meta's limit for audio on WhatsApp, 4096 and 1024 characters are those for
-//!   texts and captions:
-//!   <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages>
 //!
 //! Quirks:
 //! * Four engines (WEBJS, WPP, NOWEB, GOWS) answer a send in four shapes. Only the message's own part of the id is the
@@ -33,9 +30,9 @@ use url::Url;
 use self::errors::Refusal;
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Content, Context, Descriptor, Form, FormSupport, Intake, Memory, OutboundAudio, OutboundNote, Prepared,
-    Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Scope, Secrets, SendError,
-    SendErrorKind, Settings, USUAL_CALLBACK, Upstream,
+    Content, Context, Descriptor, Form, Intake, Memory, OutboundAudio, OutboundNote, Prepared, Proof,
+    Provider, Recipient, RecipientError, Registration, ReplySupport, Scope, Secrets, SendError,
+    SendErrorKind, Settings, USUAL_CALLBACK, require_text, secret_header,
     whatsapp_web::{self, own_part},
     wire::{self, Answer, NoAnswer, Step},
 };
@@ -65,10 +62,6 @@ intake = "upload"                        # "url": WAHA downloads the audio from 
                                          # one replaces another
 "#;
 
-const MAX_BYTES: u64 = 16_000_000;
-const MAX_TEXT: usize = 4096;
-const MAX_CAPTION: usize = 1024;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -76,7 +69,7 @@ struct Config {
     api_key: SecretString,
     #[serde(default = "default_session")]
     session: String,
-    #[serde(default = "upload")]
+    #[serde(default)]
     intake: Intake,
     #[serde(default)]
     webhook_secret: Secrets,
@@ -86,13 +79,10 @@ fn default_session() -> String {
     "default".to_owned()
 }
 
-fn upload() -> Intake {
-    Intake::Upload
-}
-
 pub(crate) struct Waha {
     api: BaseUrl,
     api_key: SecretString,
+    key_header: HeaderValue,
     session: String,
     intake: Intake,
     webhook_secrets: Secrets,
@@ -111,15 +101,10 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
 
 pub(crate) fn connection(settings: Settings) -> Result<Waha, ConfigError> {
     let config: Config = settings.parse()?;
-    for (key, value) in [("api_key", config.api_key.expose_secret()), ("session", config.session.as_str())] {
-        if value.trim().is_empty() {
-            return Err(ConfigError::new(key, "expected a text that is not empty"));
-        }
-    }
-    HeaderValue::from_str(config.api_key.expose_secret())
-        .map_err(|_| ConfigError::new("api_key", "expected characters that an HTTP header takes"))?;
+    require_text(&[("api_key", config.api_key.expose_secret()), ("session", &config.session)])?;
     Ok(Waha {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
+        key_header: secret_header("api_key", &config.api_key)?,
         api_key: config.api_key,
         session: config.session,
         intake: config.intake,
@@ -129,39 +114,11 @@ pub(crate) fn connection(settings: Settings) -> Result<Waha, ConfigError> {
 }
 
 fn capabilities(intake: Intake, secrets: &Secrets) -> Capabilities {
-    let audio = |form, profile: &str, caption| FormSupport {
-        form,
-        profile: Some(profile.to_owned()),
-        intake,
-        max_bytes: MAX_BYTES,
-        max_duration_ms: None,
-        caption,
-    };
-    Capabilities {
-        // There is no way to send a player: sendFile makes documents.
-        forms: vec![
-            audio(Form::Voice, "whatsapp-1", None),
-            audio(Form::File, "m4a-1", Some(MAX_CAPTION)),
-            FormSupport {
-                form: Form::Text,
-                profile: None,
-                intake: Intake::Upload,
-                max_bytes: 4 * MAX_TEXT as u64,
-                max_duration_ms: None,
-                caption: Some(MAX_TEXT),
-            },
-        ],
-        profile_family: "whatsapp-",
-        provider_converts: Some("mp3-1"),
-        reply: ReplySupport::MessageId,
-        idempotency: None,
-        look_up: false,
-        receipts: secrets.first().map_or_else(Vec::new, |_| whatsapp_web::RECEIPTS.to_vec()),
-        inbound: false,
-        listens: false,
-        media_reuse: false,
-        recipients: whatsapp_web::RECIPIENTS,
-    }
+    use whatsapp_web::{file, text, voice};
+
+    // There is no way to send a player: sendFile makes documents.
+    let forms = vec![voice(intake), file(intake), text()];
+    whatsapp_web::capabilities(forms, ReplySupport::MessageId, whatsapp_web::RECIPIENTS, secrets)
 }
 
 #[async_trait]
@@ -180,9 +137,7 @@ impl Provider for Waha {
 
     async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
         self.capabilities.check(note)?;
-        let chat = self
-            .recipient_key(&note.to)
-            .map_err(|error| SendError::new(SendErrorKind::InvalidRecipient, error.to_string()))?;
+        let chat = self.recipient_key(&note.to)?;
         let mut body = json!({"session": self.session, "chatId": chat});
         let action = match &note.content {
             Content::Text(text) => {
@@ -265,22 +220,14 @@ impl Waha {
             }
             return Ok(file);
         }
-        let bytes = audio.read().await.map_err(|_| {
-            let detail = "the audio could not be read from the gateway's storage";
-            SendError::new(SendErrorKind::Unavailable, detail).at("upload")
-        })?;
         file["filename"] = json!(audio.filename);
-        file["data"] = json!(BASE64_STANDARD.encode(&bytes));
+        file["data"] = json!(BASE64_STANDARD.encode(&audio.read().await?));
         Ok(file)
     }
 
     fn request(&self, method: Method, path: &[&str], body: Option<&Value>) -> Request {
         let mut request = wire::json_request(method, self.api.join(path), body);
-        // Its characters were judged when the connection was built.
-        if let Ok(mut key) = HeaderValue::from_str(self.api_key.expose_secret()) {
-            key.set_sensitive(true);
-            request.headers_mut().insert("x-api-key", key);
-        }
+        request.headers_mut().insert("x-api-key", self.key_header.clone());
         request
     }
 
@@ -295,14 +242,8 @@ impl Waha {
             let link = note.link_secrets();
             return Err(Refusal::read(answer, now, &self.secrets(&link)).into_error(Step::Dispatch));
         }
-        let Some(message_id) = whatsapp_web::message_id(&answer.json()) else {
-            let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
-            return Err(SendError::new(
-                SendErrorKind::Unexpected,
-                "the provider's answer names no message, so the note may or may not arrive",
-            )
-            .from_upstream(upstream));
-        };
+        let message_id =
+            whatsapp_web::message_id(&answer.json()).ok_or_else(|| wire::no_message_id(answer))?;
         let correlation_ids = vec![own_part(&message_id).to_owned()];
         Ok(Accepted { message_id, correlation_ids, ..Accepted::default() })
     }

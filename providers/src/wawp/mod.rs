@@ -2,8 +2,7 @@
 //!
 //! * Voice notes: <https://api.wawp.net/en/docs/v2/send/voice>, the older API:
 //!   <https://docs.wawp.net/send-voice-19594105e0>
-//! * No limit on size and no rate limit are published. 16 MB is Meta's own limit for audio on WhatsApp:
-//!   <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages>
+//! * No limit on size and no rate limit are published.
 //!
 //! Quirks:
 //! * The documented place for the credentials in a POST is its JSON body. Samples also put them into the
@@ -30,9 +29,9 @@ use url::Url;
 use self::errors::{judge, judge_check, judge_state, reports_failure, status_of, words};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Context, Descriptor, Form, FormSupport, Intake, Memory, OutboundNote, Prepared, Proof, Provider,
-    Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings,
-    USUAL_CALLBACK, Upstream, whatsapp_web,
+    Context, Descriptor, Intake, Memory, OutboundNote, Prepared, Proof, Provider, Recipient, RecipientError,
+    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, USUAL_CALLBACK, Upstream,
+    require_text, whatsapp_web,
     wire::{self, Answer, NoAnswer},
 };
 
@@ -56,11 +55,6 @@ file_fields = "flat"                     # how the request names the file; Wawp'
                                          # of the address that Wawp calls; without it receipts are refused. Use a
                                          # list while one token replaces another
 "#;
-
-const MAX_BYTES: u64 = 16_000_000;
-
-/// Nothing else keeps strangers from claiming that a note arrived.
-const MIN_CALLBACK_TOKEN: usize = 16;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,45 +103,20 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
 
 pub(crate) fn connection(settings: Settings) -> Result<Wawp, ConfigError> {
     let config: Config = settings.parse()?;
-    for (key, value) in
-        [("instance_id", config.instance_id.as_str()), ("access_token", config.access_token.expose_secret())]
-    {
-        if value.trim().is_empty() {
-            return Err(ConfigError::new(key, "expected a text that is not empty"));
-        }
-    }
-    let short = |token: &SecretString| token.expose_secret().chars().count() < MIN_CALLBACK_TOKEN;
-    if config.callback_token.iter().any(short) {
-        let expected = format!("expected at least {MIN_CALLBACK_TOKEN} characters, chosen at random");
-        return Err(ConfigError::new("callback_token", expected));
-    }
-    let receipts = config.callback_token.first().map_or_else(Vec::new, |_| whatsapp_web::RECEIPTS.to_vec());
+    require_text(&[
+        ("instance_id", &config.instance_id),
+        ("access_token", config.access_token.expose_secret()),
+    ])?;
+    config.callback_token.check_callback_token()?;
+    let forms = vec![whatsapp_web::voice(Intake::Url)];
+    let (reply, recipients) = (ReplySupport::MessageId, whatsapp_web::RECIPIENTS);
     Ok(Wawp {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         instance_id: config.instance_id,
         access_token: config.access_token,
-        callback_tokens: config.callback_token,
         file_fields: config.file_fields,
-        capabilities: Capabilities {
-            forms: vec![FormSupport {
-                form: Form::Voice,
-                profile: Some("whatsapp-1".to_owned()),
-                intake: Intake::Url,
-                max_bytes: MAX_BYTES,
-                max_duration_ms: None,
-                caption: None,
-            }],
-            profile_family: "whatsapp-",
-            provider_converts: Some("mp3-1"),
-            reply: ReplySupport::MessageId,
-            idempotency: None,
-            look_up: false,
-            receipts,
-            inbound: false,
-            listens: false,
-            media_reuse: false,
-            recipients: whatsapp_web::RECIPIENTS,
-        },
+        capabilities: whatsapp_web::capabilities(forms, reply, recipients, &config.callback_token),
+        callback_tokens: config.callback_token,
     })
 }
 
@@ -164,9 +133,7 @@ impl Provider for Wawp {
     async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
         self.capabilities.check(note)?;
         let audio = note.need_audio()?;
-        let chat = self
-            .recipient_key(&note.to)
-            .map_err(|error| SendError::new(SendErrorKind::InvalidRecipient, error.to_string()))?;
+        let chat = self.recipient_key(&note.to)?;
         let mut body = self.credentials();
         body["chatId"] = json!(chat);
         body["convert"] = json!(audio.provider_converts);
@@ -227,15 +194,6 @@ impl Provider for Wawp {
     }
 }
 
-fn no_id(answer: &Answer) -> SendError {
-    let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
-    SendError::new(
-        SendErrorKind::Unexpected,
-        "the provider's answer names no message, so the note may or may not arrive",
-    )
-    .from_upstream(upstream)
-}
-
 impl Wawp {
     /// What the answer says.
     pub(crate) fn dispatched(
@@ -251,7 +209,7 @@ impl Wawp {
                     let correlation_ids = vec![whatsapp_web::own_part(&message_id).to_owned()];
                     Ok(Accepted { message_id, correlation_ids, ..Accepted::default() })
                 }
-                None => Err(no_id(answer)),
+                None => Err(wire::no_message_id(answer)),
             };
         }
         Err(self.refused(now, note, answer, &body))

@@ -44,10 +44,7 @@ impl WhatsAppCloud {
         if let Some(known) = known {
             return Ok(known.value.clone());
         }
-        let bytes = audio.read().await.map_err(|_| {
-            let detail = "the audio could not be read from the gateway's storage";
-            SendError::new(SendErrorKind::Unavailable, detail)
-        })?;
+        let bytes = audio.read().await?;
         let form = Multipart::new(&note.id)
             .text("messaging_product", "whatsapp")
             .text("type", content_type)

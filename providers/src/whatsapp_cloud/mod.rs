@@ -40,7 +40,7 @@ use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
     Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, SendWarning, Settings, Upstream,
+    SendErrorKind, SendWarning, Settings,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -156,13 +156,17 @@ impl fmt::Debug for WhatsAppCloud {
 }
 
 fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
+    Ok(Arc::new(connection(settings)?))
+}
+
+pub(crate) fn connection(settings: Settings) -> Result<WhatsAppCloud, ConfigError> {
     let config: Config = settings.parse()?;
     let sound = (1..=32).contains(&config.phone_number_id.len())
         && config.phone_number_id.bytes().all(|b| b.is_ascii_digit());
     if !sound {
         return Err(ConfigError::new("phone_number_id", "expected the number's id: digits, without a +"));
     }
-    Ok(Arc::new(WhatsAppCloud {
+    Ok(WhatsAppCloud {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         credential: credential(&config.auth_header, &config.access_token)?,
         token: config.access_token,
@@ -171,7 +175,7 @@ fn build(settings: Settings) -> Result<Arc<dyn Provider>, ConfigError> {
         capabilities: capabilities(config.app_secret.first().is_some()),
         app_secrets: config.app_secret,
         verify_tokens: config.verify_token,
-    }))
+    })
 }
 
 fn credential(header: &str, token: &SecretString) -> Result<(HeaderName, HeaderValue), ConfigError> {
@@ -425,9 +429,7 @@ impl WhatsAppCloud {
         secrets: &[&SecretString],
     ) -> Result<Accepted, SendError> {
         let Some(id) = body["messages"][0]["id"].as_str().and_then(sound_id) else {
-            let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
-            let detail = "the provider's answer names no message, so the note may or may not arrive";
-            return Err(SendError::new(SendErrorKind::Unexpected, detail).from_upstream(upstream));
+            return Err(wire::no_message_id(answer));
         };
         let mut warnings = Vec::new();
         let large = note.audio().is_some_and(|audio| audio.facts.size_bytes > PLAY_ICON_BYTES);

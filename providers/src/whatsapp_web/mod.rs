@@ -1,8 +1,10 @@
 //! The kit of gateways that run WhatsApp Web (WAHA and what is built on it, Evolution, Wawp): recipients, message ids,
 //! acknowledgements and events about what was sent are spelt alike there.
 
+mod connection;
 mod sent;
 
+pub(crate) use connection::{audio, capabilities, file, text, voice};
 pub use sent::{sent_name, sent_names};
 
 use jiff::Timestamp;
@@ -18,7 +20,7 @@ use crate::{
 /// Longest id of a message that is taken from an event, in bytes.
 const LONGEST_ID: usize = 255;
 
-/// What such a connection states in [`crate::Capabilities::recipients`].
+/// The kinds of recipient that such a connection states in [`crate::Capabilities::recipients`].
 pub const RECIPIENTS: &[&str] = &["phone", "c.us", "g.us", "newsletter", "lid"];
 
 /// The receipts that acknowledgements become. <https://waha.devlike.pro/docs/how-to/events/#messageack>

@@ -18,7 +18,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::{
-    Context, SendError, SendErrorKind,
+    Context, SendError, SendErrorKind, Upstream,
     dial::{Exchange, Sent},
     guard::GuardedClient,
 };
@@ -110,6 +110,15 @@ impl NoAnswer {
         }
     }
 }
+
+/// The error for a success that names no message.
+pub fn no_message_id(answer: &Answer) -> SendError {
+    let upstream = Upstream { status: Some(answer.status.as_u16()), ..Upstream::default() };
+    SendError::new(SendErrorKind::Unexpected, NO_MESSAGE_ID).from_upstream(upstream)
+}
+
+pub(crate) const NO_MESSAGE_ID: &str =
+    "the provider's answer names no message, so the note may or may not arrive";
 
 /// A request with a JSON body, or without any.
 pub fn json_request(method: Method, url: Url, body: Option<&Value>) -> Request {

@@ -1,4 +1,4 @@
-//! A request as a recipe draws it: made for real, or shown without being made.
+//! The draft of a request: it becomes a request, or is shown without being made.
 
 use bytes::Bytes;
 use reqwest::{
@@ -9,8 +9,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
+    fields::Node,
     recipe::{AudioAs, BodyKind, Verb},
-    template::{Name, Node, Template, Values, plain},
+    template::{Name, Template, Values, plain},
 };
 use crate::{
     SendError, SendErrorKind,
@@ -38,7 +39,7 @@ pub(super) enum Item {
     File,
 }
 
-pub(super) struct Drawn {
+pub(super) struct Draft {
     pub method: Method,
     pub url: String,
     pub headers: Vec<Header>,
@@ -52,7 +53,7 @@ pub(super) struct File<'a> {
     pub bytes: &'a Bytes,
 }
 
-impl Drawn {
+impl Draft {
     /// `None` where a value of the URL is not there.
     pub fn new(
         method: Verb,
