@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Content, Form, OutboundNote, ReceiptStatus, SendError, SendErrorKind};
 
-/// How the audio reaches the provider.
+/// The way in which the audio reaches the provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Intake {

@@ -150,7 +150,7 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// An HTTP client that dials only what [`AddressRules`] allow. It follows no redirect, so that whoever
+/// An HTTP client that dials only what [`AddressRules`] allow. It follows no redirect, so that a caller that
 /// follows one checks it first; it uses no proxy from the environment, since a proxy would do the dialling.
 #[derive(Clone, Debug)]
 pub struct GuardedClient {

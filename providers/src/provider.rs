@@ -212,7 +212,7 @@ pub struct Descriptor {
     pub build: fn(Settings) -> Result<Arc<dyn Provider>, ConfigError>,
 }
 
-/// How a provider calls the gateway.
+/// A provider's way of calling the gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct Callbacks {
     pub proof: Proof,
@@ -236,7 +236,7 @@ pub enum Proof {
 /// The largest callback of providers that send no audio in it.
 pub const USUAL_CALLBACK: usize = 1024 * 1024;
 
-/// How a provider's own ids are written in `to`, behind `PREFIX:`.
+/// The spelling of a provider's own ids in `to`, after `PREFIX:`.
 #[derive(Debug)]
 pub struct NativeId {
     pub prefix: &'static str,

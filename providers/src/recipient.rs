@@ -106,7 +106,7 @@ impl Recipient {
             return Ok(named(native, id));
         }
         if let Some((user, server)) = text.rsplit_once('@')
-            // In any case, as domains are: otherwise it would be taken for an e-mail address.
+            // Upper and lower case are equal, as in domains: otherwise it would be taken for an e-mail address.
             && let Some((server, _)) = JidServer::ALL.into_iter().find(|(_, name)| name.eq_ignore_ascii_case(server))
         {
             return jid(user, server).ok_or_else(|| invalid("the part before the @ is no WhatsApp id"));
@@ -127,7 +127,7 @@ pub fn masked_number(number: &str) -> String {
     if digits.len() < 7 {
         return "•••".to_owned();
     }
-    // For a short number, four digits at each end would be nearly all.
+    // Four digits at each end would be nearly all of a short number.
     let shown = if digits.len() < 11 { 2 } else { 4 };
     let (start, end) = (&digits[..shown], &digits[digits.len() - shown..]);
     format!("+{}•••{}", start.iter().collect::<String>(), end.iter().collect::<String>())

@@ -75,7 +75,7 @@ pub(crate) fn secret_header(key: &str, secret: &SecretString) -> Result<HeaderVa
     Ok(value)
 }
 
-/// Shortest `callback_token`. Nothing else keeps strangers from claiming that a note arrived.
+/// Shortest `callback_token`. The token is the only proof that a receipt is the provider's.
 const MIN_CALLBACK_TOKEN: usize = 16;
 
 /// A secret, or a list during a rotation. The first one is in use.

@@ -119,7 +119,7 @@ async fn send(provider: &dyn Provider, cx: &Context, note: &OutboundNote) -> Res
 const GATEWAYS: [&str; 2] = ["waha", "evolution"];
 
 #[tokio::test]
-async fn every_form_arrives_as_it_was_meant() {
+async fn every_form_arrives_in_that_form() {
     let served = Served::start().await;
     let cx = run::context(run::LONG, true);
     for name in GATEWAYS {
@@ -170,7 +170,7 @@ async fn every_engine_of_waha_names_the_message() {
 
 /// A fault, the kind that it means, and whether the note was delivered.
 #[tokio::test]
-async fn every_fault_means_what_it_is() {
+async fn every_fault_becomes_the_right_kind_of_error() {
     use SendErrorKind as Kind;
     let refusal = |name: &str| FaultAction::Refusal { name: name.to_owned() };
     let status =
@@ -221,7 +221,7 @@ async fn every_fault_means_what_it_is() {
                 (kind, delivered),
                 "{name} {action:?}: {error:?}"
             );
-            // Whatever may have been delivered is not repeated.
+            // A note that may have been delivered is not repeated.
             let repeats = matches!(error.kind.disposition(), Disposition::Retry | Disposition::SlowDown);
             assert!(delivered == 0 || !repeats, "{name} {action:?}");
         }
@@ -229,7 +229,7 @@ async fn every_fault_means_what_it_is() {
 }
 
 #[tokio::test]
-async fn recipients_out_of_reach_are_told_by_their_kind() {
+async fn recipients_out_of_reach_are_named_by_error_kind() {
     let served = Served::start().await;
     let cx = run::context(run::LONG, true);
     for (name, settings, to, kind) in [
@@ -346,7 +346,7 @@ async fn called(listener: &TcpListener, now: jiff::Timestamp) -> CallbackRequest
 }
 
 #[tokio::test]
-async fn a_registered_address_hears_what_became_of_a_note_whose_answer_was_lost() {
+async fn registered_address_receives_the_outcome_of_a_note_whose_answer_was_lost() {
     let secret = "secret-of-our-own-0123456789";
     for (name, setting, sessions) in [
         ("waha", "webhook_secret", &["default", "wpp", "noweb", "gows"][..]),

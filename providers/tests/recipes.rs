@@ -26,7 +26,7 @@ struct Case {
     name: &'static str,
     settings: Value,
     to: &'static str,
-    /// As the emulator saw the recipient.
+    /// The recipient, as the emulator saw it.
     seen: &'static str,
     form: Form,
     file: &'static str,
@@ -294,7 +294,7 @@ async fn the_emulators_refuse_what_their_apis_do_not_take() {
     assert_eq!(world.sandbox.ledger_len(), 0);
 }
 
-/// A vendor that answers what it is told, and what it was asked in one connection after the other.
+/// A vendor with scripted answers, and the requests that it got, one connection after the other.
 async fn vendor(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -329,7 +329,7 @@ async fn vendor(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<
 
 /// The example of the documentation, against a server that answers as the page in it says.
 #[tokio::test]
-async fn the_documentations_own_recipe_works() {
+async fn documented_recipe_works() {
     let page = include_str!("../../docs/recipes.md");
     let (lead, _) = page.split_once("## The connection's keys").expect("the end of the lead");
     let recipe = lead.rsplit("```toml\n").next().and_then(|rest| rest.split("```").next()).expect("a recipe");

@@ -74,7 +74,7 @@ fn every_acknowledgement_in_the_fixtures_of_waha_fits_its_openapi_file() {
             "message.ack.group" => "WAHAWebhookMessageAckGroup",
             _ => continue,
         };
-        // What is newer than the file is there on purpose.
+        // Fixtures of events that are newer than the file are there on purpose.
         if fixture.name == "none.later_ack" {
             continue;
         }

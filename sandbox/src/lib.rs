@@ -70,7 +70,7 @@ pub struct SandboxOptions {
     pub only: Vec<String>,
 }
 
-/// How a gateway's connection reaches one of the emulators.
+/// The connection of a gateway to one of the emulators.
 #[derive(Clone, Debug)]
 pub struct Door {
     /// The name of the provider, as the gateway's configuration spells it.

@@ -93,7 +93,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits a note: from here on it "was delivered", whatever answer the caller gets.
+    /// Commits a note as delivered, whatever answer the caller gets.
     pub fn deliver(&self, entry: LedgerEntry, audio: Option<Bytes>) {
         let mut state = self.lock();
         if let Some(bytes) = audio {

@@ -163,7 +163,7 @@ async fn direct_messages_are_opened_first() {
 }
 
 #[tokio::test]
-async fn what_people_dislike_stands_in_the_ledger() {
+async fn faults_that_people_notice_are_in_the_ledger() {
     let server = Server::start().await;
     let file = opus(1);
     let with = |seconds: f64, points: &[u8]| {

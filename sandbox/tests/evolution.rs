@@ -78,7 +78,7 @@ async fn refusals_are_nested_in_lists() {
 }
 
 #[tokio::test]
-async fn what_it_would_encode_again_is_told() {
+async fn second_encoding_is_reported_in_the_ledger() {
     let server = Server::start().await;
     let mut body = voice();
     body.as_object_mut().unwrap().remove("encoding");

@@ -1,4 +1,4 @@
-//! What a client sees of scripted faults, and what the ledger keeps of them; and the control API.
+//! Scripted faults, as a client and the ledger see them; and the control API.
 #![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
 
 mod common;
@@ -104,7 +104,7 @@ async fn an_upload_can_fail_on_its_own() {
 }
 
 #[tokio::test]
-async fn the_control_api_shows_plays_and_forgets() {
+async fn control_api_shows_and_plays_and_clears_the_ledger() {
     let server = Server::start().await;
     let get = |path: &str| server.client.get(format!("{}{path}", server.base));
     let id = server.upload("audio/x-wav", wav(100)).await;

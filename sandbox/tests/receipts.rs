@@ -125,7 +125,7 @@ async fn subscriptions_are_made_changed_and_deleted_as_documented() {
 }
 
 #[tokio::test]
-async fn linq_signs_what_it_tells_and_tells_it_in_the_version_asked_for() {
+async fn linq_signs_its_events_and_uses_the_requested_version() {
     let server = Server::start().await;
     let (base, mut new) = ear(&[]).await;
     let (old_base, mut old) = ear(&[]).await;
@@ -249,7 +249,7 @@ async fn rules_make_receipts_late_double_contradictory_or_none() {
 }
 
 #[tokio::test]
-async fn an_sms_is_sent_and_nothing_more_is_known_of_it() {
+async fn sms_gets_no_receipt_after_sent() {
     let server = Server::start().await;
     let (base, mut ear) = ear(&[]).await;
     subscribe(&server, &base).await;
@@ -268,7 +268,7 @@ async fn an_sms_is_sent_and_nothing_more_is_known_of_it() {
 }
 
 #[tokio::test]
-async fn wawp_tells_its_acks_where_it_was_told_to() {
+async fn wawp_sends_acks_to_the_registered_address() {
     let server = Server::start().await;
     let (base, mut ear) = ear(&[]).await;
     let credentials = json!({ "instance_id": "SANDBOX00001", "access_token": "sandbox-wawp-token" });

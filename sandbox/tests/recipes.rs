@@ -21,7 +21,7 @@ async fn whapi(server: &Server, body: &Value) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_note_arrives_as_the_page_describes_it_and_no_other_way() {
+async fn note_arrives_only_in_the_documented_format() {
     let server = Server::start().await;
     let good = voice(&opus(1));
     let (status, answer) = whapi(&server, &good).await;
@@ -53,7 +53,7 @@ async fn a_note_arrives_as_the_page_describes_it_and_no_other_way() {
 }
 
 #[tokio::test]
-async fn address_method_credentials_and_body_are_held_to() {
+async fn address_method_credentials_and_body_are_checked() {
     let server = Server::start().await;
     let url = |path: &str| format!("{}/http/whapi/{path}", server.base);
     let good = voice(&opus(1));
@@ -74,7 +74,7 @@ async fn address_method_credentials_and_body_are_held_to() {
 }
 
 #[tokio::test]
-async fn a_link_is_held_to_its_length_and_ending_and_is_downloaded() {
+async fn link_has_to_fit_length_and_extension_and_is_downloaded() {
     let server = Server::start().await;
     let files = file_server(opus(1), "audio/ogg").await;
     let url = format!("{}/http/sendblue/api/send-message", server.base);

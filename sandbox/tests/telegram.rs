@@ -103,7 +103,7 @@ async fn refusals_have_the_servers_words() {
 }
 
 #[tokio::test]
-async fn whoever_takes_no_voice_takes_audio_and_text() {
+async fn recipient_without_voice_messages_gets_audio_and_text() {
     let server = Server::start().await;
     let audio =
         post(&server, "sendAudio", &[("chat_id", NO_VOICE), ("duration", "1")], Some(("audio", &wav(1000))))
@@ -116,7 +116,7 @@ async fn whoever_takes_no_voice_takes_audio_and_text() {
 }
 
 #[tokio::test]
-async fn the_webhook_is_one() {
+async fn a_bot_has_one_webhook() {
     let server = Server::start().await;
     let set =
         post(&server, "setWebhook", &[("url", "https://bot.example/x"), ("secret_token", "abc")], None).await;

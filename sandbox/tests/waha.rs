@@ -67,7 +67,7 @@ async fn a_link_a_file_and_a_text_are_taken() {
 }
 
 #[tokio::test]
-async fn whatever_breaks_a_rule_is_refused() {
+async fn each_violation_of_a_rule_is_refused() {
     let server = Server::start().await;
     for (field, value, status) in [
         ("session", json!("other"), 404),
@@ -105,7 +105,7 @@ async fn whatever_breaks_a_rule_is_refused() {
 }
 
 #[tokio::test]
-async fn the_session_tells_its_state_and_keeps_its_configuration() {
+async fn session_shows_its_state_and_keeps_its_configuration() {
     let server = Server::start().await;
     let url = format!("{}/waha/api/sessions/default", server.base);
     let key = |request: RequestBuilder| request.header("x-api-key", "sandbox-waha-key");

@@ -114,7 +114,7 @@ async fn credentials_belong_into_the_json_body() {
 }
 
 #[tokio::test]
-async fn without_convert_wrong_bytes_are_a_dead_bubble() {
+async fn without_convert_other_formats_show_a_bubble_that_does_not_play() {
     let server = Server::start().await;
     for (bytes, part) in [(wav(100), "wav/pcm, 16 bit, not Ogg/Opus"), (opus(2), "2 channels")] {
         let files = file_server(bytes, VOICE).await;
@@ -148,7 +148,7 @@ async fn with_convert_wawp_takes_other_audio() {
 }
 
 #[tokio::test]
-async fn the_state_of_the_session_is_told_to_its_owner() {
+async fn session_state_is_shown_to_its_owner() {
     let server = Server::start().await;
     let url = format!("{}/wawp/v2/session/info", server.base);
     let ask = async |body: Value| server.client.post(&url).json(&body).send().await.unwrap();

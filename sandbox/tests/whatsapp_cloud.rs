@@ -154,7 +154,7 @@ async fn refusals_have_codes() {
 }
 
 #[tokio::test]
-async fn what_phones_dislike_stands_in_the_ledger() {
+async fn faults_that_phones_show_are_in_the_ledger() {
     let server = Server::start().await;
     for (kind, file, words) in [
         (VOICE, wav(100), "declared as"),

@@ -8,7 +8,7 @@ use super::{address, slug};
 const LANGUAGES: [(&str, &str); 3] = [("sh", "curl"), ("python", "Python"), ("ts", "TypeScript")];
 
 pub struct Article {
-    /// As HTML, like everything here.
+    /// The heading as HTML, like everything here.
     pub title: String,
     pub html: String,
     pub sections: Vec<Section>,
@@ -22,7 +22,7 @@ pub struct Section {
 
 pub fn render(markdown: &str) -> Article {
     let options = Options::ENABLE_TABLES;
-    // Raw HTML is comments for those who write the pages.
+    // Raw HTML contains only comments for authors of the pages.
     let events: Vec<_> = Parser::new_ext(markdown, options)
         .filter(|event| {
             !matches!(

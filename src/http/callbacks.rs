@@ -62,7 +62,7 @@ pub async fn post(
 
 /// Answer a provider's verification request
 ///
-/// With this request some providers verify that the address expects their calls.
+/// Some providers verify with this request that the address expects their calls.
 #[utoipa::path(
     get, path = "/callbacks/{tenant}/{connection}", tag = "Callbacks", operation_id = "answerCallback",
     params(

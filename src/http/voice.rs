@@ -59,7 +59,7 @@ pub(super) struct VoiceFields {
     /// support replies, the note is sent as a message of its own, with a warning.
     #[schema(examples("true_15551234567@c.us_3EB0A1B2C3D4E5F6"))]
     reply_to: Option<String>,
-    /// What the note says, as a text. `text_as` says when it is shown.
+    /// The words of the note as a text. `text_as` says when it is shown.
     #[schema(examples("Your parcel is here."))]
     text: Option<String>,
     /// `fallback`: the text is shown only where no form with sound is left, which `degrade` has to allow. `caption`: it is
@@ -67,7 +67,7 @@ pub(super) struct VoiceFields {
     #[serde(default, deserialize_with = "body::or_default")]
     #[schema(value_type = Option<TextAs>, default = "fallback")]
     text_as: TextAs,
-    /// What may replace a voice bubble that is not possible. An empty list: a voice note or nothing. Without it: what the
+    /// Forms that may replace a voice bubble that is not possible. An empty list: a voice note or nothing. Default: what the
     /// connection's configuration says.
     #[serde(default, deserialize_with = "body::degrade")]
     #[schema(value_type = Option<Vec<Substitute>>, examples(json!(["audio", "text"])))]

@@ -19,7 +19,7 @@ use voicegate_audio::{Contradiction, Convert, Hints, Probed, Work};
 pub use self::metadata::Metadata;
 pub use crate::model::id::NoteId;
 
-/// Where a note is. Receipts only raise the rank.
+/// The state of a note. Receipts only raise the rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -141,7 +141,7 @@ impl fmt::Debug for AudioSource {
     }
 }
 
-/// What the caller wants done with the audio.
+/// The conversion that the caller wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = Convert)]
@@ -224,7 +224,7 @@ impl From<Contradiction> for Warning {
     }
 }
 
-/// How a try ended: the provider took the note, refused it for good or for now, or may or may not have it.
+/// The end of a try: the provider took the note, refused it for good or for now, or may or may not have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -268,7 +268,7 @@ pub struct Attempt {
     /// The provider's own id of this try, for its support.
     #[schema(required, examples("trc_8f14e45f"))]
     pub trace: Option<String>,
-    /// Why it was not accepted.
+    /// The reason why the note was not accepted.
     #[schema(required)]
     pub error: Option<Problem>,
 }

@@ -15,21 +15,21 @@ use voicegate_audio::AudioError;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[error("{code}: {detail}")]
 #[schema(
-    description = "What is wrong (RFC 9457). `code` is stable and decides the status; `detail` says what to do."
+    description = "A problem (RFC 9457). `code` is stable and decides the status; `detail` says what to do."
 )]
 pub struct Problem {
-    /// What this kind of problem is: a relative reference (RFC 9457, section 3.1.1), since the gateway that answers also
+    /// A reference to the description of this kind of problem: a relative reference (RFC 9457, section 3.1.1), since the gateway that answers also
     /// serves what it means.
     #[serde(rename = "type")]
     #[schema(format = "uri-reference", examples("/docs/errors#invalid_request"))]
     pub kind: String,
-    /// The same for every problem with this code.
+    /// The title, which is the same for every problem with this code.
     #[schema(examples("The request is not valid"))]
     pub title: String,
     /// The HTTP status that goes with the code.
     #[schema(minimum = 400, maximum = 599, examples(400))]
     pub status: u16,
-    /// What is wrong in this case, and what to do about it.
+    /// The problem in this case, and what to do about it.
     #[schema(examples("expected a duration above zero"))]
     pub detail: String,
     pub code: Code,
@@ -37,7 +37,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<String>,
-    /// Where it went wrong.
+    /// The stage in which the problem occurred.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub stage: Option<Stage>,
@@ -45,7 +45,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("expires_in"))]
     pub field: Option<String>,
-    /// How many seconds to wait before trying again; also in the header `Retry-After`.
+    /// The number of seconds to wait before trying again; also in the header `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub retry_after: Option<u64>,
@@ -53,7 +53,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, max_length = 128, examples("0199fd9c2f6c7d128d0a4c0f3c1d2e3f"))]
     pub request_id: Option<String>,
-    /// What the provider itself said.
+    /// The provider's own words about the problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ProviderAnswer>, nullable = false)]
     pub provider: Option<Upstream>,

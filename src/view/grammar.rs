@@ -56,7 +56,7 @@ impl PartialSchema for Recipient {
             .into_iter()
             .fold(AnyOfBuilder::new(), |all, each| all.item(form(each)))
             .description(Some(
-                "Whom the note is for. A phone number has + and 7 to 15 digits. Other spellings are made canonical: \
+                "The recipient of the note. A phone number has + and 7 to 15 digits. Other spellings are made canonical: \
                  spaces, dashes and brackets of a phone number are dropped, letters of an e-mail address become small.",
             ))
             .into()

@@ -45,7 +45,7 @@ pub struct VoiceNote {
     /// The note that this one repeats.
     #[schema(required)]
     pub resend_of: Option<NoteId>,
-    /// How the recipient sees the note. `null` until that is known.
+    /// The form in which the recipient sees the note. `null` until that is known.
     #[schema(required, value_type = Option<schema::Form>)]
     pub form: Option<providers::Form>,
     pub audio: NoteAudio,
@@ -60,7 +60,7 @@ pub struct VoiceNote {
     #[serde(with = "rfc3339_millis::option")]
     #[schema(required, value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
-    /// Why the note failed, or why its outcome is unknown.
+    /// The reason why the note failed or why its outcome is unknown.
     #[schema(required)]
     pub error: Option<Problem>,
     /// The `metadata` of the request.
@@ -121,7 +121,7 @@ pub struct AudioFacts {
     pub duration_ms: u64,
     #[schema(examples(158_000))]
     pub size_bytes: u64,
-    /// In Hz. For Opus, the rate of the original that the header states.
+    /// Sample rate in Hz. For Opus, the rate of the original that the header states.
     #[schema(examples(24_000))]
     pub sample_rate: u32,
     #[schema(minimum = 1, examples(1))]
@@ -267,7 +267,7 @@ pub struct Capabilities {
     pub convert: ConvertChoice,
     /// Whether `convert: "provider"` has an effect.
     pub provider_converts: bool,
-    /// How the audio reaches the provider: the gateway uploads it, or the provider downloads it from a signed link.
+    /// The way in which the audio reaches the provider: the gateway uploads it, or the provider downloads it from a signed link.
     #[schema(value_type = schema::Intake)]
     pub intake: providers::Intake,
     /// The largest file that the provider takes.
@@ -286,7 +286,7 @@ pub struct Capabilities {
     /// The forms that may replace a voice note that cannot be shown as one.
     #[schema(value_type = Vec<schema::Form>)]
     pub degrade: providers::Degrade,
-    /// How the connection shows notes, from the best form to the last resort.
+    /// The forms in which the connection shows notes, from the best form to the last resort.
     pub forms: Vec<FormSupport>,
 }
 
@@ -295,7 +295,7 @@ pub struct Capabilities {
 pub struct FormSupport {
     #[schema(value_type = schema::Form)]
     pub form: providers::Form,
-    /// How audio is made for it. `null` where a text takes the note's place.
+    /// The audio profile of this form. `null` if a text replaces the audio.
     #[schema(required, examples("linq-1"))]
     pub profile: Option<String>,
     #[schema(value_type = schema::Intake)]
@@ -362,7 +362,7 @@ pub struct FfmpegCheck {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("the self-test is still running"))]
     pub reason: Option<String>,
-    /// How ffmpeg is kept from everything except its source and its output. Absent until it has run.
+    /// The means that keep ffmpeg from everything except its source and its output. Absent until it has run.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub confinement: Option<Confinement>,

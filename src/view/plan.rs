@@ -39,12 +39,12 @@ pub struct ConnectionPlan {
     /// The audio that would be sent.
     #[schema(required)]
     pub audio: Option<PlannedAudio>,
-    /// How the recipient would see it. `null` if the note would be refused.
+    /// The form in which the recipient would see the note. `null` if it would be refused.
     #[schema(required, value_type = Option<schema::Form>)]
     pub form: Option<providers::Form>,
     /// Every form that the connection has, from the best to the last resort.
     pub forms: Vec<PlannedForm>,
-    /// Why it would be refused, or what would be left out.
+    /// The reasons of a refusal, or the parts of the note that would be left out.
     pub reasons: Vec<Warning>,
 }
 
@@ -53,7 +53,7 @@ pub struct ConnectionPlan {
 pub struct PlannedForm {
     #[schema(value_type = schema::Form)]
     pub form: providers::Form,
-    /// How audio is made for it. `null` where a text takes the note's place.
+    /// The audio profile of this form. `null` if a text replaces the audio.
     #[schema(required, examples("linq-1"))]
     pub profile: Option<String>,
     /// The largest file that the provider takes.
@@ -70,7 +70,7 @@ pub struct PlannedForm {
     /// Whether `text` would be shown whole in this form. `null` where it would not be shown there at all.
     #[schema(required)]
     pub caption_fits: Option<bool>,
-    /// Why the note cannot be shown in this form. `null` where it can.
+    /// The reason why the note cannot be shown in this form. `null` if it can.
     #[schema(required, examples("the recipient does not take voice messages"))]
     pub reason: Option<String>,
     /// When a refusal of the recipient is forgotten.
@@ -104,7 +104,7 @@ pub struct PlannedAudio {
     /// Exact if the bytes are not changed, otherwise an estimate.
     #[schema(examples(30_200))]
     pub size_bytes: u64,
-    /// In Hz. For Opus, the rate of the original that the header states.
+    /// Sample rate in Hz. For Opus, the rate of the original that the header states.
     #[schema(examples(16_000))]
     pub sample_rate: u32,
     #[schema(minimum = 1, examples(1))]

@@ -38,11 +38,11 @@ words! {
         use providers::Container::*;
         [Mp3, Mp4, Adts, Ogg, Webm, Matroska, Wav, Aiff, Caf, Flac, Amr, Pcm]
     };
-    /// How the recipient sees a note: as a voice bubble, a playable audio attachment, a file to download, or text.
+    /// The form in which the recipient sees a note: a voice bubble, a playable audio attachment, a file to download, or text.
     Form = [providers::Form::Voice, providers::Form::Audio, providers::Form::File, providers::Form::Text];
-    /// What may replace a voice bubble: a playable audio attachment, a file to download, or the note's text.
+    /// A form that may replace a voice bubble: a playable audio attachment, a file to download, or the note's text.
     Substitute = [providers::Form::Audio, providers::Form::File, providers::Form::Text];
-    /// How the audio reaches the provider: the gateway uploads it, or the provider downloads it from a signed link.
+    /// The way in which the audio reaches the provider: the gateway uploads it, or the provider downloads it from a signed link.
     Intake = [providers::Intake::Upload, providers::Intake::Url];
     /// Whether a note can answer an earlier message: not at all, or by the message's id.
     ReplySupport = [providers::ReplySupport::None, providers::ReplySupport::MessageId];
@@ -91,7 +91,7 @@ impl PartialSchema for SentAudio {
         all.properties.insert("work".to_owned(), Ref::from_schema_name("Work").into());
         let checks = ArrayBuilder::new()
             .items(Object::with_type(Type::String))
-            .description(Some("What was verified on it before it was sent; nothing where it is the source."))
+            .description(Some("The checks that the audio passed before it was sent; none if it is the source itself."))
             .examples([serde_json::json!(["ogg_pages", "opus_headers", "duration"])]);
         all.properties.insert("checks".to_owned(), checks.into());
         all.required.extend(["profile", "work", "checks"].map(str::to_owned));
@@ -114,7 +114,7 @@ impl PartialSchema for ConvertWish {
             .item(Ref::from_schema_name("Convert"))
             .item(ObjectBuilder::new().schema_type(Type::Boolean).description(Some("`auto` or `never`.")))
             .description(Some(
-                "What may be done to the audio. `auto`: the least that makes it fit, which is often nothing. `always`: \
+                "The conversion of the audio that is allowed. `auto`: the least that makes it fit, which is often nothing. `always`: \
                  encode it anew. `never`: touch no sound; refused with `convert_refused` where that is not enough. \
                  `provider`: let the provider convert, where it can. Without it: what the connection's configuration \
                  says, else `auto`.",

@@ -38,14 +38,14 @@ use crate::wire::{NoAnswer, no_answer};
 /// Connections that one request may try where the server closes each before the first byte.
 const CONNECTIONS: usize = 3;
 
-/// How a [`Dialer`] connects.
+/// The way in which a [`Dialer`] connects.
 #[derive(Debug)]
 pub struct DialOptions {
-    /// For name, address and TLS together.
+    /// Time limit for name, address and TLS together.
     pub connect_timeout: Duration,
     /// Sent with requests that have none of their own.
     pub user_agent: HeaderValue,
-    /// How long a server has to leave an idle connection open before connections to it are opened ahead of their
+    /// The time for which a server has to leave an idle connection open before connections to it are opened ahead of their
     /// request. They wait for at most three quarters of it.
     pub hold: Duration,
     /// Whether the proxies of the environment are used (`HTTPS_PROXY` and so on).
@@ -85,7 +85,7 @@ pub struct Dialer {
 struct Shared {
     connector: Connector,
     proxies: Option<Matcher>,
-    /// For servers behind a proxy: it knows every kind of proxy, and opens a connection for each request too, but does
+    /// A client for servers behind a proxy: it knows every kind of proxy, and opens a connection for each request too, but does
     /// not count bytes.
     through_proxy: reqwest::Client,
     user_agent: HeaderValue,
@@ -119,7 +119,7 @@ impl Dialer {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// For one try of a note.
+    /// The connections of one try of a note.
     pub fn dial(&self) -> Dial {
         Dial { dialer: self.clone(), opening: Arc::default() }
     }
@@ -221,7 +221,7 @@ impl Dial {
         opened.gate.open(sent.clone());
         let mut driver = Box::pin(connection);
         let mut sending = std::pin::pin!(sender.send_request(request));
-        // In this task, so that no other has to be woken between the opened connection and the first byte.
+        // This task does it, so that no other has to be woken between the opened connection and the first byte.
         let mut drivers = JoinSet::new();
         let response = tokio::select! {
             biased;

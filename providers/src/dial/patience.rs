@@ -17,7 +17,7 @@ const BELIEVED: Duration = Duration::from_secs(10 * 60);
 /// It is learned from connections that have done their work: they are left open and looked at.
 #[derive(Debug)]
 pub(super) struct Patience {
-    /// How long a server has to leave an idle connection open to count as patient.
+    /// The time for which a server has to leave an idle connection open to count as patient.
     hold: Duration,
     servers: Mutex<HashMap<String, Known>>,
 }
@@ -38,7 +38,7 @@ impl Patience {
         self.hold
     }
 
-    /// How old a connection may get before its request. A quarter is left for what differs between the two ends.
+    /// The age that a connection may reach before its request. A quarter is left for differences between the two ends.
     pub fn longest_wait(&self) -> Duration {
         self.hold.mul_f32(0.75)
     }
@@ -48,7 +48,7 @@ impl Patience {
         self.servers().get(origin).is_some_and(|known| known.is_patient)
     }
 
-    /// Whether somebody should look at the server's habits now; whoever is told so does it.
+    /// Whether the idle time of the server should be measured now. The caller that gets `true` measures it.
     pub fn is_to_be_looked_at(&self, origin: &str, now: Instant) -> bool {
         let mut servers = self.servers();
         match servers.get_mut(origin) {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_looked_at_by_one_at_a_time_and_again_after_a_while() {
+    fn one_connection_at_a_time_measures_a_server() {
         let (patience, now) = (Patience::new(Duration::from_secs(4)), Instant::now());
         assert!(!patience.is_known_of("https://a"), "nobody is trusted unseen");
         assert!(patience.is_to_be_looked_at("https://a", now));

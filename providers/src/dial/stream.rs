@@ -25,7 +25,7 @@ impl Sent {
         self.0.load(Ordering::Acquire) == 0
     }
 
-    /// For a request whose bytes somebody else writes and nobody counts.
+    /// The counter of a request whose bytes somebody else writes and nobody counts.
     pub fn assume_something(&self) {
         self.add(1);
     }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_of_tls_are_not_the_requests() {
+    async fn bytes_of_the_tls_handshake_do_not_count_as_the_request() {
         let (mut client, gate, mut server) = pair().await;
         let sent = Sent::default();
         client.write_all(b"hello").await.expect("written");

@@ -138,7 +138,7 @@ async fn no_request_goes_over_a_connection_that_another_one_used() {
         assert_eq!((answer.status.as_u16(), &*answer.body), (200, &b"ok"[..]));
         assert_eq!((server.connections(), server.requests()), (number, number));
     }
-    // That is what happens over a pool, and why it is not used.
+    // A pool behaves in this way, and is not used for that reason.
     let cx = context(&dialer);
     wire::call(&cx, server.request()).await.expect("an answer");
     assert_eq!(wire::call(&cx, server.request()).await.expect_err("lost"), NoAnswer::Lost);
@@ -187,7 +187,7 @@ async fn a_connection_that_waited_too_long_is_not_used() {
 
 /// A connection is opened ahead only to a server that was seen to wait, so that a note never costs two.
 #[tokio::test]
-async fn the_habits_of_a_server_are_learned_from_connections_that_have_done_their_work() {
+async fn idle_time_of_a_server_is_learned_from_finished_connections() {
     for (habits, is_patient) in
         [(&[Habit::Waits], true), (&[Habit::ClosesAfterAnswer], false)] as [(&[Habit], bool); 2]
     {
@@ -208,7 +208,7 @@ async fn the_habits_of_a_server_are_learned_from_connections_that_have_done_thei
 }
 
 #[tokio::test]
-async fn a_request_that_was_read_may_have_been_heard() {
+async fn request_that_was_read_may_have_taken_effect() {
     let server = Server::start(&[Habit::ReadsAndCloses]).await;
     let answer = wire::dispatch(&context(&dialer(HOLD)), server.request()).await;
     assert_eq!(answer.expect_err("lost"), NoAnswer::Lost);

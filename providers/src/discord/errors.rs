@@ -101,7 +101,7 @@ impl Refusal {
             (_, 10_003, _) => {
                 (Kind::NotReachable, "the bot knows no such channel: add it to the server first")
             }
-            // For direct messages: privacy settings, a block, or no server in common.
+            // Reasons of direct messages: privacy settings, a block, or no server in common.
             (_, 50_007 | 50_278, _) => (
                 Kind::NotReachable,
                 "this person takes no direct messages from the bot: they have to share a server with it and allow them",

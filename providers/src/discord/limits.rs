@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_the_channels_unless_it_is_global() {
+    fn limit_applies_to_the_channel_unless_it_is_global() {
         let bucket = ("x-ratelimit-bucket", "abcd");
         for (headers, expected) in [
             (vec![bucket, ("x-ratelimit-scope", "user")], Scope::Recipient),

@@ -120,7 +120,7 @@ fn accepted(note: &OutboundNote, answer: &Answer) -> Result<Accepted, SendError>
     })
 }
 
-/// Whatever the request asked for, the message that came of it says what people see.
+/// The form that people see, as the message in the answer states it, whatever the request asked for.
 fn shown(message: &Value) -> Form {
     let is_voice = message["flags"].as_u64().is_some_and(|flags| flags & IS_VOICE_MESSAGE != 0);
     let attachments = message["attachments"].as_array().is_some_and(|all| !all.is_empty());
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_belongs_to_one_note() {
+    fn nonce_is_the_same_for_all_attempts_of_a_note() {
         let nonce = |id| super::nonce(id);
         assert_eq!(nonce("vn_1"), nonce("vn_1"));
         assert_ne!(nonce("vn_1"), nonce("vn_2"));

@@ -1,4 +1,4 @@
-//! What Evolution says of a message after it took it, and having it said:
+//! Evolution's webhooks: acknowledgements of messages, and the registration of the webhook:
 //! <https://doc.evolution-api.com/v2/en/configuration/webhooks>,
 //! <https://github.com/EvolutionAPI/evolution-api/blob/3454bec/src/api/integrations/event/webhook/webhook.controller.ts>.
 //!
@@ -48,8 +48,8 @@ impl Hook {
 
 impl Evolution {
     /// Judges and reads an event.
-    pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.knows_proof(request)?;
+    pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+        self.check_proof(request)?;
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let event = body["event"].as_str().ok_or(CallbackError::Malformed)?;
         // A server may send the events of all its instances to one address.
@@ -75,7 +75,7 @@ impl Evolution {
     }
 
     /// Whether the request has one of the tokens, or something signed with it.
-    pub(super) fn knows_proof(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
+    pub(super) fn check_proof(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
         let by_address = signature::verify_token(request.query("token"), &self.callback_tokens);
         let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         match (by_address, bearer) {
@@ -105,7 +105,7 @@ impl Evolution {
         }))
     }
 
-    /// An instance has one webhook. One that leads elsewhere is somebody's own and stays.
+    /// Registers the webhook. An instance has one, and a webhook with another address is not replaced.
     pub(super) async fn subscribe(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
         let ours = self.with_token(url)?;
         let known = self.hook(cx).await?.filter(|hook| !hook.url.is_empty());

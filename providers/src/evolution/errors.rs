@@ -1,4 +1,4 @@
-//! What Evolution's refusals mean. Every exception while sending becomes a 400 with the exception's text, nested in lists
+//! The meaning of Evolution's refusals. Every exception while sending becomes a 400 with the exception's text, nested in lists
 //! (<https://github.com/EvolutionAPI/evolution-api/blob/3454bec/src/api/integrations/channel/whatsapp/whatsapp.baileys.service.ts>,
 //! `sendMessageWithTyping`), so the status says nothing and the words decide.
 //!
@@ -20,7 +20,7 @@ use crate::{
 /// An answer that is no success, taken apart.
 pub(super) struct Refusal {
     status: StatusCode,
-    /// In lower case.
+    /// The message in lower case.
     words: String,
     /// `{"exists": false}`: the number is not on WhatsApp.
     is_nobody: bool,
@@ -139,7 +139,7 @@ fn is_exception(words: &str) -> bool {
     words.lines().any(|line| names(line) || line == "[object object]")
 }
 
-/// How deep lists are nested that are looked into.
+/// Greatest depth of nested lists that is looked into.
 const DEEPEST: usize = 6;
 
 #[derive(Default)]

@@ -199,11 +199,11 @@ impl Provider for Evolution {
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
-        self.knows_proof(head)
+        self.check_proof(head)
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.heard(request)
+        self.read_callback(request)
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
@@ -247,7 +247,7 @@ impl Evolution {
         request
     }
 
-    /// What the answer to the one visible request says.
+    /// Reads the answer to the visible request.
     pub(crate) fn dispatched(
         &self,
         now: Timestamp,
@@ -260,7 +260,7 @@ impl Evolution {
             let to_group = matches!(note.to, Recipient::Jid { server: JidServer::Group, .. });
             return Err(refusal.into_error(Step::Dispatch, to_group));
         }
-        // Of a long answer the id is all that has to be there: it stands before the file.
+        // The id suffices. In a long answer it stands before the file.
         let body = answer.json();
         match body["key"]["id"].as_str().filter(|id| !id.is_empty()) {
             Some(id) => Ok(Accepted { message_id: id.to_owned(), ..Accepted::default() }),
@@ -277,7 +277,7 @@ impl Evolution {
         Err(self.refused(cx.now, &answer))
     }
 
-    /// What a refusal to answer a question says.
+    /// Reads the refusal of a question about the account.
     pub(crate) fn refused(&self, now: Timestamp, answer: &Answer) -> SendError {
         Refusal::read(answer, now, &self.secrets(&[])).into_error(Step::Check, false)
     }

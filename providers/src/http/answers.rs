@@ -1,4 +1,4 @@
-//! What an answer means: the rows of the recipe, read from top to bottom.
+//! The meaning of an answer: the rows of the recipe, read from top to bottom.
 
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -13,7 +13,7 @@ use crate::{
     wire::{self, Answer, Step},
 };
 
-/// What the first row that fits says.
+/// The result of the first row that fits.
 pub(super) struct Verdict {
     pub outcome: Outcome,
     pub scope: Option<Scope>,
@@ -99,7 +99,7 @@ pub(super) fn error(
         (Step::Dispatch, Some(kind)) => (kind, detail(kind)),
         (Step::Dispatch, None) if answer.status.is_success() => (Kind::Unexpected, detail(Kind::Unexpected)),
         (Step::Dispatch, None) => (Kind::OutcomeUnknown, detail(Kind::OutcomeUnknown)),
-        // Nothing was sent yet, whatever the provider did.
+        // The upload comes before the visible request, so nothing was sent.
         (Step::Prepare, Some(Kind::OutcomeUnknown | Kind::Unexpected)) => {
             (Kind::Unavailable, detail(Kind::Unavailable))
         }
@@ -127,7 +127,7 @@ pub(super) fn error(
     error
 }
 
-/// Where APIs have their own words and codes.
+/// Pointers to an API's own words and codes.
 const WORDS: [&str; 9] = [
     "/error/message",
     "/message",

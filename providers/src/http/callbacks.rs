@@ -1,4 +1,4 @@
-//! What a provider tells afterwards, read by the recipe's pointers.
+//! Receipts in callbacks, read by the recipe's pointers.
 
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
@@ -25,7 +25,7 @@ impl Http {
         let recipe = self.recipe.callback.as_ref().ok_or(CallbackError::NotConfigured)?;
         match mac(recipe) {
             Some(mac) => mac.admits(head, &self.webhook_secrets),
-            None => self.knows_token(recipe, head),
+            None => self.check_token(recipe, head),
         }
     }
 
@@ -34,13 +34,13 @@ impl Http {
         let recipe = self.recipe.callback.as_ref().ok_or(CallbackError::NotConfigured)?;
         match mac(recipe) {
             Some(mac) => mac.verify(request, &self.webhook_secrets)?,
-            None => self.knows_token(recipe, request)?,
+            None => self.check_token(recipe, request)?,
         }
         let body = read(request).ok_or(CallbackError::Malformed)?;
         let one = [body.clone()];
         let events: &[Value] = match &recipe.each {
             None => &one,
-            // Where the list is not there the request is about something else.
+            // A request without the list is about something else.
             Some(each) => body.pointer(&each.0).and_then(Value::as_array).map_or(&[], Vec::as_slice),
         };
         let mut callback = Callback::nothing();
@@ -52,7 +52,7 @@ impl Http {
         Ok(callback)
     }
 
-    fn knows_token(&self, recipe: &CallbackRecipe, head: &CallbackRequest) -> Result<(), CallbackError> {
+    fn check_token(&self, recipe: &CallbackRecipe, head: &CallbackRequest) -> Result<(), CallbackError> {
         let given = match &recipe.token {
             Some(TokenPlace::Header(name)) => head.header(name),
             _ => head.query("token"),

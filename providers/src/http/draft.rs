@@ -165,8 +165,8 @@ impl Draft {
 }
 
 impl Body {
-    /// The fields with their values. In a multipart form the audio comes last, so that whoever reads it as it arrives
-    /// knows by then what it is for.
+    /// The fields with their values. In a multipart form the audio comes last, so that a server that reads the form as it
+    /// arrives knows the other fields by then.
     pub fn of(kind: BodyKind, audio: Option<AudioAs>, fields: &Node, values: &Values) -> Self {
         let text = |node: &Node| node.value(values).as_ref().map(plain);
         match kind {

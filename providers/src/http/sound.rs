@@ -1,4 +1,4 @@
-//! Whether the parts of a recipe fit each other. What is found here would else be found by the first note.
+//! Checks whether the parts of a recipe fit each other, so that mistakes are found before the first note.
 
 use super::{
     fields::Node,
@@ -134,7 +134,7 @@ fn header_name(path: &str, name: &str) -> Judged {
     }
 }
 
-/// Whose server is asked must not depend on a note.
+/// Checks that the server of a URL does not depend on the note.
 fn address(path: &str, url: &Template) -> Judged {
     let beginning = url.beginning();
     let absolute = ["https://", "http://"]

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_that_is_not_known_is_named_with_the_one_that_was_meant() {
+    fn unknown_placeholder_is_named_with_a_suggestion() {
         for (text, expected) in [
             ("{{too}}", "there is no placeholder {{too}}; did you mean {{to}}?"),
             ("{{ durations }}", "did you mean {{duration}}?"),

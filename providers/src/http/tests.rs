@@ -38,7 +38,7 @@ fn refused(recipe: Value) -> String {
 }
 
 #[test]
-fn a_mistake_is_named_by_its_key_with_what_was_meant() {
+fn mistake_is_named_by_its_key_with_a_suggestion() {
     type Change = fn(&mut Value);
     let cases: [(Change, &str); 34] = [
         (|r| r["methd"] = json!("POST"), "recipe: methd: there is no such key; did you mean `method`?"),
@@ -139,7 +139,7 @@ fn a_mistake_is_named_by_its_key_with_what_was_meant() {
 }
 
 #[test]
-fn a_recipe_in_a_file_is_read_and_its_mistakes_have_the_files_name() {
+fn mistake_in_a_recipe_file_names_the_file() {
     let folder = std::env::temp_dir().join(format!("voicegate-recipe-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("mine.toml");
@@ -171,7 +171,7 @@ fn a_recipe_in_a_file_is_read_and_its_mistakes_have_the_files_name() {
 }
 
 #[test]
-fn what_the_recipe_needs_of_the_connection_is_asked_for() {
+fn settings_that_the_recipe_uses_are_required() {
     let with_setting = recipe(|r| r["fields"]["instance"] = json!("{{settings.instance}}"));
     for (key, change) in [
         ("settings: instance: is required", json!({})),
@@ -274,7 +274,7 @@ fn blocks(kind: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_documentations_own_example_is_shown_as_it_says() {
+fn preview_of_the_documented_example_is_the_documented_text() {
     let recipe = blocks("toml").pop().expect("the whole recipe");
     let recipe = serde_json::to_value(recipe.parse::<toml::Table>().expect("TOML")).expect("a table");
     let to = parse_recipient("+15551234567").expect("a recipient");
@@ -285,7 +285,7 @@ fn the_documentations_own_example_is_shown_as_it_says() {
 }
 
 #[test]
-fn nothing_that_is_shown_has_a_secret_in_it() {
+fn preview_contains_no_secret() {
     let to = parse_recipient("+15551234567").expect("a recipient");
     for (name, _) in bundled::RECIPES {
         let settings = json!({
@@ -410,7 +410,7 @@ fn a_token_may_come_in_a_header_and_names_the_note() {
 }
 
 #[test]
-fn an_hmac_is_missed_before_the_body_is_read() {
+fn missing_hmac_is_refused_before_the_body_is_read() {
     let settings = json!({"recipe": "gowa", "base_url": "https://x.example", "token": "secret", "settings": {"user": "u"},
                           "webhook_secret": "key"});
     let http = built(settings.as_object().cloned().expect("an object")).expect("sound");

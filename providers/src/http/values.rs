@@ -36,7 +36,7 @@ impl Kind {
         })
     }
 
-    /// As `capabilities.recipients` has it.
+    /// The name in `capabilities.recipients`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Phone => "phone",
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// As people write one.
+    /// An example in the spelling of `to`.
     pub fn example(self) -> &'static str {
         match self {
             Self::Phone => "+15551234567",

@@ -1,4 +1,4 @@
-//! What is wrong with a recipe, in words that name the key, and never a value: that may be a secret.
+//! Mistakes in a recipe, described by the key. A value is never shown, because it may be a secret.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;

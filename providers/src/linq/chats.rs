@@ -41,7 +41,7 @@ impl KnownChat {
         self
     }
 
-    /// How the recipient will see a memo. A chat without a service has had no message yet; Linq tries
+    /// The form in which the recipient will see a memo. A chat without a service has had no message yet; Linq tries
     /// iMessage first there (<https://docs.linqapp.com/guides/messaging/protocol-selection/>).
     pub fn form(&self) -> Form {
         self.service.as_deref().and_then(form_over).unwrap_or(Form::Voice)
@@ -112,7 +112,7 @@ impl Chat {
         }
         let present: Vec<&Handle> = self.handles.iter().filter(|handle| handle.is_present()).collect();
         if present.iter().any(|handle| handle.is_mine(line).is_none()) {
-            // Nothing tells which handle is ours: one other handle beside the recipient's must be.
+            // The answer does not say which handle is the line's own: it must be the one beside the recipient's.
             return present.len() == 2 && present.iter().any(|handle| handle.is(recipient));
         }
         let others: BTreeSet<String> = present

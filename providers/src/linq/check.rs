@@ -38,7 +38,7 @@ impl Linq {
         self.told(cx.now, &answer)
     }
 
-    /// What the answer says.
+    /// Reads the answer.
     pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
         #[derive(Deserialize)]
         struct Body {

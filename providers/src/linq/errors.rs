@@ -1,4 +1,4 @@
-//! What Linq's refusals mean. Both status and code count: 5001 is a failed upload with 500 and too much with
+//! The meaning of Linq's refusals. Both status and code count: 5001 is a failed upload with 500 and too much with
 //! 413.
 //!
 //! Codes: <https://docs.linqapp.com/error/>; the page of each is `/error/codes/2xxx/2001/` and so on.
@@ -13,7 +13,7 @@ use crate::{
     wire::{self, Answer},
 };
 
-/// What was refused: a call that may be repeated, the one that shows the note, a question about the account, or about
+/// The refused call: a call that may be repeated, the one that shows the note, a question about the account, or about
 /// something in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -68,7 +68,7 @@ pub(super) fn trace(answer: &Answer, secrets: &[&SecretString]) -> Option<String
     wire::identifier(text, secrets)
 }
 
-/// How long to wait where Linq names no time itself.
+/// The wait if Linq names no time itself.
 fn usual_wait(code: Option<u64>) -> Option<Duration> {
     match code? {
         // "A few seconds": https://docs.linqapp.com/error/codes/2xxx/2007/
@@ -88,7 +88,7 @@ fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static
         // 429 comes with codes that no page lists, so the status alone decides.
         (429, ..) | (_, 1007, _) => (Kind::RateLimited, "the provider limits the rate of this account"),
         (401, ..) | (_, 2004 | 2005, _) => (Kind::Unauthorized, "the provider refused the token; renew it"),
-        // No note is at stake: whatever else is refused, the address or the account is not right.
+        // No note is involved, so any other refusal means that the address or the account is wrong.
         (408 | 500.., _, Check | Inquiry) => (Kind::Unavailable, "the provider has a fault; try again later"),
         (300..=399 | 404 | 405, _, Check) => {
             (Kind::Misconfigured, "the provider has nothing at this address; check base_url")

@@ -107,12 +107,12 @@ struct Config {
     #[serde(default)]
     open_chat: OpenChat,
     opening_text: Option<String>,
-    /// Of the webhook subscription.
+    /// Signing secret of the webhook subscription.
     #[serde(default)]
     webhook_secret: Secrets,
 }
 
-/// What to do about a recipient with whom there is no chat yet.
+/// The reaction to a recipient with whom there is no chat yet.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum OpenChat {
@@ -254,7 +254,7 @@ impl Provider for Linq {
             }
             Intake::Url => (json!({"voice_memo_url": audio.link.as_str()}), Vec::new()),
         };
-        // Only once the audio is with Linq: nobody is to get an opening text that no voice note follows.
+        // The opening text is sent after the upload, so that a voice note follows it.
         let chat = match known {
             Some(chat) => chat,
             None => self.open_chat(cx, note, memory).await?,
@@ -288,7 +288,7 @@ impl Provider for Linq {
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.heard(request)
+        self.read_callback(request)
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
@@ -304,7 +304,7 @@ impl Provider for Linq {
     }
 }
 
-/// Whether the recipient will see a memo in this form. Whoever may have a plain attachment may have a bubble, too.
+/// Whether the recipient will see a memo in this form. A recipient who may get a plain attachment may get a bubble, too.
 fn shows(chat: &KnownChat, form: Form) -> Result<(), SendError> {
     if form == Form::Voice && chat.form() == Form::Audio {
         let detail = "this conversation is not over iMessage, where voice notes are bubbles";
@@ -331,7 +331,7 @@ impl Linq {
         self.understood(cx.now, note, &answer)
     }
 
-    /// What the answer to such a call says.
+    /// Reads the answer to such a call.
     pub(crate) fn understood<T: DeserializeOwned>(
         &self,
         now: Timestamp,
@@ -361,7 +361,7 @@ impl Linq {
         })
     }
 
-    /// What the answer to the memo says.
+    /// Reads the answer to the memo.
     pub(crate) fn dispatched(
         &self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! What Linq says of a message after it took it: <https://docs.linqapp.com/guides/webhooks/>.
+//! Linq's reports about messages that it took: <https://docs.linqapp.com/guides/webhooks/>.
 //!
 //! Two forms of the same events are in use, told apart by nothing that has to be looked at: 2026-02-03 has the message
 //! at the top of `data`, 2025-01-01 has most of it in `data.message`.
@@ -13,7 +13,7 @@ use crate::{
     Upstream, wire,
 };
 
-/// The events that tell of a message's way. <https://docs.linqapp.com/guides/webhooks/events/>
+/// The events about a message's delivery. <https://docs.linqapp.com/guides/webhooks/events/>
 pub(super) const EVENTS: [&str; 4] = ["message.sent", "message.delivered", "message.read", "message.failed"];
 
 /// Longest id that is taken for one. They are UUIDs.
@@ -32,7 +32,7 @@ struct Envelope {
 
 impl Linq {
     /// Judges and reads a webhook.
-    pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+    pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
         let signed_id = self.signing_keys.verify(request)?;
         let event: Envelope = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         // Linq's own advice is to tell repetitions by `event_id`.
@@ -104,7 +104,7 @@ pub(super) fn attachment(message: &Value) -> Option<String> {
     parts.iter().filter(|part| part["type"] == "media").find_map(|part| id(part["id"].as_str()?))
 }
 
-/// Why a message failed that Linq had taken. A delivery may follow all the same
+/// The reason why a message failed that Linq had taken. A delivery may follow all the same
 /// (<https://docs.linqapp.com/error/codes/4xxx/4001/>). 4006 to 4008 are in linq-python alone, without a word on what
 /// they mean.
 fn why(code: Option<u64>) -> &'static str {

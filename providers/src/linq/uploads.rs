@@ -40,14 +40,14 @@ pub(super) fn content_type(container: Container) -> Result<&'static str, SendErr
     })
 }
 
-/// What `Memory::note` holds.
+/// Content of `Memory::note`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Uploaded {
     attachment_id: Option<String>,
-    /// Of the bytes behind `attachment_id`.
+    /// SHA-256 of the bytes behind `attachment_id`.
     sha256: String,
-    /// How often Linq lost the attachment.
+    /// Number of times that Linq lost the attachment.
     lost: u32,
 }
 

@@ -1,5 +1,5 @@
-//! What Telegram calls us with, and having it call: <https://core.telegram.org/bots/api#setwebhook>. There are no receipts;
-//! what comes are messages that people write to the bot.
+//! Telegram's updates and the registration of the webhook: <https://core.telegram.org/bots/api#setwebhook>. There are no
+//! receipts; updates are messages that people write to the bot.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ const HEADER: &str = "x-telegram-bot-api-secret-token";
 /// The kinds of update that are asked for.
 const UPDATES: [&str; 2] = ["message", "channel_post"];
 
-/// Nothing else keeps strangers from telling stories; the server takes at most 256.
+/// Length of a secret. It alone keeps strangers from forging updates; the server takes at most 256 characters.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// The part of `getWebhookInfo` that is looked at.
@@ -31,7 +31,7 @@ struct Webhook {
     pending_update_count: u64,
 }
 
-/// Telegram takes nothing else as a secret.
+/// Refuses secrets that Telegram does not take.
 pub(super) fn check_secrets(secrets: &Secrets) -> Result<(), ConfigError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let sound = |secret: &SecretString| {
@@ -49,19 +49,19 @@ pub(super) fn check_secrets(secrets: &Secrets) -> Result<(), ConfigError> {
 
 impl Telegram {
     /// Judges and reads an update. An empty answer is right: one with a `method` would be carried out.
-    pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.knows_token(request)?;
+    pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+        self.check_token(request)?;
         let update: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         update["update_id"].as_i64().ok_or(CallbackError::Malformed)?;
         Ok(Callback::nothing())
     }
 
     /// Whether the request has one of the secrets.
-    pub(super) fn knows_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
+    pub(super) fn check_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
         signature::verify_token(request.header(HEADER), &self.webhook_secrets)
     }
 
-    /// A bot has one webhook. One that leads elsewhere is somebody's own and stays.
+    /// Registers the webhook. A bot has one, and a webhook with another address is not replaced.
     pub(super) async fn subscribe(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
         let secret = self.webhook_secrets.first().ok_or_else(no_secret)?;
         let present: Webhook = self.ask(cx, "getWebhookInfo", Map::new()).await?;

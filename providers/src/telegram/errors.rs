@@ -1,4 +1,4 @@
-//! What Telegram's refusals mean. There are no error codes beyond the HTTP status: the description decides, and the server
+//! The meaning of Telegram's refusals. There are no error codes beyond the HTTP status: the description decides, and the server
 //! has a fixed set of them (<https://github.com/tdlib/telegram-bot-api/blob/master/telegram-bot-api/Client.cpp>).
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{
 /// An answer that is no success, taken apart.
 pub(super) struct Refusal {
     status: StatusCode,
-    /// In lower case.
+    /// The description in lower case.
     words: String,
     moved_to: Option<i64>,
     retry_after: Option<Duration>,
@@ -49,7 +49,7 @@ impl Refusal {
         }
     }
 
-    /// Where a group has gone that became a supergroup.
+    /// The new number of a group that became a supergroup.
     pub fn moved_to(&self) -> Option<i64> {
         self.moved_to.filter(|_| self.status == StatusCode::BAD_REQUEST)
     }

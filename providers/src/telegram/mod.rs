@@ -206,11 +206,11 @@ impl Provider for Telegram {
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
-        self.knows_token(head)
+        self.check_token(head)
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.heard(request)
+        self.read_callback(request)
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_has_the_form_of_botfathers() {
+    fn token_has_the_format_of_botfather() {
         for (token, expected) in [
             ("123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw", true),
             ("123456789", false),

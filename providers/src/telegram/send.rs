@@ -118,7 +118,7 @@ fn address(note: &OutboundNote, chat: &Chat) -> Map<String, Value> {
         fields.insert("message_thread_id".to_owned(), json!(thread));
     }
     if let Some(message) = reply(note, chat) {
-        // Where that message is gone, the note stands on its own.
+        // If that message is gone, the note is sent without a reference.
         let reply = json!({"message_id": message, "allow_sending_without_reply": true});
         fields.insert("reply_parameters".to_owned(), reply);
     }
@@ -134,7 +134,7 @@ fn method(form: Form) -> (&'static str, &'static str) {
     }
 }
 
-/// The message to answer, where it is one of this chat: another chat's number would name a stranger's message.
+/// The message to answer, if it is in this chat. The number of a message counts within its chat alone.
 fn reply(note: &OutboundNote, chat: &Chat) -> Option<i64> {
     let text = note.reply_to.as_deref()?;
     let (of, message) = text.rsplit_once(':').map_or((None, text), |(of, message)| (Some(of), message));
@@ -151,7 +151,7 @@ fn accepted(
     let (Some(id), Some(chat)) = (message["message_id"].as_i64(), message["chat"]["id"].as_i64()) else {
         return Err(wire::no_message_id(answer));
     };
-    // Whatever the request asked for, the server decides what it shows.
+    // The server decides in which form it shows the audio, whatever the request asked for.
     let shown =
         [(Form::Voice, "voice"), (Form::Audio, "audio"), (Form::File, "document"), (Form::Text, "text")]
             .into_iter()

@@ -1,4 +1,4 @@
-//! What WAHA says of a message after it took it, and having it said: <https://waha.devlike.pro/docs/how-to/events/>.
+//! WAHA's webhooks: acknowledgements of messages, and the registration of the webhook: <https://waha.devlike.pro/docs/how-to/events/>.
 //!
 //! * The signature is over the body alone. Its time is beside it and not signed, so an old request is known by its event's
 //!   id, which the gateway takes in once.
@@ -43,7 +43,7 @@ pub(super) fn admits(head: &CallbackRequest, secrets: &Secrets) -> Result<(), Ca
 
 impl Waha {
     /// Judges and reads an event.
-    pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+    pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
         PROOF.verify(request, &self.webhook_secrets)?;
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let event = body["event"].as_str().ok_or(CallbackError::Malformed)?;
@@ -156,7 +156,7 @@ fn missing(hook: &Value) -> Vec<&'static str> {
 fn with_ours(known: &[Value], url: &Url, secret: &SecretString) -> Vec<Value> {
     let mut hooks = known.to_vec();
     let place = hooks.iter().position(|hook| is_ours(hook, url)).unwrap_or_else(|| {
-        // As the documentation's own example: two seconds, then longer and longer.
+        // Retries as in the documentation's example: after two seconds, then after longer and longer waits.
         let retries = json!({"policy": "exponential", "delaySeconds": 2, "attempts": 15});
         hooks.push(json!({"url": url.as_str(), "events": [], "retries": retries}));
         hooks.len() - 1

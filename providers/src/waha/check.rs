@@ -1,4 +1,4 @@
-//! What the server says about the session and itself.
+//! Questions to the server about the session and about itself.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What WAHA's refusals mean. It is a NestJS application over four engines: the status says little, and the engine's words
+//! The meaning of WAHA's refusals. It is a NestJS application over four engines: the status says little, and the engine's words
 //! are in the text of an exception (<https://github.com/devlikeapro/waha/blob/core/src/core/exceptions.ts>).
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::{
 /// An answer that is no success, taken apart.
 pub(super) struct Refusal {
     status: StatusCode,
-    /// In lower case.
+    /// The message in lower case.
     words: String,
     /// The state of a session that cannot send.
     state: Option<String>,

@@ -196,7 +196,7 @@ impl Provider for Waha {
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.heard(request)
+        self.read_callback(request)
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
@@ -231,7 +231,7 @@ impl Waha {
         request
     }
 
-    /// What the answer to the one visible request says.
+    /// Reads the answer to the visible request.
     pub(crate) fn dispatched(
         &self,
         now: Timestamp,
@@ -254,7 +254,7 @@ impl Waha {
         self.told(cx.now, &answer)
     }
 
-    /// What the answer to a question says.
+    /// Reads the answer to a question about the account.
     pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<Value, SendError> {
         if answer.status.is_success() {
             return Ok(answer.json());
@@ -267,7 +267,7 @@ impl Waha {
     }
 }
 
-/// What an error is about: a time lock holds for all new conversations of the sender.
+/// The scope of an error: a time lock holds for all new conversations of the sender.
 fn scope(kind: SendErrorKind) -> Scope {
     match kind {
         SendErrorKind::ConversationClosed | SendErrorKind::RateLimited => Scope::Connection,

@@ -1,4 +1,4 @@
-//! What Wawp says of a message after it took it, and having it said.
+//! Wawp's webhooks: acknowledgements of messages, and the registration of the webhook.
 //!
 //! * Events are those of WAHA, on which Wawp is built: <https://waha.devlike.pro/docs/how-to/events/>. Its own pages name
 //!   them and leave their payload out: <https://api.wawp.net/en/docs/v2/webhooks-overview>.
@@ -56,8 +56,8 @@ impl Hook {
 impl Wawp {
     /// Judges and reads an event. Whose session it names is not looked at: the token says which connection it is for,
     /// and what Wawp calls its sessions inside is not documented.
-    pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.knows_token(request)?;
+    pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+        self.check_token(request)?;
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let event = body["event"].as_str().ok_or(CallbackError::Malformed)?;
         let at = whatsapp_web::time(&body["timestamp"]).unwrap_or(request.now);
@@ -71,7 +71,7 @@ impl Wawp {
     }
 
     /// Whether the address that was called has one of the tokens.
-    pub(super) fn knows_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
+    pub(super) fn check_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
         signature::verify_token(request.query("token"), &self.callback_tokens)
     }
 
@@ -124,7 +124,7 @@ impl Wawp {
         }
     }
 
-    /// The address that Wawp is told.
+    /// The address that is registered at Wawp.
     fn with_token(&self, url: &Url) -> Result<Url, SendError> {
         whatsapp_web::with_token(url, &self.callback_tokens).ok_or_else(|| {
             let detail =

@@ -1,4 +1,4 @@
-//! What Wawp's refusals mean. Codes are documented here and there: <https://api.wawp.net/en/docs/v2/session/info>,
+//! The meaning of Wawp's refusals. Codes are documented here and there: <https://api.wawp.net/en/docs/v2/session/info>,
 //! <https://docs.wawp.net/wawps-session-lifecycle-1300479m0>.
 
 use serde_json::{Value, json};

@@ -65,7 +65,7 @@ struct Config {
     access_token: SecretString,
     #[serde(default)]
     file_fields: FileFields,
-    /// Part of the address that Wawp is told to call.
+    /// The token in the address that is registered at Wawp.
     #[serde(default)]
     callback_token: Secrets,
 }
@@ -178,11 +178,11 @@ impl Provider for Wawp {
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
-        self.knows_token(head)
+        self.check_token(head)
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.heard(request)
+        self.read_callback(request)
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
@@ -195,7 +195,7 @@ impl Provider for Wawp {
 }
 
 impl Wawp {
-    /// What the answer says.
+    /// Reads the answer to the visible request.
     pub(crate) fn dispatched(
         &self,
         now: Timestamp,
@@ -247,7 +247,7 @@ impl Wawp {
         link.iter().chain([&self.access_token]).chain(&self.callback_tokens).collect()
     }
 
-    /// As every request has them in its body.
+    /// The credentials, which every request has in its body.
     fn credentials(&self) -> Value {
         json!({"instance_id": self.instance_id, "access_token": self.access_token.expose_secret()})
     }
@@ -261,7 +261,7 @@ impl Wawp {
         self.told(cx.now, &answer)
     }
 
-    /// What the answer says.
+    /// Reads the answer about the session.
     pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
         let body = answer.json();
         if !answer.status.is_success() || reports_failure(&body) {

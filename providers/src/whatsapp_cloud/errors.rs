@@ -1,4 +1,4 @@
-//! What Meta's refusals mean, in answers and in statuses:
+//! The meaning of Meta's refusals, in answers and in statuses:
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes/>.
 //! Meta's own advice is to go by code and details, and neither by title nor by HTTP status.
 
@@ -168,7 +168,7 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// How long to wait where Meta names no time itself.
+/// The wait if Meta names no time itself.
 fn usual_wait(code: Option<u64>) -> Option<Duration> {
     match code? {
         PAIR_LIMIT => Some(Duration::from_secs(6)),
@@ -187,7 +187,7 @@ fn regained(answer: &Answer) -> Option<Duration> {
     wire::wait_of_seconds(minutes.fold(0.0, f64::max) * 60.0).filter(|wait| !wait.is_zero())
 }
 
-/// What a code means wherever it stands. `None`: a code that no page lists.
+/// The meaning of a code in any place. `None` for a code that no page lists.
 pub(super) fn meaning(code: u64) -> Option<(SendErrorKind, &'static str)> {
     use SendErrorKind as Kind;
 

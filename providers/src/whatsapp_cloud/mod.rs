@@ -71,7 +71,7 @@ pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     build,
 };
 
-/// Of ids that Meta gives to people: `meta:US.1349...`.
+/// Prefix of the ids that Meta gives to people: `meta:US.1349...`.
 const PREFIX: &str = "meta";
 
 const SAMPLE: &str = r#"base_url = "https://graph.facebook.com/v23.0"   # the root of the Graph API with its version, or a reseller's
@@ -140,7 +140,7 @@ fn yes() -> bool {
 pub(crate) struct WhatsAppCloud {
     api: BaseUrl,
     token: SecretString,
-    /// Where the token goes, and how it is spelt there.
+    /// The header of the token, and its value.
     credential: (HeaderName, HeaderValue),
     number: String,
     number_in_path: bool,
@@ -226,7 +226,7 @@ fn capabilities(has_receipts: bool) -> Capabilities {
     }
 }
 
-/// What `Memory::note` holds: what was tried in vain, each of it once.
+/// Content of `Memory::note`: the remedies that were tried in vain, each of them once.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Tried {
@@ -322,13 +322,13 @@ impl Provider for WhatsAppCloud {
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
         if head.method == Method::GET {
-            return self.knows_token(head);
+            return self.check_token(head);
         }
         receipts::SIGNATURE.admits(head, &self.app_secrets)
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        if request.method == Method::GET { self.handshake(request) } else { self.heard(request) }
+        if request.method == Method::GET { self.handshake(request) } else { self.read_callback(request) }
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
@@ -389,7 +389,7 @@ impl WhatsAppCloud {
         Err(not_this_provider())
     }
 
-    /// What the answer to the one visible request says.
+    /// Reads the answer to the visible request.
     pub(crate) fn dispatched(
         &self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! What Meta says of messages after it took them:
+//! Meta's reports about messages that it took:
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status/>.
 
 use jiff::Timestamp;
@@ -21,19 +21,19 @@ pub(super) const SIGNATURE: BodyHmac = BodyHmac {
     prefix: "sha256=",
 };
 
-/// What Meta calls itself in callbacks about WhatsApp. An app can have other products.
+/// The object of callbacks about WhatsApp. An app can have other products.
 const WHATSAPP: &str = "whatsapp_business_account";
 
 impl WhatsAppCloud {
-    /// Whether the address is being verified by somebody who knows our token.
-    pub(super) fn knows_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
+    /// Whether this is a verification of the address with our token.
+    pub(super) fn check_token(&self, request: &CallbackRequest) -> Result<(), CallbackError> {
         signature::verify_token(request.query("hub.verify_token"), &self.verify_tokens)
     }
 
     /// Meta calls an address once before it sends anything there, and wants its challenge back:
     /// <https://developers.facebook.com/docs/graph-api/webhooks/getting-started/#verification-requests>
     pub(super) fn handshake(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
-        self.knows_token(request)?;
+        self.check_token(request)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
         let challenge = request
             .query("hub.challenge")
@@ -44,7 +44,7 @@ impl WhatsAppCloud {
     }
 
     /// Judges and reads a webhook. One can be about several numbers of the app and about several messages.
-    pub(super) fn heard(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
+    pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
         SIGNATURE.verify(request, &self.app_secrets)?;
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let (Some(object), Some(entries)) = (body["object"].as_str(), body["entry"].as_array()) else {

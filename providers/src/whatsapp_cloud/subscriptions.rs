@@ -11,11 +11,11 @@ use crate::{Context, Registration, SendError, SendErrorKind};
 
 const FIELD: &str = "webhook_configuration";
 
-/// Where statuses of the number go, in the order in which Meta looks.
+/// Addresses for statuses of the number, in the order in which Meta looks.
 const LEVELS: [&str; 3] = ["phone_number", "whatsapp_business_account", "application"];
 
 impl WhatsAppCloud {
-    /// Sets the number's own address. One that leads elsewhere is somebody's own and stays.
+    /// Sets the number's own address. Another address that is set already is not replaced.
     pub(super) async fn subscribe(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
         let token = self.verify_tokens.first().filter(|_| self.app_secrets.first().is_some());
         let token = token.ok_or_else(no_secret)?;

@@ -122,7 +122,7 @@ pub fn is_from_me(message: &Value, id: &str) -> bool {
     told.into_iter().find_map(Value::as_bool).unwrap_or_else(|| !id.starts_with("false_"))
 }
 
-/// Reads the payload of WAHA's `message.ack`. `None`: it says nothing about a message of ours.
+/// Reads the payload of WAHA's `message.ack`. `None` if it is about a message that the session did not send.
 ///
 /// # Errors
 /// [`CallbackError::Malformed`] where it names no message.
@@ -165,7 +165,7 @@ pub fn failure(
     })
 }
 
-/// The address that a gateway without signatures is told to call: it has the token in its query, so it is never shown.
+/// The address that is registered at a gateway without signatures. Its query contains the token, so it is never shown.
 /// `None` without a token.
 pub fn with_token(url: &Url, tokens: &Secrets) -> Option<Url> {
     let mut url = url.clone();

@@ -1,4 +1,4 @@
-//! How a note whose answer was lost is known again: by an event that says that a message was sent over the API.
+//! Recognition of a note whose answer was lost, by an event that says that a message was sent over the API.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// What can be read of JSON that was cut off: every member and item that is there whole. `None` where not even the
+/// Reads JSON that was cut off: every member and item that is there whole. `None` where not even the
 /// outermost object or array has begun.
 pub fn read(head: &[u8]) -> Option<Value> {
     // A character may be cut, too.

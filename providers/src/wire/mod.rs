@@ -38,7 +38,7 @@ const MAX_QUOTE: usize = 300;
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// At most its first [`MAX_ANSWER`] bytes.
+    /// The body, or its first [`MAX_ANSWER`] bytes.
     pub body: Bytes,
     /// The body was longer.
     pub is_cut: bool,
@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
     /// No connection came about (refused, DNS, TLS), or it was closed before the first byte of the request: nothing left
@@ -219,7 +219,7 @@ pub fn no_answer(error: &reqwest::Error) -> NoAnswer {
     }
 }
 
-/// What was asked for with a request: something that may be repeated freely, the one visible thing, or how things are.
+/// The purpose of a request: a step that may be repeated freely, the one visible step, or a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Prepare,
@@ -227,8 +227,8 @@ pub enum Step {
     Check,
 }
 
-/// What a status means by itself, for the end of an adapter's table: the table then lists what is particular to its
-/// provider alone.
+/// The usual meaning of a status, for the end of an adapter's table. The table then lists only the peculiarities of its
+/// provider.
 pub fn default_kind(status: StatusCode, step: Step) -> (SendErrorKind, &'static str) {
     use SendErrorKind as Kind;
 
@@ -348,7 +348,7 @@ mod tests {
         }
     }
 
-    /// As after SIGSTOP: when the process goes on, the time is up and the answer is there.
+    /// The situation after SIGSTOP: when the process goes on, the time is up and the answer is there.
     #[tokio::test]
     async fn an_answer_that_arrived_while_the_process_stood_still_counts() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

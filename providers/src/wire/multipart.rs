@@ -81,7 +81,7 @@ impl Multipart {
     }
 }
 
-/// As browsers escape names: <https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data>
+/// Escapes names as browsers do: <https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data>
 fn quoted(text: &str) -> String {
     text.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }

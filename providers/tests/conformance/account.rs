@@ -1,5 +1,5 @@
-//! What every adapter owes where it is asked something that is no send: whether its account can send, to have receipts
-//! sent, whether they are, and what became of a note.
+//! The requirements on every adapter beside sending: the check of its account, the registration of callbacks, their
+//! status, and the look-up of a note.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub async fn account(
     ensure(checked.problems.is_empty(), || checked.problems.join("; "))
 }
 
-/// What holds for every check, however it ends.
+/// Requirements on every check, however it ends.
 fn clean(ask: Ask, checked: &Checked) -> Outcome {
     checks::clean_requests(&checked.requests, &checked.secrets, checked.secret_in_path)?;
     ensure(checked.requests.len() <= most_requests(ask), || format!("{} requests", checked.requests.len()))?;
@@ -108,7 +108,7 @@ pub async fn fault(
     let checked = run::ask(ask, descriptor, &answered(ok, place, answer), timeout, false).await;
     clean(ask, &checked)?;
     let error = failed(&checked)?;
-    // Where nobody knows whether anything was done, the provider is at fault and not the configuration.
+    // If it is not known whether anything was done, the provider is at fault and not the configuration.
     ensure(in_dispatch != NOBODY_KNOWS || error == SendErrorKind::Unavailable, || {
         format!("{error:?} is not Unavailable")
     })?;

@@ -95,7 +95,7 @@ impl Fixture {
         format!("{before}{encoded}{after}")
     }
 
-    /// What is signed or told, for a comparison with the vendor's schema.
+    /// The content of a callback, for a comparison with the vendor's schema.
     #[allow(dead_code, reason = "the suite itself compares no schemas")]
     pub fn body(&self) -> String {
         self.body.clone()
@@ -201,7 +201,7 @@ fn shown(heard: &Heard) -> Value {
     }
 }
 
-/// What came of a callback, as a file name says it.
+/// The result of a callback, in the words of file names.
 fn end_of(heard: &Heard) -> String {
     match heard {
         Err(error) => format!("{error:?}").to_lowercase(),
@@ -216,7 +216,7 @@ fn end_of(heard: &Heard) -> String {
     }
 }
 
-/// The ends that a provider's fixtures owe: what is refused, what says nothing, and every receipt that comes.
+/// The ends that a provider's fixtures have to show: refusals, events without meaning, and every receipt that it sends.
 pub fn owed(descriptor: &Descriptor, fixtures: &[Fixture]) -> Vec<String> {
     let mut owed: Vec<String> = ["none", "malformed", "forged"].map(str::to_owned).to_vec();
     let configured = fixtures.iter().find(|fixture| fixture.is_genuine());
@@ -271,7 +271,7 @@ fn clean(descriptor: &Descriptor, fixture: &Fixture, request: &CallbackRequest, 
     Ok(())
 }
 
-/// Whoever has not the secret is not believed, whatever else they know.
+/// Forgeries are refused: the secret is the only proof, whatever else a caller knows.
 pub fn forgeries(descriptor: &Descriptor, fixture: &Fixture) -> Outcome {
     let (provider, genuine) = (fixture.connection(descriptor), fixture.request());
     let heard = provider.callback(&genuine);
@@ -284,7 +284,7 @@ pub fn forgeries(descriptor: &Descriptor, fixture: &Fixture) -> Outcome {
     for (name, value) in fixture.headers.iter().chain(&fixture.query) {
         for change in [None, Some(0), Some(7)] {
             let other = judge(&changed(&genuine, name, change))?;
-            // A handshake answers with what it was asked, which is no secret and says nothing.
+            // A handshake answers with the challenge, which is no secret and has no meaning.
             let handshake = fixture.answer.is_some()
                 && !value.contains("secret")
                 && other
@@ -351,7 +351,7 @@ fn signed_time(
     Ok(())
 }
 
-/// Where the address is the proof, a body that broke off must not be taken for another event.
+/// If the address is the proof, a body that broke off must not be taken for another event.
 fn unsigned_body(genuine: &CallbackRequest, judge: &Judge<'_>) -> Outcome {
     for body in damaged(&genuine.body) {
         let cut = body.len() < genuine.body.len();
@@ -400,7 +400,7 @@ fn changed(genuine: &CallbackRequest, name: &str, place: Option<usize>) -> Callb
     request
 }
 
-/// The same setting with another secret in it.
+/// A setting of the same shape with another secret in it.
 fn replaced(value: &Value) -> Value {
     match value {
         Value::Array(items) => items.iter().map(replaced).collect(),

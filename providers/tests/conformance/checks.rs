@@ -1,4 +1,4 @@
-//! What every adapter owes, whatever the provider. No provider is named here.
+//! The requirements on the sends of every adapter. No provider is named here.
 
 use std::{collections::BTreeSet, fmt::Debug, time::Duration};
 
@@ -236,7 +236,7 @@ fn printed(request: &Recorded, secrets: &BTreeSet<String>) -> String {
     secrets.iter().fold(text.trim_end().to_owned(), |text, secret| text.replace(secret, "[secret]"))
 }
 
-/// What holds for every attempt, however it ends.
+/// Requirements on every attempt, however it ends.
 fn clean(attempt: &Attempt) -> Outcome {
     clean_requests(&attempt.requests, &attempt.secrets, attempt.secret_in_path)?;
     let Err(error) = &attempt.result else { return Ok(()) };
@@ -247,7 +247,7 @@ fn clean(attempt: &Attempt) -> Outcome {
     keeps_secrets(error, &attempt.secrets)
 }
 
-/// With `in_path` the provider's API wants a secret in the path; in the query there is never one.
+/// `in_path` allows a secret in the path, for APIs that want it there. The query never contains one.
 pub fn clean_requests(requests: &[Recorded], secrets: &BTreeSet<String>, in_path: bool) -> Outcome {
     for request in requests {
         let target = &request.target;
@@ -274,14 +274,14 @@ pub fn keeps_secrets(error: &SendError, secrets: &BTreeSet<String>) -> Outcome {
 
 // Faults, made from `send/ok.http`
 
-/// Where in the script the fault is.
+/// Position of the fault in the script.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum At {
     Prepare(usize),
     Dispatch,
 }
 
-/// Of an answer without an end no more is read.
+/// The adapter stops reading an answer without an end.
 pub const ENDLESS: usize = 48 * 1024 * 1024;
 
 pub const NOBODY_KNOWS: &[SendErrorKind] = &[SendErrorKind::OutcomeUnknown];
@@ -316,7 +316,7 @@ pub async fn fault(
 ) -> Outcome {
     let (mut fixture, place) = (ok.clone(), place(ok, at));
     let timeout = if matches!(answer, Answer::Stall) { SHORT } else { LONG };
-    // Where the provider answers nothing, every answer will do.
+    // If the provider answers nothing, every answer will do.
     let any = ok.script[place].answer.body().is_empty() && answer_is_success(&answer);
     fixture.script.truncate(place + 1);
     fixture.script[place].answer = answer;

@@ -38,28 +38,28 @@ pub struct Fixture {
     pub to: String,
     /// The rung of the ladder that is tried.
     pub form: Form,
-    /// What is sent in the form `text`.
+    /// The text of a note in the form `text`.
     pub text: String,
     pub caption: Option<String>,
     pub convert: bool,
     pub reply_to: Option<String>,
-    /// What a look-up goes by.
+    /// The names for a look-up.
     pub correlation_ids: Vec<String>,
-    /// Else whatever the connection's default profile makes.
+    /// The audio of the fixture, if it is not that of the connection's default profile.
     pub container: Option<Container>,
     /// Lets upload URLs lead to this machine, for [`Exchange`]s at `{{elsewhere}}`.
     pub allow_loopback: bool,
     pub memory: Memory,
-    /// How the recipient sees it; else in the form that was tried.
+    /// The form that the recipient sees, if it is not the form that was tried.
     pub form_after: Option<Form>,
     pub retry_after: Option<f64>,
-    /// What a limit is about, and when what an error says ends.
+    /// The scope of a limit, and the end of an error's finding.
     pub scope: Option<Value>,
     pub until: Option<Value>,
     pub warnings: Vec<SendWarning>,
     /// The limit that a success announces: a time and what it is about, `2026-01-01T00:00:03.5Z recipient`.
     pub not_before: Option<String>,
-    /// What the audio is said to weigh, in bytes; else what the file does.
+    /// The stated size of the audio in bytes, if it is not that of the file.
     pub size: Option<u64>,
     /// The message's id, where it does not stand in the answer as it is.
     pub message_id: Option<String>,
@@ -69,7 +69,7 @@ pub struct Fixture {
     pub recipient_after: Option<Value>,
     pub note_after: Option<Value>,
     pub media_after: Option<Value>,
-    /// What a check says.
+    /// The line that a check reports.
     pub report: Option<String>,
     pub script: Vec<Exchange>,
 }
@@ -86,7 +86,7 @@ pub struct Exchange {
 pub enum Answer {
     /// Status line, header lines and body.
     Whole { head: Vec<String>, body: String },
-    /// Nothing, for ever.
+    /// The provider never answers.
     Stall,
     /// The connection is closed without an answer.
     Close,
@@ -123,7 +123,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Every fixture of a provider in the folder `what`, by name. An adapter without any is one that nobody tested.
+/// Loads every fixture of a provider in the folder `what`, by name. An adapter without fixtures is untested.
 pub fn load_all(provider: &str, what: &str) -> Vec<Fixture> {
     let Ok(entries) = fs::read_dir(folder(provider).join(what)) else { return Vec::new() };
     let mut fixtures: Vec<Fixture> = entries

@@ -21,10 +21,10 @@ use crate::{
 /// Ends that every provider has, so every adapter shows how it reads them.
 const OWED: &[&str] = &["ok", "unauthorized", "rejected", "rate_limited", "outcome_unknown", "unexpected"];
 
-/// The same for everything that is no send. A look-up is owed by those who claim one.
+/// Ends of requests that are no sends. Only adapters that claim a look-up need its fixtures.
 const OWED_ANSWERS: &[&str] = &["ok", "unauthorized"];
 
-/// With which a provider may repeat what it was told.
+/// Statuses with which a provider may repeat what it was told.
 const STATUSES: [&str; 3] = ["400 Bad Request", "500 Internal Server Error", "200 OK"];
 
 fn main() {

@@ -23,7 +23,7 @@ pub const LONG: Duration = Duration::from_secs(20);
 /// The part of the link that grants access.
 const LINK: &str = "https://gateway.example/m/secret-link-token/";
 
-/// What came of an attempt, and what the provider saw of it.
+/// The result of an attempt, and the requests that the provider saw.
 pub struct Attempt {
     pub result: Result<Accepted, SendError>,
     /// Method and path of the request that shows the note.
@@ -37,7 +37,7 @@ pub struct Attempt {
     pub note: OutboundNote,
 }
 
-/// What came of a check.
+/// The result of a check.
 pub struct Checked {
     pub result: Result<String, SendError>,
     pub requests: Vec<Recorded>,
@@ -122,7 +122,7 @@ pub fn note(provider: &dyn Provider, fixture: &Fixture) -> OutboundNote {
     }
 }
 
-/// What a profile makes, by its family. The gateway's own tests hold the real table.
+/// The output of a profile, by its family. The gateway's own tests hold the real table.
 fn made_by(profile: &str) -> Container {
     match profile.split('-').next().unwrap_or_default() {
         "whatsapp" | "meta" | "telegram" | "discord" => Container::Ogg,

@@ -14,10 +14,10 @@ use tokio::{
 
 use crate::fixture::{Answer, Exchange};
 
-/// Below which every request must stay: shows that an adapter keeps the path of its `base_url`.
+/// Path below which every request must stay, because an adapter keeps the path of its `base_url`.
 const ROOT: &str = "/base";
 
-/// What an endless body sends before it gives up on finding an end.
+/// Size of an endless body, in bytes: more than any adapter reads.
 const ENDLESS: usize = 64 * 1024 * 1024;
 
 /// A request as it came in.
@@ -54,12 +54,12 @@ impl Stub {
         Self { port, state, server }
     }
 
-    /// With the trailing slash that operators write.
+    /// The URL has the trailing slash that operators write.
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}{ROOT}/", self.port)
     }
 
-    /// From now on connections are refused.
+    /// Stops listening, so that connections are refused.
     pub async fn stop(&mut self) {
         self.server.abort();
         let _ = (&mut self.server).await;
@@ -73,7 +73,7 @@ impl Stub {
         lock(&self.state).endless_bytes
     }
 
-    /// What came unasked, and what did not come.
+    /// Requests that were not expected, and expected requests that did not come.
     pub fn problems(&self) -> Vec<String> {
         let state = lock(&self.state);
         let missing =

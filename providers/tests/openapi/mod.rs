@@ -57,7 +57,7 @@ impl Spec {
         item.get(method.to_lowercase())
     }
 
-    /// What is wrong with a value, fields that the schema does not name included.
+    /// Lists the faults of a value. Fields that the schema does not name are faults.
     pub fn strict_errors(&self, schema: &Value, value: &Value) -> Vec<String> {
         self.errors(&json!({"allOf": [schema], "unevaluatedProperties": false}), value)
     }

@@ -26,7 +26,7 @@ fn ms(samples: u64, rate: u64) -> Option<u64> {
     samples.checked_mul(1000)?.checked_div(rate)
 }
 
-/// Where the audio begins behind an ID3v2 tag (<https://id3.org/id3v2.4.0-structure>); 0 without one.
+/// Offset of the audio behind an ID3v2 tag (<https://id3.org/id3v2.4.0-structure>); 0 without one.
 pub(super) fn skip_id3(bytes: &[u8]) -> usize {
     match bytes {
         [b'I', b'D', b'3', _, _, _, a, b, c, d, ..] => {

@@ -1,4 +1,4 @@
-//! What a file is, read from its bytes alone. Written without the gateway's prober on purpose.
+//! The content of an audio file, read from its bytes alone. It shares no code with the gateway's prober on purpose.
 
 mod containers;
 mod opus;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub(crate) use opus::is_clean_opus;
 
-/// What could be read from the bytes; `null` where the container does not say.
+/// Facts that were read from the bytes. `null` if the container does not state one.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct AudioInfo {
     #[serde(skip)]
@@ -35,7 +35,7 @@ pub struct AudioInfo {
     pub modes: Vec<&'static str>,
     /// MP4: whether the index stands before the sound, so that playback can begin while loading.
     pub index_first: Option<bool>,
-    /// What is wrong with the file as such, whoever gets it.
+    /// Faults of the file as such, whatever the recipient.
     pub faults: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ impl Kind {
         }
     }
 
-    /// What the page's player is told.
+    /// The media type for the page's player.
     pub fn playback_mime(self) -> &'static str {
         match self {
             Self::Mp3 => "audio/mpeg",
@@ -208,7 +208,7 @@ impl AudioInfo {
         }
     }
 
-    /// What a Linq recipient would notice.
+    /// Faults that a Linq recipient would notice.
     pub(crate) fn linq_problems(&self) -> Vec<String> {
         let mut problems = self.faults.clone();
         if self.duration_ms == Some(0) {

@@ -132,7 +132,7 @@ fn a_flipped_bit_breaks_the_checksum_and_nothing_else() {
 }
 
 #[test]
-fn what_breaks_each_rule_is_named() {
+fn each_broken_rule_is_named() {
     one_fault(&Stream { channels: 2, ..Stream::default() }, "2 channels");
     one_fault(&Stream { family: 255, ..Stream::default() }, "mapping family is 255");
     one_fault(&Stream { pre_skip: 0, ..Stream::default() }, "Pre-skip is 0");

@@ -11,9 +11,9 @@ pub struct DiscordError {
     status: u16,
     code: u32,
     message: String,
-    /// Of a form: the fields and what is wrong with them.
+    /// The refused fields of a form, with their faults.
     errors: Option<Value>,
-    /// Of a limit: seconds, and whether it is global.
+    /// The limit: seconds, and whether it is global.
     limit: Option<(f64, bool)>,
 }
 
@@ -32,7 +32,7 @@ impl DiscordError {
         Self { limit: Some((seconds, global)), ..Self::new(429, 0, "You are being rate limited.") }
     }
 
-    /// What comes with a status by itself.
+    /// The usual error of a status.
     pub fn usual(status: u16, retry_after: Option<u64>) -> Self {
         match status {
             400 => Self::field("content", "BASE_TYPE_BAD_LENGTH", "Must be between 1 and 2000 in length."),
@@ -62,7 +62,7 @@ impl IntoResponse for DiscordError {
         body["global"] = json!(global);
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        // Whole seconds, so that nobody comes too early.
+        // Whole seconds, so that no client comes too early.
         if let Ok(value) = HeaderValue::from_str(&format!("{}", seconds.ceil())) {
             headers.insert(RETRY_AFTER, value);
         }

@@ -28,7 +28,7 @@ const MAX_NONCE: usize = 25;
 /// "The past few minutes".
 const NONCE_KEPT: SignedDuration = SignedDuration::from_mins(3);
 
-/// What came in.
+/// An incoming message.
 struct Request {
     message: Value,
     file: Option<Part>,
@@ -161,7 +161,7 @@ fn nonce(message: &Value) -> Result<Option<String>, DiscordError> {
     Ok((message["enforce_nonce"] == true).then_some(text))
 }
 
-/// What Discord answers.
+/// Discord's answer.
 fn message(request: &Request, channel: &str, id: &str, is_voice: bool) -> Value {
     let mut message = json!({
         "type": 0,
@@ -269,7 +269,7 @@ fn entry(
     }
 }
 
-/// What people would notice. Discord draws whatever it is told.
+/// Faults that people would notice. Discord draws whatever the request states.
 fn problems(attachment: &Value, file: &Part, info: &AudioInfo, is_voice: bool) -> Vec<String> {
     let mut problems = info.faults.clone();
     if !is_voice {

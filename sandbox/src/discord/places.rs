@@ -34,7 +34,7 @@ const DIRECT: &str = "4";
 /// Messages that a channel takes, and within how many milliseconds.
 pub const BUCKET: (u32, i64) = (5, 5000);
 
-/// What the emulator remembers.
+/// State of the emulator.
 #[derive(Default)]
 pub struct Memory {
     /// Direct messages that were opened.

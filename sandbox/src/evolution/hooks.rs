@@ -89,7 +89,7 @@ pub(super) async fn find(
     Ok(Json(sandbox.inner.lock().kept::<Registered>().webhooks.get(&instance).cloned().unwrap_or_default()))
 }
 
-/// What the instance's webhook gets to hear.
+/// Requests to the instance's webhook.
 pub(super) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -> Vec<Outgoing> {
     let instance = entry.request["instance"].as_str().unwrap_or_default();
     let hook = sandbox.inner.lock().kept::<Registered>().webhooks.get(instance).cloned().unwrap_or_default();

@@ -22,7 +22,7 @@ use crate::{Sandbox, state};
 const MAX_BYTES: usize = 75_000_000;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What every message may have.
+/// Fields that every message may have.
 const COMMON: [&str; 6] = ["number", "delay", "linkPreview", "mentionsEveryOne", "mentioned", "quoted"];
 
 type Sent = Result<(StatusCode, Json<Value>), Refusal>;

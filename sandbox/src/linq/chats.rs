@@ -59,7 +59,7 @@ pub(crate) struct Chat {
     pub is_group: bool,
     pub created_at: String,
     pub updated_at: String,
-    /// As `GET /v3/chats/{id}/messages` shows them, oldest first.
+    /// The messages of `GET /v3/chats/{id}/messages`, oldest first.
     pub messages: Vec<Value>,
 }
 
@@ -146,7 +146,7 @@ impl Chat {
         message[time] = json!(at);
         message["is_delivered"] = json!(!message["delivered_at"].is_null());
         message["is_read"] = json!(!message["read_at"].is_null());
-        // What is late is told all the same, and changes nothing.
+        // A late receipt is reported all the same, and changes nothing.
         let rank = |name: &str| {
             ["queued", "sent", "failed", "delivered", "read"].iter().position(|known| *known == name)
         };
@@ -155,7 +155,7 @@ impl Chat {
         }
     }
 
-    /// What the control API and the page show.
+    /// Description for the control API and the page.
     pub fn summary(&self) -> Value {
         json!({
             "id": self.id,

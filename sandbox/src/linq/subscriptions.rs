@@ -234,7 +234,7 @@ fn phone_numbers(request: &Map<String, Value>) -> Result<Option<Option<Vec<Strin
     }
 }
 
-/// What the subscriptions get to hear of a message.
+/// Requests to the subscriptions about a message.
 pub(crate) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep, at: &str) -> Vec<Outgoing> {
     let event = match step.status {
         ReceiptStatus::Sent => "message.sent",

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::Refused;
 use super::vendors::{Field, Rule};
 
-/// How an API takes its fields.
+/// The body type of an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {
     Json,
@@ -101,7 +101,7 @@ impl Fields {
         }
     }
 
-    /// For the ledger: long texts and files by their sizes.
+    /// The fields for the ledger, with long texts and files replaced by their sizes.
     pub fn shown(&self) -> Value {
         let shown = |got: &Got| match got {
             Got::Json(Value::String(text)) | Got::Text(text) if text.len() > 300 => {

@@ -68,7 +68,7 @@ impl Emulator for Recipes {
         }
     }
 
-    /// In the words of Whapi, whose recipe [`Self::settings`] names.
+    /// An error in the format of Whapi, whose recipe [`Self::settings`] names.
     fn scripted(&self, status: u16, _: Option<u64>) -> Response {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let message = status.canonical_reason().unwrap_or("error");
@@ -85,7 +85,7 @@ impl Emulator for Recipes {
     }
 }
 
-/// Why a request is refused.
+/// The reason of a refusal.
 struct Refused(u16, String);
 
 impl Refused {
@@ -157,7 +157,7 @@ struct Note {
     bytes: Option<Bytes>,
     mime_type: Option<String>,
     filename: Option<String>,
-    /// In milliseconds.
+    /// The length in milliseconds.
     said_duration: Option<u64>,
     text: Option<String>,
     reply_to: Option<String>,

@@ -21,7 +21,7 @@ pub struct Vendor {
     /// Each way in which a message can be described.
     pub shapes: &'static [&'static [Field]],
     pub containers: &'static [&'static str],
-    /// How the recipient sees audio.
+    /// The form in which the recipient sees audio.
     pub form: &'static str,
     pub new_id: fn() -> String,
     /// The message's id and the recipient make an answer.
@@ -59,7 +59,7 @@ pub enum Rule {
     Seconds,
     /// 64 bytes as base64, none above this.
     Waveform(u8),
-    /// With one of these media types.
+    /// A file with one of these media types.
     DataUri(&'static [&'static str]),
     File,
     Link {

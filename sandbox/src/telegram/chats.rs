@@ -49,13 +49,13 @@ pub struct Upload {
     pub bytes: Bytes,
 }
 
-/// What the emulator remembers.
+/// State of the emulator.
 #[derive(Default)]
 pub struct Memory {
     /// The last message's number in each chat.
     numbers: HashMap<i64, i64>,
     pub uploads: HashMap<String, Upload>,
-    /// Where updates go; empty: nowhere.
+    /// Address for updates; empty if there is none.
     pub webhook: String,
 }
 

@@ -96,7 +96,7 @@ impl Fields {
         self.files.iter().find(|file| file.field == attached.unwrap_or(name))
     }
 
-    /// For the ledger.
+    /// The fields for the ledger.
     pub fn json(&self) -> Value {
         let mut shown = self.values.clone();
         for file in &self.files {

@@ -131,7 +131,7 @@ fn reply(memory: &Memory, chat: &Chat, fields: &Fields) -> Result<Option<i64>, R
     }
 }
 
-/// The file: one that came along and has an id from now on, or one that has had one before.
+/// The file: a new upload, which gets an id, or a known file by its id.
 fn upload(
     memory: &mut Memory,
     method: &'static str,
@@ -185,7 +185,7 @@ fn file(id: &str, upload: &Upload, info: &AudioInfo, fields: &Fields) -> Value {
     })
 }
 
-/// What the recipient would notice.
+/// Faults that the recipient would notice.
 fn problems(form: &str, shown: &str, upload: &Upload, info: &AudioInfo, fields: &Fields) -> Vec<String> {
     let mut problems = info.faults.clone();
     if form != shown {

@@ -1,4 +1,4 @@
-//! What WAHA tells of messages, and how it signs it: <https://waha.devlike.pro/docs/how-to/events/>.
+//! WAHA's events about messages, and their signature: <https://waha.devlike.pro/docs/how-to/events/>.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -39,7 +39,7 @@ pub(super) const EVENTS: &[&str] = &[
     "engine.event",
 ];
 
-/// What the addresses of the message's session get to hear. That a message was sent over the API is an event of its own.
+/// Requests to the addresses of the message's session. A send over the API is an event of its own.
 pub(super) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -> Vec<Outgoing> {
     let name = entry.request["session"].as_str().unwrap_or("default");
     let (Some(provider), Some((engine, _))) = (Provider::named(NAME), session(name)) else {

@@ -242,5 +242,5 @@ fn working(name: &str) -> Result<&'static str, Refusal> {
     }
 }
 
-/// For handlers that need it beside the body.
+/// Access to the sandbox for handlers that need it beside the body.
 type App = State<Sandbox>;

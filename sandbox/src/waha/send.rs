@@ -166,7 +166,7 @@ fn shown(request: &Map<String, Value>) -> Value {
     shown
 }
 
-/// What each engine answers: <https://github.com/devlikeapro/waha/tree/core/src/core/engines>.
+/// The answer of each engine: <https://github.com/devlikeapro/waha/tree/core/src/core/engines>.
 fn answer(engine: &str, form: &str, chat: &str, raw: &str) -> Value {
     let serialized = format!("true_{chat}_{raw}");
     let seconds = state::clock().as_second();

@@ -71,7 +71,7 @@ fn judge(webhook: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Until when WhatsApp lets the sender open no new conversations: a day from now, for whoever asks.
+/// The time until which the sender may open no new conversations: a day from now.
 pub(super) async fn time_lock(
     Path(name): Path<String>,
     headers: HeaderMap,

@@ -20,7 +20,7 @@ use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::state::clock;
 use crate::whatsapp::ME;
 
-/// Of the dashboard, by the vendor's pages.
+/// The address of the dashboard, according to the vendor's pages.
 const EVENTS: &[&str] = &[
     "session.status",
     "message",
@@ -175,7 +175,7 @@ fn read(hook: &Value) -> Result<Hook, WawpError> {
     })
 }
 
-/// What the addresses get to hear of a message.
+/// Requests to the addresses about a message.
 pub(crate) fn acks(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -> Vec<Outgoing> {
     let (ack, name) = match step.status {
         ReceiptStatus::Failed => (-1, "ERROR"),
@@ -185,7 +185,7 @@ pub(crate) fn acks(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -
         ReceiptStatus::Read => (3, "READ"),
         ReceiptStatus::Played => (4, "PLAYED"),
     };
-    // Of groups, each member's reading is told, with the member behind the message's id.
+    // In groups, each member's receipt is reported, with the member behind the message's id.
     let member = (entry.conversation.ends_with("@g.us") && ack > 2).then_some("15550009999@c.us");
     let event = if member.is_some() { "message.ack.group" } else { "message.ack" };
     let id =

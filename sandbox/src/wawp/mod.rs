@@ -29,7 +29,7 @@ use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::whatsapp::{ME, VOICE_MIME, is_jid, is_message_id, raw_id, voice_problems};
 use crate::{Sandbox, state};
 
-/// Nothing is documented; WhatsApp itself takes 16 MB of audio.
+/// Largest file. Wawp documents no limit; WhatsApp itself takes 16 MB of audio.
 const MAX_BYTES: usize = 20 * 1024 * 1024;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -285,7 +285,7 @@ async fn send_voice(
     Ok(Json(message))
 }
 
-/// Nothing was delivered, but somebody should see it on the page.
+/// The page shows the refusal, although no note was delivered.
 fn report_leak(sandbox: &Sandbox, method: &Method, path: &str, query: &str) {
     let entry = LedgerEntry {
         id: Uuid::new_v4(),
@@ -348,7 +348,7 @@ fn read(request: &Map<String, Value>) -> Result<Voice, WawpError> {
     Ok(Voice { chat_id, url, filename, mime_type, convert, reply_to })
 }
 
-/// What the recipient's phone would make of it. Wawp itself passes these on without a word.
+/// Faults that the recipient's phone would show. Wawp itself passes such files on.
 fn problems(voice: &Voice, fetched: &Fetched, info: &AudioInfo) -> Vec<String> {
     let mut problems = Vec::new();
     if voice.convert {

@@ -66,7 +66,7 @@ impl GraphError {
         Self { subcode: Some(33), ..Self::new(400, 100, message) }
     }
 
-    /// What comes with a status by itself.
+    /// The usual error of a status.
     pub fn usual(status: u16) -> Self {
         match status {
             401 => Self::new(401, 190, "Error validating access token: Session has expired"),

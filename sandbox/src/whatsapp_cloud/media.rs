@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{GraphError, Memory, authenticate, number};
 use crate::{Sandbox, form};
 
-/// Of audio.
+/// Media types of audio.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The types of audio that Meta takes, Ogg with its codec alone.
@@ -66,7 +66,7 @@ pub async fn upload(
     Ok(Json(json!({ "id": id })))
 }
 
-/// From now on the id is unknown, as it is 30 days after the upload.
+/// Makes the id unknown, as it is 30 days after the upload.
 pub async fn delete(
     State(sandbox): State<Sandbox>,
     Path((_, node)): Path<(String, String)>,

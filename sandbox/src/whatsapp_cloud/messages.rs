@@ -105,7 +105,7 @@ fn read(sandbox: &Sandbox, number: &str, request: &Map<String, Value>) -> Result
         return Err(GraphError::parameter("Param recipient_type must be one of {INDIVIDUAL}"));
     }
     let to = match (text("to"), text("recipient")) {
-        // Where both are there, `to` wins.
+        // If both are present, `to` wins.
         (Some(to), _) => To::Phone(phone(to)?),
         (None, Some(id)) if is_user_id(id) => To::User(id.to_owned()),
         (None, Some(_)) => {
@@ -240,7 +240,7 @@ fn entry(
     }
 }
 
-/// What a recipient would notice. Meta looks at the bytes later, and then says by a status that the message failed.
+/// Faults that a recipient would notice. Meta looks at the bytes later, and then says by a status that the message failed.
 fn problems(media: &Media, info: &AudioInfo, voice: bool) -> Vec<String> {
     let mut problems = info.faults.clone();
     let named = match media.mime_type.split(';').next().unwrap_or_default().trim() {

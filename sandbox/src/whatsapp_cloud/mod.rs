@@ -43,13 +43,13 @@ const NUMBERS: [(&str, &str); 2] =
 /// The account that both numbers belong to.
 const ACCOUNT: &str = "102290129340398";
 
-/// What the emulator remembers.
+/// State of the emulator.
 #[derive(Default)]
 pub(crate) struct Memory {
     media: HashMap<String, Media>,
     /// The number that each message went out by.
     sent: HashMap<String, &'static str>,
-    /// Where statuses go: the addresses of numbers, by the number's id, and that of the app.
+    /// Addresses for statuses: the addresses of numbers, by the number's id, and that of the app.
     addresses: HashMap<String, Address>,
 }
 

@@ -1,4 +1,4 @@
-//! What a number is, and where its statuses go:
+//! The facts about a number, and the address of its statuses:
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/override/>.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{ACCOUNT, APP, GraphError, Memory, authenticate, number};
 use crate::{Sandbox, hooks};
 
-/// Where callbacks go, verified.
+/// The verified address for callbacks.
 #[derive(Clone)]
 pub struct Address(pub Url);
 

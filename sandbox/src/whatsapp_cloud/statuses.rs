@@ -1,4 +1,4 @@
-//! What Meta tells of messages:
+//! Meta's statuses of messages:
 //! <https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages/status/>.
 
 use hmac::{Hmac, KeyInit, Mac};

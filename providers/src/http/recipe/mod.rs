@@ -20,7 +20,7 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recipe {
-    /// Where the connection names no `base_url`.
+    /// Default for connections that name no `base_url`.
     pub base_url: Option<String>,
     #[serde(default)]
     pub method: Verb,
@@ -74,12 +74,12 @@ pub(super) enum Verb {
     Put,
     #[serde(rename = "PATCH")]
     Patch,
-    /// For `check` alone.
+    /// Only for `check`.
     #[serde(rename = "GET")]
     Get,
 }
 
-/// How the provider knows the account. Exactly one of these.
+/// The credential of the account. Exactly one of these is set.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Auth {
@@ -110,7 +110,7 @@ pub(super) enum AudioAs {
     Part,
 }
 
-/// How recipients are spelt on the wire.
+/// The spelling of recipients on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(super) enum Format {
     #[serde(rename = "e164")]
@@ -171,7 +171,7 @@ pub(super) enum Waveform {
     Flag,
 }
 
-/// What is different where another form than a voice bubble is sent.
+/// Differences of a form from the other forms.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Override {
@@ -182,7 +182,7 @@ pub(super) struct Override {
     pub id: Option<Pointers>,
 }
 
-/// A first step, whose id is `{{media}}`.
+/// The first request of two, whose id becomes `{{media}}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Upload {
@@ -196,7 +196,7 @@ pub(super) struct Upload {
     #[serde(default)]
     pub fields: Node,
     pub id: Pointers,
-    /// For how long the provider keeps it. Without it every note uploads anew.
+    /// The time for which the provider keeps the upload. Without it, each note uploads again.
     pub valid_for: Option<Span>,
 }
 
@@ -215,7 +215,7 @@ pub(super) struct Check {
     #[serde(default = "get")]
     pub method: Verb,
     pub url: Template,
-    /// What the answer says where all is well; without it any success does.
+    /// The value that a good answer has there. Without it, any success is good.
     pub pointer: Option<Pointer>,
     pub pattern: Option<Pattern>,
 }
@@ -224,33 +224,33 @@ fn get() -> Verb {
     Verb::Get
 }
 
-/// What an answer means, where everything that the row names is so.
+/// The meaning of an answer to which all conditions of the row apply.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Row {
     pub status: Option<StatusRule>,
     pub pointer: Option<Pointer>,
-    /// For the value at `pointer`; without one, for the whole body.
+    /// The pattern of the value at `pointer`, or of the whole body if there is no pointer.
     pub pattern: Option<Pattern>,
     pub kind: Outcome,
     pub scope: Option<Scope>,
 }
 
-/// How the provider tells what became of a message.
+/// The reports of a provider about messages that it took.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CallbackRecipe {
     pub hmac: Option<HmacRecipe>,
     /// `true`: `?token=` in the address; a text: the name of the header that has it.
     pub token: Option<TokenPlace>,
-    /// Leads to a list of events, where one request has several. Then the other pointers are of an event.
+    /// The list of events, if one request has several. The other pointers then start at an event.
     pub each: Option<Pointer>,
     pub id: Pointers,
     pub status: Pointers,
     pub statuses: HashMap<String, ReceiptStatus>,
-    /// When it happened: seconds, milliseconds or RFC 3339.
+    /// The time of the event: seconds, milliseconds or RFC 3339.
     pub time: Option<Pointer>,
-    /// Where `{{note_id}}` comes back.
+    /// The place where `{{note_id}}` comes back.
     pub note_id: Option<Pointer>,
 }
 
@@ -281,7 +281,7 @@ pub(super) struct Sending<'a> {
     pub audio: Option<AudioAs>,
     pub fields: &'a Node,
     pub id: &'a Pointers,
-    /// Of `url` and `fields`, for messages.
+    /// Paths of `url` and `fields` in the recipe, for error messages.
     pub paths: (String, String),
 }
 
@@ -293,7 +293,7 @@ impl Sending<'_> {
 }
 
 impl Recipe {
-    /// How notes of a form are sent; `None` where there is no such form.
+    /// Returns the parts that notes of a form are sent by; `None` if there is no such form.
     pub fn sending(&self, form: Form) -> Option<Sending<'_>> {
         let own = self.overrides.get(&form);
         if form == Form::Text {
