@@ -6,8 +6,25 @@
 pub struct AudioError {
     pub kind: AudioErrorKind,
     pub detail: String,
-    /// `probe` while the source is read, `encode` while a file is produced from it.
-    pub stage: &'static str,
+    pub stage: Stage,
+}
+
+/// The stage in which the engine failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading the source.
+    Probe,
+    /// Producing a file from the source.
+    Encode,
+}
+
+impl Stage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Probe => "probe",
+            Self::Encode => "encode",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,15 +80,15 @@ impl AudioErrorKind {
 
 impl AudioError {
     pub(crate) fn probe(kind: AudioErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), stage: "probe" }
+        Self { kind, detail: detail.into(), stage: Stage::Probe }
     }
 
     pub(crate) fn encode(kind: AudioErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), stage: "encode" }
+        Self { kind, detail: detail.into(), stage: Stage::Encode }
     }
 
     /// ffmpeg cannot decode a test tone either.
-    pub(crate) fn outage(stage: &'static str) -> Self {
+    pub(crate) fn outage(stage: Stage) -> Self {
         let detail = "ffmpeg does not work at the moment, whatever the audio".to_owned();
         Self { kind: AudioErrorKind::Outage, detail, stage }
     }

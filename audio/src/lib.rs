@@ -66,7 +66,7 @@ mod source;
 mod tests;
 
 pub use engine::{Engine, EngineOptions, SourceFile};
-pub use error::{AudioError, AudioErrorKind};
+pub use error::{AudioError, AudioErrorKind, Stage};
 pub use ffmpeg::confine::{Confinement, confinement};
 pub use ffmpeg::descriptors::is_exhausted;
 pub use formats::opus::{Bandwidth, OpusDetail};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Content, Form, OutboundNote, ReceiptStatus, SendError, SendErrorKind};
+use crate::{Content, Form, OutboundNote, ReceiptStatus, SendError, SendErrorKind, Stage};
 
 /// The way in which the audio reaches the provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +146,7 @@ impl Capabilities {
         }
         let detail =
             format!("the note has {size} bytes; this connection takes {} at most", support.max_bytes);
-        Err(SendError::new(SendErrorKind::MediaTooLarge, detail).at("upload"))
+        Err(SendError::new(SendErrorKind::MediaTooLarge, detail).at(Stage::Upload))
     }
 
     /// Checks a note's size before anything is sent.

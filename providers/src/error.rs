@@ -128,6 +128,21 @@ impl fmt::Debug for Upstream {
     }
 }
 
+/// The stage in which an adapter failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A question about the account, for an operator. No note is involved.
+    Check,
+    /// Everything before the visible request: look-ups and uploads.
+    Upload,
+    /// The visible request.
+    Dispatch,
+    /// Receiving reports of the provider.
+    Receipt,
+    /// Fetching the audio of a received note.
+    Fetch,
+}
+
 /// One failed attempt.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SendError {
@@ -142,8 +157,7 @@ pub struct SendError {
     /// Time at which the error's finding about the recipient (or about new conversations) ends, if the provider states
     /// it. Until then, or for `delivery.learned_ttl`, no attempt is made that is known to fail.
     pub until: Option<Timestamp>,
-    /// Stage of the attempt: `upload`, `dispatch` or `check`.
-    pub stage: &'static str,
+    pub stage: Stage,
     pub upstream: Option<Upstream>,
 }
 
@@ -151,7 +165,7 @@ impl SendError {
     pub fn new(kind: SendErrorKind, detail: impl Into<String>) -> Self {
         let scope = if kind == SendErrorKind::RateLimited { Scope::Connection } else { Scope::Recipient };
         let detail = detail.into();
-        Self { kind, detail, retry_after: None, scope, until: None, stage: "dispatch", upstream: None }
+        Self { kind, detail, retry_after: None, scope, until: None, stage: Stage::Dispatch, upstream: None }
     }
 
     /// Sets the scope of a limit or refusal. The default is the connection for a rate limit, and the recipient for
@@ -169,9 +183,9 @@ impl SendError {
         self
     }
 
-    /// Sets the stage, which is `dispatch` by default.
+    /// Sets the stage, which is [`Stage::Dispatch`] by default.
     #[must_use]
-    pub fn at(mut self, stage: &'static str) -> Self {
+    pub fn at(mut self, stage: Stage) -> Self {
         self.stage = stage;
         self
     }

@@ -47,7 +47,7 @@ pub use callback::{
     Receipt, ReceiptFailure, ReceiptStatus, Registration, UnknownSend, What,
 };
 pub use capabilities::{Capabilities, FormSupport, Idempotency, Intake, ReplySupport};
-pub use error::{Disposition, SendError, SendErrorKind, Upstream};
+pub use error::{Disposition, SendError, SendErrorKind, Stage, Upstream};
 pub use note::{
     Accepted, Content, Degrade, Form, MediaHandle, Memory, OutboundAudio, OutboundNote, Scope, SendWarning,
 };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use crate::{AudioFacts, Recipient, SendError, SendErrorKind};
+use crate::{AudioFacts, Recipient, SendError, SendErrorKind, Stage};
 
 /// The form in which the recipient sees the note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -133,7 +133,7 @@ impl OutboundAudio {
     pub async fn read(&self) -> Result<Bytes, SendError> {
         tokio::fs::read(&self.path).await.map(Bytes::from).map_err(|_| {
             let detail = "the audio could not be read from the gateway's storage";
-            SendError::new(SendErrorKind::Unavailable, detail).at("upload")
+            SendError::new(SendErrorKind::Unavailable, detail).at(Stage::Upload)
         })
     }
 

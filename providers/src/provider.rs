@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     Accepted, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Fetched, LookUp, MediaRef,
-    Memory, OutboundNote, ProviderEvent, Recipient, RecipientError, Registration, SendError, SendErrorKind,
+    Memory, OutboundNote, ProviderEvent, Recipient, RecipientError, Registration, SendError, SendErrorKind, Stage,
     Settings, UnknownSend, dial::Dial, guard::GuardedClient,
 };
 
@@ -116,17 +116,17 @@ pub trait Provider: Debug + Send + Sync {
     /// Looks up a note whose dispatch had no answer in the provider's records. Changes nothing.
     ///
     /// # Errors
-    /// [`SendError`] of stage `check`. Also where [`Capabilities::look_up`] is `false`.
+    /// [`SendError`] of [`Stage::Check`]. Also where [`Capabilities::look_up`] is `false`.
     async fn look_up(&self, _cx: &Context, _note: &UnknownSend) -> Result<LookUp, SendError> {
         let detail = "this provider has no records to look into";
-        Err(SendError::new(SendErrorKind::Rejected, detail).at("dispatch"))
+        Err(SendError::new(SendErrorKind::Rejected, detail).at(Stage::Dispatch))
     }
 
     /// Writes the audio of a received note to `out`, unconverted. The size is bounded by `out`, which fails at its
     /// limit. Credentials are sent only to `base_url` and to origins that the adapter names.
     ///
     /// # Errors
-    /// [`SendError`] of stage `fetch`. Also where [`Capabilities::inbound`] is `false`.
+    /// [`SendError`] of [`Stage::Fetch`]. Also where [`Capabilities::inbound`] is `false`.
     async fn fetch(
         &self,
         _cx: &Context,
@@ -140,21 +140,21 @@ pub trait Provider: Debug + Send + Sync {
     /// providers without callbacks ([`Capabilities::listens`]); one process at a time listens for a connection.
     ///
     /// # Errors
-    /// [`SendError`] of stage `listen`. Also where [`Capabilities::listens`] is `false`.
+    /// [`SendError`] of [`Stage::Receipt`]. Also where [`Capabilities::listens`] is `false`.
     async fn listen(&self, _cx: &Context, _events: mpsc::Sender<ProviderEvent>) -> Result<(), SendError> {
         let detail = "this connection has nothing to listen to";
-        Err(SendError::new(SendErrorKind::Rejected, detail).at("receipt"))
+        Err(SendError::new(SendErrorKind::Rejected, detail).at(Stage::Receipt))
     }
 }
 
 fn no_inbound() -> SendError {
     let detail = "voice notes cannot be received over this connection";
-    SendError::new(SendErrorKind::Rejected, detail).at("fetch")
+    SendError::new(SendErrorKind::Rejected, detail).at(Stage::Fetch)
 }
 
 fn no_callbacks() -> SendError {
     let detail = "this provider cannot be asked; set the callback up by hand";
-    SendError::new(SendErrorKind::Rejected, detail).at("dispatch")
+    SendError::new(SendErrorKind::Rejected, detail).at(Stage::Dispatch)
 }
 
 /// The clients and limits that an adapter gets for one attempt.

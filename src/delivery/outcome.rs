@@ -132,7 +132,7 @@ fn health(error: &SendError) -> Health {
 impl From<AudioError> for Failure {
     fn from(error: AudioError) -> Self {
         let AudioError { kind, detail, stage } = error.clone();
-        let internal = Problem::new(Code::Internal, detail.clone()).stage(Stage::from(stage));
+        let internal = Problem::new(Code::Internal, detail.clone()).stage(stage.into());
         let alike = |most, end: Option<Problem>| Some(Most::Alike(most, end.map(Box::new)));
         let stage = Stage::from(stage);
         let blamed = |code, detail: String| Some(Problem::new(code, detail).stage(stage.clone()));
@@ -302,7 +302,7 @@ fn accept(note: &mut Note, accepted: Accepted, now: Timestamp) -> Step {
     note.status = Status::Accepted;
     note.accepted_at = Some(now);
     note.provider_message_id = Some(accepted.message_id);
-    note.marks.extend(accepted.correlation_ids);
+    note.correlation_ids.extend(accepted.correlation_ids);
     if let Some(form) = accepted.form {
         if note.form == Some(Form::Voice) && form != Form::Voice {
             note.warn(form_degraded(form, "the provider does not show it as a voice note"));

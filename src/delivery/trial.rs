@@ -266,8 +266,8 @@ async fn try_form(
     claim.note.form = Some(trial.form);
     claim.note.memory = trial.memory.note.clone();
     claim.note.dispatched_at = Some(gateway.clock.now());
-    claim.note.marks.clone_from(&prepared.correlation_ids);
-    claim.note.marks.push(claim.note.id.to_string());
+    claim.note.correlation_ids.clone_from(&prepared.correlation_ids);
+    claim.note.correlation_ids.push(claim.note.id.to_string());
     let media = trial.media_change();
     let is_uploaded = media.is_some();
     commit_to_dispatch(gateway, claim, media).await?;

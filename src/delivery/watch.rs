@@ -108,7 +108,7 @@ async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
     let dispatched_at = note.dispatched_at?;
     let doubtful = UnknownSend {
         to: parse_recipient(&note.current().to).ok()?,
-        correlation_ids: note.marks.clone(),
+        correlation_ids: note.correlation_ids.clone(),
         // With a later time the note might not be found.
         dispatched_at: dispatched_at.min(dispatched_at + wall.duration_since(now)),
     };

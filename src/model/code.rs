@@ -106,8 +106,29 @@ words! {
     }
 }
 
+/// A question about an account is no stage of a note: where a note's problem comes from one, it could not be sent.
+impl From<voicegate_providers::Stage> for Stage {
+    fn from(stage: voicegate_providers::Stage) -> Self {
+        match stage {
+            voicegate_providers::Stage::Check | voicegate_providers::Stage::Dispatch => Self::Dispatch,
+            voicegate_providers::Stage::Upload => Self::Upload,
+            voicegate_providers::Stage::Receipt => Self::Receipt,
+            voicegate_providers::Stage::Fetch => Self::Fetch,
+        }
+    }
+}
+
+impl From<voicegate_audio::Stage> for Stage {
+    fn from(stage: voicegate_audio::Stage) -> Self {
+        match stage {
+            voicegate_audio::Stage::Probe => Self::Probe,
+            voicegate_audio::Stage::Encode => Self::Encode,
+        }
+    }
+}
+
 words! {
-    /// What a warning is about.
+    /// The subject of a warning.
     WarningCode as "WarningCode" {
         AudioInconsistent = "audio_inconsistent",
         ReplyUnsupported = "reply_unsupported",

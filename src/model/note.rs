@@ -281,10 +281,11 @@ pub struct Note {
     pub status: Status,
     /// The recipient in canonical spelling. An alias (`alias:NAME`) is not resolved.
     pub to: String,
-    /// Never empty; `route[stop]` is the connection in use.
+    /// Never empty; `route[position]` is the connection in use.
     #[serde(deserialize_with = "not_empty")]
     pub route: Vec<RouteEntry>,
-    pub stop: usize,
+    #[serde(alias = "stop")]
+    pub position: usize,
 
     pub source: AudioSource,
     pub hints: Hints,
@@ -345,8 +346,8 @@ pub struct Note {
     #[serde(default, with = "rfc3339_millis::option")]
     pub dispatched_at: Option<Timestamp>,
     /// The correlation ids by which the provider may know the message of the last attempt, besides its id.
-    #[serde(default)]
-    pub marks: Vec<String>,
+    #[serde(default, alias = "marks")]
+    pub correlation_ids: Vec<String>,
     /// The audio was removed, after `storage.retention` or because the note was erased.
     #[serde(default)]
     pub audio_expired: bool,
@@ -371,7 +372,7 @@ impl Note {
             status: Status::Queued,
             to,
             route,
-            stop: 0,
+            position: 0,
             source,
             hints: Hints::default(),
             convert: None,
@@ -403,15 +404,15 @@ impl Note {
             played_at: None,
             stalled: false,
             dispatched_at: None,
-            marks: Vec::new(),
+            correlation_ids: Vec::new(),
             audio_expired: false,
             erased: false,
         }
     }
 
     pub fn current(&self) -> &RouteEntry {
-        // `route` is never empty and `stop` only moves inside it.
-        &self.route[self.stop.min(self.route.len() - 1)]
+        // `route` is never empty and `position` only moves inside it.
+        &self.route[self.position.min(self.route.len() - 1)]
     }
 
     /// The time of the first attempt.
@@ -431,9 +432,9 @@ impl Note {
 
     /// Moves to the next connection of the route. Returns `false` if there is none.
     pub fn next_connection(&mut self) -> bool {
-        let more = self.stop + 1 < self.route.len();
+        let more = self.position + 1 < self.route.len();
         if more {
-            self.stop += 1;
+            self.position += 1;
             // The rendered audio and the adapter's state belong to the previous connection.
             (self.sent, self.form, self.memory) = (None, None, None);
             self.refused.clear();

@@ -143,9 +143,9 @@ impl From<AudioError> for Problem {
         if error.kind.is_for_now() {
             let detail =
                 format!("the gateway cannot work on this audio at the moment ({error}); try again shortly");
-            return Self::overloaded(detail).stage(Stage::from(error.stage));
+            return Self::overloaded(detail).stage(error.stage.into());
         }
-        let problem = Self::new(Code::from(error.kind.code()), error.detail).stage(Stage::from(error.stage));
+        let problem = Self::new(Code::from(error.kind.code()), error.detail).stage(error.stage.into());
         if problem.code == Code::Overloaded { Self { retry_after: Some(5), ..problem } } else { problem }
     }
 }
@@ -153,7 +153,7 @@ impl From<AudioError> for Problem {
 impl From<&SendError> for Problem {
     fn from(error: &SendError) -> Self {
         let mut problem =
-            Self::new(Code::from(error.kind.code()), error.detail.clone()).stage(Stage::from(error.stage));
+            Self::new(Code::from(error.kind.code()), error.detail.clone()).stage(error.stage.into());
         problem.retry_after = error.retry_after.map(|wait| wait.as_secs());
         problem.provider.clone_from(&error.upstream);
         problem

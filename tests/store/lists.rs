@@ -45,7 +45,7 @@ pub async fn list_shows_one_tenant_newest_first_and_filtered(store: Any) {
     // Filters match the final status and the final connection of a note.
     let mut claim = claim(&store, start()).await.swap_remove(0);
     assert_eq!(claim.note.id, first);
-    (claim.note.status, claim.note.stop) = (Status::Accepted, 1);
+    (claim.note.status, claim.note.position) = (Status::Accepted, 1);
     write(&store, &claim, Step::Done).await.expect("written");
     assert_eq!(list(NoteQuery { status: Some(Status::Accepted), ..wanted("t") }).await, [first]);
     assert_eq!(list(NoteQuery { via: Some("next"), ..wanted("t") }).await, [first]);

@@ -221,7 +221,7 @@ async fn finish(store: &Any, known: &mut Known, end: End, now: u64) -> Result<()
     let claim = known.claim.clone().expect("leased");
     let mut note = claim.note.clone();
     note.updated_at = after(now);
-    note.marks = vec![known.id.to_string()];
+    note.correlation_ids = vec![known.id.to_string()];
     let (status, step) = match end {
         End::Dispatching => (Status::Sending, Step::Dispatching),
         End::Done => (Status::Accepted, Step::Done),

@@ -55,7 +55,7 @@ async fn taken(store: &Any, claim: &Claim, message: &str) {
 async fn dispatching(store: &Any, now: Timestamp, correlation_id: &str) -> Claim {
     let mut claim = claim(store, now).await.remove(0);
     claim.note.status = Status::Sending;
-    claim.note.marks = vec![correlation_id.to_owned()];
+    claim.note.correlation_ids = vec![correlation_id.to_owned()];
     write(store, &claim, Step::Dispatching).await.expect("written");
     claim
 }

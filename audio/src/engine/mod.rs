@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::engine::fair_pool::{FairPool, Worker};
-use crate::error::{AudioError, AudioErrorKind};
+use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::JobContext;
 use crate::ffmpeg::run::locate;
 use crate::making::render;
@@ -156,7 +156,7 @@ impl Engine {
     }
 
     async fn read(&self, file: &Path, hints: &Hints, depth: Depth) -> Result<Probed, AudioError> {
-        let _worker = self.worker("probe").await?;
+        let _worker = self.worker(Stage::Probe).await?;
         let ffmpeg = self.ffmpeg();
         let context = self.context(ffmpeg.as_deref());
         Self::or_outage(&context, probe::probe(&context, &absolute(file), hints, depth).await).await
@@ -173,7 +173,7 @@ impl Engine {
         if plan(probed, profile, convert)?.first() == Some(&Work::None) {
             return Ok(Render::Untouched);
         }
-        let _worker = self.worker("encode").await?;
+        let _worker = self.worker(Stage::Encode).await?;
         let ffmpeg = self.ffmpeg();
         let context = self.context(ffmpeg.as_deref());
         let rendered = render::render(&context, &absolute(source), probed, profile, convert).await;
@@ -229,7 +229,7 @@ impl Engine {
         profile: &'static Profile,
         convert: Convert,
     ) -> Result<(Probed, Render), AudioError> {
-        let _worker = self.worker("encode").await?;
+        let _worker = self.worker(Stage::Encode).await?;
         let ffmpeg = self.ffmpeg();
         let context = self.context(ffmpeg.as_deref());
         let made = render::read_and_render(&context, &absolute(source), hints, depth, profile, convert).await;
@@ -286,7 +286,7 @@ impl Engine {
     ///
     /// The self-test needs none: it is one run at a time, and whether the engine works is not to be known only after a
     /// backlog, such as the one that a restart finds.
-    async fn worker(&self, stage: &'static str) -> Result<Option<Worker>, AudioError> {
+    async fn worker(&self, stage: Stage) -> Result<Option<Worker>, AudioError> {
         if self.is_self_test {
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use ffmpeg_sidecar::command::FfmpegCommand;
 use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
-use crate::error::{AudioError, AudioErrorKind};
+use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::descriptors;
 use crate::ffmpeg::filters::{self, Clock, MEASURE_RATE};
 use crate::ffmpeg::job::{JobContext, scratch_file};
@@ -223,18 +223,18 @@ fn codec(command: &mut FfmpegCommand, make: Make, complexity: u8) -> &'static st
 }
 
 /// The error for a run of ffmpeg that says nothing about the audio.
-pub(crate) fn not_run(error: &PassError, stage: &'static str) -> AudioError {
+pub(crate) fn not_run(error: &PassError, stage: Stage) -> AudioError {
     if let PassError::Run(RunError::Io(error)) = error
         && descriptors::is_exhausted(error)
     {
-        tracing::error!(stage, "ffmpeg could not be run: no file descriptor is left");
+        tracing::error!(stage = stage.as_str(), "ffmpeg could not be run: no file descriptor is left");
         let detail = "the gateway has as many files open as it may; try again shortly".to_owned();
         return AudioError { kind: AudioErrorKind::Overloaded, detail, stage };
     }
     let (kind, detail) = match error {
         PassError::Run(RunError::Missing) => (AudioErrorKind::Outage, MISSING),
         PassError::Run(RunError::Io(error)) => {
-            tracing::error!(%error, stage, "ffmpeg could not be run");
+            tracing::error!(%error, stage = stage.as_str(), "ffmpeg could not be run");
             (AudioErrorKind::Outage, "ffmpeg could not be run")
         }
         PassError::Run(RunError::Unexplained) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 use voicegate_providers::{AudioFacts, Container};
 
-use crate::error::{AudioError, AudioErrorKind};
+use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::measure::Measured;
 use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass};
@@ -187,7 +187,7 @@ impl Job<'_> {
 
     /// Copies the frames of the source into a file of their own.
     async fn frames(&self, container: Container) -> Result<NamedTempFile, AudioError> {
-        let file = scratch_file(self.context.scratch).map_err(|error| not_run(&error, "encode"))?;
+        let file = scratch_file(self.context.scratch).map_err(|error| not_run(&error, Stage::Encode))?;
         let (source, target) = (self.path.to_owned(), file.path().to_owned());
         blocking(move || Ok(keep_frames(&source, &target, container))).await?.map_err(|Damage(reason)| {
             AudioError::encode(AudioErrorKind::Internal, format!("the frames could not be kept: {reason}"))
@@ -265,7 +265,7 @@ impl Job<'_> {
                 AudioErrorKind::Slow,
                 format!("making the file took longer than {} s", self.context.timeout.as_secs()),
             )),
-            Err(error) => Err(not_run(&error, "encode")),
+            Err(error) => Err(not_run(&error, Stage::Encode)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use voicegate_providers::{AudioFacts, Codec, Container};
 
-use crate::error::{AudioError, AudioErrorKind};
+use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::JobContext;
 use crate::ffmpeg::log::{AudioStream, InputLog};
 use crate::ffmpeg::measure::Measured;
@@ -148,7 +148,7 @@ pub(crate) async fn decode(
             ))
         }
         Err(second) if second.kind.is_verdict() && !tone::decodes(context).await => {
-            Err(AudioError::outage("probe"))
+            Err(AudioError::outage(Stage::Probe))
         }
         second => second,
     }
@@ -178,7 +178,7 @@ async fn measure(context: &JobContext<'_>, input: Input<'_>, measure: Measure) -
             AudioErrorKind::Slow,
             format!("this audio could not be read within {} s", context.timeout.as_secs()),
         )),
-        Err(error) => Err(not_run(&error, "probe")),
+        Err(error) => Err(not_run(&error, Stage::Probe)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::error::{AudioError, AudioErrorKind};
+use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::pass::not_run;
 use crate::formats::patched::PatchedFile;
@@ -32,7 +32,7 @@ pub(crate) async fn readable(
 ) -> Result<Readable, AudioError> {
     let source = source.to_owned();
     let Some(patched) = patched.cloned() else { return Ok(Readable { source, patched: None }) };
-    let file = scratch_file(context.scratch).map_err(|error| not_run(&error, "probe"))?;
+    let file = scratch_file(context.scratch).map_err(|error| not_run(&error, Stage::Probe))?;
     blocking(move || {
         let written = File::open(&source)
             .and_then(|from| patched.write(&mut BufReader::new(from), &mut BufWriter::new(file.as_file())));

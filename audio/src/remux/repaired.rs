@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
-use crate::error::{AudioError, AudioErrorKind};
+use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::pass::not_run;
 use crate::formats::frames;
@@ -26,7 +26,7 @@ pub(crate) async fn repaired(
     if !is_ogg && !detail.frames_only {
         return Ok(None);
     }
-    let copy = scratch_file(context.scratch).map_err(|error| not_run(&error, "probe"))?;
+    let copy = scratch_file(context.scratch).map_err(|error| not_run(&error, Stage::Probe))?;
     let (source, target) = (source.to_owned(), copy.path().to_owned());
     let written = blocking(move || {
         Ok(if is_ogg {

@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 use voicegate_providers::Container;
 
-use crate::error::{AudioError, AudioErrorKind};
+use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::pass::not_run;
 use crate::formats::framing::Reframe;
@@ -49,7 +49,7 @@ pub(crate) async fn rewrap(
     packets: Packets,
     wrap: Wrap,
 ) -> Result<NamedTempFile, AudioError> {
-    let output = scratch_file(context.scratch).map_err(|error| not_run(&error, "encode"))?;
+    let output = scratch_file(context.scratch).map_err(|error| not_run(&error, Stage::Encode))?;
     let (source, target) = (source.to_owned(), output.path().to_owned());
     blocking(move || Ok(rewrap_file(&source, &target, packets, wrap)))
         .await?

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use voicegate_audio::{AudioErrorKind, Convert, Render, profile};
+use voicegate_audio::{AudioErrorKind, Convert, Render, Stage, profile};
 
 use crate::tools::{Bench, fixture};
 
@@ -67,7 +67,7 @@ async fn file_that_fails_verification_is_not_returned() {
                 // An empty file only shows that this ffmpeg does not work.
                 let kind =
                     if made == "empty.mp3" { AudioErrorKind::Outage } else { AudioErrorKind::Internal };
-                assert_eq!((error.kind, error.stage), (kind, "encode"), "{case}");
+                assert_eq!((error.kind, error.stage), (kind, Stage::Encode), "{case}");
             }
         }
         // The file is wrong for a source that is a second longer.

@@ -30,7 +30,7 @@ async fn judge(bench: &Bench, row: &Row, spoken: f64) -> Result<(), String> {
         (Err(error), Some(refused)) => {
             let paths = [env!("CARGO_MANIFEST_DIR"), bench.scratch.path().to_str().unwrap()];
             assert!(!paths.iter().any(|path| error.detail.contains(path)), "{error:?}");
-            let expected = error.code() == refused.code && error.stage == refused.stage;
+            let expected = error.code() == refused.code && error.stage.as_str() == refused.stage;
             return if expected && error.detail.contains(&refused.says) {
                 Ok(())
             } else {

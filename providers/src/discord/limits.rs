@@ -9,11 +9,11 @@ use crate::{
     wire::{self, Answer},
 };
 
-/// When the next message may go to the channel, where this one was the last that its bucket takes for now.
+/// The time of the next message to the channel, if this one was the last that its bucket takes for now.
 ///
 /// `X-RateLimit-Reset-After` counts from the answer, of which only the earliest and the latest time are known; where
 /// Discord's clock, which `X-RateLimit-Reset` goes by, says something between the two, that holds.
-pub(super) fn not_before(answer: &Answer, asked: Timestamp, timeout: Duration) -> Option<(Timestamp, Scope)> {
+pub(crate) fn not_before(answer: &Answer, asked: Timestamp, timeout: Duration) -> Option<(Timestamp, Scope)> {
     let number = |name: &str| answer.header(name)?.parse::<f64>().ok();
     if number("x-ratelimit-remaining")? > 0.0 {
         return None;

@@ -17,7 +17,7 @@
 
 mod channel;
 mod errors;
-mod limits;
+pub(crate) mod limits;
 mod send;
 mod voice;
 
@@ -36,7 +36,7 @@ use self::{channel::Place, errors::Refusal, send::message};
 use crate::{
     Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Form, FormSupport, Idempotency,
     Intake, Memory, NativeId, OutboundNote, Prepared, Provider, Recipient, RecipientError, ReplySupport,
-    SendError, SendErrorKind, Settings,
+    SendError, SendErrorKind, Stage, Settings,
     wire::{self, NoAnswer, Step},
 };
 
@@ -206,13 +206,13 @@ impl Provider for Discord {
     /// The bot by its own name: <https://docs.discord.com/developers/resources/user#get-current-user>
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
         let request = self.signed(wire::json_request(Method::GET, self.api.join(&["users", "@me"]), None));
-        let answer = wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at("check"))?;
+        let answer = wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at(Stage::Check))?;
         if !answer.status.is_success() {
             let refusal = Refusal::read(&answer, cx.now, &[&self.token]);
-            return Err(refusal.into_error(Step::Check).at("check"));
+            return Err(refusal.into_error(Step::Check).at(Stage::Check));
         }
         let body = answer.json();
-        let wrong = |detail: &str| Err(SendError::new(SendErrorKind::Misconfigured, detail).at("check"));
+        let wrong = |detail: &str| Err(SendError::new(SendErrorKind::Misconfigured, detail).at(Stage::Check));
         let (Some(name), Some(_)) = (body["username"].as_str(), body["id"].as_str()) else {
             return wrong("the answer is not this provider's; check base_url");
         };

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use self::errors::{Refusal, judge_state};
-use crate::{
+use crate::{Stage, 
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, Intake, JidServer, Memory, OutboundAudio, OutboundNote, Prepared,
     Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, Settings,
@@ -187,7 +187,7 @@ impl Provider for Evolution {
     /// <https://doc.evolution-api.com/v2/api-reference/instance-controller/connection-state>
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
         let request = self.request(Method::GET, &["instance", "connectionState", &self.instance], None);
-        let told = self.ask(cx, request).await.map_err(|error| error.at("check"))?;
+        let told = self.ask(cx, request).await.map_err(|error| error.at(Stage::Check))?;
         let body: Value = serde_json::from_slice(&told.body).unwrap_or_default();
         let state = body["instance"]["state"].as_str();
         if state == Some("open") {
@@ -195,7 +195,7 @@ impl Provider for Evolution {
         }
         let (kind, detail) = judge_state(state);
         let code = state.and_then(|state| wire::identifier(state, &self.secrets(&[])));
-        Err(SendError::new(kind, detail).at("check").from_upstream(Upstream { code, ..Upstream::default() }))
+        Err(SendError::new(kind, detail).at(Stage::Check).from_upstream(Upstream { code, ..Upstream::default() }))
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
@@ -207,11 +207,11 @@ impl Provider for Evolution {
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
-        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
-        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 }
 

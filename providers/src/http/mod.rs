@@ -36,7 +36,7 @@ use self::{
     recipe::{Kind, Recipe},
     template::Values,
 };
-use crate::{
+use crate::{Stage, 
     Accepted, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, Context, Descriptor, Memory,
     NativeId, OutboundNote, Prepared, Proof, Provider, Recipient, RecipientError, Secrets, SendError,
     USUAL_CALLBACK,
@@ -170,7 +170,7 @@ impl Provider for Http {
     }
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
-        self.ask(cx).await.map_err(|error| error.at("check"))
+        self.ask(cx).await.map_err(|error| error.at(Stage::Check))
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {

@@ -11,7 +11,7 @@ use super::{
     template::{Name, Values, plain},
 };
 use crate::{
-    Accepted, Context, MediaHandle, Memory, OutboundAudio, OutboundNote, Prepared, SendError, SendErrorKind,
+    Accepted, Context, MediaHandle, Memory, OutboundAudio, OutboundNote, Prepared, SendError, SendErrorKind, Stage,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -64,7 +64,7 @@ impl Http {
             self.insert_audio(&mut uploaded, audio, upload.audio, bytes.as_ref())?;
             let file = bytes.as_ref().map(|bytes| file(audio, bytes));
             let id = self.upload(cx, note, upload, &uploaded, file.as_ref()).await;
-            let id = id.map_err(|error| error.at("upload"))?;
+            let id = id.map_err(|error| error.at(Stage::Upload))?;
             let until = |span| cx.now.checked_add(SignedDuration::try_from(span).ok()?).ok();
             memory.media =
                 upload.valid_for.map(|span| MediaHandle { value: id.clone(), valid_until: until(span.0) });
@@ -136,18 +136,24 @@ impl Http {
         let draft = Draft::new(check.method, &check.url, &self.fixed, self.headers.clone(), Body::None);
         let request = self.with_query(draft.ok_or_else(incomplete)?).into_request("check", None)?;
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
+        self.checked(cx.now, &answer)
+    }
+
+    /// Reads the answer to the question of the recipe's `check`.
+    pub(crate) fn checked(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
         let body = answer.json();
-        let verdict = self.recipe.verdict(&answer, &body);
-        let found = match &check.pointer {
+        let verdict = self.recipe.verdict(answer, &body);
+        let check = self.recipe.check.as_ref();
+        let found = match check.and_then(|check| check.pointer.as_ref()) {
             None => Some(String::from_utf8_lossy(&answer.body).into_owned()),
             Some(pointer) => body.pointer(&pointer.0).map(plain),
         };
-        let fits =
-            found.is_some_and(|text| check.pattern.as_ref().is_none_or(|pattern| pattern.0.is_match(&text)));
+        let pattern = check.and_then(|check| check.pattern.as_ref());
+        let fits = found.is_some_and(|text| pattern.is_none_or(|pattern| pattern.0.is_match(&text)));
         if answer.status.is_success() && fits && verdict.is_none() {
             return Ok("the provider answers as the recipe expects".to_owned());
         }
-        Err(error(Step::Check, verdict, &answer, &body, cx.now, &self.secrets(&[])))
+        Err(error(Step::Check, verdict, answer, &body, now, &self.secrets(&[])))
     }
 }
 

@@ -43,7 +43,7 @@ use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Context, Descriptor, Form, FormSupport, Intake, LookUp, Memory, NativeId, OutboundNote, Prepared, Proof,
     Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, Settings, USUAL_CALLBACK, UnknownSend, Upstream,
+    SendErrorKind, Stage, Settings, USUAL_CALLBACK, UnknownSend, Upstream,
     signature::{self, SigningKeys},
     wire::{self, Answer, NoAnswer},
 };
@@ -280,7 +280,7 @@ impl Provider for Linq {
     }
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
-        self.lines(cx).await.map_err(|error| error.at("check"))
+        self.lines(cx).await.map_err(|error| error.at(Stage::Check))
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
@@ -292,15 +292,15 @@ impl Provider for Linq {
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
-        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
-        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn look_up(&self, cx: &Context, note: &UnknownSend) -> Result<LookUp, SendError> {
-        self.seen(cx, note).await.map_err(|error| error.at("check"))
+        self.seen(cx, note).await.map_err(|error| error.at(Stage::Check))
     }
 }
 

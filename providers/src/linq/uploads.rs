@@ -15,11 +15,10 @@ use super::{
     errors::{Refusal, Step},
 };
 use crate::{
-    Container, Context, Memory, OutboundAudio, OutboundNote, SendError, SendErrorKind, Upstream,
+    Container, Context, Memory, OutboundAudio, OutboundNote, SendError, SendErrorKind, Stage, Upstream,
     wire::{self, Answer, NoAnswer},
 };
 
-const STAGE: &str = "upload";
 
 /// Linq's name for the type of a file. `POST /v3/attachments` takes this list and nothing else: `audio/x-wav`
 /// and not `audio/wav`, no parameters, no Ogg and no FLAC (schema `SupportedContentType` of the OpenAPI
@@ -35,7 +34,7 @@ pub(super) fn content_type(container: Container) -> Result<&'static str, SendErr
         Container::Amr => "audio/amr",
         Container::Ogg | Container::Webm | Container::Matroska | Container::Flac | Container::Pcm => {
             let detail = "this connection does not take this audio format; use an audio profile made for it";
-            return Err(SendError::new(SendErrorKind::MediaRejected, detail).at(STAGE));
+            return Err(SendError::new(SendErrorKind::MediaRejected, detail).at(Stage::Upload));
         }
     })
 }
@@ -85,7 +84,7 @@ impl Linq {
         if let Some(id) = uploaded.attachment_id.take_if(|_| uploaded.sha256 == *sha256) {
             return Ok(id);
         }
-        let id = self.upload(cx, note, audio, content_type).await.map_err(|error| error.at(STAGE))?;
+        let id = self.upload(cx, note, audio, content_type).await.map_err(|error| error.at(Stage::Upload))?;
         Uploaded { attachment_id: Some(id.clone()), sha256: sha256.clone(), lost: uploaded.lost }
             .remember(memory);
         Ok(id)

@@ -9,7 +9,7 @@ use url::Url;
 use super::Telegram;
 use crate::{
     Callback, CallbackError, CallbackRequest, ConfigError, Context, Registration, Secrets, SendError,
-    SendErrorKind, signature,
+    SendErrorKind, Stage, signature,
 };
 
 /// <https://core.telegram.org/bots/api#setwebhook>
@@ -76,7 +76,7 @@ impl Telegram {
         let done: bool = self.ask(cx, "setWebhook", fields.as_object().cloned().unwrap_or_default()).await?;
         if !done {
             let detail = "the provider did not set the webhook; try again later";
-            return Err(SendError::new(SendErrorKind::Unavailable, detail).at("check"));
+            return Err(SendError::new(SendErrorKind::Unavailable, detail).at(Stage::Check));
         }
         Ok(Registration { summary: format!("updates are on: {}", UPDATES.join(", ")), secret: None })
     }
@@ -86,7 +86,7 @@ impl Telegram {
         let present: Webhook = self.ask(cx, "getWebhookInfo", Map::new()).await?;
         if present.url.is_empty() {
             let detail = "the bot has no webhook; register the callbacks";
-            return Err(SendError::new(SendErrorKind::Misconfigured, detail).at("check"));
+            return Err(SendError::new(SendErrorKind::Misconfigured, detail).at(Stage::Check));
         }
         if present.url != url.as_str() {
             return Err(elsewhere());
@@ -99,7 +99,7 @@ impl Telegram {
                     "the provider could not deliver {waiting} updates; check that server.public_url can be reached, \
                      and that webhook_secret is the one that was registered"
                 );
-                Err(SendError::new(SendErrorKind::Misconfigured, detail).at("check"))
+                Err(SendError::new(SendErrorKind::Misconfigured, detail).at(Stage::Check))
             }
         }
     }
@@ -107,11 +107,11 @@ impl Telegram {
 
 fn no_secret() -> SendError {
     let detail = "webhook_secret is not set: choose a long random text of letters and digits";
-    SendError::new(SendErrorKind::Misconfigured, detail).at("check")
+    SendError::new(SendErrorKind::Misconfigured, detail).at(Stage::Check)
 }
 
 fn elsewhere() -> SendError {
     let detail = "the bot's one webhook leads elsewhere and is not replaced: remove it there, or let the bot pass its \
                   updates on to this address with the header X-Telegram-Bot-Api-Secret-Token";
-    SendError::new(SendErrorKind::Misconfigured, detail).at("check")
+    SendError::new(SendErrorKind::Misconfigured, detail).at(Stage::Check)
 }

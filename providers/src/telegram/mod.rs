@@ -31,7 +31,7 @@ use self::{chat::Chat, errors::Refusal};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
-    Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind,
+    Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind, Stage,
     Settings, USUAL_CALLBACK,
     wire::{self, NoAnswer, Step},
 };
@@ -244,15 +244,15 @@ impl Telegram {
         } else {
             self.post(method, fields)
         };
-        let answer = wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at("check"))?;
+        let answer = wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at(Stage::Check))?;
         let body = answer.json();
         if !answer.status.is_success() || body["ok"] == false {
             let refusal = Refusal::read(&answer, cx.now, &self.secrets(&[]));
-            return Err(refusal.into_error(Step::Check, None).at("check"));
+            return Err(refusal.into_error(Step::Check, None).at(Stage::Check));
         }
         T::deserialize(&body["result"]).map_err(|_| {
             let detail = "the answer is not this provider's; check base_url";
-            SendError::new(SendErrorKind::Misconfigured, detail).at("check")
+            SendError::new(SendErrorKind::Misconfigured, detail).at(Stage::Check)
         })
     }
 

@@ -32,7 +32,7 @@ use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, Intake, Memory, OutboundAudio, OutboundNote, Prepared, Proof,
     Provider, Recipient, RecipientError, Registration, ReplySupport, Scope, Secrets, SendError,
-    SendErrorKind, Settings, USUAL_CALLBACK, require_text, secret_header,
+    SendErrorKind, Stage, Settings, USUAL_CALLBACK, require_text, secret_header,
     whatsapp_web::{self, own_part},
     wire::{self, Answer, NoAnswer, Step},
 };
@@ -188,7 +188,7 @@ impl Provider for Waha {
     }
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
-        self.state(cx).await.map_err(|error| error.at("check"))
+        self.state(cx).await.map_err(|error| error.at(Stage::Check))
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
@@ -200,11 +200,11 @@ impl Provider for Waha {
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
-        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
-        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 }
 

@@ -30,7 +30,7 @@ use self::errors::{judge, judge_check, judge_state, reports_failure, status_of, 
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Context, Descriptor, Intake, Memory, OutboundNote, Prepared, Proof, Provider, Recipient, RecipientError,
-    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, USUAL_CALLBACK, Upstream,
+    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Stage, Settings, USUAL_CALLBACK, Upstream,
     require_text, whatsapp_web,
     wire::{self, Answer, NoAnswer},
 };
@@ -174,7 +174,7 @@ impl Provider for Wawp {
     }
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
-        self.session(cx).await.map_err(|error| error.at("check"))
+        self.session(cx).await.map_err(|error| error.at(Stage::Check))
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
@@ -186,11 +186,11 @@ impl Provider for Wawp {
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
-        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
-        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 }
 

@@ -40,7 +40,7 @@ use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
     Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, SendWarning, Settings,
+    SendErrorKind, Stage, SendWarning, Settings,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -289,7 +289,7 @@ impl Provider for WhatsAppCloud {
                 message["text"] = json!({"body": text, "preview_url": false});
             }
             Content::Audio { form, audio, .. } => {
-                let id = self.media_id(cx, note, audio, memory).await.map_err(|error| error.at("upload"))?;
+                let id = self.media_id(cx, note, audio, memory).await.map_err(|error| error.at(Stage::Upload))?;
                 message["type"] = json!("audio");
                 message["audio"] = json!({"id": id});
                 if *form == Form::Voice {
@@ -317,7 +317,7 @@ impl Provider for WhatsAppCloud {
     }
 
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
-        self.state(cx).await.map_err(|error| error.at("check"))
+        self.state(cx).await.map_err(|error| error.at(Stage::Check))
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
@@ -332,11 +332,11 @@ impl Provider for WhatsAppCloud {
     }
 
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
-        self.subscribe(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
-        self.subscribed(cx, url).await.map_err(|error| error.at("check"))
+        self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 }
 

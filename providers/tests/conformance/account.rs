@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use voicegate_providers::{Descriptor, SendErrorKind};
+use voicegate_providers::{Descriptor, SendErrorKind, Stage};
 
 use crate::{
     checks::{self, NOBODY_KNOWS, Outcome, ensure},
@@ -66,7 +66,7 @@ fn clean(ask: Ask, checked: &Checked) -> Outcome {
         Err(error) => {
             checks::keeps_secrets(error, &checked.secrets)?;
             ensure(KINDS.contains(&error.kind), || format!("{error:?} can be no end of this"))?;
-            ensure(error.stage == "check", || format!("stage {}", error.stage))?;
+            ensure(error.stage == Stage::Check, || format!("stage {:?}", error.stage))?;
             &error.detail
         }
     };

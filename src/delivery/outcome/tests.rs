@@ -1,5 +1,6 @@
 use proptest::prelude::*;
-use voicegate_providers::SendErrorKind;
+use voicegate_audio::Stage as AudioStage;
+use voicegate_providers::{SendErrorKind, Stage as ProviderStage};
 
 use super::*;
 use crate::model::code::{Code, Stage};
@@ -96,7 +97,7 @@ fn connection_known_to_fail_is_skipped_without_an_attempt() {
     assert!(
         matches!(pass_over(&mut elsewhere, &unavailable, at(1).ended), Step::Retry { at: due, .. } if due == at(1).ended)
     );
-    assert_eq!((elsewhere.stop, elsewhere.status, elsewhere.attempts.len()), (1, Status::Queued, 0));
+    assert_eq!((elsewhere.position, elsewhere.status, elsewhere.attempts.len()), (1, Status::Queued, 0));
     let code = |note: &Note| note.error.as_ref().map(|error| error.code.to_string());
     assert_eq!(pass_over(&mut elsewhere, &unavailable, at(2).ended), Step::Done);
     assert_eq!((elsewhere.status, code(&elsewhere).as_deref()), (Status::Failed, Some("form_unavailable")));
@@ -111,7 +112,7 @@ fn connection_known_to_fail_is_skipped_without_an_attempt() {
     let mut unknown = note(2);
     settle(&mut unknown, failed(SendErrorKind::OutcomeUnknown), at(0), Policy { resend: true, ..POLICY });
     pass_over(&mut unknown, &unavailable, at(1).ended);
-    assert_eq!((unknown.status, unknown.stop), (Status::Unknown, 0));
+    assert_eq!((unknown.status, unknown.position), (Status::Unknown, 0));
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn unknown_note_never_becomes_failed_nor_changes_its_connection() {
         settle(&mut note, failed(SendErrorKind::OutcomeUnknown), at(0), repeat);
         assert_eq!(note.status, Status::Queued);
         settle(&mut note, failed(later), at(10), repeat);
-        assert_eq!((note.status, note.stop), (Status::Unknown, 0), "{later:?}");
+        assert_eq!((note.status, note.position), (Status::Unknown, 0), "{later:?}");
     }
     let mut note = note(1);
     settle(&mut note, failed(SendErrorKind::OutcomeUnknown), at(0), repeat);
@@ -163,7 +164,7 @@ fn download_from_a_bots_server_is_given_up_after_a_few_attempts() {
     );
 }
 
-fn audio(kind: AudioErrorKind, stage: &'static str) -> Result<Accepted, Failure> {
+fn audio(kind: AudioErrorKind, stage: AudioStage) -> Result<Accepted, Failure> {
     Err(Failure::from(AudioError { kind, detail: format!("told so: {kind:?}"), stage }))
 }
 
@@ -171,13 +172,13 @@ fn audio(kind: AudioErrorKind, stage: &'static str) -> Result<Accepted, Failure>
 fn ffmpeg_outage_is_retried_until_the_note_expires() {
     let mut note = note(1);
     for n in 0..30 {
-        settle(&mut note, audio(AudioErrorKind::Outage, "probe"), at(n), POLICY);
+        settle(&mut note, audio(AudioErrorKind::Outage, AudioStage::Probe), at(n), POLICY);
         assert_eq!(note.status, Status::Queued, "{n}");
     }
     let error = note.attempts[29].error.clone().expect("an error");
     assert_eq!((error.code.as_str(), error.stage.as_ref().map(Stage::as_str)), ("internal", Some("probe")));
     // Crashes on this file are counted separately.
-    settle(&mut note, audio(AudioErrorKind::Died, "probe"), at(30), POLICY);
+    settle(&mut note, audio(AudioErrorKind::Died, AudioStage::Probe), at(30), POLICY);
     assert_eq!(note.status, Status::Queued);
     expire(&mut note, at(4000).ended);
     let error = note.error.expect("an error");
@@ -188,20 +189,20 @@ fn ffmpeg_outage_is_retried_until_the_note_expires() {
 #[test]
 fn file_that_always_crashes_ffmpeg_is_given_up() {
     for (kind, stage, most, code) in [
-        (AudioErrorKind::Died, "probe", DEATHS, "audio_unsupported"),
-        (AudioErrorKind::Died, "encode", DEATHS, "audio_unsupported"),
-        (AudioErrorKind::Slow, "probe", RENDER_ATTEMPTS, "audio_unreadable"),
-        (AudioErrorKind::Slow, "encode", RENDER_ATTEMPTS, "audio_unsupported"),
+        (AudioErrorKind::Died, AudioStage::Probe, DEATHS, "audio_unsupported"),
+        (AudioErrorKind::Died, AudioStage::Encode, DEATHS, "audio_unsupported"),
+        (AudioErrorKind::Slow, AudioStage::Probe, RENDER_ATTEMPTS, "audio_unreadable"),
+        (AudioErrorKind::Slow, AudioStage::Encode, RENDER_ATTEMPTS, "audio_unsupported"),
     ] {
         let mut note = note(1);
         for n in 1..=most {
-            assert_eq!(note.status, Status::Queued, "{kind:?} {stage} {n}");
+            assert_eq!(note.status, Status::Queued, "{kind:?} {stage:?} {n}");
             settle(&mut note, audio(kind, stage), at(u64::from(n)), POLICY);
         }
         let error = note.error.expect("an error");
         assert_eq!(
-            (note.status, error.code.as_str(), error.stage.as_ref().map(Stage::as_str)),
-            (Status::Failed, code, Some(stage)),
+            (note.status, error.code.as_str(), error.stage),
+            (Status::Failed, code, Some(Stage::from(stage))),
             "{kind:?}"
         );
     }
@@ -210,7 +211,7 @@ fn file_that_always_crashes_ffmpeg_is_given_up() {
 /// The API names the stages that a problem can have, and `check` is none of them.
 #[test]
 fn failed_check_of_an_account_shows_the_stage_dispatch() {
-    let error = SendError::new(SendErrorKind::Unauthorized, "the token is not accepted").at("check");
+    let error = SendError::new(SendErrorKind::Unauthorized, "the token is not accepted").at(ProviderStage::Check);
     let problem = Failure::still_failing(error).problem;
     assert_eq!(problem.stage, Some(Stage::Dispatch));
 }
@@ -264,7 +265,7 @@ proptest! {
             let was = note.clone();
             let step = settle(&mut note, end, at(n as u64), policy);
             prop_assert_eq!(note.attempts.len(), n + 1);
-            prop_assert!(note.stop >= was.stop && note.stop < connections);
+            prop_assert!(note.position >= was.position && note.position < connections);
             match step {
                 Step::Retry { at, .. } => {
                     prop_assert_eq!(note.status, Status::Queued);

@@ -29,3 +29,14 @@ pub fn note(connections: usize) -> Note {
 pub fn start() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().expect("a time")
 }
+
+#[test]
+fn stored_note_with_former_field_names_is_read() {
+    let mut stored = serde_json::to_value(note(2)).expect("JSON");
+    let fields = stored.as_object_mut().expect("an object");
+    fields.insert("stop".to_owned(), 1.into());
+    fields.insert("marks".to_owned(), serde_json::json!(["m1"]));
+    assert!(fields.remove("position").is_some() && fields.remove("correlation_ids").is_some());
+    let read: Note = serde_json::from_value(stored).expect("a note");
+    assert_eq!((read.position, read.correlation_ids), (1, vec!["m1".to_owned()]));
+}

@@ -118,7 +118,7 @@ async fn close(tx: &mut Tx<'_>, connection: &str, closed: &Closed) -> Result<(),
 fn names(change: &Change) -> Vec<String> {
     let note = &change.note;
     let connection = connection_key(&note.tenant, &note.current().connection);
-    let messages = note.marks.iter().chain(&note.provider_message_id);
+    let messages = note.correlation_ids.iter().chain(&note.provider_message_id);
     let messages = messages.map(|name| receipts::message(&connection, name));
     [note.id.to_string(), note.lane()].into_iter().chain(messages).collect()
 }
@@ -143,10 +143,10 @@ async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
     }
     match change.step {
         Step::Progress | Step::Again => Ok(()),
-        Step::Dispatching => receipts::name(tx, note, note.marks.iter().map(String::as_str)).await,
+        Step::Dispatching => receipts::name(tx, note, note.correlation_ids.iter().map(String::as_str)).await,
         Step::Done | Step::Retry { .. } | Step::Hold { .. } => {
             if note.status.is_accepted() {
-                let names = note.provider_message_id.iter().chain(&note.marks);
+                let names = note.provider_message_id.iter().chain(&note.correlation_ids);
                 receipts::name(tx, note, names.map(String::as_str)).await?;
             }
             let connection = connection_key(&note.tenant, &note.current().connection);
