@@ -29,9 +29,10 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script
 pub(crate) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/", get(async || ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE))))
-        .route("/sandbox/emulators", get(async || Json(json!({ "items": emulator::listed() }))))
+        .route("/sandbox/emulators", get(emulators))
         .route("/sandbox/ledger", get(ledger))
         .route("/sandbox/ledger/{id}/audio", get(audio))
+        .route("/sandbox/ledger/{id}/request", get(request))
         .route("/sandbox/requests", get(requests))
         .route("/sandbox/faults", get(faults).post(add_faults).delete(drop_faults))
         .route("/sandbox/callbacks", get(callbacks))
@@ -46,6 +47,17 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
 
 async fn ledger(State(sandbox): State<Sandbox>) -> Json<Value> {
     Json(json!({ "items": sandbox.ledger() }))
+}
+
+/// The emulators that answer.
+async fn emulators(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({ "items": emulator::listed(&sandbox) }))
+}
+
+/// The request that brought an entry of the ledger, with its answer.
+async fn request(State(sandbox): State<Sandbox>, Path(id): Path<Uuid>) -> Result<Json<Value>, StatusCode> {
+    let state = sandbox.inner.lock();
+    state.request_of(&id).map(|log| Json(json!(log))).ok_or(StatusCode::NOT_FOUND)
 }
 
 async fn requests(State(sandbox): State<Sandbox>) -> Json<Value> {

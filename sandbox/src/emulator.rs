@@ -114,8 +114,8 @@ pub(crate) fn of_path(path: &str) -> Option<(&'static dyn Emulator, &str)> {
     EMULATORS.iter().find(|emulator| emulator.name() == name).map(|emulator| (*emulator, rest))
 }
 
-/// Description for the page.
-pub(crate) fn listed() -> Value {
+/// Description of the emulators that answer, for the page.
+pub(crate) fn listed(sandbox: &Sandbox) -> Value {
     let shown = |emulator: &&dyn Emulator| {
         let says =
             [ReceiptStatus::Read, ReceiptStatus::Played].into_iter().filter(|status| emulator.says(*status));
@@ -126,5 +126,5 @@ pub(crate) fn listed() -> Value {
             "refusals": emulator.refusals(),
         })
     };
-    EMULATORS.iter().map(shown).collect()
+    EMULATORS.iter().filter(|emulator| sandbox.answers(emulator.name())).map(shown).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
@@ -211,6 +211,7 @@ pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next
     };
     let provider = Provider(emulator);
     let operation = emulator.classify(request.method(), below);
+    let began = state::clock();
     let (number, fault) = arrive(&sandbox, provider, operation, &request);
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
@@ -220,19 +221,57 @@ pub(crate) async fn guard(State(sandbox): State<Sandbox>, request: Request, next
     log_body(&sandbox, number, &parts.headers, &body);
 
     let response = match fault {
-        Some(action) => meet(action, provider, next, Request::from_parts(parts, body.into())).await,
-        None => process(None, next, Request::from_parts(parts, body.into())).await,
+        Some(action) => meet(number, action, provider, next, Request::from_parts(parts, body.into())).await,
+        None => process(number, None, next, Request::from_parts(parts, body.into())).await,
     };
     let Some(response) = response else { return hang_up() };
-    let response = emulator.finish(response, below);
+    let (response, answer) = read_json(emulator.finish(response, below)).await;
+    let answer = redact(&answer, &sandbox.secrets());
     if let Some(log) = sandbox.inner.lock().request_mut(number) {
         log.status = Some(response.status().as_u16());
+        log.took_ms = u64::try_from(state::clock().duration_since(began).as_millis()).ok();
+        log.answer = answer;
     }
     response
 }
 
+tokio::task_local! {
+    static REQUEST: u64;
+}
+
+/// The number of the request that is being processed, if any.
+pub(crate) fn request_number() -> Option<u64> {
+    REQUEST.try_with(|number| *number).ok()
+}
+
+/// Longest answer that is kept beside its request, in bytes.
+const MAX_ANSWER: u64 = 16 * 1024;
+
+/// Returns the answer, and its JSON where it has some that is short.
+async fn read_json(response: Response) -> (Response, Value) {
+    let (parts, body) = response.into_parts();
+    let is_short = body.size_hint().upper().is_some_and(|size| size <= MAX_ANSWER);
+    if !is_short || !is_json(&parts.headers) {
+        return (Response::from_parts(parts, body), Value::Null);
+    }
+    let bytes = to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    (Response::from_parts(parts, bytes.into()), json)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get("content-type").and_then(|value| value.to_str().ok());
+    kind.is_some_and(|value| value.starts_with("application/json"))
+}
+
 /// Builds the answer; `None` closes the connection.
-async fn meet(fault: FaultAction, provider: Provider, next: Next, request: Request) -> Option<Response> {
+async fn meet(
+    number: u64,
+    fault: FaultAction,
+    provider: Provider,
+    next: Next,
+    request: Request,
+) -> Option<Response> {
     match fault {
         FaultAction::Status { status, body, headers, retry_after } => {
             Some(scripted(provider, status, body, headers, retry_after))
@@ -245,34 +284,34 @@ async fn meet(fault: FaultAction, provider: Provider, next: Next, request: Reque
         FaultAction::Stall { ms } => stall(ms).await,
         FaultAction::ResetBefore => None,
         FaultAction::ResetAfter => {
-            process(None, next, request).await;
+            process(number, None, next, request).await;
             None
         }
         FaultAction::StallAfter { ms } => {
-            process(None, next, request).await;
+            process(number, None, next, request).await;
             stall(ms).await
         }
         FaultAction::Garbage => {
-            process(None, next, request).await;
+            process(number, None, next, request).await;
             Some(
                 (StatusCode::OK, "<!doctype html>\0 this is not the answer you are looking for")
                     .into_response(),
             )
         }
-        FaultAction::Slow { ms } => process(Some(Duration::from_millis(ms)), next, request).await,
+        FaultAction::Slow { ms } => process(number, Some(Duration::from_millis(ms)), next, request).await,
     }
 }
 
 /// Runs in a task of its own, because a real server completes a request that it has read, whether or not the caller
 /// still waits. hyper would otherwise drop the handler with the connection, and nothing would be committed.
-async fn process(delay: Option<Duration>, next: Next, request: Request) -> Option<Response> {
+async fn process(number: u64, delay: Option<Duration>, next: Next, request: Request) -> Option<Response> {
     let work = async move {
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
         next.run(request).await
     };
-    tokio::spawn(work).await.ok()
+    tokio::spawn(REQUEST.scope(number, work)).await.ok()
 }
 
 async fn stall(ms: Option<u64>) -> Option<Response> {
@@ -300,6 +339,8 @@ fn arrive(
         query: request.uri().query().map(|query| redact_query(query, &secrets)),
         at: state::now(),
         status: None,
+        took_ms: None,
+        answer: Value::Null,
         body: Value::Null,
         body_bytes: None,
         headers: request.headers().keys().map(|name| name.as_str().to_owned()).collect(),
@@ -320,11 +361,8 @@ fn arrive(
 }
 
 fn log_body(sandbox: &Sandbox, number: u64, headers: &HeaderMap, body: &Bytes) {
-    let is_json = headers
-        .get("content-type")
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("application/json"));
-    let json: Value = is_json.then(|| serde_json::from_slice(body).ok()).flatten().unwrap_or(Value::Null);
+    let json: Value =
+        is_json(headers).then(|| serde_json::from_slice(body).ok()).flatten().unwrap_or(Value::Null);
     let json = redact(&json, &sandbox.secrets());
     if let Some(log) = sandbox.inner.lock().request_mut(number) {
         log.body = json;

@@ -60,6 +60,10 @@ pub struct RequestLog {
     pub at: String,
     /// Status of the answer; `null` while the request is in flight, and if the connection was closed without an answer.
     pub status: Option<u16>,
+    /// Time until the answer, in milliseconds.
+    pub took_ms: Option<u64>,
+    /// JSON of the answer, secrets removed; `null` for other answers and for long ones.
+    pub answer: Value,
     /// JSON body, secrets removed; `null` for none, for other bodies and while the body is being read.
     pub body: Value,
     /// Size of the body, once read.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::SandboxOptions;
 use crate::emulator::EMULATORS;
-use crate::faults::Fault;
+use crate::faults::{self, Fault};
 use crate::fetch::Fetcher;
 use crate::hooks::{CallbackLog, MOST_AT_A_TIME};
 use crate::idle;
@@ -56,6 +56,8 @@ pub(crate) struct State {
     audio_order: VecDeque<Uuid>,
     audio_bytes: usize,
     pub requests: VecDeque<RequestLog>,
+    /// Numbers of the requests that brought the entries of the ledger.
+    brought_by: HashMap<Uuid, u64>,
     next_request: u64,
     pub faults: Vec<Fault>,
     pub rules: Vec<ReceiptRule>,
@@ -99,8 +101,13 @@ impl Inner {
         if let Some(bytes) = audio {
             state.keep_audio(entry.id, bytes);
         }
-        if state.ledger.len() == LEDGER_MAX {
-            state.ledger.pop_front();
+        if state.ledger.len() == LEDGER_MAX
+            && let Some(oldest) = state.ledger.pop_front()
+        {
+            state.brought_by.remove(&oldest.id);
+        }
+        if let Some(number) = faults::request_number() {
+            state.brought_by.insert(entry.id, number);
         }
         state.ledger.push_back(entry.clone());
         // The event is sent under the lock, so that a page that reads the ledger and then the events misses nothing.
@@ -170,6 +177,12 @@ impl State {
         let number = callback.n;
         self.callbacks.push_back(callback);
         number
+    }
+
+    /// Finds the request that brought an entry of the ledger, unless it was removed meanwhile.
+    pub fn request_of(&self, entry_id: &Uuid) -> Option<&RequestLog> {
+        let (number, first) = (self.brought_by.get(entry_id)?, self.requests.front()?.n);
+        self.requests.get(usize::try_from(number.checked_sub(first)?).ok()?)
     }
 
     /// Finds the logged request with this number, unless it was removed meanwhile.
