@@ -32,7 +32,10 @@ cp Cargo.lock fuzz/Cargo.lock
 # Existing fixtures that a target also starts from. tests/fuzz_seeds.rs has the same list.
 fixtures() {
     case $1 in
-        *_answers) echo "providers/fixtures/${1%_answers}/send" "providers/fixtures/${1%_answers}/check" ;;
+        *_answers)
+            provider=$(echo "${1%_answers}" | tr _ -)
+            echo "providers/fixtures/$provider/send" "providers/fixtures/$provider/check"
+            ;;
         audio_*) echo tests/fixtures/audio ;;
     esac
 }

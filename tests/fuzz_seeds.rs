@@ -20,6 +20,9 @@ const SLOW: &[&str] = &[
     "audio_examine",
     "config_file",
     "ffmpeg_log",
+    "http_answers",
+    "http_callbacks",
+    "http_recipe",
     "json_body",
     "linq_answers",
     "linq_callbacks",
@@ -39,6 +42,7 @@ fn root() -> &'static Path {
 fn folders(target: &str) -> Vec<PathBuf> {
     let fixtures = match (target.strip_suffix("_answers"), target.starts_with("audio_")) {
         (Some(provider), _) => {
+            let provider = provider.replace('_', "-");
             ["send", "check"].map(|what| format!("providers/fixtures/{provider}/{what}")).to_vec()
         }
         (None, true) => vec!["tests/fixtures/audio".to_owned()],

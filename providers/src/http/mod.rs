@@ -16,6 +16,8 @@ mod connection;
 mod credentials;
 mod draft;
 mod fields;
+#[cfg(debug_assertions)]
+pub(crate) mod fuzzing;
 mod preview;
 mod recipe;
 mod request;
@@ -36,9 +38,9 @@ use self::{
     recipe::{Kind, Recipe},
     template::Values,
 };
-use crate::{Stage, 
+use crate::{
     Accepted, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, Context, Descriptor, Memory,
-    NativeId, OutboundNote, Prepared, Proof, Provider, Recipient, RecipientError, Secrets, SendError,
+    NativeId, OutboundNote, Prepared, Proof, Provider, Recipient, RecipientError, Secrets, SendError, Stage,
     USUAL_CALLBACK,
     wire::{self, NoAnswer},
 };

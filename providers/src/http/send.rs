@@ -11,7 +11,8 @@ use super::{
     template::{Name, Values, plain},
 };
 use crate::{
-    Accepted, Context, MediaHandle, Memory, OutboundAudio, OutboundNote, Prepared, SendError, SendErrorKind, Stage,
+    Accepted, Context, MediaHandle, Memory, OutboundAudio, OutboundNote, Prepared, SendError, SendErrorKind,
+    Stage,
     wire::{self, Answer, NoAnswer, Step},
 };
 

@@ -106,7 +106,7 @@ impl Pointers {
 }
 
 /// Longest id that is believed, in bytes.
-const MAX_ID: usize = 512;
+const MAX_ID: usize = 255;
 
 /// An id: a text or a whole number.
 pub fn id(value: &Value) -> Option<String> {

@@ -1,5 +1,10 @@
 //! The fuzz targets of this crate, which `voicegate::fuzzing` describes.
 
+mod bots;
+mod recipes;
+
+pub(crate) use recipes::settings_for;
+
 use std::{net::IpAddr, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -31,17 +36,26 @@ use crate::{
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("discord_answers", bots::discord_answers),
     ("evolution_answers", evolution_answers),
     ("evolution_callbacks", evolution_callbacks),
+    ("http_answers", recipes::http_answers),
+    ("http_callbacks", recipes::http_callbacks),
+    ("http_recipe", crate::http::fuzzing::recipe),
+    ("http_template", crate::http::fuzzing::template),
     ("linq_answers", linq_answers),
     ("linq_callbacks", linq_callbacks),
     ("recipient", recipient),
     ("retry_after", retry_after),
+    ("telegram_answers", bots::telegram_answers),
+    ("telegram_callbacks", bots::telegram_callbacks),
     ("url_rules", url_rules),
     ("waha_answers", waha_answers),
     ("waha_callbacks", waha_callbacks),
     ("wawp_answers", wawp_answers),
     ("wawp_callbacks", wawp_callbacks),
+    ("whatsapp_cloud_answers", bots::whatsapp_cloud_answers),
+    ("whatsapp_cloud_callbacks", bots::whatsapp_cloud_callbacks),
     ("words", words),
 ];
 
@@ -300,6 +314,10 @@ fn settings(entries: &[(&str, &str)]) -> Settings {
 }
 
 fn note(container: Container) -> OutboundNote {
+    note_to("+15550001111", container)
+}
+
+fn note_to(recipient: &str, container: Container) -> OutboundNote {
     let audio = OutboundAudio {
         facts: AudioFacts {
             container,
@@ -319,7 +337,7 @@ fn note(container: Container) -> OutboundNote {
     };
     OutboundNote {
         id: "vn_0198c5f2-7c00-7000-8000-000000000001".to_owned(),
-        to: parse_recipient("+15550001111").expect("a recipient"),
+        to: parse_recipient(recipient).expect("a recipient"),
         content: Content::Audio { form: Form::Voice, audio, caption: None },
         reply_to: None,
     }
