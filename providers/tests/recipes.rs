@@ -54,8 +54,11 @@ fn cases() -> Vec<Case> {
         },
         whatsapp("ultramsg", json!({"instance": "instance1150"}), "+15551234567"),
         Case { reply_to: Some("Oi3Ff1234"), ..whatsapp("whapi", json!({}), "15551234567") },
-        Case { reply_to: Some("3EB0AAAA"), ..whatsapp("wuzapi", json!({}), "15551234567") },
-        whatsapp("gowa", json!({"user": "admin"}), "15551234567@s.whatsapp.net"),
+        whatsapp("wuzapi", json!({}), "15551234567"),
+        Case {
+            reply_to: Some("3EB0AAAA"),
+            ..whatsapp("gowa", json!({"user": "admin"}), "15551234567@s.whatsapp.net")
+        },
         Case {
             file: "speech-opus.caf",
             ..whatsapp(
@@ -295,12 +298,12 @@ async fn the_emulators_refuse_what_their_apis_do_not_take() {
 }
 
 /// A vendor with scripted answers, and the requests that it got, one connection after the other.
-async fn vendor(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+async fn vendor(answers: Vec<(u16, &'static str)>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = tokio::spawn(async move {
         let mut asked = Vec::new();
-        for answer in answers {
+        for (status, answer) in answers {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut request = Vec::new();
             loop {
@@ -318,8 +321,10 @@ async fn vendor(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<
                 }
                 assert!(stream.read_buf(&mut request).await.expect("a request") > 0, "the request broke off");
             }
-            let head =
-                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+            let head = format!(
+                "HTTP/1.1 {status} -\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                answer.len()
+            );
             stream.write_all((head + answer).as_bytes()).await.expect("an answer");
         }
         asked
@@ -338,9 +343,9 @@ async fn documented_recipe_works() {
     let path = folder.join("example.toml");
     std::fs::write(&path, recipe).expect("a file");
     let (url, asked) = vendor(vec![
-        r#"{"ok": true, "result": {"messageId": "ABC123"}}"#,
-        r#"{"ok": false, "error": "phone not on whatsapp"}"#,
-        r#"{"ok": false}"#,
+        (200, r#"{"ok": true, "result": {"messageId": "ABC123"}}"#),
+        (200, r#"{"ok": false, "error": "phone not on whatsapp"}"#),
+        (200, r#"{"ok": false}"#),
     ])
     .await;
     let settings = json!({"recipe": path, "base_url": url, "token": "key-of-mine", "settings": {"device": "D 17"},

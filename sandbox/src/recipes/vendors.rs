@@ -178,7 +178,7 @@ pub static VENDORS: &[Vendor] = &[
         refuse: |status, why| (status, json!({"error": {"code": status, "message": why}})),
         check: Some(("/health", || json!({"status": {"code": 4, "text": "AUTH"}}))),
     },
-    // https://github.com/asternic/wuzapi/blob/main/API.md
+    // https://github.com/asternic/wuzapi/blob/79ee4cd/API.md
     Vendor {
         name: "wuzapi",
         path: "/chat/send/audio",
@@ -191,7 +191,6 @@ pub static VENDORS: &[Vendor] = &[
             may("/PTT", Rule::True),
             may("/Seconds", Rule::Seconds),
             may("/Waveform", Rule::Waveform(100)),
-            may("/ContextInfo/StanzaId", Rule::ReplyTo),
         ]],
         containers: OGG,
         form: "voice",
@@ -203,7 +202,7 @@ pub static VENDORS: &[Vendor] = &[
             || json!({"code": 200, "data": {"Connected": true, "LoggedIn": true}, "success": true}),
         )),
     },
-    // https://github.com/aldinokemal/go-whatsapp-web-multidevice/blob/main/docs/openapi.yaml
+    // https://github.com/aldinokemal/go-whatsapp-web-multidevice/blob/51f7b19/docs/openapi.yaml
     Vendor {
         name: "gowa",
         path: "/send/audio",
@@ -215,6 +214,7 @@ pub static VENDORS: &[Vendor] = &[
             must("phone", Rule::To(|to| is_jid(to, &["s.whatsapp.net", "g.us", "newsletter", "lid"]))),
             must("audio", Rule::File),
             may("ptt", Rule::True),
+            may("reply_message_id", Rule::ReplyTo),
         ]],
         containers: OGG,
         form: "voice",
@@ -225,11 +225,14 @@ pub static VENDORS: &[Vendor] = &[
                 json!({"code": "SUCCESS", "message": "Success", "results": {"message_id": id, "status": "sent"}}),
             )
         },
-        refuse: |status, why| (status, json!({"code": status.to_string(), "message": why, "results": null})),
-        check: Some((
-            "/app/devices",
-            || json!({"code": "SUCCESS", "results": [{"name": "Sandbox", "device": "15550009999:1@s.whatsapp.net"}]}),
-        )),
+        refuse: |status, why| {
+            let code = if status == 400 { "VALIDATION_ERROR".to_owned() } else { status.to_string() };
+            (status, json!({"code": code, "message": why}))
+        },
+        check: Some(("/app/status", || {
+            json!({"code": "SUCCESS", "message": "Connection status retrieved",
+                      "results": {"is_connected": true, "is_logged_in": true, "device_id": "sandbox"}})
+        })),
     },
     // https://docs.loopmessage.com/imessage-conversation-api/send-message
     Vendor {
