@@ -13,8 +13,8 @@ use url::Url;
 
 use crate::{
     Accepted, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Fetched, LookUp, MediaRef,
-    Memory, OutboundNote, ProviderEvent, Recipient, RecipientError, Registration, SendError, SendErrorKind, Stage,
-    Settings, UnknownSend, dial::Dial, guard::GuardedClient,
+    Memory, OutboundNote, ProviderEvent, Recipient, RecipientError, Registration, SendError, SendErrorKind,
+    Settings, Stage, UnknownSend, dial::Dial, guard::GuardedClient,
 };
 
 /// One account of a tenant at a provider.

@@ -376,3 +376,65 @@ async fn documented_recipe_works() {
         json!({"phone": "15551234567", "file": {"url": link}, "seconds": 3, "quotedMsgId": "Oi3Ff1234"});
     assert_eq!(body, expected);
 }
+
+/// A recipe that a new user wrote from `docs/recipes.md` alone, for an API that the documentation does not have. The
+/// server answers as the vendor's API file says, and every request has the fields of that file and no other.
+#[tokio::test]
+async fn recipe_for_another_api_works_as_its_page_says() {
+    let (url, asked) = vendor(vec![
+        (200, r#"{"status": {"connected": true, "loggedIn": true}}"#),
+        (
+            200,
+            r#"{"id": "r183e2ef", "messageid": "3EB0538DA65A59F6D8A251", "response": {"status": "success"}}"#,
+        ),
+        (401, r#"{"error": "Invalid token"}"#),
+        (413, r#"{"error": "File size exceeds limit"}"#),
+        (415, r#"{"error": "Unsupported media format"}"#),
+        (400, r#"{"error": "Invalid media type or file format"}"#),
+        (500, r#"{"error": "Failed to upload media"}"#),
+        (500, "<html>"),
+    ])
+    .await;
+    let settings = json!({
+        "recipe": concat!(env!("CARGO_MANIFEST_DIR"), "/tests/uazapi.toml"), "base_url": url, "token": "key-of-mine",
+    });
+    let settings = settings.as_object().cloned().expect("an object");
+    let provider =
+        (find("http").expect("the adapter").build)(Settings::new(settings)).expect("settings that suffice");
+    let world = World::start().await;
+    let case = cases().into_iter().find(|case| case.name == "gowa").expect("a case");
+    let (cx, note) = (context(), world.note(&case));
+    assert!(provider.check(&cx).await.is_ok());
+    let mut ends = Vec::new();
+    for _ in 0..7 {
+        let mut memory = Memory::default();
+        let prepared = provider.prepare(&cx, &note, &mut memory).await.expect("made ready");
+        let end = provider.dispatch(&cx, &note, prepared, &mut memory).await;
+        ends.push(end.map(|accepted| accepted.message_id).map_err(|error| error.kind));
+    }
+    let expected = [
+        Ok("3EB0538DA65A59F6D8A251".to_owned()),
+        Err(SendErrorKind::Unauthorized),
+        Err(SendErrorKind::MediaTooLarge),
+        Err(SendErrorKind::MediaRejected),
+        Err(SendErrorKind::MediaRejected),
+        Err(SendErrorKind::Unavailable),
+        Err(SendErrorKind::OutcomeUnknown),
+    ];
+    assert_eq!(ends, expected);
+    let asked = asked.await.expect("requests");
+    assert!(
+        asked[0].starts_with("GET /instance/status HTTP/1.1\r\n") && asked[0].contains("token: key-of-mine")
+    );
+    let (head, body) = asked[1].split_once("\r\n\r\n").expect("a head");
+    assert!(
+        head.starts_with("POST /send/media HTTP/1.1\r\n") && head.contains("token: key-of-mine"),
+        "{head}"
+    );
+    let link = note.audio().map(|audio| audio.link.as_str().to_owned());
+    let expected = json!({
+        "number": "15551234567", "type": "ptt", "file": link, "replyid": "3EB0AAAA",
+        "track_source": "voicegate", "track_id": note.id,
+    });
+    assert_eq!(serde_json::from_str::<Value>(body).expect("JSON"), expected);
+}

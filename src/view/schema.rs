@@ -91,7 +91,9 @@ impl PartialSchema for SentAudio {
         all.properties.insert("work".to_owned(), Ref::from_schema_name("Work").into());
         let checks = ArrayBuilder::new()
             .items(Object::with_type(Type::String))
-            .description(Some("The checks that the audio passed before it was sent; none if it is the source itself."))
+            .description(Some(
+                "The checks that the audio passed before it was sent; none if it is the source itself.",
+            ))
             .examples([serde_json::json!(["ogg_pages", "opus_headers", "duration"])]);
         all.properties.insert("checks".to_owned(), checks.into());
         all.required.extend(["profile", "work", "checks"].map(str::to_owned));

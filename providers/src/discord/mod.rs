@@ -36,7 +36,7 @@ use self::{channel::Place, errors::Refusal, send::message};
 use crate::{
     Accepted, BaseUrl, Capabilities, ConfigError, Context, Descriptor, Form, FormSupport, Idempotency,
     Intake, Memory, NativeId, OutboundNote, Prepared, Provider, Recipient, RecipientError, ReplySupport,
-    SendError, SendErrorKind, Stage, Settings,
+    SendError, SendErrorKind, Settings, Stage,
     wire::{self, NoAnswer, Step},
 };
 
@@ -206,7 +206,8 @@ impl Provider for Discord {
     /// The bot by its own name: <https://docs.discord.com/developers/resources/user#get-current-user>
     async fn check(&self, cx: &Context) -> Result<String, SendError> {
         let request = self.signed(wire::json_request(Method::GET, self.api.join(&["users", "@me"]), None));
-        let answer = wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at(Stage::Check))?;
+        let answer =
+            wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at(Stage::Check))?;
         if !answer.status.is_success() {
             let refusal = Refusal::read(&answer, cx.now, &[&self.token]);
             return Err(refusal.into_error(Step::Check).at(Stage::Check));

@@ -28,11 +28,11 @@ use serde_json::{Value, json};
 use url::Url;
 
 use self::errors::{Refusal, judge_state};
-use crate::{Stage, 
+use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, Intake, JidServer, Memory, OutboundAudio, OutboundNote, Prepared,
     Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, Settings,
-    Upstream, require_text, secret_header, whatsapp_web,
+    Stage, Upstream, require_text, secret_header, whatsapp_web,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -195,7 +195,9 @@ impl Provider for Evolution {
         }
         let (kind, detail) = judge_state(state);
         let code = state.and_then(|state| wire::identifier(state, &self.secrets(&[])));
-        Err(SendError::new(kind, detail).at(Stage::Check).from_upstream(Upstream { code, ..Upstream::default() }))
+        Err(SendError::new(kind, detail)
+            .at(Stage::Check)
+            .from_upstream(Upstream { code, ..Upstream::default() }))
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {

@@ -43,7 +43,7 @@ use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Context, Descriptor, Form, FormSupport, Intake, LookUp, Memory, NativeId, OutboundNote, Prepared, Proof,
     Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, Stage, Settings, USUAL_CALLBACK, UnknownSend, Upstream,
+    SendErrorKind, Settings, Stage, USUAL_CALLBACK, UnknownSend, Upstream,
     signature::{self, SigningKeys},
     wire::{self, Answer, NoAnswer},
 };

@@ -19,7 +19,6 @@ use crate::{
     wire::{self, Answer, NoAnswer},
 };
 
-
 /// Linq's name for the type of a file. `POST /v3/attachments` takes this list and nothing else: `audio/x-wav`
 /// and not `audio/wav`, no parameters, no Ogg and no FLAC (schema `SupportedContentType` of the OpenAPI
 /// file).

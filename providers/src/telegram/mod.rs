@@ -31,8 +31,8 @@ use self::{chat::Chat, errors::Refusal};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
-    Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind, Stage,
-    Settings, USUAL_CALLBACK,
+    Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind,
+    Settings, Stage, USUAL_CALLBACK,
     wire::{self, NoAnswer, Step},
 };
 
@@ -244,7 +244,8 @@ impl Telegram {
         } else {
             self.post(method, fields)
         };
-        let answer = wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at(Stage::Check))?;
+        let answer =
+            wire::call(cx, request).await.map_err(|no_answer| no_answer.in_check().at(Stage::Check))?;
         let body = answer.json();
         if !answer.status.is_success() || body["ok"] == false {
             let refusal = Refusal::read(&answer, cx.now, &self.secrets(&[]));

@@ -32,7 +32,7 @@ use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, Intake, Memory, OutboundAudio, OutboundNote, Prepared, Proof,
     Provider, Recipient, RecipientError, Registration, ReplySupport, Scope, Secrets, SendError,
-    SendErrorKind, Stage, Settings, USUAL_CALLBACK, require_text, secret_header,
+    SendErrorKind, Settings, Stage, USUAL_CALLBACK, require_text, secret_header,
     whatsapp_web::{self, own_part},
     wire::{self, Answer, NoAnswer, Step},
 };

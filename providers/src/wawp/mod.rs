@@ -30,7 +30,7 @@ use self::errors::{judge, judge_check, judge_state, reports_failure, status_of, 
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Context, Descriptor, Intake, Memory, OutboundNote, Prepared, Proof, Provider, Recipient, RecipientError,
-    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Stage, Settings, USUAL_CALLBACK, Upstream,
+    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, Stage, USUAL_CALLBACK, Upstream,
     require_text, whatsapp_web,
     wire::{self, Answer, NoAnswer},
 };

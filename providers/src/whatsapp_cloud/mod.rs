@@ -40,7 +40,7 @@ use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
     Content, Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
     Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, Stage, SendWarning, Settings,
+    SendErrorKind, SendWarning, Settings, Stage,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -289,7 +289,8 @@ impl Provider for WhatsAppCloud {
                 message["text"] = json!({"body": text, "preview_url": false});
             }
             Content::Audio { form, audio, .. } => {
-                let id = self.media_id(cx, note, audio, memory).await.map_err(|error| error.at(Stage::Upload))?;
+                let id =
+                    self.media_id(cx, note, audio, memory).await.map_err(|error| error.at(Stage::Upload))?;
                 message["type"] = json!("audio");
                 message["audio"] = json!({"id": id});
                 if *form == Form::Voice {

@@ -211,7 +211,8 @@ fn file_that_always_crashes_ffmpeg_is_given_up() {
 /// The API names the stages that a problem can have, and `check` is none of them.
 #[test]
 fn failed_check_of_an_account_shows_the_stage_dispatch() {
-    let error = SendError::new(SendErrorKind::Unauthorized, "the token is not accepted").at(ProviderStage::Check);
+    let error =
+        SendError::new(SendErrorKind::Unauthorized, "the token is not accepted").at(ProviderStage::Check);
     let problem = Failure::still_failing(error).problem;
     assert_eq!(problem.stage, Some(Stage::Dispatch));
 }

@@ -207,7 +207,11 @@ fn serves_file(operation: &mut Operation, with_body: bool) {
             "One range of bytes, to get a part of the file. Any other value gets the whole file.",
             "bytes=0-1023",
         ),
-        ("If-Range", "A condition for a range. The answer to a request with this header is always the whole file.", "\"1c5f-18e9\""),
+        (
+            "If-Range",
+            "A condition for a range. The answer to a request with this header is always the whole file.",
+            "\"1c5f-18e9\"",
+        ),
         ("If-None-Match", "304 if the file still has this `ETag`.", "\"1c5f-18e9\""),
         ("If-Modified-Since", "304 if the file was not changed since.", "Sat, 21 Nov 2026 10:00:00 GMT"),
         ("If-Match", "412 if the file has another `ETag`.", "\"1c5f-18e9\""),
