@@ -82,14 +82,14 @@ pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
     build: connection::build,
 };
 
-const SAMPLE: &str = r#"recipe = "whapi"                         # the request: a file such as "recipes/mine.toml", a table, or the name of a recipe that
+const SAMPLE: &str = r#"recipe = "whapi"                         # the recipe: a file such as "recipes/mine.toml", a table, or the name of one that
                                          # comes with voicegate; docs/recipes.md
-token = { env = "WHAPI_TOKEN" }          # what the recipe puts in place of {{token}}
-# base_url = "https://gate.whapi.cloud"  # no default: what the recipe puts in place of {{base_url}}; most recipes name one
-# settings = { instance = "3C01", client_token = { env = "CLIENT_TOKEN" } }   # no default: further values, in place of {{settings.NAME}}
-# webhook_secret = { env = "HTTP_WEBHOOK_SECRET" }   # no default: what the provider signs callbacks with, where callback.hmac says how
-# callback_token = { env = "HTTP_CALLBACK_TOKEN" }   # no default: what comes along with callbacks, where the recipe says
-                                         # callback.token; at least 16 characters of your choice
+token = { env = "WHAPI_TOKEN" }          # the value of {{token}} in the recipe
+# base_url = "https://gate.whapi.cloud"  # no default: the value of {{base_url}}; most recipes have one of their own
+# settings = { instance = "3C01", client_token = { env = "CLIENT_TOKEN" } }   # no default: the values of {{settings.NAME}}
+# webhook_secret = { env = "HTTP_WEBHOOK_SECRET" }   # no default: the key of signed callbacks, where the recipe has callback.hmac
+# callback_token = { env = "HTTP_CALLBACK_TOKEN" }   # no default: the token of callbacks, where the recipe has callback.token;
+                                         # at least 16 characters of your choice
 "#;
 
 pub(crate) struct Http {
