@@ -57,13 +57,13 @@ impl Http {
             serde_json::to_value(form).ok().as_ref().and_then(Value::as_str).unwrap_or_default(),
             profile.map_or(String::new(), |profile| format!(", made by the profile {profile}"))
         );
+        values.insert(Name::ReplyTo, "[reply_to, where there is one]");
         if form == Form::Text {
             values.insert(Name::Text, "[the note's text]");
         } else {
             values.insert(Name::Filename, filename.clone());
             values.insert(Name::Mime, "[media type]");
             values.insert(Name::Caption, "[caption, where there is one]");
-            values.insert(Name::ReplyTo, "[reply_to, where there is one]");
             values.insert_some(Name::Duration, self.recipe.duration.map(|unit| unit.of(12_345)));
             values.insert_some(Name::Waveform, self.recipe.waveform.of(&[0; 64]).map(short));
         }
