@@ -105,8 +105,9 @@ const RECEIPTS: [ReceiptStatus; 5] = [
     ReceiptStatus::Failed,
 ];
 
-/// Longest id that is taken for one. Those of messages have about 60 characters.
-const LONGEST_ID: usize = 255;
+/// Longest id that is believed. Those of messages have about 60 characters. With a status behind it, it names an event,
+/// and such a name may have 255 characters.
+const LONGEST_ID: usize = 240;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
