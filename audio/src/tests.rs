@@ -14,8 +14,8 @@ use crate::formats::ogg_opus::{self, Writer};
 use crate::formats::opus::{Bandwidth, OpusDetail, OpusHead, OpusTags, Packet};
 use crate::formats::packets::{Item, Placed};
 use crate::formats::{caf_opus, iff, ogg, tracks, wav, webm};
-use crate::profiles::plan::{Convert, Work, plan};
-use crate::profiles::profile::{VENDOR, profile};
+use crate::profiles::plan::{Convert, Work, expect, keep_budget, plan};
+use crate::profiles::profile::{Loss, VENDOR, profile};
 use crate::profiles::table::PROFILES;
 use crate::reading::sniff::{refusal, sniff};
 use crate::source::findings::Findings;
@@ -317,12 +317,78 @@ fn plan_chooses_the_least_conversion() {
     ];
     for (name, source, expected) in table {
         let profile = profile(name).unwrap();
-        assert_eq!(plan(&source, profile, Convert::Auto).unwrap(), expected, "{name}: {source:?}");
-        assert_eq!(plan(&source, profile, Convert::Always).unwrap(), ENCODE);
+        let works = |convert| -> Vec<Work> {
+            let found = plan(&source, profile, convert).unwrap_or_default().into_iter();
+            found.map(|candidate| candidate.work).collect()
+        };
+        assert_eq!(works(Convert::Auto), expected, "{name}: {source:?}");
+        assert_eq!(works(Convert::Always), ENCODE);
         let never: Vec<Work> = expected.iter().copied().filter(|&work| work != Work::Transcoded).collect();
-        assert_eq!(plan(&source, profile, Convert::Never).unwrap_or_default(), never, "{name}: {source:?}");
+        assert_eq!(works(Convert::Never), never, "{name}: {source:?}");
     }
     assert!(
         PROFILES.iter().all(|listed| profile(listed.name).is_some_and(|found| std::ptr::eq(found, listed)))
     );
+}
+
+/// A budget is kept wherever that is possible. Audio that cannot be made to fit is sent larger, with a loss.
+#[test]
+fn budget_is_kept_where_possible_and_exceeded_where_not() {
+    use Convert::{Always, Auto, Never};
+    use Work::{None as Untouched, Remuxed, Transcoded};
+    const MINUTE: u64 = 60_000;
+
+    let source = |container, minutes: u64, size_bytes| {
+        let mut probed = opus(container, |opus| opus.max_bandwidth = Bandwidth::Full);
+        (probed.facts.duration_ms, probed.facts.size_bytes) = (minutes * MINUTE, size_bytes);
+        probed
+    };
+    let wav = |minutes: u64| {
+        let mut probed = probed(Container::Wav, "pcm_s16le", 16_000, 1);
+        (probed.facts.duration_ms, probed.facts.size_bytes) = (minutes * MINUTE, minutes * 1_920_000);
+        probed
+    };
+    let meta = profile("meta-1").unwrap();
+    let telegram = profile("telegram-1").unwrap();
+    let icon = Some(Loss::PlayIcon);
+    let shape = Some(Loss::Waveform);
+    let table = [
+        (meta, source(Container::Ogg, 3, 500_000), Auto, Some((Untouched, None))),
+        // The file can be made smaller.
+        (meta, source(Container::Ogg, 3, 700_000), Auto, Some((Transcoded, None))),
+        (meta, wav(9), Auto, Some((Transcoded, None))),
+        // It cannot, or the caller forbids it.
+        (meta, source(Container::Ogg, 3, 700_000), Never, Some((Untouched, icon))),
+        (meta, source(Container::Webm, 3, 700_000), Never, Some((Remuxed, icon))),
+        (meta, source(Container::Ogg, 12, 1_500_000), Auto, Some((Untouched, icon))),
+        (meta, source(Container::Ogg, 12, 1_500_000), Always, Some((Transcoded, icon))),
+        (meta, wav(10), Auto, Some((Transcoded, icon))),
+        (meta, wav(10), Never, None),
+        (meta, source(Container::Ogg, 60, 16_000_001), Never, None),
+        // A long file that is small enough anyway.
+        (meta, source(Container::Ogg, 12, 500_000), Auto, Some((Untouched, None))),
+        (telegram, wav(18), Auto, Some((Transcoded, None))),
+        (telegram, wav(19), Auto, Some((Transcoded, shape))),
+        (telegram, source(Container::Ogg, 20, 1_000_001), Auto, Some((Untouched, shape))),
+        (profile("whatsapp-3").unwrap(), wav(20), Auto, Some((Transcoded, None))),
+    ];
+    for (profile, source, convert, expected) in table {
+        let case = format!("{} {convert:?} {:?}", profile.name, source.facts);
+        let found = expect(&source, profile, convert).ok();
+        assert_eq!(found.as_ref().map(|found| (found.work, found.loss)), expected, "{case}");
+        let within = matches!(expected, Some((_, None)));
+        assert_eq!(keep_budget(&source, profile, convert).is_ok(), within, "{case}");
+    }
+    // Where the budget cannot be kept, the sound is not made worse for it.
+    assert_eq!(meta.bitrate(10 * MINUTE), 32_000);
+    assert!(meta.bitrate(9 * MINUTE) < 7_000);
+    // An encoder that took more than it was asked to is asked for less, once.
+    assert_eq!(meta.lower_bitrate(32_000, 2 * MINUTE, 512_000), None);
+    assert_eq!(meta.lower_bitrate(32_000, 2 * MINUTE, 1_024_000), Some(14_400));
+    assert_eq!(meta.lower_bitrate(8_000, 9 * MINUTE, 1_024_000), Some(6_000));
+    assert_eq!(meta.lower_bitrate(6_000, 9 * MINUTE, 600_000), None);
+    assert_eq!(meta.lower_bitrate(32_000, 12 * MINUTE, 3_000_000), None);
+    let limit = |over| (meta.limit(over), telegram.limit(over));
+    assert_eq!(limit(false), (Some(512_000), Some(1_000_000)));
+    assert_eq!(limit(true), (Some(16_000_000), Some(50_000_000)));
 }

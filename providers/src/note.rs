@@ -202,10 +202,6 @@ pub struct Accepted {
 pub enum SendWarning {
     /// The message to reply to is gone, so the note is sent without a reference.
     ReplyLost,
-    /// The file is too large for the provider to draw a waveform.
-    WaveformLost,
-    /// The file is too large for a play button: the recipient downloads it first.
-    PlayIconLost,
 }
 
 /// The scope of a limit or a refusal.

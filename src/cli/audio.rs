@@ -16,8 +16,8 @@ use crate::{
     view::{AudioFacts, AudioProfile},
 };
 use voicegate_audio::{
-    Convert, Engine, EngineOptions, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work, plan,
-    profile,
+    Convert, Engine, EngineOptions, Expected, Hints, OpusDetail, PROFILES, PcmFormat, Probed, Profile, Work,
+    expect, profile,
 };
 
 /// The largest file that is read. It can be generous, because no other request waits for it.
@@ -170,10 +170,8 @@ struct Made {
 }
 
 fn judged(probed: &Probed, profile: &Profile) -> Judged {
-    match plan(probed, profile, Convert::Auto) {
-        Ok(works) => {
-            let work = works.first().copied().unwrap_or(Work::Transcoded);
-            let audio = profile.foresee(probed, work);
+    match expect(probed, profile, Convert::Auto) {
+        Ok(Expected { work, audio, .. }) => {
             let made = Made {
                 container: audio.container,
                 codec: audio.codec.clone(),
@@ -213,13 +211,15 @@ fn page(probed: &Probed) -> anyhow::Result<String> {
     writeln!(text)?;
     let width = PROFILES.iter().map(|profile| profile.name.len()).max().unwrap_or_default();
     for profile in PROFILES {
-        let verdict = match plan(probed, profile, Convert::Auto) {
-            Ok(works) if works.first() == Some(&Work::None) => Work::None.to_string(),
-            Ok(works) => {
-                let work = works.first().copied().unwrap_or(Work::Transcoded);
-                let audio = profile.foresee(probed, work);
+        let verdict = match expect(probed, profile, Convert::Auto) {
+            Ok(Expected { work, audio, loss }) => {
                 let (codec, size) = (&audio.codec.0, audio.size_bytes / 1000);
-                format!("{work}, about {size} KB of {codec}")
+                let made = match work {
+                    Work::None => work.to_string(),
+                    _ => format!("{work}, about {size} KB of {codec}"),
+                };
+                let loss = loss.map(|loss| format!(", without {}", loss.name()));
+                made + &loss.unwrap_or_default()
             }
             Err(error) => format!("refused: {}", error.detail),
         };
@@ -297,7 +297,10 @@ fn entry(profile: &Profile) -> anyhow::Result<String> {
     for (index, form) in profile.accepted_formats().iter().enumerate() {
         writeln!(text, "  {}  {form}", if index == 0 { "accepts" } else { "       " })?;
     }
-    let bytes = profile.max_bytes.map(|bytes| format!("at most {bytes} bytes"));
+    let over = profile.over_budget;
+    let over =
+        over.map(|over| format!(", or {} without {}", over.max_bytes, over.loss.name())).unwrap_or_default();
+    let bytes = profile.max_bytes.map(|bytes| format!("at most {bytes} bytes{over}"));
     let span = profile.max_duration.map(|span| format!("encoded audio of at most {} s", span.as_secs()));
     let limits: Vec<String> = bytes.into_iter().chain(span).collect();
     if !limits.is_empty() {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{
     ladder::Wanted,
     read_audio::{self, Unread},
-    route::{Target, reply, route, strict_about_form, text},
+    route::{Target, reply, route, strict_about_form, strict_about_size, text},
 };
 use crate::{
     config::{Connection, Tenant},
@@ -114,10 +114,13 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         warnings.extend(inconsistent(probed, request.strict)?);
     }
     let choice = first.choice(request.convert);
-    if let Some(probed) = &probed
-        && choice == ConvertChoice::Never
-    {
-        audio::plan(probed, first.profile_for(Form::Voice, choice), Convert::Never)?;
+    if let Some(probed) = &probed {
+        if choice == ConvertChoice::Never {
+            audio::plan(probed, first.profile_for(Form::Voice, choice), Convert::Never)?;
+        }
+        if request.strict {
+            strict_about_size(first, probed, request.convert)?;
+        }
     }
 
     let now = gateway.clock.now();

@@ -158,7 +158,12 @@ pub fn text_shortened(most: usize) -> Warning {
 }
 
 /// Warnings that depend on the form, and are decided again for each form.
-pub const BY_FORM: [WarningCode; 2] = [WarningCode::FormDegraded, WarningCode::TextShortened];
+pub const BY_FORM: [WarningCode; 4] = [
+    WarningCode::FormDegraded,
+    WarningCode::TextShortened,
+    WarningCode::PlayIconLost,
+    WarningCode::WaveformLost,
+];
 
 #[cfg(test)]
 mod tests {

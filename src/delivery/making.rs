@@ -83,6 +83,12 @@ async fn make_audio(
         let detail = format!("the provider takes at most {} bytes; send a shorter note", support.max_bytes);
         return Err(failed(Failure::stop(Problem::new(Code::AudioTooLarge, detail).stage(Stage::Encode))));
     }
+    let loss = profile.loss(sent.facts.size_bytes);
+    if let Some(loss) = loss {
+        claim.note.warn(loss.into());
+    }
+    let note = &claim.note;
+    let sent = note.sent.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
     let which = sent_as(sent.work);
     let filename = format!("voice.{}", sent.facts.extension());
     let server = &live.config.server;

@@ -323,14 +323,6 @@ fn told(warning: SendWarning) -> Warning {
             WarningCode::ReplyLost,
             "the message to reply to is not there, so the note was sent as a message of its own",
         ),
-        SendWarning::WaveformLost => Warning::new(
-            WarningCode::WaveformLost,
-            "the file is too large for the provider to draw its waveform",
-        ),
-        SendWarning::PlayIconLost => Warning::new(
-            WarningCode::PlayIconLost,
-            "the file is too large for a play button, so the recipient downloads it first",
-        ),
     }
 }
 

@@ -9,7 +9,9 @@ use super::{
     known::Known,
     ladder::{NoForm, Wanted, Words, choose, form_degraded, text_dropped, usable, words},
     read_audio,
-    route::{Target, has_text, may_show_text, named, native_reply, reply_dropped, reply_exists},
+    route::{
+        Target, has_text, may_show_text, named, native_reply, reply_dropped, reply_exists, strict_about_size,
+    },
     upload,
 };
 use crate::{
@@ -23,7 +25,7 @@ use crate::{
         problem::Problem,
     },
 };
-use voicegate_audio::{self as audio, Probed, Work};
+use voicegate_audio::{self as audio, Expected, Probed};
 
 /// The knowledge about a recipient that the choice of a form depends on.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +65,14 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
         let mut outlook = foresee(connection, &source, request.convert, &wanted, surroundings);
         if request.strict {
             outlook.be_strict();
+            if outlook.sends.is_some()
+                && let Err(problem) = strict_about_size(connection, &source, request.convert)
+            {
+                let is_lost =
+                    |code: &WarningCode| matches!(code, WarningCode::PlayIconLost | WarningCode::WaveformLost);
+                outlook.reasons.retain(|reason| !is_lost(&reason.code));
+                outlook.refuse(&problem.code, problem.detail);
+            }
         }
         if let Err(error) = reached {
             outlook.refuse(&Code::RecipientUnsupported, error.to_string());
@@ -145,12 +155,11 @@ pub fn foresee(
         outlook.sends = Some(Sends { form: Form::Text, audio: None });
         return outlook;
     }
-    match audio::plan(source, profile, choice.into()) {
-        Ok(works) => {
-            let work = works.first().copied().unwrap_or(Work::Transcoded);
-            let audio = profile.foresee(source, work);
+    match audio::expect(source, profile, choice.into()) {
+        Ok(Expected { work, audio, loss }) => {
             let fits = capabilities.check_size(rung.support.form, audio.size_bytes).map(drop);
             outlook.sends = Some(Sends { form: rung.support.form, audio: Some((work, audio)) });
+            outlook.reasons.extend(loss.map(Warning::from));
             if let Err(error) = fits {
                 outlook.refuse(&Code::AudioTooLarge, error.to_string());
             }

@@ -1,5 +1,6 @@
 //! Finds the recipient of a note, and the connections of its route.
 
+use voicegate_audio::{Probed, keep_budget};
 use voicegate_providers::{Form, Recipient, RecipientError, ReplySupport, parse_recipient, visible};
 
 use super::{
@@ -12,7 +13,7 @@ use crate::{
     gateway::Gateway,
     model::{
         code::{Code, Stage, WarningCode},
-        note::{NoteId, Refusal, RouteEntry, TextAs, Warning},
+        note::{ConvertChoice, NoteId, Refusal, RouteEntry, TextAs, Warning},
         problem::Problem,
     },
     store::StoreError,
@@ -258,6 +259,19 @@ pub(super) async fn strict_about_form(
         }
         _ => Ok(()),
     }
+}
+
+/// With `strict`, refuses audio that can only be sent with a warning about its size.
+///
+/// # Errors
+/// `audio_too_long` or `convert_refused`.
+pub(super) fn strict_about_size(
+    connection: &Connection,
+    source: &Probed,
+    convert: Option<ConvertChoice>,
+) -> Result<(), Problem> {
+    let choice = connection.choice(convert);
+    Ok(keep_budget(source, connection.profile_for(Form::Voice, choice), choice.into())?)
 }
 
 /// A warning that the note is sent as a message of its own instead of a reply.

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use voicegate_providers::{AudioFacts, Degrade, Form};
 
 use crate::model::{clock::rfc3339_millis, code::WarningCode, problem::Problem};
-use voicegate_audio::{Contradiction, Convert, Hints, Probed, Work};
+use voicegate_audio::{Contradiction, Convert, Hints, Loss, Probed, Work};
 
 pub use self::metadata::Metadata;
 pub use crate::model::id::NoteId;
@@ -215,6 +215,16 @@ pub struct Warning {
 impl Warning {
     pub fn new(code: WarningCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
+    }
+}
+
+impl From<Loss> for Warning {
+    fn from(loss: Loss) -> Self {
+        let code = match loss {
+            Loss::PlayIcon => WarningCode::PlayIconLost,
+            Loss::Waveform => WarningCode::WaveformLost,
+        };
+        Warning { code, detail: loss.detail().to_owned() }
     }
 }
 

@@ -237,10 +237,10 @@ pub struct AudioProfile {
     /// The format that any other audio is converted to.
     #[schema(examples("AAC in M4A, mono, the source's rate from 16 to 48 kHz, 64 kbit/s, index first"))]
     pub makes: String,
-    /// The largest size of a file.
+    /// The largest size of a file. Where a form takes more, this is a budget that longer audio exceeds with a warning.
     #[schema(required, examples(10_000_000))]
     pub max_bytes: Option<u64>,
-    /// The longest audio that can be encoded.
+    /// The longest audio for which an encoding fits `max_bytes`.
     #[schema(required, examples(540_000))]
     pub max_duration_ms: Option<u64>,
 }

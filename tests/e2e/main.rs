@@ -8,6 +8,7 @@ mod bucket;
 mod clock;
 mod convert;
 mod delivery;
+mod doors;
 mod events;
 mod fetch;
 mod ffmpeg;

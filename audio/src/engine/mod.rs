@@ -170,7 +170,7 @@ impl Engine {
         profile: &'static Profile,
         convert: Convert,
     ) -> Result<Render, AudioError> {
-        if plan(probed, profile, convert)?.first() == Some(&Work::None) {
+        if plan(probed, profile, convert)?.first().is_some_and(|first| first.work == Work::None) {
             return Ok(Render::Untouched);
         }
         let _worker = self.worker(Stage::Encode).await?;

@@ -11,7 +11,7 @@ use crate::ffmpeg::measure::Measured;
 use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass};
 use crate::ffmpeg::run::RunError;
 use crate::formats::ogg::Damage;
-use crate::profiles::plan::{Convert, Work, plan, refused};
+use crate::profiles::plan::{Candidate, Convert, Work, plan, refused};
 use crate::profiles::profile::{AudioCodec, Keeps, Profile, keeps_frames};
 use crate::proving::likeness::{Likeness, compare, decode_natively};
 use crate::proving::verify::verify;
@@ -109,13 +109,14 @@ impl Job<'_> {
         let mut tried = None;
         loop {
             let candidates = self.candidates()?;
-            let Some(&work) = candidates.iter().find(|work| tried.is_none_or(|tried| tried < **work)) else {
+            let untried = |candidate: &&Candidate| tried.is_none_or(|tried| tried < **candidate);
+            let Some(&candidate) = candidates.iter().find(untried) else {
                 // All permitted conversions were tried and failed verification.
                 return Err(refused(self.profile));
             };
-            let render = match work {
+            let render = match candidate.work {
                 Work::None => Ok(Render::Untouched),
-                Work::Remuxed => self.keep_packets().await,
+                Work::Remuxed => self.keep_packets(self.profile.limit(candidate.over_budget)).await,
                 Work::Transcoded => self.encode().await,
             };
             let render = match render {
@@ -128,14 +129,14 @@ impl Job<'_> {
             };
             match render {
                 // Kept packets that fail verification are no error of ours: encoding comes next, if it is permitted.
-                Err(error) if work == Work::Remuxed && error.kind == AudioErrorKind::Internal => {
+                Err(error) if candidate.work == Work::Remuxed && error.kind == AudioErrorKind::Internal => {
                     tracing::debug!(profile = self.profile.name, %error, "the packets could not be kept");
-                    tried = Some(work);
+                    tried = Some(candidate);
                 }
                 Err(error) => return Err(error),
                 Ok(render) => {
                     // Decoding may have ruled out this conversion, for example because of another stream or codec.
-                    if tried.is_some() || self.candidates()?.first() == Some(&work) {
+                    if tried.is_some() || self.candidates()?.first() == Some(&candidate) {
                         return Ok((self.facts, render));
                     }
                 }
@@ -143,8 +144,8 @@ impl Job<'_> {
         }
     }
 
-    /// Permitted conversions, least first.
-    fn candidates(&self) -> Result<Vec<Work>, AudioError> {
+    /// Permitted conversions, best first.
+    fn candidates(&self) -> Result<Vec<Candidate>, AudioError> {
         plan(&self.facts, self.profile, self.convert)
     }
 
@@ -157,11 +158,12 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn keep_packets(&mut self) -> Result<Render, AudioError> {
+    /// Keeps the packets. The file may have `limit` bytes.
+    async fn keep_packets(&mut self, limit: Option<u64>) -> Result<Render, AudioError> {
         let container = self.facts.facts.container;
         if keeps_frames(container) {
             let file = self.frames(container).await?;
-            return self.prove(file, container, Work::Remuxed).await;
+            return self.prove(file, container, limit, Work::Remuxed).await;
         }
         let (file, container) = match self.profile.keeps {
             Keeps::Opus(_) => {
@@ -182,7 +184,7 @@ impl Job<'_> {
             }
             Keeps::Aac { .. } | Keeps::Nothing => (self.pass(Make::Copy).await?, Container::Mp4),
         };
-        self.prove(file, container, Work::Remuxed).await
+        self.prove(file, container, limit, Work::Remuxed).await
     }
 
     /// Copies the frames of the source into a file of their own.
@@ -196,10 +198,21 @@ impl Job<'_> {
     }
 
     async fn encode(&mut self) -> Result<Render, AudioError> {
+        let bits = self.profile.bitrate(self.facts.facts.duration_ms);
+        let mut file = self.encode_at(bits).await?;
+        // Encoders exceed the bit rate that is asked for where the sound is hard to encode.
+        if let Some(lower) = self.profile.lower_bitrate(bits, self.facts.facts.duration_ms, size_of(&file)) {
+            file = self.encode_at(lower).await?;
+        }
+        // A result that exceeds the budget nevertheless is sent, if the target takes it.
+        self.prove(file, self.profile.makes.container, self.profile.limit(true), Work::Transcoded).await
+    }
+
+    /// Encodes the source at a bit rate, in bits per second.
+    async fn encode_at(&mut self, bits: u32) -> Result<NamedTempFile, AudioError> {
         let recipe = &self.profile.makes;
         let source = &self.facts.facts;
         let rate = recipe.sample_rate(source.sample_rate);
-        let bits = self.profile.bitrate(source.duration_ms);
         let make = Make::Encode { profile: self.profile, rate, bits };
         let mut file = if self.facts.detail.varies {
             // Encoders lose buffered samples if their input changes format, so they receive samples of one format.
@@ -221,7 +234,7 @@ impl Job<'_> {
             };
             file = rewrap(self.context, file.path(), Packets::EncodedOgg, wrap).await?;
         }
-        self.prove(file, recipe.container, Work::Transcoded).await
+        Ok(file)
     }
 
     /// One pass of ffmpeg that produces a file, and measures the source if that has not been done yet. A second pass
@@ -299,25 +312,27 @@ impl Job<'_> {
         }
     }
 
-    /// Reads back the produced file and verifies it.
+    /// Reads back the produced file, which may have `limit` bytes, and verifies it.
     async fn prove(
         &self,
         file: NamedTempFile,
         container: Container,
+        limit: Option<u64>,
         work: Work,
     ) -> Result<Render, AudioError> {
         let profile = self.profile;
         let path = file.path().to_owned();
         let facts = self.facts.facts.clone();
         let encoded = work == Work::Transcoded;
-        let proven = blocking(move || Ok(verify(&path, container, &facts, profile, encoded))).await?;
+        let proven =
+            blocking(move || Ok(verify(&path, container, &facts, (profile, limit), encoded))).await?;
         let reason = match proven {
             Ok(proven) => {
                 return Ok(Render::Made { file, facts: proven.facts, work, checks: proven.checks });
             }
             Err(reason) => reason,
         };
-        let most = profile.max_bytes.unwrap_or(u64::MAX).min(self.context.max_output);
+        let most = limit.unwrap_or(u64::MAX).min(self.context.max_output);
         // ffmpeg stops silently shortly before its size limit, and the file is then too short.
         if encoded && size_of(&file) >= most - most / 50 {
             return Err(AudioError::encode(

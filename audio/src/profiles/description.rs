@@ -24,6 +24,9 @@ impl Profile {
         if let Some(bytes) = self.max_bytes {
             text += &format!("; at most {bytes} bytes");
         }
+        if let Some(over) = self.over_budget {
+            text += &format!(", or {} without {}", over.max_bytes, over.loss.name());
+        }
         text
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{AudioError, AudioErrorKind};
-use crate::profiles::profile::Profile;
+use crate::profiles::profile::{Foreseen, Loss, Profile};
 use crate::source::Probed;
 
 /// Conversions that the caller permits.
@@ -44,33 +44,89 @@ impl fmt::Display for Work {
     }
 }
 
-/// Conversions to try, least first. There can be several, because a remux is read back and may fail verification.
+/// A conversion that may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Candidate {
+    /// The result may exceed the budget of the profile, as far as the target takes it.
+    pub over_budget: bool,
+    pub work: Work,
+}
+
+/// Conversions to try, best first: a result within the budget of the profile comes before a larger one, and less work
+/// before more. There can be several, because a remux is read back and may fail verification.
 ///
 /// # Errors
 /// `TooLong` or `ConvertRefused`.
-pub fn plan(probed: &Probed, profile: &Profile, convert: Convert) -> Result<Vec<Work>, AudioError> {
-    let mut candidates = Vec::new();
+pub fn plan(probed: &Probed, profile: &Profile, convert: Convert) -> Result<Vec<Candidate>, AudioError> {
+    let mut found = candidates(probed, profile, convert, false);
+    // A remux may turn out to be too large, so it is not the last candidate.
+    let is_sure = found.iter().any(|candidate| candidate.work != Work::Remuxed);
+    if profile.over_budget.is_some() && !is_sure {
+        found.extend(candidates(probed, profile, convert, true));
+    }
+    if found.is_empty() { Err(misfit(profile, convert)) } else { Ok(found) }
+}
+
+fn candidates(probed: &Probed, profile: &Profile, convert: Convert, over_budget: bool) -> Vec<Candidate> {
+    let candidate = |work| Candidate { over_budget, work };
+    let limit = profile.limit(over_budget);
+    let mut found = Vec::new();
     if convert != Convert::Always {
-        if profile.accepts(probed) {
-            return Ok(vec![Work::None]);
+        if profile.accepts(probed, limit) {
+            return vec![candidate(Work::None)];
         }
-        if profile.remuxes(probed) {
-            candidates.push(Work::Remuxed);
+        if profile.remuxes(probed, limit) {
+            found.push(candidate(Work::Remuxed));
         }
     }
-    let longest = profile.max_duration.map_or(u128::MAX, |span| span.as_millis());
-    let is_short = u128::from(probed.facts.duration_ms) <= longest;
-    if convert != Convert::Never && is_short {
-        candidates.push(Work::Transcoded);
+    if convert != Convert::Never && (over_budget || profile.is_short(probed.facts.duration_ms)) {
+        found.push(candidate(Work::Transcoded));
     }
-    match candidates.is_empty() {
-        false => Ok(candidates),
-        true if convert == Convert::Never => Err(refused(profile)),
-        true => Err(AudioError::encode(
-            AudioErrorKind::TooLong,
-            format!("{} takes at most {} s of audio; send a shorter note", profile.name, longest / 1000),
-        )),
+    found
+}
+
+/// The expected conversion of a source for a profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expected {
+    pub work: Work,
+    pub audio: Foreseen,
+    /// What the recipient misses, if the result exceeds the budget of the profile.
+    pub loss: Option<Loss>,
+}
+
+/// Predicts the conversion that [`plan`] leads to.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn expect(probed: &Probed, profile: &Profile, convert: Convert) -> Result<Expected, AudioError> {
+    let candidates = plan(probed, profile, convert)?;
+    let &Candidate { over_budget, work } = candidates.first().ok_or_else(|| misfit(profile, convert))?;
+    let audio = profile.foresee(probed, work);
+    let loss = profile.loss(audio.size_bytes).filter(|_| over_budget);
+    Ok(Expected { work, audio, loss })
+}
+
+/// Checks that a source can be sent within the budget of a profile.
+///
+/// # Errors
+/// `TooLong` or `ConvertRefused`.
+pub fn keep_budget(probed: &Probed, profile: &Profile, convert: Convert) -> Result<(), AudioError> {
+    match expect(probed, profile, convert)?.loss {
+        Some(_) => Err(misfit(profile, convert)),
+        None => Ok(()),
     }
+}
+
+/// The error for a source that does not fit the limits of a profile.
+fn misfit(profile: &Profile, convert: Convert) -> AudioError {
+    if convert == Convert::Never {
+        return refused(profile);
+    }
+    let longest = profile.max_duration.unwrap_or_default().as_secs();
+    AudioError::encode(
+        AudioErrorKind::TooLong,
+        format!("{} takes at most {longest} s of audio; send a shorter note", profile.name),
+    )
 }
 
 pub(crate) fn refused(profile: &Profile) -> AudioError {

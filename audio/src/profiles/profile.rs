@@ -29,10 +29,45 @@ pub struct Profile {
     /// Packets that are kept from a source in another format.
     pub(crate) keeps: Keeps,
     pub(crate) makes: Recipe,
-    /// Size limit of the target, in bytes.
+    /// Size limit of the target, in bytes. With `over_budget` it is a budget.
     pub max_bytes: Option<u64>,
-    /// Length limit of the target.
+    /// Longest audio for which an encoding fits `max_bytes`.
     pub max_duration: Option<Duration>,
+    /// Set if the target takes files larger than `max_bytes` as well, at a price.
+    pub over_budget: Option<OverBudget>,
+}
+
+/// Files that exceed the budget of a profile. A file is made to fit the budget wherever that is possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverBudget {
+    /// Size limit of the target, in bytes.
+    pub max_bytes: u64,
+    /// What the recipient misses.
+    pub loss: Loss,
+}
+
+/// What the recipient of a file misses that exceeds the budget of its profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    PlayIcon,
+    Waveform,
+}
+
+impl Loss {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PlayIcon => "the play button",
+            Self::Waveform => "the waveform",
+        }
+    }
+
+    /// The loss as a sentence for people.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::PlayIcon => "the file is too large for a play button, so the recipient downloads it first",
+            Self::Waveform => "the file is too large for the provider to draw its waveform",
+        }
+    }
 }
 
 /// A format that is sent untouched, if its structure is intact and it has no other streams.
@@ -215,17 +250,34 @@ impl Recipe {
 }
 
 impl Profile {
-    /// Whether the target accepts the source untouched.
-    pub fn accepts(&self, probed: &Probed) -> bool {
+    /// Size limit of the target in bytes, for a file within the budget or for one that exceeds it.
+    pub(crate) fn limit(&self, over_budget: bool) -> Option<u64> {
+        self.over_budget.filter(|_| over_budget).map(|over| over.max_bytes).or(self.max_bytes)
+    }
+
+    /// What the recipient of a file of this size misses; `None` if it is within the budget.
+    pub fn loss(&self, size_bytes: u64) -> Option<Loss> {
+        let over = self.over_budget?;
+        self.max_bytes.is_some_and(|budget| size_bytes > budget).then_some(over.loss)
+    }
+
+    /// Whether an encoding of this length fits `max_bytes`.
+    pub(crate) fn is_short(&self, duration_ms: u64) -> bool {
+        self.max_duration.is_none_or(|longest| u128::from(duration_ms) <= longest.as_millis())
+    }
+
+    /// Whether the target accepts the source untouched, if it takes files of this size in bytes.
+    pub(crate) fn accepts(&self, probed: &Probed, limit: Option<u64>) -> bool {
         probed.detail.intact
             && probed.detail.other_streams == 0
             && probed.detail.tag_bytes <= LARGEST_TAG
-            && self.max_bytes.is_none_or(|limit| probed.facts.size_bytes <= limit)
+            && limit.is_none_or(|limit| probed.facts.size_bytes <= limit)
             && self.accepts.iter().any(|form| form.fits(probed))
     }
 
-    /// Whether the packets may be kept, and only have to be packed and wrapped anew.
-    pub fn remuxes(&self, probed: &Probed) -> bool {
+    /// Whether the packets may be kept, and only have to be packed and wrapped anew. The result has to be within the
+    /// limit, in bytes.
+    pub(crate) fn remuxes(&self, probed: &Probed, limit: Option<u64>) -> bool {
         let Probed { facts, detail, .. } = probed;
         let kept = match self.keeps {
             // The frames are accepted, but the tags and headers around them are not.
@@ -250,17 +302,32 @@ impl Profile {
             kept && (!keeps_frames(facts.container) || self.accepts.iter().any(|form| form.fits(probed)));
         // A file that is far too large stays so in another container, unless pictures make up its size.
         let size_bytes = facts.size_bytes.saturating_sub(detail.tag_bytes);
-        kept && self.max_bytes.is_none_or(|limit| size_bytes / 4 <= limit)
+        // Opus packets make up nearly all of a file without other streams.
+        let is_all = matches!(self.keeps, Keeps::Opus(_)) && detail.other_streams == 0;
+        let least = if is_all { size_bytes } else { size_bytes / 4 };
+        kept && limit.is_none_or(|limit| least <= limit)
     }
 
     /// Bit rate for audio of this length, in bits per second.
     pub(crate) fn bitrate(&self, duration_ms: u64) -> u32 {
         let Bitrate { most, least } = self.makes.bitrate;
-        let (Some(limit), true) = (self.max_bytes, most > least) else { return most };
+        let limit = self.limit(!self.is_short(duration_ms));
+        let (Some(limit), true) = (limit, most > least) else { return most };
         let seconds = duration_ms.div_ceil(1000).max(1);
         let bytes = (limit / seconds).saturating_sub(OGG_OVERHEAD);
         let bits = bytes * 8 * (100 - HEADROOM) / 100;
         u32::try_from(bits).unwrap_or(u32::MAX).clamp(least, most)
+    }
+
+    /// A lower bit rate for an encoding that was to keep the budget and has this size; `None` if it is to stay.
+    pub(crate) fn lower_bitrate(&self, bits: u32, duration_ms: u64, size_bytes: u64) -> Option<u32> {
+        let budget = self.max_bytes.filter(|_| self.is_short(duration_ms))?;
+        let least = self.makes.bitrate.least;
+        if size_bytes <= budget || bits <= least {
+            return None;
+        }
+        let fitting = u64::from(bits) * budget / size_bytes * (100 - HEADROOM) / 100;
+        Some(u32::try_from(fitting).unwrap_or(bits).max(least))
     }
 
     /// The expected result of a conversion.

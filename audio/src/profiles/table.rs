@@ -1,6 +1,7 @@
 //! The profiles: formats that each target accepts, and the encoding for anything else.
 //!
-//! A released profile never changes, because renders and notes name it. A change gets a new number.
+//! The formats of a released profile never change, because renders and notes name it. A change gets a new number. What
+//! follows where audio exceeds a budget is no part of that.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use voicegate_providers::Container::{Adts, Aiff, Amr, Caf, Mp3, Mp4, Ogg, Wav};
 
 use crate::formats::opus::Bandwidth;
 use crate::profiles::profile::{
-    AcceptedFormat, AudioCodec, Bitrate, Keeps, OpusRequirements, Profile, Rate, Recipe, Tags,
+    AcceptedFormat, AudioCodec, Bitrate, Keeps, Loss, OpusRequirements, OverBudget, Profile, Rate, Recipe,
+    Tags,
 };
 
 /// The format that WhatsApp's own apps write, and that phones were seen to require.
@@ -77,6 +79,7 @@ pub static PROFILES: &[Profile] = &[
         },
         max_bytes: Some(10_000_000),
         max_duration: None,
+        over_budget: None,
     },
     Profile {
         name: "whatsapp-1",
@@ -91,6 +94,7 @@ pub static PROFILES: &[Profile] = &[
         },
         max_bytes: Some(16_000_000),
         max_duration: None,
+        over_budget: None,
     },
     Profile {
         name: "whatsapp-2",
@@ -106,6 +110,7 @@ pub static PROFILES: &[Profile] = &[
         },
         max_bytes: Some(16_000_000),
         max_duration: None,
+        over_budget: None,
     },
     Profile {
         name: "whatsapp-3",
@@ -115,6 +120,7 @@ pub static PROFILES: &[Profile] = &[
         makes: SPEECH,
         max_bytes: Some(16_000_000),
         max_duration: None,
+        over_budget: None,
     },
     // Above 512 KB WhatsApp shows a download arrow in place of the play icon.
     // <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages/>
@@ -126,6 +132,7 @@ pub static PROFILES: &[Profile] = &[
         makes: Recipe { bitrate: Bitrate { most: 32_000, least: 6_000 }, ..SPEECH },
         max_bytes: Some(512_000),
         max_duration: Some(Duration::from_secs(9 * MINUTE.as_secs())),
+        over_budget: Some(OverBudget { max_bytes: 16_000_000, loss: Loss::PlayIcon }),
     },
     // Above 1 MB the server draws no waveform: <https://github.com/tdlib/telegram-bot-api/issues/354>
     Profile {
@@ -140,6 +147,7 @@ pub static PROFILES: &[Profile] = &[
         },
         max_bytes: Some(1_000_000),
         max_duration: Some(Duration::from_secs(18 * MINUTE.as_secs())),
+        over_budget: Some(OverBudget { max_bytes: 50_000_000, loss: Loss::Waveform }),
     },
     // <https://discord.com/developers/docs/resources/message#voice-messages>
     Profile {
@@ -150,6 +158,7 @@ pub static PROFILES: &[Profile] = &[
         makes: Recipe { rate: Rate::Own { least: 8_000, most: 48_000 }, ..SPEECH },
         max_bytes: Some(10_000_000),
         max_duration: None,
+        over_budget: None,
     },
     // AAC or PCM in CAF is shown as a file, or as a bubble of no length:
     // <https://github.com/BlueBubblesApp/bluebubbles-server/issues/799>
@@ -165,6 +174,7 @@ pub static PROFILES: &[Profile] = &[
         makes: Recipe { container: Caf, rate: Rate::Fixed(24_000), input_rate: 24_000, ..SPEECH },
         max_bytes: Some(100_000_000),
         max_duration: None,
+        over_budget: None,
     },
     Profile {
         name: "wav16k-1",
@@ -184,6 +194,7 @@ pub static PROFILES: &[Profile] = &[
         },
         max_bytes: None,
         max_duration: None,
+        over_budget: None,
     },
     // For providers that convert audio themselves and accept all common formats.
     Profile {
@@ -206,6 +217,7 @@ pub static PROFILES: &[Profile] = &[
         },
         max_bytes: None,
         max_duration: None,
+        over_budget: None,
     },
     // For players that are no voice bubble: Telegram's `sendAudio` takes M4A and MP3.
     // <https://core.telegram.org/bots/api#sendaudio>
@@ -223,6 +235,7 @@ pub static PROFILES: &[Profile] = &[
         },
         max_bytes: Some(50_000_000),
         max_duration: None,
+        over_budget: None,
     },
 ];
 

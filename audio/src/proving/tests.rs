@@ -37,7 +37,9 @@ fn verified(
 ) -> Result<Proven, String> {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let proven = verify(file.path(), container, &lasting(duration_ms), profile(name).unwrap(), encoded);
+    let profile = profile(name).unwrap();
+    let target = (profile, profile.max_bytes);
+    let proven = verify(file.path(), container, &lasting(duration_ms), target, encoded);
     if let Ok(proven) = &proven {
         for check in &proven.checks {
             assert!(CHECKS.iter().any(|(known, _)| known == check), "{check} is not documented");

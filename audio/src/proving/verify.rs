@@ -80,13 +80,13 @@ pub(crate) struct Proven {
     pub checks: Vec<&'static str>,
 }
 
-/// Verifies a produced file. `encoded` is true for our own encodings, which must match the profile exactly, and false
-/// for kept packets.
+/// Verifies a produced file, which may have `limit` bytes. `encoded` is true for our own encodings, which must match the
+/// profile exactly, and false for kept packets.
 pub(crate) fn verify(
     path: &Path,
     made: Container,
     source: &AudioFacts,
-    profile: &Profile,
+    (profile, limit): (&Profile, Option<u64>),
     encoded: bool,
 ) -> Result<Proven, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
@@ -101,7 +101,7 @@ pub(crate) fn verify(
         other => return Err(format!("there is no reader for {other:?}")),
     };
     let size_bytes = bytes.len() as u64;
-    if let Some(most) = profile.max_bytes.filter(|&most| size_bytes > most) {
+    if let Some(most) = limit.filter(|&most| size_bytes > most) {
         return Err(format!("has {size_bytes} bytes, and {most} fit"));
     }
     found.checks.push("size");
@@ -126,7 +126,7 @@ pub(crate) fn verify(
     };
     let findings = Findings::default();
     let probed = Probed { facts, waveform: Vec::new(), detail: found.detail, findings };
-    if !profile.accepts(&probed) {
+    if !profile.accepts(&probed, limit) {
         return Err(format!("is not what {} accepts", profile.name));
     }
     found.checks.push("profile");

@@ -134,10 +134,13 @@ async fn convert_limits_the_conversion() {
     let mp3 = bench.probe("speech-24k.mp3", None).await;
     let wideband = bench.probe("speech-opus-wideband.ogg", None).await;
 
-    assert_eq!(plan(&mp3, linq, Convert::Never).unwrap(), [Work::None]);
-    assert_eq!(plan(&mp3, linq, Convert::Always).unwrap(), [Work::Transcoded]);
-    assert_eq!(plan(&wideband, recorder, Convert::Never).unwrap(), [Work::Remuxed]);
-    assert_eq!(plan(&wideband, recorder, Convert::Auto).unwrap(), [Work::Remuxed, Work::Transcoded]);
+    let works = |source, target, convert| -> Vec<Work> {
+        plan(source, target, convert).unwrap().into_iter().map(|candidate| candidate.work).collect()
+    };
+    assert_eq!(works(&mp3, linq, Convert::Never), [Work::None]);
+    assert_eq!(works(&mp3, linq, Convert::Always), [Work::Transcoded]);
+    assert_eq!(works(&wideband, recorder, Convert::Never), [Work::Remuxed]);
+    assert_eq!(works(&wideband, recorder, Convert::Auto), [Work::Remuxed, Work::Transcoded]);
     let refused =
         bench.engine.render(&fixture("speech-24k.mp3"), &mp3, recorder, Convert::Never).await.unwrap_err();
     assert_eq!((refused.kind, refused.code()), (AudioErrorKind::ConvertRefused, "convert_refused"));

@@ -12,10 +12,6 @@ use crate::{
     wire::{self, Answer, Multipart, Step},
 };
 
-/// The server draws no waveform of a larger voice message; the profile keeps below the same number:
-/// <https://github.com/tdlib/telegram-bot-api/issues/354>
-const WAVEFORM_BYTES: u64 = 1_000_000;
-
 /// The content of `Memory::recipient`: the new number of a group that became a supergroup.
 #[derive(Serialize, Deserialize)]
 struct Moved {
@@ -165,10 +161,6 @@ fn accepted(
     let mut warnings = Vec::new();
     if note.reply_to.is_some() && message["reply_to_message"].is_null() {
         warnings.push(SendWarning::ReplyLost);
-    }
-    let large = note.audio().is_some_and(|audio| audio.facts.size_bytes > WAVEFORM_BYTES);
-    if large && shown.is_none_or(|(form, _)| form == Form::Voice) {
-        warnings.push(SendWarning::WaveformLost);
     }
     Ok(Accepted {
         message_id: format!("{chat}:{id}"),

@@ -87,10 +87,6 @@ number_in_path = true                    # false: the reseller's paths lack the 
 /// Whether that means MiB is not said, so the smaller one holds.
 const MAX_BYTES: u64 = 16_000_000;
 
-/// A larger voice message has a download arrow in place of its play button (512 KB; the profile keeps to the same number):
-/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/audio-messages/>
-const PLAY_ICON_BYTES: u64 = 512_000;
-
 /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/text-messages/>
 const MAX_TEXT: usize = 4096;
 
@@ -434,10 +430,6 @@ impl WhatsAppCloud {
             return Err(wire::no_message_id(answer));
         };
         let mut warnings = Vec::new();
-        let large = note.audio().is_some_and(|audio| audio.facts.size_bytes > PLAY_ICON_BYTES);
-        if note.form() == Form::Voice && large {
-            warnings.push(SendWarning::PlayIconLost);
-        }
         if note.reply_to.is_some() && (answered(note).is_none() || Tried::recall(memory).reply_lost) {
             warnings.push(SendWarning::ReplyLost);
         }

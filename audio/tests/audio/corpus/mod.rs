@@ -225,7 +225,9 @@ impl Judge {
                 return if may { Ok(Measured::refused()) } else { Err(format!("{error:?}")) };
             }
         };
-        if target.max_bytes.is_some_and(|most| facts.size_bytes > most) {
+        let is_over = read.probed.facts.duration_ms > target.sure_ms;
+        let most = target.over_bytes.filter(|_| is_over).or(target.max_bytes);
+        if most.is_some_and(|most| facts.size_bytes > most) {
             return Err(format!("has {} bytes", facts.size_bytes));
         }
         if convert == Convert::Always && work != Work::Transcoded {

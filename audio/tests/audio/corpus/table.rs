@@ -27,6 +27,7 @@ pub struct Target {
     pub wrapped: Shape,
     pub untouched: Vec<String>,
     pub max_bytes: Option<u64>,
+    pub over_bytes: Option<u64>,
     pub sure_ms: u64,
     pub tolerance_ms: f64,
 }
