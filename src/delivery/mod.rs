@@ -8,6 +8,7 @@ pub mod accept;
 mod attempt;
 mod backoff;
 pub mod cancel;
+mod conversation;
 pub mod erase;
 mod fetch;
 pub mod housekeeping;

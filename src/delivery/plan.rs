@@ -6,6 +6,7 @@ use voicegate_providers::{Form, FormSupport};
 
 use super::{
     accept::{VoiceRequest, judge_fields},
+    conversation::{self, Person},
     known::Known,
     ladder::{NoForm, Wanted, Words, choose, form_degraded, text_dropped, usable, words},
     read_audio,
@@ -50,6 +51,7 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
     let source = read(gateway, tenant, &request).await?;
     let nobody_shows_text = !connections.iter().any(|connection| may_show_text(connection, &request));
     let now = gateway.clock.now();
+    let states = gateway.store.connections(&tenant.name).await?;
     for connection in connections {
         let reached = target.on(tenant, connection);
         let known = match &reached {
@@ -74,8 +76,21 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
                 outlook.refuse(&problem.code, problem.detail);
             }
         }
-        if let Err(error) = reached {
-            outlook.refuse(&Code::RecipientUnsupported, error.to_string());
+        match reached {
+            Ok((recipient, _)) => {
+                let (named, known) = (target.to_string(), recipient.to_string());
+                let person = Person {
+                    tenant: &tenant.name,
+                    connection: &connection.name,
+                    spellings: [&named, &known],
+                };
+                let state = states.iter().find(|state| state.connection == connection.name);
+                let closed = state.and_then(|state| state.closed.as_ref());
+                if let Some(why) = conversation::refusal(gateway, closed, &person, now).await? {
+                    outlook.refuse(&Code::ConversationClosed, why);
+                }
+            }
+            Err(error) => outlook.refuse(&Code::RecipientUnsupported, error.to_string()),
         }
         if let Some(reply_to) = &request.reply_to
             && let Err(why) = native_reply(gateway, &tenant.name, connection, reply_to).await?

@@ -11,6 +11,7 @@ use voicegate_providers::{
 
 use super::{
     attempt::{Abandoned, Lessons, commit_to_dispatch, failed, processing, take_back},
+    conversation::{self, Person},
     known::{Known, until},
     ladder::{BY_FORM, NoForm, Wanted, Words, choose, form_degraded, words},
     making::{self, Made},
@@ -25,9 +26,7 @@ use crate::{
         note::{Note, Refusal, Status, TextAs},
         problem::Problem,
     },
-    store::{
-        Claim, Closed, Learned, MediaChange, MediaKey, NoteQuery, StoreError, connection_key, queue_key,
-    },
+    store::{Claim, Closed, Learned, MediaChange, MediaKey, StoreError, connection_key, queue_key},
 };
 
 /// The state of an attempt: its inputs, and the facts that it has learned so far.
@@ -284,29 +283,16 @@ async fn try_form(
 
 /// Checks that the connection may write to this recipient, as far as is known.
 async fn may_begin(gateway: &Gateway, claim: &Claim) -> Result<(), Abandoned> {
-    let now = gateway.clock.now();
-    let Some(closed) = claim.closed.as_ref().filter(|closed| closed.until > now) else { return Ok(()) };
-    if is_conversation(gateway, &claim.note).await? {
-        return Ok(());
+    let note = &claim.note;
+    let entry = note.current();
+    let person =
+        Person { tenant: &note.tenant, connection: &entry.connection, spellings: [&note.to, &entry.to] };
+    match conversation::refusal(gateway, claim.closed.as_ref(), &person, gateway.clock.now()).await? {
+        None => Ok(()),
+        Some(why) => Err(Abandoned::NothingToTry(Box::new(
+            Problem::new(Code::ConversationClosed, why).stage(Stage::Dispatch),
+        ))),
     }
-    let detail = format!("{}; nothing is sent to people who were not written to before", closed.why);
-    Err(Abandoned::NothingToTry(Box::new(
-        Problem::new(Code::ConversationClosed, detail).stage(Stage::Dispatch),
-    )))
-}
-
-/// Whether a note reached this recipient over this connection before.
-async fn is_conversation(gateway: &Gateway, note: &Note) -> Result<bool, StoreError> {
-    let wanted = NoteQuery {
-        tenant: &note.tenant,
-        status: None,
-        to: Some(&note.to),
-        via: Some(&note.current().connection),
-        before: None,
-        limit: 50,
-    };
-    let page = gateway.store.notes(&wanted).await?;
-    Ok(page.notes.iter().any(|note| note.status.is_accepted()))
 }
 
 /// Chooses the note's form, and records the resulting warnings in the note.

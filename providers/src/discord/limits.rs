@@ -27,7 +27,12 @@ pub(crate) fn not_before(answer: &Answer, asked: Timestamp, timeout: Duration) -
             .and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok())
     });
     let until = told.unwrap_or(earliest).clamp(earliest, latest);
-    Some((until, Scope::Recipient))
+    Some((until, if is_global(answer) { Scope::Connection } else { Scope::Recipient }))
+}
+
+/// Whether an answer is about the limit that all channels share.
+fn is_global(answer: &Answer) -> bool {
+    answer.header("x-ratelimit-global").is_some() || answer.header("x-ratelimit-scope") == Some("global")
 }
 
 /// Requests that a 429 is about. One without any of Discord's headers is Cloudflare's, about this machine.
@@ -35,9 +40,7 @@ pub(super) fn scope(answer: &Answer) -> Scope {
     let body = answer.json();
     let is_bucket = answer.header("x-ratelimit-bucket").is_some()
         || matches!(answer.header("x-ratelimit-scope"), Some("user" | "shared"));
-    let is_global = body["global"] == true
-        || answer.header("x-ratelimit-global").is_some()
-        || answer.header("x-ratelimit-scope") == Some("global");
+    let is_global = body["global"] == true || is_global(answer);
     if is_bucket && !is_global { Scope::Recipient } else { Scope::Connection }
 }
 

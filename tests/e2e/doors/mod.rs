@@ -1,6 +1,7 @@
 //! Tests over the connections of all providers, each with its emulator. A connection has the name of its provider.
 
 mod budget;
+mod closed;
 
 use std::fmt::Write as _;
 
