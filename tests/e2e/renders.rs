@@ -7,7 +7,7 @@ use voicegate_sandbox::{NewChat, Service};
 use crate::harness::{World, fixture, read};
 
 /// The number of runs of ffmpeg so far, without the self-test.
-async fn runs(world: &World) -> u64 {
+pub async fn runs(world: &World) -> u64 {
     let answer = world.http.get(format!("{}/metrics", world.url)).send().await.expect("an answer");
     let text = String::from_utf8(crate::links::body(answer).await).expect("UTF-8");
     let counts = text.lines().filter(|line| {

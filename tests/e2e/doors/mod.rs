@@ -2,6 +2,7 @@
 
 mod budget;
 mod closed;
+mod fan_out;
 
 use std::fmt::Write as _;
 
