@@ -141,6 +141,10 @@ pub struct Receipt {
     /// It identifies the message if the answer with its id was lost, or if the id is spelt differently.
     #[serde(alias = "mark")]
     pub correlation_id: Option<String>,
+    /// One of [`crate::Prepared::correlation_ids`] that several messages can have, because it says only what was sent and
+    /// to whom. It counts for a note whose message is not known, sent at about that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guess: Option<String>,
     pub status: ReceiptStatus,
     /// Time of the event, by the provider's clock.
     pub at: Timestamp,

@@ -399,7 +399,7 @@ async fn registered_address_receives_the_outcome_of_a_note_whose_answer_was_lost
             let statuses: Vec<_> = heard.iter().map(|receipt| receipt.status).collect();
             let expected = [ReceiptStatus::Accepted, ReceiptStatus::Sent, ReceiptStatus::Delivered];
             assert_eq!(statuses, expected, "{name} {session}");
-            let first = heard[0].correlation_id.as_ref().expect("a name");
+            let first = heard[0].guess.as_ref().expect("a name");
             assert!(names.contains(first), "{name} {session}: {first} is none of {names:?}");
             let raw = |id: &str| id.rsplit('_').next().unwrap_or_default().to_owned();
             assert!(heard.iter().all(|receipt| raw(&receipt.message_id) == raw(&heard[0].message_id)));

@@ -124,6 +124,7 @@ async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
         Ok(Ok(LookUp::Found(accepted))) => Some(Receipt {
             message_id: accepted.message_id,
             correlation_id: Some(note.id.to_string()),
+            guess: None,
             status: ReceiptStatus::Accepted,
             at: now,
             failure: None,

@@ -70,6 +70,9 @@ pub async fn post(
         ("connection" = String, Path, description = "The connection's name."),
         ("token" = Option<String>, Query, description = "The connection's `callback_token`, for providers that do not sign their calls."),
         ("version" = Option<String>, Query, description = "The version of the provider's events, where its address names one; the gateway accepts every version."),
+        ("hub.mode" = Option<String>, Query, description = "Meta: always `subscribe`."),
+        ("hub.challenge" = Option<String>, Query, description = "Meta: the text that is expected as the answer."),
+        ("hub.verify_token" = Option<String>, Query, description = "Meta: the connection's `verify_token`."),
     ),
     responses((
         status = 200, description = "The answer that the provider expects.",

@@ -38,7 +38,7 @@ fn context() -> Context {
 }
 
 /// Subscribes the world's gateway to receipts, and configures it to verify them.
-async fn register(world: &World, connection: &str) {
+pub async fn register(world: &World, connection: &str) {
     let url = format!("{}/callbacks/a/{connection}", world.url).parse().expect("a URL");
     let made = adapter(world, connection).register_callbacks(&context(), &url).await.expect("registered");
     if let Some((key, secret)) = made.secret {

@@ -133,6 +133,7 @@ pub async fn receipts_and_jobs_of_an_unreadable_note_block_no_others(store: Any,
     let receipt = |message: &str| Receipt {
         message_id: message.to_owned(),
         correlation_id: None,
+        guess: None,
         status: ReceiptStatus::Delivered,
         at: after(1),
         failure: None,

@@ -156,6 +156,7 @@ contract! {
         early_receipt_waits_until_its_message_id_is_known,
         receipt_for_a_note_in_flight_is_applied_after_the_attempt,
         receipt_resolves_an_unknown_note_and_releases_its_lane,
+        guess_resolves_only_a_note_whose_message_is_not_known,
         receipts_are_processed_once_however_they_are_batched,
         receipt_of_another_connection_does_not_match,
         delivered_note_is_not_sent_again,

@@ -256,6 +256,7 @@ async fn receive(store: &Any, known: &mut Known, now: u64) {
     let receipt = Receipt {
         message_id: format!("message {}", known.id),
         correlation_id: Some(known.id.to_string()),
+        guess: None,
         status: ReceiptStatus::Sent,
         at: after(now),
         failure: None,

@@ -17,7 +17,15 @@ use crate::{
 
 fn receipt(message: &str, status: ReceiptStatus) -> Receipt {
     let (correlation_id, failure, trace) = (None, None, None);
-    Receipt { message_id: message.to_owned(), correlation_id, status, at: after(3), failure, trace }
+    Receipt {
+        message_id: message.to_owned(),
+        correlation_id,
+        guess: None,
+        status,
+        at: after(3),
+        failure,
+        trace,
+    }
 }
 
 fn callback(id: &str, connection: &str, receipts: Vec<Receipt>) -> ReceiptBatch {
@@ -102,6 +110,32 @@ pub async fn receipt_for_a_note_in_flight_is_applied_after_the_attempt(store: An
     assert_eq!(read(&store, id).await.status, Status::Sending);
     taken(&store, &send, "m1").await;
     assert_eq!(read(&store, id).await.status, Status::Sent);
+}
+
+/// Two notes with the same audio to the same person have the same guess. The message of one of them is known.
+pub async fn guess_resolves_only_a_note_whose_message_is_not_known(store: Any) {
+    let guess = || Some("sent:1@c.us:aa".to_owned());
+    let told = |own: &str| Receipt {
+        correlation_id: Some(own.to_owned()),
+        guess: guess(),
+        ..receipt(&format!("true_9@lid_{own}"), ReceiptStatus::Accepted)
+    };
+    let first = accept(&store, "a", "+1").await;
+    let mut known = dispatching(&store, start(), "sent:1@c.us:aa").await;
+    known.note.dispatched_at = Some(after(2));
+    known.note.marks.push("A".to_owned());
+    taken(&store, &known, "true_1@c.us_A").await;
+
+    let second = accept(&store, "a", "+1").await;
+    let mut lost = dispatching(&store, after(5), "sent:1@c.us:aa").await;
+    lost.note.dispatched_at = Some(after(2));
+    unknown(&store, &lost, Step::Hold { until: after(1000) }).await;
+    assert!(receive(&store, "c1", told("A")).await.changed.is_empty(), "the first one is known already");
+    assert_eq!(read(&store, second).await.status, Status::Unknown);
+    assert_eq!(receive(&store, "c2", told("B")).await.changed, [second]);
+    let note = read(&store, second).await;
+    assert_eq!((note.status, note.provider_message_id.as_deref()), (Status::Accepted, Some("true_9@lid_B")));
+    assert_eq!(read(&store, first).await.provider_message_id.as_deref(), Some("true_1@c.us_A"));
 }
 
 pub async fn receipt_resolves_an_unknown_note_and_releases_its_lane(store: Any) {

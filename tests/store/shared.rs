@@ -386,6 +386,7 @@ async fn no_receipt_is_lost_between_two_processes() {
         let receipt = Receipt {
             message_id: name.clone(),
             correlation_id: None,
+            guess: None,
             status: ReceiptStatus::Delivered,
             at: after(3),
             failure: None,

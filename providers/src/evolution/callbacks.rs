@@ -98,6 +98,7 @@ impl Evolution {
         Ok(Some(Receipt {
             message_id,
             correlation_id: None,
+            guess: None,
             status,
             at: now,
             failure: whatsapp_web::failure(status, told, &self.secrets(&[])),
@@ -203,7 +204,8 @@ fn sent(message: &Value, now: Timestamp) -> Result<Option<Receipt>, CallbackErro
     };
     Ok(Some(Receipt {
         message_id,
-        correlation_id: Some(name),
+        correlation_id: None,
+        guess: Some(name),
         status: ReceiptStatus::Accepted,
         at: now,
         failure: None,

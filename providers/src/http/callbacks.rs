@@ -83,6 +83,7 @@ impl Http {
             Receipt {
             message_id,
             correlation_id: correlation_id.clone(),
+            guess: None,
             status,
             at,
             failure: (status == ReceiptStatus::Failed).then(|| ReceiptFailure {

@@ -66,6 +66,7 @@ impl Linq {
         Ok(Some(Receipt {
             message_id,
             correlation_id: attachment(data).or_else(|| attachment(message)),
+            guess: None,
             status,
             at: at.unwrap_or(now),
             failure: (status == ReceiptStatus::Failed).then(|| self.failure(data, trace.clone())),

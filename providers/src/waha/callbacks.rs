@@ -58,8 +58,9 @@ impl Waha {
                 whatsapp_web::ack_receipt(payload, at, &self.secrets(&[]))?
             }
             "message.any" => sent(payload)?.map(|(message_id, name, status)| Receipt {
+                correlation_id: Some(whatsapp_web::own_part(&message_id).to_owned()),
+                guess: name,
                 message_id,
-                correlation_id: name,
                 status,
                 at,
                 failure: None,

@@ -77,6 +77,7 @@ impl WhatsAppCloud {
         let message_id = told["id"].as_str().and_then(sound_id)?;
         let receipt = Receipt {
             correlation_id: told["biz_opaque_callback_data"].as_str().and_then(sound_id),
+            guess: None,
             status,
             at: time(&told["timestamp"]).unwrap_or(now),
             failure: (status == ReceiptStatus::Failed).then(|| self.failure(&told["errors"][0])),

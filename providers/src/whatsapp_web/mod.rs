@@ -139,6 +139,7 @@ pub fn ack_receipt(
     let code = payload["ackName"].as_str();
     Ok(Some(Receipt {
         correlation_id: Some(own_part(&message_id).to_owned()),
+        guess: None,
         message_id,
         status,
         at,

@@ -1,7 +1,7 @@
 //! The effect of a provider's receipts on a note. Receipts come late, twice and out of order, so they only ever raise
 //! the rank of a note's status.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use voicegate_providers::{Receipt, ReceiptStatus};
 
 use super::{Note, Status};
@@ -9,6 +9,12 @@ use crate::model::{
     code::{Code, Stage},
     problem::Problem,
 };
+
+/// The provider's clock may differ from ours by this much.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(2);
+
+/// A provider tells of a message within this time after its dispatch, or not at all.
+const LATEST_GUESS: SignedDuration = SignedDuration::from_mins(30);
 
 impl Status {
     /// The rank of a status. A status with a higher rank replaces one with a lower rank.
@@ -31,6 +37,9 @@ impl Note {
     /// Applies a receipt, and returns whether it changed the note. A receipt also resolves a note whose outcome was
     /// unknown, or that was queued again because of that.
     pub fn receive(&mut self, receipt: &Receipt, now: Timestamp) -> bool {
+        if !self.may_be_meant(receipt) {
+            return false;
+        }
         let before =
             (self.status, self.sent_at, self.delivered_at, self.read_at, self.played_at, self.stalled);
         self.date(receipt);
@@ -44,7 +53,7 @@ impl Note {
         };
         // If a note was sent twice, the failure of one copy says nothing about the other.
         let of_another = self.status.rank() == 0
-            || self.provider_message_id.as_ref().is_some_and(|id| *id != receipt.message_id);
+            || self.provider_message_id.as_ref().is_some_and(|id| !is_id_of(id, receipt));
         if status.rank() > self.status.rank() && !(status == Status::Failed && of_another) {
             self.raise(status, receipt);
         }
@@ -54,6 +63,21 @@ impl Note {
             self.updated_at = now.max(self.updated_at);
         }
         before != after
+    }
+
+    /// Whether a receipt that only guesses at its note may be about this one: its message is not known, and was sent at
+    /// about that time. Any other receipt names its message.
+    fn may_be_meant(&self, receipt: &Receipt) -> bool {
+        let Some(guess) = &receipt.guess else { return true };
+        let own = |name: &String| name != guess && self.marks.contains(name);
+        let known = self.provider_message_id.as_ref();
+        let is_named =
+            known.is_some_and(|id| is_id_of(id, receipt)) || receipt.correlation_id.as_ref().is_some_and(own);
+        let is_near = |at: Timestamp| {
+            let apart = receipt.at.duration_since(at);
+            -CLOCKS_APART <= apart && apart <= LATEST_GUESS
+        };
+        is_named || (known.is_none() && self.dispatched_at.is_some_and(is_near))
     }
 
     fn raise(&mut self, status: Status, receipt: &Receipt) {
@@ -82,6 +106,13 @@ impl Note {
         };
         place.get_or_insert(receipt.at);
     }
+}
+
+/// Whether a message's id is that of the receipt. WhatsApp spells the chat within an id in two ways; the correlation id
+/// is then the other part of it.
+fn is_id_of(id: &str, receipt: &Receipt) -> bool {
+    let part = |name: &String| !name.is_empty() && id.contains(name.as_str());
+    id == receipt.message_id || receipt.correlation_id.as_ref().is_some_and(part)
 }
 
 fn failed(receipt: &Receipt) -> Problem {
@@ -117,7 +148,15 @@ mod tests {
 
     fn receipt(status: ReceiptStatus) -> Receipt {
         let (correlation_id, failure, trace) = (None, None, None);
-        Receipt { message_id: "m1".to_owned(), correlation_id, status, at: at(1), failure, trace }
+        Receipt {
+            message_id: "m1".to_owned(),
+            correlation_id,
+            guess: None,
+            status,
+            at: at(1),
+            failure,
+            trace,
+        }
     }
 
     fn sent(status: Status) -> Note {
@@ -144,6 +183,48 @@ mod tests {
         assert!(!note.receive(&receipt(ReceiptStatus::Failed), at(2)));
         note.status = Status::Queued;
         assert!(!note.receive(&receipt(ReceiptStatus::Failed), at(2)));
+    }
+
+    #[test]
+    fn failure_counts_however_the_chat_is_spelled_in_the_id() {
+        let mut note = sent(Status::Accepted);
+        note.provider_message_id = Some("true_1@c.us_A".to_owned());
+        let failed = |own: &str| Receipt {
+            message_id: format!("true_9@lid_{own}"),
+            correlation_id: Some(own.to_owned()),
+            ..receipt(ReceiptStatus::Failed)
+        };
+        assert!(!note.receive(&failed("B"), at(2)));
+        assert!(note.receive(&failed("A"), at(2)));
+        assert_eq!(note.status, Status::Failed);
+    }
+
+    #[test]
+    fn guess_counts_only_for_a_note_whose_message_is_not_known() {
+        let told = |id: &str, second| Receipt {
+            message_id: format!("true_1@lid_{id}"),
+            correlation_id: Some(id.to_owned()),
+            guess: Some("sent:1@c.us:aa".to_owned()),
+            at: at(second),
+            ..receipt(ReceiptStatus::Accepted)
+        };
+        let unknown = || {
+            let mut note = note(1);
+            (note.status, note.dispatched_at) = (Status::Unknown, Some(at(1000)));
+            note.marks = vec!["sent:1@c.us:aa".to_owned()];
+            note
+        };
+        for (second, expected) in [(1000, true), (900, true), (1500, true), (800, false), (3000, false)] {
+            let mut note = unknown();
+            assert_eq!(note.receive(&told("A", second), at(4000)), expected, "{second}");
+            assert_eq!(note.provider_message_id.is_some(), expected);
+        }
+        // The message of this note is known, by its own part of the id. Another one of the same kind is not this note.
+        let mut known = unknown();
+        known.provider_message_id = Some("true_1@c.us_A".to_owned());
+        known.marks.push("A".to_owned());
+        assert!(!known.receive(&told("B", 1000), at(1001)));
+        assert!(known.receive(&told("A", 1000), at(1001)));
     }
 
     proptest! {

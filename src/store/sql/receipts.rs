@@ -97,6 +97,7 @@ async fn names(tx: &mut Tx<'_>, connection: &str, receipts: &[&Receipt]) -> Resu
         names.extend(
             std::iter::once(&receipt.message_id)
                 .chain(&receipt.correlation_id)
+                .chain(&receipt.guess)
                 .map(|name| message(connection, name)),
         );
         if let Some(note) = addressee(tx, connection, receipt).await? {
@@ -147,11 +148,13 @@ pub async fn take_early(
 async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Result<Option<Note>, StoreError> {
     let row = sqlx::query(
         "SELECT n.doc FROM messages m JOIN notes n ON n.id = m.note_id
-         WHERE m.connection = $1 AND m.name IN ($2, $3) ORDER BY m.name = $2 DESC LIMIT 1",
+         WHERE m.connection = $1 AND m.name IN ($2, $3, $4)
+         ORDER BY m.name = $2 DESC, m.name = $3 DESC LIMIT 1",
     )
     .bind(connection)
     .bind(&receipt.message_id)
-    .bind(&receipt.correlation_id)
+    .bind(receipt.correlation_id.as_ref().unwrap_or(&receipt.message_id))
+    .bind(receipt.guess.as_ref().unwrap_or(&receipt.message_id))
     .fetch_optional(&mut **tx)
     .await?;
     Ok(row.and_then(|row| doc(&row, "note").ok()))
@@ -181,7 +184,7 @@ async fn park(
     )
     .bind(connection)
     .bind(&receipt.message_id)
-    .bind(&receipt.correlation_id)
+    .bind(receipt.guess.as_ref().or(receipt.correlation_id.as_ref()))
     .bind(now.as_millisecond())
     .bind(Document::of(receipt)?.as_str())
     .execute(&mut **tx)

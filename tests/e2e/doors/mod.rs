@@ -3,6 +3,7 @@
 mod budget;
 mod closed;
 mod fan_out;
+mod found_again;
 
 use std::fmt::Write as _;
 
