@@ -22,8 +22,8 @@ use tokio::{
     net::TcpListener,
 };
 use voicegate_providers::{
-    Accepted, CallbackRequest, Content, Context, Disposition, Form, Memory, OutboundNote, Provider,
-    ReceiptStatus, Scope, SendError, SendErrorKind,
+    Accepted, CallbackRequest, Content, Context, Form, Memory, OutboundNote, Provider, ReceiptStatus, Scope,
+    SendError, SendErrorKind,
 };
 use voicegate_sandbox::{
     Fault, FaultAction, LedgerEntry, Operation, Provider as Emulator, Sandbox, SandboxOptions,
@@ -165,66 +165,6 @@ async fn every_engine_of_waha_names_the_message() {
             accepted.message_id.ends_with(&raw) && accepted.correlation_ids == [raw],
             "{session}: {accepted:?}"
         );
-    }
-}
-
-/// A fault, the kind that it means, and whether the note was delivered.
-#[tokio::test]
-async fn every_fault_becomes_the_right_kind_of_error() {
-    use SendErrorKind as Kind;
-    let refusal = |name: &str| FaultAction::Refusal { name: name.to_owned() };
-    let status =
-        |status| FaultAction::Status { status, body: None, headers: Default::default(), retry_after: None };
-    let common = || {
-        vec![
-            (FaultAction::RateLimit { retry_after: 7 }, Kind::RateLimited, 0),
-            (status(401), Kind::Unauthorized, 0),
-            (status(400), Kind::Rejected, 0),
-            (status(404), Kind::Misconfigured, 0),
-            (status(500), Kind::OutcomeUnknown, 0),
-            (status(503), Kind::OutcomeUnknown, 0),
-            (FaultAction::ResetBefore, Kind::OutcomeUnknown, 0),
-            (FaultAction::ResetAfter, Kind::OutcomeUnknown, 1),
-            (FaultAction::Stall { ms: Some(50) }, Kind::OutcomeUnknown, 0),
-            (FaultAction::StallAfter { ms: Some(50) }, Kind::OutcomeUnknown, 1),
-            (FaultAction::Garbage, Kind::Unexpected, 1),
-        ]
-    };
-    let waha = vec![
-        (FaultAction::NotReady, Kind::NotReady, 0),
-        (refusal("time_lock"), Kind::ConversationClosed, 0),
-        (refusal("not_working"), Kind::Unavailable, 0),
-        (refusal("plus_only"), Kind::Misconfigured, 0),
-        (refusal("not_implemented"), Kind::FormUnavailable, 0),
-        (refusal("engine_error"), Kind::OutcomeUnknown, 0),
-    ];
-    let evolution = vec![
-        (FaultAction::NotReady, Kind::Unavailable, 0),
-        (refusal("connection_closed"), Kind::Unavailable, 0),
-        (refusal("timed_out"), Kind::OutcomeUnknown, 0),
-        (refusal("not_on_whatsapp"), Kind::NotReachable, 0),
-        (refusal("overlimit"), Kind::RateLimited, 0),
-        (refusal("not_running"), Kind::Unavailable, 0),
-    ];
-    let served = Served::start().await;
-    let cx = run::context(run::LONG, true);
-    for (name, own) in [("waha", waha), ("evolution", evolution)] {
-        let provider = served.connection(name, json!({}));
-        let emulator = Emulator::named(name).expect("an emulator");
-        for (action, kind, delivered) in common().into_iter().chain(own) {
-            served.sandbox.clear();
-            served.sandbox.add_fault(Fault::new(emulator, Operation::Voice, action.clone()));
-            let outcome = send(&*provider, &cx, &note(&*provider, "+15551234567", Form::Voice)).await;
-            let error = outcome.expect_err("a fault");
-            assert_eq!(
-                (error.kind, served.sandbox.ledger_len()),
-                (kind, delivered),
-                "{name} {action:?}: {error:?}"
-            );
-            // A note that may have been delivered is not repeated.
-            let repeats = matches!(error.kind.disposition(), Disposition::Retry | Disposition::SlowDown);
-            assert!(delivered == 0 || !repeats, "{name} {action:?}");
-        }
     }
 }
 

@@ -38,6 +38,11 @@ impl Provider {
     pub fn name(self) -> &'static str {
         self.0.name()
     }
+
+    /// The refusals of its own that a fault may ask for.
+    pub fn refusals(self) -> &'static [&'static str] {
+        self.0.refusals()
+    }
 }
 
 impl PartialEq for Provider {

@@ -70,8 +70,9 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
             if outlook.sends.is_some()
                 && let Err(problem) = strict_about_size(connection, &source, request.convert)
             {
-                let is_lost =
-                    |code: &WarningCode| matches!(code, WarningCode::PlayIconLost | WarningCode::WaveformLost);
+                let is_lost = |code: &WarningCode| {
+                    matches!(code, WarningCode::PlayIconLost | WarningCode::WaveformLost)
+                };
                 outlook.reasons.retain(|reason| !is_lost(&reason.code));
                 outlook.refuse(&problem.code, problem.detail);
             }

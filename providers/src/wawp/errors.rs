@@ -75,6 +75,7 @@ pub(super) fn judge(status: Option<u16>, words: &str) -> (SendErrorKind, &'stati
             Kind::Misconfigured,
             "the provider knows no such session: check base_url and instance_id, or link the session again",
         ),
+        Some(413) => (Kind::MediaTooLarge, "the provider says that the audio is too large"),
         Some(300..=399) => (
             Kind::Unexpected,
             "the provider answered with a redirect, so the note may or may not arrive; check base_url",

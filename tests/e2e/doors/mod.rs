@@ -3,6 +3,7 @@
 mod budget;
 mod closed;
 mod fan_out;
+mod faults;
 mod found_again;
 
 use std::fmt::Write as _;
