@@ -20,6 +20,7 @@ mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod remote;
+mod providers;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "shared with tests that look closer")]
 mod s3;
