@@ -158,6 +158,9 @@ struct Judged {
     work: Option<Work>,
     #[serde(flatten)]
     made: Option<Made>,
+    /// What the recipient would miss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<Warning>,
     error: Option<Value>,
 }
 
@@ -171,19 +174,21 @@ struct Made {
 
 fn judged(probed: &Probed, profile: &Profile) -> Judged {
     match expect(probed, profile, Convert::Auto) {
-        Ok(Expected { work, audio, .. }) => {
+        Ok(Expected { work, audio, loss }) => {
             let made = Made {
                 container: audio.container,
                 codec: audio.codec.clone(),
                 sample_rate: audio.sample_rate,
                 size_bytes: audio.size_bytes,
             };
-            Judged { profile: profile.name, work: Some(work), made: Some(made), error: None }
+            let warning = loss.map(Warning::from);
+            Judged { profile: profile.name, work: Some(work), made: Some(made), warning, error: None }
         }
         Err(error) => Judged {
             profile: profile.name,
             work: None,
             made: None,
+            warning: None,
             error: Some(json!({ "code": error.code(), "detail": error.detail })),
         },
     }

@@ -103,19 +103,18 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
 
 fn line(plan: &ConnectionPlan) -> String {
     let name = format!("{} ({}, {})", plan.connection, plan.provider, plan.profile);
+    let why = plan.reasons.iter().map(|reason| reason.detail.clone()).collect::<Vec<_>>().join("; ");
     match (&plan.audio, plan.work) {
         (Some(audio), Some(work)) => {
+            let why = if why.is_empty() { why } else { format!("; {why}") };
             format!(
-                "{name}: {work}, {:.3} s of {} as {}, {} bytes",
+                "{name}: {work}, {:.3} s of {} as {}, {} bytes{why}",
                 audio.duration_ms as f64 / 1000.0,
                 audio.codec.0,
                 audio.mime_type,
                 audio.size_bytes
             )
         }
-        _ => {
-            let why: Vec<&str> = plan.reasons.iter().map(|reason| reason.detail.as_str()).collect();
-            format!("{name}: refused: {}", why.join("; "))
-        }
+        _ => format!("{name}: refused: {why}"),
     }
 }
