@@ -6,6 +6,7 @@ mod api;
 mod configuration;
 mod licences;
 mod man;
+mod matrix;
 mod printed;
 
 use std::{fs, io::Write, path::PathBuf};
