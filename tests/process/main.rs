@@ -19,8 +19,8 @@ mod memory;
 mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
-mod remote;
 mod providers;
+mod remote;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "shared with tests that look closer")]
 mod s3;

@@ -69,7 +69,7 @@ impl Note {
     /// about that time. Any other receipt names its message.
     fn may_be_meant(&self, receipt: &Receipt) -> bool {
         let Some(guess) = &receipt.guess else { return true };
-        let own = |name: &String| name != guess && self.marks.contains(name);
+        let own = |name: &String| name != guess && self.correlation_ids.contains(name);
         let known = self.provider_message_id.as_ref();
         let is_named =
             known.is_some_and(|id| is_id_of(id, receipt)) || receipt.correlation_id.as_ref().is_some_and(own);
@@ -211,7 +211,7 @@ mod tests {
         let unknown = || {
             let mut note = note(1);
             (note.status, note.dispatched_at) = (Status::Unknown, Some(at(1000)));
-            note.marks = vec!["sent:1@c.us:aa".to_owned()];
+            note.correlation_ids = vec!["sent:1@c.us:aa".to_owned()];
             note
         };
         for (second, expected) in [(1000, true), (900, true), (1500, true), (800, false), (3000, false)] {
@@ -222,7 +222,7 @@ mod tests {
         // The message of this note is known, by its own part of the id. Another one of the same kind is not this note.
         let mut known = unknown();
         known.provider_message_id = Some("true_1@c.us_A".to_owned());
-        known.marks.push("A".to_owned());
+        known.correlation_ids.push("A".to_owned());
         assert!(!known.receive(&told("B", 1000), at(1001)));
         assert!(known.receive(&told("A", 1000), at(1001)));
     }
