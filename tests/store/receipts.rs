@@ -123,7 +123,7 @@ pub async fn guess_resolves_only_a_note_whose_message_is_not_known(store: Any) {
     let first = accept(&store, "a", "+1").await;
     let mut known = dispatching(&store, start(), "sent:1@c.us:aa").await;
     known.note.dispatched_at = Some(after(2));
-    known.note.marks.push("A".to_owned());
+    known.note.correlation_ids.push("A".to_owned());
     taken(&store, &known, "true_1@c.us_A").await;
 
     let second = accept(&store, "a", "+1").await;
