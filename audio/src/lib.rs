@@ -3,8 +3,9 @@
 //! The bytes of a file decide its format, never its name. An [`Engine`] reads a source ([`Engine::probe`]), plans the
 //! conversion for a target ([`plan()`], with a [`Profile`] of [`PROFILES`]), and produces the file ([`Engine::prepare`])
 //! with the least conversion: the untouched bytes, the same packets in another container, or a new encoding. A produced
-//! file is read back and compared with the source before it is returned. ffmpeg decodes and encodes, as a confined child
-//! process; containers are read and written in Rust.
+//! file is read back and compared with the source before it is returned. Containers are read and written in Rust, and
+//! clean files of common kinds are decoded in this process by memory-safe decoders; ffmpeg decodes everything else, and
+//! encodes, as a confined child process.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -41,6 +42,7 @@
 //! | `making` | The steps from a source to a verified file, and the render cache |
 //! | `proving`, `reading` | Verification of produced files; identification, examination and decoding of a source |
 //! | `remux` | Copies of a source that are written without decoding it |
+//! | `decoding` | Decoders in this process, which measure clean sources and verify produced files |
 //! | `ffmpeg` | One run of ffmpeg: arguments, confinement, interpretation of its exit and its measurements |
 //! | `profiles` | Formats that each target accepts, and the conversion a source needs |
 //! | `source` | Facts about a source, and the hints of its owner |
@@ -48,6 +50,7 @@
 //! | `error`, `observer` | Errors, and the trait that receives events |
 //! | `voicegate_providers` | Types for containers, codecs and facts |
 
+mod decoding;
 mod engine;
 mod error;
 mod ffmpeg;

@@ -11,6 +11,14 @@ pub trait Observer: fmt::Debug + Send + Sync {
         let _ = (purpose, outcome, took);
     }
 
+    /// A source was decoded without producing a file from it: `in_process`, or by ffmpeg because of the named reason.
+    /// `structure`: its structure is not clean, or the sound too short; `no_decoder`: no decoder in this process knows
+    /// it, or is fast enough; `failed`: a decoder met an error; `limit`: it took too long; `panicked`; `odd`: the
+    /// channels cancel each other out, or there is next to nothing to hear.
+    fn decoded(&self, way: &'static str) {
+        let _ = way;
+    }
+
     /// The render cache was asked for a file; `hit` says whether it had the file.
     fn looked_up(&self, hit: bool) {
         let _ = hit;

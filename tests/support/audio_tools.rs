@@ -13,12 +13,13 @@ pub struct Bench {
     pub scratch: TempDir,
 }
 
-/// `VOICEGATE_TEST_FFMPEG` names an ffmpeg to test the engine with. What makes sources and judges results is that of the
+/// `VOICEGATE_TEST_DECODING=ffmpeg` leaves all decoding of sources to ffmpeg. `VOICEGATE_TEST_FFMPEG` names an ffmpeg to test the engine with. What makes sources and judges results is that of the
 /// system all the same.
 pub fn options(scratch: &Path) -> EngineOptions {
     EngineOptions {
         scratch: scratch.join("engine"),
         ffmpeg: std::env::var_os("VOICEGATE_TEST_FFMPEG").map(PathBuf::from),
+        decodes_in_process: std::env::var("VOICEGATE_TEST_DECODING").as_deref() != Ok("ffmpeg"),
         workers: 2,
         max_duration: Duration::from_secs(15 * 60),
         timeout: Duration::from_secs(60),

@@ -25,6 +25,8 @@ pub(crate) struct JobContext<'a> {
     pub observer: &'a dyn Observer,
     /// Runs are reported as those of the self-test.
     pub is_self_test: bool,
+    /// Clean sources are decoded in this process instead of by ffmpeg.
+    pub decodes_in_process: bool,
 }
 
 /// Creates an empty file in the scratch folder. It is removed when the value is dropped.

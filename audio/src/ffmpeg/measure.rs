@@ -1,5 +1,5 @@
 //! Measures the decoded sound of a source: its bars, its length, and the levels of its channels. ffmpeg sends it as WAV
-//! over a pipe.
+//! over a pipe; decoders in this process pass on samples.
 
 use crate::ffmpeg::filters::MEASURE_RATE;
 use crate::ffmpeg::waveform::{Audible, Waveform};
@@ -88,9 +88,22 @@ impl Measured {
     }
 
     fn block(&mut self, block: &[u8]) {
+        let samples = block.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair));
+        self.sample(samples);
+    }
+
+    /// Takes one sample per channel, from a decoder in this process.
+    pub fn push(&mut self, block: &[i16]) {
+        if self.channels.is_empty() {
+            self.channels = vec![Level::default(); block.len()];
+        }
+        self.sample(block.iter().copied());
+    }
+
+    fn sample(&mut self, block: impl Iterator<Item = i16>) {
         let mut sum = 0;
-        for (level, &pair) in self.channels.iter_mut().zip(block.as_chunks::<2>().0) {
-            let sample = i32::from(i16::from_le_bytes(pair));
+        for (level, sample) in self.channels.iter_mut().zip(block) {
+            let sample = i32::from(sample);
             level.add(sample);
             sum += sample;
         }

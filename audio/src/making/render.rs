@@ -5,6 +5,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 use voicegate_providers::{AudioFacts, Container};
 
+use crate::decoding::NotDecoded;
 use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::measure::Measured;
@@ -13,6 +14,7 @@ use crate::ffmpeg::run::RunError;
 use crate::formats::ogg::Damage;
 use crate::profiles::plan::{Candidate, Convert, Work, plan, refused};
 use crate::profiles::profile::{AudioCodec, Keeps, Profile, keeps_frames};
+use crate::proving::kept::{Beginning, compare_beginnings, has_same_frames};
 use crate::proving::likeness::{Likeness, compare, decode_natively};
 use crate::proving::verify::verify;
 use crate::reading::examine::Examined;
@@ -42,10 +44,10 @@ struct Job<'a> {
     path: &'a Path,
     profile: &'static Profile,
     convert: Convert,
-    /// `None` if the facts came with the job.
+    /// `None` if the facts came with the job, and are those of ffmpeg.
     examined: Option<Examined>,
     facts: Probed,
-    /// The facts come from decoding.
+    /// The facts come from decoding by ffmpeg, or nothing else has to be measured.
     is_measured: bool,
     /// An untouched source may be sent without decoding it, if its structure is conclusive.
     trusts_structure: bool,
@@ -62,15 +64,21 @@ pub(crate) async fn render(
     convert: Convert,
 ) -> Result<Render, AudioError> {
     let facts = probed.clone();
+    let examined = if probed.findings.decoded_here {
+        let hints = Hints { format: probed.detail.format, ..Hints::default() };
+        Some(look(context, path, &hints).await?)
+    } else {
+        None
+    };
     let readable = readable(context, path, probed.detail.patched.as_ref()).await?;
     let job = Job {
         context,
         path: readable.path(),
         profile,
         convert,
-        examined: None,
+        is_measured: examined.is_none(),
+        examined,
         facts,
-        is_measured: true,
         trusts_structure: false,
         copy: None,
     };
@@ -149,8 +157,11 @@ impl Job<'_> {
         plan(&self.facts, self.profile, self.convert)
     }
 
-    /// Decodes the source for its facts, unless a pass has done so already.
+    /// Decodes the source for its facts, unless that has been done already.
     async fn measure(&mut self) -> Result<(), AudioError> {
+        if self.facts.findings.decoded_here {
+            return Ok(());
+        }
         if let Some(examined) = self.examined.as_ref().filter(|_| !self.is_measured) {
             self.facts = decode(self.context, self.path, examined).await?;
             self.is_measured = true;
@@ -167,14 +178,8 @@ impl Job<'_> {
         }
         let (file, container) = match self.profile.keeps {
             Keeps::Opus(_) => {
-                let facts = &self.facts;
-                let packets = match facts.facts.container {
-                    Container::Ogg if facts.detail.counted => Packets::CountedOgg,
-                    Container::Ogg => Packets::Ogg,
-                    Container::Caf => Packets::Caf,
-                    _ => Packets::Webm,
-                };
-                let packed = facts.detail.opus.as_ref().and_then(|opus| opus.frames_per_packet);
+                let packets = self.packets();
+                let packed = self.facts.detail.opus.as_ref().and_then(|opus| opus.frames_per_packet);
                 let wrap = Wrap {
                     container: self.profile.makes.container,
                     input_rate: self.profile.kept_input_rate(),
@@ -185,6 +190,16 @@ impl Job<'_> {
             Keeps::Aac { .. } | Keeps::Nothing => (self.pass(Make::Copy).await?, Container::Mp4),
         };
         self.prove(file, container, limit, Work::Remuxed).await
+    }
+
+    /// Where the packets of the source are found, if they are Opus.
+    fn packets(&self) -> Packets {
+        match self.facts.facts.container {
+            Container::Ogg if self.facts.detail.counted => Packets::CountedOgg,
+            Container::Ogg => Packets::Ogg,
+            Container::Caf => Packets::Caf,
+            _ => Packets::Webm,
+        }
     }
 
     /// Copies the frames of the source into a file of their own.
@@ -352,24 +367,37 @@ impl Job<'_> {
     /// Compares the sound of the produced file with that of the source, which was measured separately.
     ///
     /// The built-in decoders are used first. If they find a difference, or if none applies and the source is unusual,
-    /// ffmpeg decodes the produced file, and its result counts.
+    /// ffmpeg decodes the produced file, and its result counts. Kept Opus frames have to be those of the source; if the
+    /// source is not unusual, only the beginnings are decoded then.
     async fn compare(&self, render: Render) -> Result<Render, AudioError> {
         let Render::Made { file, facts, work, mut checks } = render else { return Ok(render) };
-        let Probed { detail, findings, facts: source, .. } = &self.facts;
-        let (path, container) = (file.path().to_owned(), facts.container);
-        let (bars, loudest, lasts) = (findings.bars.clone(), findings.loudest, source.duration_ms);
-        let first = blocking(move || {
-            // A built-in decoder that panics gives no verdict.
-            let decoded =
-                std::panic::catch_unwind(|| decode_natively(&path, container, lasts)).ok().flatten();
-            Ok(decoded.map(|sound| compare(&bars, loudest, lasts, &sound)))
-        })
-        .await?;
+        let Probed { detail, findings, .. } = &self.facts;
         let is_odd = !detail.intact || findings.mix.is_some() || !findings.contradictions.is_empty();
+        let source_container = self.facts.facts.container;
+        let keeps_opus = work == Work::Remuxed
+            && matches!(self.profile.keeps, Keeps::Opus(_))
+            && !keeps_frames(source_container);
+        let first = if keeps_opus {
+            let beginning = self.kept(&file, facts.container).await?;
+            checks.push("kept_frames");
+            match beginning {
+                _ if is_odd => self.decode_natively(&file, facts.container).await?,
+                Beginning::Alike => Ok(Likeness::Alike),
+                Beginning::Differs => Err(NotDecoded::Failed),
+                Beginning::Unknown => Err(NotDecoded::Unknown),
+            }
+        } else {
+            self.decode_natively(&file, facts.container).await?
+        };
         let likeness = match first {
-            None if is_odd || container == Container::Amr => self.decoded(&file, &facts).await?,
-            Some(Likeness::Differs(_)) => self.decoded(&file, &facts).await?,
-            likeness => likeness,
+            Err(NotDecoded::Unknown) if is_odd || facts.container == Container::Amr => {
+                self.decoded(&file, &facts).await?
+            }
+            Err(NotDecoded::Unknown) => None,
+            Err(NotDecoded::Failed | NotDecoded::Limit) | Ok(Likeness::Differs(_)) => {
+                self.decoded(&file, &facts).await?
+            }
+            Ok(likeness) => Some(likeness),
         };
         match likeness {
             Some(Likeness::Differs(bar)) => {
@@ -390,6 +418,47 @@ impl Job<'_> {
             }
             Some(Likeness::Unclear) | None => Ok(Render::Made { file, facts, work, checks }),
         }
+    }
+
+    /// Checks that a file with kept Opus packets has the frames of the source, and decodes the beginnings of both.
+    async fn kept(&self, file: &NamedTempFile, container: Container) -> Result<Beginning, AudioError> {
+        let (source, made, packets) = (self.path.to_owned(), file.path().to_owned(), self.packets());
+        let (source_container, samples) = (self.facts.facts.container, self.facts.detail.opus.as_ref());
+        let samples = samples.map_or(0, |opus| opus.samples);
+        let kept = blocking(move || {
+            Ok(has_same_frames(&source, packets, &made, container).map(|()| {
+                // A built-in decoder that panics gives no verdict.
+                let compared = std::panic::catch_unwind(|| {
+                    compare_beginnings((&source, source_container), (&made, container), samples)
+                });
+                compared.unwrap_or(Beginning::Unknown)
+            }))
+        });
+        kept.await?.map_err(|reason| {
+            tracing::warn!(profile = self.profile.name, reason, "a file with kept packets failed verification");
+            AudioError::encode(
+                AudioErrorKind::Internal,
+                format!("the file produced for {} failed verification: it {reason}", self.profile.name),
+            )
+        })
+    }
+
+    /// Decodes the produced file with a built-in decoder, and compares its sound.
+    async fn decode_natively(
+        &self,
+        file: &NamedTempFile,
+        container: Container,
+    ) -> Result<Result<Likeness, NotDecoded>, AudioError> {
+        let Probed { findings, facts: source, .. } = &self.facts;
+        let path = file.path().to_owned();
+        let (bars, loudest, lasts) = (findings.bars.clone(), findings.loudest, source.duration_ms);
+        blocking(move || {
+            // A built-in decoder that panics gives no verdict.
+            let decoded = std::panic::catch_unwind(|| decode_natively(&path, container, lasts));
+            let decoded = decoded.unwrap_or(Err(NotDecoded::Failed));
+            Ok(decoded.map(|sound| compare(&bars, loudest, lasts, &sound)))
+        })
+        .await
     }
 
     /// Decodes the produced file with ffmpeg in a separate run, and compares its sound.

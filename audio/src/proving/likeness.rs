@@ -1,31 +1,22 @@
 //! Decodes produced files with memory-safe decoders that share no code with ffmpeg, and compares their bars with those
 //! of the source.
-//!
-//! Decoding costs a twentieth of encoding. Opus is decoded only if it uses linear prediction (SILK) alone, as it does
-//! at 16 kHz; the transform mode (CELT) of `opus-decoder` takes longer than encoding.
 
 use std::path::Path;
+use std::time::Duration;
 
-use opus_decoder::OpusDecoder;
-use symphonia_bundle_mp3::MpaDecoder;
-use symphonia_codec_aac::AacDecoder;
-use symphonia_core::audio::layouts::{CHANNEL_LAYOUT_MONO, CHANNEL_LAYOUT_STEREO};
-use symphonia_core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_MP3};
-use symphonia_core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
-use symphonia_core::packet::PacketRef;
-use symphonia_core::units::{Duration, Timestamp};
 use voicegate_providers::Container;
 
+use crate::decoding::limits::Budget;
+use crate::decoding::pcm::Samples;
+use crate::decoding::{Clip, NotDecoded, decode};
 use crate::ffmpeg::filters::MEASURE_RATE;
 use crate::ffmpeg::waveform::Audible;
-use crate::formats::mp4::{aac, be_u32, child, descend, entries_of};
-use crate::formats::mpeg::{FrameHeader, id3_length, information};
-use crate::formats::packets::Item;
-use crate::formats::{caf_opus, frames, ogg_opus};
 use crate::proving::proof;
 
-/// Upper limit of the samples in an Opus packet, per channel, at the measuring rate.
-const LONGEST_PACKET: usize = MEASURE_RATE as usize * 120 / 1000;
+/// Time limit for decoding a produced file. ffmpeg decodes what takes longer.
+const TIME: Duration = Duration::from_secs(5);
+/// Length limit: far beyond that of any source.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Mean of |sample| in the loudest bar below which the noise of a codec is as loud as the sound.
 const QUIET: u32 = 100;
 /// Mean of |sample| above which sound is clipped, and the result depends on the rate at which it is processed.
@@ -67,190 +58,33 @@ pub(crate) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Audi
     }
 }
 
-/// Decodes a file up to the length of its source. Returns `None` if no built-in decoder reads it cheaply enough.
-pub(crate) fn decode_natively(path: &Path, container: Container, lasts_ms: u64) -> Option<Audible> {
-    let bytes = std::fs::read(path).ok()?;
-    let mut sound = Sound {
-        audible: Audible::up_to(lasts_ms * u64::from(MEASURE_RATE) / 1000),
-        part: (0.0, 0),
-        due: 0.0,
+/// Decodes a file up to the length of its source, in one channel.
+pub(crate) fn decode_natively(
+    path: &Path,
+    container: Container,
+    lasts_ms: u64,
+) -> Result<Audible, NotDecoded> {
+    let bytes = std::fs::read(path).map_err(|_| NotDecoded::Unknown)?;
+    let samples = match container {
+        Container::Wav => Some(samples_of(&bytes).ok_or(NotDecoded::Unknown)?),
+        Container::Mp4 if proof::mp4(&bytes).is_err() => return Err(NotDecoded::Unknown),
+        _ => None,
     };
-    match container {
-        Container::Ogg | Container::Caf => opus(&bytes, container, &mut sound)?,
-        Container::Mp4 => aac_in_mp4(&bytes, &mut sound)?,
-        Container::Adts => adts(&bytes, &mut sound)?,
-        Container::Mp3 => mp3(&bytes, &mut sound)?,
-        Container::Wav => wav(&bytes, &mut sound)?,
-        _ => return None,
-    }
-    Some(sound.audible)
+    let mut audible = Audible::up_to(lasts_ms * u64::from(MEASURE_RATE) / 1000);
+    let clip = Clip { bytes: &bytes, container, played: None, samples };
+    decode(&clip, &mut Budget::new(TIME, LONGEST), &mut |block| {
+        let sum: i32 = block.iter().map(|&sample| i32::from(sample)).sum();
+        let count = i32::try_from(block.len()).unwrap_or(1);
+        audible.push(i16::try_from(sum / count.max(1)).unwrap_or(0));
+    })?;
+    Ok(audible)
 }
 
-/// Converts samples to the measuring rate by averaging, which removes most frequencies above it.
-struct Sound {
-    audible: Audible,
-    part: (f32, u32),
-    /// Fraction of the next sample at the measuring rate that is filled.
-    due: f32,
-}
-
-impl Sound {
-    /// Adds a sample of full scale 1 that covers `step` of a sample at the measuring rate.
-    fn push(&mut self, sample: f32, step: f32) {
-        self.part = (self.part.0 + sample, self.part.1 + 1);
-        self.due += step;
-        while self.due >= 1.0 {
-            self.due -= 1.0;
-            let (sum, count) = self.part;
-            self.audible.push((sum / count.max(1) as f32 * 32_767.0) as i16);
-            if self.due < 1.0 {
-                self.part = (0.0, 0);
-            }
-        }
-    }
-}
-
-fn step(rate: u32) -> f32 {
-    MEASURE_RATE as f32 / rate.max(1) as f32
-}
-
-/// Decodes mono Opus that uses linear prediction alone.
-fn opus(bytes: &[u8], container: Container, sound: &mut Sound) -> Option<()> {
-    let mut packets = Vec::new();
-    let mut is_cheap = true;
-    let mut each = |item| {
-        if let Item::Packet(packet) = item {
-            is_cheap &= packet.facts.config < 12 && !packet.facts.stereo;
-            packets.push(packet.data);
-        }
-        Ok(())
-    };
-    let detail = match container {
-        Container::Ogg => ogg_opus::read(&mut &bytes[..], &mut each),
-        _ => caf_opus::read(&mut std::io::Cursor::new(bytes), &mut each),
-    };
-    let skipped = u64::from(detail.ok()?.pre_skip) * u64::from(MEASURE_RATE) / 48_000;
-    if !is_cheap {
-        return None;
-    }
-    let mut decoder = OpusDecoder::new(MEASURE_RATE, 1).ok()?;
-    let mut samples = [0; LONGEST_PACKET];
-    let mut position = 0;
-    for packet in packets {
-        let count = decoder.decode(&packet, &mut samples, false).ok()?;
-        for &sample in &samples[..count] {
-            if position >= skipped {
-                sound.audible.push(sample);
-            }
-            position += 1;
-        }
-    }
-    Some(())
-}
-
-/// A decoder of symphonia, with the number of samples that it still has to drop.
-struct Decoder {
-    decoder: Box<dyn AudioDecoder>,
-    samples: Vec<f32>,
-    skipped: usize,
-}
-
-impl Decoder {
-    fn aac(rate: u32, channels: u8, skipped: usize) -> Option<Self> {
-        let layout = if channels == 1 { CHANNEL_LAYOUT_MONO } else { CHANNEL_LAYOUT_STEREO };
-        let mut parameters = AudioCodecParameters::new();
-        parameters.for_codec(CODEC_ID_AAC).with_sample_rate(rate).with_channels(layout);
-        let decoder = AacDecoder::try_new(&parameters, &AudioDecoderOptions::default()).ok()?;
-        Some(Self { decoder: Box::new(decoder), samples: Vec::new(), skipped })
-    }
-
-    fn mp3(skipped: usize) -> Option<Self> {
-        let mut parameters = AudioCodecParameters::new();
-        parameters.for_codec(CODEC_ID_MP3);
-        let decoder = MpaDecoder::try_new(&parameters, &AudioDecoderOptions::default()).ok()?;
-        Some(Self { decoder: Box::new(decoder), samples: Vec::new(), skipped })
-    }
-
-    /// Skips packets that cannot be decoded, as players do.
-    fn decode(&mut self, packet: &[u8], sound: &mut Sound) {
-        let packet = PacketRef::new(0, Timestamp::ZERO, Duration::ZERO, packet);
-        let Ok(decoded) = self.decoder.decode_ref(&packet) else { return };
-        let (rate, channels) = (decoded.spec().rate(), decoded.num_planes().max(1));
-        decoded.copy_to_vec_interleaved(&mut self.samples);
-        let blocks = self.samples.chunks_exact(channels);
-        let drops = self.skipped.min(blocks.len());
-        self.skipped -= drops;
-        for block in blocks.skip(drops) {
-            sound.push(block.iter().sum::<f32>() / channels as f32, step(rate));
-        }
-    }
-}
-
-/// Decodes one track of AAC that fills the audio.
-fn aac_in_mp4(bytes: &[u8], sound: &mut Sound) -> Option<()> {
-    proof::mp4(bytes).ok()?;
-    let trak = descend(bytes, &[b"moov", b"trak"])?;
-    let table = descend(trak, &[b"mdia", b"minf", b"stbl"])?;
-    let entry = child(child(table, b"stsd")?.get(8..)?, b"mp4a")?;
-    let configuration = aac(entry)?;
-    let skipped = descend(trak, &[b"edts", b"elst"]).and_then(|elst| be_u32(elst, 12)).unwrap_or(0);
-    let mut decoder =
-        Decoder::aac(configuration.sample_rate, configuration.channels, usize::try_from(skipped).ok()?)?;
-    let stsz = child(table, b"stsz")?;
-    let alike = be_u32(stsz, 4)?;
-    let count = usize::try_from(be_u32(stsz, 8)?).ok()?;
-    let sizes = if alike == 0 { entries_of::<1>(stsz.get(4..)?)? } else { Vec::new() };
-    let mut rest = child(bytes, b"mdat")?;
-    for index in 0..count {
-        let size = if alike == 0 { sizes.get(index)?[0] } else { alike };
-        let (frame, after) = rest.split_at_checked(usize::try_from(size).ok()?)?;
-        decoder.decode(frame, sound);
-        rest = after;
-    }
-    Some(())
-}
-
-fn adts(bytes: &[u8], sound: &mut Sound) -> Option<()> {
-    let &[_, id, a, b, ..] = bytes.first_chunk::<7>()?;
-    let rate = *crate::formats::mp4::RATES.get(usize::from(a >> 2 & 15))?;
-    let mut decoder = Decoder::aac(rate, (a & 1) << 2 | b >> 6, 0)?;
-    let before = if id & 1 == 0 { 9 } else { 7 };
-    let mut rest = bytes;
-    while let Some(&[_, _, _, b, c, d, _]) = rest.first_chunk::<7>() {
-        let length = usize::from(b & 3) << 11 | usize::from(c) << 3 | usize::from(d >> 5);
-        let (frame, after) = rest.split_at_checked(length.max(before))?;
-        decoder.decode(&frame[before..], sound);
-        rest = after;
-    }
-    Some(())
-}
-
-fn mp3(bytes: &[u8], sound: &mut Sound) -> Option<()> {
-    /// Samples that every decoder adds at the start.
-    const DECODER_DELAY: u64 = 529;
-    let stream = frames::read(bytes, Container::Mp3)?;
-    let told = information(bytes.get(id3_length(bytes)..)?).flatten();
-    let skipped = told.map_or(0, |told| told.start + DECODER_DELAY);
-    let mut decoder = Decoder::mp3(usize::try_from(skipped).ok()?)?;
-    for run in stream.runs {
-        let mut rest = &bytes[run];
-        while let Some(header) = FrameHeader::parse(rest) {
-            let (frame, after) = rest.split_at_checked(header.length)?;
-            decoder.decode(frame, sound);
-            rest = after;
-        }
-    }
-    Some(())
-}
-
-fn wav(bytes: &[u8], sound: &mut Sound) -> Option<()> {
+/// The samples of a produced WAV file.
+fn samples_of(bytes: &[u8]) -> Option<Samples> {
     let wav = proof::wav(bytes).ok()?;
-    let samples = bytes.get(44..)?.as_chunks::<2>().0;
-    for block in samples.chunks_exact(usize::from(wav.channels)) {
-        let sum: f32 = block.iter().map(|&pair| f32::from(i16::from_le_bytes(pair))).sum();
-        sound.push(sum / f32::from(wav.channels) / 32_768.0, step(wav.sample_rate));
-    }
-    Some(())
+    let channels = usize::from(wav.channels);
+    Some(Samples { at: 44..bytes.len(), codec: "pcm_s16le", channels, rate: wav.sample_rate })
 }
 
 #[cfg(test)]
@@ -307,7 +141,7 @@ mod tests {
             let path = made(folder.path(), name, options);
             let reference = reference(&path);
             let decoded =
-                decode_natively(&path, container, 3000).unwrap_or_else(|| panic!("{name} is not decoded"));
+                decode_natively(&path, container, 3000).unwrap_or_else(|why| panic!("{name}: {why:?}"));
             let longer = decoded.samples().abs_diff(reference.samples());
             assert!(longer <= 1200, "{name}: {} instead of {}", decoded.samples(), reference.samples());
             let likeness = compare(&reference.bars(), reference.loudest(), 3000, &decoded);

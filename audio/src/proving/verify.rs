@@ -69,7 +69,14 @@ pub const CHECKS: &[(&str, &str)] = &[
         "duration",
         "The length is that of the source: within 20 ms for Opus, 60 ms for AAC, MP3 and AMR, 1 ms for WAV, and one more frame for kept AAC",
     ),
-    ("sound", "The decoded file has the same 64 bars as the source"),
+    (
+        "kept_frames",
+        "Kept Opus frames are those of the source, byte by byte, and the same parts are dropped at both ends",
+    ),
+    (
+        "sound",
+        "The decoded file has the same 64 bars as the source. With `kept_frames`, it is enough that the first half second decodes to the same samples",
+    ),
     ("profile", "The profile accepts container, codec, rate, bandwidth, channels, framing and tags"),
 ];
 

@@ -3,6 +3,7 @@
 pub(crate) mod consistency;
 pub(crate) mod examine;
 pub(crate) mod hexadecimal;
+pub(crate) mod in_process;
 pub(crate) mod names;
 pub(crate) mod probe;
 pub(crate) mod sniff;

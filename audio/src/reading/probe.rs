@@ -15,6 +15,7 @@ use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass
 use crate::ffmpeg::run::RunError;
 use crate::formats::iff::CHANNELS;
 use crate::reading::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
+use crate::reading::in_process::decode_here;
 use crate::reading::structure::StructureFacts;
 use crate::reading::tone;
 use crate::remux::readable::readable;
@@ -128,13 +129,16 @@ pub(crate) fn input<'a>(
     Input { path, container, format: detail.format, track: detail.track, counted, mix }
 }
 
-/// Decodes the source. A verdict against it needs two runs of a working ffmpeg, because the first may have met a
-/// temporary problem of ours.
+/// Decodes the source, in this process if that is possible. A verdict against it needs two runs of a working ffmpeg,
+/// because the first may have met a temporary problem of ours.
 pub(crate) async fn decode(
     context: &JobContext<'_>,
     file: &Path,
     examined: &Examined,
 ) -> Result<Probed, AudioError> {
+    if let Some(probed) = decode_here(context, file, examined).await {
+        return Ok(probed);
+    }
     let first = match decode_once(context, file, examined).await {
         Err(error) if error.kind.is_verdict() => error,
         decoded => return decoded,

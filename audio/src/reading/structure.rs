@@ -5,6 +5,7 @@
 
 use voicegate_providers::Container;
 
+use crate::decoding::pcm::Samples;
 use crate::formats::mp4;
 use crate::formats::mpeg::{FrameHeader, Information, id3_length, information};
 use crate::formats::opus::{LONGEST_PACKET, OpusDetail, RATE};
@@ -23,6 +24,10 @@ pub(crate) struct StructureFacts {
     pub duration_ms: u64,
     /// Milliseconds that ffmpeg may play in addition, because it does not trim the ends.
     pub untrimmed_ms: u64,
+    /// Samples that are played, per channel: of Opus at 48 kHz, of other codecs at their own rate.
+    pub played: u64,
+    /// The samples themselves, if they are not encoded.
+    pub samples: Option<Samples>,
 }
 
 impl StructureFacts {
@@ -31,7 +36,15 @@ impl StructureFacts {
         let rate = u64::from(sample_rate);
         let duration_ms = (samples.checked_mul(1000)? + rate / 2).checked_div(rate)?;
         let sure = duration_ms >= SHORTEST_MS && (1..=2).contains(&channels);
-        sure.then_some(Self { codec, sample_rate, channels, duration_ms, untrimmed_ms: 0 })
+        sure.then_some(Self {
+            codec,
+            sample_rate,
+            channels,
+            duration_ms,
+            untrimmed_ms: 0,
+            played: samples,
+            samples: None,
+        })
     }
 }
 
@@ -212,10 +225,13 @@ fn wav(bytes: &[u8]) -> Option<StructureFacts> {
     if data.windows(4).take(64 << 10).any(|found| found == b"\x72\xf8\x1f\x4e") {
         return None;
     }
-    samples_of(data, block, codec, u32::from_le_bytes([r0, r1, r2, r3]), u16::from_le_bytes([c0, c1]))
+    let (rate, channels) = (u32::from_le_bytes([r0, r1, r2, r3]), u16::from_le_bytes([c0, c1]));
+    samples_of(bytes, data, block, codec, rate, channels)
 }
 
+/// Accepts whole blocks of samples. `data` is a part of `bytes`.
 fn samples_of(
+    bytes: &[u8],
     data: &[u8],
     block: usize,
     codec: &'static str,
@@ -223,7 +239,10 @@ fn samples_of(
     channels: u16,
 ) -> Option<StructureFacts> {
     let whole = data.len().checked_rem(block)? == 0;
-    StructureFacts::new(codec, rate, channels, (data.len() / block) as u64).filter(|_| whole)
+    let facts = StructureFacts::new(codec, rate, channels, (data.len() / block) as u64).filter(|_| whole)?;
+    let begin = data.as_ptr().addr().checked_sub(bytes.as_ptr().addr())?;
+    let (at, channels) = (begin..begin + data.len(), usize::from(channels));
+    Some(StructureFacts { samples: Some(Samples { at, codec, channels, rate }), ..facts })
 }
 
 fn aiff(bytes: &[u8]) -> Option<StructureFacts> {
@@ -244,7 +263,7 @@ fn aiff(bytes: &[u8]) -> Option<StructureFacts> {
     let stated = u64::from(u32::from_be_bytes([n0, n1, n2, n3]));
     let block = usize::from(channels) * usize::from(bits / 8);
     let all = (data.len() as u64) == stated * block as u64 && *beginning == [0; 8];
-    samples_of(data, block, codec, crate::formats::iff::extended(*rate), channels).filter(|_| all)
+    samples_of(bytes, data, block, codec, crate::formats::iff::extended(*rate), channels).filter(|_| all)
 }
 
 /// Accepts linear samples in the one data chunk of CAF.
@@ -289,7 +308,7 @@ fn caf(bytes: &[u8]) -> Option<StructureFacts> {
     };
     let fits = frames == 1 && per_packet == channels.checked_mul(bits / 8)?;
     let block = usize::try_from(per_packet).ok()?;
-    samples_of(data?, block, codec, rate, u16::try_from(channels).ok()?).filter(|_| fits)
+    samples_of(bytes, data?, block, codec, rate, u16::try_from(channels).ok()?).filter(|_| fits)
 }
 
 /// Accepts frames of speech to the last byte. Omitted pauses are not accepted, because each decoder fills them in its
@@ -326,5 +345,5 @@ fn pcm(bytes: &[u8], format: PcmFormat) -> Option<StructureFacts> {
         PcmEncoding::Alaw => "pcm_alaw",
     };
     let block = usize::from(format.channels) * usize::try_from(format.encoding.bytes_per_sample()).ok()?;
-    samples_of(bytes, block, codec, format.sample_rate, format.channels)
+    samples_of(bytes, bytes, block, codec, format.sample_rate, format.channels)
 }

@@ -75,16 +75,20 @@ fn emptied(path: &Path) -> io::Result<File> {
 
 /// Reads the source and writes the target in one go. After an error the content of the target is undefined.
 pub(crate) fn rewrap_file(source: &Path, target: &Path, packets: Packets, wrap: Wrap) -> Result<(), Damage> {
-    let open = || File::open(source).map(BufReader::new).map_err(|_| UNREAD);
     let output = BufWriter::new(emptied(target).map_err(|_| UNWRITTEN)?);
-    let read = |each: Sink| match packets {
+    rewrap_with(|each| read_packets(source, packets, each), output, wrap).map(drop)
+}
+
+/// Reads the header and every packet of a file.
+pub(crate) fn read_packets(source: &Path, packets: Packets, each: Sink) -> Result<OpusDetail, Damage> {
+    let open = || File::open(source).map(BufReader::new).map_err(|_| UNREAD);
+    match packets {
         Packets::Ogg => ogg_opus::read(&mut open()?, each),
         Packets::CountedOgg => ogg_opus::count(&mut open()?, each),
         Packets::EncodedOgg => ogg_opus::recount(&mut open()?, each),
         Packets::Caf => caf_opus::read(&mut open()?, each),
         Packets::Webm => webm::read(&std::fs::read(source).map_err(|_| UNREAD)?, each),
-    };
-    rewrap_with(read, output, wrap).map(drop)
+    }
 }
 
 /// Writes the packets that `read` passes on.

@@ -43,6 +43,9 @@ pub struct Findings {
     pub(crate) bars: Vec<u8>,
     /// Mean of |sample| in the loudest bar, on a scale of 32768.
     pub(crate) loudest: u32,
+    /// The source was decoded in this process. ffmpeg may leave out a damaged frame that was played here, so it measures
+    /// the source itself when it encodes.
+    pub(crate) decoded_here: bool,
 }
 
 impl Findings {

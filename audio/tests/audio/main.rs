@@ -19,3 +19,4 @@ mod table;
 mod time;
 #[path = "../../../tests/support/audio_tools.rs"]
 mod tools;
+mod ways;

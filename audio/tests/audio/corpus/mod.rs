@@ -66,6 +66,11 @@ fn every_conversion_of_the_corpus_is_correct() {
     assert_eq!(crate::tools::children(), Vec::<u32>::new());
 }
 
+/// The sources that `asked` chooses.
+pub fn all(asked: &str) -> Vec<Source> {
+    sources(&Table::read(), asked)
+}
+
 fn sources(table: &Table, asked: &str) -> Vec<Source> {
     let all = asked == "all";
     let rounds = if all { usize::MAX } else { asked.parse().expect("CORPUS is `all` or a number") };

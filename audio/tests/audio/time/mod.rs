@@ -29,6 +29,12 @@ fn contradictory_sources_keep_all_of_their_sound() {
     assert_eq!(bench.leftovers(), Vec::<std::path::PathBuf>::new());
 }
 
+/// Name and bytes of each file of the table.
+pub fn files() -> Vec<(String, Vec<u8>)> {
+    let folder = tempfile::TempDir::new().unwrap();
+    sources().iter().map(|source| (source.name.clone(), source.bytes(folder.path()))).collect()
+}
+
 async fn judge(bench: &Bench, source: &Source, path: &Path) -> Result<(), String> {
     let hints = Hints { filename: Some(source.name.clone()), ..Hints::default() };
     let probed = bench.engine.probe(path, &hints).await.map_err(|error| format!("{error:?}"))?;

@@ -1,0 +1,163 @@
+//! Verifies that a file with kept Opus packets plays the frames of its source, byte by byte, and nothing else.
+//!
+//! The same frames in the same order, with the same parts dropped at both ends, are the same sound. The beginnings of
+//! both files are decoded as well, which shows that their headers have the same effect.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use voicegate_providers::Container;
+
+use crate::decoding::limits::Budget;
+use crate::decoding::{Clip, decode};
+use crate::formats::framing::Frames;
+use crate::formats::ogg::Damage;
+use crate::formats::opus::OpusDetail;
+use crate::formats::packets::{Item, Sink};
+use crate::remux::rewrap::{Packets, read_packets};
+
+/// Samples of the beginnings that are decoded, at 48 kHz: half a second.
+const BEGINNING: u64 = 24_000;
+/// Limits on decoding a beginning.
+const TIME: std::time::Duration = std::time::Duration::from_secs(2);
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
+/// Whether the beginnings sound the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    Alike,
+    Differs,
+    /// No decoder here knows these packets, or they are too short to tell.
+    Unknown,
+}
+
+/// What is played, apart from how it is packed.
+#[derive(Debug, PartialEq, Eq)]
+struct Played {
+    channels: u8,
+    pre_skip: u16,
+    gain: i16,
+    /// Samples at 48 kHz, without those dropped at both ends.
+    samples: u64,
+    /// Digest of configuration, length and bytes of each frame that is played.
+    frames: [u8; 32],
+}
+
+impl Played {
+    fn read(read: impl FnOnce(Sink) -> Result<OpusDetail, Damage>) -> Result<Self, Damage> {
+        let mut digest = Sha256::new();
+        let mut position = 0;
+        let detail = read(&mut |item| {
+            let Item::Packet(packet) = item else { return Ok(()) };
+            let frames = Frames::of(&packet.data).ok_or(Damage("a packet has no frames"))?;
+            for frame in frames.all() {
+                // A writer drops frames after the end.
+                if position < packet.end {
+                    digest.update([frames.configuration]);
+                    digest.update((frame.len() as u64).to_le_bytes());
+                    digest.update(frame);
+                }
+                position += u64::from(packet.facts.frame_samples);
+            }
+            Ok(())
+        })?;
+        let OpusDetail { channels, pre_skip, gain, samples, .. } = detail;
+        Ok(Self { channels, pre_skip, gain, samples, frames: digest.finalize().into() })
+    }
+}
+
+/// Compares the frames of a source with those of the file in which they are kept.
+pub(crate) fn has_same_frames(
+    source: &Path,
+    packets: Packets,
+    made: &Path,
+    container: Container,
+) -> Result<(), &'static str> {
+    let expected = Played::read(|each| read_packets(source, packets, each));
+    let found = Played::read(|each| read_packets(made, produced(container), each));
+    match (expected, found) {
+        (Ok(expected), Ok(found)) if expected == found => Ok(()),
+        (Ok(_), Ok(_)) => Err("does not play the frames of the source"),
+        (Err(Damage(reason)), _) | (_, Err(Damage(reason))) => Err(reason),
+    }
+}
+
+fn produced(container: Container) -> Packets {
+    if container == Container::Caf { Packets::Caf } else { Packets::Ogg }
+}
+
+/// Decodes the beginnings of two files, which are equal sample by sample if they are decoded alike.
+pub(crate) fn compare_beginnings(
+    source: (&Path, Container),
+    made: (&Path, Container),
+    samples: u64,
+) -> Beginning {
+    let of = |(path, container): (&Path, Container)| {
+        let bytes = std::fs::read(path).ok()?;
+        let played = Some(samples.min(BEGINNING));
+        let clip = Clip { bytes: &bytes, container, played, samples: None };
+        let mut sound = Vec::new();
+        decode(&clip, &mut Budget::new(TIME, LONGEST), &mut |block| sound.extend_from_slice(block)).ok()?;
+        Some(sound)
+    };
+    match (of(source), of(made)) {
+        (Some(source), Some(made)) if source == made => Beginning::Alike,
+        (Some(_), Some(_)) => Beginning::Differs,
+        _ => Beginning::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio").join(name)
+    }
+
+    #[test]
+    fn same_frames_in_other_packets_and_containers_are_recognised() {
+        let same = |source: &str, packets, made: &str, container| {
+            has_same_frames(&fixture(source), packets, &fixture(made), container).is_ok()
+        };
+        let (ogg, webm) = ("speech-opus-wideband.ogg", "speech-wideband.webm");
+        assert!(same(ogg, Packets::Ogg, "recorder-wideband.ogg", Container::Ogg));
+        assert!(!same(ogg, Packets::Ogg, "speech-opus-mono-fullband.ogg", Container::Ogg));
+        assert!(!same(webm, Packets::Webm, "speech-opus-60ms.ogg", Container::Ogg));
+    }
+
+    #[test]
+    fn one_changed_bit_of_a_frame_is_noticed() {
+        let path = fixture("speech-opus-wideband.ogg");
+        let all = |flipped: usize| {
+            Played::read(|each| {
+                let mut number = 0;
+                read_packets(&path, Packets::Ogg, &mut |item| match item {
+                    Item::Packet(mut packet) => {
+                        number += 1;
+                        if number == flipped {
+                            *packet.data.last_mut().expect("bytes") ^= 1;
+                        }
+                        each(Item::Packet(packet))
+                    }
+                    head => each(head),
+                })
+            })
+            .expect("a whole file")
+        };
+        assert_eq!(all(0), all(0));
+        assert_ne!(all(0), all(1));
+        assert_ne!(all(0), all(100));
+    }
+
+    #[test]
+    fn beginnings_are_compared_sample_by_sample() {
+        let wide = fixture("speech-opus-wideband.ogg");
+        let begins = |made: &str, container| {
+            compare_beginnings((&wide, Container::Ogg), (&fixture(made), container), 144_000)
+        };
+        assert_eq!(begins("recorder-wideband.ogg", Container::Ogg), Beginning::Alike);
+        assert_eq!(begins("speech-opus.caf", Container::Caf), Beginning::Unknown);
+        assert_eq!(begins("speech-opus-mono-fullband.ogg", Container::Ogg), Beginning::Unknown);
+    }
+}
