@@ -17,6 +17,9 @@ const MOST_RUNS: usize = 6_000;
 /// Where each run writes files, or starts a parser of some size.
 const SLOW_RUNS: usize = 700;
 const SLOW: &[&str] = &[
+    "audio_decode_aac",
+    "audio_decode_mp3",
+    "audio_decode_opus",
     "audio_examine",
     "config_file",
     "ffmpeg_log",

@@ -1,5 +1,7 @@
 //! Fuzz targets of this crate's readers: any bytes are a file, and invariants have to hold for the results.
 
+mod decoding;
+
 use std::io::{Cursor, Write};
 
 use tempfile::NamedTempFile;
@@ -29,6 +31,10 @@ type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
     ("audio_caf", caf),
+    ("audio_decode_aac", decoding::aac),
+    ("audio_decode_mp3", decoding::mp3),
+    ("audio_decode_opus", decoding::opus),
+    ("audio_decode_samples", decoding::samples),
     ("audio_examine", files),
     ("audio_iff", chunks),
     ("audio_mp4", boxes),

@@ -222,6 +222,10 @@ impl Observer for EngineMetrics {
         metrics::ffmpeg_ran(purpose, outcome, took);
     }
 
+    fn decoded(&self, way: &'static str) {
+        metrics::audio_decoded(way);
+    }
+
     fn looked_up(&self, hit: bool) {
         metrics::looked_up("renders", hit);
     }

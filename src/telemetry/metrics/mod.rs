@@ -106,6 +106,11 @@ pub fn ffmpeg_ran(purpose: &'static str, outcome: &'static str, took: Duration) 
     FFMPEG.observe([purpose], took.as_secs_f64());
 }
 
+/// A source was decoded. `way` is a constant.
+pub fn audio_decoded(way: &'static str) {
+    AUDIO_DECODED.inc([way]);
+}
+
 /// OpenMetrics, which every Prometheus since 2.5 reads.
 /// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -66,9 +66,28 @@ fn every_conversion_of_the_corpus_is_correct() {
     assert_eq!(crate::tools::children(), Vec::<u32>::new());
 }
 
-/// The sources that `asked` chooses.
-pub fn all(asked: &str) -> Vec<Source> {
-    sources(&Table::read(), asked)
+/// Sources with one or two channels in every format: at `rates` rates each, with contents, layouts and lengths in turn.
+pub fn narrow(rates: usize) -> Vec<Source> {
+    let table = Table::read();
+    let contents: Vec<_> =
+        table.content.iter().map(|(name, content)| (name.as_str(), content)).collect();
+    let layouts: Vec<_> = table.layout.iter().map(|(name, layout)| (name.as_str(), layout)).collect();
+    let layouts: Vec<_> = layouts.into_iter().filter(|(_, layout)| layout.channels <= 2).collect();
+    let lengths: Vec<u32> = table.lengths.iter().copied().filter(|&length| length >= 500).collect();
+    let mut turn = 0;
+    let mut recipes = Vec::new();
+    for format in &table.format {
+        for step in 0..rates.min(table.rates.len()) {
+            turn += 1;
+            let rate = table.rates[(turn * 3 + step) % table.rates.len()];
+            let layout = layouts[turn % layouts.len()];
+            if format.takes(layout.1.channels, rate) {
+                let content = contents[turn % contents.len()];
+                recipes.push(Recipe { format, content, layout, rate, length: lengths[turn % lengths.len()] });
+            }
+        }
+    }
+    make::make(&recipes)
 }
 
 fn sources(table: &Table, asked: &str) -> Vec<Source> {

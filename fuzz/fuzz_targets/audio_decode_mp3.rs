@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| voicegate::fuzzing::run("audio_decode_mp3", data));
