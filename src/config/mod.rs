@@ -111,6 +111,7 @@ impl Storage {
 #[serde(deny_unknown_fields)]
 pub struct Audio {
     pub ffmpeg: String,
+    pub decode_in_process: bool,
     #[serde(deserialize_with = "plain")]
     pub workers: usize,
     pub max_bytes: Size,

@@ -236,6 +236,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
     let audio = &config.audio;
     EngineOptions {
         ffmpeg: (audio.ffmpeg != "auto").then(|| PathBuf::from(&audio.ffmpeg)),
+        decodes_in_process: audio.decode_in_process,
         workers: audio.workers,
         max_duration: audio.max_duration.0,
         timeout: audio.timeout.0,

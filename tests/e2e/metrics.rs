@@ -139,7 +139,7 @@ async fn metrics_count_the_events_of_a_note() {
     }
     // The clock was advanced by at least the pause that the provider asked for.
     assert!(grown(&format!("voicegate_note_accepted_seconds_sum{}", of(""))) >= 60.0);
-    assert!(grown("voicegate_ffmpeg_runs_total{purpose=\"probe\",outcome=\"ok\"}") >= 1.0);
+    assert!(grown("voicegate_audio_decoded_total{way=\"in_process\"}") >= 1.0);
     assert_eq!(grown("voicegate_http_requests_total{method=\"POST\",route=\"/voice\",status=\"2xx\"}"), 1.0);
     assert!(grown("voicegate_cache_lookups_total{cache=\"recipients\",result=\"miss\"}") >= 1.0);
     assert!(grown("voicegate_database_batch_changes_count") >= 3.0);

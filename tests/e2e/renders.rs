@@ -1,4 +1,4 @@
-//! The render cache: one run of ffmpeg for a note, and none for the next note with the same audio.
+//! The render cache: at most one run of ffmpeg for a note, and none for the next note with the same audio.
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -29,18 +29,19 @@ async fn identical_audio_is_rendered_once() {
     let world = World::start().await;
     let handles = vec!["+15557654321".to_owned()];
     world.sandbox.add_chat(NewChat { handles, service: Some(Service::IMessage), ..NewChat::default() });
-    for (query, file) in [
-        ("via=imessage", "speech-24k.mp3"),
-        ("via=whatsapp", "speech-24k.mp3"),
-        ("via=whatsapp", "speech.wav"),
-        ("via=whatsapp", "speech-opus-wideband.ogg"),
-        ("via=imessage&convert=always", "speech-moov-first.m4a"),
+    for (query, file, needed) in [
+        // Clean audio that is sent untouched or wrapped anew is decoded by the gateway itself.
+        ("via=imessage", "speech-24k.mp3", 0),
+        ("via=whatsapp", "speech-24k.mp3", 1),
+        ("via=whatsapp", "speech.wav", 1),
+        ("via=whatsapp", "speech-opus-wideband.ogg", 0),
+        ("via=imessage&convert=always", "speech-moov-first.m4a", 1),
     ] {
         let before = runs(&world).await;
         let first = send(&world, &format!("to=%2B15551234567&{query}"), file).await;
-        assert_eq!(runs(&world).await - before, 1, "{query} {file}");
+        assert_eq!(runs(&world).await - before, needed, "{query} {file}");
         let second = send(&world, &format!("to=%2B15557654321&{query}"), file).await;
-        assert_eq!(runs(&world).await - before, 1, "{query} {file} again");
+        assert_eq!(runs(&world).await - before, needed, "{query} {file} again");
         assert_eq!(first["audio"], second["audio"]);
     }
 }

@@ -91,7 +91,7 @@ async fn read(context: &JobContext<'_>, file: &Path, examined: &Examined) -> Res
         decode(&clip, &mut budget, &mut |block| measured.push(block))?;
         Ok::<_, NotDecoded>(measured)
     });
-    // Without a runtime that is shutting down, only a panic of a decoder ends the work without a result.
+    // Apart from the end of the process, only a panic of a decoder leaves no result.
     let measured = work.await.map_err(|_| Unread::Panicked)??;
     let loudest = measured.audible.loudest();
     if measured.cancelled().is_some() || (1..QUIET).contains(&loudest) {

@@ -154,6 +154,32 @@ async fn contradictory_sources_are_read_alike_in_both_ways() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// Voice notes as recorders and messengers make them, at each rate that linear prediction knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn opus_voice_notes_are_decoded_in_this_process() {
+    let both = Both::new();
+    for (name, options) in [
+        ("16.ogg", "-ar 16000 -b:a 16k"),
+        ("16-60.ogg", "-ar 16000 -b:a 16k -frame_duration 60"),
+        ("16.webm", "-ar 16000 -b:a 16k"),
+        ("12.ogg", "-ar 12000 -b:a 12k"),
+        ("8.ogg", "-ar 8000 -b:a 8k"),
+        ("8.webm", "-ar 8000 -b:a 8k"),
+    ] {
+        let path = both.first.scratch.path().join(name);
+        let done = std::process::Command::new("ffmpeg")
+            .args(["-nostdin", "-v", "error", "-y", "-i"])
+            .arg(fixture("speech.wav"))
+            .args(["-ac", "1", "-c:a", "libopus", "-application", "voip"])
+            .args(options.split_whitespace())
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(done.success(), "{name}");
+        assert_eq!(both.read(name, &path, None).await, Ok(Some("in_process")), "{name}");
+    }
+}
+
 /// `CORPUS=all` takes every rate in every format.
 #[tokio::test(flavor = "multi_thread")]
 async fn sources_of_the_corpus_are_read_alike_in_both_ways() {
