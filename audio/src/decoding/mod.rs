@@ -22,7 +22,7 @@ mod symphonia;
 use voicegate_providers::Container;
 
 use crate::decoding::limits::Budget;
-use crate::decoding::output::Output;
+use crate::decoding::output::{Each, Output};
 use crate::decoding::pcm::Samples;
 
 /// A file to decode. Its structure is known to be clean, so that only the sound itself can be at fault.
@@ -47,12 +47,8 @@ pub(crate) enum NotDecoded {
     Limit,
 }
 
-/// Decodes a file and passes its sound to `each`, at the measuring rate: one sample per channel with each call.
-pub(crate) fn decode(
-    clip: &Clip<'_>,
-    budget: &mut Budget,
-    each: &mut dyn FnMut(&[i16]),
-) -> Result<(), NotDecoded> {
+/// Decodes a file and passes its sound to `each`, at the measuring rate: any number of samples of each channel.
+pub(crate) fn decode(clip: &Clip<'_>, budget: &mut Budget, each: Each<'_>) -> Result<(), NotDecoded> {
     let mut output = Output::new(clip.played, budget, each);
     match (clip.container, &clip.samples) {
         (_, Some(samples)) => pcm::decode(clip.bytes, samples, &mut output)?,

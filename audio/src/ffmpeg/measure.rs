@@ -88,22 +88,9 @@ impl Measured {
     }
 
     fn block(&mut self, block: &[u8]) {
-        let samples = block.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair));
-        self.sample(samples);
-    }
-
-    /// Takes one sample per channel, from a decoder in this process.
-    pub fn push(&mut self, block: &[i16]) {
-        if self.channels.is_empty() {
-            self.channels = vec![Level::default(); block.len()];
-        }
-        self.sample(block.iter().copied());
-    }
-
-    fn sample(&mut self, block: impl Iterator<Item = i16>) {
         let mut sum = 0;
-        for (level, sample) in self.channels.iter_mut().zip(block) {
-            let sample = i32::from(sample);
+        for (level, &pair) in self.channels.iter_mut().zip(block.as_chunks::<2>().0) {
+            let sample = i32::from(i16::from_le_bytes(pair));
             level.add(sample);
             sum += sample;
         }
@@ -112,6 +99,35 @@ impl Measured {
         let mean = i16::try_from(sum / count).unwrap_or(0);
         self.waveform.push(mean);
         self.audible.push(mean);
+    }
+
+    /// Takes samples of one or two channels, from a decoder in this process.
+    pub fn take_planes(&mut self, planes: &[&[i16]]) {
+        if self.channels.is_empty() {
+            self.channels = vec![Level::default(); planes.len()];
+        }
+        match (planes, self.channels.as_mut_slice()) {
+            (&[only], [level]) => {
+                for &sample in only {
+                    level.add(i32::from(sample));
+                    self.waveform.push(sample);
+                    self.audible.push(sample);
+                }
+                self.sum = *level;
+            }
+            (&[left, right], [first, second]) => {
+                for (&left, &right) in left.iter().zip(right) {
+                    let (left, right) = (i32::from(left), i32::from(right));
+                    first.add(left);
+                    second.add(right);
+                    self.sum.add(left + right);
+                    let mean = ((left + right) / 2) as i16;
+                    self.waveform.push(mean);
+                    self.audible.push(mean);
+                }
+            }
+            _ => {}
+        }
     }
 
     pub fn duration_ms(&self) -> u64 {

@@ -21,6 +21,7 @@ impl Waveform {
         Self { slices: Vec::new(), width: 1, filled: 0, samples: 0 }
     }
 
+    #[inline]
     pub fn push(&mut self, sample: i16) {
         if self.slices.is_empty() || self.filled == self.width {
             if self.slices.len() == SLICES {
@@ -88,6 +89,7 @@ impl Audible {
         Self { constant: 0.0, most, waveform: Waveform::new() }
     }
 
+    #[inline]
     pub fn push(&mut self, sample: i16) {
         if self.waveform.samples() >= self.most {
             return;

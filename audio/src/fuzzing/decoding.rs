@@ -24,11 +24,12 @@ fn decoded(
 ) -> Result<Vec<i16>, NotDecoded> {
     let clip = Clip { bytes, container, played, samples };
     let (mut channels, mut sound) = (0, Vec::new());
-    let done = decode(&clip, &mut Budget::new(TIME, LONGEST), &mut |block| {
-        assert!((1..=2).contains(&block.len()), "{} channels", block.len());
-        assert!(channels == 0 || channels == block.len(), "the number of channels changes");
-        channels = block.len();
-        sound.extend_from_slice(block);
+    let done = decode(&clip, &mut Budget::new(TIME, LONGEST), &mut |planes| {
+        assert!((1..=2).contains(&planes.len()), "{} channels", planes.len());
+        assert!(channels == 0 || channels == planes.len(), "the number of channels changes");
+        assert!(planes.iter().all(|plane| plane.len() == planes[0].len()), "channels of other lengths");
+        channels = planes.len();
+        planes.iter().for_each(|plane| sound.extend_from_slice(plane));
     });
     let most = (LONGEST.as_secs() + 1) * u64::from(MEASURE_RATE);
     assert!(sound.len() as u64 <= most * 2, "more sound than allowed");

@@ -72,10 +72,13 @@ pub(crate) fn decode_natively(
     };
     let mut audible = Audible::up_to(lasts_ms * u64::from(MEASURE_RATE) / 1000);
     let clip = Clip { bytes: &bytes, container, played: None, samples };
-    decode(&clip, &mut Budget::new(TIME, LONGEST), &mut |block| {
-        let sum: i32 = block.iter().map(|&sample| i32::from(sample)).sum();
-        let count = i32::try_from(block.len()).unwrap_or(1);
-        audible.push(i16::try_from(sum / count.max(1)).unwrap_or(0));
+    decode(&clip, &mut Budget::new(TIME, LONGEST), &mut |planes| match planes {
+        [only] => only.iter().for_each(|&sample| audible.push(sample)),
+        [left, right] => {
+            let means = left.iter().zip(*right).map(|(&a, &b)| (i32::from(a) + i32::from(b)) / 2);
+            means.for_each(|mean| audible.push(i16::try_from(mean).unwrap_or(0)));
+        }
+        _ => {}
     })?;
     Ok(audible)
 }

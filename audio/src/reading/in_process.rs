@@ -88,7 +88,7 @@ async fn read(context: &JobContext<'_>, file: &Path, examined: &Examined) -> Res
         let bytes = std::fs::read(file).map_err(|_| NotDecoded::Unknown)?;
         let clip = Clip { bytes: &bytes, container, played, samples };
         let mut measured = Measured::new(u64::MAX);
-        decode(&clip, &mut budget, &mut |block| measured.push(block))?;
+        decode(&clip, &mut budget, &mut |planes| measured.take_planes(planes))?;
         Ok::<_, NotDecoded>(measured)
     });
     // Apart from the end of the process, only a panic of a decoder leaves no result.
