@@ -38,11 +38,7 @@ fn has_sound(packet: &Placed) -> bool {
     Frames::of(&packet.data).is_some_and(|frames| frames.all().iter().all(|frame| frame.len() > 1))
 }
 
-pub(crate) fn decode(
-    bytes: &[u8],
-    container: Container,
-    output: &mut Output<'_>,
-) -> Result<(), NotDecoded> {
+pub(crate) fn decode(bytes: &[u8], container: Container, output: &mut Output<'_>) -> Result<(), NotDecoded> {
     const OTHER: Damage = Damage("not mono Opus of one rate that uses linear prediction alone");
     let mut packets = Vec::new();
     // A packet of two bytes takes more memory than in its file, so their number is limited by their length.

@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn telephony_codes_have_the_values_of_the_standard() {
         let near = |found: f32, expected: f32| (found * 32_768.0 - expected).abs() < 0.5;
-        for (byte, expected) in [(0xff, 0.0), (0x7f, 0.0), (0x80, 32_124.0), (0x00, -32_124.0), (0xef, 132.0)] {
+        for (byte, expected) in [(0xff, 0.0), (0x7f, 0.0), (0x80, 32_124.0), (0x00, -32_124.0), (0xef, 132.0)]
+        {
             assert!(near(mulaw(byte), expected), "{byte:#x}: {}", mulaw(byte) * 32_768.0);
         }
         for (byte, expected) in [(0xd5, 8.0), (0x55, -8.0), (0xaa, 32_256.0), (0x2a, -32_256.0)] {

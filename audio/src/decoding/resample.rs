@@ -77,7 +77,17 @@ impl Resampler {
         let filter = (from != to).then(|| Arc::new(Filter::new(from, to, lower.min(MOST_PHASES))));
         let before = filter.as_ref().map_or(0, |filter| filter.taps / 2 - 1);
         let pending = vec![0.0; before];
-        Some(Self { filter, higher, lower, pending, removed: 0, taken: 0, whole: 0, part: 0, output: Vec::new() })
+        Some(Self {
+            filter,
+            higher,
+            lower,
+            pending,
+            removed: 0,
+            taken: 0,
+            whole: 0,
+            part: 0,
+            output: Vec::new(),
+        })
     }
 
     pub fn push(&mut self, samples: &[f32]) {

@@ -66,8 +66,19 @@ pub(super) fn opus(data: &[u8]) {
 /// Samples of every kind. The first bytes choose the kind, the rate and the number of channels.
 pub(super) fn samples(data: &[u8]) {
     const CODECS: [&str; 13] = [
-        "pcm_u8", "pcm_s8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le", "pcm_s32be",
-        "pcm_f32le", "pcm_f64le", "pcm_mulaw", "pcm_alaw", "adpcm",
+        "pcm_u8",
+        "pcm_s8",
+        "pcm_s16le",
+        "pcm_s16be",
+        "pcm_s24le",
+        "pcm_s24be",
+        "pcm_s32le",
+        "pcm_s32be",
+        "pcm_f32le",
+        "pcm_f64le",
+        "pcm_mulaw",
+        "pcm_alaw",
+        "adpcm",
     ];
     let Some((&[kind, channels, a, b], rest)) = data.split_first_chunk::<4>() else { return };
     let rate = 4_000 + u32::from(u16::from_le_bytes([a, b])) * 3;

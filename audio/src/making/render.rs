@@ -435,7 +435,11 @@ impl Job<'_> {
             }))
         });
         kept.await?.map_err(|reason| {
-            tracing::warn!(profile = self.profile.name, reason, "a file with kept packets failed verification");
+            tracing::warn!(
+                profile = self.profile.name,
+                reason,
+                "a file with kept packets failed verification"
+            );
             AudioError::encode(
                 AudioErrorKind::Internal,
                 format!("the file produced for {} failed verification: it {reason}", self.profile.name),

@@ -66,7 +66,10 @@ fn agree(first: &Result<Probed, AudioError>, second: &Result<Probed, AudioError>
     }
     let (furthest, place) = difference(&first.waveform, &second.waveform);
     if furthest > BAR {
-        return Err(format!("bar {place} differs by {furthest}: {:?} or {:?}", first.waveform, second.waveform));
+        return Err(format!(
+            "bar {place} differs by {furthest}: {:?} or {:?}",
+            first.waveform, second.waveform
+        ));
     }
     let findings = [first, second].map(|probed| serde_json::to_value(&probed.findings).unwrap());
     let bars = findings.each_ref().map(|findings| {
@@ -82,7 +85,10 @@ fn agree(first: &Result<Probed, AudioError>, second: &Result<Probed, AudioError>
         return Err(format!("the loudest bars have {loudest:?}"));
     }
     let rest = findings.map(|mut findings| {
-        findings.as_object_mut().unwrap().retain(|name, _| !["bars", "loudest", "decoded_here"].contains(&name.as_str()));
+        findings
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| !["bars", "loudest", "decoded_here"].contains(&name.as_str()));
         findings
     });
     if rest[0] == rest[1] { Ok(()) } else { Err(format!("{rest:?}")) }
@@ -224,7 +230,10 @@ async fn damage_within_frames_has_the_same_verdict_in_both_ways() {
                 // ffmpeg leaves out a frame of AAC if it finds the damage, and symphonia plays it.
                 (Ok(first), Ok(second)) => {
                     let off = first.facts.duration_ms.abs_diff(second.facts.duration_ms);
-                    assert!(off < 50 && first.detail == second.detail, "{name} at {at}: {first:?} {second:?}");
+                    assert!(
+                        off < 50 && first.detail == second.detail,
+                        "{name} at {at}: {first:?} {second:?}"
+                    );
                 }
                 (first, second) => assert_eq!(first, second, "{name} at {at}"),
             }

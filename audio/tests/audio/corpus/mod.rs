@@ -69,8 +69,7 @@ fn every_conversion_of_the_corpus_is_correct() {
 /// Sources with one or two channels in every format: at `rates` rates each, with contents, layouts and lengths in turn.
 pub fn narrow(rates: usize) -> Vec<Source> {
     let table = Table::read();
-    let contents: Vec<_> =
-        table.content.iter().map(|(name, content)| (name.as_str(), content)).collect();
+    let contents: Vec<_> = table.content.iter().map(|(name, content)| (name.as_str(), content)).collect();
     let layouts: Vec<_> = table.layout.iter().map(|(name, layout)| (name.as_str(), layout)).collect();
     let layouts: Vec<_> = layouts.into_iter().filter(|(_, layout)| layout.channels <= 2).collect();
     let lengths: Vec<u32> = table.lengths.iter().copied().filter(|&length| length >= 500).collect();
