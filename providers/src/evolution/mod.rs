@@ -133,10 +133,6 @@ impl Provider for Evolution {
         whatsapp_web::chat_id(to).map_err(|_| unreachable_kind())
     }
 
-    fn account(&self) -> Option<&str> {
-        Some(&self.instance)
-    }
-
     async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
         self.capabilities.check(note)?;
         let chat = self.recipient_key(&note.to)?;

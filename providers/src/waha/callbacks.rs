@@ -13,8 +13,8 @@ use url::Url;
 
 use super::Waha;
 use crate::{
-    Callback, CallbackError, CallbackRequest, Context, Receipt, ReceiptStatus, Registration, Secrets,
-    SendError, SendErrorKind,
+    Callback, CallbackError, CallbackRequest, Context, Receipt, ReceiptStatus, Registration, SendError,
+    SendErrorKind,
     signature::{Algorithm, BodyHmac, Encoding},
     whatsapp_web,
 };
@@ -23,23 +23,10 @@ use crate::{
 const EVENTS: [&str; 3] = ["message.ack", "message.ack.group", "message.any"];
 
 /// <https://waha.devlike.pro/docs/how-to/events/#hmac-authentication>
-const PROOF: BodyHmac =
+pub(super) const PROOF: BodyHmac =
     BodyHmac { header: "x-webhook-hmac", algorithm: Algorithm::Sha512, encoding: Encoding::Hex, prefix: "" };
 
-/// The length of its signature, in hexadecimal digits.
-const DIGITS: usize = 128;
-
 const LONGEST_ID: usize = 255;
-
-/// Whether some body could have this signature.
-pub(super) fn admits(head: &CallbackRequest, secrets: &Secrets) -> Result<(), CallbackError> {
-    if secrets.first().is_none() {
-        return Err(CallbackError::NotConfigured);
-    }
-    let given = head.header(PROOF.header).unwrap_or_default();
-    let fits = given.len() == DIGITS && given.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if fits { Ok(()) } else { Err(CallbackError::Forged) }
-}
 
 impl Waha {
     /// Judges and reads an event.

@@ -131,10 +131,6 @@ impl Provider for Waha {
         whatsapp_web::chat_id(to)
     }
 
-    fn account(&self) -> Option<&str> {
-        Some(&self.session)
-    }
-
     async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
         self.capabilities.check(note)?;
         let chat = self.recipient_key(&note.to)?;
@@ -192,7 +188,7 @@ impl Provider for Waha {
     }
 
     fn admits(&self, head: &CallbackRequest) -> Result<(), CallbackError> {
-        callbacks::admits(head, &self.webhook_secrets)
+        callbacks::PROOF.admits(head, &self.webhook_secrets)
     }
 
     fn callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
