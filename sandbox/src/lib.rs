@@ -7,14 +7,8 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/linq/v3/…`, `/linq/uploads/…`, `/linq/files/…` | Linq Partner API v3, its presigned uploads, its CDN |
-//! | `/wawp/v2/…` | Wawp |
-//! | `/waha/api/…` | WAHA |
-//! | `/evolution/…` | Evolution API |
-//! | `/whatsapp-cloud/v23.0/…` | Meta's WhatsApp Cloud API |
-//! | `/telegram/bot…/…` | Telegram's Bot API |
-//! | `/discord/…` | Discord's HTTP API |
-//! | `/http/NAME/…` | nine APIs that a gateway reaches by recipes: `z-api`, `whapi`, `line` and others |
+//! | `/NAME/…` | the API of the provider of that name, for each emulator in `EMULATORS` |
+//! | `/http/NAME/…` | APIs that a gateway reaches by recipes: `z-api`, `whapi`, `line` and others |
 //! | `/`, `/sandbox/…` | the inbox page and the control API |
 
 mod audio;
