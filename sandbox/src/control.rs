@@ -21,14 +21,18 @@ use crate::receipts::ReceiptStatus;
 use crate::state::Event;
 use crate::{Fault, Sandbox, emulator};
 
-const PAGE: &str = include_str!("page.html");
-/// The page is self-contained; nothing it shows can load or run anything.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                           connect-src 'self'; media-src 'self' blob:; img-src data:; base-uri 'none'; form-action 'none'";
+const PAGE: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+/// The page loads its own two files and the audio of notes, and nothing from another host.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                           media-src 'self' blob:; img-src data:; base-uri 'none'; form-action 'none'";
 
 pub(crate) fn router(sandbox: &Sandbox) -> Router {
     Router::new()
         .route("/", get(async || ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(PAGE))))
+        .route("/sandbox/page.css", get(async || ([(CONTENT_TYPE, "text/css; charset=utf-8")], STYLE)))
+        .route("/sandbox/page.js", get(async || ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT)))
         .route("/sandbox/emulators", get(emulators))
         .route("/sandbox/ledger", get(ledger))
         .route("/sandbox/ledger/{id}/audio", get(audio))

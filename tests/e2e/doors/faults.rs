@@ -14,7 +14,7 @@ type Rows = BTreeMap<String, String>;
 /// The kind of each fault of a provider's visible request, and what follows from each kind.
 fn table(provider: &str) -> (Operation, Rows, Rows) {
     let table: toml::Table =
-        include_str!("../../../providers/tests/faults/table.toml").parse().expect("TOML");
+        include_str!("../../../providers/tests/emulators/faults.toml").parse().expect("TOML");
     let rows = |value: &toml::Value| -> Rows { value.clone().try_into().expect("texts") };
     let of_provider = &table[provider];
     let found = [("voice", Operation::Voice), ("voicememo", Operation::Voicememo)];

@@ -1,28 +1,12 @@
 //! Holds what the Linq adapter sends, and what its fixtures answer, against Linq's own OpenAPI file,
 //! `linq.openapi.yaml` (<https://cdn.linqapp.com/openapi/linq-api-v3.yaml>).
 
-#[path = "conformance/callback.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod callback;
-#[path = "conformance/checks.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod checks;
-#[path = "conformance/fixture.rs"]
-mod fixture;
-#[path = "conformance/form.rs"]
-mod form;
-mod openapi;
-#[path = "conformance/run.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod run;
-#[path = "conformance/stub.rs"]
-mod stub;
-
+use crate::{callback, fixture, openapi, run};
 use std::collections::BTreeSet;
 
-use openapi::Spec;
+use crate::openapi::Spec;
+use crate::stub::Recorded;
 use serde_json::Value;
-use stub::Recorded;
 
 const PROVIDER: &str = "linq";
 

@@ -1,17 +1,8 @@
 //! Every fault of the sandbox against every adapter, at every request that a send makes: the kind of the error, what
-//! follows from it, and whether the recipient has the note. `table.toml` lists what is expected, and has to be complete:
+//! follows from it, and whether the recipient has the note. `faults.toml` lists what is expected, and has to be complete:
 //! a fault, a refusal, a request or an adapter that is missing from it makes the test fail.
 
-#[path = "../conformance/fixture.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod fixture;
-#[path = "../conformance/run.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod run;
-#[path = "../conformance/stub.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod stub;
-
+use crate::{fixture, run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +25,7 @@ const UNANSWERED: Duration = Duration::from_millis(700);
 
 type Rows = BTreeMap<String, String>;
 
-/// What `table.toml` says.
+/// What `faults.toml` says.
 struct Table {
     /// The disposition of each kind.
     dispositions: Rows,
@@ -43,7 +34,7 @@ struct Table {
 }
 
 fn table() -> Table {
-    let text = include_str!("table.toml");
+    let text = include_str!("faults.toml");
     let mut tables: BTreeMap<String, toml::Value> = toml::from_str(text).expect("TOML");
     let dispositions = tables.remove("dispositions").expect("a table of dispositions");
     Table {

@@ -2,26 +2,10 @@
 //! files: `waha.openapi.json` (<https://waha.devlike.pro/swagger/openapi.json>) and `evolution.openapi.json`
 //! (<https://github.com/EvolutionAPI/docs-evolution>, `openapi/openapi-v2.json`).
 
-#[path = "conformance/callback.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod callback;
-#[path = "conformance/checks.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod checks;
-#[path = "conformance/fixture.rs"]
-mod fixture;
-#[path = "conformance/form.rs"]
-mod form;
-mod openapi;
-#[path = "conformance/run.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod run;
-#[path = "conformance/stub.rs"]
-mod stub;
-
+use crate::{callback, openapi};
 use std::collections::BTreeSet;
 
-use openapi::Spec;
+use crate::openapi::Spec;
 use serde_json::Value;
 
 /// The requests of every good fixture, and the key in its header with each.

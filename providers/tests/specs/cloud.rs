@@ -2,26 +2,10 @@
 //! (`meta-cloud.openapi.yaml` in the folder that `PROVIDER_SPECS` names; from
 //! <https://github.com/facebook/openapi>, `business-messaging-api_v23.0.yaml`).
 
-#[path = "conformance/callback.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod callback;
-#[path = "conformance/checks.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod checks;
-#[path = "conformance/fixture.rs"]
-mod fixture;
-#[path = "conformance/form.rs"]
-mod form;
-mod openapi;
-#[path = "conformance/run.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod run;
-#[path = "conformance/stub.rs"]
-mod stub;
-
-use openapi::Spec;
+use crate::openapi::Spec;
+use crate::stub::Recorded;
+use crate::{callback, fixture, form, run};
 use serde_json::{Value, json};
-use stub::Recorded;
 
 const PROVIDER: &str = "whatsapp-cloud";
 const FILE: &str = "meta-cloud.openapi.yaml";

@@ -1,10 +1,10 @@
-// Tries the sandbox's page in a headless Chromium. `sandbox/tests/page.rs` fills the sandbox and runs this.
+// Tries the sandbox's page in a headless Chromium. `page.rs` fills the sandbox and runs this.
 //
-//   node sandbox/tests/page.mjs BROWSER PROFILE_FOLDER URL [PNG]
+//   node sandbox/tests/emulators/page.mjs BROWSER PROFILE_FOLDER URL [PNG]
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 
-import { open } from "../../scripts/browser.mjs";
+import { open } from "../../../scripts/browser.mjs";
 
 const [path, profile, url, png] = process.argv.slice(2);
 const browser = await open(path, profile);

@@ -1,14 +1,10 @@
 //! The inbox page in a real browser: 500 notes, the filters, the search, and a provider's answer beside its request.
 //! Without Chromium and Node the test says that it was skipped.
-#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
-
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::common::{Server, opus, wav};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use common::{Server, opus, wav};
 use serde_json::{Value, json};
 
 fn find(names: &[&str]) -> Option<String> {
@@ -74,7 +70,7 @@ async fn page_shows_and_finds_500_notes_in_a_browser() {
     };
     let server = Server::start().await;
     fill(&server).await;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.mjs");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulators/page.mjs");
     let profile = std::env::temp_dir().join(format!("voicegate-page-{}", uuid::Uuid::new_v4()));
     let mut command = Command::new(node);
     command.arg(script).arg(browser).arg(&profile).arg(format!("{}/", server.base));

@@ -1,9 +1,5 @@
 //! The Wawp emulator: lenient where the real one is, and loud about what phones would show.
-#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
-
-mod common;
-
-use common::{Server, file_server, opus, wav};
+use crate::common::{Server, file_server, opus, wav};
 use serde_json::{Value, json};
 
 const VOICE: &str = "audio/ogg; codecs=opus";

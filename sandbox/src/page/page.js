@@ -1,131 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>voicegate sandbox</title>
-<style>
-:root {
-  color-scheme: light dark;
-  --page: #eef0f3; --card: #fff; --ink: #16181d; --soft: #656b76; --line: #e3e6ea; --chip: #f1f3f5;
-  --bad: #b3261e; --bad-bg: #fdecea; --good: #176b33; --focus: #0a66d6; --seen: #0277bd;
-  --imessage: #0a62cc; --attachment: #e7e9ed; --attachment-ink: #16181d;
-  --whatsapp: #d5f5c9; --whatsapp-ink: #0f2a18; --whatsapp-wall: #f3efe8; --whatsapp-accent: #128c50;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #0c0e11; --card: #15181d; --ink: #e9ebee; --soft: #98a0ac; --line: #262b32; --chip: #20252c;
-    --bad: #ff9d94; --bad-bg: #3a1a18; --good: #6fce8a; --focus: #6cb1ff; --seen: #53bdeb;
-    --imessage: #0a5cc0; --attachment: #2a2f37; --attachment-ink: #e9ebee;
-    --whatsapp: #0f5138; --whatsapp-ink: #e6f7ec; --whatsapp-wall: #10171a; --whatsapp-accent: #4fd08b;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem .9rem; max-width: 1120px;
-  margin: 0 auto; padding: 1.5rem 1.25rem 1rem; }
-h1 { font-size: 1.25rem; font-weight: 650; letter-spacing: -.015em; margin: 0; }
-header p { margin: 0; color: var(--soft); flex: 1 1 18rem; }
-#live { font-size: .8rem; color: var(--soft); white-space: nowrap; }
-#live::before { content: ""; display: inline-block; width: .5rem; height: .5rem; border-radius: 50%;
-  background: #c9a227; margin-right: .4rem; }
-#live.on::before { background: #2ea043; }
-button { font: inherit; color: inherit; cursor: pointer; }
-:focus-visible { outline: 2px solid var(--focus); outline-offset: 2px; }
-.plain { border: 1px solid var(--line); background: var(--card); border-radius: 8px; padding: .25rem .75rem; font-size: .85rem; }
-main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 1.25rem;
-  max-width: 1120px; margin: 0 auto; padding: 0 1.25rem 3rem; align-items: start; }
-.phone { background: var(--card); border: 1px solid var(--line); border-radius: 26px; overflow: hidden;
-  box-shadow: 0 1px 2px rgb(0 0 0 / .04), 0 12px 32px rgb(0 0 0 / .06); }
-.phone > h2 { font-size: .95rem; font-weight: 650; margin: 0; padding: .95rem 1.25rem; border-bottom: 1px solid var(--line);
-  display: flex; justify-content: space-between; gap: 1rem; align-items: baseline; }
-.phone > h2 span { font-weight: 400; font-size: .8rem; color: var(--soft); }
-.chat { padding: .9rem 1rem 1.1rem; border-bottom: 1px solid var(--line); }
-.chat:last-child { border-bottom: 0; }
-.wawp .chats { background: var(--whatsapp-wall); }
-.chat > h3 { font-size: .8rem; font-weight: 500; color: var(--soft); text-align: center; margin: 0 0 .7rem; overflow-wrap: anywhere; }
-.chip { background: var(--chip); border-radius: 99px; padding: .06rem .5rem; font-size: .72rem; margin-left: .4rem; white-space: nowrap; }
-.note { margin: 0 0 1.1rem; display: flex; flex-direction: column; align-items: flex-end; }
-.note:last-child { margin-bottom: 0; }
-.note.new { animation: arrive .35s ease-out; }
-@keyframes arrive { from { opacity: 0; transform: translateY(8px); } }
-@media (prefers-reduced-motion: reduce) { .note.new { animation: none; } }
-.bubble { max-width: 94%; border-radius: 19px 19px 5px 19px; padding: .5rem .8rem .5rem .5rem; }
-.bubble.voice { width: min(94%, 330px); }
-.player { display: flex; align-items: center; gap: .6rem; }
-.bubble { background: var(--own-bubble); color: var(--own-ink); --wave: color-mix(in srgb, var(--own-ink) 40%, transparent);
-  --played: var(--own-ink); --knob: color-mix(in srgb, var(--own-ink) 18%, transparent); }
-.linq .bubble { background: var(--imessage); color: #fff; --wave: rgb(255 255 255 / .5); --played: #fff; --knob: rgb(255 255 255 / .22); }
-.linq .bubble.as-audio { background: var(--attachment); color: var(--attachment-ink); --wave: #a3aab5; --played: var(--focus); --knob: rgb(127 127 127 / .2); }
-.wawp .bubble { background: var(--whatsapp); color: var(--whatsapp-ink); border-radius: 14px 14px 4px 14px;
-  --wave: color-mix(in srgb, var(--whatsapp-ink) 34%, transparent); --played: var(--whatsapp-accent); --knob: color-mix(in srgb, var(--whatsapp-accent) 22%, transparent); }
-.bubble.text { padding: .5rem .85rem; overflow-wrap: anywhere; white-space: pre-wrap; }
-.bubble.refused { background: var(--bad-bg) !important; color: var(--bad) !important; padding: .5rem .85rem; }
-.play { flex: none; width: 38px; height: 38px; border: 0; border-radius: 50%; background: var(--knob); display: grid; place-items: center; }
-.play svg { width: 16px; height: 16px; fill: currentColor; }
-.play:disabled { opacity: .45; cursor: default; }
-.wave { flex: 1; min-width: 0; height: 34px; border-radius: 6px; cursor: pointer; touch-action: none; }
-.time { flex: none; font-size: .76rem; font-variant-numeric: tabular-nums; opacity: .9; min-width: 2.3rem; text-align: right; }
-.file { font-size: .76rem; opacity: .85; padding: .1rem .2rem 0 .4rem; overflow-wrap: anywhere; }
-.facts { width: 94%; max-width: 430px; font-size: .79rem; color: var(--soft); margin: .35rem .3rem 0; text-align: right; overflow-wrap: anywhere; }
-.facts p { margin: 0 0 .1rem; }
-.fine { color: var(--good); }
-.receipt { margin: .25rem .35rem 0; font-size: .76rem; color: var(--soft); text-align: right; display: flex; gap: .5rem; align-items: baseline; justify-content: flex-end; flex-wrap: wrap; }
-.receipt b { font-weight: 600; }
-.receipt .wrong { color: var(--bad); }
-.receipt .seen { color: var(--seen); letter-spacing: -.12em; padding-right: .12em; }
-.receipt .ticks { letter-spacing: -.12em; padding-right: .12em; }
-.link { border: 0; background: none; padding: 0; font-size: inherit; color: inherit; text-decoration: underline dotted; text-underline-offset: 3px; border-radius: 4px; }
-.problems { list-style: none; margin: .4rem 0 0; padding: .5rem .75rem; width: 94%; max-width: 430px; border-radius: 12px;
-  background: var(--bad-bg); color: var(--bad); font-size: .82rem; overflow-wrap: anywhere; }
-.problems li + li { margin-top: .3rem; }
-details { margin-top: .1rem; }
-summary { cursor: pointer; list-style: none; display: inline-block; text-decoration: underline dotted; text-underline-offset: 3px; border-radius: 4px; }
-summary::-webkit-details-marker { display: none; }
-pre { text-align: left; font: .74rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--chip); color: var(--ink);
-  border-radius: 10px; padding: .7rem .8rem; margin: .4rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.empty { padding: 2.2rem 1.4rem 2rem; color: var(--soft); text-align: center; font-size: .9rem; }
-.empty p { margin: 0 0 .5rem; }
-a { color: inherit; }
-[hidden] { display: none !important; }
-.tools { display: flex; flex-wrap: wrap; gap: .5rem .75rem; align-items: center; max-width: 1120px; margin: 0 auto; padding: 0 1.25rem 1rem; }
-.tools .providers { display: flex; flex-wrap: wrap; gap: .35rem; }
-.tools button, .tools select, .tools input { font: inherit; font-size: .85rem; border: 1px solid var(--line); background: var(--card);
-  color: inherit; border-radius: 99px; padding: .2rem .75rem; }
-.tools button[aria-pressed="true"] { background: var(--ink); color: var(--page); border-color: var(--ink); }
-.tools button b { font-weight: 500; opacity: .7; margin-left: .3rem; font-variant-numeric: tabular-nums; }
-.tools input { flex: 1 1 11rem; min-width: 0; }
-#count { font-size: .8rem; color: var(--soft); white-space: nowrap; font-variant-numeric: tabular-nums; }
-.form { font-size: .72rem; font-weight: 600; border: 1px solid currentColor; border-radius: 99px; padding: 0 .5rem; margin: 0 .3rem .3rem; color: var(--soft); }
-.form.voice { color: var(--good); }
-.form.refused { color: var(--bad); }
-</style>
-</head>
-<body>
-<header>
-  <h1>voicegate sandbox</h1>
-  <p>The inbox of the recipients' phones. Nothing here leaves this machine.</p>
-  <span id="live" role="status">connecting</span>
-  <button class="plain" id="clear" type="button">Clear</button>
-</header>
-<nav class="tools" aria-label="Filter">
-  <div class="providers" id="providers" role="group" aria-label="Provider"></div>
-  <select id="form" aria-label="Form">
-    <option value="">every form</option>
-    <option value="voice">voice notes</option>
-    <option value="audio">audio attachments</option>
-    <option value="file">files</option>
-    <option value="text">texts</option>
-    <option value="refused">refused requests</option>
-  </select>
-  <input id="search" type="search" placeholder="Search: recipient, text, id" aria-label="Search notes">
-  <output id="count"></output>
-</nav>
-<main>
-</main>
-<noscript><p class="empty">This page needs JavaScript. The same facts as JSON: /sandbox/ledger</p></noscript>
-<script>
 "use strict";
 // Text from requests only ever becomes a text node, never markup.
 const el = (tag, props = {}, ...children) => {
@@ -479,9 +351,9 @@ async function phones() {
   for (const item of items) {
     const { name, look } = item;
     emulators.set(name, item);
-    const title = el("h2", { id: name + "-title" }, look.app + " ", el("span", { textContent: look.through }));
+    const title = el("h2", {}, look.app + " ", el("span", { textContent: look.through }));
     const chats = el("div", { className: "chats", id: name, "aria-live": "polite" });
-    const phone = el("section", { className: "phone " + name, "aria-labelledby": name + "-title" }, title, chats);
+    const phone = el("section", { className: "phone " + name, "aria-label": look.app + " through " + name }, title, chats);
     phone.style.setProperty("--own-bubble", look.bubble);
     phone.style.setProperty("--own-ink", look.ink);
     document.querySelector("main").append(phone);
@@ -533,6 +405,3 @@ if (still) {
   source.addEventListener("reload", reload);
 }
 document.getElementById("clear").addEventListener("click", () => fetch("/sandbox/clear", { method: "POST" }));
-</script>
-</body>
-</html>

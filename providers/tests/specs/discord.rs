@@ -1,23 +1,10 @@
 //! Holds what the Discord adapter sends, and what its fixtures answer, against Discord's own OpenAPI file (`discord.json` in
 //! the folder that `PROVIDER_SPECS` names; from <https://github.com/discord/discord-api-spec>, `specs/openapi.json`).
 
-#[path = "conformance/checks.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod checks;
-#[path = "conformance/fixture.rs"]
-mod fixture;
-#[path = "conformance/form.rs"]
-mod form;
-mod openapi;
-#[path = "conformance/run.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod run;
-#[path = "conformance/stub.rs"]
-mod stub;
-
-use openapi::Spec;
+use crate::openapi::Spec;
+use crate::stub::Recorded;
+use crate::{fixture, form, run};
 use serde_json::Value;
-use stub::Recorded;
 
 const PROVIDER: &str = "discord";
 const FILE: &str = "discord.json";

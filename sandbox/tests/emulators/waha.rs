@@ -1,10 +1,6 @@
 //! The WAHA emulator: strict about requests, and each engine with its own shape of answers.
-#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
-
-mod common;
-
+use crate::common::{Server, file_server, opus, wav};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use common::{Server, file_server, opus, wav};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 

@@ -1,11 +1,7 @@
 //! Scripted faults, as a client and the ledger see them; and the control API.
-#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{CHAT, Server, linq_error, wav};
+use crate::common::{CHAT, Server, linq_error, wav};
 use serde_json::{Value, json};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider, ReceiptRule};
 

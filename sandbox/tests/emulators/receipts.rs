@@ -1,17 +1,13 @@
 //! Receipts: whom the emulated providers tell, what, when and how often.
-#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
-
-mod common;
-
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::{CHAT, Server, file_server, linq_error, opus, wav};
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use common::{CHAT, Server, file_server, linq_error, opus, wav};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;

@@ -1,16 +1,7 @@
 //! Adapters against the emulators of the sandbox, which share no code with them: what is sent arrives whole, refusals mean
 //! what they say, and events are believed.
 
-#[path = "conformance/fixture.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod fixture;
-#[path = "conformance/run.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod run;
-#[path = "conformance/stub.rs"]
-#[expect(dead_code, reason = "the conformance suite uses the rest")]
-mod stub;
-
+use crate::{fixture, run};
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -1,9 +1,5 @@
 //! The Linq emulator is as strict as the real one.
-#![allow(clippy::disallowed_methods, reason = "what the sandbox answers here is small")]
-
-mod common;
-
-use common::{CHAT, Server, file_server, linq_error, opus, wav};
+use crate::common::{CHAT, Server, file_server, linq_error, opus, wav};
 use serde_json::{Value, json};
 use voicegate_sandbox::{Fault, FaultAction, NewChat, Operation, Provider, Service};
 

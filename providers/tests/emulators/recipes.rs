@@ -396,7 +396,7 @@ async fn recipe_for_another_api_works_as_its_page_says() {
     ])
     .await;
     let settings = json!({
-        "recipe": concat!(env!("CARGO_MANIFEST_DIR"), "/tests/uazapi.toml"), "base_url": url, "token": "key-of-mine",
+        "recipe": concat!(env!("CARGO_MANIFEST_DIR"), "/tests/emulators/uazapi.toml"), "base_url": url, "token": "key-of-mine",
     });
     let settings = settings.as_object().cloned().expect("an object");
     let provider =
