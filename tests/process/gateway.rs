@@ -14,6 +14,8 @@ use voicegate_sandbox::{Sandbox, SandboxOptions};
 pub use crate::keys::KEY;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The patience with a start. The self-test converts a tone for every profile, which takes long on a busy machine.
+const START: Duration = Duration::from_secs(180);
 const LONG: Duration = Duration::from_secs(3600);
 
 pub struct Process {
@@ -97,7 +99,7 @@ impl Process {
             .spawn()
             .expect("the executable");
         self.child = Some(child);
-        self.eventually("the gateway is ready", async || {
+        self.within(START, "the gateway is ready", async || {
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
         })

@@ -335,7 +335,7 @@ async fn vendor(answers: Vec<(u16, &'static str)>) -> (String, tokio::task::Join
 /// The example of the documentation, against a server that answers as the page in it says.
 #[tokio::test]
 async fn documented_recipe_works() {
-    let page = include_str!("../../docs/recipes.md");
+    let page = include_str!("../../../docs/recipes.md");
     let (lead, _) = page.split_once("## The connection's keys").expect("the end of the lead");
     let recipe = lead.rsplit("```toml\n").next().and_then(|rest| rest.split("```").next()).expect("a recipe");
     let folder = std::env::temp_dir().join(format!("voicegate-example-{}", std::process::id()));
