@@ -36,6 +36,7 @@ fn no_label_can_have_many_values() {
         "tenant",
         "verdict",
         "version",
+        "way",
     ];
     for about in ALL.iter().map(|metric| metric.about()) {
         for label in about.labels {
