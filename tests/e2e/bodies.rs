@@ -85,7 +85,7 @@ async fn invalid_form_names_the_wrong_field() {
             "format.speed",
             "invalid_request",
         ),
-        (form("text", &"x".repeat(70_000)), "body", "invalid_request"),
+        (form("text", &"x".repeat(70_000)), "text", "invalid_request"),
         (Form::new().text("to", "bob").part("audio", mp3()), "to", "recipient_invalid"),
     ] {
         let (status, problem) = world.post_form(form).await;
@@ -211,7 +211,7 @@ async fn json_is_parsed_strictly_and_with_limits() {
         (format!(r#"{{"to":"{PHONE}","audio":{{"data":"AAAA","data":"AAAA"}}}}"#), "audio.data"),
         (format!(r#"{{"to":"{PHONE}","audio":{{"data":7}}}}"#), "audio.data"),
         (format!(r#"{{"to":"{PHONE}","audio":"https://example.com/a.mp3"}}"#), "audio"),
-        (format!(r#"{{"to":"{PHONE}",{url},"text":"{}"}}"#, "x".repeat(70_000)), "body"),
+        (format!(r#"{{"to":"{PHONE}",{url},"text":"{}"}}"#, "x".repeat(70_000)), "text"),
         (
             format!(r#"{{"to":"{PHONE}",{url},"metadata":{}1{}}}"#, "[".repeat(500), "]".repeat(500)),
             "metadata",

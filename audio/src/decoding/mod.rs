@@ -6,7 +6,7 @@
 //!
 //! | Format | Decoder |
 //! |---|---|
-//! | MP3; AAC-LC in MP4 and ADTS | `symphonia`, which forbids `unsafe` |
+//! | MP3; AAC-LC in MP4 and ADTS, of produced files alone | `symphonia`, which forbids `unsafe` |
 //! | Opus in Ogg, WebM and CAF, if all of it is mono and uses linear prediction (SILK) alone | `opus-decoder`, which forbids `unsafe`. Its transform mode (CELT) takes hundreds of times as long |
 //! | Linear samples and those of telephony, in WAV, AIFF, CAF and without a header | Ours |
 

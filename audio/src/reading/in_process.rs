@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use voicegate_providers::Container;
+
 use crate::decoding::limits::Budget;
 use crate::decoding::{Clip, NotDecoded, decode};
 use crate::ffmpeg::job::JobContext;
@@ -80,6 +82,11 @@ async fn read(context: &JobContext<'_>, file: &Path, examined: &Examined) -> Res
     if facts.facts.duration_ms < SHORT_MS || !facts.findings.contradictions.is_empty() {
         return Err(Unread::Structure);
     }
+    // The decoder of AAC plays damaged frames as silence and says nothing, so it only proves what ffmpeg has made.
+    let is_coded = structure.samples.is_none();
+    if is_coded && matches!(examined.container, Container::Mp4 | Container::Adts) {
+        return Err(Unread::NoDecoder);
+    }
     let (file, container) = (file.to_owned(), examined.container);
     let (played, samples) = (Some(structure.played), structure.samples.clone());
     let mut budget = Budget::new(context.timeout, context.max_duration);
@@ -94,7 +101,9 @@ async fn read(context: &JobContext<'_>, file: &Path, examined: &Examined) -> Res
     // Apart from the end of the process, only a panic of a decoder leaves no result.
     let measured = work.await.map_err(|_| Unread::Panicked)??;
     let loudest = measured.audible.loudest();
-    if measured.cancelled().is_some() || (1..QUIET).contains(&loudest) {
+    // Only samples that need no decoder are silent beyond doubt.
+    let is_silent = loudest == 0 && !is_coded;
+    if measured.cancelled().is_some() || (loudest < QUIET && !is_silent) {
         return Err(Unread::Odd);
     }
     let mut facts = facts;
