@@ -113,8 +113,8 @@ pub fn document() -> OpenApi {
             "getDocs" | "getDocsPage" => {
                 if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") {
                     let policy = header(
-                        "The page has no script, and loads nothing from other hosts.",
-                        "default-src 'none'; style-src 'self'",
+                        "The page loads nothing from other hosts, and runs no script but its own file.",
+                        "default-src 'none'; style-src 'self'; script-src 'self'",
                     );
                     let caching = header(
                         "The page may be cached for a short time, since an upgrade changes it.",
@@ -122,6 +122,22 @@ pub fn document() -> OpenApi {
                     );
                     response.headers.insert("Content-Security-Policy".to_owned(), policy.into());
                     response.headers.insert("Cache-Control".to_owned(), caching.into());
+                }
+            }
+            "getConsole" | "getConsoleFile" => {
+                if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") {
+                    for (name, about, example) in [
+                        (
+                            "Content-Security-Policy",
+                            "The page loads nothing from other hosts, and runs no script but its own file.",
+                            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'",
+                        ),
+                        ("Permissions-Policy", "Only the page itself may record.", "microphone=(self)"),
+                        ("Referrer-Policy", "No other host learns the address.", "no-referrer"),
+                        ("Cache-Control", "An upgrade changes the file.", "no-cache"),
+                    ] {
+                        response.headers.insert(name.to_owned(), header(about, example).into());
+                    }
                 }
             }
             "planVoice" => add_parameters(operation, requests::query::<VoiceForm>()),

@@ -181,6 +181,7 @@ const CODES_OF: &[(&str, &[Code])] = &[
     ("headByLink", &[Code::NotFound, Code::MediaExpired, Code::Overloaded]),
     ("getMetrics", &[Code::Unauthorized]),
     ("getDocsPage", &[Code::NotFound]),
+    ("getConsoleFile", &[Code::NotFound]),
 ];
 
 /// For each code: the stage, the field to blame, and a detail as the gateway writes it.
