@@ -86,7 +86,7 @@ pub async fn run(args: NotesArgs) -> anyhow::Result<ExitCode> {
 async fn change(id: &str, what: &str, with: With) -> anyhow::Result<ExitCode> {
     let client = ApiClient::new(with.gateway)?;
     let answer = client.ask(client.request(Method::POST, &["voice", id, what], &[])?).await?;
-    print(&answer, with.json, |note| describe_note(note))
+    print(&answer, with.json, describe_note)
 }
 
 /// The most notes that the API returns in one page.
