@@ -221,9 +221,9 @@ async fn json_is_parsed_strictly_and_with_limits() {
         ("\u{feff}{}".to_owned(), "to"),
         (format!(r#"{{"{}":1,"to":"{PHONE}",{url}}}"#, "x".repeat(1025)), "body"),
         (format!(r#"{{"to":"{PHONE}",{url},"metadata":{{"{}":1}}}}"#, "x".repeat(1025)), "body"),
-        (format!(r#"{{"to":"{PHONE}",{url},"metadata":{{"n":{}}}}}"#, "7".repeat(1025)), "metadata"),
+        (format!(r#"{{"to":"{PHONE}",{url},"metadata":{{"n":{}}}}}"#, "7".repeat(1025)), "body"),
         (String::new(), "body"),
-        (format!(r#"{{"to":"{PHONE}",{url},"metadata":{{"n":1e999}}}}"#), "body"),
+        (format!(r#"{{"to":"{PHONE}",{url},"metadata":{{"n":1e999}}}}"#), "metadata"),
         (format!(r#"{{"to":"{PHONE}","audio":{{"media_id":"med_x"}}}}"#), "audio.media_id"),
         (format!(r#"{{"to":"{PHONE}","audio":{{"data":"AAAA","headers":{{"a":"b"}}}}}}"#), "audio.headers"),
     ] {
