@@ -62,7 +62,7 @@ stops() {
 say "building the package"
 scripts/package.sh deb
 deb=$(ls "$target"/dist/voicegate_*.deb | tail -1)
-cp -r "$work/base" "$work/deb"
+cp -a "$work/base" "$work/deb"
 cp "$deb" "$work/deb/root/voicegate.deb"
 mount -t proc proc "$work/deb/proc"
 began=$(date +%s)
@@ -73,7 +73,7 @@ grep -q "api-key" "$work/log" || fail "the installation does not say what to do 
 
 ! chroot "$work/deb" voicegate check --config /etc/voicegate/config.toml >"$work/check" 2>&1 ||
     fail "check finds nothing wrong without a token"
-grep -q linq-token "$work/check" || { cat "$work/check"; fail "check does not name the token that is missing"; }
+grep -q "imessage.token: the secret is empty" "$work/check" || { cat "$work/check"; fail "check does not name the token that is missing"; }
 echo not-a-real-token >"$work/deb/etc/voicegate/linq-token"
 chroot "$work/deb" voicegate check --config /etc/voicegate/config.toml >"$work/check" 2>&1 ||
     { cat "$work/check"; fail "check fails with a token in place"; }
@@ -112,7 +112,7 @@ umount "$work/deb/proc"
 # --- The image ---------------------------------------------------------------------------------------------------------
 
 say "laying out the image"
-cp -r "$work/base" "$work/image"
+cp -a "$work/base" "$work/image"
 # What the second stage of Containerfile does to its base.
 chroot "$work/image" sh -c 'apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates' \
     >"$work/log" 2>&1 || fail "ca-certificates cannot be installed"
