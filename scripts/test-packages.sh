@@ -63,11 +63,11 @@ say "building the package"
 scripts/package.sh deb
 deb=$(ls "$target"/dist/voicegate_*.deb | tail -1)
 cp -a "$work/base" "$work/deb"
-cp "$deb" "$work/deb/root/voicegate.deb"
+cp "$deb" "$work/deb/srv/voicegate.deb"
 mount -t proc proc "$work/deb/proc"
 began=$(date +%s)
 chroot "$work/deb" apt-get update -qq
-chroot "$work/deb" apt-get install -y -qq /root/voicegate.deb >"$work/log" 2>&1 || { tail "$work/log"; fail "apt failed"; }
+chroot "$work/deb" apt-get install -y -qq /srv/voicegate.deb >"$work/log" 2>&1 || { tail "$work/log"; fail "apt failed"; }
 grep -q "api-key" "$work/log" || fail "the installation does not say what to do next"
 [ "$(stat -c %a "$work/deb/etc/voicegate/api-key")" = 640 ] || fail "others can read the API key"
 
@@ -95,7 +95,7 @@ stops
 
 say "installing it again keeps data and configuration"
 echo '# mine' >>"$work/deb/etc/voicegate/config.toml"
-chroot "$work/deb" apt-get install -y -qq --reinstall /root/voicegate.deb >"$work/log" 2>&1
+chroot "$work/deb" apt-get install -y -qq --reinstall /srv/voicegate.deb >"$work/log" 2>&1
 grep -q '^# mine' "$work/deb/etc/voicegate/config.toml" || fail "the upgrade replaced the configuration"
 serve
 curl -sS --max-time 20 "http://127.0.0.1:8080/voice/$id" \

@@ -43,7 +43,7 @@ pub fn targets() -> impl Iterator<Item = Target> {
 /// Runs one target.
 ///
 /// # Panics
-/// Where there is no such target, and where something does not hold: that is what targets are for.
+/// Panics if there is no such target, or if an assertion of the target fails.
 pub fn run(name: &str, data: &[u8]) {
     let (_, target) = targets().find(|(known, _)| *known == name).expect("the name of a target");
     target(data);

@@ -19,18 +19,18 @@ use crate::{
 
 pub const KEY: &str = "vg_h5Qe2WcRz8YkN0tLxB3uJpV7aGdMiS9oF6nK1CqTyXw";
 
-/// Of another tenant, with the same connections.
+/// The key of another tenant, with the same connections.
 pub const OTHER_KEY: &str = "vg_b9LrU4mVfZ7sEhC2jXgW0kNyQaT5iPdO8xJ6vB1Mz3A";
 
 /// Recipients that notes are spread over: those to one of them wait for each other.
 pub const RECIPIENTS: usize = 200;
 
-/// What differs from part to part.
+/// Settings that differ between the parts.
 #[derive(Default)]
 pub struct Wanted {
     /// The URL of a PostgreSQL; without it, an SQLite file.
     pub database: Option<String>,
-    /// What stands in `[audio]`.
+    /// The content of `[audio]`.
     pub audio: &'static str,
     /// How many more connections to the emulated Wawp the measured tenant has: `w0`, `w1` and so on.
     pub connections: usize,
@@ -38,7 +38,7 @@ pub struct Wanted {
     pub in_flight: Option<usize>,
 }
 
-/// What gateways that share a database share, with the emulated providers.
+/// The database and the emulated providers that several gateways share.
 pub struct Premises {
     pub sandbox: Sandbox,
     folder: tempfile::TempDir,
@@ -132,7 +132,7 @@ pub fn recipient(number: usize) -> String {
 
 /// As long as many spoken messages: five seconds and 30 KB.
 pub fn sample() -> Vec<u8> {
-    /// Of each frame: 24 kHz and 48 kbit/s.
+    /// Bytes of each frame, at 24 kHz and 48 kbit/s.
     const FRAME: usize = 144;
     const FRAMES: usize = 208;
     /// The first one, which says how long the whole is.

@@ -1,18 +1,18 @@
-//! What Linux tells about processes: <https://man7.org/linux/man-pages/man5/proc.5.html>.
+//! Figures of processes, from Linux: <https://man7.org/linux/man-pages/man5/proc.5.html>.
 
 use std::{fs, path::Path};
 
 use anyhow::Context;
 
-/// Of `/proc/PID/stat` and `/proc/stat`, by the second.
+/// Ticks per second in `/proc/PID/stat` and `/proc/stat`.
 const TICKS: f64 = 100.0;
 
 /// Seconds of processor time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Busy {
-    /// Of the process itself.
+    /// Processor time of the process itself.
     pub own: f64,
-    /// Of its children that have ended.
+    /// Processor time of its children that have ended.
     pub children: f64,
 }
 
@@ -26,7 +26,7 @@ impl Busy {
     }
 }
 
-/// What a process used so far; `None` where that cannot be read.
+/// Processor time that a process used so far; `None` where that cannot be read.
 pub fn busy(pid: u32) -> Option<Busy> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may hold anything.
@@ -36,7 +36,7 @@ pub fn busy(pid: u32) -> Option<Busy> {
     Some(Busy { own: seconds(11, 12)?, children: seconds(13, 14)? })
 }
 
-/// What all processors did so far, busy and idle, in seconds; `None` where that cannot be read.
+/// Time of all processors so far, busy and idle, in seconds; `None` where that cannot be read.
 pub fn machine() -> Option<(f64, f64)> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let numbers: Vec<f64> =

@@ -1,4 +1,4 @@
-//! What a second process adds: both share a PostgreSQL, and the provider takes its time.
+//! The gain by a second process: both share a PostgreSQL, and the provider takes its time.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::{
     report::{Report, quantile},
 };
 
-/// Of the tenant. None of them comes near to its `concurrency`.
+/// Connections of the tenant. None of them comes near to its `concurrency`.
 const CONNECTIONS: usize = 200;
 const PROVIDER_MS: u64 = 200;
-/// In which all notes are accepted, so that sending alone is measured.
+/// The time in which all notes are accepted, so that sending alone is measured.
 const AHEAD: SignedDuration = SignedDuration::from_secs(12);
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What came of one run.
+/// The result of one run.
 #[derive(Default)]
 struct Run {
     /// Notes a second.
@@ -35,7 +35,7 @@ struct Run {
 }
 
 pub struct Options {
-    /// Of each run.
+    /// The number of notes of each run.
     pub notes: usize,
     pub pairs: usize,
     /// Sends in flight in each process.

@@ -158,7 +158,7 @@ struct Judged {
     work: Option<Work>,
     #[serde(flatten)]
     made: Option<Made>,
-    /// What the recipient would miss.
+    /// The loss to the recipient, such as the waveform.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<Warning>,
     error: Option<Value>,

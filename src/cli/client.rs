@@ -9,7 +9,7 @@ use struson::{
 };
 use url::{Host, Url};
 
-/// Where the gateway is, and the key for it.
+/// The address of the gateway, and the key for it.
 #[derive(clap::Args)]
 pub struct GatewayArgs {
     /// The address of the gateway; also in VOICEGATE_URL.

@@ -41,7 +41,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest event that is read, in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// Where events are posted.
+/// The bot to which events are posted.
 struct Forward {
     url: Url,
     key: Vec<u8>,

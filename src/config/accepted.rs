@@ -1,4 +1,4 @@
-//! What the code accepts in each table of the configuration, for the documentation that is printed of it.
+//! The keys that the code accepts in each table of the configuration, for the printed documentation.
 
 use serde_json::Value;
 

@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 
-/// What `storage.database` says, checked for what sqlx would pass over in silence.
+/// The value of `storage.database`, checked for mistakes that sqlx would ignore.
 ///
 /// # Errors
-/// What was expected. Never the password.
+/// A sentence that says what was expected. It never contains the password.
 pub fn postgres_options(url: &str) -> Result<PgConnectOptions, String> {
     const KNOWN: [&str; 7] = ["host", "port", "user", "dbname", "sslmode", "sslrootcert", "application_name"];
     let expected = "expected \"postgres://USER:PASSWORD@HOST/DATABASE\"";

@@ -70,7 +70,7 @@ impl Connection {
             .unwrap_or(self.profile)
     }
 
-    /// What the connection takes for each form, in the ladder's order.
+    /// The limits of each form of the connection, in the ladder's order.
     pub fn forms(&self) -> Vec<FormSupport> {
         let support = |support: &FormSupport| {
             let profile = support.profile.as_ref().map(|_| self.profile_of(support.form).name.to_owned());

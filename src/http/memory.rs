@@ -36,7 +36,7 @@ struct Accounts {
 enum Holder {
     /// The bodies and event streams of a tenant.
     Requests(Arc<str>),
-    /// What claims to be from the providers of a tenant.
+    /// Requests that claim to come from the providers of a tenant.
     Callbacks(Arc<str>),
 }
 

@@ -83,7 +83,7 @@ const ROWS: [(&str, Tell); 16] = [
     }),
 ];
 
-/// What a connection of each provider can do, with callbacks configured.
+/// The capabilities of a connection of each provider, with callbacks configured.
 pub fn print() -> String {
     let rows: Vec<Row> = providers::PROVIDERS.iter().filter_map(|about| connection(about)).collect();
     let mut text = String::from("| |");

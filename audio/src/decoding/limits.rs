@@ -10,7 +10,7 @@ use crate::decoding::NotDecoded;
 /// Time limit. Fifteen minutes of stereo MP3 take about a second on an idle machine.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// What one decoding may use. It is asked before each packet.
+/// The budget of one decoding, in time and samples. It is asked before each packet.
 #[derive(Debug)]
 pub(crate) struct Budget {
     started: Instant,

@@ -192,7 +192,7 @@ impl Job<'_> {
         self.prove(file, container, limit, Work::Remuxed).await
     }
 
-    /// Where the packets of the source are found, if they are Opus.
+    /// The container in which the Opus packets of the source are found.
     fn packets(&self) -> Packets {
         match self.facts.facts.container {
             Container::Ogg if self.facts.detail.counted => Packets::CountedOgg,

@@ -90,7 +90,7 @@ fn candidates(probed: &Probed, profile: &Profile, convert: Convert, over_budget:
 pub struct Expected {
     pub work: Work,
     pub audio: Foreseen,
-    /// What the recipient misses, if the result exceeds the budget of the profile.
+    /// The loss to the recipient, if the result exceeds the budget of the profile.
     pub loss: Option<Loss>,
 }
 

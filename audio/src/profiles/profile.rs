@@ -42,11 +42,11 @@ pub struct Profile {
 pub struct OverBudget {
     /// Size limit of the target, in bytes.
     pub max_bytes: u64,
-    /// What the recipient misses.
+    /// The loss to the recipient.
     pub loss: Loss,
 }
 
-/// What the recipient of a file misses that exceeds the budget of its profile.
+/// The loss to the recipient of a file that exceeds the budget of its profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     PlayIcon,
@@ -255,7 +255,7 @@ impl Profile {
         self.over_budget.filter(|_| over_budget).map(|over| over.max_bytes).or(self.max_bytes)
     }
 
-    /// What the recipient of a file of this size misses; `None` if it is within the budget.
+    /// The loss to the recipient of a file of this size; `None` if it is within the budget.
     pub fn loss(&self, size_bytes: u64) -> Option<Loss> {
         let over = self.over_budget?;
         self.max_bytes.is_some_and(|budget| size_bytes > budget).then_some(over.loss)

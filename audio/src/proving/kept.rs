@@ -1,6 +1,6 @@
 //! Verifies that a file with kept Opus packets plays the frames of its source, byte by byte, and nothing else.
 //!
-//! The same frames in the same order, with the same parts dropped at both ends, are the same sound. The beginnings of
+//! Equal frames in equal order, with equal parts dropped at both ends, are the same sound. The beginnings of
 //! both files are decoded as well, which shows that their headers have the same effect.
 
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(crate) enum Beginning {
     Unknown,
 }
 
-/// What is played, apart from how it is packed.
+/// The played part of a file, independent of its container.
 #[derive(Debug)]
 struct Played {
     channels: u8,

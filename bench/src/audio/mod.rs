@@ -1,4 +1,4 @@
-//! What converting costs: beside the system's ffmpeg, beside the encoder alone, beside a service in Node, and in memory.
+//! The cost of converting: beside the system's ffmpeg, beside the encoder alone, beside a service in Node, and in memory.
 
 mod cpu;
 mod http;

@@ -1,4 +1,4 @@
-//! What is converted, made of the demo's spoken sample with the system's ffmpeg.
+//! The sources to convert, made of the demo's spoken sample with the system's ffmpeg.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,4 @@
-//! What a command uses: user and system time, its children's included.
+//! The resources that a command uses: user and system time, its children's included.
 
 use std::{
     ffi::OsStr,

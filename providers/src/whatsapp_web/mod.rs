@@ -36,7 +36,7 @@ pub const RECEIPTS: [ReceiptStatus; 6] = [
 /// The chat of a recipient, in the spelling that these gateways send to: `15550001111@c.us`.
 ///
 /// # Errors
-/// Where WhatsApp has no such kind of recipient.
+/// Fails if WhatsApp has no such kind of recipient.
 pub fn chat_id(to: &Recipient) -> Result<String, RecipientError> {
     match to {
         Recipient::Phone(number) => Ok(format!("{}@c.us", number.trim_start_matches('+'))),

@@ -25,7 +25,7 @@ const UNANSWERED: Duration = Duration::from_millis(700);
 
 type Rows = BTreeMap<String, String>;
 
-/// What `faults.toml` says.
+/// The content of `faults.toml`.
 struct Table {
     /// The disposition of each kind.
     dispositions: Rows,
