@@ -9,11 +9,11 @@ import { open } from "../../scripts/browser.mjs";
 
 const [path, profile, gateway, sandbox, , axe, pictures] = process.argv.slice(2);
 const browser = await open(path, profile);
-const { page, evaluate, until } = browser;
+const { page, evaluate, leave, until } = browser;
 
 const go = async (url) => {
   await page("Page.navigate", { url });
-  await until(`document.readyState === "complete" && location.href.startsWith(${JSON.stringify(url.split("#")[0])})`);
+  await until(`document.readyState === "complete" && location.href === ${JSON.stringify(url)}`);
 };
 const picture = async (name) => {
   const { data } = await page("Page.captureScreenshot", { format: "png" });
@@ -53,7 +53,7 @@ await page("Input.insertText", { text: "quota_exceeded" });
 await until(`document.querySelector("#results a")`);
 assert.equal(await evaluate(`document.querySelector("#results a").getAttribute("href")`), "/docs/errors#quota_exceeded");
 await accessible("docs-search");
-await evaluate(`document.querySelector(".search").requestSubmit()`);
+await leave(`document.querySelector(".search").requestSubmit()`);
 await until(`location.pathname === "/docs/errors" && location.hash === "#quota_exceeded"`);
 
 // An example is copied whole.
