@@ -200,8 +200,8 @@ impl Build<'_> {
         let before = self.found.count();
         let (common, own): (Map<_, _>, Map<_, _>) =
             settings.into_iter().partition(|(key, _)| COMMON_KEYS.contains(&key.as_str()));
-        let mut told = BTreeSet::new();
-        let own = self.resolve(path, own, &mut told);
+        let mut reported = BTreeSet::new();
+        let own = self.resolve(path, own, &mut reported);
         let common = self.common(path, common)?;
         let base_url = own.get("base_url").and_then(Value::as_str);
         let base_url_is_local = base_url.is_some_and(is_loopback);
@@ -218,9 +218,9 @@ impl Build<'_> {
                 self.judge_made_up(&path.key(key), value);
             }
         }
-        let provider = settings::build(descriptor, own, path, &mut told, self.found)?;
+        let provider = settings::build(descriptor, own, path, &mut reported, self.found)?;
         let capabilities = provider.capabilities();
-        if !base_url_is_local && !told.contains("base_url") {
+        if !base_url_is_local && !reported.contains("base_url") {
             self.reached_from_outside(path, capabilities);
         }
         let profile = self.profile(&path.key("profile"), common.profile.as_deref(), capabilities)?;
@@ -254,7 +254,7 @@ impl Build<'_> {
     /// Checks whether a remote provider can reach this gateway, if it has to.
     fn reached_from_outside(&mut self, path: &KeyPath, capabilities: &Capabilities) {
         let (url, key) = (self.surroundings.public_url, KeyPath::of("server.public_url"));
-        if self.found.is_told(&key) {
+        if self.found.is_reported(&key) {
             return;
         }
         if capabilities.uses(Intake::Url) && url.scheme() != "https" {
@@ -291,12 +291,12 @@ impl Build<'_> {
         profile
     }
 
-    /// Replaces references to secrets by the secrets, in lists too. `told` gets the keys for which that failed.
+    /// Replaces references to secrets by the secrets, in lists too. `reported` gets the keys for which that failed.
     fn resolve(
         &mut self,
         path: &KeyPath,
         own: Map<String, Value>,
-        told: &mut BTreeSet<String>,
+        reported: &mut BTreeSet<String>,
     ) -> Map<String, Value> {
         let mut resolved = Map::new();
         for (key, value) in own {
@@ -324,7 +324,7 @@ impl Build<'_> {
             };
             match value {
                 Some(value) => drop(resolved.insert(key, value)),
-                None => drop(told.insert(key)),
+                None => drop(reported.insert(key)),
             }
         }
         resolved

@@ -13,7 +13,7 @@ pub struct Findings {
     mistakes: Vec<(Option<Location>, String)>,
     warnings: Vec<(Option<Location>, String)>,
     /// The keys of the mistakes.
-    told: BTreeSet<KeyPath>,
+    reported: BTreeSet<KeyPath>,
 }
 
 impl Findings {
@@ -25,14 +25,14 @@ impl Findings {
     pub fn mistake(&mut self, path: &KeyPath, says: impl Display) {
         let location = self.locations.find(path);
         self.mistakes.push(line(location, path, &says));
-        self.told.insert(path.clone());
+        self.reported.insert(path.clone());
     }
 
     /// Adds a mistake about a key that may not be written anywhere, and is caused by another key.
     pub fn mistake_because_of(&mut self, reason: &KeyPath, path: &KeyPath, says: impl Display) {
         let location = self.locations.line(path).or_else(|| self.locations.find(reason));
         self.mistakes.push(line(location, path, &says));
-        self.told.insert(path.clone());
+        self.reported.insert(path.clone());
     }
 
     /// Adds a warning: the operator should know it, but the gateway starts.
@@ -47,8 +47,8 @@ impl Findings {
     }
 
     /// Whether there is a mistake about exactly this key.
-    pub fn is_told(&self, path: &KeyPath) -> bool {
-        self.told.contains(path)
+    pub fn is_reported(&self, path: &KeyPath) -> bool {
+        self.reported.contains(path)
     }
 
     /// The number of mistakes so far.

@@ -23,7 +23,7 @@ pub fn read<T: DeserializeOwned>(
     instead: &Value,
     found: &mut Findings,
 ) -> Option<T> {
-    let mut reading = Reading { value, at, instead, told: BTreeSet::new(), taken_out: BTreeMap::new() };
+    let mut reading = Reading { value, at, instead, reported: BTreeSet::new(), taken_out: BTreeMap::new() };
     loop {
         let error = match serde_path_to_error::deserialize(&reading.value) {
             Ok(read) => return Some(read),
@@ -41,7 +41,7 @@ struct Reading<'a> {
     at: &'a KeyPath,
     instead: &'a Value,
     /// Keys that have been reported, or already have their default.
-    told: BTreeSet<KeyPath>,
+    reported: BTreeSet<KeyPath>,
     /// The items that were removed from each list, by their original index.
     taken_out: BTreeMap<KeyPath, BTreeSet<usize>>,
 }
@@ -57,7 +57,7 @@ impl Reading<'_> {
         if let Some(name) = missing_field(message) {
             let table = path;
             let path = table.key(name);
-            if self.told.insert(path.clone()) {
+            if self.reported.insert(path.clone()) {
                 found.mistake(&self.written(&path), "is required, and missing");
             }
             return self.put_default(&path) || self.take_out(&table);
@@ -65,7 +65,7 @@ impl Reading<'_> {
         let (path, message) = item(path, message);
         let value = get(&self.value, &path).and_then(Value::as_str);
         found.mistake(&self.written(&path), expected(message, value));
-        let fresh = self.told.insert(path.clone());
+        let fresh = self.reported.insert(path.clone());
         (fresh && self.put_default(&path)) || self.take_out(&path)
     }
 
@@ -83,7 +83,7 @@ impl Reading<'_> {
         found.mistake(&written, no_such("key", name, known));
         if let (Some(meant), Some(table)) = (nearest(name, known), path.parent()) {
             // Its absence is the same mistake.
-            self.told.insert(table.key(meant));
+            self.reported.insert(table.key(meant));
         }
     }
 
@@ -182,19 +182,19 @@ mod tests {
         further: bool,
     }
 
-    fn tell(value: Value) -> (Option<Table>, Vec<String>) {
+    fn repaired(value: Value) -> (Option<Table>, Vec<String>) {
         let mut found = Findings::default();
         let read = read(value, &KeyPath::of("top"), &json!({ "number": 1, "names": [] }), &mut found);
         (read, found.into_lines().0)
     }
 
     #[test]
-    fn every_mistake_is_told_and_the_rest_is_read() {
-        let (read, told) = tell(json!({
+    fn every_mistake_is_reported_and_the_rest_is_read() {
+        let (read, reported) = repaired(json!({
             "number": "S3CRET", "names": ["a", 1, "b", 2], "nmaes": 1, "inner": { "nedeed": true, "further": 3 },
         }));
         assert_eq!(
-            told,
+            reported,
             [
                 "top.inner.further: expected true or false",
                 "top.inner.nedeed: there is no such key; did you mean `needed`?",
@@ -209,9 +209,9 @@ mod tests {
 
     #[test]
     fn a_table_of_the_wrong_kind_is_one_mistake() {
-        let (read, told) = tell(json!({ "inner": 7 }));
+        let (read, reported) = repaired(json!({ "inner": 7 }));
         assert_eq!(
-            told,
+            reported,
             [
                 "top.inner: expected a table",
                 "top.number: is required, and missing",
@@ -219,6 +219,6 @@ mod tests {
             ]
         );
         assert!(read.is_some());
-        assert_eq!(tell(json!([])).0, None);
+        assert_eq!(repaired(json!([])).0, None);
     }
 }

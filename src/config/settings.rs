@@ -14,7 +14,7 @@ use super::{
 use crate::model::spelling::nearest;
 
 /// Builds the connection. A setting that its adapter refuses is reported, and replaced by the example of the adapter or
-/// left out, so that the next mistake is found too. `told` contains the settings that were already reported, and gets
+/// left out, so that the next mistake is found too. `reported` contains the settings that were already reported, and gets
 /// the others.
 ///
 /// Returns `None` if nothing could be built; then there is at least one mistake.
@@ -22,7 +22,7 @@ pub fn build(
     descriptor: &Descriptor,
     mut own: Map<String, Value>,
     path: &KeyPath,
-    told: &mut BTreeSet<String>,
+    reported: &mut BTreeSet<String>,
     found: &mut Findings,
 ) -> Option<Arc<dyn Provider>> {
     let example: Map<String, Value> = serde_json::from_str(descriptor.example).unwrap_or_default();
@@ -37,8 +37,8 @@ pub fn build(
             let known: Vec<&str> = names(&message).into_iter().chain(COMMON_KEYS.iter().copied()).collect();
             found.mistake(&path.key(&name), no_such("key", &name, &known));
             // Its absence is the same mistake.
-            told.extend(nearest(&name, &known).map(str::to_owned));
-        } else if told.insert(name.clone()) {
+            reported.extend(nearest(&name, &known).map(str::to_owned));
+        } else if reported.insert(name.clone()) {
             let at = if name.is_empty() { path.clone() } else { path.key(&name) };
             match missing_field(&message) {
                 Some(_) => found.mistake(&at, "is required, and missing"),

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_guessed_is_told_from_what_cannot() {
+    fn what_can_be_guessed_is_reported_from_what_cannot() {
         for weak in [
             "",
             "x",

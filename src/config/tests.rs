@@ -188,7 +188,7 @@ fn mistakes_of_file(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_mistake_is_told_at_once_with_file_line_key_and_what_was_expected() {
+fn every_mistake_is_reported_at_once_with_file_line_key_and_what_was_expected() {
     let text = r#"[server]
 listen = ":8180"
 public_url = "voice.example.com"
@@ -247,18 +247,18 @@ degrade = 7
         "27: tenants.a.connections.other.degrade: expected a list",
     ];
     let expected: Vec<String> = expected.iter().map(|line| format!("voicegate.toml:{line}")).collect();
-    let mut told = mistakes_of_file(text);
+    let mut reported = mistakes_of_file(text);
     // The order of two mistakes on one line is not defined.
-    told.sort_by_key(|line| {
+    reported.sort_by_key(|line| {
         let mut parts = line.splitn(4, ':');
         let number = parts.nth(1).and_then(|number| number.parse::<usize>().ok());
         (number, parts.next().map(str::to_owned))
     });
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
 }
 
 #[test]
-fn what_is_missing_is_told_where_it_belongs() {
+fn what_is_missing_is_reported_where_it_belongs() {
     let text = "[tenants.a]\nroute = []\nwebhook = { secrets = [] }\n[tenants.a.connections.x]\n\
                 timeout = \"soon\"\n[tenants.a.connections.y]\nprovider = \"wawp\"\nfile_fields = 7\n";
     assert_eq!(
@@ -282,12 +282,12 @@ fn what_is_missing_is_told_where_it_belongs() {
 
 #[test]
 fn what_is_no_toml_is_one_line_with_its_place() {
-    let told = mistakes_of_file("[server]\nlisten = \"127.0.0.1:1\nmemory = 1\n");
+    let reported = mistakes_of_file("[server]\nlisten = \"127.0.0.1:1\nmemory = 1\n");
     assert!(
-        matches!(told.as_slice(), [line] if line.starts_with("voicegate.toml:2:") && !line.contains('\n'))
+        matches!(reported.as_slice(), [line] if line.starts_with("voicegate.toml:2:") && !line.contains('\n'))
     );
-    let Mistakes(told) = load(&Layers::of_file(Some("nowhere.toml".into())), None).expect_err("refused");
-    assert_eq!(told, ["nowhere.toml: the file cannot be read: entity not found"]);
+    let Mistakes(reported) = load(&Layers::of_file(Some("nowhere.toml".into())), None).expect_err("refused");
+    assert_eq!(reported, ["nowhere.toml: the file cannot be read: entity not found"]);
 }
 
 fn load_with(inline: &str, variables: &[(&str, &str)]) -> Result<Tenants, Mistakes> {
@@ -305,8 +305,8 @@ fn a_mistake_in_a_variable_names_it() {
         ("VOICEGATE__FETCH__ALLOW_HTTP", "perhaps"),
         ("VOICEGATE__AUDIO__TIMEOUT", "0s"),
     ];
-    let Mistakes(told) = load_with("", &variables).expect_err("refused");
-    let [timeout, http, listen] = told.as_slice() else { panic!("{told:?}") };
+    let Mistakes(reported) = load_with("", &variables).expect_err("refused");
+    let [timeout, http, listen] = reported.as_slice() else { panic!("{reported:?}") };
     assert!(
         http.starts_with("VOICEGATE__FETCH__ALLOW_HTTP: fetch.allow_http: expected true or false"),
         "{http}"
@@ -316,7 +316,7 @@ fn a_mistake_in_a_variable_names_it() {
 }
 
 #[test]
-fn a_variable_that_names_no_key_is_told_and_stops_nothing() {
+fn a_variable_that_names_no_key_is_reported_and_stops_nothing() {
     let variables = [
         ("VOICEGATE__SERVER__LISTN", "127.0.0.1:1"),
         ("VOICEGATE__SERVR__LISTEN", "127.0.0.1:1"),
@@ -324,15 +324,15 @@ fn a_variable_that_names_no_key_is_told_and_stops_nothing() {
         ("VOICEGATE_URL", "http://127.0.0.1:8080"),
         ("VOICEGATE__SERVER__LISTEN", "127.0.0.1:2"),
     ];
-    let mut told = load_with("", &variables).expect("sound").warnings;
-    told.sort();
+    let mut reported = load_with("", &variables).expect("sound").warnings;
+    reported.sort();
     let why = "this variable names no key, so it has no effect; did you mean `VOICEGATE__SERVER__LISTEN`?";
     let names = ["VOICEGATE_LISTEN", "VOICEGATE__SERVER__LISTN", "VOICEGATE__SERVR__LISTEN"];
-    assert_eq!(told, names.map(|name| format!("{name}: {why}")));
+    assert_eq!(reported, names.map(|name| format!("{name}: {why}")));
 }
 
 #[test]
-fn a_key_that_can_be_guessed_is_refused_where_it_is_written_and_told_elsewhere() {
+fn a_key_that_can_be_guessed_is_refused_where_it_is_written_and_reported_elsewhere() {
     let with = |keys: &str, value: &str| {
         load_with(&TENANT.replace(&format!("{KEY:?}"), keys), &[("KEY_OF_A", value)])
     };
@@ -346,9 +346,9 @@ fn a_key_that_can_be_guessed_is_refused_where_it_is_written_and_told_elsewhere()
         ("sha256:9f86", "expected sha256: and 64"),
         ("018f3c52-7b1e-4c6a-9d2f-3b5e7a9c1d04", "voicegate keys new"),
     ] {
-        let told = with(&format!("{key:?}"), "").expect_err(key).to_string();
-        assert!(told.contains("tenants.a.api_keys[0]: ") && told.contains(expected), "{told}");
-        assert!(key.len() < 3 || !told.contains(key), "{told}");
+        let reported = with(&format!("{key:?}"), "").expect_err(key).to_string();
+        assert!(reported.contains("tenants.a.api_keys[0]: ") && reported.contains(expected), "{reported}");
+        assert!(key.len() < 3 || !reported.contains(key), "{reported}");
     }
     assert_eq!(with(&format!("\"sha256:{hash}\""), "").expect("sound").warnings, Vec::<String>::new());
     for (value, warnings) in [("x", 1), (hash, 1), (KEY, 0)] {
@@ -358,7 +358,7 @@ fn a_key_that_can_be_guessed_is_refused_where_it_is_written_and_told_elsewhere()
 }
 
 #[test]
-fn a_token_for_metrics_that_can_be_guessed_is_told() {
+fn a_token_for_metrics_that_can_be_guessed_is_reported() {
     let with = |token: &str| {
         load_with(&format!("[server]\nmetrics_token = {token:?}"), &[]).expect("sound").warnings
     };
@@ -384,9 +384,9 @@ fn a_webhook_that_can_never_be_reached_is_a_mistake() {
         ("bot.example/h?S3CRET", "", "such as \"https://bot.example/hooks\""),
         ("${HOOK}", "", "not replaced"),
     ] {
-        let told = with(url, fetch).expect_err(url).to_string();
-        assert!(told.contains("tenants.a.webhook.url: ") && told.contains(why), "{told}");
-        assert!(!told.contains("S3CRET"), "{told}");
+        let reported = with(url, fetch).expect_err(url).to_string();
+        assert!(reported.contains("tenants.a.webhook.url: ") && reported.contains(why), "{reported}");
+        assert!(!reported.contains("S3CRET"), "{reported}");
     }
     for (url, fetch) in [("https://bot.example/h", ""), ("http://127.0.0.1:1/h", local)] {
         assert!(with(url, fetch).is_ok(), "{url}");
@@ -394,17 +394,17 @@ fn a_webhook_that_can_never_be_reached_is_a_mistake() {
 }
 
 #[test]
-fn receipts_that_cannot_come_are_told() {
+fn receipts_that_cannot_come_are_reported() {
     let with = |url: &str, base: &str| {
         let secret = format!("\"t\"\nwebhook_secret = \"whsec_YSBzZWNyZXQ=\"{base}");
         load_with(&format!("[server]\npublic_url = {url:?}\n{}", TENANT.replace("\"t\"", &secret)), &[])
             .expect("sound")
             .warnings
     };
-    let told = with("http://127.0.0.1:8080", "");
+    let reported = with("http://127.0.0.1:8080", "");
     assert!(
-        matches!(told.as_slice(), [line] if line.contains("imessage: no receipts will come")),
-        "{told:?}"
+        matches!(reported.as_slice(), [line] if line.contains("imessage: no receipts will come")),
+        "{reported:?}"
     );
     assert_eq!(with("https://voice.example", ""), Vec::<String>::new());
     assert_eq!(with("http://127.0.0.1:8080", "\nbase_url = \"http://127.0.0.1:1\""), Vec::<String>::new());
@@ -412,7 +412,7 @@ fn receipts_that_cannot_come_are_told() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_with_secrets_that_others_can_read_is_told() {
+fn a_file_with_secrets_that_others_can_read_is_reported() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("voicegate.toml");

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_that_nobody_reads_is_told_with_what_was_meant() {
+    fn a_variable_that_nobody_reads_is_reported_with_what_was_meant() {
         for (name, meant) in [
             ("VOICEGATE_SERVER__LISTEN", "VOICEGATE__SERVER__LISTEN"),
             ("VOICEGATE_SERVER_LISTEN", "VOICEGATE__SERVER__LISTEN"),

@@ -310,14 +310,14 @@ fn accept(note: &mut Note, accepted: Accepted, now: Timestamp) -> Step {
         note.form = Some(form);
     }
     for warning in accepted.warnings {
-        note.warn(told(warning));
+        note.warn(text_of(warning));
     }
     (note.next_attempt_at, note.error) = (None, None);
     Step::Done
 }
 
 /// The text of a warning that an adapter reported for an accepted note.
-fn told(warning: SendWarning) -> Warning {
+fn text_of(warning: SendWarning) -> Warning {
     match warning {
         SendWarning::ReplyLost => Warning::new(
             WarningCode::ReplyLost,

@@ -89,7 +89,7 @@ impl Evolution {
     /// Reads an acknowledgement. The time of the envelope is a local one without its zone, so the gateway's own counts.
     fn receipt(&self, data: &Value, now: Timestamp) -> Result<Option<Receipt>, CallbackError> {
         let id = data["keyId"].as_str().or_else(|| data["key"]["id"].as_str());
-        let message_id = whatsapp_web::told_id(&json!({"id": id}))?;
+        let message_id = whatsapp_web::event_message_id(&json!({"id": id}))?;
         if !whatsapp_web::is_from_me(data, &message_id) {
             return Ok(None);
         }
@@ -196,7 +196,7 @@ fn status(word: &str) -> Option<ReceiptStatus> {
 
 /// Reads a message that was sent over the API: what the answer to the send says, once more.
 fn sent(message: &Value, now: Timestamp) -> Result<Option<Receipt>, CallbackError> {
-    let message_id = whatsapp_web::told_id(&json!({"id": message["key"]["id"]}))?;
+    let message_id = whatsapp_web::event_message_id(&json!({"id": message["key"]["id"]}))?;
     let Some(name) =
         whatsapp_web::sent_name(message).filter(|_| whatsapp_web::is_from_me(message, &message_id))
     else {

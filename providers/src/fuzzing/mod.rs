@@ -133,7 +133,7 @@ fn linq_answers(data: &[u8]) {
     let linq = linq::connection(settings(&[("token", TOKEN)])).expect("settings that suffice");
     let note = note(Container::Mp4);
     for answer in answers(data) {
-        told(linq.told(now(), &answer));
+        hides_secrets(linq.read_lines(now(), &answer));
         let mut memory = Memory::default();
         judged(&answer, linq.dispatched(now(), &note, &mut memory, &answer));
         asked(linq.understood::<Value>(now(), &note, &answer));
@@ -156,7 +156,7 @@ fn wawp_answers(data: &[u8]) {
     let wawp = wawp::connection(settings).expect("settings that suffice");
     let note = note(Container::Ogg);
     for answer in answers(data) {
-        told(wawp.told(now(), &answer));
+        hides_secrets(wawp.read_session(now(), &answer));
         let outcome = wawp.dispatched(now(), &note, &answer);
         if matches!(answer.status.as_u16(), 408 | 500..) {
             let held = outcome.as_ref().is_err_and(|error| error.kind.disposition() == Disposition::Hold);
@@ -215,7 +215,7 @@ fn waha_answers(data: &[u8]) {
     let waha = waha::connection(settings).expect("settings that suffice");
     let note = note(Container::Ogg);
     for answer in answers(data) {
-        asked(waha.told(now(), &answer));
+        asked(waha.read_answer(now(), &answer));
         judged(&answer, waha.dispatched(now(), &note, &answer));
     }
 }
@@ -300,9 +300,9 @@ fn receipts(
         }
         assert_eq!(receipt.failure.is_some(), receipt.status == ReceiptStatus::Failed);
         if let Some(failure) = &receipt.failure {
-            let told = serde_json::to_string(&failure.upstream).expect("JSON");
-            assert!(!failure.detail.is_empty() && told.len() < 4000);
-            hides(&told, &[TOKEN, secret]);
+            let upstream = serde_json::to_string(&failure.upstream).expect("JSON");
+            assert!(!failure.detail.is_empty() && upstream.len() < 4000);
+            hides(&upstream, &[TOKEN, secret]);
         }
         let stored = serde_json::to_value(receipt).expect("JSON");
         assert_eq!(&serde_json::from_value::<Receipt>(stored).expect("a receipt"), receipt);
@@ -384,7 +384,7 @@ fn asked<T>(outcome: Result<T, SendError>) -> Option<T> {
 }
 
 /// The texts for an operator on a terminal. No note is in flight then, so there is no link to hide.
-fn told(outcome: Result<String, SendError>) {
+fn hides_secrets(outcome: Result<String, SendError>) {
     match outcome {
         Ok(text) => {
             assert!((1..1000).contains(&text.len()) && !text.chars().any(char::is_control), "{text:?}");
@@ -400,11 +400,11 @@ fn harmless(error: &SendError) {
 
 fn without(error: &SendError, secrets: &[&str]) {
     assert!(!error.detail.is_empty() && error.retry_after.is_none_or(|wait| wait <= DAY));
-    let told = serde_json::to_string(&error.upstream).expect("JSON");
+    let upstream = serde_json::to_string(&error.upstream).expect("JSON");
     let message =
         error.upstream.as_ref().and_then(|upstream| upstream.message.as_deref()).unwrap_or_default();
     assert!(message.chars().count() <= 300 && !message.chars().any(char::is_control));
-    for text in [&error.detail, &format!("{error:?}"), &told] {
+    for text in [&error.detail, &format!("{error:?}"), &upstream] {
         hides(text, secrets);
     }
 }

@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::{TOKEN, WEBHOOK_SECRET, answers, bots::signature, called, judged, note, now, receipts, told};
+use super::{
+    TOKEN, WEBHOOK_SECRET, answers, bots::signature, called, hides_secrets, judged, note, now, receipts,
+};
 use crate::{CallbackError, Container, Memory, Provider as _, Settings, http};
 
 fn connection(settings: Value) -> http::Http {
@@ -40,7 +42,7 @@ pub(super) fn http_answers(data: &[u8]) {
         for answer in answers(data) {
             let mut memory = Memory::default();
             judged(&answer, http.dispatched(now(), &note, &mut memory, &answer));
-            told(http.checked(now(), &answer));
+            hides_secrets(http.checked(now(), &answer));
         }
     }
 }

@@ -143,7 +143,7 @@ impl Provider for Http {
         // An id of the provider's own is spelt as it is, and must not be taken for another kind of recipient.
         Ok(match to {
             Recipient::Native { .. } => to.to_string(),
-            other => self.recipe.recipient.spell(other),
+            other => self.recipe.recipient.on_the_wire(other),
         })
     }
 

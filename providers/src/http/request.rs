@@ -31,7 +31,7 @@ impl Http {
     /// The values of the connection, of a recipient and of a note's id (`vn_...`).
     pub(super) fn values_for(&self, to: &Recipient, note_id: &str) -> Values {
         let mut values = self.fixed.clone();
-        values.insert(Name::To, self.recipe.recipient.spell(to));
+        values.insert(Name::To, self.recipe.recipient.on_the_wire(to));
         values.insert(Name::NoteId, note_id);
         values.insert(Name::NoteUuid, note_id.trim_start_matches("vn_"));
         values

@@ -64,8 +64,8 @@ impl Kind {
 }
 
 impl Format {
-    /// A recipient as it is spelt on the wire. Only people with a number are spelt in several ways.
-    pub fn spell(self, to: &Recipient) -> String {
+    /// The form of a recipient in requests. Only people with a number have several forms.
+    pub fn on_the_wire(self, to: &Recipient) -> String {
         let number = match to {
             Recipient::Phone(number) => number.trim_start_matches('+'),
             Recipient::Jid { user, server: JidServer::User | JidServer::LinkedUser } => user,
@@ -139,7 +139,7 @@ mod tests {
             (Format::Raw, "Ann@Example.com", "ann@example.com"),
             (Format::Raw, "http:U4af4980629", "U4af4980629"),
         ] {
-            assert_eq!(format.spell(&parse_recipient(text).expect(text)), expected, "{text}");
+            assert_eq!(format.on_the_wire(&parse_recipient(text).expect(text)), expected, "{text}");
         }
     }
 

@@ -35,11 +35,11 @@ impl Linq {
         // `/v3/phonenumbers`, which older pages name, is deprecated.
         let request = self.request(Method::GET, self.api.join(&["v3", "phone_numbers"]), None);
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
-        self.told(cx.now, &answer)
+        self.read_lines(cx.now, &answer)
     }
 
     /// Reads the answer.
-    pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
+    pub(crate) fn read_lines(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
         #[derive(Deserialize)]
         struct Body {
             phone_numbers: Vec<Line>,

@@ -114,7 +114,7 @@ fn sent(payload: &Value) -> Result<Option<Sent>, CallbackError> {
     if payload["source"] != "api" {
         return Ok(None);
     }
-    let id = whatsapp_web::told_id(payload)?;
+    let id = whatsapp_web::event_message_id(payload)?;
     if !whatsapp_web::is_from_me(payload, &id) {
         return Ok(None);
     }

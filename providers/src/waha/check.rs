@@ -67,7 +67,7 @@ impl Waha {
         if matches!(answer.status.as_u16(), 401 | 403 | 404) {
             return Ok(None);
         }
-        let told = self.told(cx.now, &answer)?;
+        let told = self.read_answer(cx.now, &answer)?;
         let secrets = self.secrets(&[]);
         let word = |key: &str| told[key].as_str().and_then(|text| wire::identifier(text, &secrets));
         let Some(version) = word("version") else {

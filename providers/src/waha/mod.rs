@@ -247,11 +247,11 @@ impl Waha {
     /// Asks something that is about no note.
     async fn ask(&self, cx: &Context, request: Request) -> Result<Value, SendError> {
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
-        self.told(cx.now, &answer)
+        self.read_answer(cx.now, &answer)
     }
 
     /// Reads the answer to a question about the account.
-    pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<Value, SendError> {
+    pub(crate) fn read_answer(&self, now: Timestamp, answer: &Answer) -> Result<Value, SendError> {
         if answer.status.is_success() {
             return Ok(answer.json());
         }

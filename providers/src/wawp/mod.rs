@@ -258,11 +258,11 @@ impl Wawp {
         let url = self.api.join(&["v2", "session", "info"]);
         let request = wire::json_request(Method::POST, url, Some(&self.credentials()));
         let answer = wire::call(cx, request).await.map_err(NoAnswer::in_check)?;
-        self.told(cx.now, &answer)
+        self.read_session(cx.now, &answer)
     }
 
     /// Reads the answer about the session.
-    pub(crate) fn told(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
+    pub(crate) fn read_session(&self, now: Timestamp, answer: &Answer) -> Result<String, SendError> {
         let body = answer.json();
         if !answer.status.is_success() || reports_failure(&body) {
             let (kind, detail) = judge_check(status_of(answer, &body), &words(answer, &body));

@@ -110,7 +110,7 @@ pub fn time(value: &Value) -> Option<Timestamp> {
 ///
 /// # Errors
 /// [`CallbackError::Malformed`]
-pub fn told_id(message: &Value) -> Result<String, CallbackError> {
+pub fn event_message_id(message: &Value) -> Result<String, CallbackError> {
     message_id(message)
         .filter(|id| id.len() <= LONGEST_ID && !id.contains(char::is_control))
         .ok_or(CallbackError::Malformed)
@@ -131,7 +131,7 @@ pub fn ack_receipt(
     at: Timestamp,
     secrets: &[&SecretString],
 ) -> Result<Option<Receipt>, CallbackError> {
-    let message_id = told_id(payload)?;
+    let message_id = event_message_id(payload)?;
     if !is_from_me(payload, &message_id) {
         return Ok(None);
     }
