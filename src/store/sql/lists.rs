@@ -4,7 +4,7 @@
 use sqlx::{QueryBuilder, Row};
 
 use super::{
-    dialect::{BY_IDS, Db, EXPLAIN, Pool, Tx, prepare_ranges, push_range},
+    dialect::{BY_IDS, Db, Pool, Tx, prepare_ranges, push_range},
     read::doc,
 };
 use crate::{
@@ -47,8 +47,9 @@ pub async fn notes(pool: &Pool, wanted: &NoteQuery<'_>) -> Result<Page, StoreErr
 }
 
 /// The database's query plan for a list, for tests.
+#[cfg(debug_assertions)]
 pub async fn explain(pool: &Pool, wanted: &NoteQuery<'_>) -> Result<Vec<String>, StoreError> {
-    let (statement, column) = EXPLAIN;
+    let (statement, column) = super::dialect::EXPLAIN;
     let before = wanted.before.map_or_else(|| END.to_owned(), |id| id.to_string());
     let vias = ["c".to_owned(), "d".to_owned()];
     let mut tx = pool.begin().await?;

@@ -86,6 +86,7 @@ pub async fn settled(pool: &Pool, tenant: &str) -> Result<i64, StoreError> {
 }
 
 /// The statement prefix that shows a query plan, and the column of the answer.
+#[cfg(debug_assertions)]
 pub const EXPLAIN: (&str, &str) = ("EXPLAIN QUERY PLAN ", "detail");
 
 /// Prepares nothing, because each query names its index.
