@@ -40,7 +40,7 @@ pub async fn measure(
         let to = recipient(number / CONNECTIONS).replace('+', "%2B");
         format!("/voice?to={to}&via=w{}", number % CONNECTIONS)
     };
-    let requests = Requests { path, audio: distinct, expected: 202 };
+    let requests = Requests::new(path, distinct, 202);
     load::post(&gateway.address, requests, setting.concurrency, backlog, Duration::MAX).await?;
     let mut beside = waits(&gateway, notes..2 * notes).await?;
     for (share, name) in [(0.5, "p50"), (0.95, "p95")] {

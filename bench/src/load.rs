@@ -19,6 +19,8 @@ pub struct Load {
     pub span: Duration,
     /// Of each accepted note, in milliseconds.
     pub latencies: Vec<f64>,
+    /// Number of answers that said to come again later.
+    pub refused: usize,
 }
 
 impl Load {
@@ -38,7 +40,7 @@ pub async fn send(
 ) -> anyhow::Result<Load> {
     let query = query.to_owned();
     let path = move |number| format!("/voice?to={}{query}", recipient(number).replace('+', "%2B"));
-    post(address, Requests { path, audio, expected: 202 }, concurrency, most, span).await
+    post(address, Requests::new(path, audio, 202), concurrency, most, span).await
 }
 
 /// What is posted, by its number, and the status that every answer has to have.
@@ -47,6 +49,18 @@ pub struct Requests<P, A> {
     pub path: P,
     pub audio: A,
     pub expected: u16,
+    /// Further headers, each with its line end.
+    pub headers: &'static str,
+    /// Time between two requests of one connection; without it, each follows the answer to the one before.
+    pub every: Option<Duration>,
+    /// Whether an answer may say that the gateway is overloaded.
+    pub may_be_refused: bool,
+}
+
+impl<P, A> Requests<P, A> {
+    pub fn new(path: P, audio: A, expected: u16) -> Self {
+        Self { path, audio, expected, headers: "", every: None, may_be_refused: false }
+    }
 }
 
 /// Posts audio until `most` requests were made or the time is over.
@@ -64,32 +78,47 @@ where
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for client in 0..concurrency {
-        let (address, Requests { path, audio, expected }) = (address.to_owned(), requests.clone());
+        let (address, requests) = (address.to_owned(), requests.clone());
+        let Requests { path, audio, expected, headers, every, may_be_refused } = requests;
         clients.spawn(async move {
             let mut connection = Connection::open(&address).await?;
-            let mut latencies = Vec::new();
+            let (mut latencies, mut refused) = (Vec::new(), 0);
+            let mut turns = every.map(tokio::time::interval);
+            if let Some(every) = every {
+                // Spread over one interval.
+                tokio::time::sleep(every.mul_f64(client as f64 / concurrency as f64)).await;
+            }
             for number in (client..most).step_by(concurrency) {
+                if let Some(turns) = &mut turns {
+                    turns.tick().await;
+                }
                 if started.elapsed() >= span {
                     break;
                 }
                 let audio = audio(number);
                 let request = format!(
                     "POST {} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {KEY}\r\n\
-                     Content-Type: audio/mpeg\r\nContent-Length: {}\r\n\r\n",
+                     Content-Type: audio/mpeg\r\n{headers}Content-Length: {}\r\n\r\n",
                     path(number),
                     audio.len()
                 );
                 let begun = Instant::now();
                 let (status, body) = connection.exchange(request.as_bytes(), &audio).await?;
+                if may_be_refused && status == 503 {
+                    refused += 1;
+                    continue;
+                }
                 ensure!(status == expected, "answered with {status}: {}", String::from_utf8_lossy(&body));
                 latencies.push(begun.elapsed().as_secs_f64() * 1000.0);
             }
-            Ok::<_, anyhow::Error>(latencies)
+            Ok::<_, anyhow::Error>((latencies, refused))
         });
     }
     let mut load = Load::default();
     while let Some(done) = clients.join_next().await {
-        load.latencies.extend(done??);
+        let (latencies, refused) = done??;
+        load.latencies.extend(latencies);
+        load.refused += refused;
     }
     load.span = started.elapsed();
     Ok(load)

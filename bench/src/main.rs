@@ -10,6 +10,7 @@ mod fairness;
 mod gateway;
 mod load;
 mod memory;
+mod path;
 mod postgres;
 mod proc;
 mod processes;
@@ -61,6 +62,9 @@ struct Args {
     /// The database of `processes` forgets nothing in a power cut.
     #[arg(long)]
     fsync: bool,
+    /// `path` stores in this PostgreSQL instead of SQLite.
+    #[arg(long)]
+    postgres: Option<String>,
     /// Rounds of `audio`.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
@@ -92,6 +96,8 @@ enum Part {
     Memory,
     /// One process beside two on a PostgreSQL.
     Processes,
+    /// What a note costs that needs no encoding, beside libopus alone and a Node service that stores nothing.
+    Path,
     /// Conversion beside the system's ffmpeg, the encoder alone and Node.
     Audio,
 }
@@ -179,6 +185,9 @@ async fn main() -> anyhow::Result<ExitCode> {
         )
         .await
         .context("processes")?;
+    }
+    if wanted(Part::Path) {
+        path::measure(&setting, args.postgres, &mut report).await.context("path")?;
     }
     if wanted(Part::Audio) {
         let options = audio::Options { rounds: args.rounds, ffmpeg: args.ffmpeg, long: args.long };

@@ -108,7 +108,7 @@ async fn run(
         let to = recipient(number / CONNECTIONS).replace('+', "%2B");
         format!("/voice?to={to}&via=w{}&send_at={due}&expires_in=1h", number % CONNECTIONS)
     };
-    let requests = Requests { path, audio: same(audio), expected: 202 };
+    let requests = Requests::new(path, same(audio), 202);
     load::post(&gateways[0].address, requests, setting.concurrency, notes, PATIENCE).await?;
     ensure!(started.elapsed() < AHEAD.unsigned_abs(), "not all notes were accepted before they were due");
     // Neither how they begin nor how they run out.

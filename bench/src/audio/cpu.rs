@@ -77,7 +77,7 @@ fn repetition(
 }
 
 /// Where `make ffmpeg` puts the encoder alone: beside the folder of the executables.
-fn floor() -> Option<PathBuf> {
+pub fn floor() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok()?;
     let tool = beside.parent()?.parent()?.join("tools/ffmpeg/opus-floor");
     tool.is_file().then_some(tool)

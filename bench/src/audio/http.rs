@@ -21,14 +21,14 @@ use crate::{
 const PAIRS: usize = 3;
 
 /// A service in a process of its own.
-struct Service {
+pub struct Service {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Service {
     /// `None` where there is no such program.
-    fn start<S: AsRef<OsStr>>(command: &[S]) -> anyhow::Result<Option<Self>> {
+    pub fn start<S: AsRef<OsStr>>(command: &[S]) -> anyhow::Result<Option<Self>> {
         let (program, arguments) = command.split_first().context("a command")?;
         let started =
             Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
@@ -38,6 +38,12 @@ impl Service {
         };
         let said = BufReader::new(child.stdout.take().context("its output")?).lines().next();
         Ok(Some(Self { child, address: said.context("an address")?? }))
+    }
+}
+
+impl Service {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -80,8 +86,7 @@ pub async fn measure(
     let send = async |service: &Service, concurrency, span| {
         let audio = audio.clone();
         // No two alike: the engine makes what several ask for at the same time only once.
-        let requests =
-            Requests { path: |_| "/".to_owned(), audio: move |number| tagged(number, &audio), expected: 200 };
+        let requests = Requests::new(|_| "/".to_owned(), move |number| tagged(number, &audio), 200);
         load::post(&service.address, requests, concurrency, usize::MAX, span).await
     };
     for service in [&node, &own] {

@@ -1,13 +1,13 @@
 //! The cost of converting: beside the system's ffmpeg, beside the encoder alone, beside a service in Node, and in memory.
 
 mod cpu;
-mod http;
+pub mod http;
 mod memory;
 mod service;
-mod sources;
+pub mod sources;
 mod usage;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 pub use service::serve;
 
@@ -15,7 +15,7 @@ use self::{sources::Sources, usage::Usage};
 use crate::{
     Setting,
     convert::{Converter, Settings},
-    report::Report,
+    report::{Report, quantile},
 };
 
 /// 16 kHz, 24 kbit/s, complexity 10.
@@ -41,6 +41,19 @@ pub async fn measure(setting: &Setting, options: &Options, report: &mut Report) 
     cpu::job(setting, &usage, &sources, options, report).await?;
     http::measure(setting, &sources, options, report).await?;
     memory::measure(setting, &sources, options, report).await
+}
+
+/// Processor time in milliseconds of libopus alone for ten seconds of speech, the median of some runs; `None` if it was
+/// not built.
+pub fn floor(sources: &Sources, folder: &std::path::Path) -> anyhow::Result<Option<f64>> {
+    const RUNS: usize = 7;
+    let Some(tool) = cpu::floor() else { return Ok(None) };
+    let usage = Usage::build(folder)?;
+    let words = [RATE.to_string(), BITRATE.to_string(), "10".to_owned()].map(OsString::from);
+    let command: Vec<_> =
+        [tool.into_os_string(), sources.samples.clone().into_os_string()].into_iter().chain(words).collect();
+    let mut took = (0..RUNS).map(|_| usage.of(&command)).collect::<anyhow::Result<Vec<f64>>>()?;
+    Ok(Some(quantile(&mut took, 0.5)))
 }
 
 /// Converts a file again and again: what one conversion costs is the difference between two such runs.
