@@ -119,7 +119,11 @@ impl Worker {
             lock(&self.leases).insert(delivery, held);
             let leases = self.leases.clone();
             let gateway = self.gateway.clone();
-            let running = self.tries.spawn(async move { run(&gateway, claim).await });
+            let delivering = matches!(claim.job, Job::Send).then(|| gateway.accept_gate.delivering());
+            let running = self.tries.spawn(async move {
+                let _delivering = delivering;
+                run(&gateway, claim).await;
+            });
             let gateway = self.gateway.clone();
             tokio::spawn(async move {
                 if running.await.is_err() {

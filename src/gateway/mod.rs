@@ -1,5 +1,6 @@
 //! Builds all parts from the configuration, and holds them while the process runs.
 
+mod accept_gate;
 pub mod audio_test;
 pub mod changes;
 mod limit;
@@ -21,7 +22,10 @@ use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 pub use self::live::Live;
-use self::{audio_test::AudioTest, changes::Changes, server_slots::ServerSlots, uploads::Uploads};
+use self::{
+    accept_gate::AcceptGate, audio_test::AudioTest, changes::Changes, server_slots::ServerSlots,
+    uploads::Uploads,
+};
 
 use crate::{
     config::{self, Config, Layers, Mistakes, Tenants},
@@ -48,6 +52,8 @@ pub struct Gateway {
     pub server_slots: ServerSlots,
     /// Uploads in progress.
     pub uploads: Uploads,
+    /// Slows accepting while notes are being sent.
+    pub accept_gate: Arc<AcceptGate>,
     /// Cancelled when the process is asked to stop: no new work begins, and long waits end.
     pub stop: CancellationToken,
     /// Cancelled when the worker has nothing in flight. Until then providers may have to fetch audio from here.
@@ -87,6 +93,7 @@ impl Gateway {
             links,
             server_slots: ServerSlots::default(),
             uploads: Uploads::default(),
+            accept_gate: Arc::default(),
             stop: CancellationToken::new(),
             drained: CancellationToken::new(),
             layers,

@@ -1,4 +1,4 @@
-//! Refuses audio before it is read if its tenant may not keep it.
+//! Refuses or delays audio before it is read: if its tenant may not keep it, and while deliveries need the processors.
 
 use axum::http::{HeaderMap, header};
 
@@ -7,17 +7,18 @@ use crate::{config::Tenant, gateway::Gateway, media::quota::Arriving, model::pro
 /// The most bytes of fields and framing in a body.
 const AROUND: u64 = 128 * 1024;
 
-/// Counts the audio of a request as kept while it is being read. A repetition of a request is let through, because it
+/// Waits until the request may be read, and counts its audio as kept while it is being read. A repetition of a request is let through, because it
 /// gets the earlier answer and stores nothing.
 ///
 /// # Errors
-/// `quota_exceeded`.
+/// `quota_exceeded` or `overloaded`.
 pub async fn expect(
     gateway: &Gateway,
     tenant: &Tenant,
     headers: &HeaderMap,
     key: Option<&str>,
 ) -> Result<Option<Arriving>, Problem> {
+    gateway.accept_gate.pass(&tenant.name).await?;
     match (gateway.room_for(&tenant.name, at_least(headers)).await, key) {
         (Ok(arriving), _) => Ok(Some(arriving)),
         (Err(problem), None) => Err(problem),
