@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::{Connection, Tenant},
     delivery::upload,
-    gateway::{Gateway, Live, note_metrics},
+    gateway::{Gateway, Live, changes::Watch, note_metrics},
     media::{AudioBytes, AudioInput, AudioVariant, SpooledAudio},
     model::{
         code::{Code, Stage},
@@ -22,7 +22,7 @@ use crate::{
         note::{AudioSource, ConvertChoice, Metadata, Note, NoteId, TextAs, Warning},
         problem::Problem,
     },
-    store::{Acceptance, KeyClaim, KeyHolder, NewNote, StoreError},
+    store::{Acceptance, KeyClaim, KeyHolder, NewNote, SmallAudio, StoreError},
     telemetry::request_id,
 };
 use voicegate_audio::{self as audio, Convert, Hints, Probed};
@@ -78,6 +78,8 @@ pub struct Admission {
     pub note: Note,
     /// The idempotency key was used before for the same request.
     pub replayed: bool,
+    /// The changes of a new note since it was accepted.
+    pub changes: Option<Watch<NoteId>>,
 }
 
 /// Accepts `request`. When this returns, the note is on disk.
@@ -198,18 +200,29 @@ pub(super) async fn make_durable(
     let _arriving = gateway.room_for(&note.tenant, note.kept_bytes()).await?;
     // Small audio is stored with the row; a file is stored before it.
     let (mut beside, mut _room) = (None, None);
+    let content = |bytes| match &note.probed {
+        Some(probed) => SmallAudio { sha256: probed.facts.sha256.clone(), bytes },
+        None => SmallAudio::from(bytes),
+    };
     let kept = match audio {
         AudioOrigin::Download => Ok(()),
         AudioOrigin::Spooled(AudioBytes::File(file)) => {
             gateway.media.keep(file, note.id, AudioVariant::Source).await.map(drop)
         }
         AudioOrigin::Spooled(AudioBytes::Memory(bytes, room)) => {
-            (beside, _room) = (Some(bytes), Some(room));
+            (beside, _room) = (Some(content(bytes)), Some(room));
             Ok(())
         }
-        AudioOrigin::Upload(id) => gateway.media.use_upload(id, note.id).await,
+        AudioOrigin::Upload(id) => match gateway.media.small_upload(id).await {
+            Ok(Some(bytes)) => {
+                beside = Some(content(bytes));
+                Ok(())
+            }
+            Ok(None) => gateway.media.use_upload(id, note.id).await,
+            Err(error) => Err(error),
+        },
         AudioOrigin::Note(original) => {
-            beside = gateway.store.source(original).await?;
+            beside = gateway.store.source(original).await?.map(content);
             if beside.is_some() { Ok(()) } else { gateway.media.use_source(original, note.id).await }
         }
     };
@@ -228,6 +241,7 @@ pub(super) async fn make_durable(
         max_queue_per_tenant: live.config.delivery.max_queue_per_tenant,
         share: live.share_of_queue(),
     };
+    let changes = gateway.changes.of_note(new.note.id);
     let accepted = gateway.store.accept(&new).await;
     // If it is unknown whether the note was committed, its audio stays. Without a note, the sweep removes it later.
     let is_wanted = match &accepted {
@@ -243,7 +257,7 @@ pub(super) async fn make_durable(
             tracing::info!(note.id = %note.id, tenant = note.tenant, "note {} accepted", note.id);
             note_metrics::note(&note);
             gateway.wake_worker();
-            Ok(Admission { note, replayed: false })
+            Ok(Admission { note, replayed: false, changes: Some(changes) })
         }
         // Two requests with this key arrived at the same time, and the other one was first.
         Acceptance::KeyTaken(holder) => replay(gateway, &holder, &fingerprint).await,
@@ -290,7 +304,7 @@ pub(super) async fn replay(
         note => note?,
     };
     let gone = || Problem::new(Code::NotFound, "the note of this Idempotency-Key is no longer kept");
-    Ok(Admission { note: note.ok_or_else(gone)?, replayed: true })
+    Ok(Admission { note: note.ok_or_else(gone)?, replayed: true, changes: None })
 }
 
 /// Examines the audio as far as that is possible during the request, and returns its origin. A URL is checked by its

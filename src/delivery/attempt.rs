@@ -20,7 +20,9 @@ use crate::{
         note::{AudioSource, Note, Status},
         problem::Problem,
     },
-    store::{Change, Claim, Closed, Health, Learned, MediaChange, Step, StoreError, connection_key},
+    store::{
+        Change, Claim, Closed, Health, Learned, MediaChange, NewAudio, Step, StoreError, connection_key,
+    },
     telemetry::metrics,
 };
 
@@ -246,7 +248,7 @@ async fn record(
     match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
         Ok(()) => {
             note_metrics::change(&change);
-            gateway.changed(&note.tenant, note.id);
+            gateway.changed_to(change.note);
         }
         Err(error) => {
             tracing::error!(note.id = %note.id, %error, "the end of a try of note {} is lost", note.id);
@@ -280,11 +282,11 @@ pub(super) async fn commit_to_dispatch(
     claim.note.updated_at = gateway.clock.now();
     let notify = gateway.live().notifies(&claim.note.tenant);
     let change = Change { notify, media, ..Change::new(claim.note.clone(), Step::Dispatching) };
-    let claim = &*claim;
     let write = || gateway.store.write(claim, &change);
     let written = persist::written(claim.note.id, "the begin of the dispatch", DISPATCH_PATIENCE, write);
     gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
-    gateway.changed(&claim.note.tenant, claim.note.id);
+    claim.audio = NewAudio::default();
+    gateway.changed_to(change.note);
     Ok(())
 }
 
@@ -299,7 +301,10 @@ async fn progress(gateway: &Gateway, claim: &mut Claim) -> Result<(), StoreError
         Err(error) if error.passes() => {
             tracing::warn!(note.id = %claim.note.id, %error, "progress of note {} is not recorded", claim.note.id);
         }
-        written => written?,
+        written => {
+            written?;
+            claim.audio = NewAudio::default();
+        }
     }
     gateway.changed(&claim.note.tenant, claim.note.id);
     Ok(())
@@ -317,10 +322,10 @@ pub(super) async fn take_back(
     let connection = connection_key(&claim.note.tenant, &claim.note.current().connection);
     let change = Change { notify, ..Change::new(claim.note.clone(), Step::Again) };
     let change = lessons.add_to(change, connection);
-    let claim = &*claim;
     let write = || gateway.store.write(claim, &change);
     let written = persist::written(claim.note.id, "a refusal", DISPATCH_PATIENCE, write);
     gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
+    claim.audio = NewAudio::default();
     gateway.changed(&claim.note.tenant, claim.note.id);
     Ok(())
 }

@@ -17,9 +17,9 @@ use crate::{
     config::OnUnknown,
     delivery::outcome::{Failure, Policy},
     gateway::{Gateway, Live, server_slots::hung},
-    media::AudioVariant,
+    media::{AudioFile, AudioVariant, MediaStore},
     model::note::AudioSource,
-    store::{Claim, queue_key},
+    store::{Claim, SmallAudio, queue_key},
 };
 
 /// Downloads the source of a leased note, and queues the note for sending.
@@ -88,7 +88,12 @@ async fn get(
     let file = downloaded.map_err(failed)?;
     let size = file.as_file().metadata().map_err(failed)?.len();
     let _arriving = gateway.room_for(&claim.note.tenant, size).await.map_err(full)?;
-    gateway.media.keep(file, claim.note.id, AudioVariant::Source).await.map_err(failed)?;
+    let file = AudioFile::Temporary(file);
+    // A small file is stored in the database, together with the next change of the note.
+    claim.audio.source = MediaStore::small(&file).await.map_err(failed)?.map(SmallAudio::from);
+    if let (None, AudioFile::Temporary(file)) = (&claim.audio.source, file) {
+        gateway.media.keep(file, claim.note.id, AudioVariant::Source).await.map_err(failed)?;
+    }
     // The bytes are stored now, so the URL and its secret headers are no longer needed.
     claim.note.source = AudioSource::Stored;
     Ok(())

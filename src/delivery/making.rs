@@ -1,7 +1,10 @@
 //! Prepares a note for one form: the audio in the form's profile, the text beside it or in place of it, and the message
 //! that it replies to.
 
-use voicegate_audio::{self as audio, Profile, Work};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use voicegate_audio::{self as audio, Profile, Ready, Work};
 use voicegate_providers::{Content, Form, FormSupport, OutboundAudio, OutboundNote, parse_recipient};
 
 use super::{
@@ -12,14 +15,17 @@ use super::{
 };
 use crate::{
     config::Connection,
-    gateway::{Gateway, Live},
-    media::{AudioFile, AudioVariant},
+    gateway::{
+        Gateway, Live,
+        on_the_way::{Kept, Sending},
+    },
+    media::{AudioFile, AudioVariant, MediaStore},
     model::{
         code::{Code, Stage},
         note::{ConvertChoice, Note, NoteId, SentAudio, Warning},
         problem::Problem,
     },
-    store::{Claim, StoreError},
+    store::{Claim, SmallAudio, StoreError},
 };
 
 /// A note that is ready for its adapter.
@@ -27,6 +33,8 @@ pub(super) struct Made {
     pub note: OutboundNote,
     /// The file with the note's audio. It is deleted when this value is dropped.
     pub file: Option<AudioFile>,
+    /// Keeps the audio in memory for the provider's link until this value is dropped.
+    pub kept: Option<Kept>,
 }
 
 /// Prepares a note for a form of the connection. Calls `audio_is_ready` as soon as the audio is made.
@@ -38,21 +46,22 @@ pub(super) async fn get_ready(
     support: &FormSupport,
     audio_is_ready: impl Fn(),
 ) -> Result<Made, Abandoned> {
-    let (content, file) = if support.form == Form::Text {
+    let (content, file, kept) = if support.form == Form::Text {
         audio_is_ready();
         let text = words(support, &Wanted::of(&claim.note, &connection.degrade)).shown;
-        (Content::Text(text.unwrap_or_default()), None)
+        (Content::Text(text.unwrap_or_default()), None, None)
     } else {
-        let (audio, file) = make_audio(gateway, live, connection, claim, support, audio_is_ready).await?;
+        let (audio, file, kept) =
+            make_audio(gateway, live, connection, claim, support, audio_is_ready).await?;
         let caption = words(support, &Wanted::of(&claim.note, &connection.degrade)).shown;
-        (Content::Audio { form: support.form, audio, caption }, Some(file))
+        (Content::Audio { form: support.form, audio, caption }, Some(file), kept)
     };
     let reply_to = reply(gateway, connection, &mut claim.note).await?;
     let note = &claim.note;
     let to = parse_recipient(&note.current().to).map_err(|error| {
         failed(Failure::stop(Problem::new(Code::RecipientUnsupported, error.to_string())))
     })?;
-    Ok(Made { note: OutboundNote { id: note.id.to_string(), to, content, reply_to }, file })
+    Ok(Made { note: OutboundNote { id: note.id.to_string(), to, content, reply_to }, file, kept })
 }
 
 async fn make_audio(
@@ -62,20 +71,16 @@ async fn make_audio(
     claim: &mut Claim,
     support: &FormSupport,
     audio_is_ready: impl Fn(),
-) -> Result<(OutboundAudio, AudioFile), Abandoned> {
+) -> Result<(OutboundAudio, AudioFile, Option<Kept>), Abandoned> {
     let choice = connection.choice(claim.note.convert);
     let profile = connection.profile_for(support.form, choice);
     let made = claim.note.sent.as_ref().filter(|sent| sent.profile == profile.name);
-    let file = match made.map(|sent| sent.work) {
+    let Found { file, bytes } = match made.map(|sent| sent.work) {
         Some(work) => {
             audio_is_ready();
             file(gateway, claim.note.id, sent_as(work)).await?
         }
-        None => {
-            let source = file(gateway, claim.note.id, AudioVariant::Source).await?;
-            let made = render(gateway, claim, &source, profile, choice, audio_is_ready).await?;
-            made.unwrap_or(source)
-        }
+        None => render(gateway, claim, profile, choice, audio_is_ready).await?,
     };
     let note = &claim.note;
     let sent = note.sent.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
@@ -104,6 +109,10 @@ async fn make_audio(
     let mut facts = sent.facts.clone();
     // A provider shows no length if it is given a length of 0.
     facts.duration_ms = facts.duration_ms.max(1);
+    let kept = bytes.map(|bytes| {
+        let (facts, created_at) = (sent.facts.clone(), note.created_at);
+        gateway.on_the_way.add(note.id, Sending { variant: which, facts, created_at, bytes })
+    });
     let audio = OutboundAudio {
         facts,
         filename,
@@ -112,7 +121,7 @@ async fn make_audio(
         provider_converts: connection.hands_over(choice),
         waveform: bars.unwrap_or_else(|| vec![0; BARS]),
     };
-    Ok((audio, file))
+    Ok((audio, file, kept))
 }
 
 /// The number of bars in a waveform, as the engine makes it.
@@ -122,12 +131,24 @@ fn sent_as(work: Work) -> AudioVariant {
     if work == Work::None { AudioVariant::Source } else { AudioVariant::Sent }
 }
 
-async fn file(gateway: &Gateway, note: NoteId, which: AudioVariant) -> Result<AudioFile, Abandoned> {
-    let file = gateway.audio(note, which).await.map_err(|problem| failed(Failure::for_now(problem)))?;
-    file.ok_or_else(|| {
-        tracing::error!(note.id = %note, "the audio of note {note} is not there");
-        failed(Failure::for_now(Problem::internal()))
-    })
+/// A file with audio, and its bytes if it is small.
+struct Found {
+    file: AudioFile,
+    bytes: Option<Bytes>,
+}
+
+async fn file(gateway: &Gateway, note: NoteId, which: AudioVariant) -> Result<Found, Abandoned> {
+    if let Some(bytes) = gateway.small_audio(note, which).await? {
+        let file = gateway.media.lend(bytes.clone()).await.map_err(failed)?;
+        return Ok(Found { file: AudioFile::Temporary(file), bytes: Some(bytes) });
+    }
+    match gateway.media.get(note, which).await.map_err(failed)? {
+        Some(file) => Ok(Found { file, bytes: None }),
+        None => {
+            tracing::error!(note.id = %note, "the audio of note {note} is not there");
+            Err(failed(Failure::for_now(Problem::internal())))
+        }
+    }
 }
 
 /// The provider's id of the message to reply to. If this connection has none, the note gets one warning.
@@ -146,36 +167,65 @@ async fn reply(
     }
 }
 
-/// Renders the audio; returns `None` if the source is sent unchanged. In both cases the source is decoded, here or for
-/// an earlier note, and its facts are recorded in the note.
+/// Renders the audio, and returns the file that is sent: the source itself, if it fits. In both cases the source is
+/// decoded, here or for an earlier note, and its facts are recorded in the note.
 async fn render(
     gateway: &Gateway,
     claim: &mut Claim,
-    source: &AudioFile,
     profile: &'static Profile,
     choice: ConvertChoice,
     audio_is_ready: impl Fn(),
-) -> Result<Option<AudioFile>, Abandoned> {
+) -> Result<Found, Abandoned> {
     let (hints, probed) = (claim.note.hints.clone(), claim.note.probed.clone());
     let engine = gateway.engine.for_tenant(&claim.note.tenant);
-    let source = audio::SourceFile { path: source.path(), hints: &hints, probed: probed.as_ref() };
-    let preparing = async { engine.prepare(source, profile, choice.into()).await.map_err(failed) };
-    let ready = processing(gateway, claim, Box::pin(preparing)).await?;
+    let known = match &probed {
+        Some(probed) => engine.prepared(&probed.facts.sha256, &hints, profile, choice.into()).await,
+        None => None,
+    };
+    let (ready, source) = match known {
+        // The source is not needed if a file was made of it before.
+        Some(ready) => (ready, None),
+        None => {
+            let source = file(gateway, claim.note.id, AudioVariant::Source).await?;
+            let input =
+                audio::SourceFile { path: source.file.path(), hints: &hints, probed: probed.as_ref() };
+            let preparing = async { engine.prepare(input, profile, choice.into()).await.map_err(failed) };
+            (processing(gateway, claim, Box::pin(preparing)).await?, Some(source))
+        }
+    };
     audio_is_ready();
     let note = &mut claim.note;
     note.probed = Some(ready.source.clone());
     for found in &ready.source.findings.contradictions {
         note.warn(Warning::from(*found));
     }
-    let (facts, work, checks, file) = match &ready.made {
-        None => (&ready.source.facts, Work::None, [].as_slice(), None),
-        Some(made) => {
-            let copy = gateway.media.copy_of(made.path()).await.map_err(failed)?;
-            let file = gateway.media.keep(copy, note.id, AudioVariant::Sent).await.map_err(failed)?;
-            (&made.facts, made.work, made.checks.as_slice(), Some(file))
-        }
+    let (facts, work, checks) = match &ready.made {
+        None => (&ready.source.facts, Work::None, [].as_slice()),
+        Some(made) => (&made.facts, made.work, made.checks.as_slice()),
     };
     let checks = checks.iter().map(|&check| check.to_owned()).collect();
     note.sent = Some(SentAudio { facts: facts.clone(), profile: profile.name.to_owned(), work, checks });
-    Ok(file)
+    match source {
+        Some(source) if ready.made.is_none() => Ok(source),
+        _ => keep(gateway, claim, ready).await,
+    }
+}
+
+/// Stores a produced file: a small one in the database, together with the next change of the note, and once for all
+/// notes of the tenant; a larger one in a copy of its own.
+async fn keep(gateway: &Gateway, claim: &mut Claim, ready: Arc<Ready>) -> Result<Found, Abandoned> {
+    let made = ready.made.as_ref().ok_or_else(|| failed(Failure::for_now(Problem::internal())))?;
+    let (path, sha256) = (made.path().to_owned(), made.facts.sha256.clone());
+    let file = AudioFile::Cached(ready.clone(), path.clone());
+    match MediaStore::small(&file).await.map_err(failed)? {
+        Some(bytes) => {
+            claim.audio.sent = Some(SmallAudio { sha256, bytes: bytes.clone() });
+            Ok(Found { file, bytes: Some(bytes) })
+        }
+        None => {
+            let copy = gateway.media.copy_of(&path).await.map_err(failed)?;
+            let file = gateway.media.keep(copy, claim.note.id, AudioVariant::Sent).await.map_err(failed)?;
+            Ok(Found { file, bytes: None })
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::Connection,
-    gateway::{Gateway, Live, note_metrics, server_slots::hung, uploads::UploadPermit},
+    gateway::{Gateway, Live, note_metrics, on_the_way::Kept, server_slots::hung, uploads::UploadPermit},
     media::AudioFile,
     model::{
         code::{Code, Stage, WarningCode},
@@ -247,14 +247,14 @@ async fn try_form(
                 cx.dial.ahead(url);
             }
         };
-        let Made { note, file } =
+        let Made { note, file, kept } =
             making::get_ready(gateway, live, connection, claim, &support, audio_is_ready).await?;
         trial.find_media(gateway, connection, &claim.note, &note).await?;
         let memory = &mut trial.memory;
         let preparing = async { connection.provider.prepare(&cx, &note, memory).await.map_err(failed) };
         let preparing = preparing.instrument(tracing::info_span!("prepare"));
         let prepared = processing(gateway, claim, Box::pin(preparing)).await?;
-        Ok::<(OutboundNote, Option<AudioFile>, _), Abandoned>((note, file, prepared))
+        Ok::<(OutboundNote, (Option<AudioFile>, Option<Kept>), _), Abandoned>((note, (file, kept), prepared))
     });
     // The process that claims the note next can repeat all of this.
     let ready = gateway.stop.run_until_cancelled(ready).await.ok_or(Abandoned::Stopping)?;

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::{broadcast, watch};
 
-use crate::model::note::NoteId;
+use crate::model::note::{Note, NoteId};
+
+/// The note as it was committed; `None` if it has to be read.
+type Latest = Option<Arc<Note>>;
 
 #[derive(Debug)]
 pub struct Changes {
@@ -19,13 +22,13 @@ pub struct Changes {
 
 /// Watched keys. A key without a watcher uses no memory.
 #[derive(Clone, Debug)]
-struct Watched<K>(Arc<Mutex<HashMap<K, watch::Sender<()>>>>);
+struct Watched<K>(Arc<Mutex<HashMap<K, watch::Sender<Latest>>>>);
 
 /// Receives the changes of one note or one tenant since its creation.
 #[derive(Debug)]
 pub struct Watch<K: Eq + Hash> {
     /// `None` only while the value is being dropped.
-    changes: Option<watch::Receiver<()>>,
+    changes: Option<watch::Receiver<Latest>>,
     key: K,
     watched: Watched<K>,
 }
@@ -52,13 +55,20 @@ impl Changes {
     }
 
     pub fn note(&self, note: NoteId) {
-        self.notes.wake(&note);
+        self.notes.wake(&note, None);
         // Sending fails only if nobody listens.
         let _ = self.all.send(note);
     }
 
+    /// As `note`, for a note that was just committed in this form.
+    pub fn note_is(&self, note: Arc<Note>) {
+        let id = note.id;
+        self.notes.wake(&id, Some(note));
+        let _ = self.all.send(id);
+    }
+
     pub fn tenant(&self, tenant: &str) {
-        self.tenants.wake(tenant);
+        self.tenants.wake(tenant, None);
     }
 
     /// Wakes every watcher, because any note may have changed.
@@ -74,45 +84,45 @@ impl<K: Clone + Eq + Hash> Watched<K> {
     }
 
     fn watch(&self, key: K) -> Watch<K> {
-        let changes = self.lock().entry(key.clone()).or_insert_with(|| watch::channel(()).0).subscribe();
+        let changes = self.lock().entry(key.clone()).or_insert_with(|| watch::channel(None).0).subscribe();
         Watch { changes: Some(changes), key, watched: self.clone() }
     }
 
-    fn wake<Q>(&self, key: &Q)
+    fn wake<Q>(&self, key: &Q, latest: Latest)
     where
         K: std::borrow::Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         if let Some(sender) = self.lock().get(key) {
-            sender.send_replace(());
+            sender.send_replace(latest);
         }
     }
 
     fn wake_all(&self) {
         for sender in self.lock().values() {
-            sender.send_replace(());
+            sender.send_replace(None);
         }
     }
 }
 
 impl<K> Watched<K> {
     /// A panic cannot leave the senders half updated, so a poisoned lock is safe to use.
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<()>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<Latest>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Eq + Hash> Watch<K> {
-    /// Waits for the next change. Several changes since the last call count as one.
-    pub async fn next(&mut self) {
-        let changed = match &mut self.changes {
-            Some(changes) => changes.changed().await.is_ok(),
-            None => false,
-        };
-        if !changed {
-            // The sender exists as long as its key is watched.
-            std::future::pending::<()>().await;
+    /// Waits for the next change. Several changes since the last call count as one. Returns the note after the latest
+    /// change, if it is known without reading it.
+    pub async fn next(&mut self) -> Option<Arc<Note>> {
+        if let Some(changes) = &mut self.changes
+            && changes.changed().await.is_ok()
+        {
+            return changes.borrow_and_update().clone();
         }
+        // The sender exists as long as its key is watched.
+        std::future::pending().await
     }
 
     /// Ignores the changes so far.

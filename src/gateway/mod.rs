@@ -6,6 +6,7 @@ pub mod changes;
 mod limit;
 mod live;
 pub mod note_metrics;
+pub mod on_the_way;
 mod quota;
 pub mod server_slots;
 pub mod uploads;
@@ -18,19 +19,24 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::{Notify, broadcast, broadcast::error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 pub use self::live::Live;
 use self::{
-    accept_gate::AcceptGate, audio_test::AudioTest, changes::Changes, server_slots::ServerSlots,
-    uploads::Uploads,
+    accept_gate::AcceptGate, audio_test::AudioTest, changes::Changes, on_the_way::OnTheWay,
+    server_slots::ServerSlots, uploads::Uploads,
 };
 
 use crate::{
     config::{self, Config, Layers, Mistakes, Tenants},
     media::{AudioFile, AudioVariant, Links, MediaStore, disk::Disks, quota::Quotas},
-    model::{clock::Clock, note::NoteId, problem::Problem},
+    model::{
+        clock::Clock,
+        note::{Note, NoteId},
+        problem::Problem,
+    },
     store::{self, Notice, Store, StoreError},
     telemetry::metrics,
 };
@@ -52,6 +58,8 @@ pub struct Gateway {
     pub server_slots: ServerSlots,
     /// Uploads in progress.
     pub uploads: Uploads,
+    /// The audio of the notes that are being sent.
+    pub on_the_way: OnTheWay,
     /// Slows accepting while notes are being sent.
     pub accept_gate: Arc<AcceptGate>,
     /// Cancelled when the process is asked to stop: no new work begins, and long waits end.
@@ -93,6 +101,7 @@ impl Gateway {
             links,
             server_slots: ServerSlots::default(),
             uploads: Uploads::default(),
+            on_the_way: OnTheWay::default(),
             accept_gate: Arc::default(),
             stop: CancellationToken::new(),
             drained: CancellationToken::new(),
@@ -169,23 +178,43 @@ impl Gateway {
         self.changes.tenant(tenant);
     }
 
+    /// As `changed`, for a note that was just committed in this form. Those who wait for it need not read it.
+    pub fn changed_to(&self, note: Note) {
+        let note = Arc::new(note);
+        self.changes.note_is(note.clone());
+        self.changes.tenant(&note.tenant);
+    }
+
     /// Subscribes to the ids of all notes that change.
     pub fn changes(&self) -> broadcast::Receiver<NoteId> {
         self.changes.all()
     }
 
-    /// A file of a note: the stored file, or a temporary one with the bytes that are stored with the note. Returns
+    /// A file of a note: the stored file, or a temporary one with the bytes that are kept in the database. Returns
     /// `None` if there is none.
     ///
     /// # Errors
     /// The database, the disk or the bucket failed.
     pub async fn audio(&self, note: NoteId, variant: AudioVariant) -> Result<Option<AudioFile>, Problem> {
-        if variant == AudioVariant::Source
-            && let Some(bytes) = self.store.source(note).await?
-        {
-            return Ok(Some(AudioFile::Temporary(self.media.lend(bytes).await?)));
+        match self.small_audio(note, variant).await? {
+            Some(bytes) => Ok(Some(AudioFile::Temporary(self.media.lend(bytes).await?))),
+            None => Ok(self.media.get(note, variant).await?),
         }
-        Ok(self.media.get(note, variant).await?)
+    }
+
+    /// The audio of a note that is kept in the database.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn small_audio(
+        &self,
+        note: NoteId,
+        variant: AudioVariant,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match variant {
+            AudioVariant::Source => self.store.source(note).await,
+            AudioVariant::Sent => self.store.sent(note).await,
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Downloads of audio: by its owner, and by providers with a signed link. tower-http handles ranges, conditions and
-//! HEAD.
+//! Downloads of audio: by its owner, and by providers with a signed link. Audio that is kept in the database is answered
+//! from memory. For files, and for requests with conditions, tower-http handles ranges, conditions and HEAD.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -9,9 +9,11 @@ use axum::{
         Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use jiff::Timestamp;
 use mime::Mime;
 use serde::Deserialize;
 use tower::ServiceExt;
@@ -31,6 +33,7 @@ use crate::{
     view::schema::YesOrNo,
 };
 use voicegate_audio::Work;
+use voicegate_providers::AudioFacts;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +94,12 @@ pub async fn by_link(
         LinkError::Forged => forged(),
         LinkError::Expired => Problem::new(Code::MediaExpired, "this link has expired"),
     })?;
+    // While the note is being sent, nothing has to be read.
+    if is_plain(&request)
+        && let Some(sending) = gateway.on_the_way.find(id, which)
+    {
+        return Ok(from_memory(sending.bytes.clone(), &sending.facts, sending.created_at, request));
+    }
     let note = match gateway.store.note(id, None).await {
         Err(StoreError::Corrupt(_)) => None,
         note => note?,
@@ -129,10 +138,15 @@ async fn file(
         Problem::new(Code::NotFound, detail).of_note(note.id)
     };
     let facts = facts.ok_or_else(absent)?;
+    if is_plain(&request)
+        && let Some(bytes) = gateway.small_audio(note.id, which).await?
+    {
+        return Ok(from_memory(bytes, facts, note.created_at, request));
+    }
     let file = gateway.audio(note.id, which).await?.ok_or_else(absent)?;
     // The file was copied just now, but the audio has not changed.
     match &file {
-        AudioFile::Stored(_) => {}
+        AudioFile::Stored(_) | AudioFile::Cached(..) => {}
         AudioFile::Temporary(file) => file.as_file().set_modified(note.created_at.into())?,
         AudioFile::Fetched(file, at) => file.as_file().set_modified(*at)?,
     }
@@ -141,11 +155,76 @@ async fn file(
     let served: Result<_, Infallible> = ServeFile::new_with_mime(file.path(), &mime).oneshot(request).await;
     drop(file); // it is open now, and its name is no longer needed
     let mut response = served.into_response().map(Body::new);
-    let name = format!("inline; filename=\"voice.{}\"", facts.extension());
-    if let Ok(value) = HeaderValue::from_str(&name) {
-        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
-    }
+    insert(response.headers_mut(), header::CONTENT_DISPOSITION, &disposition(facts));
     Ok(response)
+}
+
+/// Headers by which a client asks only for what has changed. Such requests are answered from a file.
+const CONDITIONS: [HeaderName; 4] =
+    [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::IF_MATCH];
+
+/// Whether the request can be answered from memory.
+fn is_plain(request: &Request) -> bool {
+    let is_conditional = || CONDITIONS.iter().any(|name| request.headers().contains_key(name));
+    request.method() == Method::GET && !is_conditional()
+}
+
+/// Answers as tower-http does for a file that was last changed at `at`.
+fn from_memory(bytes: Bytes, facts: &AudioFacts, at: Timestamp, mut request: Request) -> Response {
+    tame_range(request.headers_mut());
+    let mut response = part(bytes, request.headers().get(header::RANGE));
+    let headers = response.headers_mut();
+    insert(headers, header::CONTENT_TYPE, &facts.mime_type);
+    insert(headers, header::LAST_MODIFIED, &http_date(at));
+    insert(headers, header::ETAG, &etag(at, facts.size_bytes));
+    insert(headers, header::CONTENT_DISPOSITION, &disposition(facts));
+    response
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn disposition(facts: &AudioFacts) -> String {
+    format!("inline; filename=\"voice.{}\"", facts.extension())
+}
+
+/// Formats a time for a header (RFC 9110).
+fn http_date(at: Timestamp) -> String {
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
+}
+
+/// The tag that tower-http gives to a file of this time and size, so that a condition with it is understood.
+fn etag(at: Timestamp, size: u64) -> String {
+    let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
+    format!("\"{seconds:x}.{nanos:08x}-{size:x}\"")
+}
+
+/// Answers with the bytes, or with the part of them that a range names which was checked before.
+fn part(bytes: Bytes, range: Option<&HeaderValue>) -> Response {
+    let size = bytes.len() as u64;
+    let wanted =
+        range.and_then(|range| range.to_str().ok()).and_then(|range| range.trim().strip_prefix("bytes="));
+    let Some((first, last)) = wanted.and_then(|range| range.trim().split_once('-')) else {
+        return (StatusCode::OK, [(header::ACCEPT_RANGES, "bytes")], bytes).into_response();
+    };
+    let number = |text: &str| text.parse::<u64>().ok();
+    // The last byte is counted from the start, or the part from the end.
+    let (start, end) = match (number(first), number(last)) {
+        (Some(first), last) => (first, last.map_or(size, |last| last.saturating_add(1)).min(size)),
+        (None, last) => (size.saturating_sub(last.unwrap_or_default()), size),
+    };
+    if start >= end {
+        let range = format!("bytes */{size}");
+        return (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response();
+    }
+    let shown = format!("bytes {start}-{}/{size}", end - 1);
+    let headers = [(header::ACCEPT_RANGES, "bytes".to_owned()), (header::CONTENT_RANGE, shown)];
+    // Both fit, because the size does.
+    let part = bytes.slice(start as usize..end as usize);
+    (StatusCode::PARTIAL_CONTENT, headers, part).into_response()
 }
 
 /// Keeps `Range` only if it must be honoured: one range of bytes, without `If-Range`. Any other request gets the whole
@@ -173,7 +252,7 @@ fn is_one_range(range: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_one_range;
+    use super::*;
 
     #[test]
     fn only_one_sound_range_counts() {
@@ -185,5 +264,31 @@ mod tests {
         {
             assert!(!is_one_range(range), "{range}");
         }
+    }
+
+    #[tokio::test]
+    async fn part_of_the_bytes_is_what_the_range_names() {
+        let bytes = Bytes::from_static(b"0123456789");
+        for (range, expected, shown) in [
+            ("bytes=2-4", "234", "bytes 2-4/10"),
+            ("bytes=7-", "789", "bytes 7-9/10"),
+            ("bytes=-3", "789", "bytes 7-9/10"),
+            ("bytes=-30", "0123456789", "bytes 0-9/10"),
+            ("bytes= 0-99", "0123456789", "bytes 0-9/10"),
+        ] {
+            let value = HeaderValue::from_static(range);
+            let response = part(bytes.clone(), Some(&value));
+            assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT, "{range}");
+            assert_eq!(response.headers()[header::CONTENT_RANGE], shown, "{range}");
+            let body = axum::body::to_bytes(response.into_body(), 100).await.expect("a body");
+            assert_eq!(body, expected, "{range}");
+        }
+        for range in ["bytes=10-", "bytes=-0"] {
+            let value = HeaderValue::from_static(range);
+            let response = part(bytes.clone(), Some(&value));
+            assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE, "{range}");
+            assert_eq!(response.headers()[header::CONTENT_RANGE], "bytes */10");
+        }
+        assert_eq!(part(bytes, None).status(), StatusCode::OK);
     }
 }

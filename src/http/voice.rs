@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     delivery::{VoiceRequest, accept::accept, resend},
-    gateway::Gateway,
+    gateway::{Gateway, changes::Watch},
     http::memory::Holding,
     model::{
         note::{ConvertChoice, Note, NoteId, TextAs},
@@ -188,7 +188,7 @@ pub async fn send(
     let mut note = receipt.note;
     if let Some(wait) = wait {
         // A gateway that is about to stop answers at once with the current state of the note.
-        let settled = gateway.stop.run_until_cancelled(settled(gateway, &note));
+        let settled = gateway.stop.run_until_cancelled(settled(gateway, &note, receipt.changes));
         if let Ok(Some(latest)) = tokio::time::timeout(wait, settled).await {
             note = latest?;
         } else if let Some(latest) = gateway.store.note(note.id, None).await? {
@@ -258,20 +258,24 @@ pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Waits until the note is accepted or has failed.
-async fn settled(gateway: &Gateway, note: &Note) -> Result<Note, Problem> {
-    let mut changes = gateway.changes.of_note(note.id);
+async fn settled(gateway: &Gateway, note: &Note, changes: Option<Watch<NoteId>>) -> Result<Note, Problem> {
     let mut latest = note.clone();
+    // A note that is not new may have changed before the watch began.
+    let mut known = changes.is_some().then(|| Arc::new(latest.clone()));
+    let mut changes = changes.unwrap_or_else(|| gateway.changes.of_note(note.id));
     loop {
-        // The note may have changed before the watch began.
-        match gateway.store.note(note.id, None).await? {
-            Some(note) => latest = note,
-            None => return Ok(latest),
-        }
+        latest = match known {
+            Some(known) => Arc::unwrap_or_clone(known),
+            None => match gateway.store.note(note.id, None).await? {
+                Some(note) => note,
+                None => return Ok(latest),
+            },
+        };
         if latest.status.is_accepted() || latest.status.is_failure() {
             return Ok(latest);
         }
         // A notification of another process may get lost.
-        let _ = tokio::time::timeout(LOOK_AGAIN, changes.next()).await;
+        known = tokio::time::timeout(LOOK_AGAIN, changes.next()).await.unwrap_or_default();
     }
 }
 

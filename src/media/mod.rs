@@ -36,7 +36,7 @@ use crate::{
 pub use blob_store::Bucket;
 pub use fetch::{FetchError, FetchRequest, Fetcher};
 pub use link::{LinkError, Links};
-pub use spool::{AudioBytes, AudioFile, Spool, SpooledAudio, TooMuch};
+pub use spool::{AudioBytes, AudioFile, MAX_IN_MEMORY, Spool, SpooledAudio, TooMuch};
 
 /// Age at which an unchanged incoming file is removed. No upload or download pauses that long.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
@@ -251,6 +251,23 @@ impl MediaStore {
     /// The disk or the bucket failed.
     pub async fn get(&self, note: NoteId, variant: AudioVariant) -> io::Result<Option<AudioFile>> {
         self.blobs.get(BlobName::Note(note, variant), &self.incoming).await
+    }
+
+    /// Reads an upload that is small enough to be kept in memory; `None` if it has to be copied instead.
+    ///
+    /// # Errors
+    /// `NotFound` if the upload is gone; otherwise the disk failed.
+    pub async fn small_upload(&self, upload: UploadId) -> io::Result<Option<Bytes>> {
+        self.blobs.read_small(BlobName::Upload(upload)).await
+    }
+
+    /// Reads a file that is small enough to be kept in memory; `None` if it is larger.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn small(file: &AudioFile) -> io::Result<Option<Bytes>> {
+        let path = file.path().to_owned();
+        blocking(move || spool::small(&path)).await
     }
 
     /// Copies an upload to the source of a note. The two files are independent.

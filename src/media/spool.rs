@@ -15,9 +15,11 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
+use voicegate_audio::Ready;
+
 use super::{FileReservation, MediaStore};
 
-/// Size limit of audio that is kept in memory and stored in the note's row, in bytes. A voice note of a minute has 100
+/// Size limit of audio that is kept in memory and stored in the database, in bytes. A voice note of a minute has 100
 /// to 500 KB; larger ones cost more in a database than as a file.
 pub const MAX_IN_MEMORY: usize = 256 << 10;
 
@@ -47,6 +49,16 @@ pub(super) fn lend(bytes: &[u8], media: &MediaStore) -> io::Result<NamedTempFile
     Ok(file)
 }
 
+/// Reads a file that is small enough to be kept in memory; `None` if it is larger. Blocking.
+///
+/// # Errors
+/// The disk failed.
+pub(super) fn small(path: &Path) -> io::Result<Option<Bytes>> {
+    let size = std::fs::metadata(path)?.len();
+    let is_small = usize::try_from(size).is_ok_and(|size| size <= MAX_IN_MEMORY);
+    if is_small { std::fs::read(path).map(|bytes| Some(Bytes::from(bytes))) } else { Ok(None) }
+}
+
 /// A file with audio of a note.
 #[derive(Debug)]
 pub enum AudioFile {
@@ -54,6 +66,8 @@ pub enum AudioFile {
     Stored(std::path::PathBuf),
     /// A temporary file, removed when dropped.
     Temporary(NamedTempFile),
+    /// A file of the render cache, which exists for as long as this value does.
+    Cached(Arc<Ready>, std::path::PathBuf),
     /// A temporary copy from a bucket, with the time at which the original was stored.
     Fetched(NamedTempFile, SystemTime),
 }
@@ -61,7 +75,7 @@ pub enum AudioFile {
 impl AudioFile {
     pub fn path(&self) -> &Path {
         match self {
-            Self::Stored(path) => path,
+            Self::Stored(path) | Self::Cached(_, path) => path,
             Self::Temporary(file) | Self::Fetched(file, _) => file.path(),
         }
     }

@@ -6,6 +6,7 @@
 mod document;
 mod error;
 mod fair_pool;
+mod plain_write;
 mod position;
 pub(crate) mod postgres;
 mod share;
@@ -96,13 +97,16 @@ pub trait Store: Debug + Send + Sync {
     /// tenant's.
     async fn columns(&self, id: NoteId, tenant: &str) -> Result<Option<Columns>, StoreError>;
 
-    /// Reads the audio that is kept beside a note, if any.
+    /// Reads the source of a note, if it is kept in the database.
     async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError>;
+
+    /// Reads the audio that was made for the provider, if it is kept in the database.
+    async fn sent(&self, id: NoteId) -> Result<Option<Bytes>, StoreError>;
 
     /// Lists notes of a tenant, newest first. Unreadable ones are left out.
     async fn notes(&self, wanted: &NoteQuery<'_>) -> Result<Page, StoreError>;
 
-    /// Replaces a note that has ended by its erased form `left`, removes its source, and forgets the facts learned in
+    /// Replaces a note that has ended by its erased form `left`, removes its audio, and forgets the facts learned in
     /// `lanes`. Returns `false` if its delivery is not done; then nothing was changed.
     async fn erase(&self, left: &Note, lanes: &[String]) -> Result<bool, StoreError>;
 
@@ -135,7 +139,7 @@ pub trait Store: Debug + Send + Sync {
         Ok(())
     }
 
-    /// Changes a note whose delivery is leased, in one transaction.
+    /// Changes a note whose delivery is leased, and stores the new audio of the claim, in one transaction.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`] if another process has the lease; then nothing was changed.
@@ -180,7 +184,7 @@ pub trait Store: Debug + Send + Sync {
     /// Lists notes that ended before `before` and still have audio.
     async fn notes_with_old_audio(&self, before: Timestamp, limit: u32) -> Result<Vec<NoteId>, StoreError>;
 
-    /// Records that a note's audio was removed, and removes the source that is kept beside it.
+    /// Records that a note's audio was removed, and removes what of it is kept in the database.
     async fn audio_removed(&self, id: NoteId) -> Result<(), StoreError>;
 
     /// Reads the recorded state of a tenant's connections; those never used are missing.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use jiff::Timestamp;
 
 use super::{
-    Bounds, Claim, Class, Closed, FreeSlots, Job, Responsiveness, SlotsByClass, StoreError, document,
+    Bounds, Claim, Class, Closed, FreeSlots, Job, NewAudio, Responsiveness, SlotsByClass, StoreError,
+    document,
 };
 use crate::{
     config::Rate,
@@ -63,6 +64,7 @@ impl Candidate {
             class: if self.is_over { Class::End } else { class },
             tally: self.tally,
             note: document::read("note", doc)?,
+            audio: NewAudio::default(),
             // Unreadable facts can be learned again.
             learned: learned.and_then(|value| document::read("learned", value).ok()),
             closed,

@@ -1,10 +1,11 @@
 //! The types that a store takes and returns.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use voicegate_providers::{Form, MediaHandle, Receipt};
 
 use super::{EVENTS, FETCH, StoreError, WATCH, connection_parts};
@@ -20,8 +21,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct NewNote {
     pub note: Note,
-    /// The audio, if it is small enough to be kept beside the note instead of in a file.
-    pub source: Option<Bytes>,
+    /// The audio, if it is small enough to be kept in the database instead of in a file.
+    pub source: Option<SmallAudio>,
     pub idempotency: Option<KeyClaim>,
     /// A note that blocks its lane because its outcome is unknown. Accepting this note releases that lane.
     pub releases: Option<NoteId>,
@@ -32,6 +33,49 @@ pub struct NewNote {
     /// Guaranteed share of a tenant: with fewer waiting notes it is let in even when `max_queue` is reached.
     pub share: u64,
 }
+
+/// Small audio that is kept in the database, once for each tenant and content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SmallAudio {
+    /// SHA-256 digest in hexadecimal.
+    pub sha256: String,
+    pub bytes: Bytes,
+}
+
+impl From<Bytes> for SmallAudio {
+    fn from(bytes: Bytes) -> Self {
+        Self { sha256: hex::encode(Sha256::digest(&bytes)), bytes }
+    }
+}
+
+/// The audio is a tenant's, so `Debug` leaves it out.
+impl fmt::Debug for SmallAudio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SmallAudio").field("bytes", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+/// Small audio that was downloaded or made under a lease. It is stored together with the next change of its note.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewAudio {
+    pub source: Option<SmallAudio>,
+    /// The audio as it is sent to the provider.
+    pub sent: Option<SmallAudio>,
+}
+
+impl NewAudio {
+    /// The contents, each with the number of its variant in the database.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i32, &SmallAudio)> {
+        self.source
+            .iter()
+            .map(|content| (SOURCE, content))
+            .chain(self.sent.iter().map(|content| (SENT, content)))
+    }
+}
+
+/// The numbers of the variants of a note's audio in the database.
+pub(super) const SOURCE: i32 = 0;
+pub(super) const SENT: i32 = 1;
 
 /// Notes that are due later than this are counted separately from the waiting ones.
 pub const NEAR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -217,6 +261,8 @@ pub struct Claim {
     /// Failures of the connection at the time of the lease. After several, this attempt is a probe.
     pub tally: Tally,
     pub note: Note,
+    /// Audio of the note that is not stored yet.
+    pub audio: NewAudio,
     /// Learned facts about the recipient on this connection, stored by lane.
     pub learned: Option<Value>,
     /// Set if the connection may open no new conversations; its time may be past.

@@ -94,7 +94,8 @@ pub async fn list_continues_after_an_unreadable_note(store: Any, raw: Raw) {
 }
 
 pub async fn unreadable_note_can_be_erased(store: Any, raw: Raw) {
-    let scheduled = NewNote { source: Some(vec![7; 99].into()), ..new_note("t", "c", "r", start()) };
+    let scheduled =
+        NewNote { source: Some(bytes::Bytes::from(vec![7; 99]).into()), ..new_note("t", "c", "r", start()) };
     store.accept(&scheduled).await.expect("accepted");
     let next = accept(&store, "c", "r").await;
     let id = scheduled.note.id;

@@ -56,7 +56,7 @@ pub async fn source_is_stored_beside_its_note_and_removed_with_its_audio(store: 
     let audio = Bytes::from(vec![7; 30_000]);
     let mut notes = Vec::new();
     for recipient in ["erased", "old", "kept"] {
-        let new = NewNote { source: Some(audio.clone()), ..new_note("t", "c", recipient, start()) };
+        let new = NewNote { source: Some(audio.clone().into()), ..new_note("t", "c", recipient, start()) };
         store.accept(&new).await.expect("accepted");
         notes.push(new.note.id);
     }

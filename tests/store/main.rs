@@ -1,5 +1,6 @@
 //! The contract of [`Store`], tested for every implementation.
 
+mod audio;
 mod damaged;
 mod events;
 mod known;
@@ -12,6 +13,7 @@ mod raw;
 mod receipts;
 mod shared;
 mod shares;
+mod statements;
 mod support;
 mod trouble;
 
@@ -90,6 +92,9 @@ macro_rules! contract_with_database {
 }
 
 contract_with_database! {
+    audio:
+        equal_audio_of_a_tenant_is_stored_once_and_goes_with_its_last_note,
+        sent_audio_is_stored_with_the_change_of_its_note;
     damaged:
         unreadable_note_does_not_block_its_lane,
         list_continues_after_an_unreadable_note,
@@ -296,8 +301,9 @@ async fn erased_source_is_overwritten_in_the_database_file() {
     let holds = || std::fs::read(&path).expect("the file").windows(mark.len()).any(|found| found == mark);
     {
         let store = SqliteStore::open(&path).await.expect("a store");
-        let audio = mark.repeat(1000).into();
-        let new = NewNote { source: Some(audio), ..support::new_note("t", "c", "r", support::start()) };
+        let audio = bytes::Bytes::from(mark.repeat(1000));
+        let new =
+            NewNote { source: Some(audio.into()), ..support::new_note("t", "c", "r", support::start()) };
         store.accept(&new).await.expect("accepted");
         let store: Arc<dyn Store> = Arc::new(store);
         let claims = support::claim(&store, support::start()).await;

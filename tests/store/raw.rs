@@ -35,6 +35,15 @@ impl Raw {
         assert!(changed > 0, "there was no such row");
     }
 
+    /// The number that a query returns.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.expect("a number"),
+            Self::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.expect("a number"),
+        }
+    }
+
     /// Replaces a note's document.
     pub async fn damage(&self, note: impl std::fmt::Display, doc: &str) {
         self.change("UPDATE notes SET doc = $2 WHERE id = $1", &note.to_string(), doc).await;

@@ -220,6 +220,18 @@ impl Engine {
         self.shared.renders.get(key, &*self.shared.options.observer, make).await
     }
 
+    /// Returns what [`Engine::prepare`] returned for a source with this digest, if a file was produced and is still cached.
+    pub async fn prepared(
+        &self,
+        sha256: &str,
+        hints: &Hints,
+        profile: &'static Profile,
+        convert: Convert,
+    ) -> Option<Arc<Ready>> {
+        let key = Key::new(&self.tenant, sha256.to_owned(), hints, profile, convert);
+        self.shared.renders.find(&key, &*self.shared.options.observer).await
+    }
+
     /// Removes all cached renders of a source of this tenant.
     pub async fn forget(&self, sha256: &str) {
         self.shared.renders.forget(&self.tenant, sha256).await;

@@ -132,6 +132,15 @@ impl RenderCache {
         ready.map_err(|error| AudioError::clone(&error))
     }
 
+    /// Returns the entry for `key`, if there is one and a file was produced.
+    pub async fn find(&self, key: &Key, observer: &dyn Observer) -> Option<Arc<Ready>> {
+        let ready = self.cache.get(key).await.filter(|ready| ready.made.is_some());
+        if ready.is_some() {
+            observer.looked_up(true);
+        }
+        ready
+    }
+
     /// Removes all renders of a tenant's source.
     pub async fn forget(&self, tenant: &str, sha256: &str) {
         let is_of = |key: &Key| &*key.tenant == tenant && key.sha256 == sha256;

@@ -219,7 +219,7 @@ async fn read(gateway: Arc<Gateway>, memory: Memory, shared: Arc<Shared>, mut ne
         };
         tokio::select! {
             () = gateway.stop.cancelled() => return,
-            () = news.next() => tokio::time::sleep(GATHER).await,
+            _ = news.next() => tokio::time::sleep(GATHER).await,
             () = again => {}
         }
         news.catch_up();

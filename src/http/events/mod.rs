@@ -227,7 +227,9 @@ impl Reader {
             News::Note(changes) if self.gateway.store.notices().is_some() => {
                 let _ = tokio::time::timeout(LOOK_AGAIN, changes.next()).await;
             }
-            News::Note(changes) => changes.next().await,
+            News::Note(changes) => {
+                changes.next().await;
+            }
         }
     }
 

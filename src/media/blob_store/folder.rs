@@ -9,12 +9,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use tempfile::NamedTempFile;
 
 use super::{AudioFile, BlobName, BlobStore, vanished};
 use crate::{
-    media::{AudioVariant, blocking, disk::Identity},
+    media::{AudioVariant, blocking, disk::Identity, spool::small},
     model::id::{NoteId, UploadId},
 };
 
@@ -104,6 +105,15 @@ impl BlobStore for FolderStore {
             return Ok(None);
         }
         Ok(Some(AudioFile::Stored(path)))
+    }
+
+    async fn read_small(&self, name: BlobName) -> io::Result<Option<Bytes>> {
+        let (path, opened) = (self.path(name), self.opened.clone());
+        blocking(move || {
+            opened.check()?;
+            small(&path)
+        })
+        .await
     }
 
     async fn copy(&self, from: BlobName, to: BlobName) -> io::Result<()> {

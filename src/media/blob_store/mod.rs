@@ -8,6 +8,7 @@ mod tests;
 
 use std::{fmt, io, path::Path};
 
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tempfile::NamedTempFile;
 
@@ -51,6 +52,15 @@ pub trait BlobStore: fmt::Debug + Send + Sync {
 
     /// Returns the file, or a temporary copy of it in `incoming`.
     async fn get(&self, name: BlobName, incoming: &Path) -> io::Result<Option<AudioFile>>;
+
+    /// Reads a file that is small enough to be kept in memory; `None` if it is larger, or if copying it is cheaper than
+    /// reading it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file.
+    async fn read_small(&self, _name: BlobName) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
 
     /// Copies a stored file to another name. The two files are independent.
     async fn copy(&self, from: BlobName, to: BlobName) -> io::Result<()>;

@@ -12,7 +12,7 @@ pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError
     let (outcome, holder, fingerprint): (String, Option<String>, Option<String>) = sqlx::query_as(
         "SELECT outcome, holder, holder_fingerprint
          FROM accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-            $20, $21)",
+            $20, $21, $22)",
     )
     .bind(note.id.to_string())
     .bind(&note.tenant)
@@ -21,7 +21,8 @@ pub async fn accept(pool: &Pool, new: &NewNote) -> Result<Acceptance, StoreError
     .bind(Document::of(note)?.as_str())
     .bind(&note.to)
     .bind(&note.current().connection)
-    .bind(new.source.as_deref())
+    .bind(new.source.as_ref().map(|content| &content.sha256))
+    .bind(new.source.as_ref().map(|content| &content.bytes[..]))
     .bind(queue_key(note))
     .bind(note.lane())
     .bind(note.due_at().as_millisecond())

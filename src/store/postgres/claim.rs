@@ -28,6 +28,8 @@ pub struct Claimed {
     pub ahead: i64,
     /// Milliseconds by which the database's clock was set forward or back since the last claim.
     pub jumped: i64,
+    /// Whether deliveries were left out that were just being changed.
+    pub is_incomplete: bool,
     /// Whether nothing was leased, because lanes have to be released first.
     held_too_long: bool,
     unreadable: Vec<(Candidate, String)>,
@@ -88,30 +90,28 @@ async fn take(
 ) -> Result<Claimed, StoreError> {
     let their_now = request.now.as_millisecond();
     // Only data read after this statement stays valid until the commit.
-    let (now, jumped, held_too_long): (i64, i64, bool) = sqlx::query_as(
-        "SELECT now_ms, jumped_ms, EXISTS (SELECT 1 FROM deliveries WHERE state = 'held' AND due_at <= now_ms)
-         FROM take_turn_at($1, $2)",
-    )
-    .bind(their_now)
-    .bind(ahead.map(|ahead| their_now + ahead))
-    .fetch_one(&mut **tx)
-    .await?;
+    let begun: Begun = sqlx::query_as("SELECT * FROM begin_claim($1, $2, $3)")
+        .bind(their_now)
+        .bind(ahead.map(|ahead| their_now + ahead))
+        .bind(request.held)
+        .fetch_one(&mut **tx)
+        .await?;
+    let (now, jumped) = (begun.now_ms, begun.jumped_ms);
     let ahead = now - their_now;
-    if held_too_long {
-        return Ok(Claimed { ahead, held_too_long, ..Claimed::default() });
+    if begun.held {
+        return Ok(Claimed { ahead, held_too_long: true, ..Claimed::default() });
     }
-    let over = over(tx, request, now).await?;
-    let share = fair_share(ready(tx, request, now).await?, &request.slots);
+    let over = if begun.leases || begun.expired { over(tx, request, now).await? } else { Vec::new() };
+    let share = fair_share(ready(tx, request, begun.loads(), now).await?, &request.slots);
     let mut claimed = Claimed { ahead, jumped, ..Claimed::default() };
     if over.is_empty() && share.is_empty() {
         return Ok(claimed);
     }
     let until = request.lease_until.as_millisecond() + ahead;
-    let leased = lease(tx, &over, &share, (now, until, owner)).await?;
+    let leased = lease(tx, &over, &share, (now, until, owner, their_now)).await?;
     count_starts(tx, request, now, &share, &leased).await?;
-    let mut docs = read(tx, &leased, their_now).await?;
-    for row in leased {
-        let Some(known) = docs.remove(&row.id) else { continue };
+    claimed.is_incomplete = leased.len() < over.len() + share.len();
+    for Leased { row, known } in leased {
         match hand_out(tx, &row, known, positions).await {
             Ok(claim) => claimed.claims.push(claim),
             Err(StoreError::Corrupt(error)) => claimed.unreadable.push((row, error)),
@@ -119,6 +119,44 @@ async fn take(
         }
     }
     Ok(claimed)
+}
+
+/// The answer of the function `begin_claim`.
+#[derive(sqlx::FromRow)]
+struct Begun {
+    now_ms: i64,
+    jumped_ms: i64,
+    held: bool,
+    leases: bool,
+    expired: bool,
+    names: Option<Vec<String>>,
+    due_since: Option<Vec<Option<i64>>>,
+    in_a_row: Option<Vec<i64>>,
+    ever: Option<Vec<i64>>,
+    in_flight: Option<Vec<i64>>,
+}
+
+impl Begun {
+    /// The connections that have deliveries due and are not paused, or have deliveries in flight.
+    fn loads(self) -> Vec<ConnectionLoad> {
+        let since = self.due_since.unwrap_or_default();
+        let failures = self.in_a_row.unwrap_or_default().into_iter().zip(self.ever.unwrap_or_default());
+        let due = since
+            .into_iter()
+            .zip(failures)
+            .map(|(since, (in_a_row, ever))| since.map(|since| Due::of_row(since, in_a_row, ever)));
+        let names = self.names.unwrap_or_default().into_iter();
+        let in_flight = self.in_flight.unwrap_or_default();
+        names
+            .zip(due)
+            .zip(in_flight)
+            .map(|((connection, due), under_way)| ConnectionLoad {
+                connection,
+                under_way: usize::try_from(under_way).unwrap_or_default(),
+                due,
+            })
+            .collect()
+    }
 }
 
 async fn hand_out(
@@ -153,14 +191,10 @@ async fn release_held_lanes(pool: &Pool, request: &ClaimRequest<'_>) -> Result<(
 }
 
 /// Finds deliveries whose final status has to be written: interrupted sends of dead processes, and expired notes,
-/// wherever in their lane. Deliveries that a dead process had only leased are requeued.
+/// wherever in their lane.
 async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<Vec<Candidate>, StoreError> {
     let found = sqlx::query_as(
-        "WITH put_back AS (
-            UPDATE deliveries SET state = 'queued', lease_until = NULL WHERE id IN (
-                SELECT id FROM deliveries WHERE lease_until <= $1 AND state = 'leased' AND id <> ALL($3)
-                FOR UPDATE SKIP LOCKED))
-         (SELECT * FROM deliveries
+        "(SELECT * FROM deliveries
           WHERE lease_until <= $1 AND state = 'sending' AND id <> ALL($3) LIMIT $2)
          UNION ALL
          (SELECT * FROM deliveries
@@ -179,9 +213,10 @@ async fn over(tx: &mut Tx<'_>, request: &ClaimRequest<'_>, now: i64) -> Result<V
 async fn ready(
     tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
+    loads: Vec<ConnectionLoad>,
     now: i64,
 ) -> Result<Vec<ReadyConnection>, StoreError> {
-    let mut ready = connections_with_slots(loads(tx, now).await?, request.bounds);
+    let mut ready = connections_with_slots(loads, request.bounds);
     keep_to_rates(tx, &mut ready, now).await?;
     cut(&mut ready, &request.slots);
     if ready.is_empty() {
@@ -211,44 +246,6 @@ async fn ready(
         entry.due.iter_mut().for_each(|candidate| candidate.tally = entry.tally);
     }
     Ok(ready)
-}
-
-/// Finds the connections that have deliveries due and are not paused, or have deliveries in flight, with one seek for
-/// each. <https://wiki.postgresql.org/wiki/Loose_indexscan>
-///
-/// Here and in `ready` the order names the columns of `deliveries_ready`, and a claim never sorts (see the second
-/// migration). Otherwise a table that was just filled and has no statistics yet would be read whole for each
-/// connection.
-async fn loads(tx: &mut Tx<'_>, now: i64) -> Result<Vec<ConnectionLoad>, StoreError> {
-    let found: Vec<(String, Option<i64>, i64, i64, i64)> = sqlx::query_as(
-        "WITH RECURSIVE each (connection, since) AS (
-            (SELECT connection, due_at FROM deliveries WHERE head = 1 AND state = 'queued'
-             ORDER BY connection, due_at, id LIMIT 1)
-            UNION ALL
-            SELECT next.connection, next.due_at FROM each CROSS JOIN LATERAL (
-                SELECT connection, due_at FROM deliveries
-                WHERE head = 1 AND state = 'queued' AND connection > each.connection
-                ORDER BY connection, due_at, id LIMIT 1) next),
-         waiting AS (
-            SELECT each.connection, since, COALESCE(c.failures, 0) AS failures,
-                COALESCE(c.failures_ever, 0) AS failures_ever FROM each
-            LEFT JOIN connections c ON c.connection = each.connection
-            WHERE since <= $1 AND COALESCE(GREATEST(c.paused_until, c.broken_until, c.rate_until), 0) <= $1),
-         under_way AS (
-            SELECT connection, COUNT(*) AS count FROM deliveries
-            WHERE lease_until >= 0 AND state IN ('leased', 'sending') GROUP BY connection)
-         SELECT connection, since, COALESCE(failures, 0), COALESCE(failures_ever, 0), COALESCE(count, 0)
-         FROM waiting FULL JOIN under_way USING (connection)",
-    )
-    .bind(now)
-    .fetch_all(&mut **tx)
-    .await?;
-    let loads = found.into_iter().map(|(connection, since, failures, ever, under_way)| ConnectionLoad {
-        connection,
-        under_way: usize::try_from(under_way).unwrap_or_default(),
-        due: since.map(|since| Due::of_row(since, failures, ever)),
-    });
-    Ok(loads.collect())
 }
 
 /// Lowers the room of rate-limited connections to the attempts that are allowed now. If there are none, the connection
@@ -302,11 +299,11 @@ async fn count_starts(
     request: &ClaimRequest<'_>,
     now: i64,
     share: &[Candidate],
-    leased: &[Candidate],
+    leased: &[Leased],
 ) -> Result<(), StoreError> {
     let started: Vec<&str> = share
         .iter()
-        .filter(|candidate| leased.iter().any(|row| row.id == candidate.id))
+        .filter(|candidate| leased.iter().any(|leased| leased.row.id == candidate.id))
         .map(|candidate| candidate.connection.as_str())
         .filter(|connection| (request.bounds)(connection).rate.is_some())
         .collect();
@@ -320,47 +317,9 @@ async fn count_starts(
     Ok(())
 }
 
-/// Leases the chosen deliveries that are still unchanged, in the order in which they became due. Deliveries that are
-/// just being changed are left to the next claim.
-async fn lease(
-    tx: &mut Tx<'_>,
-    over: &[Candidate],
-    share: &[Candidate],
-    (now, until, owner): (i64, i64, i32),
-) -> Result<Vec<Candidate>, StoreError> {
-    let chosen: Vec<i64> = over.iter().chain(share).map(|candidate| candidate.id).collect();
-    let mut leased: Vec<Candidate> = sqlx::query_as(
-        "WITH free AS (
-            SELECT id FROM deliveries
-            WHERE id = ANY($1) AND (state = 'queued' AND (head = 1 OR expires_at <= $2)
-                                    OR state = 'sending' AND lease_until <= $2)
-            FOR UPDATE SKIP LOCKED)
-         UPDATE deliveries d SET lease_until = $3, owner = $4, fence = fence + 1, tries = tries + 1,
-            state = CASE d.state WHEN 'sending' THEN 'sending' ELSE 'leased' END
-         FROM free WHERE d.id = free.id RETURNING d.*",
-    )
-    .bind(chosen)
-    .bind(now)
-    .bind(until)
-    .bind(owner)
-    .fetch_all(&mut **tx)
-    .await?;
-    for row in &mut leased {
-        // The current lease is not counted.
-        row.tries -= 1;
-        match share.iter().find(|found| found.id == row.id) {
-            Some(found) => row.tally = found.tally,
-            None => row.is_over = true,
-        }
-    }
-    leased.sort_by_key(|row| (row.due_at, row.id));
-    Ok(leased)
-}
-
 /// The data that belongs to a leased delivery.
 #[derive(sqlx::FromRow)]
 struct Read {
-    id: i64,
     /// Document of the note.
     doc: String,
     /// Learned facts about the recipient.
@@ -370,25 +329,41 @@ struct Read {
     closed_why: Option<String>,
 }
 
-/// Reads the data of each leased delivery, by its id. It is read after the rows were leased, because their former
-/// holder may have written just before.
-async fn read(
+#[derive(sqlx::FromRow)]
+struct Leased {
+    #[sqlx(flatten)]
+    row: Candidate,
+    #[sqlx(flatten)]
+    known: Read,
+}
+
+/// Leases the chosen deliveries that are still unchanged, in the order in which they became due, and reads their data.
+/// Deliveries that are just being changed are left to the next claim.
+async fn lease(
     tx: &mut Tx<'_>,
-    leased: &[Candidate],
-    their_now: i64,
-) -> Result<HashMap<i64, Read>, StoreError> {
-    let ids: Vec<i64> = leased.iter().map(|row| row.id).collect();
-    let rows: Vec<Read> = sqlx::query_as(
-        "SELECT d.id, n.doc, l.value, c.closed_until, c.closed_why FROM deliveries d
-         JOIN notes n ON n.id = d.note_id
-         LEFT JOIN learned l ON l.lane = d.lane AND l.expires_at > $2
-         LEFT JOIN connections c ON c.connection = d.connection WHERE d.id = ANY($1)",
-    )
-    .bind(ids)
-    .bind(their_now)
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    over: &[Candidate],
+    share: &[Candidate],
+    (now, until, owner, their_now): (i64, i64, i32, i64),
+) -> Result<Vec<Leased>, StoreError> {
+    let chosen: Vec<i64> = over.iter().chain(share).map(|candidate| candidate.id).collect();
+    let mut leased: Vec<Leased> = sqlx::query_as("SELECT * FROM lease($1, $2, $3, $4, $5)")
+        .bind(chosen)
+        .bind(now)
+        .bind(until)
+        .bind(owner)
+        .bind(their_now)
+        .fetch_all(&mut **tx)
+        .await?;
+    for Leased { row, .. } in &mut leased {
+        // The current lease is not counted.
+        row.tries -= 1;
+        match share.iter().find(|found| found.id == row.id) {
+            Some(found) => row.tally = found.tally,
+            None => row.is_over = true,
+        }
+    }
+    leased.sort_by_key(|Leased { row, .. }| (row.due_at, row.id));
+    Ok(leased)
 }
 
 /// Sets an unreadable note aside, so that it does not stop the others. It stays in the database for inspection and

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use sqlx::{PgPool, Postgres, QueryBuilder, Transaction};
 
 use crate::{
-    model::note::NoteId,
-    store::{Claim, StoreError, types::Range},
+    model::note::{Note, NoteId},
+    store::{Claim, SmallAudio, StoreError, types::Range},
 };
 
 pub type Db = Postgres;
@@ -20,6 +20,24 @@ pub const PLACE: &str = "place";
 /// note.
 pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
     sqlx::query("SELECT elect($1)").bind(lane).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Refers to a content from a note, and stores it if it is not there.
+pub async fn keep_audio(
+    tx: &mut Tx<'_>,
+    note: &Note,
+    variant: i32,
+    content: &SmallAudio,
+) -> Result<(), StoreError> {
+    sqlx::query("SELECT keep_audio($1, $2, $3, $4, $5)")
+        .bind(note.id.to_string())
+        .bind(&note.tenant)
+        .bind(variant)
+        .bind(&content.sha256)
+        .bind(&content.bytes[..])
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod media;
 mod notices;
 pub(crate) mod open;
 mod owners;
+mod plain;
 #[path = "../sql/read.rs"]
 mod read;
 #[path = "../sql/receipts.rs"]
@@ -48,7 +49,12 @@ use self::{
 use super::{
     Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
     KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError, document::Document, fair_pool::FairPool, position::Positions, types::NEAR_AT_ONCE,
+    Store, StoreError,
+    document::Document,
+    fair_pool::FairPool,
+    plain_write::PlainWrite,
+    position::Positions,
+    types::{NEAR_AT_ONCE, SENT, SOURCE},
 };
 use crate::{
     config::postgres_options,
@@ -89,6 +95,9 @@ pub struct PostgresStore {
 /// Length of a lease. If a process dies and the database does not notice, its work is taken over after this time.
 const LEASE: Duration = Duration::from_secs(60);
 
+/// The pause before a claim is repeated that left out deliveries which were just being changed.
+const SOON: Duration = Duration::from_millis(50);
+
 /// Maximum number of lists read at the same time, in total and for one tenant. The total is half of the connections.
 const LISTS: usize = 8;
 const LISTS_OF_ONE: usize = 2;
@@ -111,7 +120,7 @@ impl PostgresStore {
         let mut watching = JoinSet::new();
         // If tests move the time, leases end only by their hand.
         if time == Time::Database {
-            watching.spawn(owners::watch(pool.clone(), owner, notices.sender()));
+            watching.spawn(owners::watch(pool.clone(), owner, notices.sender(), notices.are_others()));
         }
         let ahead = Mutex::default();
         Ok(Self { pool, notices, lists, positions, ahead, time, owner, _watching: watching })
@@ -168,7 +177,11 @@ impl Store for PostgresStore {
     }
 
     async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
-        again!(sources::find(&self.pool, id))
+        again!(sources::find(&self.pool, id, SOURCE))
+    }
+
+    async fn sent(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
+        again!(sources::find(&self.pool, id, SENT))
     }
 
     async fn has_note(&self, id: NoteId) -> Result<bool, StoreError> {
@@ -204,6 +217,14 @@ impl Store for PostgresStore {
         let claimed =
             answered(claim::claim(&self.pool, request, &self.positions, (self.ahead(), self.owner))).await?;
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
+        if claimed.is_incomplete {
+            // They are left to another claim. An error means that nobody listens in this process.
+            let sender = self.notices.sender();
+            tokio::spawn(async move {
+                tokio::time::sleep(SOON).await;
+                let _ = sender.send(Notice { due: true, ..Notice::default() });
+            });
+        }
         if claimed.jumped != 0 {
             metrics::clock_jumped(claimed.jumped > 0);
             let seconds = Duration::from_millis(claimed.jumped.unsigned_abs()).as_secs_f64();
@@ -238,7 +259,14 @@ impl Store for PostgresStore {
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
         let begun = Instant::now();
-        change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
+        let plain = PlainWrite::of(claim, change)?;
+        let is_written = match &plain {
+            Some(plain) => change!(self, &change.note, true, plain::write_alone(&self.pool, plain))?,
+            None => false,
+        };
+        if !is_written {
+            change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
+        }
         metrics::flushed(1, begun.elapsed());
         self.notices.publish(change.step.may_free_others(), &change.note.tenant, [change.note.id]);
         Ok(())

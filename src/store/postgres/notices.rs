@@ -8,7 +8,10 @@
 use std::{
     collections::BTreeSet,
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -68,6 +71,8 @@ impl Notice {
 pub struct Notices {
     outgoing: Arc<Outgoing>,
     incoming: broadcast::Sender<Notice>,
+    /// Whether there may be other processes. Without any, nothing is sent.
+    are_others: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -90,12 +95,17 @@ impl Notices {
         let mut tasks = JoinSet::new();
         tasks.spawn(publish(pool, outgoing.clone(), own.clone()));
         tasks.spawn(listen(listening, incoming.clone(), own, owner));
-        Self { outgoing, incoming, _tasks: tasks }
+        Self { outgoing, incoming, are_others: Arc::new(AtomicBool::new(true)), _tasks: tasks }
     }
 
     /// Sender by which other parts of this process can pass a notice on.
     pub fn sender(&self) -> broadcast::Sender<Notice> {
         self.incoming.clone()
+    }
+
+    /// The flag by which another part of this process says whether there are other processes.
+    pub fn are_others(&self) -> Arc<AtomicBool> {
+        self.are_others.clone()
     }
 
     pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
@@ -105,6 +115,9 @@ impl Notices {
     /// Announces that a delivery may be due and that these notes of a tenant changed. Returns at once; call it after
     /// the commit.
     pub fn publish(&self, due: bool, tenant: &str, notes: impl IntoIterator<Item = NoteId>) {
+        if !self.are_others.load(Ordering::Relaxed) {
+            return;
+        }
         {
             let mut waiting = self.outgoing.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let before = waiting.notes.len();

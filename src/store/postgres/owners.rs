@@ -6,7 +6,14 @@
 //! lock was missing in every check for some seconds and it renewed none of its leases meanwhile.
 //! <https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS>
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::postgres::PgListener;
 use tokio::{sync::broadcast, time::Instant};
@@ -38,11 +45,14 @@ pub async fn acquire_lock(listener: &mut PgListener, own: i32) -> Result<(), sql
     Ok(())
 }
 
-/// Looks for dead owners until it is dropped, and notifies this process when leases have ended.
-pub async fn watch(pool: Pool, own: i32, news: broadcast::Sender<Notice>) {
+/// Looks for dead owners until it is dropped, and notifies this process when leases have ended. Also finds out whether
+/// there are other processes, which need notices.
+pub async fn watch(pool: Pool, own: i32, news: broadcast::Sender<Notice>, are_others: Arc<AtomicBool>) {
     let mut missing = Missing::default();
     loop {
         tokio::time::sleep(LOOK).await;
+        // Notices are sent in any case while nothing is known.
+        are_others.store(others(&pool, own).await.unwrap_or(true), Ordering::Relaxed);
         // A failed check proves nothing, because the database may be unavailable to all processes.
         let owners = without_lock(&pool, own).await.unwrap_or_default();
         for owner in missing.since(&owners, Instant::now()) {
@@ -76,6 +86,19 @@ impl Missing {
             .map(|(owner, _)| *owner)
             .collect()
     }
+}
+
+/// Whether another process holds its lock.
+async fn others(pool: &Pool, own: i32) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+            SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::OID AND objid <> $2::OID AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+    )
+    .bind(LOCK)
+    .bind(own)
+    .fetch_one(pool)
+    .await
 }
 
 /// Finds owners of leases that hold no lock.

@@ -26,23 +26,25 @@ macro_rules! again {
     }};
 }
 
-/// Changes a note in one transaction, with retries as above. If the answer to a commit got lost, the note's document
+/// Changes a note in one transaction, with retries as above. `$done` makes the change and its commit. If the answer to a commit got lost, the note's document
 /// tells whether it was made; then the result is `$made`.
 macro_rules! change {
-    ($store:ident, $note:expr, $made:expr, $tx:ident => $apply:expr) => {{
+    ($store:ident, $note:expr, $made:expr, $tx:ident => $apply:expr) => {
+        $crate::store::postgres::retry::change!($store, $note, $made, async {
+            let mut begun = $store.pool.begin().await?;
+            let $tx = &mut begun;
+            let done = $apply.await?;
+            begun.commit().await?;
+            Ok::<_, $crate::store::StoreError>(done)
+        })
+    };
+    ($store:ident, $note:expr, $made:expr, $done:expr) => {{
         let (tries, mut in_doubt) = ($crate::store::postgres::retry::Tries::new(), false);
         loop {
             if in_doubt && $store.has($note).await? {
                 break Ok($made);
             }
-            let done = async {
-                let mut begun = $store.pool.begin().await?;
-                let $tx = &mut begun;
-                let done = $apply.await?;
-                begun.commit().await?;
-                Ok::<_, $crate::store::StoreError>(done)
-            };
-            match $crate::store::postgres::retry::answered(done).await {
+            match $crate::store::postgres::retry::answered($done).await {
                 Err(error) if tries.left_after(&error).await => {
                     in_doubt |= $crate::store::postgres::retry::is_broken(&error)
                 }

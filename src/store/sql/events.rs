@@ -1,7 +1,5 @@
 //! Events and the jobs that come with them. Compiled once for each database.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use sqlx::{FromRow, QueryBuilder, Row as _};
 
@@ -18,12 +16,10 @@ use crate::{
     store::{
         EVENTS, EventQuery, StoreError, WATCH, connection_key,
         document::{self, Document},
+        plain_write::{WATCHING, event_lane, watch_lane},
         position::Positions,
     },
 };
-
-/// Deadlines and look-ups end by themselves; this expiry only removes forgotten ones.
-const WATCHING: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// Records an event of the note with this document. With `notify`, queues the webhook delivery behind earlier ones of
 /// the same note.
@@ -47,8 +43,8 @@ pub async fn add(
     .fetch_one(&mut **tx)
     .await?;
     if notify {
-        let lane = format!("{}\u{1f}{EVENTS}\u{1f}{}", note.tenant, note.id);
-        queue(tx, note, ("tell", EVENTS, lane), Some(event), (at, at), at + WEBHOOK_WINDOW).await?;
+        queue(tx, note, ("tell", EVENTS, event_lane(note)), Some(event), (at, at), at + WEBHOOK_WINDOW)
+            .await?;
     }
     Ok(())
 }
@@ -61,7 +57,7 @@ pub async fn watch(
     now: Timestamp,
     due: Timestamp,
 ) -> Result<(), StoreError> {
-    let lane = format!("{}\u{1f}{WATCH}\u{1f}{}\u{1f}{kind}", note.tenant, note.id);
+    let lane = watch_lane(note, kind);
     // A provider that does not answer delays only its own look-ups.
     let connection = match kind {
         "look_up" => format!("{WATCH}.{}", note.current().connection),

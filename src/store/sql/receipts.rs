@@ -138,8 +138,16 @@ pub async fn take_early(
     let mut latest = note.clone();
     for row in rows {
         let Ok(receipt) = doc::<Receipt>(&row, "receipt") else { continue };
-        apply(tx, latest.clone(), &receipt, now, notify).await?;
-        latest.receive(&receipt, now);
+        match apply(tx, latest.clone(), &receipt, now, notify).await {
+            // The end of the try is recorded in any case.
+            Err(error) if !error.is_of_database() => {
+                tracing::error!(note.id = %note.id, %error, "a receipt of note {} is dropped", note.id);
+            }
+            applied => {
+                applied?;
+                latest.receive(&receipt, now);
+            }
+        }
     }
     Ok(())
 }

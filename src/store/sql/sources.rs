@@ -1,19 +1,28 @@
-//! Audio that is kept beside its note. This file is compiled once for each database.
+//! Small audio of notes, which is kept in the database. This file is compiled once for each database.
 
 use bytes::Bytes;
 
 use super::dialect::{Pool, Tx};
 use crate::{model::note::NoteId, store::StoreError};
 
-pub async fn find(pool: &Pool, note: NoteId) -> Result<Option<Bytes>, StoreError> {
-    let bytes: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM sources WHERE note_id = $1")
-        .bind(note.to_string())
-        .fetch_optional(pool)
-        .await?;
+/// Reads one variant of a note's audio.
+pub async fn find(pool: &Pool, note: NoteId, variant: i32) -> Result<Option<Bytes>, StoreError> {
+    let bytes: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT c.bytes FROM note_audio a JOIN contents c ON c.id = a.content
+         WHERE a.note_id = $1 AND a.variant = $2",
+    )
+    .bind(note.to_string())
+    .bind(variant)
+    .fetch_optional(pool)
+    .await?;
     Ok(bytes.map(Bytes::from))
 }
 
+/// Removes all audio of a note. A content goes with the last note that refers to it.
 pub async fn remove(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM sources WHERE note_id = $1").bind(note.to_string()).execute(&mut **tx).await?;
+    sqlx::query("DELETE FROM note_audio WHERE note_id = $1")
+        .bind(note.to_string())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }

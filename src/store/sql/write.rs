@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::Executor;
 
 use super::{
-    dialect::{Db, Tx, ahead, elect, lock_leased, lock_names},
+    dialect::{Db, Tx, ahead, elect, keep_audio, lock_leased, lock_names},
     events, media,
     read::doc,
     receipts, sources,
@@ -20,13 +20,14 @@ use crate::{
     },
     store::{
         Change, Claim, Closed, Health, Horizon, Learned, Step, StoreError, connection_key,
-        document::Document, queue_key,
+        document::Document, plain_write, queue_key,
     },
 };
 
+/// Makes any change.
 pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
     let note = &change.note;
-    let lane = lock_leased(tx, claim, &names(change)).await?.ok_or(StoreError::LeaseLost)?;
+    let lane = lock_leased(tx, claim, &held_names(note)).await?.ok_or(StoreError::LeaseLost)?;
     match change.step {
         Step::Done => {
             let done = sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
@@ -76,6 +77,9 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     }
     let ended = matches!(change.step, Step::Done | Step::Hold { .. });
     save(tx, note, Saving { ended, notify: change.notify }).await?;
+    for (variant, content) in claim.audio.iter() {
+        keep_audio(tx, note, variant, content).await?;
+    }
     learn(tx, &change.learned).await?;
     if let Some(media) = &change.media {
         media::change(tx, media, note.updated_at).await?;
@@ -115,8 +119,7 @@ async fn close(tx: &mut Tx<'_>, connection: &str, closed: &Closed) -> Result<(),
 
 /// Lists the names to lock for a change besides the lane of its delivery: the note, its new lane, and the ids of its
 /// message.
-fn names(change: &Change) -> Vec<String> {
-    let note = &change.note;
+pub fn held_names(note: &Note) -> Vec<String> {
     let connection = connection_key(&note.tenant, &note.current().connection);
     let messages = note.correlation_ids.iter().chain(&note.provider_message_id);
     let messages = messages.map(|name| receipts::message(&connection, name));
@@ -141,14 +144,10 @@ async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
             events::watch(tx, note, kind, note.updated_at, due).await?;
         }
     }
+    receipts::name(tx, note, plain_write::names(note, change.step).into_iter()).await?;
     match change.step {
-        Step::Progress | Step::Again => Ok(()),
-        Step::Dispatching => receipts::name(tx, note, note.correlation_ids.iter().map(String::as_str)).await,
+        Step::Progress | Step::Again | Step::Dispatching => Ok(()),
         Step::Done | Step::Retry { .. } | Step::Hold { .. } => {
-            if note.status.is_accepted() {
-                let names = note.provider_message_id.iter().chain(&note.correlation_ids);
-                receipts::name(tx, note, names.map(String::as_str)).await?;
-            }
             let connection = connection_key(&note.tenant, &note.current().connection);
             receipts::take_early(tx, note, &connection, note.updated_at, change.notify).await
         }

@@ -17,15 +17,18 @@ use crate::{
 /// The new delivery becomes the head of its lane if there is none yet, or if the head is due later.
 pub const SETUP: &str = "
     CREATE TEMP VIEW accepted AS SELECT
-        0 AS id, 0 AS tenant, 0 AS status, 0 AS created_at, 0 AS doc, 0 AS recipient, 0 AS via, 0 AS source,
-        0 AS connection, 0 AS lane, 0 AS due_at, 0 AS expires_at, 0 AS key, 0 AS fingerprint, 0 AS key_expires_at,
+        0 AS id, 0 AS tenant, 0 AS status, 0 AS created_at, 0 AS doc, 0 AS recipient, 0 AS via, 0 AS source_name,
+        0 AS source, 0 AS connection, 0 AS lane, 0 AS due_at, 0 AS expires_at, 0 AS key, 0 AS fingerprint, 0 AS key_expires_at,
         0 AS bytes, 0 AS far;
     CREATE TEMP TRIGGER accepting INSTEAD OF INSERT ON accepted BEGIN
         INSERT OR REPLACE INTO idempotency (tenant, key, fingerprint, note_id, expires_at)
         SELECT NEW.tenant, NEW.key, NEW.fingerprint, NEW.id, NEW.key_expires_at WHERE NEW.key IS NOT NULL;
         INSERT INTO notes (id, tenant, status, created_at, doc, recipient, via, bytes)
         VALUES (NEW.id, NEW.tenant, NEW.status, NEW.created_at, NEW.doc, NEW.recipient, NEW.via, NEW.bytes);
-        INSERT INTO sources (note_id, bytes) SELECT NEW.id, NEW.source WHERE NEW.source IS NOT NULL;
+        INSERT INTO contents (tenant, name, bytes) SELECT NEW.tenant, NEW.source_name, NEW.source
+        WHERE NEW.source IS NOT NULL ON CONFLICT (tenant, name) DO NOTHING;
+        INSERT INTO note_audio (note_id, variant, content) SELECT NEW.id, 0, c.id FROM contents c
+        WHERE c.tenant = NEW.tenant AND c.name = NEW.source_name;
         UPDATE deliveries SET head = 0
         WHERE lane = NEW.lane AND head = 1 AND state = 'queued' AND order_at > NEW.due_at;
         INSERT INTO deliveries
@@ -34,7 +37,9 @@ pub const SETUP: &str = "
             NEW.expires_at, NEW.far, NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = NEW.lane AND head = 1));
     END";
 
-const INSERT: &str = "INSERT INTO accepted VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+const INSERT: &str =
+    "INSERT INTO accepted VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+    $18)";
 
 /// Numbers of waiting notes. Within a batch they are only incremented, so they can only be too high.
 #[derive(Default)]
@@ -123,7 +128,8 @@ pub async fn accept(
         .bind(doc.as_str())
         .bind(&note.to)
         .bind(&note.current().connection)
-        .bind(new.source.as_deref())
+        .bind(new.source.as_ref().map(|content| &content.sha256))
+        .bind(new.source.as_ref().map(|content| &content.bytes[..]))
         .bind(queue_key(note))
         .bind(note.lane())
         .bind(note.due_at().as_millisecond())

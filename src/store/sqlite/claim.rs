@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row as _;
+use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{Tx, dialect::elect, events};
 use crate::{
@@ -24,22 +24,54 @@ pub async fn claim(
     request: &ClaimRequest<'_>,
     positions: &Positions,
 ) -> Result<Vec<Claim>, StoreError> {
-    release_held_lanes(tx, request).await?;
-    put_back(tx, request).await?;
-    let mut chosen = over(tx, request).await?;
+    let Overdue { held, leased, expired } = overdue(tx, request).await?;
+    if held {
+        release_held_lanes(tx, request).await?;
+    }
+    if leased {
+        put_back(tx, request).await?;
+    }
+    let mut chosen = if leased || expired { over(tx, request).await? } else { Vec::new() };
     let share = fair_share(ready(tx, request).await?, &request.slots);
     count_starts(tx, request, &share).await?;
     chosen.extend(share);
     chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut data = read(tx, &chosen, request).await?;
     let mut claims = Vec::new();
     for candidate in chosen {
-        match lease(tx, &candidate, request, positions).await {
+        let Some(row) = data.remove(&candidate.id) else { continue };
+        match hand_out(tx, &candidate, row, positions).await {
             Ok(claim) => claims.push(claim),
             Err(StoreError::Corrupt(error)) => set_aside(tx, &candidate, request, &error).await?,
             Err(error) => return Err(error),
         }
     }
+    lease(tx, &claims, request).await?;
     Ok(claims)
+}
+
+/// Whether there are deliveries whose time has passed, in each state.
+#[derive(sqlx::FromRow)]
+struct Overdue {
+    held: bool,
+    leased: bool,
+    expired: bool,
+}
+
+/// Looks for deliveries that need more than to be sent. Usually there are none, and three statements are saved.
+async fn overdue(tx: &mut Tx<'_>, request: &ClaimRequest<'_>) -> Result<Overdue, StoreError> {
+    let found = sqlx::query_as(
+        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'held' AND due_at <= $1) AS held,
+            EXISTS (SELECT 1 FROM deliveries WHERE lease_until <= $1) AS leased,
+            EXISTS (SELECT 1 FROM deliveries WHERE state = 'queued' AND expires_at <= $1) AS expired",
+    )
+    .bind(request.now.as_millisecond())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(found)
 }
 
 /// Releases lanes whose unknown head was held long enough.
@@ -207,40 +239,57 @@ async fn count_starts(
     Ok(())
 }
 
-async fn lease(
+/// Reads the data of all chosen deliveries, by their ids.
+async fn read(
+    tx: &mut Tx<'_>,
+    chosen: &[Candidate],
+    request: &ClaimRequest<'_>,
+) -> Result<HashMap<i64, SqliteRow>, StoreError> {
+    let ids: Vec<i64> = chosen.iter().map(|candidate| candidate.id).collect();
+    let rows = sqlx::query(
+        "SELECT d.id, n.doc, l.value, c.closed_until, c.closed_why
+         FROM json_each($1) AS chosen CROSS JOIN deliveries d ON d.id = chosen.value
+         JOIN notes n ON n.id = d.note_id
+         LEFT JOIN learned l ON l.lane = d.lane AND l.expires_at > $2
+         LEFT JOIN connections c ON c.connection = d.connection",
+    )
+    .bind(json(&ids))
+    .bind(request.now.as_millisecond())
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(|row| Ok((row.try_get("id")?, row))).collect()
+}
+
+async fn hand_out(
     tx: &mut Tx<'_>,
     candidate: &Candidate,
-    request: &ClaimRequest<'_>,
+    row: SqliteRow,
     positions: &Positions,
 ) -> Result<Claim, StoreError> {
-    let row = sqlx::query(
-        "SELECT n.doc, l.value, c.closed_until, c.closed_why FROM notes n
-         LEFT JOIN learned l ON l.lane = $2 AND l.expires_at > $3
-         LEFT JOIN connections c ON c.connection = $4 WHERE n.id = $1",
-    )
-    .bind(&candidate.note_id)
-    .bind(&candidate.lane)
-    .bind(request.now.as_millisecond())
-    .bind(&candidate.connection)
-    .fetch_one(&mut **tx)
-    .await?;
-    let doc: String = row.try_get("doc")?;
-    let learned: Option<String> = row.try_get("value").unwrap_or_default();
-    let closed = closed(row.try_get("closed_until")?, row.try_get("closed_why")?);
     let event = match candidate.event {
         Some(seq) => Some(events::one(tx, seq, tenant_of(&candidate.connection), positions).await?),
         None => None,
     };
+    let doc: String = row.try_get("doc")?;
+    let learned: Option<String> = row.try_get("value").unwrap_or_default();
+    let closed = closed(row.try_get("closed_until")?, row.try_get("closed_why")?);
     let claim = candidate.claim(&doc, learned.as_deref(), closed, event)?;
+    Ok(Claim { fence: candidate.fence + 1, ..claim })
+}
+
+/// Leases the deliveries of these claims.
+async fn lease(tx: &mut Tx<'_>, claims: &[Claim], request: &ClaimRequest<'_>) -> Result<(), StoreError> {
+    let ids: Vec<i64> = claims.iter().map(|claim| claim.delivery).collect();
     sqlx::query(
-        "UPDATE deliveries SET state = $2, lease_until = $3, fence = fence + 1, tries = tries + 1 WHERE id = $1",
+        "UPDATE deliveries SET state = CASE state WHEN 'sending' THEN 'sending' ELSE 'leased' END, lease_until = $2,
+            fence = fence + 1, tries = tries + 1
+         WHERE id IN (SELECT value FROM json_each($1))",
     )
-    .bind(candidate.id)
-    .bind(if claim.interrupted { "sending" } else { "leased" })
+    .bind(json(&ids))
     .bind(request.lease_until.as_millisecond())
     .execute(&mut **tx)
     .await?;
-    Ok(Claim { fence: candidate.fence + 1, ..claim })
+    Ok(())
 }
 
 /// Sets an unreadable note aside, so that it does not stop the others. It stays in the database for inspection and

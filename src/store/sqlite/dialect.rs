@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool, Transaction};
 
 use crate::{
-    model::note::NoteId,
-    store::{Claim, StoreError, types::Range},
+    model::note::{Note, NoteId},
+    store::{Claim, SmallAudio, StoreError, types::Range},
 };
 
 pub type Db = Sqlite;
@@ -44,6 +44,36 @@ pub async fn elect(tx: &mut Tx<'_>, lane: &str) -> Result<(), StoreError> {
             .execute(&mut **tx)
             .await?;
     }
+    Ok(())
+}
+
+/// Refers to a content from a note, and stores it if it is not there.
+pub async fn keep_audio(
+    tx: &mut Tx<'_>,
+    note: &Note,
+    variant: i32,
+    content: &SmallAudio,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO contents (tenant, name, bytes) VALUES ($1, $2, $3) ON CONFLICT (tenant, name) DO NOTHING",
+    )
+    .bind(&note.tenant)
+    .bind(&content.sha256)
+    .bind(&content.bytes[..])
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO note_audio (note_id, variant, content)
+         SELECT $1, $2, id FROM contents WHERE tenant = $3 AND name = $4
+         ON CONFLICT (note_id, variant) DO UPDATE SET content = excluded.content
+         WHERE note_audio.content <> excluded.content",
+    )
+    .bind(note.id.to_string())
+    .bind(variant)
+    .bind(&note.tenant)
+    .bind(&content.sha256)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     accept::{Depths, accept},
+    plain,
     proof::Proof,
     receipts, write,
     writer::{BEGIN, Writer},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     store::{
         Acceptance, Change, Claim, JobEnd, NewNote, ReceiptBatch, ReceiptOutcome, StoreError,
-        document::Document,
+        document::Document, plain_write::PlainWrite,
     },
     telemetry::metrics,
 };
@@ -31,6 +32,10 @@ const MOST_FOR_MEASURING: &str = "VOICEGATE_BENCH_BATCH";
 
 /// Number of changes that may be queued; further callers wait to join.
 const WAITING: usize = 1024;
+
+/// Maximum number of accepts in a transaction that also has changes of notes in flight. Accepts carry audio, so more of
+/// them would delay the deliveries.
+const ACCEPTS_BESIDE: usize = 16;
 
 /// Pause between two tries of a failed batch.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
@@ -48,7 +53,10 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 /// Passes changes to the task that writes them.
 #[derive(Clone, Debug)]
 pub struct Group {
+    /// Changes of notes in flight.
     queue: mpsc::Sender<Request>,
+    /// New notes.
+    accepts: mpsc::Sender<Request>,
     patience: Duration,
 }
 
@@ -81,10 +89,12 @@ impl Group {
     /// Starts the task, which ends when the last group is dropped.
     pub fn start(writer: Arc<Writer>) -> Self {
         let (queue, requests) = mpsc::channel(WAITING);
+        let (accepts, new) = mpsc::channel(WAITING);
         let measured = std::env::var(MOST_FOR_MEASURING).ok().and_then(|most| most.parse().ok());
         let patience = writer.timeouts.change;
-        tokio::spawn(Task { writer, requests, most: measured.unwrap_or(MOST), failing: None }.run());
-        Self { queue, patience }
+        let most = measured.unwrap_or(MOST);
+        tokio::spawn(Task { writer, requests, accepts: new, most, failing: None }.run());
+        Self { queue, accepts, patience }
     }
 
     pub async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError> {
@@ -120,9 +130,10 @@ impl Group {
 
     async fn ask(&self, op: Op, patience: Duration) -> Result<Done, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let queue = if matches!(op, Op::Accept(..)) { &self.accepts } else { &self.queue };
         let request = Request { op, answer, until: Instant::now() + patience };
         // Nothing was begun if the queue is full.
-        self.queue.send_timeout(request, 2 * patience).await.map_err(|error| match error {
+        queue.send_timeout(request, 2 * patience).await.map_err(|error| match error {
             mpsc::error::SendTimeoutError::Timeout(_) => sqlx::Error::PoolTimedOut.into(),
             mpsc::error::SendTimeoutError::Closed(_) => gone(),
         })?;
@@ -146,6 +157,7 @@ struct Failing {
 struct Task {
     writer: Arc<Writer>,
     requests: mpsc::Receiver<Request>,
+    accepts: mpsc::Receiver<Request>,
     most: usize,
     failing: Option<Failing>,
 }
@@ -176,21 +188,20 @@ impl Task {
     /// Waits for changes; returns `false` if there will be none. Changes that failed before stay first.
     async fn fill(&mut self, batch: &mut Vec<Request>) -> bool {
         if batch.is_empty() {
-            let come = self.requests.recv_many(batch, self.most);
-            let come = match &self.failing {
+            let come = receive(&mut self.requests, &mut self.accepts, batch, self.most);
+            return match &self.failing {
                 None => come.await,
                 Some(_) => match tokio::time::timeout(PROBING, come).await {
                     Ok(come) => come,
                     Err(_) => {
                         self.probe().await;
-                        return true;
+                        true
                     }
                 },
             };
-            return come > 0;
         }
         while batch.len() < self.most
-            && let Ok(request) = self.requests.try_recv()
+            && let Ok(request) = self.requests.try_recv().or_else(|_| self.accepts.try_recv())
         {
             match &self.failing {
                 Some(failing) if request.until <= Instant::now() => {
@@ -251,6 +262,36 @@ impl Task {
     }
 }
 
+/// Waits for changes, and returns `false` if there will be none. Changes of notes in flight come first, and few accepts
+/// beside them.
+async fn receive(
+    requests: &mut mpsc::Receiver<Request>,
+    accepts: &mut mpsc::Receiver<Request>,
+    batch: &mut Vec<Request>,
+    most: usize,
+) -> bool {
+    let first = tokio::select! {
+        biased;
+        first = requests.recv() => first,
+        first = accepts.recv() => first,
+    };
+    let Some(first) = first else { return false };
+    batch.push(first);
+    while batch.len() < most
+        && let Ok(request) = requests.try_recv()
+    {
+        batch.push(request);
+    }
+    let is_alone = batch.iter().all(|request| matches!(request.op, Op::Accept(..)));
+    let most = if is_alone { most } else { most.min(batch.len() + ACCEPTS_BESIDE) };
+    while batch.len() < most
+        && let Ok(request) = accepts.try_recv()
+    {
+        batch.push(request);
+    }
+    true
+}
+
 /// Makes all possible changes with one flush. The outer error means that none of them was made.
 async fn attempt(writer: &Writer, batch: &[Request]) -> Result<Vec<Result<Done, StoreError>>, StoreError> {
     let begun = Instant::now();
@@ -304,7 +345,17 @@ async fn apply(
             write::probe(&mut **tx).await?;
             return Ok(Ok(Done::Written));
         }
-        _ => {}
+        Op::Write(claim, change) => match PlainWrite::of(claim, change) {
+            Ok(Some(plain)) => {
+                return match plain::write_all(tx, &plain, change).await {
+                    Err(error) if error.is_of_database() => Err(error),
+                    written => Ok(written.map(|()| Done::Written)),
+                };
+            }
+            Ok(None) => {}
+            Err(error) => return Ok(Err(error)),
+        },
+        Op::Finish(..) | Op::Receive(_) => {}
     }
     let mut step = tx.begin().await?;
     let result = match op {

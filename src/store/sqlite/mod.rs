@@ -13,6 +13,7 @@ mod lists;
 #[path = "../sql/media.rs"]
 mod media;
 mod open;
+mod plain;
 mod proof;
 #[path = "../sql/read.rs"]
 mod read;
@@ -43,12 +44,15 @@ use self::{
     group::Group,
     open::{Open, open},
     proof::Proof,
-    writer::{BEGIN, Writer, change},
+    writer::{BEGIN, BEGIN_UNFLUSHED, Writer, change},
 };
 use super::{
     Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
     KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError, fair_pool::FairPool, position::Positions, types::NEAR_AT_ONCE,
+    Store, StoreError,
+    fair_pool::FairPool,
+    position::Positions,
+    types::{NEAR_AT_ONCE, SENT, SOURCE},
 };
 use crate::model::{
     event::Event,
@@ -158,7 +162,11 @@ impl Store for SqliteStore {
     }
 
     async fn source(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
-        self.read(sources::find(&self.readers, id).await)
+        self.read(sources::find(&self.readers, id, SOURCE).await)
+    }
+
+    async fn sent(&self, id: NoteId) -> Result<Option<Bytes>, StoreError> {
+        self.read(sources::find(&self.readers, id, SENT).await)
     }
 
     async fn has_note(&self, id: NoteId) -> Result<bool, StoreError> {
@@ -191,7 +199,7 @@ impl Store for SqliteStore {
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
         let positions = &self.positions;
-        change!(self, tx => claim::claim(tx, request, positions), claims => claims.first().map(Proof::leased))
+        change!(self, BEGIN_UNFLUSHED, tx => claim::claim(tx, request, positions), claims => claims.first().map(Proof::leased))
     }
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {

@@ -88,6 +88,8 @@ async fn readers(options: SqliteConnectOptions, files: Arc<Files>) -> Result<Sql
         .max_lifetime(None)
         .idle_timeout(None)
         .acquire_timeout(READER_WAIT)
+        // A connection to a file does not break while it rests, and the test is a trip to its thread and back.
+        .test_before_acquire(false)
         .after_connect(move |connection, _| {
             let files = files.clone();
             Box::pin(async move { look(connection, &files).await })

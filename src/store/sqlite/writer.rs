@@ -11,12 +11,18 @@ use std::{
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{accept, files::Files, open::look, proof::Proof};
+use super::{accept, files::Files, open::look, plain, proof::Proof};
 use crate::{store::StoreError, telemetry::metrics};
 
 /// Takes the write lock at once. A transaction that reads first and writes later fails with "busy" as soon as another
 /// one has written in between, whatever the timeout. <https://www.sqlite.org/lang_transaction.html>
-pub const BEGIN: &str = "BEGIN IMMEDIATE";
+///
+/// The commit waits for the disk: <https://www.sqlite.org/pragma.html#pragma_synchronous>.
+pub const BEGIN: &str = "PRAGMA synchronous = FULL; BEGIN IMMEDIATE";
+
+/// Begins a transaction whose commit does not wait for the disk. It survives the death of the process, and a power cut
+/// once any later commit has waited. For changes that a start takes back anyway, such as leases.
+pub const BEGIN_UNFLUSHED: &str = "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE";
 
 /// Pause between two tries of the same change.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
@@ -90,6 +96,7 @@ impl Writer {
         let mut connection = self.options.connect().await?;
         look(&mut connection, &self.files).await?;
         connection.execute(accept::SETUP).await?;
+        connection.execute(plain::SETUP).await?;
         Ok(connection)
     }
 
@@ -173,13 +180,17 @@ impl Tries {
 }
 
 /// Makes a change in a transaction of its own, and retries after a temporary failure of the database. A change that is
-/// safe to repeat needs no proof; any other derives one from `done`, by which a failed commit is checked. This is a
-/// macro because the future of a closure that borrows cannot be shown to be `Send`.
+/// safe to repeat needs no proof; any other derives one from `done`, by which a failed commit is checked. `$begin` is
+/// [`BEGIN`] or [`BEGIN_UNFLUSHED`]. This is a macro because the future of a closure that borrows cannot be shown to be `Send`.
 macro_rules! change {
     ($store:ident, $tx:ident => $apply:expr) => {
         $crate::store::sqlite::writer::change!($store, $tx => $apply, _done => None)
     };
-    ($store:ident, $tx:ident => $apply:expr, $done:ident => $proof:expr) => {{
+    ($store:ident, $tx:ident => $apply:expr, $done:ident => $proof:expr) => {
+        $crate::store::sqlite::writer::change!(
+            $store, $crate::store::sqlite::writer::BEGIN, $tx => $apply, $done => $proof)
+    };
+    ($store:ident, $begin:expr, $tx:ident => $apply:expr, $done:ident => $proof:expr) => {{
         let writer = &$store.writer;
         let tries = $crate::store::sqlite::writer::Tries::new(writer.timeouts.change);
         loop {
@@ -189,8 +200,7 @@ macro_rules! change {
                 Err(error) => break Err(error),
             };
             let outcome = async {
-                let mut begun =
-                    taken.connection.begin_with($crate::store::sqlite::writer::BEGIN).await?;
+                let mut begun = taken.connection.begin_with($begin).await?;
                 let $tx = &mut begun;
                 match $apply.await {
                     Ok(done) => Ok((done, begun.commit().await.err())),

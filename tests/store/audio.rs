@@ -1,0 +1,132 @@
+//! Tests of small audio, which is stored once for each tenant and content. They run for every store.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use sqlx::migrate::Migrator;
+use voicegate::{
+    model::note::{Note, NoteId, Status},
+    store::{Change, Claim, NewAudio, NewNote, SmallAudio, SqliteStore, Step, Store},
+};
+
+use crate::{
+    raw::Raw,
+    support::{Any, accept, after, claim, horizon, new_note, retry, start},
+};
+
+const CONTENTS: &str = "SELECT COUNT(*) FROM contents";
+const REFERENCES: &str = "SELECT COUNT(*) FROM note_audio";
+
+fn audio(byte: u8) -> Bytes {
+    Bytes::from(vec![byte; 30_000])
+}
+
+async fn accept_with(store: &Any, tenant: &str, recipient: &str, source: Bytes) -> NoteId {
+    let new = NewNote { source: Some(source.into()), ..new_note(tenant, "c", recipient, start()) };
+    store.accept(&new).await.expect("accepted");
+    new.note.id
+}
+
+/// Ends the note of a claim, with audio that was made for it.
+async fn end(store: &Any, claim: &Claim, sent: Option<SmallAudio>) -> Note {
+    let mut claim = Claim { audio: NewAudio { source: None, sent }, ..claim.clone() };
+    claim.note.status = Status::Failed;
+    store.write(&claim, &Change::new(claim.note.clone(), Step::Done)).await.expect("written");
+    claim.note
+}
+
+pub async fn equal_audio_of_a_tenant_is_stored_once_and_goes_with_its_last_note(store: Any, raw: Raw) {
+    let first = accept_with(&store, "t", "first", audio(1)).await;
+    let second = accept_with(&store, "t", "second", audio(1)).await;
+    let other = accept_with(&store, "t", "other", audio(2)).await;
+    let foreign = accept_with(&store, "u", "first", audio(1)).await;
+    assert_eq!(raw.number(CONTENTS).await, 3, "tenants share nothing");
+    for (id, byte) in [(first, 1), (second, 1), (other, 2), (foreign, 1)] {
+        assert_eq!(store.source(id).await.expect("read"), Some(audio(byte)));
+        assert_eq!(store.sent(id).await.expect("read"), None);
+    }
+    for claim in claim(&store, start()).await {
+        // What is sent may equal the source of another note.
+        let sent = (claim.note.id == other).then(|| audio(1).into());
+        end(&store, &claim, sent).await;
+    }
+    assert_eq!((raw.number(CONTENTS).await, raw.number(REFERENCES).await), (3, 5));
+    store.audio_removed(first).await.expect("removed");
+    assert_eq!(store.source(first).await.expect("read"), None);
+    assert_eq!(store.source(second).await.expect("read"), Some(audio(1)));
+    let note = store.note(second, None).await.expect("read").expect("a note");
+    assert!(store.erase(&note.erased(), &[]).await.expect("asked"));
+    assert_eq!(store.sent(other).await.expect("read"), Some(audio(1)), "another note refers to it");
+    assert_eq!(raw.number(CONTENTS).await, 3);
+    store.audio_removed(other).await.expect("removed");
+    assert_eq!(raw.number(CONTENTS).await, 1, "the bytes go with the last note");
+    assert_eq!(store.source(foreign).await.expect("read"), Some(audio(1)));
+    store.audio_removed(foreign).await.expect("removed");
+    store.forget(&horizon(after(1))).await.expect("forgotten");
+    assert_eq!((raw.number(CONTENTS).await, raw.number(REFERENCES).await), (0, 0));
+}
+
+pub async fn sent_audio_is_stored_with_the_change_of_its_note(store: Any, raw: Raw) {
+    let id = accept(&store, "c", "r").await;
+    let mut claimed = claim(&store, start()).await.remove(0);
+    // A download is stored when the note goes back into the queue, what was made for it with the commit before the send.
+    claimed.audio.source = Some(audio(1).into());
+    let change = Change::new(claimed.note.clone(), retry(start()));
+    store.write(&claimed, &change).await.expect("written");
+    assert_eq!(store.source(id).await.expect("read"), Some(audio(1)));
+    let mut claimed = claim(&store, start()).await.remove(0);
+    assert_eq!(claimed.audio, NewAudio::default());
+    for (byte, step) in [(2, Step::Dispatching), (3, Step::Again)] {
+        claimed.audio.sent = Some(audio(byte).into());
+        let change = Change::new(claimed.note.clone(), step);
+        store.write(&claimed, &change).await.expect("written");
+        assert_eq!(store.sent(id).await.expect("read"), Some(audio(byte)));
+        assert_eq!(raw.number(CONTENTS).await, 2, "what it replaces is removed");
+    }
+    // A worker whose lease was lost stores nothing.
+    let stale = Claim { fence: claimed.fence - 1, ..claimed.clone() };
+    let lost = Claim { audio: NewAudio { source: None, sent: Some(audio(4).into()) }, ..stale };
+    let change = Change::new(lost.note.clone(), Step::Dispatching);
+    store.write(&lost, &change).await.expect_err("refused");
+    assert_eq!(store.sent(id).await.expect("read"), Some(audio(3)));
+    assert_eq!(raw.number(CONTENTS).await, 2);
+}
+
+/// Audio that an earlier version stored beside its note is found after the update.
+#[tokio::test]
+async fn audio_of_an_earlier_version_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("voicegate.db");
+    let new = new_note("t", "c", "r", start());
+    let id = new.note.id;
+    {
+        let url = format!("sqlite://{}?mode=rwc", path.display());
+        let raw = sqlx::SqlitePool::connect(&url).await.expect("a database");
+        let mut all = Migrator::new(Path::new("src/store/migrations/sqlite")).await.expect("migrations");
+        all.migrations = all.iter().filter(|one| one.version <= 10).cloned().collect::<Vec<_>>().into();
+        all.run(&raw).await.expect("made");
+        sqlx::query(
+            "INSERT INTO notes (id, tenant, status, created_at, doc) VALUES ($1, 't', 'failed', 0, $2)",
+        )
+        .bind(id.to_string())
+        .bind(serde_json::to_string(&new.note).expect("a document"))
+        .execute(&raw)
+        .await
+        .expect("a note");
+        sqlx::query("INSERT INTO sources (note_id, bytes) VALUES ($1, $2)")
+            .bind(id.to_string())
+            .bind(&audio(1)[..])
+            .execute(&raw)
+            .await
+            .expect("a source");
+        raw.close().await;
+    }
+    let store = SqliteStore::open(&path).await.expect("a store");
+    assert_eq!(store.source(id).await.expect("read"), Some(audio(1)));
+    store.audio_removed(id).await.expect("removed");
+    assert_eq!(store.source(id).await.expect("read"), None);
+    let raw = Raw::Sqlite(
+        sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.expect("a pool"),
+    );
+    assert_eq!(raw.number(CONTENTS).await, 0);
+}
