@@ -246,9 +246,9 @@ async fn record(
     // unreachable, for as long as the lease lasts. After that another process may claim the note.
     let write = || gateway.store.write(claim, &change);
     match persist::written(note.id, "the end of a try", persist::lease(gateway), write).await {
-        Ok(()) => {
+        Ok(stored) => {
             note_metrics::change(&change);
-            gateway.changed_to(change.note);
+            gateway.changed_to(change.note, stored);
         }
         Err(error) => {
             tracing::error!(note.id = %note.id, %error, "the end of a try of note {} is lost", note.id);
@@ -284,9 +284,9 @@ pub(super) async fn commit_to_dispatch(
     let change = Change { notify, media, ..Change::new(claim.note.clone(), Step::Dispatching) };
     let write = || gateway.store.write(claim, &change);
     let written = persist::written(claim.note.id, "the begin of the dispatch", DISPATCH_PATIENCE, write);
-    gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
+    let stored = gateway.stop.run_until_cancelled(written).await.ok_or(Abandoned::Stopping)??;
     claim.audio = NewAudio::default();
-    gateway.changed_to(change.note);
+    gateway.changed_to(change.note, stored);
     Ok(())
 }
 

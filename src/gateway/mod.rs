@@ -37,7 +37,7 @@ use crate::{
         note::{Note, NoteId},
         problem::Problem,
     },
-    store::{self, Notice, Store, StoreError},
+    store::{self, Notice, Store, StoreError, Stored},
     telemetry::metrics,
 };
 use voicegate_audio::{Engine, EngineOptions, Observer};
@@ -178,8 +178,12 @@ impl Gateway {
         self.changes.tenant(tenant);
     }
 
-    /// As `changed`, for a note that was just committed in this form. Those who wait for it need not read it.
-    pub fn changed_to(&self, note: Note) {
+    /// As `changed`, for a note that was just given to the store in this form. Those who wait for it read it only if it
+    /// is not stored as it was given.
+    pub fn changed_to(&self, note: Note, stored: Stored) {
+        if stored == Stored::WithReceipts {
+            return self.changed(&note.tenant, note.id);
+        }
         let note = Arc::new(note);
         self.changes.note_is(note.clone());
         self.changes.tenant(&note.tenant);

@@ -27,7 +27,7 @@ use crate::{
     gateway::{Gateway, changes::Watch},
     http::memory::Holding,
     model::{
-        note::{ConvertChoice, Note, NoteId, TextAs},
+        note::{ConvertChoice, Note, NoteId, Status, TextAs},
         problem::Problem,
     },
     view::{
@@ -257,6 +257,10 @@ pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
+fn is_settled(note: &Note) -> bool {
+    note.status.is_accepted() || note.status.is_failure()
+}
+
 /// Waits until the note is accepted or has failed.
 async fn settled(gateway: &Gateway, note: &Note, changes: Option<Watch<NoteId>>) -> Result<Note, Problem> {
     let mut latest = note.clone();
@@ -271,11 +275,13 @@ async fn settled(gateway: &Gateway, note: &Note, changes: Option<Watch<NoteId>>)
                 None => return Ok(latest),
             },
         };
-        if latest.status.is_accepted() || latest.status.is_failure() {
+        if is_settled(&latest) {
             return Ok(latest);
         }
         // A notification of another process may get lost.
-        known = tokio::time::timeout(LOOK_AGAIN, changes.next()).await.unwrap_or_default();
+        let told = tokio::time::timeout(LOOK_AGAIN, changes.next()).await.unwrap_or_default();
+        // Only the worker changes a note that it sends. In any other state, somebody else may have changed it since.
+        known = told.filter(|note| is_settled(note) || note.status == Status::Sending);
     }
 }
 

@@ -146,7 +146,7 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// Every change of status that a bot cares about becomes an event in the same transaction, here and in every other
     /// method. Receipts that arrived before the note had its message id are applied now.
-    async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError>;
+    async fn write(&self, claim: &Claim, change: &Change) -> Result<Stored, StoreError>;
 
     /// Ends or postpones a leased job that changes no note itself.
     ///

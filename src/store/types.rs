@@ -73,6 +73,15 @@ impl NewAudio {
     }
 }
 
+/// How a note is stored after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// As the change has it.
+    AsGiven,
+    /// Receipts that came before were applied to it, or that is unknown.
+    WithReceipts,
+}
+
 /// The numbers of the variants of a note's audio in the database.
 pub(super) const SOURCE: i32 = 0;
 pub(super) const SENT: i32 = 1;

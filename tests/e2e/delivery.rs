@@ -102,8 +102,16 @@ async fn missing_answer_makes_the_note_unknown_and_holds_its_lane() {
 async fn prefer_wait_answers_202_for_an_unknown_note() {
     let world = World::start().await;
     world.sandbox.add_fault(wawp(FaultAction::ResetAfter));
+    let mut changed = world.gateway.changes();
     let request = world.post_raw("to=%2B15551234567&via=whatsapp", fixture("speech-24k.mp3"));
-    let (status, note) = read(request.header("prefer", "wait=2").send().await.expect("an answer")).await;
+    // The outcome may still become known, so the request waits. It is answered at once when the gateway stops.
+    let stop = async {
+        let id = changed.recv().await.expect("a change");
+        world.until_status(&id.to_string(), "unknown").await;
+        world.gateway.stop.cancel();
+    };
+    let (answer, ()) = tokio::join!(request.header("prefer", "wait=60").send(), stop);
+    let (status, note) = read(answer.expect("an answer")).await;
     assert_eq!((status, note["status"].as_str()), (StatusCode::ACCEPTED, Some("unknown")));
 }
 

@@ -6,7 +6,7 @@ use voicegate::{
         event::EventKind,
         note::{Note, NoteId, Status},
     },
-    store::{Change, Claim, Job, JobEnd, ReceiptBatch, ReceiptOutcome, ReceivedReceipt, Stall, Step},
+    store::{Change, Claim, Job, JobEnd, ReceiptBatch, ReceiptOutcome, ReceivedReceipt, Stall, Step, Stored},
 };
 use voicegate_providers::{Receipt, ReceiptStatus};
 
@@ -52,11 +52,11 @@ async fn read(store: &Any, id: NoteId) -> Note {
 }
 
 /// Accepts a leased note at the provider with this message id.
-async fn taken(store: &Any, claim: &Claim, message: &str) {
+async fn taken(store: &Any, claim: &Claim, message: &str) -> Stored {
     let mut note = claim.note.clone();
     (note.status, note.updated_at) = (Status::Accepted, after(2));
     note.provider_message_id = Some(message.to_owned());
-    store.write(claim, &Change::new(note, Step::Done)).await.expect("written");
+    store.write(claim, &Change::new(note, Step::Done)).await.expect("written")
 }
 
 /// Moves a leased note to its dispatch, with this correlation id.
@@ -108,8 +108,13 @@ pub async fn receipt_for_a_note_in_flight_is_applied_after_the_attempt(store: An
     let told = Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Sent) };
     assert!(receive(&store, "c1", told).await.changed.is_empty(), "whoever sends it has the say");
     assert_eq!(read(&store, id).await.status, Status::Sending);
-    taken(&store, &send, "m1").await;
+    assert_eq!(taken(&store, &send, "m1").await, Stored::WithReceipts, "it has to be read again");
     assert_eq!(read(&store, id).await.status, Status::Sent);
+
+    let id = accept(&store, "a", "+2").await;
+    let send = dispatching(&store, start(), "file-8").await;
+    assert_eq!(taken(&store, &send, "m2").await, Stored::AsGiven);
+    assert_eq!(read(&store, id).await.status, Status::Accepted);
 }
 
 /// Two notes with the same audio to the same person have the same guess. The message of one of them is known.

@@ -7,7 +7,7 @@ use voicegate::{
     model::note::{AudioSource, Metadata, Note, NoteId, RouteEntry},
     store::{
         Acceptance, Bounds, Change, Claim, ClaimRequest, Horizon, NewNote, SlotsByClass, Step, Store,
-        StoreError,
+        StoreError, Stored,
     },
 };
 
@@ -80,7 +80,7 @@ pub fn ids(claims: &[Claim]) -> Vec<NoteId> {
     claims.iter().map(|claim| claim.note.id).collect()
 }
 
-pub async fn write(store: &Any, claim: &Claim, step: Step) -> Result<(), StoreError> {
+pub async fn write(store: &Any, claim: &Claim, step: Step) -> Result<Stored, StoreError> {
     store.write(claim, &Change::new(claim.note.clone(), step)).await
 }
 

@@ -49,7 +49,7 @@ use self::{
 use super::{
     Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
     KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError,
+    Store, StoreError, Stored,
     document::Document,
     fair_pool::FairPool,
     plain_write::PlainWrite,
@@ -257,19 +257,21 @@ impl Store for PostgresStore {
         Ok(())
     }
 
-    async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+    async fn write(&self, claim: &Claim, change: &Change) -> Result<Stored, StoreError> {
         let begun = Instant::now();
         let plain = PlainWrite::of(claim, change)?;
         let is_written = match &plain {
             Some(plain) => change!(self, &change.note, true, plain::write_alone(&self.pool, plain))?,
             None => false,
         };
-        if !is_written {
-            change!(self, &change.note, (), tx => write::write(tx, claim, change))?;
-        }
+        let stored = if is_written {
+            Stored::AsGiven
+        } else {
+            change!(self, &change.note, Stored::WithReceipts, tx => write::write(tx, claim, change))?
+        };
         metrics::flushed(1, begun.elapsed());
         self.notices.publish(change.step.may_free_others(), &change.note.tenant, [change.note.id]);
-        Ok(())
+        Ok(stored)
     }
 
     async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ use crate::{
         note::{Note, NoteId, Status},
     },
     store::{
-        Claim, JobEnd, ReceiptBatch, ReceiptOutcome, Stall, Step, StoreError, connection_key,
+        Claim, JobEnd, ReceiptBatch, ReceiptOutcome, Stall, Step, StoreError, Stored, connection_key,
         document::Document,
     },
 };
@@ -119,7 +119,7 @@ pub async fn take_early(
     connection: &str,
     now: Timestamp,
     notify: bool,
-) -> Result<(), StoreError> {
+) -> Result<Stored, StoreError> {
     let rows = sqlx::query(
         "DELETE FROM early_receipts WHERE id IN (
             SELECT e.id FROM messages m
@@ -135,6 +135,7 @@ pub async fn take_early(
     .bind(connection)
     .fetch_all(&mut **tx)
     .await?;
+    let stored = if rows.is_empty() { Stored::AsGiven } else { Stored::WithReceipts };
     let mut latest = note.clone();
     for row in rows {
         let Ok(receipt) = doc::<Receipt>(&row, "receipt") else { continue };
@@ -149,7 +150,7 @@ pub async fn take_early(
             }
         }
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Finds the note of a receipt. An unreadable note is not found, and the provider need not repeat the callback.

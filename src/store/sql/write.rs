@@ -19,13 +19,13 @@ use crate::{
         note::{Note, NoteId},
     },
     store::{
-        Change, Claim, Closed, Health, Horizon, Learned, Step, StoreError, connection_key,
+        Change, Claim, Closed, Health, Horizon, Learned, Step, StoreError, Stored, connection_key,
         document::Document, plain_write, queue_key,
     },
 };
 
 /// Makes any change.
-pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<Stored, StoreError> {
     let note = &change.note;
     let lane = lock_leased(tx, claim, &held_names(note)).await?.ok_or(StoreError::LeaseLost)?;
     match change.step {
@@ -84,7 +84,7 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     if let Some(media) = &change.media {
         media::change(tx, media, note.updated_at).await?;
     }
-    follow_up(tx, change).await?;
+    let stored = follow_up(tx, change).await?;
     if let Some((connection, health)) = &change.health {
         record_health(tx, connection, health, (claim.tally, note.updated_at)).await?;
     }
@@ -100,7 +100,7 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<()
     if let Some((connection, closed)) = &change.closed {
         close(tx, connection, closed).await?;
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Records that a connection may open no new conversations for now.
@@ -132,7 +132,7 @@ pub fn require_lease(changed: u64) -> Result<(), StoreError> {
 }
 
 /// Queues the jobs that begin with a change, and applies the receipts that came before it was written.
-async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
+async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<Stored, StoreError> {
     let note = &change.note;
     for (kind, due) in [("overdue", change.deadline), ("look_up", change.look_up)] {
         if let Some(due) = due {
@@ -146,7 +146,7 @@ async fn follow_up(tx: &mut Tx<'_>, change: &Change) -> Result<(), StoreError> {
     }
     receipts::name(tx, note, plain_write::names(note, change.step).into_iter()).await?;
     match change.step {
-        Step::Progress | Step::Again | Step::Dispatching => Ok(()),
+        Step::Progress | Step::Again | Step::Dispatching => Ok(Stored::AsGiven),
         Step::Done | Step::Retry { .. } | Step::Hold { .. } => {
             let connection = connection_key(&note.tenant, &note.current().connection);
             receipts::take_early(tx, note, &connection, note.updated_at, change.notify).await

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     store::{
-        Acceptance, Change, Claim, JobEnd, NewNote, ReceiptBatch, ReceiptOutcome, StoreError,
+        Acceptance, Change, Claim, JobEnd, NewNote, ReceiptBatch, ReceiptOutcome, StoreError, Stored,
         document::Document, plain_write::PlainWrite,
     },
     telemetry::metrics,
@@ -74,7 +74,9 @@ enum Op {
 enum Done {
     Accepted(Acceptance),
     Received(ReceiptOutcome),
-    Written,
+    Written(Stored),
+    /// A job has ended, or a write was checked.
+    Finished,
 }
 
 #[derive(Debug)]
@@ -118,9 +120,12 @@ impl Group {
         self.ask(op, self.patience).await.map(drop)
     }
 
-    pub async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+    pub async fn write(&self, claim: &Claim, change: &Change) -> Result<Stored, StoreError> {
         let op = Op::Write(Box::new(claim.clone()), Box::new(change.clone()));
-        self.ask(op, self.patience).await.map(drop)
+        match self.ask(op, self.patience).await? {
+            Done::Written(stored) => Ok(stored),
+            _ => Err(gone()),
+        }
     }
 
     /// Checks that writes succeed.
@@ -343,13 +348,13 @@ async fn apply(
         Op::Accept(new, doc) => return Ok(Ok(Done::Accepted(accept(tx, new, doc, depths).await?))),
         Op::Probe => {
             write::probe(&mut **tx).await?;
-            return Ok(Ok(Done::Written));
+            return Ok(Ok(Done::Finished));
         }
         Op::Write(claim, change) => match PlainWrite::of(claim, change) {
             Ok(Some(plain)) => {
                 return match plain::write_all(tx, &plain, change).await {
                     Err(error) if error.is_of_database() => Err(error),
-                    written => Ok(written.map(|()| Done::Written)),
+                    written => Ok(written.map(Done::Written)),
                 };
             }
             Ok(None) => {}
@@ -359,9 +364,9 @@ async fn apply(
     }
     let mut step = tx.begin().await?;
     let result = match op {
-        Op::Accept(..) | Op::Probe => Ok(Done::Written),
-        Op::Write(claim, change) => write::write(&mut step, claim, change).await.map(|()| Done::Written),
-        Op::Finish(claim, end) => receipts::finish(&mut step, claim, end).await.map(|()| Done::Written),
+        Op::Accept(..) | Op::Probe => Ok(Done::Finished),
+        Op::Write(claim, change) => write::write(&mut step, claim, change).await.map(Done::Written),
+        Op::Finish(claim, end) => receipts::finish(&mut step, claim, end).await.map(|()| Done::Finished),
         Op::Receive(received) => receipts::receive(&mut step, received).await.map(Done::Received),
     };
     match result {

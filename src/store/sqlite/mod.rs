@@ -49,7 +49,7 @@ use self::{
 use super::{
     Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
     KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError,
+    Store, StoreError, Stored,
     fair_pool::FairPool,
     position::Positions,
     types::{NEAR_AT_ONCE, SENT, SOURCE},
@@ -202,7 +202,7 @@ impl Store for SqliteStore {
         change!(self, BEGIN_UNFLUSHED, tx => claim::claim(tx, request, positions), claims => claims.first().map(Proof::leased))
     }
 
-    async fn write(&self, claim: &Claim, change: &Change) -> Result<(), StoreError> {
+    async fn write(&self, claim: &Claim, change: &Change) -> Result<Stored, StoreError> {
         self.group.write(claim, change).await
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Tx, receipts};
 use crate::store::{
-    Change, StoreError,
+    Change, StoreError, Stored,
     plain_write::{PlainWrite, SEEN_EVERY},
 };
 
@@ -65,12 +65,16 @@ const INSERT: &str = "INSERT INTO written VALUES ($1, $2, $3, $4, $5, $6, $7, $8
 ///
 /// # Errors
 /// [`StoreError::LeaseLost`] if another process has the lease; then nothing was changed.
-pub async fn write_all(tx: &mut Tx<'_>, plain: &PlainWrite<'_>, change: &Change) -> Result<(), StoreError> {
+pub async fn write_all(
+    tx: &mut Tx<'_>,
+    plain: &PlainWrite<'_>,
+    change: &Change,
+) -> Result<Stored, StoreError> {
     write(tx, plain).await?;
-    if plain.is_done() {
-        receipts::take_early(tx, plain.note, &plain.connection, plain.note.updated_at, change.notify).await?;
+    if !plain.is_done() {
+        return Ok(Stored::AsGiven);
     }
-    Ok(())
+    receipts::take_early(tx, plain.note, &plain.connection, plain.note.updated_at, change.notify).await
 }
 
 async fn write(tx: &mut Tx<'_>, plain: &PlainWrite<'_>) -> Result<(), StoreError> {
