@@ -40,6 +40,7 @@ pub async fn plan(
     Caller(tenant): Caller,
     request: Request,
 ) -> Result<Json<VoicePlan>, Problem> {
+    app.gateway.accept_gate.pass(&tenant.name).await?;
     let submission = body::read::<VoiceFields>(&app, &tenant.name, request).await?;
     let (request, _held) = submission.into_request(None);
     let plan = plan::plan(&app.gateway, &tenant, request).await?;

@@ -7,8 +7,8 @@ use crate::{config::Tenant, gateway::Gateway, media::quota::Arriving, model::pro
 /// The most bytes of fields and framing in a body.
 const AROUND: u64 = 128 * 1024;
 
-/// Waits until the request may be read, and counts its audio as kept while it is being read. A repetition of a request is let through, because it
-/// gets the earlier answer and stores nothing.
+/// Waits until the request may be read, and counts its audio as kept while it is being read. A repetition of a request is
+/// let through although there is no room, because it gets the earlier answer and stores nothing.
 ///
 /// # Errors
 /// `quota_exceeded` or `overloaded`.

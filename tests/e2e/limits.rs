@@ -1,10 +1,19 @@
 //! Limits: excess requests get an answer, and are accepted again later.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::FutureExt;
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use voicegate::model::clock::Clock;
 
 use crate::harness::{KEY, OTHER_KEY, World, fixture, read};
 
@@ -224,4 +233,54 @@ async fn only_idle_client_connections_are_closed_for_new_ones() {
     assert!(waits.is_err(), "a request that is under way was cut off");
     drop(stream);
     answered(&mut third).await;
+}
+
+/// Audio takes processors from the deliveries, whichever request brings it.
+#[tokio::test]
+async fn every_request_with_audio_waits_for_its_turn_while_notes_are_being_sent() {
+    const EARLIER: usize = 300;
+    let world = World::start().await;
+    let at = world.clock.now() + Duration::from_secs(600);
+    let canceled = world.accept(&format!("send_at={at}"), fixture("speech-24k.mp3")).await;
+    let post = |path: &str| world.http.post(format!("{}{path}", world.url)).bearer_auth(KEY);
+    let (status, problem) =
+        read(post(&format!("/voice/{canceled}/cancel")).send().await.expect("an answer")).await;
+    assert_eq!(status, StatusCode::OK, "{problem}");
+
+    let gate = world.gateway.accept_gate.clone();
+    let _delivering = gate.delivering();
+    while tokio::task::unconstrained(gate.pass("a")).now_or_never().is_some() {}
+    let (begun, passed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for _ in 0..EARLIER {
+        let (gate, begun, passed) = (gate.clone(), begun.clone(), passed.clone());
+        tokio::spawn(async move {
+            let turn = gate.pass("a");
+            tokio::pin!(turn);
+            let first = futures_util::poll!(turn.as_mut());
+            begun.fetch_add(1, Ordering::Relaxed);
+            if first.is_pending() {
+                turn.await.expect("a turn");
+            }
+            passed.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    while begun.load(Ordering::Relaxed) < EARLIER {
+        tokio::task::yield_now().await;
+    }
+    let audio = |path: &str| post(path).header("content-type", "audio/mpeg").body(fixture("speech-24k.mp3"));
+    let requests = [
+        ("a note", audio("/voice?to=%2B15551234567"), StatusCode::ACCEPTED),
+        ("a plan", audio("/voice/plan?to=%2B15551234567"), StatusCode::OK),
+        ("an upload", audio("/media"), StatusCode::CREATED),
+        ("a resend", post(&format!("/voice/{canceled}/resend")), StatusCode::ACCEPTED),
+    ];
+    let answers = requests.map(|(name, request, expected)| {
+        let passed = passed.clone();
+        async move {
+            let (status, answer) = read(request.send().await.expect("an answer")).await;
+            assert_eq!(status, expected, "{name}: {answer}");
+            assert_eq!(passed.load(Ordering::Relaxed), EARLIER, "{name} came before earlier ones");
+        }
+    });
+    futures_util::future::join_all(answers).await;
 }
