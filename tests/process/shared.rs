@@ -94,7 +94,8 @@ async fn notes_of_a_killed_worker_are_sent_once_by_the_next() {
     assert_eq!(api.dispatches(), 0, "it may be alive for all that anybody knows");
     let accepted = async || (api.note(&id).await["status"] == "accepted").then_some(());
     api.eventually_long("the next worker to take it over", accepted).await;
-    assert!(died.elapsed() < Duration::from_secs(30), "long before its lease ends: {:?}", died.elapsed());
+    // Ten seconds, and some for a busy machine.
+    assert!(died.elapsed() < Duration::from_secs(15), "long before its lease ends: {:?}", died.elapsed());
     let note = api.note(&id).await;
     assert_eq!(note["attempts"].as_array().map(Vec::len), Some(1));
     assert_eq!((api.dispatches(), api.sandbox.ledger().len()), (1, 1));
@@ -152,6 +153,22 @@ async fn repeated_database_crashes_end_no_process_and_lose_nothing() {
     }
     let ledger = first.sandbox.ledger();
     assert!(ledger.len() <= ids.len(), "{} notes, {} sent", ids.len(), ledger.len());
+    // All notes have the same audio. It is there once, and its bytes go with the last note that is erased.
+    let mut operator = PgConnection::connect(&server.url).await.expect("a connection");
+    for (number, id) in ids.iter().enumerate() {
+        first
+            .eventually_long("the erasure of a note", async || {
+                let request = first.http.delete(format!("{}/voice/{id}", first.url)).bearer_auth(KEY);
+                request.send().await.ok().filter(|answer| answer.status().is_success()).map(drop)
+            })
+            .await;
+        let unused = "SELECT COUNT(*) FROM contents WHERE id NOT IN (SELECT content FROM note_audio)";
+        let unused: i64 = sqlx::query_scalar(unused).fetch_one(&mut operator).await.expect("a number");
+        assert_eq!(unused, 0);
+        let sources = "SELECT COUNT(DISTINCT content) FROM note_audio WHERE variant = 0";
+        let sources: i64 = sqlx::query_scalar(sources).fetch_one(&mut operator).await.expect("a number");
+        assert_eq!(sources, i64::from(number + 1 < ids.len()));
+    }
     for mut process in [first, second] {
         process.signal("-TERM");
         assert_eq!(process.exit_code().await, Some(0), "it was there all the time");

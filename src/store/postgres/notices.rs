@@ -92,10 +92,12 @@ impl Notices {
         // A process ignores its own notices.
         let own: u64 = rand::random();
         let own = format!("{own:016x}");
+        let are_others = Arc::new(AtomicBool::new(true));
+        let ear = Ear { incoming: incoming.clone(), are_others: are_others.clone(), own: own.clone(), owner };
         let mut tasks = JoinSet::new();
-        tasks.spawn(publish(pool, outgoing.clone(), own.clone()));
-        tasks.spawn(listen(listening, incoming.clone(), own, owner));
-        Self { outgoing, incoming, are_others: Arc::new(AtomicBool::new(true)), _tasks: tasks }
+        tasks.spawn(publish(pool, outgoing.clone(), own));
+        tasks.spawn(listen(listening, ear));
+        Self { outgoing, incoming, are_others, _tasks: tasks }
     }
 
     /// Sender by which other parts of this process can pass a notice on.
@@ -154,13 +156,23 @@ async fn publish(pool: Pool, outgoing: Arc<Outgoing>, own: String) {
     }
 }
 
-async fn listen(pool: Pool, incoming: broadcast::Sender<Notice>, own: String, owner: i32) {
+/// The part that receives notices.
+struct Ear {
+    incoming: broadcast::Sender<Notice>,
+    are_others: Arc<AtomicBool>,
+    /// The name by which this process knows its own notices.
+    own: String,
+    /// The number of this process.
+    owner: i32,
+}
+
+async fn listen(pool: Pool, ear: Ear) {
     loop {
         match PgListener::connect_with(&pool).await {
             Ok(mut listener) => {
                 // This loop reconnects itself, because sqlx gives up after some errors.
                 listener.eager_reconnect(false);
-                if let Err(error) = forward(&mut listener, &incoming, &own, owner).await {
+                if let Err(error) = forward(&mut listener, &ear).await {
                     tracing::debug!(%error, "the connection for notices broke");
                 }
                 tracing::warn!("the database's connection for notices is gone; making a new one");
@@ -172,20 +184,22 @@ async fn listen(pool: Pool, incoming: broadcast::Sender<Notice>, own: String, ow
 }
 
 /// Forwards notices until the connection breaks.
-async fn forward(
-    listener: &mut PgListener,
-    incoming: &broadcast::Sender<Notice>,
-    own: &str,
-    owner: i32,
-) -> Result<(), sqlx::Error> {
+async fn forward(listener: &mut PgListener, ear: &Ear) -> Result<(), sqlx::Error> {
     // LISTEN comes last, because `voicegate check` knows a running gateway by it.
-    owners::acquire_lock(listener, owner).await?;
+    owners::acquire_lock(listener, ear.owner).await?;
     listener.listen(CHANNEL).await?;
+    // A process that believed to be alone sends notices from now on.
+    sqlx::query("SELECT pg_notify($1, payload) FROM unnest($2) AS payload")
+        .bind(CHANNEL)
+        .bind(payloads(&ear.own, &Notice::default()))
+        .execute(&mut *listener)
+        .await?;
     // Earlier notices were missed. An error means that nobody listens in this process.
-    let _ = incoming.send(Notice::of_anything());
+    let _ = ear.incoming.send(Notice::of_anything());
     while let Some(told) = listener.try_recv().await? {
-        if let Some(notice) = parse(told.payload(), own) {
-            let _ = incoming.send(notice);
+        if let Some(notice) = parse(told.payload(), &ear.own) {
+            ear.are_others.store(true, Ordering::Relaxed);
+            let _ = ear.incoming.send(notice);
         }
     }
     Ok(())

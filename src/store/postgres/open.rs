@@ -109,11 +109,16 @@ pub async fn pool(options: PgConnectOptions, time: Time) -> Result<Pool, StoreEr
 }
 
 /// Opens a pool of one connection that is kept for ever.
+///
+/// Its session holds the lock by which other processes see that this one is alive. A machine that vanishes closes no
+/// connection, so the server looks for it: <https://www.postgresql.org/docs/current/runtime-config-connection.html>.
 pub fn listening(options: PgConnectOptions) -> Pool {
+    let settings =
+        [("tcp_keepalives_idle", "3"), ("tcp_keepalives_interval", "1"), ("tcp_keepalives_count", "3")];
     PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(PATIENCE)
         .max_lifetime(None)
         .idle_timeout(None)
-        .connect_lazy_with(options)
+        .connect_lazy_with(options.options(settings))
 }
