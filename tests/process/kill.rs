@@ -1,8 +1,9 @@
 //! Tests of `kill -9` at critical moments: nothing accepted is lost, and nothing is sent twice.
 
+use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
-use crate::gateway::Process;
+use crate::gateway::{KEY, Process};
 
 #[tokio::test]
 async fn kill_after_the_202_sends_exactly_once() {
@@ -65,4 +66,52 @@ async fn repeated_kills_deliver_every_note_once() {
         sent += usize::from(process.note(id).await["status"] == "accepted");
     }
     assert!(ledger.len() >= sent, "{sent} said to be accepted, {} arrived", ledger.len());
+}
+
+/// Notes with equal audio share its bytes. Whatever dies in between, the bytes are there for as long as a note has them.
+#[tokio::test]
+async fn shared_audio_survives_kills_until_its_last_note_is_erased() {
+    let mut process = Process::start().await;
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        for via in ["via=imessage", "via=whatsapp"] {
+            ids.push(process.accept(via).await);
+        }
+        if round == 1 {
+            // Others are killed in the middle of their way.
+            process.until_status(&ids[0], "accepted").await;
+        }
+        process.kill();
+        process.launch().await;
+    }
+    let path = process.folder.path().join("voicegate.db");
+    let count = async |sql: &'static str| {
+        let mut database: SqliteConnection =
+            SqliteConnectOptions::new().filename(&path).connect().await.expect("the database");
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut database).await.expect("a number")
+    };
+    let mut kept = ids.clone();
+    while !kept.is_empty() {
+        process
+            .eventually_long("the erasure of a note", async || {
+                let request =
+                    process.http.delete(format!("{}/voice/{}", process.url, kept[0])).bearer_auth(KEY);
+                // An unknown note holds its lane for a while.
+                request.send().await.ok().filter(|answer| answer.status().is_success()).map(drop)
+            })
+            .await;
+        process.kill();
+        let unused = "SELECT COUNT(*) FROM contents WHERE id NOT IN (SELECT content FROM note_audio)";
+        assert_eq!(count(unused).await, 0);
+        process.launch().await;
+        kept.remove(0);
+        for id in &kept {
+            let request =
+                process.http.get(format!("{}/voice/{id}/audio?source=1", process.url)).bearer_auth(KEY);
+            assert_eq!(request.send().await.expect("an answer").status().as_u16(), 200);
+        }
+    }
+    process.kill();
+    assert_eq!(count("SELECT COUNT(*) FROM contents").await, 0);
+    assert_eq!(count("SELECT COUNT(*) FROM note_audio").await, 0);
 }

@@ -1,9 +1,10 @@
 //! Tests of small audio, which is stored once for each tenant and content. They run for every store.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use sqlx::migrate::Migrator;
+use tokio::task::JoinSet;
 use voicegate::{
     model::note::{Note, NoteId, Status},
     store::{Change, Claim, NewAudio, NewNote, SmallAudio, SqliteStore, Step, Store},
@@ -16,6 +17,8 @@ use crate::{
 
 const CONTENTS: &str = "SELECT COUNT(*) FROM contents";
 const REFERENCES: &str = "SELECT COUNT(*) FROM note_audio";
+const UNUSED: &str =
+    "SELECT COUNT(*) FROM contents WHERE NOT EXISTS (SELECT 1 FROM note_audio WHERE content = contents.id)";
 
 fn audio(byte: u8) -> Bytes {
     Bytes::from(vec![byte; 30_000])
@@ -90,6 +93,85 @@ pub async fn sent_audio_is_stored_with_the_change_of_its_note(store: Any, raw: R
     store.write(&lost, &change).await.expect_err("refused");
     assert_eq!(store.sent(id).await.expect("read"), Some(audio(3)));
     assert_eq!(raw.number(CONTENTS).await, 2);
+}
+
+/// Removes the audio of all notes that have ended, and then the notes, as housekeeping does.
+async fn remove_what_has_ended(store: &Any) {
+    for id in store.notes_with_old_audio(after(1), 100).await.expect("listed") {
+        store.audio_removed(id).await.expect("removed");
+    }
+    store.forget(&horizon(after(1))).await.expect("forgotten");
+}
+
+pub async fn retention_removes_audio_with_the_last_note_that_has_it(store: Any, raw: Raw) {
+    let old = accept_with(&store, "t", "old", audio(1)).await;
+    for claim in claim(&store, start()).await {
+        end(&store, &claim, Some(audio(2).into())).await;
+    }
+    let new = accept_with(&store, "t", "new", audio(1)).await;
+    remove_what_has_ended(&store).await;
+    assert_eq!(store.note(old, None).await.expect("read"), None);
+    assert_eq!(store.source(new).await.expect("read"), Some(audio(1)), "it waits to be sent");
+    assert_eq!((raw.number(CONTENTS).await, raw.number(REFERENCES).await), (1, 1));
+    for claim in claim(&store, start()).await {
+        end(&store, &claim, Some(audio(1).into())).await;
+    }
+    assert_eq!((raw.number(CONTENTS).await, raw.number(REFERENCES).await), (1, 2), "both are the same bytes");
+    remove_what_has_ended(&store).await;
+    assert_eq!((raw.number(CONTENTS).await, raw.number(REFERENCES).await), (0, 0));
+}
+
+/// Many notes share few contents, which come and go all the time, while requests are given up and sessions break.
+pub async fn interrupted_changes_leave_neither_audio_without_a_note_nor_a_note_without_audio(
+    store: Any,
+    raw: Raw,
+) {
+    const NOTES: u8 = 60;
+    let mut tasks = JoinSet::new();
+    for number in 0..NOTES {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let bytes = audio(number % 3);
+            let new = NewNote {
+                source: Some(bytes.clone().into()),
+                ..new_note("t", "c", &number.to_string(), start())
+            };
+            let id = new.note.id;
+            let life = async {
+                store.accept(&new).await.expect("accepted");
+                let mut canceled = new.note.clone();
+                canceled.status = Status::Canceled;
+                store.cancel(&canceled, false).await.expect("cancelled");
+                match number % 4 {
+                    0 => store.audio_removed(id).await.expect("removed"),
+                    1 => drop(store.erase(&canceled.erased(), &[]).await.expect("erased")),
+                    _ => {}
+                }
+            };
+            // Some are given up in the middle.
+            let patience = if number % 5 == 0 { Duration::from_millis(number.into()) } else { Duration::MAX };
+            let _ = tokio::time::timeout(patience, life).await;
+            (id, bytes)
+        });
+        if number % 15 == 14 {
+            raw.end_busy_sessions().await;
+        }
+    }
+    let mut kept = 0;
+    for (id, bytes) in tasks.join_all().await {
+        let found = store.source(id).await.expect("read");
+        kept += i64::from(found.is_some());
+        match store.note(id, None).await.expect("read") {
+            None => assert_eq!(found, None),
+            Some(note) if note.audio_expired || note.erased => assert_eq!(found, None),
+            Some(_) => assert_eq!(found, Some(bytes)),
+        }
+    }
+    assert!(kept >= 20, "{kept} notes still have their audio");
+    assert_eq!(raw.number(REFERENCES).await, kept);
+    assert_eq!((raw.number(CONTENTS).await, raw.number(UNUSED).await), (3, 0));
+    store.forget(&horizon(after(86_400))).await.expect("forgotten");
+    assert_eq!(raw.number(UNUSED).await, 0);
 }
 
 /// Audio that an earlier version stored beside its note is found after the update.

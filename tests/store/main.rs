@@ -94,7 +94,9 @@ macro_rules! contract_with_database {
 contract_with_database! {
     audio:
         equal_audio_of_a_tenant_is_stored_once_and_goes_with_its_last_note,
-        sent_audio_is_stored_with_the_change_of_its_note;
+        sent_audio_is_stored_with_the_change_of_its_note,
+        retention_removes_audio_with_the_last_note_that_has_it,
+        interrupted_changes_leave_neither_audio_without_a_note_nor_a_note_without_audio;
     damaged:
         unreadable_note_does_not_block_its_lane,
         list_continues_after_an_unreadable_note,

@@ -44,6 +44,16 @@ impl Raw {
         }
     }
 
+    /// Ends the sessions that just do something, as a crash of their process or of the network would. SQLite has none.
+    pub async fn end_busy_sessions(&self) {
+        let Self::Postgres(pool) = self else { return };
+        let ended = sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'",
+        );
+        ended.execute(pool).await.expect("ended");
+    }
+
     /// Replaces a note's document.
     pub async fn damage(&self, note: impl std::fmt::Display, doc: &str) {
         self.change("UPDATE notes SET doc = $2 WHERE id = $1", &note.to_string(), doc).await;
