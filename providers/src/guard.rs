@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use hyper_util::client::proxy::matcher::Matcher;
 use ipnet::IpNet;
 use reqwest::{
     Method, RequestBuilder,
@@ -18,6 +19,8 @@ use reqwest::{
     redirect,
 };
 use url::{Host, Url};
+
+use crate::proxy::{Proxy, intercepts};
 
 /// Special-purpose ranges that are never public (IANA IPv4 registry,
 /// <https://www.iana.org/assignments/iana-ipv4-special-registry/>).
@@ -151,11 +154,25 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 /// An HTTP client that dials only what [`AddressRules`] allow. It follows no redirect, so that a caller that
-/// follows one checks it first; it uses no proxy from the environment, since a proxy would do the dialling.
+/// follows one checks it first. It uses a proxy only where [`Self::through`] gave it one, since the proxy then does the
+/// dialling.
 #[derive(Clone, Debug)]
 pub struct GuardedClient {
     http: reqwest::Client,
     rules: Arc<AddressRules>,
+    proxied: Option<Arc<Proxied>>,
+}
+
+/// Longest look-up of a name that a proxy resolves anyway. Where only the proxy knows names, each takes this long at
+/// most.
+const LOOK_UP: Duration = Duration::from_secs(2);
+
+/// The client for addresses that are reached through a proxy. It resolves only the name of the proxy, which the operator
+/// chose.
+#[derive(Debug)]
+struct Proxied {
+    matcher: Matcher,
+    http: reqwest::Client,
 }
 
 impl GuardedClient {
@@ -170,7 +187,17 @@ impl GuardedClient {
             .connect_timeout(connect_timeout)
             .no_proxy()
             .build()?;
-        Ok(Self { http, rules })
+        Ok(Self { http, rules, proxied: None })
+    }
+
+    /// This client for addresses that a provider named, which are reached as the provider is.
+    ///
+    /// # Errors
+    /// The TLS configuration of this machine is unusable.
+    pub fn through(&self, proxy: &Proxy, connect_timeout: Duration) -> Result<Self, reqwest::Error> {
+        let Some(matcher) = proxy.matcher() else { return Ok(self.clone()) };
+        let http = proxy.client()?.connect_timeout(connect_timeout).build()?;
+        Ok(Self { proxied: Some(Arc::new(Proxied { matcher, http })), ..self.clone() })
     }
 
     /// Builds a request to `url`, unless the rules forbid it.
@@ -179,7 +206,23 @@ impl GuardedClient {
     /// [`Forbidden`] if the URL's text already breaks a rule.
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Forbidden> {
         self.rules.check(&url)?;
-        Ok(self.http.request(method, url))
+        let proxied = self.proxied.as_ref().filter(|proxied| intercepts(&proxied.matcher, &url));
+        Ok(proxied.map_or(&self.http, |proxied| &proxied.http).request(method, url))
+    }
+
+    /// Judges an address that a proxy will dial: a name that this machine can resolve must not lead to forbidden
+    /// addresses only. A name that only the proxy can resolve is left to the proxy.
+    ///
+    /// # Errors
+    /// [`Forbidden::Address`]
+    pub async fn judge_proxied(&self, url: &Url) -> Result<(), Forbidden> {
+        let is_proxied = self.proxied.as_ref().is_some_and(|proxied| intercepts(&proxied.matcher, url));
+        let Some(Host::Domain(name)) = url.host().filter(|_| is_proxied) else { return Ok(()) };
+        let looked_up = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((name, 0))).await;
+        let Ok(Ok(found)) = looked_up else { return Ok(()) };
+        let (allowed, refused): (Vec<SocketAddr>, Vec<SocketAddr>) =
+            found.partition(|address| self.rules.allows(address.ip()));
+        if allowed.is_empty() && !refused.is_empty() { Err(Forbidden::Address) } else { Ok(()) }
     }
 
     /// Whether a request failed because its host resolved to forbidden addresses only.

@@ -22,6 +22,7 @@ pub mod fuzzing;
 pub mod guard;
 mod note;
 mod provider;
+pub mod proxy;
 mod recipient;
 mod settings;
 pub mod signature;

@@ -52,6 +52,12 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
     let gateway = Gateway::open(layers, Arc::new(SystemClock::default())).await?;
     let listen = listener.local_addr()?;
     let running = start(&gateway, listener, role);
+    let live = gateway.live();
+    let proxy = &live.config.server.proxy;
+    tracing::info!("{proxy}");
+    for name in proxy.unusable_variables() {
+        tracing::warn!("{name} is not the URL of an HTTP proxy, so it has no effect");
+    }
     tracing::info!(%listen, tenants = gateway.live().tenants.iter().count(), "listening on http://{listen}");
     tokio::pin!(running);
     tokio::select! {

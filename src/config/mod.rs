@@ -30,7 +30,7 @@ use std::{
 use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
-use voicegate_providers::guard::AddressRules;
+use voicegate_providers::{guard::AddressRules, proxy::Proxy};
 
 pub(crate) use forbidden::way_out;
 pub use layers::Layers;
@@ -41,7 +41,7 @@ pub use values::{Database, LogFormat, Media, Rate, RateOrOff, Size, Span24, Toke
 use build::RawTenant;
 use findings::Findings;
 use path::KeyPath;
-use values::{address, networks, plain, public_url};
+use values::{address, networks, plain, proxy, public_url};
 
 /// The default file with its comments, which is also the lowest layer.
 pub const DEFAULTS: &str = include_str!("../../config.toml");
@@ -63,6 +63,8 @@ pub struct Server {
     pub listen: SocketAddr,
     #[serde(deserialize_with = "public_url")]
     pub public_url: Url,
+    #[serde(deserialize_with = "proxy")]
+    pub proxy: Proxy,
     pub max_body: Size,
     pub max_json_body: Size,
     pub max_headers: Size,

@@ -125,6 +125,9 @@ pub fn literals(merged: &Value) -> Vec<KeyPath> {
     if at("/storage/database").and_then(Value::as_str).is_some_and(has_password) {
         found.push(KeyPath::of("storage.database"));
     }
+    if at("/server/proxy").and_then(Value::as_str).is_some_and(has_password) {
+        found.push(KeyPath::of("server.proxy"));
+    }
     let token = KeyPath::of("server.metrics_token");
     collect(at("/server/metrics_token"), &token, &mut found);
     for (name, tenant) in merged.get("tenants").and_then(Value::as_object).into_iter().flatten() {
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn secrets_that_are_written_out_are_found() {
         let merged = json!({
-            "server": { "metrics_token": "m" },
+            "server": { "metrics_token": "m", "proxy": "http://me:pw@proxy:3128" },
             "storage": { "database": "postgres://me:pw@db/x" },
             "tenants": { "a": {
                 "api_keys": ["k", "sha256:00", { "env": "K" }],
@@ -241,6 +244,7 @@ mod tests {
             found,
             [
                 "storage.database",
+                "server.proxy",
                 "server.metrics_token",
                 "tenants.a.api_keys[0]",
                 "tenants.a.webhook.secrets[1]",

@@ -28,6 +28,9 @@ fn every_mistake_names_its_key() {
     for (inline, key) in [
         ("[server]\nlisten = \"nowhere\"", "server.listen"),
         ("[server]\nlisten_on = 1", "listen_on"),
+        ("[server]\nproxy = \"ftp://proxy:21\"", "server.proxy"),
+        ("[server]\nproxy = \"off\"", "server.proxy"),
+        ("[server]\nproxy = { env = \"NOT_SET_ANYWHERE\" }", "server.proxy"),
         ("[server]\nmax_headers = \"1 KiB\"", "server.max_headers"),
         ("[server]\nmax_clients = 0", "server.max_clients"),
         ("[server]\nmemory = 5", "server.memory"),

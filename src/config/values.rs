@@ -13,6 +13,7 @@ use serde::{
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 use url::Url;
+use voicegate_providers::proxy::Proxy;
 
 use super::{postgres::postgres_options, secrets::secret, tenants::hash_key};
 use crate::telemetry::logs::Format;
@@ -177,6 +178,15 @@ pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::
             "expected an http or https URL without user name and query, such as \"{origin}\""
         ))
     })
+}
+
+/// The way to the providers. The URL of a proxy may be kept elsewhere, like every secret.
+///
+/// # Errors
+/// Fails with the accepted values, and never repeats the value.
+pub fn proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Proxy, D::Error> {
+    let text = secret(&Value::deserialize(deserializer)?, &|name| std::env::var(name).ok());
+    Proxy::parse(&text.map_err(de::Error::custom)?).map_err(de::Error::custom)
 }
 
 /// The storage for audio.

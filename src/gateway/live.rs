@@ -3,14 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use http::HeaderValue;
 use jiff::Timestamp;
-use voicegate_providers::{
-    Context,
-    dial::{DialOptions, Dialer},
-};
+use voicegate_providers::Context;
 
-use super::note_metrics;
+use super::{note_metrics, provider_clients::ProviderClients};
 use crate::{
     config::{Config, Connection, Tenants},
     gateway::limit::RequestLimit,
@@ -18,16 +14,6 @@ use crate::{
     model::{clock::Clock, problem::Problem},
     store::{Bounds, Class},
 };
-
-/// Time limit for connecting to a provider whose name resolves but that does not answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Time after which an idle connection is closed, below the limits of common servers and load balancers (Node's server:
-/// 5 s), because a request on a connection that the other side is closing has to be repeated. Visible requests never
-/// use an idle connection.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-
-const USER_AGENT: &str = concat!("voicegate/", env!("CARGO_PKG_VERSION"));
 
 /// Limit on concurrent webhook deliveries of one tenant, downloads from one group of its hosts, and look-ups at one
 /// connection's provider.
@@ -39,10 +25,7 @@ pub struct Live {
     pub config: Config,
     pub tenants: Tenants,
     pub fetcher: Fetcher,
-    /// HTTP client for all providers. Adapters receive it and never create one.
-    pub http: reqwest::Client,
-    /// Opens connections for visible requests.
-    pub dialer: Dialer,
+    pub providers: ProviderClients,
     /// Request limits by tenant; tenants without a limit have no entry.
     request_limits: BTreeMap<String, RequestLimit>,
 }
@@ -51,37 +34,18 @@ impl Live {
     pub(crate) fn new(config: Config, tenants: Tenants, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         note_metrics::expect(&tenants);
         let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
-        let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
-        // Connecting must time out before the whole request does: a failed connection proves that nothing was sent, a
-        // timed-out request proves nothing.
-        let connect_timeout = timeouts.min().map_or(CONNECT_TIMEOUT, |least| CONNECT_TIMEOUT.min(least / 2));
-        let user_agent = HeaderValue::from_static(USER_AGENT);
-        let dialer = Dialer::new(DialOptions { connect_timeout, user_agent, ..DialOptions::default() })?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(connect_timeout)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .user_agent(USER_AGENT)
-            .build()
-            .context("setting up TLS")?;
+        let providers = ProviderClients::new(&config.server.proxy, &tenants, fetcher.client())?;
         let request_limits = tenants.iter().filter_map(|tenant| {
             let rate = tenant.request_rate.unwrap_or(config.server.request_rate).0?;
             Some((tenant.name.clone(), RequestLimit::new(rate, clock.clone())?))
         });
         let request_limits = request_limits.collect();
-        Ok(Self { config, tenants, fetcher, http, dialer, request_limits })
+        Ok(Self { config, tenants, fetcher, providers, request_limits })
     }
 
     /// The context of an attempt, or of a look-up.
     pub fn context(&self, now: Timestamp, timeout: Duration) -> Context {
-        Context {
-            http: self.http.clone(),
-            dial: self.dialer.dial(),
-            guarded: self.fetcher.client().clone(),
-            now,
-            timeout,
-        }
+        self.providers.context(now, timeout)
     }
 
     pub fn connection(&self, tenant: &str, connection: &str) -> Option<&Connection> {

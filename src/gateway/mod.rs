@@ -7,6 +7,7 @@ mod limit;
 mod live;
 pub mod note_metrics;
 pub mod on_the_way;
+mod provider_clients;
 mod quota;
 pub mod server_slots;
 pub mod uploads;

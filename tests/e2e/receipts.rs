@@ -10,6 +10,7 @@ use voicegate_providers::{
     find,
     guard::{AddressRules, GuardedClient},
     parse_recipient,
+    proxy::Proxy,
 };
 use voicegate_sandbox::{Fault, FaultAction, Operation, ReceiptRule, ReceiptStatus, ReceiptStep};
 
@@ -33,7 +34,7 @@ fn context() -> Context {
     let guarded = GuardedClient::new(AddressRules::default(), Duration::from_secs(5)).expect("a client");
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let dial =
-        Dialer::new(DialOptions { proxies: false, ..DialOptions::default() }).expect("a dialer").dial();
+        Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer").dial();
     Context { http, dial, guarded, now: jiff::Timestamp::now(), timeout: Duration::from_secs(10) }
 }
 

@@ -20,6 +20,7 @@ mod pages;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod providers;
+mod proxy;
 mod remote;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "shared with tests that look closer")]

@@ -82,6 +82,11 @@ impl Connector {
         Ok(Self { tcp, tls: TlsConnector::from(Arc::new(tls)), timeout })
     }
 
+    /// The TLS settings, for a client that connects in another way.
+    pub fn tls_config(&self) -> ClientConfig {
+        ClientConfig::clone(self.tls.config())
+    }
+
     pub async fn open(&self, target: &Target) -> io::Result<Opened> {
         let opening = async {
             let tcp = self.tcp.clone().oneshot(target.uri.clone()).await.map_err(io::Error::other)?;

@@ -33,7 +33,10 @@ use self::{
     connect::{Connector, Opened, Target},
     patience::Patience,
 };
-use crate::wire::{NoAnswer, no_answer};
+use crate::{
+    proxy::Proxy,
+    wire::{NoAnswer, no_answer},
+};
 
 /// Connections that one request may try where the server closes each before the first byte.
 const CONNECTIONS: usize = 3;
@@ -48,8 +51,7 @@ pub struct DialOptions {
     /// The time for which a server has to leave an idle connection open before connections to it are opened ahead of their
     /// request. They wait for at most three quarters of it.
     pub hold: Duration,
-    /// Whether the proxies of the environment are used (`HTTPS_PROXY` and so on).
-    pub proxies: bool,
+    pub proxy: Proxy,
     /// Certificates to trust instead of the system's.
     pub roots: Option<RootCertStore>,
 }
@@ -61,7 +63,7 @@ impl Default for DialOptions {
             user_agent: HeaderValue::from_static("voicegate"),
             // Below the shortest time after which common servers close an idle connection (Node's: 5 s).
             hold: Duration::from_secs(4),
-            proxies: true,
+            proxy: Proxy::default(),
             roots: None,
         }
     }
@@ -84,7 +86,7 @@ pub struct Dialer {
 
 struct Shared {
     connector: Connector,
-    proxies: Option<Matcher>,
+    proxied: Option<Matcher>,
     /// A client for servers behind a proxy: it knows every kind of proxy, and opens a connection for each request too, but does
     /// not count bytes.
     through_proxy: reqwest::Client,
@@ -102,16 +104,18 @@ impl Dialer {
     /// # Errors
     /// The TLS set-up of this machine is unusable.
     pub fn new(options: DialOptions) -> Result<Self, DialerError> {
-        let through_proxy = reqwest::Client::builder()
+        let connector = Connector::new(options.connect_timeout, options.roots)?;
+        let through_proxy = options
+            .proxy
+            .client()?
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(0)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
             .user_agent(options.user_agent.clone())
+            .tls_backend_preconfigured(connector.tls_config())
             .build()?;
         let shared = Shared {
-            connector: Connector::new(options.connect_timeout, options.roots)?,
-            proxies: options.proxies.then(Matcher::from_system),
+            connector,
+            proxied: options.proxy.matcher(),
             through_proxy,
             user_agent: options.user_agent,
             patience: Patience::new(options.hold),
@@ -126,7 +130,7 @@ impl Dialer {
 
     /// Whether a proxy stands between us and the server.
     fn is_proxied(&self, target: &Target) -> bool {
-        self.shared.proxies.as_ref().is_some_and(|proxies| proxies.intercept(&target.uri).is_some())
+        self.shared.proxied.as_ref().is_some_and(|proxied| proxied.intercept(&target.uri).is_some())
     }
 }
 

@@ -114,7 +114,7 @@ async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
 }
 
 fn dialer(hold: Duration) -> Dialer {
-    Dialer::new(DialOptions { hold, proxies: false, ..DialOptions::default() }).expect("a dialer")
+    Dialer::new(DialOptions { hold, proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer")
 }
 
 fn context(dialer: &Dialer) -> Context {
@@ -241,7 +241,7 @@ async fn a_request_goes_over_tls_where_the_certificate_is_trusted() {
     });
     let request =
         || wire::json_request(reqwest::Method::POST, url.clone(), Some(&serde_json::json!({"to": "x"})));
-    let options = DialOptions { proxies: false, roots: Some(roots("sound")), ..DialOptions::default() };
+    let options = DialOptions { proxy: Proxy::None, roots: Some(roots("sound")), ..DialOptions::default() };
     let trusting = Dialer::new(options).expect("a dialer");
     let answer = wire::dispatch(&context(&trusting), request()).await.expect("an answer");
     assert_eq!(answer.status.as_u16(), 200);

@@ -167,7 +167,10 @@ pub async fn dispatch(cx: &Context, request: Request) -> Result<Answer, NoAnswer
 /// # Errors
 /// [`NoAnswer`]; an answer of any status is no error here.
 pub async fn call_guarded(cx: &Context, request: RequestBuilder) -> Result<Answer, NoAnswer> {
-    within(cx.timeout, request.send()).await
+    let (client, request) = request.build_split();
+    let request = request.map_err(|_| NoAnswer::NotSent)?;
+    cx.guarded.judge_proxied(request.url()).await.map_err(|_| NoAnswer::Forbidden)?;
+    within(cx.timeout, client.execute(request)).await
 }
 
 async fn within(
@@ -234,6 +237,11 @@ pub fn default_kind(status: StatusCode, step: Step) -> (SendErrorKind, &'static 
 
     match (status.as_u16(), step) {
         (429, _) => (Kind::RateLimited, "the provider limits the rate of this account"),
+        // A provider never answers this: it is the proxy between it and us.
+        (407, _) => (
+            Kind::Misconfigured,
+            "the proxy in front of the provider refused its credentials; check server.proxy",
+        ),
         (401, _) => (Kind::Unauthorized, "the provider refused the credentials; renew them"),
         (408 | 500.., Step::Dispatch) => (
             Kind::OutcomeUnknown,

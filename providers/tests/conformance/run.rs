@@ -9,6 +9,7 @@ use voicegate_providers::{
     OutboundAudio, OutboundNote, Prepared, Provider, Recipient, SendError, Settings, UnknownSend,
     dial::{DialOptions, Dialer},
     guard::{AddressRules, GuardedClient},
+    proxy::Proxy,
 };
 
 use crate::{
@@ -77,7 +78,7 @@ pub fn context(timeout: Duration, allow_loopback: bool) -> Context {
     };
     let guarded = GuardedClient::new(rules, Duration::from_secs(5)).expect("a client");
     let dial =
-        Dialer::new(DialOptions { proxies: false, ..DialOptions::default() }).expect("a dialer").dial();
+        Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer").dial();
     Context { http, dial, guarded, now: "2026-01-01T00:00:00Z".parse().expect("a time"), timeout }
 }
 

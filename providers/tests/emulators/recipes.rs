@@ -16,6 +16,7 @@ use voicegate_providers::{
     find,
     guard::{AddressRules, GuardedClient},
     parse_recipient,
+    proxy::Proxy,
 };
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
@@ -180,7 +181,7 @@ fn file(name: &str) -> PathBuf {
 fn context() -> Context {
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let guarded = GuardedClient::new(AddressRules::default(), Duration::from_secs(5)).expect("a client");
-    let dialer = Dialer::new(DialOptions { proxies: false, ..DialOptions::default() }).expect("a dialer");
+    let dialer = Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer");
     Context {
         http,
         dial: dialer.dial(),

@@ -9,6 +9,7 @@ mod health;
 mod line;
 mod online;
 mod postgres;
+mod proxy;
 mod reach;
 mod sqlite;
 
@@ -27,7 +28,7 @@ use crate::{
 
 pub async fn run(layers: &Layers, online: bool) -> anyhow::Result<ExitCode> {
     let (config, tenants) = config::load(layers, None)?;
-    let mut sound = print(configured(&tenants))?;
+    let mut sound = print(configured(&config, &tenants))?;
     let environment = layers.variables("AWS_");
     sound &= print(disk::check(&config))?;
     sound &= print(bucket::check(&config.storage, &environment).into_iter().collect())?;
@@ -88,7 +89,7 @@ fn print(lines: Vec<Line>) -> Result<bool, OutError> {
     Ok(!lines.iter().any(Line::is_failure))
 }
 
-fn configured(tenants: &Tenants) -> Vec<Line> {
+fn configured(config: &Config, tenants: &Tenants) -> Vec<Line> {
     let mut lines = vec![Line::ok("configuration")];
     for tenant in tenants.iter() {
         let name = &tenant.name;
@@ -110,6 +111,7 @@ fn configured(tenants: &Tenants) -> Vec<Line> {
     if tenants.iter().count() == 0 {
         lines.push(Line::note("no tenant is configured, so nobody can call"));
     }
+    lines.extend(proxy::check(&config.server.proxy));
     lines.extend(tenants.warnings.iter().map(Line::note));
     lines
 }

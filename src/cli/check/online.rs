@@ -10,7 +10,7 @@ use voicegate_providers::{Intake, SendError, guard::Forbidden};
 
 use super::{
     line::Line,
-    reach::{Unreached, origin, reach},
+    reach::{Unreached, Way, origin, reach},
 };
 use crate::{
     config::{Connection, Webhook, way_out},
@@ -76,7 +76,8 @@ pub async fn public_url(live: &Live) -> Line {
         if needed { Line::fail(what) } else { Line::note(format!("{what} (no connection needs it now)")) }
     };
     let say = |what: &str| format!("server.public_url: {} {what}", origin(base));
-    match reach(&url, live.http.get(url.clone())).await {
+    let way = if live.config.server.proxy.is_for(&url) { Way::Proxy } else { Way::Direct };
+    match reach(&url, live.providers.http.get(url.clone()), way).await {
         Ok(response) => {
             let status = response.status();
             if status == StatusCode::OK && says_ok(response).await {
@@ -138,7 +139,7 @@ async fn hook(live: &Live, key: &str, webhook: &Webhook) -> Line {
         Ok(request) => request,
         Err(why) => return Line::fail(say(way_out(&why, &live.config.fetch.rules()))),
     };
-    match reach(url, request).await {
+    match reach(url, request, Way::Direct).await {
         Ok(response) => {
             let status = response.status();
             if status.is_server_error() {

@@ -37,15 +37,23 @@ pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Direct,
+    Proxy,
+}
+
 /// Sends the request to `url`. Any answer is a success.
 ///
 /// # Errors
 /// [`Unreached`]
-pub async fn reach(url: &Url, request: RequestBuilder) -> Result<Response, Unreached> {
+pub async fn reach(url: &Url, request: RequestBuilder, way: Way) -> Result<Response, Unreached> {
     let asked = async {
-        // The name is resolved separately, because an HTTP client reports "no connection" for a wrong name and a wrong
+        // A proxy resolves the name itself, and this machine may be unable to. Elsewhere the name is resolved separately, because an HTTP client reports "no connection" for a wrong name and a wrong
         // address alike.
-        if let Some(Host::Domain(name)) = url.host()
+        if way == Way::Direct
+            && let Some(Host::Domain(name)) = url.host()
             && tokio::net::lookup_host((name, 0)).await.is_err()
         {
             return Err(Unreached::NoName);

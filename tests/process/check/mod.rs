@@ -58,6 +58,7 @@ impl World {
         let config = format!(
             r#"
 [server]
+proxy = "none"
 public_url = "{NOWHERE}"
 [storage]
 database = "sqlite://{folder}/data/voicegate.db"
@@ -127,6 +128,7 @@ async fn check(config: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Answe
 const WITHOUT_ASKING: &[&str] = &[
     "ok    configuration",
     "ok    tenant a: imessage (linq, linq-1), whatsapp (wawp, whatsapp-1)",
+    "ok    server.proxy: providers are reached directly",
     "ok    storage.database: DIR/data, ROOM free",
     "ok    storage.media: DIR/data/media, ROOM free",
     "ok    storage.database: voicegate.db does not exist yet; the first start makes it",
@@ -136,7 +138,7 @@ const WITHOUT_ASKING: &[&str] = &[
 async fn working_setup_passes_every_check() {
     let world = World::new().await;
     let local = world.check(&[], "").await;
-    assert_eq!(local.lines[..5], *WITHOUT_ASKING);
+    assert_eq!(local.lines[..6], *WITHOUT_ASKING);
     let [found, reads, makes, confined] = &local.about("audio.ffmpeg: ")[..] else {
         panic!("{:?}", local.lines)
     };
@@ -149,15 +151,15 @@ async fn working_setup_passes_every_check() {
     );
     assert!(["ok", "note"].iter().any(|verdict| confined.starts_with(verdict)), "{confined}");
     assert!(confined.contains("the kernel"), "{confined}");
-    assert!(local.ok && local.lines.len() == 9);
+    assert!(local.ok && local.lines.len() == 10);
     assert!(world.sandbox.requests().is_empty());
 
     let online = world.check(&["--online"], "").await;
     assert!(online.ok);
-    assert_eq!(online.lines[..9], local.lines[..]);
+    assert_eq!(online.lines[..10], local.lines[..]);
     let refused = "does not answer (Connection refused (os error 111))";
     assert_eq!(
-        online.lines[9..],
+        online.lines[10..],
         [
             format!("note  server.public_url: {NOWHERE} {refused}; that is right while no gateway runs"),
             "ok    tenants.a.connections.imessage: 1 line: +1205•••5597 HEALTHY".to_owned(),
