@@ -144,7 +144,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         next_attempt_at: Some(due_at),
         ..Note::new(tenant.name.clone(), target.to_string(), route, source, now, expires_at)
     };
-    make_durable(gateway, &live, note, bytes, key, None).await
+    make_durable(gateway, &live, note, bytes, key, None, QueuePart::Whole).await
 }
 
 /// Returns a warning for each contradiction inside the source.
@@ -185,6 +185,23 @@ pub(super) enum AudioOrigin {
     Note(NoteId),
 }
 
+/// The part of the queue that a note may fill.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum QueuePart {
+    Whole,
+    /// For work that nobody waits for. The rest stays free for new notes.
+    MostOfIt,
+}
+
+impl QueuePart {
+    fn of(self, notes: u64) -> u64 {
+        match self {
+            Self::Whole => notes,
+            Self::MostOfIt => (notes - notes / 4).max(1),
+        }
+    }
+}
+
 /// Stores the audio and commits the note. When this returns, both are on disk. The lane of the note `releases` is
 /// released in the same transaction.
 pub(super) async fn make_durable(
@@ -194,6 +211,7 @@ pub(super) async fn make_durable(
     audio: AudioOrigin,
     idempotency: Option<KeyClaim>,
     releases: Option<NoteId>,
+    part: QueuePart,
 ) -> Result<Admission, Problem> {
     // Notes without audio are counted too, since many of them fill a disk, and their downloads follow.
     gateway.media.take_row(row_size(&note, &audio))?;
@@ -237,9 +255,9 @@ pub(super) async fn make_durable(
         source: beside,
         idempotency,
         releases,
-        max_queue: live.config.delivery.max_queue,
-        max_queue_per_tenant: live.config.delivery.max_queue_per_tenant,
-        share: live.share_of_queue(),
+        max_queue: part.of(live.config.delivery.max_queue),
+        max_queue_per_tenant: part.of(live.config.delivery.max_queue_per_tenant),
+        share: part.of(live.share_of_queue()),
     };
     let changes = gateway.changes.of_note(new.note.id);
     let accepted = gateway.store.accept(&new).await;

@@ -2,7 +2,8 @@
 //! jobs, `fetch` downloads audio, `attempt` makes one delivery attempt, [`outcome`] decides what its result means, and
 //! `backoff` computes the time of the next one. [`receive`] stores the provider's receipts, `watch` looks for receipts
 //! that are missing, and `webhook` delivers events to the bot. [`erase`] removes the personal data of a finished note.
-//! [`plan`] predicts what would happen to a note, without sending it.
+//! [`plan`] predicts what would happen to a note, without sending it. [`recover`] sends notes again that did not arrive,
+//! as a task that `tasks` runs.
 
 pub mod accept;
 mod attempt;
@@ -20,8 +21,10 @@ mod persist;
 pub mod plan;
 mod read_audio;
 pub mod receive;
+pub mod recover;
 pub mod resend;
 pub mod route;
+mod tasks;
 mod trial;
 pub mod upload;
 mod watch;

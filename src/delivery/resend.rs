@@ -1,6 +1,6 @@
 //! Sends a note again that did not arrive, as a new note.
 
-use super::accept::{Admission, AudioOrigin, KEY_TTL, make_durable, replay};
+use super::accept::{Admission, AudioOrigin, KEY_TTL, QueuePart, make_durable, replay};
 use crate::{
     gateway::Gateway,
     model::{
@@ -25,6 +25,21 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
     {
         return replay(gateway, &holder, &fingerprint).await;
     }
+    let key = key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });
+    again(gateway, original, key, QueuePart::Whole).await
+}
+
+/// Accepts a new note with the content of `original`, with this claim on an idempotency key.
+///
+/// # Errors
+/// As [`resend`].
+pub(super) async fn again(
+    gateway: &Gateway,
+    original: Note,
+    key: Option<KeyClaim>,
+    part: QueuePart,
+) -> Result<Admission, Problem> {
+    let now = gateway.clock.now();
     if !(original.status.is_failure() || original.status == Status::Unknown) {
         let detail = "only a note that failed, expired, was cancelled or is unknown can be sent again";
         return Err(Problem::new(Code::WrongState, detail).of_note(original.id));
@@ -69,6 +84,5 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
         warnings,
         ..Note::new(tenant, to, route, source, now, expires_at)
     };
-    let key = key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });
-    make_durable(gateway, &live, note, AudioOrigin::Note(id), key, Some(id)).await
+    make_durable(gateway, &live, note, AudioOrigin::Note(id), key, Some(id), part).await
 }

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::{attempt, fetch, housekeeping, watch, webhook};
+use super::{attempt, fetch, housekeeping, tasks, watch, webhook};
 use crate::{
     gateway::Gateway,
     store::{Claim, ClaimRequest, Class, Job, SlotsByClass, StoreError},
@@ -67,6 +67,7 @@ impl Worker {
         let stop = self.gateway.stop.clone();
         let housekeeping = tokio::spawn(keep_house(self.gateway.clone()));
         let renewing = tokio::spawn(renew(self.gateway.clone(), self.leases.clone()));
+        let tasks = tokio::spawn(tasks::run(self.gateway.clone()));
         while !stop.is_cancelled() {
             let now = self.gateway.clock.now();
             let begun = Instant::now();
@@ -96,6 +97,7 @@ impl Worker {
         }
         housekeeping.abort();
         renewing.abort();
+        tasks.abort();
         self.gateway.drained.cancel();
     }
 

@@ -70,6 +70,7 @@ pub struct Gateway {
     layers: Layers,
     live: ArcSwap<Live>,
     work: Notify,
+    tasks: Notify,
     /// Wakes those who wait for a change of a note.
     pub changes: Changes,
     pub audio_test: AudioTest,
@@ -109,6 +110,7 @@ impl Gateway {
             layers,
             live,
             work: Notify::new(),
+            tasks: Notify::new(),
             changes: Changes::default(),
             audio_test: AudioTest::default(),
         });
@@ -170,6 +172,15 @@ impl Gateway {
 
     pub async fn woken(&self) {
         self.work.notified().await;
+    }
+
+    /// Wakes whoever takes the steps of tasks, after a task was stored.
+    pub fn wake_tasks(&self) {
+        self.tasks.notify_one();
+    }
+
+    pub async fn tasks_woken(&self) {
+        self.tasks.notified().await;
     }
 
     /// Notifies those who wait for this note or for any note of its tenant. Call it after each commit that changes a
@@ -234,6 +245,7 @@ async fn pass_on(gateway: Weak<Gateway>, mut notices: broadcast::Receiver<Notice
         let Some(gateway) = gateway.upgrade() else { return };
         if notice.due {
             gateway.wake_worker();
+            gateway.wake_tasks();
         }
         for note in notice.notes {
             gateway.changes.note(note);

@@ -18,6 +18,7 @@ mod openapi;
 mod ops;
 mod plan;
 mod readiness;
+mod recover;
 mod room;
 mod scrape;
 mod seats;
@@ -76,6 +77,8 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(voice::send, notes::list))
         .routes(routes!(plan::plan))
+        .routes(routes!(recover::notes))
+        .routes(routes!(recover::task))
         .routes(routes!(notes::show, notes::remove))
         .routes(routes!(media::of_note))
         .routes(routes!(notes::cancel))

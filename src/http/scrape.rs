@@ -42,6 +42,8 @@ async fn read_store(gateway: &Gateway, registry: &mut Registry) -> Result<(), St
     let queue = gateway.store.queue_state(now).await?;
     let kept = gateway.store.kept_audio().await?;
     KEPT_AUDIO.read(registry, kept.iter().map(|(tenant, bytes)| ([tenant.as_str()], *bytes as f64)));
+    let tasks = gateway.store.running_tasks().await?;
+    TASKS.read(registry, tasks.iter().map(|(tenant, count)| ([tenant.as_str()], *count as f64)));
     let mut connections = Vec::new();
     for tenant in gateway.live().tenants.iter() {
         let states = gateway.store.connections(&tenant.name).await?;

@@ -90,6 +90,11 @@ id! {
     EventId, "ev_"
 }
 
+id! {
+    /// Work that a tenant ordered and that takes longer than a request.
+    TaskId, "task_"
+}
+
 fn id_schema(prefix: &str, doc: &str) -> RefOr<Schema> {
     let example = format!("{prefix}01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41");
     ObjectBuilder::new()

@@ -9,5 +9,6 @@ pub mod note;
 pub mod plan;
 pub mod problem;
 pub mod spelling;
+pub mod task;
 pub mod upload;
 mod words;

@@ -11,6 +11,7 @@ mod position;
 pub(crate) mod postgres;
 mod share;
 mod sqlite;
+mod tasks;
 mod types;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
@@ -37,6 +38,7 @@ use crate::{
 pub use error::StoreError;
 pub use postgres::{Notice, PostgresStore, Time};
 pub use sqlite::{SqliteStore, Timeouts};
+pub use tasks::*;
 pub use types::*;
 
 /// Opens the configured database. Deliveries that an earlier process left unfinished are taken up again.
@@ -71,7 +73,7 @@ pub async fn open(database: &Database, clock: &dyn Clock) -> Result<Arc<dyn Stor
 }
 
 #[async_trait]
-pub trait Store: Debug + Send + Sync {
+pub trait Store: Tasks + Debug + Send + Sync {
     /// Makes a note durable together with its delivery and its claim on the idempotency key, in one transaction.
     /// When this returns, the commit is on disk.
     async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError>;

@@ -4,6 +4,7 @@
 pub mod grammar;
 mod plan;
 pub mod schema;
+mod task;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use crate::model::{
 use voicegate_audio::{Confinement, Profile, Work};
 
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
+pub use task::Task;
 
 /// One audio for one recipient, and its status.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -31,6 +31,7 @@ mod plan;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod receipts;
+mod recover;
 mod renders;
 mod requests;
 #[path = "../support/s3.rs"]

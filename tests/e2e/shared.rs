@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A world on a database of its own, with a configuration changed by `edit`; `None` if there is no server.
-async fn world(edit: impl FnOnce(String) -> String) -> Option<(World, Database)> {
+pub async fn world(edit: impl FnOnce(String) -> String) -> Option<(World, Database)> {
     let database = Database::make().await?;
     let url = database.url();
     let world = World::with(|config| {

@@ -21,6 +21,7 @@ mod pages;
 mod postgres_server;
 mod providers;
 mod proxy;
+mod recover;
 mod remote;
 #[path = "../support/s3.rs"]
 #[expect(dead_code, reason = "shared with tests that look closer")]

@@ -15,6 +15,7 @@ mod shared;
 mod shares;
 mod statements;
 mod support;
+mod tasks;
 mod trouble;
 
 use std::sync::Arc;
@@ -177,6 +178,14 @@ contract! {
         connection_health_is_recorded,
         unfinished_deliveries_are_counted_by_connection_and_state,
         upload_belongs_to_its_tenant_until_it_is_removed;
+    tasks:
+        order_has_one_task_while_it_runs,
+        key_of_an_order_gets_its_task_until_it_expires,
+        tenant_has_a_limited_number_of_running_tasks,
+        step_of_a_task_has_one_holder,
+        tasks_take_turns,
+        notes_that_did_not_arrive_are_found_in_the_order_of_their_time,
+        note_that_was_sent_again_is_marked;
     shares:
         notes_due_after_a_day_do_not_fill_the_queue,
         notes_that_become_due_within_a_day_count_as_waiting,

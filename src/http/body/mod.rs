@@ -7,6 +7,7 @@ pub(crate) mod fuzzing;
 mod incoming;
 mod json;
 mod multipart;
+mod order;
 mod pieces;
 mod tokens;
 
@@ -44,6 +45,7 @@ use crate::{
 use voicegate_audio::{Hints, PcmFormat};
 
 pub use fields::{choice, degrade, or_default, span, time, unknown_name};
+pub use order::order;
 
 /// The most bytes of a body that are read into memory: all fields together, without the audio.
 const MAX_FIELDS: usize = 64 * 1024;

@@ -70,6 +70,11 @@ fn request(operation: &str, kind: &str) -> Examples {
                 json!({ "to": "+15551234567", "audio": { "url": "https://bot.example/speech", "format": "openai-pcm" } }),
             ),
         ],
+        ("recoverVoice", "application/json") => vec![(
+            "outage",
+            "Everything that failed during an outage of one connection",
+            json!({ "status": ["failed", "expired"], "since": "2026-11-21T10:00:00Z", "via": "whatsapp" }),
+        )],
         ("uploadAudio", "application/json") => vec![
             ("by_url", "Audio by URL", json!({ "audio": { "url": url } })),
             ("inside", "Audio in the request", json!({ "audio": { "data": data } })),
@@ -98,6 +103,8 @@ fn answer(operation: &str, status: &str) -> Examples {
         ("uploadAudio", "201") | ("getUpload", "200") => {
             vec![("upload", "A sample of ten seconds", upload())]
         }
+        ("recoverVoice", "202") => vec![("begun", "Just ordered", task(0, 0))],
+        ("getTask", "200") => vec![("running", "Under way", task(350, 2))],
         ("listConnections", "200") => vec![("two", "iMessage and WhatsApp", connections())],
         ("getHealth", "200") => vec![("ok", "Alive", json!("ok\n"))],
         ("getReadiness", "200") => vec![("ready", "All is well", readiness(None))],
@@ -259,6 +266,25 @@ fn upload() -> Value {
         "waveform": waveform(),
         "created_at": "2026-11-21T09:00:00.000Z",
         "expires_at": "2026-11-28T09:00:00.000Z",
+    })
+}
+
+fn task(done: u32, failed: u32) -> Value {
+    let failures = if failed > 0 { json!({ "media_expired": failed }) } else { json!({}) };
+    json!({
+        "id": "task_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41",
+        "kind": "recover",
+        "status": "running",
+        "total": 1200,
+        "done": done,
+        "failed": failed,
+        "skipped": 0,
+        "failures": failures,
+        "waiting": null,
+        "error": null,
+        "created_at": "2026-11-21T12:00:00.000Z",
+        "updated_at": "2026-11-21T12:00:00.000Z",
+        "ended_at": null,
     })
 }
 

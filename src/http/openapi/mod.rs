@@ -31,6 +31,7 @@ const WALK: &str = include_str!("walk.md");
 
 const TAGS: &[(&str, &str)] = &[
     ("Voice notes", "Send, watch, download and erase voice notes."),
+    ("Recovery", "After an outage: send again what did not arrive, and watch it."),
     ("Uploads", "Audio that is sent more than once, or before its recipient is known."),
     ("Events", "Changes of notes, as they happen."),
     (
@@ -108,6 +109,11 @@ pub fn document() -> OpenApi {
                 if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("202") {
                     add_note_headers(response);
                     response.headers.remove("Preference-Applied");
+                }
+            }
+            "recoverVoice" => {
+                if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("202") {
+                    add_task_headers(response);
                 }
             }
             "getDocs" | "getDocsPage" => {
@@ -213,6 +219,15 @@ fn add_note_headers(response: &mut Response) {
     ] {
         response.headers.insert(name.to_owned(), header(description, example).into());
     }
+}
+
+/// Adds the headers of an answer about a task.
+fn add_task_headers(response: &mut Response) {
+    let location =
+        header("The address of the task: `/tasks/{id}`.", "/tasks/task_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41");
+    let replayed = header("`true` if the same order was given before and made the task.", "true");
+    response.headers.insert("Location".to_owned(), location.into());
+    response.headers.insert("Idempotency-Replayed".to_owned(), replayed.into());
 }
 
 /// Describes partial and conditional requests for a file (RFC 9110, sections 13 and 14).

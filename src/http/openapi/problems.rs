@@ -136,6 +136,20 @@ const CODES_OF: &[(&str, &[Code])] = &[
         ],
     ),
     (
+        "recoverVoice",
+        &[
+            Code::InvalidRequest,
+            Code::Unauthorized,
+            Code::IdempotencyKeyReused,
+            Code::UnsupportedMediaType,
+            Code::UnknownConnection,
+            Code::RateLimited,
+            Code::Overloaded,
+            Code::StorageFull,
+        ],
+    ),
+    ("getTask", &[Code::Unauthorized, Code::NotFound, Code::RateLimited, Code::Overloaded]),
+    (
         "uploadAudio",
         &[
             Code::InvalidRequest,

@@ -118,3 +118,9 @@ pub fn push_range(query: &mut QueryBuilder<Db>, range: &Range<'_>) {
     query.push(format_args!(" ORDER BY {} DESC LIMIT ", columns.join(" DESC, ")));
     query.push_bind(range.limit).push(")");
 }
+
+/// The end of a query that selects a row to be changed: two processes never get the same one.
+pub const CLAIMED_ALONE: &str = " FOR UPDATE SKIP LOCKED";
+
+/// PostgreSQL chooses the index itself.
+pub const INDEXED_BY_RECOVERY: &str = "";

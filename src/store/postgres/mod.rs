@@ -24,6 +24,9 @@ mod receipts;
 mod retry;
 #[path = "../sql/sources.rs"]
 mod sources;
+#[path = "../sql/tasks.rs"]
+mod task_rows;
+mod tasks;
 #[path = "../sql/uploads.rs"]
 mod uploads;
 #[path = "../sql/write.rs"]
@@ -332,6 +335,7 @@ impl Store for PostgresStore {
         .bind(now.as_millisecond())
         .execute(&self.pool)
         .await?;
+        sqlx::query("UPDATE tasks SET lease_until = 0 WHERE lease_until > 0").execute(&self.pool).await?;
         Ok(done.rows_affected())
     }
 

@@ -10,7 +10,7 @@ use super::{
     dialect::{Db, Tx, ahead, elect, keep_audio, lock_leased, lock_names},
     events, media,
     read::doc,
-    receipts, sources,
+    receipts, sources, task_rows,
 };
 use crate::{
     model::{
@@ -441,6 +441,7 @@ pub async fn forget(tx: &mut Tx<'_>, horizon: &Horizon) -> Result<u64, StoreErro
         .execute(&mut **tx)
         .await?;
     media::forget(tx, horizon.notes).await?;
+    task_rows::forget(tx, horizon.notes).await?;
     for sql in [
         "DELETE FROM idempotency WHERE expires_at <= $1",
         "DELETE FROM learned WHERE expires_at <= $1",

@@ -340,5 +340,6 @@ pub async fn end_leases(tx: &mut Tx<'_>, now: jiff::Timestamp) -> Result<u64, St
         .bind(now.as_millisecond())
         .execute(&mut **tx)
         .await?;
+    sqlx::query("UPDATE tasks SET lease_until = 0 WHERE lease_until > 0").execute(&mut **tx).await?;
     Ok(done.rows_affected())
 }

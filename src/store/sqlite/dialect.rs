@@ -136,3 +136,9 @@ pub fn push_range(query: &mut QueryBuilder<Db>, range: &Range<'_>) {
     query.push("id < ").push_bind(range.before).push(" ORDER BY id DESC LIMIT ").push_bind(range.limit);
     query.push(")");
 }
+
+/// The end of a query that selects a row to be changed: changes happen one after the other.
+pub const CLAIMED_ALONE: &str = "";
+
+/// The index of notes that may be recovered. A query that cannot use it fails.
+pub const INDEXED_BY_RECOVERY: &str = " INDEXED BY notes_to_recover";

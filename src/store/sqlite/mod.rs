@@ -21,6 +21,9 @@ mod read;
 mod receipts;
 #[path = "../sql/sources.rs"]
 mod sources;
+#[path = "../sql/tasks.rs"]
+mod task_rows;
+mod tasks;
 #[path = "../sql/uploads.rs"]
 mod uploads;
 mod watch;

@@ -47,6 +47,11 @@ pub fn event(tenant: &str, outcome: &'static str, lag: Option<Duration>) {
     }
 }
 
+/// A recovery sent a note again (`resent`), or could not (`failed`).
+pub fn recovered(tenant: &str, outcome: &'static str) {
+    RECOVERED.inc([tenant, outcome]);
+}
+
 /// A request had an unknown API key or token.
 pub fn wrong_key() {
     WRONG_KEYS.inc([]);

@@ -43,6 +43,11 @@ metrics! {
     /// Time from when a note was due until the provider reported its delivery.
     NOTE_DELIVERED: Histogram(WAIT) = "voicegate_note_delivered_seconds" ["tenant", "connection"];
 
+    /// Notes that a recovery looked at: `resent`, or `failed` because they could not be sent again.
+    RECOVERED: Counter = "voicegate_recovered_notes_total" ["tenant", "outcome"];
+    /// Tasks that are running, such as recoveries.
+    TASKS: Gauge = "voicegate_tasks_running" ["tenant"];
+
     /// Attempts at a provider, by outcome: `accepted`, `refused` (permanently), `deferred` (temporarily), `unknown`.
     ATTEMPTS: Counter = "voicegate_attempts_total" ["tenant", "connection", "provider", "outcome"];
     /// Attempts that were not accepted, by the code and the stage of their error.
