@@ -158,8 +158,7 @@ async fn accept(process: &Process, to: String) -> String {
     loop {
         let request = process
             .http
-            .post(format!("{}/voice", process.url))
-            .query(&[("to", &to)])
+            .post(format!("{}/voice?to=%2B{}", process.url, &to[1..]))
             .bearer_auth(KEY)
             .header("content-type", "audio/mpeg");
         let answer = request.body(sample()).send().await.expect("an answer");
