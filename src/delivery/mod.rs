@@ -3,7 +3,7 @@
 //! `backoff` computes the time of the next one. [`receive`] stores the provider's receipts, `watch` looks for receipts
 //! that are missing, and `webhook` delivers events to the bot. [`erase`] removes the personal data of a finished note.
 //! [`plan`] predicts what would happen to a note, without sending it. [`recover`] sends notes again that did not arrive,
-//! as a task that `tasks` runs.
+//! as a task that `tasks` runs, and [`retell`] posts events again that a webhook did not take.
 
 pub mod accept;
 mod attempt;
@@ -23,6 +23,7 @@ mod read_audio;
 pub mod receive;
 pub mod recover;
 pub mod resend;
+pub mod retell;
 pub mod route;
 mod tasks;
 mod trial;

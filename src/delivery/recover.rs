@@ -68,11 +68,20 @@ pub async fn order(
     let now = gateway.clock.now();
     let task = Task::new(&tenant.name, Order::Recover(order.clone()), 0, now);
     let total = gateway.store.count_unarrived(&wanted(&task, &order), order.limit).await?;
-    let new = NewTask { task: Task { total, ..task }, key: key.map(|key| (key, now + KEY_TTL)) };
+    begin(gateway, Task { total, ..task }, key).await
+}
+
+/// Stores a task.
+///
+/// # Errors
+/// A problem, and nothing is stored.
+pub(super) async fn begin(gateway: &Gateway, task: Task, key: Option<String>) -> Result<Ordered, Problem> {
+    let new = NewTask { key: key.map(|key| (key, task.created_at + KEY_TTL)), task };
     match gateway.store.begin_task(&new).await? {
         Begun::Created => {
             let task = new.task;
-            tracing::info!(task.id = %task.id, tenant = task.tenant, total, "recovery {} was ordered", task.id);
+            let Task { id, tenant, total, .. } = &task;
+            tracing::info!(task.id = %id, tenant, total, "task {id} was ordered");
             gateway.wake_tasks();
             Ok(Ordered { task, replayed: false })
         }

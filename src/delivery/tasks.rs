@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::recover;
+use super::{recover, retell};
 use crate::{
     gateway::Gateway,
     model::task::Order,
@@ -50,6 +50,7 @@ async fn step(gateway: &Gateway) -> Result<bool, StoreError> {
     };
     let due_at = match task.order.clone() {
         Order::Recover(order) => recover::step(gateway, &mut task, &order).await?,
+        Order::Webhook(order) => retell::step(gateway, &mut task, &order).await?,
     };
     match gateway.store.save_task(&LeasedTask { task, fence }, due_at).await {
         // Another process has taken the task over, and takes this step again.

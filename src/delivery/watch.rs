@@ -140,7 +140,7 @@ async fn find(gateway: &Gateway, note: &Note) -> Option<Receipt> {
 }
 
 fn done(gateway: &Gateway) -> JobEnd {
-    JobEnd { step: Step::Done, health: None, now: gateway.clock.now() }
+    JobEnd { step: Step::Done, health: None, told: None, now: gateway.clock.now() }
 }
 
 /// Returns a job that could not be recorded to the queue, as soon as the database accepts the write.

@@ -7,7 +7,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use voicegate_providers::{
     Unanswered,
     wire::{in_time, retry_after},
@@ -18,7 +18,7 @@ use crate::{
     config::Webhook,
     gateway::{Gateway, Live, server_slots::hung},
     model::event::{Event, WEBHOOK_WINDOW},
-    store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, connection_key},
+    store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, WebhookAttempt, WebhookEnd, connection_key},
     telemetry::metrics,
     view::EventBody,
 };
@@ -29,13 +29,26 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The reason why an event was not delivered. It never contains the URL, which may hold a token.
 struct Undelivered {
     why: String,
+    /// The status of the bot's answer, if there was one.
+    status: Option<StatusCode>,
     retry_after: Option<Duration>,
 }
 
 impl Undelivered {
     fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), retry_after: None }
+        Self { why: why.into(), status: None, retry_after: None }
     }
+}
+
+/// A text that stands for the settings of a webhook without telling them, by which a change is noticed.
+pub fn settings(webhook: &Webhook) -> String {
+    let mut hash = Sha256::new();
+    hash.update(webhook.url.as_str());
+    for key in &webhook.keys {
+        // A hash of each key, so that two keys are never taken for one.
+        hash.update(Sha256::digest(key.expose_secret()));
+    }
+    hex::encode(hash.finalize())
 }
 
 /// Posts an event to the tenant's webhook. If that fails, schedules the next attempt.
@@ -44,37 +57,60 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
     let tenant = &event.note.tenant;
     let now = gateway.clock.now();
     let Some(webhook) = live.tenants.get(tenant).and_then(|tenant| tenant.webhook.as_ref()) else {
-        return record(gateway, claim, Step::Done, None).await; // the webhook was removed from the configuration
+        return record(gateway, claim, Step::Done, None, None).await; // the webhook was removed from the configuration
     };
-    if claim.expired || now >= event.at + WEBHOOK_WINDOW {
+    // An event that is posted again by order has its time anew.
+    let given_up_at = claim.queued_at + WEBHOOK_WINDOW;
+    if claim.expired || now >= given_up_at {
         tracing::error!(event.id = %event.id, tenant, "event {} was not taken for 24 h and is given up", event.id);
         metrics::event(tenant, "given_up", None);
-        return record(gateway, claim, Step::Done, None).await;
+        return record(gateway, claim, Step::Done, None, None).await;
     }
     let begun = Instant::now();
     let delivered = post(gateway, &live, webhook, event).await;
     gateway.server_slots.record(&connection_key(tenant, EVENTS), hung(begun.elapsed(), PATIENCE));
+    let mut attempt = WebhookAttempt {
+        at: now,
+        status: None,
+        took_ms: begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX),
+        error: None,
+    };
     let (step, health) = match delivered {
-        Ok(()) => {
+        Ok(status) => {
+            attempt.status = Some(status.as_u16());
             let lag = gateway.clock.now().duration_since(event.at);
             metrics::event(tenant, "delivered", Some(lag.try_into().unwrap_or_default()));
             (Step::Done, Health::Works)
         }
-        Err(Undelivered { why, retry_after }) => {
+        Err(Undelivered { why, status, retry_after }) => {
+            attempt.status = status.map(|status| status.as_u16());
+            attempt.error = Some(why.clone());
             tracing::warn!(event.id = %event.id, tenant, tries = claim.tries + 1, "event {} was not taken: {why}", event.id);
             metrics::event(tenant, "failed", None);
             let now = gateway.clock.now();
             let age = now.duration_since(event.at).try_into().unwrap_or_default();
             let wait = backoff::wait(claim.tries + 1, age, retry_after, rand::random());
-            let at = (now + wait).min(event.at + WEBHOOK_WINDOW);
+            let at = (now + wait).min(given_up_at);
             (Step::Retry { at, pause_connection_until: None }, Health::Fails(why))
         }
     };
-    record(gateway, claim, step, Some((connection_key(tenant, EVENTS), health))).await;
+    let failed = attempt.error.is_some();
+    let told = Some(WebhookEnd { attempt, settings: settings(webhook) });
+    record(gateway, claim, step, Some((connection_key(tenant, EVENTS), health)), told).await;
+    if failed {
+        // The failure may have paused the webhook, which is an event.
+        gateway.changes.tenant(tenant);
+    }
 }
 
-async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(String, Health)>) {
-    let end = JobEnd { step, health, now: gateway.clock.now() };
+async fn record(
+    gateway: &Gateway,
+    claim: &Claim,
+    step: Step,
+    health: Option<(String, Health)>,
+    told: Option<WebhookEnd>,
+) {
+    let end = JobEnd { step, health, told, now: gateway.clock.now() };
     let finish = || gateway.store.finish(claim, &end);
     match persist::written(claim.note.id, "the webhook delivery of an event", persist::lease(gateway), finish)
         .await
@@ -87,7 +123,12 @@ async fn record(gateway: &Gateway, claim: &Claim, step: Step, health: Option<(St
     }
 }
 
-async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) -> Result<(), Undelivered> {
+async fn post(
+    gateway: &Gateway,
+    live: &Live,
+    webhook: &Webhook,
+    event: &Event,
+) -> Result<StatusCode, Undelivered> {
     let body = serde_json::to_string(&EventBody::from(event))
         .map_err(|_| Undelivered::new("it cannot be written"))?;
     // Wall-clock time, because bots compare it with their own clock.
@@ -108,7 +149,7 @@ async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) 
         .map_err(|error| Undelivered::new(unreachable(&error)))?;
     let status = answer.status();
     if status.is_success() {
-        return Ok(());
+        return Ok(status);
     }
     let why = match status {
         StatusCode::GONE => "the bot answered 410: nobody listens there any more".to_owned(),
@@ -117,7 +158,7 @@ async fn post(gateway: &Gateway, live: &Live, webhook: &Webhook, event: &Event) 
         }
         status => format!("the bot answered {}", status.as_u16()),
     };
-    Err(Undelivered { why, retry_after: retry_after(answer.headers(), gateway.clock.wall()) })
+    Err(Undelivered { why, status: Some(status), retry_after: retry_after(answer.headers(), gateway.clock.wall()) })
 }
 
 fn unreachable(error: &reqwest::Error) -> String {

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::{attempt, fetch, housekeeping, tasks, watch, webhook};
+use super::{attempt, fetch, housekeeping, retell, tasks, watch, webhook};
 use crate::{
     gateway::Gateway,
     store::{Claim, ClaimRequest, Class, Job, SlotsByClass, StoreError},
@@ -213,6 +213,9 @@ async fn keep_house(gateway: Arc<Gateway>) {
         }
         if let Err(error) = housekeeping::remove_what_is_old(&gateway).await {
             tracing::error!(%error, "old audio and notes could not be removed");
+        }
+        if let Err(error) = retell::resume_changed(&gateway).await {
+            tracing::error!(%error, "the pauses of webhooks could not be read");
         }
         let next = gateway.clock.now() + HOUSEKEEPING;
         tokio::select! {

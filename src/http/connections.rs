@@ -10,14 +10,14 @@ use crate::{
     config::Connection,
     gateway::Gateway,
     model::{breaker, clock::rfc3339_millis, problem::Problem},
-    store::ConnectionState,
+    store::{ConnectionState, EVENTS, WebhookState},
     view::{self, Health},
 };
 
 /// List connections
 ///
-/// The capabilities of the connections of this tenant, and whether they work. No provider is asked for this: `health`
-/// is the experience of the last notes.
+/// The capabilities of the connections of this tenant, and whether they work, as does its webhook. No provider is asked
+/// for this: `health` is the experience of the last notes.
 #[utoipa::path(
     get, path = "/connections", tag = "Connections", operation_id = "listConnections",
     responses((status = 200, description = "All connections, by name.", body = view::ConnectionList)),
@@ -35,7 +35,33 @@ pub async fn list(
         .values()
         .map(|connection| view(connection, states.get(connection.name.as_str()).copied(), now))
         .collect();
-    Ok(Json(view::ConnectionList { items }))
+    let webhook = match &tenant.webhook {
+        Some(_) => {
+            let state = gateway.store.webhook(&tenant.name).await?;
+            Some(webhook(states.get(EVENTS).copied(), state.unwrap_or_default(), now))
+        }
+        None => None,
+    };
+    Ok(Json(view::ConnectionList { items, webhook }))
+}
+
+fn webhook(connection: Option<&ConnectionState>, state: WebhookState, now: Timestamp) -> view::Webhook {
+    let (failing_since, paused_at) = (state.failing_since, state.paused_at);
+    if let Some(at) = paused_at {
+        let why = state.error.unwrap_or_default();
+        let detail = format!(
+            "{why}; it failed for five days, and nothing is posted since {}; resume it with POST /webhook/recover",
+            rfc3339_millis::text(at)
+        );
+        return view::Webhook {
+            health: Health::Paused,
+            health_detail: Some(detail),
+            failing_since,
+            paused_at,
+        };
+    }
+    let (health, health_detail) = health(connection, now);
+    view::Webhook { health, health_detail, failing_since, paused_at }
 }
 
 fn view(connection: &Connection, state: Option<&ConnectionState>, now: Timestamp) -> view::Connection {

@@ -25,6 +25,7 @@ mod seats;
 mod server;
 mod uploads;
 mod voice;
+mod webhooks;
 mod wrong_keys;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -79,6 +80,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(plan::plan))
         .routes(routes!(recover::notes))
         .routes(routes!(recover::task))
+        .routes(routes!(webhooks::attempts))
+        .routes(routes!(webhooks::resend))
+        .routes(routes!(webhooks::recover))
         .routes(routes!(notes::show, notes::remove))
         .routes(routes!(media::of_note))
         .routes(routes!(notes::cancel))

@@ -118,7 +118,8 @@ pub async fn notes(
     Ok(answer(&recover::order(&app.gateway, &tenant, order.into(), key).await?))
 }
 
-fn answer(ordered: &Ordered) -> Response {
+/// The answer to an order.
+pub(super) fn answer(ordered: &Ordered) -> Response {
     let mut headers = HeaderMap::new();
     if let Ok(location) = HeaderValue::from_str(&format!("/tasks/{}", ordered.task.id)) {
         headers.insert(header::LOCATION, location);

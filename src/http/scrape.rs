@@ -44,6 +44,13 @@ async fn read_store(gateway: &Gateway, registry: &mut Registry) -> Result<(), St
     KEPT_AUDIO.read(registry, kept.iter().map(|(tenant, bytes)| ([tenant.as_str()], *bytes as f64)));
     let tasks = gateway.store.running_tasks().await?;
     TASKS.read(registry, tasks.iter().map(|(tenant, count)| ([tenant.as_str()], *count as f64)));
+    let paused = gateway.store.paused_webhooks().await?;
+    let live = gateway.live();
+    let webhooks = live.tenants.iter().filter(|tenant| tenant.webhook.is_some()).map(|tenant| {
+        let is_paused = paused.iter().any(|state| state.tenant == tenant.name);
+        ([tenant.name.as_str()], number(is_paused))
+    });
+    WEBHOOK_PAUSED.read(registry, webhooks);
     let mut connections = Vec::new();
     for tenant in gateway.live().tenants.iter() {
         let states = gateway.store.connections(&tenant.name).await?;

@@ -1,4 +1,4 @@
-//! Events: one for each change of a note that a bot may care about.
+//! Events: one for each change of a note that a bot may care about, and one where its webhook is paused.
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::model::{
 /// Webhook deliveries of an event are retried for this long.
 pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What happened to a note.
+/// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
     #[serde(rename = "voice.accepted")]
@@ -38,10 +38,13 @@ pub enum EventKind {
     /// Accepted long ago, and no receipt came.
     #[serde(rename = "voice.stalled")]
     Stalled,
+    /// The webhook failed for days, and nothing is posted to it any more. Only streams show it.
+    #[serde(rename = "webhook.paused")]
+    WebhookPaused,
 }
 
 impl EventKind {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Accepted, "voice.accepted"),
         (Self::Sent, "voice.sent"),
         (Self::Delivered, "voice.delivered"),
@@ -52,6 +55,7 @@ impl EventKind {
         (Self::Canceled, "voice.canceled"),
         (Self::Unknown, "voice.unknown"),
         (Self::Stalled, "voice.stalled"),
+        (Self::WebhookPaused, "webhook.paused"),
     ];
 
     /// The event for a note that reaches `status`. Intermediate statuses cause no event.
@@ -85,7 +89,8 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// An event as stored, with the note as it was at that time.
+/// An event as stored, with the note as it was at that time. Where a webhook was paused, the note is the one that it was
+/// to be told of last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub id: EventId,

@@ -20,6 +20,8 @@ use crate::model::{
 pub enum TaskKind {
     /// Notes that did not arrive are sent again.
     Recover,
+    /// Events that the webhook did not take are posted again.
+    Webhook,
 }
 
 /// The state of a task.
@@ -84,12 +86,22 @@ impl Recovery {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Order {
     Recover(Recovery),
+    Webhook(Retelling),
+}
+
+/// An order to post events again that the webhook did not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retelling {
+    /// Only events from this time or later.
+    #[serde(with = "rfc3339_millis::option")]
+    pub since: Option<Timestamp>,
 }
 
 impl Order {
     pub fn kind(&self) -> TaskKind {
         match self {
             Self::Recover(_) => TaskKind::Recover,
+            Self::Webhook(_) => TaskKind::Webhook,
         }
     }
 
@@ -131,6 +143,9 @@ pub struct Task {
     pub error: Option<Problem>,
     /// Everything up to here was looked at.
     pub after: Option<Place>,
+    /// The number of the last event that was looked at.
+    #[serde(default)]
+    pub after_event: i64,
     #[serde(with = "rfc3339_millis")]
     pub created_at: Timestamp,
     #[serde(with = "rfc3339_millis")]
@@ -154,6 +169,7 @@ impl Task {
             waiting: None,
             error: None,
             after: None,
+            after_event: 0,
             created_at: now,
             updated_at: now,
             ended_at: None,

@@ -13,6 +13,7 @@ mod share;
 mod sqlite;
 mod tasks;
 mod types;
+mod webhooks;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -40,6 +41,7 @@ pub use postgres::{Notice, PostgresStore, Time};
 pub use sqlite::{SqliteStore, Timeouts};
 pub use tasks::*;
 pub use types::*;
+pub use webhooks::*;
 
 /// Opens the configured database. Deliveries that an earlier process left unfinished are taken up again.
 ///
@@ -73,7 +75,7 @@ pub async fn open(database: &Database, clock: &dyn Clock) -> Result<Arc<dyn Stor
 }
 
 #[async_trait]
-pub trait Store: Tasks + Debug + Send + Sync {
+pub trait Store: Tasks + Webhooks + Debug + Send + Sync {
     /// Makes a note durable together with its delivery and its claim on the idempotency key, in one transaction.
     /// When this returns, the commit is on disk.
     async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError>;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use voicegate_providers::{Form, MediaHandle, Receipt};
 
-use super::{EVENTS, FETCH, StoreError, WATCH, connection_parts};
+use super::{EVENTS, FETCH, StoreError, WATCH, WebhookEnd, connection_parts};
 use crate::{
     config::Rate,
     model::{
@@ -465,6 +465,8 @@ pub struct JobEnd {
     pub step: Step,
     /// Health of the connection with this key.
     pub health: Option<(String, Health)>,
+    /// The try to tell a bot of an event.
+    pub told: Option<WebhookEnd>,
     pub now: Timestamp,
 }
 

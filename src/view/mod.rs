@@ -5,6 +5,7 @@ pub mod grammar;
 mod plan;
 pub mod schema;
 mod task;
+mod webhook;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -23,6 +24,7 @@ use voicegate_audio::{Confinement, Profile, Work};
 
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
 pub use task::Task;
+pub use webhook::{EventAttempt, EventAttempts, EventSummary};
 
 /// One audio for one recipient, and its status.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -156,13 +158,43 @@ pub struct EventBody {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    /// The note as it was at that time.
-    pub data: VoiceNote,
+    pub data: EventData,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum EventData {
+    /// With `voice.…`: the note as it was at that time.
+    Note(Box<VoiceNote>),
+    /// With `webhook.paused`.
+    Webhook(PausedWebhook),
+}
+
+/// A webhook to which nothing is posted any more.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PausedWebhook {
+    #[serde(with = "rfc3339_millis")]
+    #[schema(value_type = String, format = DateTime)]
+    pub paused_at: Timestamp,
+    /// What to do about it.
+    pub detail: String,
+    /// The note that it was to be told of last.
+    pub note_id: NoteId,
 }
 
 impl From<&Event> for EventBody {
     fn from(event: &Event) -> Self {
-        Self { kind: event.kind, timestamp: event.at, data: (&event.note).into() }
+        let data = match event.kind {
+            EventKind::WebhookPaused => EventData::Webhook(PausedWebhook {
+                paused_at: event.at,
+                detail: "the webhook failed for five days; when it works again, resume it with POST /webhook/recover"
+                    .to_owned(),
+                note_id: event.note.id,
+            }),
+            _ => EventData::Note(Box::new((&event.note).into())),
+        };
+        Self { kind: event.kind, timestamp: event.at, data }
     }
 }
 
@@ -194,10 +226,31 @@ pub struct Upload {
     pub expires_at: Timestamp,
 }
 
-/// The tenant's connections, by name.
+/// The tenant's connections, by name, and its webhook.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConnectionList {
     pub items: Vec<Connection>,
+    /// The webhook for events; `null` if the tenant has none.
+    #[schema(required)]
+    pub webhook: Option<Webhook>,
+}
+
+/// The webhook of a tenant.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Webhook {
+    /// `paused`: it failed several times in a row and is tried again soon, or, with `paused_at`, it failed for five days.
+    pub health: Health,
+    /// The reason why it is paused or failing.
+    #[schema(required)]
+    pub health_detail: Option<String>,
+    /// The time of the first failure after the last success.
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub failing_since: Option<Timestamp>,
+    /// Set if it failed for five days: nothing is posted since then, until it is resumed.
+    #[serde(with = "rfc3339_millis::option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub paused_at: Option<Timestamp>,
 }
 
 /// One account at a provider.

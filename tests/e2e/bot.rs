@@ -75,6 +75,11 @@ impl Bot {
         self.shared.answers.lock().expect("unpoisoned").extend(answers);
     }
 
+    /// Answers 200 from now on.
+    pub fn forget_answers(&self) {
+        self.shared.answers.lock().expect("unpoisoned").clear();
+    }
+
     /// The number of deliveries, as a channel.
     pub fn count(&self) -> watch::Receiver<Vec<Told>> {
         self.shared.told.subscribe()

@@ -43,3 +43,4 @@ mod strangers;
 mod tenants;
 mod truth;
 mod uploads;
+mod webhooks;

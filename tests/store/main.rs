@@ -17,6 +17,7 @@ mod statements;
 mod support;
 mod tasks;
 mod trouble;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -186,6 +187,13 @@ contract! {
         tasks_take_turns,
         notes_that_did_not_arrive_are_found_in_the_order_of_their_time,
         note_that_was_sent_again_is_marked;
+    webhooks:
+        every_try_to_tell_of_an_event_is_recorded,
+        webhook_that_fails_for_five_days_is_paused,
+        failure_during_a_pause_does_not_shorten_it_and_a_success_ends_it,
+        new_settings_restart_the_count_of_failures,
+        event_is_told_again_by_order,
+        everything_that_was_not_taken_is_told_again_in_order;
     shares:
         notes_due_after_a_day_do_not_fill_the_queue,
         notes_that_become_due_within_a_day_count_as_waiting,

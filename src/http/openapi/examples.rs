@@ -103,6 +103,7 @@ fn answer(operation: &str, status: &str) -> Examples {
         ("uploadAudio", "201") | ("getUpload", "200") => {
             vec![("upload", "A sample of ten seconds", upload())]
         }
+        ("listEventAttempts", "200") => vec![("two", "Taken at the second try", event_attempts())],
         ("recoverVoice", "202") => vec![("begun", "Just ordered", task(0, 0))],
         ("getTask", "200") => vec![("running", "Under way", task(350, 2))],
         ("listConnections", "200") => vec![("two", "iMessage and WhatsApp", connections())],
@@ -269,6 +270,15 @@ fn upload() -> Value {
     })
 }
 
+fn event_attempts() -> Value {
+    json!({
+        "items": [
+            { "at": "2026-11-21T10:00:00.812Z", "status": 503, "took_ms": 210, "error": "the bot answered 503" },
+            { "at": "2026-11-21T10:00:03.104Z", "status": 204, "took_ms": 48, "error": null },
+        ],
+    })
+}
+
 fn task(done: u32, failed: u32) -> Value {
     let failures = if failed > 0 { json!({ "media_expired": failed }) } else { json!({}) };
     json!({
@@ -290,6 +300,7 @@ fn task(done: u32, failed: u32) -> Value {
 
 fn connections() -> Value {
     json!({
+        "webhook": { "health": "ok", "health_detail": null, "failing_since": null, "paused_at": null },
         "items": [
             {
                 "name": "imessage",

@@ -111,7 +111,7 @@ pub fn document() -> OpenApi {
                     response.headers.remove("Preference-Applied");
                 }
             }
-            "recoverVoice" => {
+            "recoverVoice" | "recoverWebhook" => {
                 if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("202") {
                     add_task_headers(response);
                 }

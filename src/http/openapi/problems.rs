@@ -148,6 +148,30 @@ const CODES_OF: &[(&str, &[Code])] = &[
             Code::StorageFull,
         ],
     ),
+    (
+        "recoverWebhook",
+        &[
+            Code::InvalidRequest,
+            Code::Unauthorized,
+            Code::WrongState,
+            Code::UnsupportedMediaType,
+            Code::RateLimited,
+            Code::Overloaded,
+            Code::StorageFull,
+        ],
+    ),
+    ("listEventAttempts", &[Code::Unauthorized, Code::NotFound, Code::WrongState, Code::RateLimited, Code::Overloaded]),
+    (
+        "resendEvent",
+        &[
+            Code::Unauthorized,
+            Code::NotFound,
+            Code::WrongState,
+            Code::RateLimited,
+            Code::Overloaded,
+            Code::StorageFull,
+        ],
+    ),
     ("getTask", &[Code::Unauthorized, Code::NotFound, Code::RateLimited, Code::Overloaded]),
     (
         "uploadAudio",

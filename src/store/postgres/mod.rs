@@ -29,6 +29,9 @@ mod task_rows;
 mod tasks;
 #[path = "../sql/uploads.rs"]
 mod uploads;
+#[path = "../sql/webhooks.rs"]
+mod webhook_rows;
+mod webhooks;
 #[path = "../sql/write.rs"]
 mod write;
 

@@ -154,7 +154,8 @@ pub async fn list(
         query.push_bind(after).push(format!(" AND {PLACE} <= ")).push_bind(until);
         query.push(" AND tenant = ").push_bind(wanted.tenant);
         if let Some(note) = wanted.note {
-            query.push(" AND note_id = ").push_bind(note.to_string());
+            // That a webhook is paused says nothing about the note.
+            query.push(" AND kind <> 'webhook.paused' AND note_id = ").push_bind(note.to_string());
         }
         query.push(format!(" ORDER BY {PLACE} LIMIT ")).push_bind(i64::from(wanted.limit));
         let rows = query.build().fetch_all(pool).await?;

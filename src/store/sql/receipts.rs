@@ -10,6 +10,7 @@ use super::{
     dialect::{Tx, ahead, elect, lock_delivery, lock_names},
     events,
     read::doc,
+    webhook_rows,
     write::{Saving, record_health, require_lease, save},
 };
 use crate::{
@@ -241,6 +242,9 @@ async fn apply(
 /// See [`crate::store::Store::finish`].
 pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
     lock_names(tx, &[claim.note.id.to_string()]).await?;
+    if let Some(told) = &end.told {
+        webhook_rows::record(tx, claim, &told.attempt).await?;
+    }
     let due = match end.step {
         Step::Retry { at, .. } => Some(at),
         _ => None,
@@ -261,8 +265,11 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
         }
         None => done(tx, claim).await?,
     }
-    match &end.health {
-        Some((connection, health)) => record_health(tx, connection, health, (claim.tally, end.now)).await,
+    if let Some((connection, health)) = &end.health {
+        record_health(tx, connection, health, (claim.tally, end.now)).await?;
+    }
+    match &end.told {
+        Some(told) => webhook_rows::judge(tx, claim, told, end.now).await,
         None => Ok(()),
     }
 }

@@ -27,6 +27,9 @@ mod tasks;
 #[path = "../sql/uploads.rs"]
 mod uploads;
 mod watch;
+#[path = "../sql/webhooks.rs"]
+mod webhook_rows;
+mod webhooks;
 #[path = "../sql/write.rs"]
 mod write;
 mod writer;

@@ -116,6 +116,8 @@ metrics! {
     CALLBACKS: Counter = "voicegate_callbacks_total" ["tenant", "connection", "verdict"];
     /// Deliveries of events to a tenant's webhook: `delivered`, `failed` (tried again), `given_up` after a day.
     EVENTS: Counter = "voicegate_event_deliveries_total" ["tenant", "outcome"];
+    /// 1 while nothing is posted to a tenant's webhook, because it failed for five days.
+    WEBHOOK_PAUSED: Gauge = "voicegate_webhook_paused" ["tenant"];
     /// Time from an event until the tenant's webhook received it.
     EVENT_LAG: Histogram(WAIT) = "voicegate_event_lag_seconds" ["tenant"];
 
