@@ -29,10 +29,11 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
     again(gateway, original, key, QueuePart::Whole).await
 }
 
-/// Accepts a new note with the content of `original`, with this claim on an idempotency key.
+/// Accepts a new note with the content of `original`, with this claim on an idempotency key. While notes are being sent,
+/// it waits for its turn like the request for a note.
 ///
 /// # Errors
-/// As [`resend`].
+/// As [`resend`], and `overloaded`.
 pub(super) async fn again(
     gateway: &Gateway,
     original: Note,
@@ -51,6 +52,7 @@ pub(super) async fn again(
     if original.source != AudioSource::Stored {
         return Err(gone("the audio of this note was never downloaded; send the request again"));
     }
+    gateway.accept_gate.pass(&original.tenant).await?;
     let live = gateway.live();
     let id = original.id;
     let expires_at = now + live.config.delivery.expires_in.0;

@@ -228,7 +228,6 @@ pub async fn resend(
         let detail = "this takes no body: it repeats the note as it was. For another one use POST /voice";
         return Err(Problem::invalid("body", detail));
     }
-    gateway.accept_gate.pass(&tenant.name).await?;
     let original = find(&gateway, &tenant, id).await?;
     let receipt = resend::resend(&gateway, original, key).await?;
     Ok(answer(receipt.note, receipt.replayed, None))
