@@ -9,7 +9,7 @@ use tokio::{
 
 /// The credentials that the proxy asks for, as in a URL and as in a header.
 pub const LOGIN: &str = "me:S3CRET";
-const AUTHORIZATION: &str = "proxy-authorization: basic bwu6uznduku=";
+const AUTHORIZATION: &str = "proxy-authorization: basic bwu6uzndukvu";
 
 #[derive(Clone)]
 pub struct LittleProxy {

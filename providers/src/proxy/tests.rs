@@ -124,10 +124,11 @@ async fn a_proxy_that_lets_nothing_through_proves_that_nothing_was_sent() {
     let stranger = context(&parsed(&format!("http://me:wrong@{}", proxy.address)));
     assert_eq!(dispatch(&stranger, &format!("https://{tls}/")).await, Err(NoAnswer::NotSent));
     // A plain request is answered by the proxy, with a status that a provider never uses.
-    assert_eq!(dispatch(&stranger, &format!("http://{plain}/")).await, Ok(407));
-    let (kind, _) =
-        wire::default_kind(reqwest::StatusCode::PROXY_AUTHENTICATION_REQUIRED, wire::Step::Dispatch);
-    assert_eq!(kind, crate::SendErrorKind::Misconfigured);
+    let refused = dispatch(&stranger, &format!("http://{plain}/")).await;
+    assert_eq!(refused, Err(NoAnswer::Proxy));
+    let error = NoAnswer::Proxy.in_dispatch();
+    assert_eq!(error.kind, crate::SendErrorKind::Misconfigured);
+    assert!(error.to_string().contains("server.proxy"), "{error}");
 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let gone = listener.local_addr().expect("an address");

@@ -67,6 +67,8 @@ pub enum NoAnswer {
     /// The host resolved to addresses that the rules forbid (only by [`call_guarded`]): nothing left this
     /// machine.
     Forbidden,
+    /// The proxy on the way refused its credentials (407), and passed nothing on.
+    Proxy,
     /// The request may have arrived: reset, time-out, or an answer that broke off.
     Lost,
 }
@@ -81,6 +83,7 @@ impl NoAnswer {
             Self::Forbidden => {
                 (SendErrorKind::Misconfigured, "the provider named a host that is not on the public internet")
             }
+            Self::Proxy => (SendErrorKind::Misconfigured, REFUSED_BY_PROXY),
             Self::Lost => {
                 (SendErrorKind::Unavailable, "the provider did not answer in time; it is tried again")
             }
@@ -91,6 +94,7 @@ impl NoAnswer {
     /// The error for a request that only asks how things are.
     pub fn in_check(self) -> SendError {
         let detail = match self {
+            Self::Proxy => return self.in_prepare(),
             Self::NotSent | Self::Forbidden => {
                 "no connection to the provider came about; check base_url, and that this machine may reach it"
             }
@@ -102,7 +106,7 @@ impl NoAnswer {
     /// The error for the one request that must not be repeated blindly.
     pub fn in_dispatch(self) -> SendError {
         match self {
-            Self::NotSent | Self::Forbidden => self.in_prepare(),
+            Self::NotSent | Self::Forbidden | Self::Proxy => self.in_prepare(),
             Self::Lost => SendError::new(
                 SendErrorKind::OutcomeUnknown,
                 "the provider did not answer after the note was handed over, so it may or may not arrive",
@@ -110,6 +114,9 @@ impl NoAnswer {
         }
     }
 }
+
+const REFUSED_BY_PROXY: &str =
+    "the proxy on the way to the provider refused user and password; check server.proxy";
 
 /// The error for a success that names no message.
 pub fn no_message_id(answer: &Answer) -> SendError {
@@ -198,6 +205,10 @@ pub async fn in_time<T>(limit: Duration, work: impl Future<Output = T>) -> Optio
 
 async fn read_answer(mut response: reqwest::Response) -> Result<Answer, NoAnswer> {
     let (status, headers) = (response.status(), response.headers().clone());
+    // No provider answers this; a tunnel that is refused with it fails before.
+    if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Err(NoAnswer::Proxy);
+    }
     let mut body = BytesMut::new();
     let mut read = 0_usize;
     while let Some(chunk) = response.chunk().await.map_err(|_| NoAnswer::Lost)? {
@@ -237,11 +248,6 @@ pub fn default_kind(status: StatusCode, step: Step) -> (SendErrorKind, &'static 
 
     match (status.as_u16(), step) {
         (429, _) => (Kind::RateLimited, "the provider limits the rate of this account"),
-        // A provider never answers this: it is the proxy between it and us.
-        (407, _) => (
-            Kind::Misconfigured,
-            "the proxy in front of the provider refused its credentials; check server.proxy",
-        ),
         (401, _) => (Kind::Unauthorized, "the provider refused the credentials; renew them"),
         (408 | 500.., Step::Dispatch) => (
             Kind::OutcomeUnknown,
