@@ -16,6 +16,7 @@ mod plan;
 mod sandbox;
 mod send;
 mod serve;
+mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -78,6 +79,8 @@ enum Command {
     Send(send::SendArgs),
     /// List notes of a running gateway, show one, cancel it, or send it again.
     Notes(notes::NotesArgs),
+    /// Count the notes of a tenant in a running gateway, by day, connection or status.
+    Usage(usage::UsageArgs),
     /// Follow the events of a tenant, on the terminal or posted to a bot on this machine.
     Listen(listen::ListenArgs),
     /// Say what would happen to an audio file on each connection of a tenant, according to the configuration. Sends
@@ -156,6 +159,7 @@ async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
         }
         Command::Send(args) => send::run(args).await,
         Command::Notes(args) => notes::run(args).await,
+        Command::Usage(args) => usage::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Plan(args) => plan::run(&layers, args).await,
         Command::Convert(args) => convert::run(args).await,

@@ -24,6 +24,7 @@ mod scrape;
 mod seats;
 mod server;
 mod uploads;
+mod usage;
 mod voice;
 mod webhooks;
 mod wrong_keys;
@@ -90,6 +91,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(uploads::add))
         .routes(routes!(uploads::show, uploads::remove))
         .routes(routes!(connections::list))
+        .routes(routes!(usage::show))
         .routes(routes!(events::all))
         .routes(routes!(events::of_note))
         .routes(routes!(callbacks::post, callbacks::get))

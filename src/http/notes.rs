@@ -102,7 +102,7 @@ pub async fn list(
 }
 
 /// Parses "Failed to deserialize query string: limit: invalid digit found in string".
-fn unfit(text: &str) -> Problem {
+pub(super) fn unfit(text: &str) -> Problem {
     let told = text.split_once(": ").map_or(text, |(_, told)| told);
     let unknown = told.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
     match (unknown, told.split_once(": ")) {

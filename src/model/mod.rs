@@ -11,4 +11,5 @@ pub mod problem;
 pub mod spelling;
 pub mod task;
 pub mod upload;
+pub mod usage;
 mod words;

@@ -33,6 +33,7 @@ use crate::{
         id::UploadId,
         note::{AudioSource, Note, NoteId},
         upload::Upload,
+        usage::{UsageGroup, Used},
     },
 };
 
@@ -225,6 +226,10 @@ pub trait Store: Tasks + Webhooks + Debug + Send + Sync {
     /// Bytes of audio kept for each tenant; tenants without any may be missing.
     async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError>;
 
+    /// Adds up the usage of a tenant, in groups by key and status, sorted by both. Every note that was accepted counts
+    /// once, also after it was erased or removed.
+    async fn usage(&self, wanted: &UsageQuery<'_>) -> Result<Vec<UsageGroup>, StoreError>;
+
     /// Counts the unfinished deliveries by connection and state.
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError>;
 
@@ -296,4 +301,10 @@ pub(crate) fn whole(key: &str) -> &str {
 /// Splits a [`connection_key`] into its two parts. Names have no slash.
 pub fn connection_parts(key: &str) -> (&str, &str) {
     key.split_once('/').unwrap_or((key, ""))
+}
+
+/// The columns with a note's share in the usage: milliseconds, bytes in, bytes out, attempts.
+fn used_columns(note: &Note) -> [i64; 4] {
+    let Used { notes: _, ms, bytes_in, bytes_out, attempts } = Used::by(note);
+    [ms, bytes_in, bytes_out, attempts].map(|number| i64::try_from(number).unwrap_or(i64::MAX))
 }

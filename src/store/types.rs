@@ -15,6 +15,7 @@ use crate::{
         breaker::Tally,
         event::Event,
         note::{Note, NoteId, Status},
+        usage::{Days, UsageBy},
     },
 };
 
@@ -518,6 +519,15 @@ pub struct EventQuery<'a> {
     /// Only events after this position.
     pub after: Option<&'a str>,
     pub limit: u32,
+}
+
+/// A query for the usage of a tenant.
+#[derive(Debug)]
+pub struct UsageQuery<'a> {
+    pub tenant: &'a str,
+    /// The days on which the notes were accepted.
+    pub days: Days,
+    pub by: UsageBy,
 }
 
 /// The ages at which stored data is removed.

@@ -6,6 +6,7 @@ mod plan;
 pub mod schema;
 mod task;
 mod webhook;
+mod usage;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,6 +26,7 @@ use voicegate_audio::{Confinement, Profile, Work};
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
 pub use task::Task;
 pub use webhook::{EventAttempt, EventAttempts, EventSummary};
+pub use usage::{UsageItem, UsageList};
 
 /// One audio for one recipient, and its status.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -44,3 +44,4 @@ mod tenants;
 mod truth;
 mod uploads;
 mod webhooks;
+mod usage;

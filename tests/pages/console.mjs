@@ -143,9 +143,20 @@ await see("connections");
 await until(`document.querySelectorAll("#connections-list article").length === 2`);
 await everywhere("connections");
 
+// The usage of the tenant is the sum of its notes.
+await see("usage");
+await until(`document.querySelectorAll("#usage-result tbody tr").length === 1`);
+await evaluate(`document.getElementById("usage-by").value = "status"`);
+await focus("usage-by");
+await evaluate(`document.getElementById("usage-form").requestSubmit()`);
+await until(`document.querySelector("#usage-result thead th").innerText === "status"`);
+const used = await (await fetch(`${gateway}/usage`, { headers: { Authorization: `Bearer ${key}` } })).json();
+assert.equal(await evaluate(`document.querySelector("#usage-result tfoot td").innerText`), String(used.items[0].notes));
+await everywhere("usage");
+
 // A phone shows everything without scrolling sideways.
 await page("Emulation.setDeviceMetricsOverride", { width: 360, height: 740, deviceScaleFactor: 2, mobile: true });
-for (const view of ["notes", "send", "plan", "connections"]) {
+for (const view of ["notes", "send", "plan", "connections", "usage"]) {
   await see(view);
   assert(await evaluate("document.documentElement.scrollWidth <= innerWidth"), `${view} is too wide for a phone`);
 }

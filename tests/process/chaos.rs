@@ -178,6 +178,7 @@ async fn run(plan: Plan, configuration: impl FnOnce(String) -> String) {
     assert!(took < AFTER_THE_LAST_FAULT || std::env::var("CHAOS_NOTES").is_err(), "{took:?}");
     let ends = ends(&process, &notes).await;
     accidents.assert_all_happened();
+    assert_usage_is_exact(&process, &notes).await;
     judge(&process.sandbox, &notes, &ends, ambiguous.load(Ordering::SeqCst) + interrupted);
 }
 
@@ -407,6 +408,44 @@ async fn ends(process: &Process, notes: &[(usize, String)]) -> HashMap<String, S
         ends.insert(id.clone(), status);
     }
     ends
+}
+
+/// The usage equals a count of the notes, one by one: after kills and faults nothing counts twice or not at all.
+async fn assert_usage_is_exact(process: &Process, notes: &[(usize, String)]) {
+    let mut expected: BTreeMap<String, (BTreeMap<String, u64>, [u64; 5])> = BTreeMap::new();
+    for (_, id) in notes {
+        let note = process.note(id).await;
+        let (via, status) =
+            (note["via"].as_str().expect("a name"), note["status"].as_str().expect("a status"));
+        let number = |at: &str| note.pointer(at).and_then(Value::as_u64).unwrap_or_default();
+        let attempts = note["attempts"].as_array().and_then(|tries| tries.last()?["n"].as_u64());
+        let facts = [
+            1,
+            number("/audio/source/duration_ms"),
+            number("/audio/source/size_bytes"),
+            number("/audio/sent/size_bytes"),
+            attempts.unwrap_or_default(),
+        ];
+        let (statuses, sums) = expected.entry(via.to_owned()).or_default();
+        *statuses.entry(status.to_owned()).or_default() += 1;
+        sums.iter_mut().zip(facts).for_each(|(sum, fact)| *sum += fact);
+    }
+    let items = list(process, "/usage?by=connection").await;
+    let found = items.iter().map(|item| {
+        let number = |field: &str| item[field].as_u64().expect("a number");
+        // Thousandths of a second are exact in the answer.
+        let ms = format!("{:.0}", item["seconds"].as_f64().expect("a number") * 1000.0);
+        let sums = [
+            number("notes"),
+            ms.parse().expect("a number"),
+            number("bytes_in"),
+            number("bytes_out"),
+            number("attempts"),
+        ];
+        let statuses = serde_json::from_value(item["by_status"].clone()).expect("counts");
+        (item["key"].as_str().expect("a name").to_owned(), (statuses, sums))
+    });
+    assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
 }
 
 fn judge(sandbox: &Sandbox, notes: &[(usize, String)], ends: &HashMap<String, String>, excuses: usize) {

@@ -53,6 +53,18 @@ async fn notes_are_listed_shown_canceled_and_sent_again() {
     assert!(!succeeded && refused.starts_with("409 "), "{refused}");
     let (succeeded, again) = run(&process, &["notes", "resend", &later]).await;
     assert!(succeeded && !again.contains(&later) && again.starts_with("vn_"), "{again}");
+    let (succeeded, used) = run(&process, &["usage", "--by", "connection"]).await;
+    assert!(succeeded && used.lines().any(|line| line.starts_with("imessage ")), "{used}");
+    let (_, used) = run(&process, &["usage", "--by", "status", "--json"]).await;
+    let used: serde_json::Value = serde_json::from_str(&used).expect("JSON");
+    let notes = |status: &str| {
+        let items = used["items"].as_array().into_iter().flatten();
+        items.filter(|item| item["key"] == status).filter_map(|item| item["notes"].as_u64()).sum::<u64>()
+    };
+    assert_eq!(notes("canceled"), 1, "{used}");
+    let (succeeded, refused) = run(&process, &["usage", "--from", "soon"]).await;
+    assert!(!succeeded && refused.starts_with("400 ") && refused.contains("from"), "{refused}");
+
     let (succeeded, absent) = run(&process, &["notes", "show", "vn_0"]).await;
     assert!(!succeeded && absent.contains("not_found"), "{absent}");
 }

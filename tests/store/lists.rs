@@ -14,6 +14,7 @@ use voicegate::{
 use voicegate_audio::{Findings, Probed, SourceDetail};
 use voicegate_providers::{AudioFacts, Codec, Container};
 
+use crate::raw::Raw;
 use crate::support::{Any, accept, after, claim, horizon, new_note, retry, start, write};
 
 pub fn wanted(tenant: &str) -> NoteQuery<'_> {
@@ -215,4 +216,26 @@ pub async fn unfinished_deliveries_are_counted_by_connection_and_state(store: An
         group("t/d", "leased", 1, start()),
     ];
     assert_eq!(groups, expected);
+}
+
+/// A person looks for one recipient. The search reads a few rows, however many notes there are.
+pub async fn recipient_is_found_among_100_000_notes(store: Any, raw: Raw) {
+    let mut new = new_note("t", "c", "+15550000000", start());
+    new.note.status = Status::Canceled;
+    store.accept(&new).await.expect("accepted");
+    raw.multiply(new.note.id, 100_000).await;
+    let begun = std::time::Instant::now();
+    for number in [1, 4711, 100_000] {
+        let to = format!("+1555{number:07}");
+        let page = store.notes(&NoteQuery { to: Some(&to), ..wanted("t") }).await.expect("a list");
+        let found: Vec<&str> = page.notes.iter().map(|note| note.to.as_str()).collect();
+        assert_eq!((found, page.next), (vec![to.as_str()], None));
+    }
+    let nobody = store.notes(&NoteQuery { to: Some("+15559999999"), ..wanted("t") }).await.expect("a list");
+    assert!(nobody.notes.is_empty());
+    let first =
+        store.notes(&NoteQuery { status: Some(Status::Canceled), ..wanted("t") }).await.expect("a list");
+    assert_eq!((first.notes.len(), first.next.is_some()), (100, true));
+    // Each takes less than a millisecond; reading all notes would take longer than this.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
 }

@@ -18,6 +18,7 @@ mod support;
 mod tasks;
 mod trouble;
 mod webhooks;
+mod usage;
 
 use std::sync::Arc;
 
@@ -107,6 +108,8 @@ contract_with_database! {
         unreadable_event_is_skipped,
         unreadable_learned_facts_are_learned_again,
         unreadable_upload_can_be_removed;
+    lists:
+        recipient_is_found_among_100_000_notes;
 }
 
 contract! {
@@ -194,6 +197,9 @@ contract! {
         new_settings_restart_the_count_of_failures,
         event_is_told_again_by_order,
         everything_that_was_not_taken_is_told_again_in_order;
+    usage:
+        usage_counts_each_note_once_with_its_present_status,
+        usage_outlives_erasure_and_removal_of_its_notes;
     shares:
         notes_due_after_a_day_do_not_fill_the_queue,
         notes_that_become_due_within_a_day_count_as_waiting,
@@ -433,4 +439,17 @@ fn queue_on_postgresql_matches_its_model() {
         return println!("skipped: there is no PostgreSQL");
     }
     model::explore(25, async || postgres().await.expect("a database"));
+}
+
+#[test]
+fn usage_on_sqlite_is_the_sum_of_everything_that_was_accepted() {
+    usage::explore(60, sqlite);
+}
+
+#[test]
+fn usage_on_postgresql_is_the_sum_of_everything_that_was_accepted() {
+    if std::env::var_os("VOICEGATE_TEST_POSTGRES").is_none() {
+        return println!("skipped: there is no PostgreSQL");
+    }
+    usage::explore(10, async || postgres().await.expect("a database"));
 }

@@ -58,4 +58,28 @@ impl Raw {
     pub async fn damage(&self, note: impl std::fmt::Display, doc: &str) {
         self.change("UPDATE notes SET doc = $2 WHERE id = $1", &note.to_string(), doc).await;
     }
+
+    /// Adds `count` copies of a stored note. Copy `n` is for the recipient `+1555` followed by `n` in seven digits.
+    pub async fn multiply(&self, note: impl std::fmt::Display, count: u32) {
+        let (numbers, id, to) = match self {
+            Self::Sqlite(_) => (
+                "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < COUNT)",
+                "printf('vn_01980000-0000-7000-8000-%012x', n)",
+                "printf('+1555%07d', n)",
+            ),
+            Self::Postgres(_) => (
+                "WITH numbers AS (SELECT generate_series(1, COUNT) AS n)",
+                "'vn_01980000-0000-7000-8000-' || lpad(to_hex(n), 12, '0')",
+                "'+1555' || lpad(n::TEXT, 7, '0')",
+            ),
+        };
+        let numbers = numbers.replace("COUNT", &count.to_string());
+        let sql = format!(
+            "{numbers} INSERT INTO notes (id, tenant, status, created_at, has_audio, doc, recipient, via)
+             SELECT {id}, tenant, status, created_at, has_audio,
+                replace(replace(doc, $1, {id}), '\"to\":\"' || recipient, '\"to\":\"' || {to}), {to}, via
+             FROM notes CROSS JOIN numbers WHERE id = $2"
+        );
+        self.change(&sql, &note.to_string(), &note.to_string()).await;
+    }
 }

@@ -98,6 +98,7 @@ function go() {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   if (key && view === "connections") connections();
+  if (key && view === "usage") usage();
 }
 addEventListener("hashchange", () => { go(); $("content").focus(); });
 
@@ -516,6 +517,35 @@ function connections() {
     if (!items.length) $("connections-list").replaceChildren(el("p", {}, "This tenant has no connection."));
   });
 }
+
+// --- Usage ------------------------------------------------------------------------------------------------------------
+
+const count = new Intl.NumberFormat();
+const USED = [["Notes", "notes", count.format], ["Audio", "seconds", (sum) => seconds(sum * 1000)],
+  ["Received", "bytes_in", bytes], ["Made", "bytes_out", bytes], ["Attempts", "attempts", count.format]];
+function usage() {
+  act($("usage-problem"), null, async () => {
+    const by = $("usage-by").value;
+    const query = new URLSearchParams({ by });
+    for (const end of ["from", "to"]) if ($(`usage-${end}`).value) query.set(end, $(`usage-${end}`).value);
+    const { from, to, items } = await json(`/usage?${query}`);
+    $("usage-from").value = from;
+    $("usage-to").value = to;
+    $("usage-said").textContent = items.length ? "" : "No note in these days.";
+    if (!items.length) return $("usage-result").replaceChildren();
+    const heading = (text, className = "") => el("th", { scope: "col", className }, text);
+    const numbers = (of) => USED.map(([, field, show]) => el("td", { className: "number" }, show(of(field))));
+    $("usage-result").replaceChildren(el("table", {},
+      el("caption", {}, `Notes accepted from ${from} to ${to}. Days are those of UTC.`),
+      el("thead", {}, el("tr", {}, heading(by), ...USED.map(([name]) => heading(name, "number")), heading("Now"))),
+      el("tbody", {}, ...items.map((item) => el("tr", {},
+        el("th", { scope: "row" }, item.key), ...numbers((field) => item[field]),
+        el("td", {}, Object.entries(item.by_status).map(([status, sum]) => `${count.format(sum)} ${IN_WORDS[status] ?? status}`).join(", "))))),
+      el("tfoot", {}, el("tr", {}, el("th", { scope: "row" }, "all"),
+        ...numbers((field) => items.reduce((sum, item) => sum + item[field], 0)), el("td", {})))));
+  });
+}
+$("usage-form").addEventListener("submit", (event) => { event.preventDefault(); usage(); });
 
 // --- Start ------------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ mod uploads;
 #[path = "../sql/webhooks.rs"]
 mod webhook_rows;
 mod webhooks;
+#[path = "../sql/usage.rs"]
+mod usage;
 #[path = "../sql/write.rs"]
 mod write;
 
@@ -55,7 +57,7 @@ use self::{
 use super::{
     Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
     KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError, Stored,
+    Store, StoreError, Stored, UsageQuery,
     document::Document,
     fair_pool::FairPool,
     plain_write::PlainWrite,
@@ -69,6 +71,7 @@ use crate::{
         id::UploadId,
         note::{Note, NoteId},
         upload::Upload,
+        usage::UsageGroup,
     },
     telemetry::metrics,
 };
@@ -422,6 +425,11 @@ impl Store for PostgresStore {
 
     async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError> {
         again!(read::kept_audio(&self.pool))
+    }
+
+    async fn usage(&self, wanted: &UsageQuery<'_>) -> Result<Vec<UsageGroup>, StoreError> {
+        let _permit = self.lists.acquire(wanted.tenant).await;
+        again!(usage::usage(&self.pool, wanted))
     }
 
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {

@@ -3,7 +3,7 @@
 
 use super::{Pool, write::held_names};
 use crate::store::{
-    StoreError,
+    StoreError, used_columns,
     plain_write::{PlainWrite, SEEN_EVERY},
 };
 
@@ -16,7 +16,7 @@ pub async fn write_alone(pool: &Pool, plain: &PlainWrite<'_>) -> Result<bool, St
     let (claim, note) = (plain.claim, plain.note);
     let outcome: String = sqlx::query_scalar(
         "SELECT write_plain($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28)",
+            $21, $22, $23, $24, $25, $26, $27, $28, $29)",
     )
     .bind(claim.delivery)
     .bind(claim.fence)
@@ -46,6 +46,7 @@ pub async fn write_alone(pool: &Pool, plain: &PlainWrite<'_>) -> Result<bool, St
     .bind(plain.at() - SEEN_EVERY.as_millis() as i64 + 1)
     .bind(plain.sent.map(|content| &content.sha256))
     .bind(plain.sent.map(|content| &content.bytes[..]))
+    .bind(used_columns(note))
     .fetch_one(pool)
     .await?;
     match outcome.as_str() {

@@ -20,7 +20,7 @@ use crate::{
     },
     store::{
         Change, Claim, Closed, Health, Horizon, Learned, Step, StoreError, Stored, connection_key,
-        document::Document, plain_write, queue_key,
+        document::Document, plain_write, queue_key, used_columns,
     },
 };
 
@@ -206,8 +206,10 @@ pub struct Saving {
 /// Replaces a note and records an event if its status changes.
 pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), StoreError> {
     let doc = Document::of(note)?;
+    let [ms, bytes_in, bytes_out, attempts] = used_columns(note);
     let before: Option<String> = sqlx::query_scalar(
         "UPDATE notes SET status = $2, status_before = status, doc = $5, via = $6, bytes = $7,
+            used_ms = $8, used_in = $9, used_out = $10, used_attempts = $11,
             ended_at = CASE WHEN $3 THEN COALESCE(ended_at, $4) END
          WHERE id = $1 RETURNING status_before",
     )
@@ -218,6 +220,10 @@ pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), St
     .bind(doc.as_str())
     .bind(&note.current().connection)
     .bind(i64::try_from(note.kept_bytes()).unwrap_or(i64::MAX))
+    .bind(ms)
+    .bind(bytes_in)
+    .bind(bytes_out)
+    .bind(attempts)
     .fetch_optional(&mut **tx)
     .await?;
     match EventKind::of(note.status) {

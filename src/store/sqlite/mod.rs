@@ -26,6 +26,8 @@ mod task_rows;
 mod tasks;
 #[path = "../sql/uploads.rs"]
 mod uploads;
+#[path = "../sql/usage.rs"]
+mod usage;
 mod watch;
 #[path = "../sql/webhooks.rs"]
 mod webhook_rows;
@@ -55,7 +57,7 @@ use self::{
 use super::{
     Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
     KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError, Stored,
+    Store, StoreError, Stored, UsageQuery,
     fair_pool::FairPool,
     position::Positions,
     types::{NEAR_AT_ONCE, SENT, SOURCE},
@@ -65,6 +67,7 @@ use crate::model::{
     id::UploadId,
     note::{Note, NoteId},
     upload::Upload,
+    usage::UsageGroup,
 };
 
 pub use writer::Timeouts;
@@ -308,6 +311,11 @@ impl Store for SqliteStore {
 
     async fn kept_audio(&self) -> Result<Vec<(String, u64)>, StoreError> {
         self.read(read::kept_audio(&self.readers).await)
+    }
+
+    async fn usage(&self, wanted: &UsageQuery<'_>) -> Result<Vec<UsageGroup>, StoreError> {
+        let _permit = self.lists.acquire(wanted.tenant).await;
+        self.read(usage::usage(&self.readers, wanted).await)
     }
 
     async fn queue_state(&self, now: Timestamp) -> Result<Vec<QueueGroup>, StoreError> {

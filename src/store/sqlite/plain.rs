@@ -3,7 +3,7 @@
 
 use super::{Tx, receipts};
 use crate::store::{
-    Change, StoreError, Stored,
+    Change, StoreError, Stored, used_columns,
     plain_write::{PlainWrite, SEEN_EVERY},
 };
 
@@ -16,7 +16,8 @@ pub const SETUP: &str = "
         0 AS delivery, 0 AS fence, 0 AS from_state, 0 AS to_state, 0 AS id, 0 AS tenant, 0 AS status, 0 AS at, 0 AS doc,
         0 AS via, 0 AS bytes, 0 AS event_id, 0 AS event_kind, 0 AS notify, 0 AS event_lane, 0 AS events_key,
         0 AS event_expires_at, 0 AS connection, 0 AS names, 0 AS deadline, 0 AS deadline_lane, 0 AS watch_key,
-        0 AS deadline_expires_at, 0 AS works, 0 AS works_since, 0 AS sent_name, 0 AS sent_bytes;
+        0 AS deadline_expires_at, 0 AS works, 0 AS works_since, 0 AS sent_name, 0 AS sent_bytes,
+        0 AS used_ms, 0 AS used_in, 0 AS used_out, 0 AS used_attempts;
     CREATE TEMP TRIGGER writing INSTEAD OF INSERT ON written BEGIN
         SELECT RAISE(ABORT, 'lease lost') WHERE NOT EXISTS (
             SELECT 1 FROM deliveries WHERE id = NEW.delivery AND fence = NEW.fence
@@ -38,6 +39,7 @@ pub const SETUP: &str = "
             NEW.event_expires_at, NOT EXISTS (SELECT 1 FROM deliveries WHERE lane = NEW.event_lane AND head = 1)
         FROM events e WHERE NEW.notify AND e.note_id = NEW.id AND e.id = NEW.event_id;
         UPDATE notes SET status = NEW.status, status_before = status, doc = NEW.doc, via = NEW.via, bytes = NEW.bytes,
+            used_ms = NEW.used_ms, used_in = NEW.used_in, used_out = NEW.used_out, used_attempts = NEW.used_attempts,
             ended_at = CASE WHEN NEW.to_state IS NULL THEN COALESCE(ended_at, NEW.at) END
         WHERE id = NEW.id;
         INSERT INTO messages (connection, name, note_id)
@@ -59,7 +61,7 @@ pub const SETUP: &str = "
     END";
 
 const INSERT: &str = "INSERT INTO written VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19, $20, $21, $22, $23, $24, $25, $26, $27)";
+    $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)";
 
 /// Makes a plain change, and applies the receipts that came before it.
 ///
@@ -79,6 +81,7 @@ pub async fn write_all(
 
 async fn write(tx: &mut Tx<'_>, plain: &PlainWrite<'_>) -> Result<(), StoreError> {
     let (claim, note) = (plain.claim, plain.note);
+    let [ms, bytes_in, bytes_out, attempts] = used_columns(note);
     let names = (!plain.names.is_empty()).then(|| serde_json::Value::from(plain.names.clone()).to_string());
     let done = sqlx::query(INSERT)
         .bind(claim.delivery)
@@ -108,6 +111,10 @@ async fn write(tx: &mut Tx<'_>, plain: &PlainWrite<'_>) -> Result<(), StoreError
         .bind(plain.at() - SEEN_EVERY.as_millis() as i64 + 1)
         .bind(plain.sent.map(|content| &content.sha256))
         .bind(plain.sent.map(|content| &content.bytes[..]))
+        .bind(ms)
+        .bind(bytes_in)
+        .bind(bytes_out)
+        .bind(attempts)
         .execute(&mut **tx)
         .await;
     match done {
