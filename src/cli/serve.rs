@@ -74,6 +74,7 @@ pub async fn run(layers: Layers, role: Role) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     }
+    gateway.traces.close().await;
     // Data that a slow disk does not write in time is recovered at the next start.
     if tokio::time::timeout(CLOSING, gateway.store.close()).await.is_err() {
         tracing::warn!("the database could not be closed in time");

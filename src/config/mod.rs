@@ -41,7 +41,7 @@ pub use values::{Database, LogFormat, Media, Rate, RateOrOff, Size, Span24, Toke
 use build::RawTenant;
 use findings::Findings;
 use path::KeyPath;
-use values::{address, networks, plain, proxy, public_url};
+use values::{address, collector, networks, plain, proxy, public_url};
 
 /// The default file with its comments, which is also the lowest layer.
 pub const DEFAULTS: &str = include_str!("../../config.toml");
@@ -54,6 +54,7 @@ pub struct Config {
     pub audio: Audio,
     pub fetch: Fetch,
     pub delivery: Delivery,
+    pub telemetry: Telemetry,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -152,6 +153,14 @@ pub struct Delivery {
     pub learned_ttl: Span24,
 }
 
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// The collector that gets the traces.
+    #[serde(default, deserialize_with = "collector")]
+    pub otlp: Option<Url>,
+}
+
 /// All layers merged, before secrets are resolved.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +170,7 @@ struct Raw {
     audio: Audio,
     fetch: Fetch,
     delivery: Delivery,
+    telemetry: Telemetry,
     #[serde(default)]
     tenants: BTreeMap<String, RawTenant>,
 }
@@ -198,8 +208,8 @@ pub fn load(layers: &Layers, in_force: Option<&Server>) -> Result<(Config, Tenan
             env: &|name| layers.variable(name),
         };
         let tenants = build::build(raw.tenants, &surroundings, &mut found);
-        let Raw { server, storage, audio, fetch, delivery, .. } = raw;
-        (Config { server, storage, audio, fetch, delivery }, tenants)
+        let Raw { server, storage, audio, fetch, delivery, telemetry, .. } = raw;
+        (Config { server, storage, audio, fetch, delivery, telemetry }, tenants)
     });
     let (mistakes, warnings) = found.into_lines();
     match loaded {

@@ -162,6 +162,19 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
 /// # Errors
 /// Fails with an example, and with the host that was probably meant.
 pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
+    plain_url(deserializer, "https://voice.example.com")
+}
+
+/// The address of a collector of traces.
+///
+/// # Errors
+/// Fails with an example, and with the host that was probably meant.
+pub fn collector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    plain_url(deserializer, "http://127.0.0.1:4318").map(Some)
+}
+
+/// An http or https URL without credentials. `example` is shown if the value has no host.
+fn plain_url<'de, D: Deserializer<'de>>(deserializer: D, example: &str) -> Result<Url, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let text = value.as_str().unwrap_or_default();
     let url = text.parse::<Url>().ok().filter(|url| {
@@ -173,7 +186,7 @@ pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
         let meant = format!("https://{rest}").parse::<Url>().ok();
         let origin = meant.filter(Url::has_host).map(|url| url.origin().ascii_serialization());
-        let origin = origin.unwrap_or_else(|| "https://voice.example.com".to_owned());
+        let origin = origin.unwrap_or_else(|| example.to_owned());
         de::Error::custom(format!(
             "expected an http or https URL without user name and query, such as \"{origin}\""
         ))

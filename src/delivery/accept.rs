@@ -10,6 +10,7 @@ use super::{
     ladder::Wanted,
     read_audio::{self, Unread},
     route::{Target, reply, route, strict_about_form, strict_about_size, text},
+    traced,
 };
 use crate::{
     config::{Connection, Tenant},
@@ -213,6 +214,8 @@ pub(super) async fn make_durable(
     releases: Option<NoteId>,
     part: QueuePart,
 ) -> Result<Admission, Problem> {
+    let span = traced::accept(gateway, &note);
+    let note = Note { traceparent: span.context().map(|context| context.to_string()), ..note };
     // Notes without audio are counted too, since many of them fill a disk, and their downloads follow.
     gateway.media.take_row(row_size(&note, &audio))?;
     let _arriving = gateway.room_for(&note.tenant, note.kept_bytes()).await?;
@@ -275,6 +278,7 @@ pub(super) async fn make_durable(
             tracing::info!(note.id = %note.id, tenant = note.tenant, "note {} accepted", note.id);
             note_metrics::note(&note);
             gateway.wake_worker();
+            span.end(gateway.clock.now());
             Ok(Admission { note, replayed: false, changes: Some(changes) })
         }
         // Two requests with this key arrived at the same time, and the other one was first.

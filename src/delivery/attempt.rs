@@ -9,9 +9,9 @@ use tracing::Instrument;
 use voicegate_providers::{Accepted, Disposition};
 
 use super::outcome::{self, Failure, Policy, Timing};
-use super::persist;
 use super::trial::{Trial, deliver};
 use super::watch::FIRST_LOOK;
+use super::{persist, traced};
 use crate::{
     config::OnUnknown,
     gateway::{Gateway, note_metrics},
@@ -23,7 +23,7 @@ use crate::{
     store::{
         Change, Claim, Closed, Health, Learned, MediaChange, NewAudio, Step, StoreError, connection_key,
     },
-    telemetry::metrics,
+    telemetry::{metrics, traces},
 };
 
 /// The commit before the visible request is retried for this long if the database refuses it. The prepared note and its
@@ -98,7 +98,8 @@ pub async fn run(gateway: &Gateway, claim: Claim) {
         "attempt", request_id = note.request_id, note.id = %note.id, tenant = note.tenant,
         connection = note.current().connection, n
     );
-    run_once(gateway, claim).instrument(span).await;
+    let job = traced::begin(gateway, "attempt", note);
+    traced::run(gateway, job, run_once(gateway, claim)).instrument(span).await;
 }
 
 async fn run_once(gateway: &Gateway, mut claim: Claim) {
@@ -174,6 +175,9 @@ pub(super) async fn conclude(
 ) {
     let entry = claim.note.current().clone();
     log_end(&claim.note, &entry.connection, &end);
+    if let Err(failure) = &end {
+        traces::failed(failure.problem.code.as_str());
+    }
     let timing = Timing { started, ended: gateway.clock.now(), jitter: rand::random() };
     let health = match &end {
         Ok(_) => Some(Health::Works),

@@ -12,6 +12,7 @@ use tracing::Instrument;
 use super::{
     attempt::{Abandoned, Lessons, conclude, end_expired, failed, give_back, give_way, mark_processing},
     read_audio::{self, DownloadError},
+    traced,
 };
 use crate::{
     config::OnUnknown,
@@ -30,7 +31,8 @@ pub async fn run(gateway: &Gateway, mut claim: Claim) {
         "fetch", request_id = note.request_id, note.id = %note.id, tenant = note.tenant,
         connection = note.current().connection
     );
-    fetch(gateway, &mut claim).instrument(span).await;
+    let job = traced::begin(gateway, "fetch", note);
+    traced::run(gateway, job, fetch(gateway, &mut claim)).instrument(span).await;
 }
 
 async fn fetch(gateway: &Gateway, claim: &mut Claim) {

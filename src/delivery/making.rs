@@ -12,6 +12,7 @@ use super::{
     ladder::{Wanted, words},
     outcome::Failure,
     route::{native_reply, reply_dropped},
+    traced,
 };
 use crate::{
     config::Connection,
@@ -26,6 +27,7 @@ use crate::{
         problem::Problem,
     },
     store::{Claim, SmallAudio, StoreError},
+    telemetry::traces::Kind,
 };
 
 /// A note that is ready for its adapter.
@@ -178,18 +180,23 @@ async fn render(
 ) -> Result<Found, Abandoned> {
     let (hints, probed) = (claim.note.hints.clone(), claim.note.probed.clone());
     let engine = gateway.engine.for_tenant(&claim.note.tenant);
+    let began = gateway.clock.now();
     let known = match &probed {
         Some(probed) => engine.prepared(&probed.facts.sha256, &hints, profile, choice.into()).await,
         None => None,
     };
     let (ready, source) = match known {
         // The source is not needed if a file was made of it before.
-        Some(ready) => (ready, None),
+        Some(ready) => {
+            traced::cached(gateway, "render", began);
+            (ready, None)
+        }
         None => {
             let source = file(gateway, claim.note.id, AudioVariant::Source).await?;
             let input =
                 audio::SourceFile { path: source.file.path(), hints: &hints, probed: probed.as_ref() };
             let preparing = async { engine.prepare(input, profile, choice.into()).await.map_err(failed) };
+            let preparing = traced::step(gateway, ("render", Kind::Internal), preparing);
             (processing(gateway, claim, Box::pin(preparing)).await?, Some(source))
         }
     };

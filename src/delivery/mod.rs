@@ -26,6 +26,7 @@ pub mod resend;
 pub mod retell;
 pub mod route;
 mod tasks;
+mod traced;
 mod trial;
 pub mod upload;
 mod watch;

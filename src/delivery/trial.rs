@@ -16,6 +16,7 @@ use super::{
     ladder::{BY_FORM, NoForm, Wanted, Words, choose, form_degraded, words},
     making::{self, Made},
     outcome::{self, Failure, Timing},
+    traced,
 };
 use crate::{
     config::Connection,
@@ -27,6 +28,7 @@ use crate::{
         problem::Problem,
     },
     store::{Claim, Closed, Learned, MediaChange, MediaKey, StoreError, connection_key, queue_key},
+    telemetry::traces::Kind,
 };
 
 /// The state of an attempt: its inputs, and the facts that it has learned so far.
@@ -252,6 +254,7 @@ async fn try_form(
         trial.find_media(gateway, connection, &claim.note, &note).await?;
         let memory = &mut trial.memory;
         let preparing = async { connection.provider.prepare(&cx, &note, memory).await.map_err(failed) };
+        let preparing = traced::step(gateway, ("prepare", Kind::Client), preparing);
         let preparing = preparing.instrument(tracing::info_span!("prepare"));
         let prepared = processing(gateway, claim, Box::pin(preparing)).await?;
         Ok::<(OutboundNote, (Option<AudioFile>, Option<Kept>), _), Abandoned>((note, (file, kept), prepared))
@@ -276,6 +279,7 @@ async fn try_form(
     }
     let begun = Instant::now();
     let sending = connection.provider.dispatch(&cx, &note, prepared, &mut trial.memory);
+    let sending = traced::step(gateway, ("dispatch", Kind::Client), sending);
     let sent = sending.instrument(tracing::info_span!("dispatch")).await;
     gateway.server_slots.record(&queue_key(&claim.note), hung(begun.elapsed(), connection.timeout));
     sent.map_err(failed)

@@ -13,13 +13,13 @@ use voicegate_providers::{
     wire::{in_time, retry_after},
 };
 
-use super::{backoff, persist};
+use super::{backoff, persist, traced};
 use crate::{
     config::Webhook,
     gateway::{Gateway, Live, server_slots::hung},
     model::event::{Event, WEBHOOK_WINDOW},
     store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, WebhookAttempt, WebhookEnd, connection_key},
-    telemetry::metrics,
+    telemetry::{metrics, traces::TraceContext},
     view::EventBody,
 };
 
@@ -67,7 +67,14 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
         return record(gateway, claim, Step::Done, None, None).await;
     }
     let begun = Instant::now();
-    let delivered = post(gateway, &live, webhook, event).await;
+    let mut span = traced::webhook(gateway, &event.note, now);
+    let context = span.context();
+    let delivered = post(gateway, &live, webhook, event, context.as_ref()).await;
+    span.set("event", event.kind.as_str());
+    if delivered.is_err() {
+        span.fail(None);
+    }
+    span.end(gateway.clock.now());
     gateway.server_slots.record(&connection_key(tenant, EVENTS), hung(begun.elapsed(), PATIENCE));
     let mut attempt = WebhookAttempt {
         at: now,
@@ -128,6 +135,7 @@ async fn post(
     live: &Live,
     webhook: &Webhook,
     event: &Event,
+    context: Option<&TraceContext>,
 ) -> Result<StatusCode, Undelivered> {
     let body = serde_json::to_string(&EventBody::from(event))
         .map_err(|_| Undelivered::new("it cannot be written"))?;
@@ -143,6 +151,10 @@ async fn post(
         .header("webhook-timestamp", timestamp)
         .header("webhook-signature", signatures(webhook, &event.id.to_string(), timestamp, &body))
         .body(body);
+    let request = match context {
+        Some(context) => request.header("traceparent", context.to_string()),
+        None => request,
+    };
     let answer = in_time(PATIENCE, request.send())
         .await
         .ok_or_else(|| Undelivered::new("the bot did not answer in time"))?

@@ -39,7 +39,7 @@ use crate::{
         problem::Problem,
     },
     store::{self, Notice, Store, StoreError, Stored},
-    telemetry::metrics,
+    telemetry::{metrics, traces::Traces},
 };
 use voicegate_audio::{Engine, EngineOptions, Observer};
 
@@ -74,6 +74,7 @@ pub struct Gateway {
     /// Wakes those who wait for a change of a note.
     pub changes: Changes,
     pub audio_test: AudioTest,
+    pub traces: Traces,
 }
 
 impl Gateway {
@@ -92,6 +93,8 @@ impl Gateway {
         let media = media.watching(disks.clone());
         let quotas = Arc::new(Quotas::new(&config.storage));
         let engine = Engine::new(engine_options(&config)).context("audio")?;
+        let traces = Traces::new(config.telemetry.otlp.as_ref());
+        let traces = traces.map_err(|why| anyhow::anyhow!("telemetry.otlp: {why}"))?;
         let live = ArcSwap::from_pointee(Live::new(config, tenants, &clock)?);
         let gateway = Arc::new(Self {
             clock,
@@ -113,6 +116,7 @@ impl Gateway {
             tasks: Notify::new(),
             changes: Changes::default(),
             audio_test: AudioTest::default(),
+            traces,
         });
         if let Some(notices) = gateway.store.notices() {
             tokio::spawn(pass_on(Arc::downgrade(&gateway), notices));
@@ -137,6 +141,7 @@ impl Gateway {
             ("server", config.server != old.config.server),
             ("storage", config.storage != old.config.storage),
             ("audio", config.audio != old.config.audio),
+            ("telemetry", config.telemetry != old.config.telemetry),
         ] {
             if changed {
                 tracing::warn!(section, "the change in [{section}] takes effect at the next start");
@@ -145,6 +150,7 @@ impl Gateway {
         config.server = old.config.server.clone();
         config.storage = old.config.storage.clone();
         config.audio = old.config.audio.clone();
+        config.telemetry = old.config.telemetry.clone();
         self.live.store(Arc::new(Live::new(config, tenants, &self.clock)?));
         self.wake_worker();
         tracing::info!("the configuration was reloaded");

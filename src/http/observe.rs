@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::Response,
 };
@@ -12,8 +12,15 @@ use tracing::Instrument;
 
 use crate::{
     gateway::Gateway,
-    telemetry::{metrics, request_id::RequestId},
+    telemetry::{
+        metrics,
+        request_id::RequestId,
+        traces::{Scope, TraceContext},
+    },
 };
+
+/// The place of a request in a trace. <https://www.w3.org/TR/trace-context/>
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -28,7 +35,9 @@ pub async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next
     // filter removes it.
     let span = tracing::error_span!("request", request_id = %id, method = metrics::method(&method), route);
     let header = HeaderValue::from_str(id.as_str());
-    let mut response = id.during(next.run(request)).instrument(span).await;
+    let scope = Scope::new(traceparent(request.headers()), gateway.clock.now());
+    let handled = id.during(scope.during(next.run(request)));
+    let (mut response, _) = handled.instrument(span).await;
     if let Ok(header) = header {
         response.headers_mut().insert(REQUEST_ID, header);
     }
@@ -39,4 +48,11 @@ pub async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next
     }
     metrics::answered(&method, route, response.status(), started.elapsed());
     response
+}
+
+/// The place of the request in the caller's trace. Like every malformed value, several of them are no value.
+fn traceparent(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut values = headers.get_all(TRACEPARENT).into_iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() { None } else { TraceContext::parse(value) }
 }

@@ -316,6 +316,9 @@ pub struct Note {
     /// The id of the request that created the note.
     #[serde(default)]
     pub request_id: Option<String>,
+    /// The parent of everything that is done for the note in a trace, as W3C Trace Context writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The note that this one repeats, at the request of the bot.
     #[serde(default)]
     pub resend_of: Option<NoteId>,
@@ -394,6 +397,7 @@ impl Note {
             expires_at,
             send_at: None,
             request_id: None,
+            traceparent: None,
             resend_of: None,
             probed: None,
             sent: None,
@@ -492,7 +496,7 @@ impl Note {
         self.metadata = Metadata::default();
         self.warnings.clear();
         self.refused.clear();
-        (self.erased, self.request_id) = (true, None);
+        (self.erased, self.request_id, self.traceparent) = (true, None, None);
         self
     }
 }

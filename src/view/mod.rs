@@ -160,6 +160,10 @@ pub struct EventBody {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
+    /// The place of the note in the trace of the request that created it, for a span of your own. Left out without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(examples("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))]
+    pub traceparent: Option<String>,
     pub data: EventData,
 }
 
@@ -196,7 +200,8 @@ impl From<&Event> for EventBody {
             }),
             _ => EventData::Note(Box::new((&event.note).into())),
         };
-        Self { kind: event.kind, timestamp: event.at, data }
+        let traceparent = event.note.traceparent.clone();
+        Self { kind: event.kind, timestamp: event.at, traceparent, data }
     }
 }
 

@@ -30,4 +30,5 @@ mod serve;
 mod server;
 mod shared;
 mod stop;
+mod traces;
 mod trouble;
