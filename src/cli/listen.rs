@@ -32,6 +32,13 @@ pub struct ListenArgs {
     gateway: GatewayArgs,
 }
 
+impl ListenArgs {
+    /// Only prints events.
+    pub fn printing(gateway: GatewayArgs, json: bool) -> Self {
+        Self { forward: None, secret: None, json, gateway }
+    }
+}
+
 /// The pause before the stream is opened again after it broke.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -131,6 +138,9 @@ fn next(unread: &mut Vec<u8>) -> Option<Message> {
 
 fn describe(event: &Value) -> String {
     let text = |pointer| text_of(event, pointer);
+    if let Some(detail) = event.pointer("/data/detail").and_then(Value::as_str) {
+        return format!("{}  {}  {detail}", text("/timestamp"), text("/type"));
+    }
     let error = event.pointer("/data/error/detail").and_then(Value::as_str);
     format!(
         "{}  {}  {} to {} via {}{}",

@@ -7,12 +7,15 @@ mod client;
 mod completions;
 mod convert;
 mod demo;
+mod events;
 mod input;
 mod keys;
 mod listen;
 mod notes;
 mod out;
 mod plan;
+mod progress;
+mod recover;
 mod sandbox;
 mod send;
 mod serve;
@@ -81,6 +84,10 @@ enum Command {
     Notes(notes::NotesArgs),
     /// Count the notes of a tenant in a running gateway, by day, connection or status.
     Usage(usage::UsageArgs),
+    /// Send everything of a running gateway again that did not arrive, and show how far it is.
+    Recover(recover::RecoverArgs),
+    /// Follow the events of a tenant, and look after their webhook deliveries.
+    Events(events::EventsArgs),
     /// Follow the events of a tenant, on the terminal or posted to a bot on this machine.
     Listen(listen::ListenArgs),
     /// Say what would happen to an audio file on each connection of a tenant, according to the configuration. Sends
@@ -160,6 +167,8 @@ async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
         Command::Send(args) => send::run(args).await,
         Command::Notes(args) => notes::run(args).await,
         Command::Usage(args) => usage::run(args).await,
+        Command::Recover(args) => recover::run(args).await,
+        Command::Events(args) => events::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Plan(args) => plan::run(&layers, args).await,
         Command::Convert(args) => convert::run(args).await,

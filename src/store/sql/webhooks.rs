@@ -59,6 +59,8 @@ pub async fn judge(
         .await?;
         return Ok(());
     };
+    // The time at which the try began: the answer may have taken long.
+    let tried_at = end.attempt.at.as_millisecond();
     let (since, mut paused_at): (i64, Option<i64>) = sqlx::query_as(
         "INSERT INTO webhooks (tenant, failing_since, error, settings) VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant) DO UPDATE SET error = excluded.error, settings = excluded.settings,
@@ -68,13 +70,13 @@ pub async fn judge(
          RETURNING failing_since, paused_at",
     )
     .bind(tenant)
-    .bind(now.as_millisecond())
+    .bind(tried_at)
     .bind(error)
     .bind(&end.settings)
     .fetch_one(&mut **tx)
     .await?;
     let patience = i64::try_from(WEBHOOK_PATIENCE.as_millis()).unwrap_or(i64::MAX);
-    if paused_at.is_none() && now.as_millisecond() - since >= patience {
+    if paused_at.is_none() && tried_at - since >= patience {
         paused_at = Some(now.as_millisecond());
         tracing::error!(tenant, error, "the webhook of {tenant} failed for five days and is paused");
         sqlx::query("UPDATE webhooks SET paused_at = $2 WHERE tenant = $1")
