@@ -245,3 +245,49 @@ fn assert_rate(plan: &Plan, process: &Process, before: usize) {
         assert!(span > 0.9, "{} requests within {span:.2} s", 2 * plan.rate + 1);
     }
 }
+
+/// Runs a command of the executable against the process, and returns its success, output and remarks.
+async fn command(process: &Process, arguments: &[&str]) -> (bool, String, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_voicegate"))
+        .args(arguments)
+        .env("VOICEGATE_URL", &process.url)
+        .env("VOICEGATE_API_KEY", KEY)
+        .output()
+        .await
+        .expect("the executable");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn command_prints_a_line_each_second_until_everything_was_sent_again() {
+    // A queue of two notes is filled by three quarters of it, so the task waits for each note to be sent.
+    let plan = Plan { notes: 12, rate: 4 };
+    let process = Process::with(|config| plan.configure(config)).await;
+    fail_notes(&plan, &process).await;
+    let (ok, ordered, _) = command(&process, &["recover", "--limit", "1", "--no-wait", "--json"]).await;
+    let ordered: Value = serde_json::from_str(&ordered).expect("JSON");
+    assert!(ok && ordered["id"].as_str().is_some_and(|id| id.starts_with("task_")), "{ordered}");
+    let one = async || (read(&process, &ordered).await["status"] == "done").then_some(());
+    process.eventually("the first note", one).await;
+
+    let (ok, lines, remarks) = command(&process, &["recover", "--status", "failed", "--since", "1h"]).await;
+    assert!(ok, "{lines}{remarks}");
+    assert!(remarks.contains("goes on in the gateway"), "{remarks}");
+    let lines: Vec<&str> = lines.lines().collect();
+    assert!(lines.len() >= 3, "a line each second: {lines:#?}");
+    assert!(lines.iter().all(|line| line.contains(" of 11 notes sent again")), "{lines:#?}");
+    assert!(lines.last().expect("a line").starts_with("11 of 11 notes"), "{lines:#?}");
+
+    let (ok, text, _) = command(&process, &["recover", "--status", "canceled"]).await;
+    assert!(!ok && text.contains("400 invalid_request"), "{text}");
+    let (ok, _, remarks) = command(&process, &["recover", "--since", "yesterday"]).await;
+    assert!(!ok && remarks.contains("2h"), "{remarks}");
+    for arguments in [["events", "attempts"], ["events", "resend"]] {
+        let id = "ev_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41";
+        let (ok, text, _) = command(&process, &[arguments[0], arguments[1], id]).await;
+        assert!(!ok && text.contains("404 not_found"), "{text}");
+    }
+    let (ok, text, _) = command(&process, &["events", "recover"]).await;
+    assert!(!ok && text.contains("409 wrong_state") && text.contains("no webhook"), "{text}");
+}
