@@ -56,7 +56,10 @@ pub async fn run(args: UsageArgs) -> anyhow::Result<ExitCode> {
     out::line(match (args.json, succeeded) {
         (true, _) => answer.pretty(),
         (false, true) => table(&answer.body, args.by.word()),
-        (false, false) => answer.problem(),
+        (false, false) => match answer.body["field"].as_str() {
+            Some(field) => format!("{} (--{field})", answer.problem()),
+            None => answer.problem(),
+        },
     })?;
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -101,7 +101,10 @@ fn judge(tenant: &Tenant, order: &Recovery) -> Result<(), Problem> {
         return Err(Problem::invalid("status", "expected at least one of failed, expired and unknown"));
     }
     if !order.statuses.iter().all(|status| Recovery::STATUSES.contains(status)) {
-        return Err(Problem::invalid("status", "only notes that failed, expired or are unknown can be recovered"));
+        return Err(Problem::invalid(
+            "status",
+            "only notes that failed, expired or are unknown can be recovered",
+        ));
     }
     if let (Some(since), Some(until)) = (order.since, order.until)
         && since > until

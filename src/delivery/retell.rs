@@ -31,7 +31,8 @@ pub async fn one(gateway: &Gateway, tenant: &Tenant, id: EventId) -> Result<Even
     has_webhook(tenant)?;
     let state = gateway.store.webhook(&tenant.name).await?;
     if state.is_some_and(|state| state.paused_at.is_some()) {
-        let detail = "the webhook is paused because it failed for five days; resume it with POST /webhook/recover";
+        let detail =
+            "the webhook is paused because it failed for five days; resume it with POST /webhook/recover";
         return Err(Problem::new(Code::WrongState, detail));
     }
     if !gateway.store.retell(id, &tenant.name, gateway.clock.now()).await? {

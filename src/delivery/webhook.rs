@@ -170,7 +170,11 @@ async fn post(
         }
         status => format!("the bot answered {}", status.as_u16()),
     };
-    Err(Undelivered { why, status: Some(status), retry_after: retry_after(answer.headers(), gateway.clock.wall()) })
+    Err(Undelivered {
+        why,
+        status: Some(status),
+        retry_after: retry_after(answer.headers(), gateway.clock.wall()),
+    })
 }
 
 fn unreachable(error: &reqwest::Error) -> String {

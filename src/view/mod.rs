@@ -5,8 +5,8 @@ pub mod grammar;
 mod plan;
 pub mod schema;
 mod task;
-mod webhook;
 mod usage;
+mod webhook;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,8 +25,8 @@ use voicegate_audio::{Confinement, Profile, Work};
 
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
 pub use task::Task;
-pub use webhook::{EventAttempt, EventAttempts, EventSummary};
 pub use usage::{UsageItem, UsageList};
+pub use webhook::{EventAttempt, EventAttempts, EventSummary};
 
 /// One audio for one recipient, and its status.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -43,5 +43,5 @@ mod strangers;
 mod tenants;
 mod truth;
 mod uploads;
-mod webhooks;
 mod usage;
+mod webhooks;

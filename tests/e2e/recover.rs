@@ -35,7 +35,10 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("waited in vain; the task is {:#}", read(self.get(&path).send().await.expect("an answer")).await.1)
+        panic!(
+            "waited in vain; the task is {:#}",
+            read(self.get(&path).send().await.expect("an answer")).await.1
+        )
     }
 
     async fn until_done(&self, task: &Value) -> Value {
@@ -163,7 +166,8 @@ async fn order_chooses_notes_by_time_connection_and_number() {
     assert_eq!(task["total"], 2, "{task}");
     let task = world.until_done(&task).await;
     assert_eq!((&task["total"], &task["done"]), (&json!(2), &json!(2)), "{task}");
-    let originals: BTreeSet<String> = world.resends().await.into_iter().map(|(original, _)| original).collect();
+    let originals: BTreeSet<String> =
+        world.resends().await.into_iter().map(|(original, _)| original).collect();
     assert!(originals.contains(&ids[1]) && !originals.contains(&ids[0]), "{ids:?} {originals:?}");
 }
 

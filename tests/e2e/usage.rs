@@ -85,7 +85,7 @@ async fn usage_is_the_sum_of_all_notes_and_outlives_them() {
 
 #[tokio::test]
 async fn usage_is_of_one_tenant_and_of_a_bounded_period() {
-    let world = World::with(|config| format!("{config}\n[tenants.b]\napi_keys = [\"{OTHER_KEY}\"]\n")).await;
+    let world = World::start().await;
     let id = world.accept("", fixture("speech-24k.mp3")).await;
     world.until_status(&id, "accepted").await;
     let path = format!("{}/usage", world.url);

@@ -48,7 +48,8 @@ impl World {
     /// A note that fails at once, of which the bot is told.
     async fn fail_a_note(&self) -> String {
         let body = Some(json!({ "error": { "code": 5004, "message": "refused" } }));
-        let action = FaultAction::Status { status: 422, body, headers: Default::default(), retry_after: None };
+        let action =
+            FaultAction::Status { status: 422, body, headers: Default::default(), retry_after: None };
         self.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, action).times(1));
         let id = self.accept("", fixture("speech-24k.mp3")).await;
         self.until_status(&id, "failed").await;
@@ -142,19 +143,27 @@ async fn webhook_that_fails_for_five_days_is_paused_until_it_is_resumed() {
     let paused = tokio::spawn(async move {
         let (mut bytes, mut text) = (stream.bytes_stream(), String::new());
         while !text.contains("event: webhook.paused") || !text.ends_with("\n\n") {
-            text.push_str(std::str::from_utf8(&bytes.next().await.expect("more").expect("bytes")).expect("text"));
+            text.push_str(
+                std::str::from_utf8(&bytes.next().await.expect("more").expect("bytes")).expect("text"),
+            );
         }
         text
     });
     world.pause_webhook(&bot).await;
     let webhook = world.webhook().await;
     assert_eq!(webhook["health"], "paused", "{webhook}");
-    assert!(webhook["health_detail"].as_str().expect("a reason").contains("POST /webhook/recover"), "{webhook}");
+    assert!(
+        webhook["health_detail"].as_str().expect("a reason").contains("POST /webhook/recover"),
+        "{webhook}"
+    );
     let text = tokio::time::timeout(Duration::from_secs(30), paused).await.expect("in time").expect("read");
     let block = text.split("\n\n").find(|block| block.contains("event: webhook.paused")).expect("the event");
     let data = block.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
     let event: Value = serde_json::from_str(data).expect("JSON");
-    assert_eq!((&event["type"], &event["data"]["paused_at"]), (&json!("webhook.paused"), &webhook["paused_at"]));
+    assert_eq!(
+        (&event["type"], &event["data"]["paused_at"]),
+        (&json!("webhook.paused"), &webhook["paused_at"])
+    );
     let metrics = world.http.get(format!("{}/metrics", world.url)).send().await.expect("an answer");
     assert!(body(metrics).await.contains("voicegate_webhook_paused{tenant=\"a\"} 1"));
 

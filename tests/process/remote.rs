@@ -63,7 +63,7 @@ async fn notes_are_listed_shown_canceled_and_sent_again() {
     };
     assert_eq!(notes("canceled"), 1, "{used}");
     let (succeeded, refused) = run(&process, &["usage", "--from", "soon"]).await;
-    assert!(!succeeded && refused.starts_with("400 ") && refused.contains("from"), "{refused}");
+    assert!(!succeeded && refused.starts_with("400 ") && refused.contains("(--from)"), "{refused}");
 
     let (succeeded, absent) = run(&process, &["notes", "show", "vn_0"]).await;
     assert!(!succeeded && absent.contains("not_found"), "{absent}");

@@ -76,7 +76,8 @@ pub async fn webhook_events_of_a_note_are_delivered_in_order(store: Any) {
     let first = claim(&store, after(120)).await;
     assert_eq!(told(&first), [EventKind::Unknown; 2], "leases that ran out");
     let key = connection_key("t", EVENTS);
-    let end = |step, health| JobEnd { step, health: Some((key.clone(), health)), told: None, now: after(120) };
+    let end =
+        |step, health| JobEnd { step, health: Some((key.clone(), health)), told: None, now: after(120) };
     store.finish(&first[0], &end(Step::Done, Health::Works)).await.expect("told");
     store
         .finish(&first[1], &end(retry(after(150)), Health::Fails("no answer".to_owned())))
@@ -137,7 +138,10 @@ pub async fn old_events_are_removed_unless_their_delivery_is_pending(store: Any)
     assert_eq!(left.len(), 1);
     let told = claim(&store, after(100)).await;
     assert_eq!(told[0].note.id, left[0].note.id);
-    store.finish(&told[0], &JobEnd { step: Step::Done, health: None, told: None, now: after(100) }).await.expect("told");
+    store
+        .finish(&told[0], &JobEnd { step: Step::Done, health: None, told: None, now: after(100) })
+        .await
+        .expect("told");
     store.forget(&horizon(after(100))).await.expect("forgotten");
     assert!(events(&store, None, None).await.is_empty());
 }

@@ -17,8 +17,8 @@ mod statements;
 mod support;
 mod tasks;
 mod trouble;
-mod webhooks;
 mod usage;
+mod webhooks;
 
 use std::sync::Arc;
 

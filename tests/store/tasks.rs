@@ -224,11 +224,9 @@ pub async fn note_that_was_sent_again_is_marked(store: Any) {
         all.into_iter().map(|found| (found.place.id, found.resent)).collect::<Vec<_>>()
     };
     assert_eq!(marks().await, [(original, false), (liar, false)], "a bot's own data means nothing");
-    let again = ended(&store, Status::Failed, |note| Note {
-        resend_of: Some(original),
-        ..similar(at(10)(note))
-    })
-    .await;
+    let again =
+        ended(&store, Status::Failed, |note| Note { resend_of: Some(original), ..similar(at(10)(note)) })
+            .await;
     assert_eq!(marks().await, [(original, true), (liar, false), (again, false)]);
     assert_eq!(store.count_unarrived(&wanted(), 9).await.expect("counted"), 2);
     // A task does not find what it made itself, even at the same moment.

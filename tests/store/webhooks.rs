@@ -66,10 +66,7 @@ pub async fn every_try_to_tell_of_an_event_is_recorded(store: Any) {
     end(&store, &claim, true, after(62), "s").await;
     let attempts = store.webhook_attempts(event.id).await.expect("read");
     let short: Vec<_> = attempts.iter().map(|a| (a.at, a.status, a.error.as_deref())).collect();
-    assert_eq!(
-        short,
-        [(after(1), Some(503), Some("the bot answered 503")), (after(62), Some(200), None)]
-    );
+    assert_eq!(short, [(after(1), Some(503), Some("the bot answered 503")), (after(62), Some(200), None)]);
     let head = store.event(event.id, "t").await.expect("read").expect("an event");
     assert_eq!((head.note, head.kind, head.at), (note, EventKind::Failed, start()));
     assert!(store.event(event.id, "u").await.expect("read").is_none(), "of another tenant");
@@ -94,7 +91,10 @@ pub async fn webhook_that_fails_for_five_days_is_paused(store: Any) {
     assert_eq!(day, 6, "five days after the first failure");
     let state = store.webhook("t").await.expect("read").expect("a state");
     assert_eq!((state.failing_since, state.paused_at), (Some(start()), Some(at(5, 0))));
-    assert_eq!(state.paused_at.expect("paused").duration_since(start()), WEBHOOK_PATIENCE.try_into().expect("a span"));
+    assert_eq!(
+        state.paused_at.expect("paused").duration_since(start()),
+        WEBHOOK_PATIENCE.try_into().expect("a span")
+    );
     assert_eq!(store.paused_webhooks().await.expect("read"), [state]);
     let all = events(&store, None, None).await;
     let paused: Vec<&Event> = all.iter().filter(|event| event.kind == EventKind::WebhookPaused).collect();

@@ -106,6 +106,7 @@ fn answer(operation: &str, status: &str) -> Examples {
         ("listEventAttempts", "200") => vec![("two", "Taken at the second try", event_attempts())],
         ("recoverVoice", "202") => vec![("begun", "Just ordered", task(0, 0))],
         ("getTask", "200") => vec![("running", "Under way", task(350, 2))],
+        ("getUsage", "200") => vec![("day", "By day", usage())],
         ("listConnections", "200") => vec![("two", "iMessage and WhatsApp", connections())],
         ("getHealth", "200") => vec![("ok", "Alive", json!("ok\n"))],
         ("getReadiness", "200") => vec![("ready", "All is well", readiness(None))],
@@ -295,6 +296,24 @@ fn task(done: u32, failed: u32) -> Value {
         "created_at": "2026-11-21T12:00:00.000Z",
         "updated_at": "2026-11-21T12:00:00.000Z",
         "ended_at": null,
+    })
+}
+
+fn usage() -> Value {
+    json!({
+        "from": "2026-11-01",
+        "to": "2026-11-30",
+        "items": [
+            {
+                "key": "2026-11-30",
+                "notes": 128,
+                "seconds": 1263.4,
+                "bytes_in": 5_218_304,
+                "bytes_out": 2_510_336,
+                "attempts": 131,
+                "by_status": { "failed": 8, "played": 120 },
+            },
+        ],
     })
 }
 

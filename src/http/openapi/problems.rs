@@ -160,7 +160,10 @@ const CODES_OF: &[(&str, &[Code])] = &[
             Code::StorageFull,
         ],
     ),
-    ("listEventAttempts", &[Code::Unauthorized, Code::NotFound, Code::WrongState, Code::RateLimited, Code::Overloaded]),
+    (
+        "listEventAttempts",
+        &[Code::Unauthorized, Code::NotFound, Code::WrongState, Code::RateLimited, Code::Overloaded],
+    ),
     (
         "resendEvent",
         &[
@@ -214,6 +217,7 @@ const CODES_OF: &[(&str, &[Code])] = &[
     ),
     ("receiveCallback", &[Code::InvalidRequest, Code::Unauthorized, Code::Overloaded]),
     ("answerCallback", &[Code::InvalidRequest, Code::Unauthorized, Code::Overloaded]),
+    ("getUsage", &[Code::InvalidRequest, Code::Unauthorized, Code::RateLimited, Code::Overloaded]),
     ("listConnections", &[Code::Unauthorized, Code::RateLimited, Code::Overloaded]),
     ("downloadByLink", &[Code::NotFound, Code::MediaExpired, Code::Overloaded]),
     ("headByLink", &[Code::NotFound, Code::MediaExpired, Code::Overloaded]),

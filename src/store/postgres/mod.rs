@@ -29,11 +29,11 @@ mod task_rows;
 mod tasks;
 #[path = "../sql/uploads.rs"]
 mod uploads;
+#[path = "../sql/usage.rs"]
+mod usage;
 #[path = "../sql/webhooks.rs"]
 mod webhook_rows;
 mod webhooks;
-#[path = "../sql/usage.rs"]
-mod usage;
 #[path = "../sql/write.rs"]
 mod write;
 

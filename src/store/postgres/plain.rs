@@ -3,8 +3,9 @@
 
 use super::{Pool, write::held_names};
 use crate::store::{
-    StoreError, used_columns,
+    StoreError,
     plain_write::{PlainWrite, SEEN_EVERY},
+    used_columns,
 };
 
 /// Returns `false` if receipts for the note came before. Then nothing was changed, and they have to be applied in the

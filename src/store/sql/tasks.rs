@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::dialect::{
-    CLAIMED_ALONE, Db, INDEXED_BY_RECOVERY, Pool, Tx, ahead, lock_names, prepare_ranges,
-};
+use super::dialect::{CLAIMED_ALONE, Db, INDEXED_BY_RECOVERY, Pool, Tx, ahead, lock_names, prepare_ranges};
 use crate::{
     model::{
         id::TaskId,
@@ -118,9 +116,9 @@ pub async fn claim(
 ) -> Result<Option<LeasedTask>, StoreError> {
     let ahead = ahead(tx, now).await?;
     let mut query = QueryBuilder::<Db>::new("UPDATE tasks SET lease_until = ");
-    query.push_bind(lease_until.as_millisecond() + ahead).push(
-        ", fence = fence + 1 WHERE id = (SELECT id FROM tasks WHERE status = 'running' AND due_at <= ",
-    );
+    query
+        .push_bind(lease_until.as_millisecond() + ahead)
+        .push(", fence = fence + 1 WHERE id = (SELECT id FROM tasks WHERE status = 'running' AND due_at <= ");
     let now_there = now.as_millisecond() + ahead;
     query.push_bind(now_there).push(" AND lease_until <= ").push_bind(now_there);
     query.push(" ORDER BY fence, due_at LIMIT 1").push(CLAIMED_ALONE).push(") RETURNING id, fence, doc");
@@ -193,13 +191,17 @@ pub async fn forget(tx: &mut Tx<'_>, horizon: Timestamp) -> Result<(), StoreErro
 
 /// See [`crate::store::Tasks::unarrived`].
 pub async fn unarrived(pool: &Pool, wanted: &Unarrived<'_>) -> Result<Vec<Found>, StoreError> {
-    let columns = "n.id, n.created_at, n.via, EXISTS (SELECT 1 FROM resends r WHERE r.original = n.id) AS resent";
+    let columns =
+        "n.id, n.created_at, n.via, EXISTS (SELECT 1 FROM resends r WHERE r.original = n.id) AS resent";
     let mut query = QueryBuilder::<Db>::new("SELECT id, created_at, via, resent FROM (");
     for (number, status) in wanted.statuses.iter().enumerate() {
         query.push(if number > 0 { " UNION ALL " } else { "" });
         query.push("SELECT * FROM (");
         push_range(&mut query, columns, wanted, *status);
-        query.push(" ORDER BY n.created_at, n.id LIMIT ").push_bind(i64::from(wanted.limit)).push(") AS part");
+        query
+            .push(" ORDER BY n.created_at, n.id LIMIT ")
+            .push_bind(i64::from(wanted.limit))
+            .push(") AS part");
     }
     query.push(") AS found ORDER BY created_at, id LIMIT ").push_bind(i64::from(wanted.limit));
     let mut tx = pool.begin().await?;

@@ -3,8 +3,9 @@
 
 use super::{Tx, receipts};
 use crate::store::{
-    Change, StoreError, Stored, used_columns,
+    Change, StoreError, Stored,
     plain_write::{PlainWrite, SEEN_EVERY},
+    used_columns,
 };
 
 /// The view and trigger by which [`INSERT`] changes all rows of a note, created on the writing connection.
