@@ -1,8 +1,9 @@
 //! Takes the steps of tasks, one at a time. A step is short and saved, so that tenants take turns, and a task goes on
 //! after a crash where it was.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::{recover, retell};
@@ -25,7 +26,8 @@ const BREATH: Duration = Duration::from_secs(1);
 pub async fn run(gateway: Arc<Gateway>) {
     let stop = gateway.stop.clone();
     while !stop.is_cancelled() {
-        match step(&gateway).await {
+        let taken = AssertUnwindSafe(step(&gateway)).catch_unwind().await;
+        match taken.unwrap_or_else(|_| Err(StoreError::Open("the step of a task panicked".to_owned()))) {
             Ok(true) => {}
             Ok(false) => {
                 let _ = stop.run_until_cancelled(news(&gateway)).await;

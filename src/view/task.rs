@@ -33,7 +33,6 @@ pub struct Task {
     #[schema(examples(0))]
     pub skipped: u64,
     /// The failures, counted by the code of their problem.
-    #[schema(examples(json!({ "media_expired": 2 })))]
     pub failures: BTreeMap<String, u64>,
     /// The reason for which the task waits, such as a full queue. It goes on by itself.
     #[schema(required)]

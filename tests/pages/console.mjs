@@ -122,6 +122,27 @@ await evaluate(`${note("+15551239999")}.querySelector('[data-does="resend"]').cl
 await until(`[...document.querySelectorAll(".note")].filter((each) => each.innerText.includes("+15551239999")).length === 2`);
 await until(`${note("+15551239999")}.innerText.includes("delivered") || ${note("+15551239999")}.innerText.includes("taken")`);
 
+// Everything that failed is sent again by one button; a note that was sent again before is left out.
+await post(`${sandbox}/sandbox/faults`, JSON.stringify({ provider: "wawp", operation: "voice", times: 2, action: { kind: "status", status: 400 } }));
+for (const to of ["+15551238881", "+15551238882"]) {
+  await post(`${gateway}/voice?${new URLSearchParams({ to, via: "whatsapp" })}`, readFileSync("src/demo/sample.mp3"), { Authorization: `Bearer ${key}`, "Content-Type": "audio/mpeg" });
+  await until(`${note(to)}.innerText.includes("failed")`);
+}
+assert(await evaluate(`document.getElementById("recover").hidden`), "not where other notes are shown");
+await evaluate(`document.getElementById("find-status").value = "failed"`);
+await focus("find");
+await enter();
+await until(`!document.getElementById("recover").hidden && document.querySelectorAll(".note").length === 3`);
+await everywhere("recover");
+await focus("recover-all");
+await enter();
+await until(`document.getElementById("recover-said").innerText === "2 of 2 sent again." || !document.getElementById("notes-problem").hidden`);
+assert.equal(await evaluate(`document.getElementById("notes-problem").innerText`), "");
+await evaluate(`document.getElementById("find-status").value = ""`);
+await evaluate(`document.getElementById("filter").requestSubmit()`);
+await until(`document.getElementById("recover").hidden`);
+await until(`${note("+15551238881")}.innerText.includes("delivered") || ${note("+15551238881")}.innerText.includes("taken")`);
+
 // A search by recipient shows theirs alone.
 await evaluate(`document.getElementById("find").value = "+15551239999"`);
 await focus("find");

@@ -182,7 +182,44 @@ async function load(older = false) {
   $("older").hidden = !cursor;
   const none = filter().size ? "No note matches." : "No note yet. Send one.";
   $("notes-said").textContent = shown.size ? "" : none;
+  offer();
 }
+
+// Where the list shows notes that did not arrive, all of them can be sent again.
+let recovering = false;
+function offer() {
+  const query = filter();
+  const status = query.get("status");
+  $("recover").hidden = !recovering && (!["failed", "expired", "unknown"].includes(status) || query.has("to") || !shown.size);
+  if (recovering) return;
+  $("recover-all").textContent = status === "unknown" ? "Send all again (may arrive twice)" : "Send all again";
+  $("recover-said").textContent = "";
+}
+$("recover-all").addEventListener("click", (event) => act($("notes-problem"), event.target, async () => {
+  const query = filter();
+  const order = { status: [query.get("status")], ...(query.has("via") ? { via: query.get("via") } : {}) };
+  const own = key;
+  recovering = true;
+  try {
+    let task = await json("/voice/recover", { method: "POST", body: JSON.stringify(order), headers: { "Content-Type": "application/json" } });
+    $("recover-said").textContent = "Sending again.";
+    while (key === own) {
+      $("recover-progress").hidden = false;
+      $("recover-progress").max = Math.max(1, task.total);
+      $("recover-progress").value = task.done + task.failed + task.skipped;
+      $("recover-count").textContent = `${task.done} of ${task.total}${task.waiting ? `, waiting: ${task.waiting.detail}` : ""}`;
+      if (task.status !== "running") break;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      task = await json(`/tasks/${task.id}`);
+    }
+    const reasons = Object.entries(task.failures).map(([code, count]) => `${count} ${code}`).join(", ");
+    $("recover-said").textContent = `${task.done} of ${task.total} sent again${reasons ? `; not possible: ${reasons}` : ""}.`;
+  } finally {
+    recovering = false;
+    $("recover-progress").hidden = true;
+    $("recover-count").textContent = "";
+  }
+}));
 
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -370,7 +407,8 @@ async function listen() {
         for (const block of blocks) {
           const fields = Object.fromEntries(block.split(/\r?\n/).map((line) => line.split(/: ?(.*)/s).slice(0, 2)));
           if (fields.id) last = fields.id;
-          if (fields.data) place(JSON.parse(fields.data).data, true);
+          const { type = "", data } = JSON.parse(fields.data ?? "{}");
+          if (type.startsWith("voice.")) place(data, true);
         }
       }
     } catch (error) {
@@ -502,8 +540,12 @@ for (const zone of document.querySelectorAll(".drop")) {
 const HEALTH = { ok: "good", paused: "warn", failing: "bad", unchecked: "" };
 function connections() {
   act($("connections-problem"), null, async () => {
-    const { items } = await json("/connections");
-    $("connections-list").replaceChildren(...items.map((each) => el("article", { className: "card" },
+    const { items, webhook } = await json("/connections");
+    const hook = webhook && el("article", { className: "card" },
+      el("h3", {}, "Webhook ", el("span", { className: `status ${HEALTH[webhook.health] ?? ""}` }, webhook.health)),
+      webhook.health_detail ? el("p", { className: "problem" }, webhook.health_detail) : null,
+      el("p", { className: "soft" }, "Events are posted to it."));
+    $("connections-list").replaceChildren(...(hook ? [hook] : []), ...items.map((each) => el("article", { className: "card" },
       el("h3", {}, `${each.name} (${each.provider}) `, el("span", { className: `status ${HEALTH[each.health] ?? ""}` }, each.health)),
       each.health_detail ? el("p", { className: "problem" }, each.health_detail) : null,
       each.conversations_closed_until
@@ -514,7 +556,7 @@ function connections() {
         `${form.form}${form.profile ? ` (${form.profile})` : ""}, at most ${bytes(form.max_bytes)}`,
         form.max_duration_ms ? `, ${seconds(form.max_duration_ms)}` : "",
         form.caption ? `, text of ${form.caption} characters` : ""))))));
-    if (!items.length) $("connections-list").replaceChildren(el("p", {}, "This tenant has no connection."));
+    if (!items.length) $("connections-list").append(el("p", {}, "This tenant has no connection."));
   });
 }
 
