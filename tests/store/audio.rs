@@ -121,17 +121,17 @@ pub async fn retention_removes_audio_with_the_last_note_that_has_it(store: Any, 
     assert_eq!((raw.number(CONTENTS).await, raw.number(REFERENCES).await), (0, 0));
 }
 
-/// Many notes share few contents, which come and go all the time, while requests are given up and sessions break.
+/// Three notes at a time share a content. It comes and goes with them, while requests are given up and sessions break.
 pub async fn interrupted_changes_leave_neither_audio_without_a_note_nor_a_note_without_audio(
     store: Any,
     raw: Raw,
 ) {
-    const NOTES: u8 = 60;
+    const NOTES: u8 = 120;
     let mut tasks = JoinSet::new();
     for number in 0..NOTES {
         let store = store.clone();
         tasks.spawn(async move {
-            let bytes = audio(number % 3);
+            let bytes = audio(number / 3);
             let new = NewNote {
                 source: Some(bytes.clone().into()),
                 ..new_note("t", "c", &number.to_string(), start())
@@ -139,17 +139,17 @@ pub async fn interrupted_changes_leave_neither_audio_without_a_note_nor_a_note_w
             let id = new.note.id;
             let life = async {
                 store.accept(&new).await.expect("accepted");
-                let mut canceled = new.note.clone();
-                canceled.status = Status::Canceled;
+                let canceled = Note { status: Status::Canceled, ..new.note.clone() };
                 store.cancel(&canceled, false).await.expect("cancelled");
-                match number % 4 {
-                    0 => store.audio_removed(id).await.expect("removed"),
-                    1 => drop(store.erase(&canceled.erased(), &[]).await.expect("erased")),
+                // Of every other content one note stays.
+                match number % 6 {
+                    0 | 3 => store.audio_removed(id).await.expect("removed"),
+                    1 | 4 | 5 => drop(store.erase(&canceled.erased(), &[]).await.expect("erased")),
                     _ => {}
                 }
             };
             // Some are given up in the middle.
-            let patience = if number % 5 == 0 { Duration::from_millis(number.into()) } else { Duration::MAX };
+            let patience = if number % 7 == 0 { Duration::from_millis(number.into()) } else { Duration::MAX };
             let _ = tokio::time::timeout(patience, life).await;
             (id, bytes)
         });
@@ -157,21 +157,27 @@ pub async fn interrupted_changes_leave_neither_audio_without_a_note_nor_a_note_w
             raw.end_busy_sessions().await;
         }
     }
-    let mut kept = 0;
-    for (id, bytes) in tasks.join_all().await {
+    let ids = tasks.join_all().await;
+    // The database may still commit a change that was given up.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut kept = Vec::new();
+    for (id, bytes) in ids {
         let found = store.source(id).await.expect("read");
-        kept += i64::from(found.is_some());
         match store.note(id, None).await.expect("read") {
             None => assert_eq!(found, None),
             Some(note) if note.audio_expired || note.erased => assert_eq!(found, None),
-            Some(_) => assert_eq!(found, Some(bytes)),
+            Some(_) => {}
+        }
+        if let Some(found) = found {
+            assert_eq!(found, bytes);
+            kept.push(bytes);
         }
     }
-    assert!(kept >= 20, "{kept} notes still have their audio");
-    assert_eq!(raw.number(REFERENCES).await, kept);
-    assert_eq!((raw.number(CONTENTS).await, raw.number(UNUSED).await), (3, 0));
-    store.forget(&horizon(after(86_400))).await.expect("forgotten");
-    assert_eq!(raw.number(UNUSED).await, 0);
+    assert!(kept.len() >= 15, "{} notes still have their audio", kept.len());
+    assert_eq!(raw.number(REFERENCES).await, kept.len() as i64);
+    kept.sort_unstable();
+    kept.dedup();
+    assert_eq!((raw.number(CONTENTS).await, raw.number(UNUSED).await), (kept.len() as i64, 0));
 }
 
 /// Audio that an earlier version stored beside its note is found after the update.
