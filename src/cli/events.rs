@@ -106,10 +106,9 @@ fn attempts(list: &Value) -> String {
     let items = list["items"].as_array().into_iter().flatten();
     let lines: Vec<String> = items
         .map(|attempt| {
-            let end = attempt["error"].as_str().map_or_else(
-                || format!("taken, the bot answered {}", attempt["status"]),
-                str::to_owned,
-            );
+            let end = attempt["error"]
+                .as_str()
+                .map_or_else(|| format!("taken, the bot answered {}", attempt["status"]), str::to_owned);
             format!("{}  {end} after {} ms", text_of(attempt, "/at"), attempt["took_ms"])
         })
         .collect();

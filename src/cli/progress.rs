@@ -108,7 +108,8 @@ impl Shown {
         if !io::stderr().is_terminal() {
             return Self::Lines(words);
         }
-        let template = format!("{{bar:30}} {{pos}} of {{len}} {} {}  {{eta}} left  {{msg}}", words.things, words.done);
+        let template =
+            format!("{{bar:30}} {{pos}} of {{len}} {} {}  {{eta}} left  {{msg}}", words.things, words.done);
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         Self::Bar(ProgressBar::new(0).with_style(style))
     }
@@ -119,7 +120,9 @@ impl Shown {
                 bar.set_length(task["total"].as_u64().unwrap_or_default());
                 bar.println(format!("{id} goes on in the gateway if this command is stopped"));
             }
-            Self::Lines(_) => out::remark(format_args!("{id} goes on in the gateway if this command is stopped")),
+            Self::Lines(_) => {
+                out::remark(format_args!("{id} goes on in the gateway if this command is stopped"))
+            }
             Self::Nothing => {}
         }
     }
@@ -163,7 +166,8 @@ fn line(task: &Value, words: Words) -> String {
 
 /// What went wrong, and what the task waits for.
 fn trouble(task: &Value) -> String {
-    let failed = task["failed"].as_u64().filter(|failed| *failed > 0).map(|failed| format!("{failed} failed"));
+    let failed =
+        task["failed"].as_u64().filter(|failed| *failed > 0).map(|failed| format!("{failed} failed"));
     let waits = task["waiting"].is_object().then(|| format!("waiting: {}", text_of(task, "/waiting/detail")));
     failed.into_iter().chain(waits).collect::<Vec<_>>().join(", ")
 }
@@ -198,7 +202,8 @@ mod tests {
             summary(&task, words),
             "5 of 9 notes sent again, 2 failed\n2 needed it no more\n2 failed: media_expired"
         );
-        let waiting = json!({ "total": 9, "done": 5, "failed": 0, "waiting": { "detail": "the queue is full" } });
+        let waiting =
+            json!({ "total": 9, "done": 5, "failed": 0, "waiting": { "detail": "the queue is full" } });
         assert_eq!(line(&waiting, words), "5 of 9 notes sent again, waiting: the queue is full");
     }
 }

@@ -45,7 +45,8 @@ pub struct RecoverArgs {
 /// # Errors
 /// Fails with an example.
 pub fn moment(text: &str) -> Result<Timestamp, String> {
-    let wrong = || "expected a time such as 2026-01-31T18:30:00Z, or how long ago, such as 2h or 3 days".to_owned();
+    let wrong =
+        || "expected a time such as 2026-01-31T18:30:00Z, or how long ago, such as 2h or 3 days".to_owned();
     if let Ok(at) = text.parse() {
         return Ok(at);
     }

@@ -143,9 +143,9 @@ enum Handled {
     Resent,
     /// It needs no resend any more, or another task has sent it again.
     Skipped,
-    Failed(Problem),
+    Failed(Box<Problem>),
     /// It could not be accepted for now.
-    Later(Problem),
+    Later(Box<Problem>),
 }
 
 /// Looks at the next page, and returns the time of the next step.
@@ -179,7 +179,7 @@ pub async fn step(gateway: &Gateway, task: &mut Task, order: &Recovery) -> Resul
                 metrics::recovered(&task.tenant, "failed");
             }
             Some(Handled::Later(problem)) => {
-                waiting = Some(problem);
+                waiting = Some(*problem);
                 break;
             }
             None => break,
@@ -267,16 +267,20 @@ async fn look(gateway: &Gateway, task: &Task, order: &Recovery, found: &Found) -
         return Look::Already(match gateway.store.idempotency(&task.tenant, &key(id), now).await {
             Ok(Some(holder)) if holder.fingerprint == fingerprint(task.id, id) => Handled::Resent,
             Ok(_) => Handled::Skipped,
-            Err(error) => Handled::Later(error.into()),
+            Err(error) => Handled::Later(later(error)),
         });
     }
     match gateway.store.note(id, Some(&task.tenant)).await {
         Ok(Some(note)) if order.statuses.contains(&note.status) => Look::Resend(Box::new(note)),
         // It has arrived after all, or was removed.
         Ok(_) => Look::Already(Handled::Skipped),
-        Err(StoreError::Corrupt(_)) => Look::Already(Handled::Failed(Problem::unreadable())),
-        Err(error) => Look::Already(Handled::Later(error.into())),
+        Err(StoreError::Corrupt(_)) => Look::Already(Handled::Failed(Box::new(Problem::unreadable()))),
+        Err(error) => Look::Already(Handled::Later(later(error))),
     }
+}
+
+fn later(error: StoreError) -> Box<Problem> {
+    Box::new(error.into())
 }
 
 async fn resend(gateway: &Gateway, task: TaskId, original: Note) -> Handled {
@@ -290,8 +294,10 @@ async fn resend(gateway: &Gateway, task: TaskId, original: Note) -> Handled {
         Ok(_) => Handled::Resent,
         // Another task was faster.
         Err(problem) if problem.code == Code::IdempotencyKeyReused => Handled::Skipped,
-        Err(problem) if problem.status >= 500 && problem.code != Code::Internal => Handled::Later(problem),
-        Err(problem) => Handled::Failed(problem),
+        Err(problem) if problem.status >= 500 && problem.code != Code::Internal => {
+            Handled::Later(Box::new(problem))
+        }
+        Err(problem) => Handled::Failed(Box::new(problem)),
     }
 }
 
