@@ -38,9 +38,8 @@ pub struct Period {
     #[param(example = "2026-11-30")]
     to: Option<String>,
     /// What one item is about. Default: `day`.
-    #[serde(default)]
-    #[param(value_type = Option<UsageBy>)]
-    by: UsageBy,
+    #[param(inline)]
+    by: Option<UsageBy>,
 }
 
 impl Period {
@@ -103,9 +102,10 @@ pub async fn show(
 ) -> Result<Json<UsageList>, Problem> {
     let Query(period) = period.map_err(|error| unfit(&error.body_text()))?;
     let days = period.days(gateway.clock.now().to_zoned(TimeZone::UTC).date())?;
-    let wanted = UsageQuery { tenant: &tenant.name, days, by: period.by };
+    let by = period.by.unwrap_or_default();
+    let wanted = UsageQuery { tenant: &tenant.name, days, by };
     let groups = gateway.store.usage(&wanted).await?;
-    Ok(Json(UsageList::new(days, period.by, groups)))
+    Ok(Json(UsageList::new(days, by, groups)))
 }
 
 #[cfg(test)]
@@ -115,8 +115,7 @@ mod tests {
     use super::*;
 
     fn days(from: Option<&str>, to: Option<&str>) -> Result<Days, Problem> {
-        let period =
-            Period { from: from.map(str::to_owned), to: to.map(str::to_owned), by: UsageBy::default() };
+        let period = Period { from: from.map(str::to_owned), to: to.map(str::to_owned), by: None };
         period.days(date(2026, 11, 30))
     }
 

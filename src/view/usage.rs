@@ -43,7 +43,6 @@ pub struct UsageItem {
     #[schema(examples(131))]
     pub attempts: u64,
     /// How many of the notes have each status now.
-    #[schema(examples(json!({ "played": 120, "failed": 8 })))]
     pub by_status: BTreeMap<String, u64>,
 }
 

@@ -240,6 +240,15 @@ impl Span {
     }
 }
 
+/// A span that nobody ended stands for work that was broken off. After its end this changes nothing.
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.set_status(Status::error("broken off"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
