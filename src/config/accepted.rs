@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Audio, Delivery, Fetch, Server, Storage,
+    Audio, Delivery, Fetch, Server, Storage, Telemetry,
     build::{Common, RawTenant},
     words::refusal,
 };
@@ -18,6 +18,7 @@ pub enum Table {
     Audio,
     Fetch,
     Delivery,
+    Telemetry,
     Tenant,
     /// The keys that a connection has whatever its provider.
     Connection,
@@ -32,6 +33,7 @@ impl Table {
             Self::Audio => refusal::<Audio>(value),
             Self::Fetch => refusal::<Fetch>(value),
             Self::Delivery => refusal::<Delivery>(value),
+            Self::Telemetry => refusal::<Telemetry>(value),
             Self::Tenant => refusal::<RawTenant>(value),
             Self::Connection => refusal::<Common>(value),
         }

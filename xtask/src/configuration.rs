@@ -13,7 +13,7 @@ use voicegate::config::{
 use voicegate_providers::{self as providers, Descriptor, Settings};
 
 /// Sections in which a change takes effect only at the next start.
-const AT_THE_START: [&str; 3] = ["server", "storage", "audio"];
+const AT_THE_START: [&str; 4] = ["server", "storage", "audio", "telemetry"];
 
 /// A comment in the sample that begins like this belongs to a key whose value there is an example, not a default.
 const NO_DEFAULT: &str = "no default: ";
@@ -59,6 +59,7 @@ fn parts() -> Vec<Part> {
         section(Table::Audio, "audio", &mut take),
         section(Table::Fetch, "fetch", &mut take),
         section(Table::Delivery, "delivery", &mut take),
+        section(Table::Telemetry, "telemetry", &mut take),
     ];
     let common = |key: &Key| is_connection(&key.table) && COMMON_KEYS.contains(&key.name.as_str());
     let common = Part {
