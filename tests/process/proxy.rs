@@ -80,7 +80,9 @@ async fn providers_are_reached_through_the_proxy_and_nobody_else() {
 async fn check(process: &Process, value: &str, variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_voicegate"));
     command.args(["check", "--online", "--config"]).arg(process.folder.path().join("config.toml"));
-    NO_VARIABLES.iter().for_each(|(name, _)| drop(command.env_remove(name)));
+    for (name, _) in NO_VARIABLES {
+        command.env_remove(name);
+    }
     command.envs(variables.iter().copied()).env("VOICEGATE__SERVER__PROXY", value).kill_on_drop(true);
     let Output { stdout, stderr, .. } = command.output().await.expect("the executable");
     let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);

@@ -173,6 +173,7 @@ async fn a_note_that_is_sent_after_a_crash_belongs_to_its_trace() {
     let refused =
         FaultAction::Status { status: 401, body: None, headers: BTreeMap::new(), retry_after: None };
     process.sandbox.add_fault(Fault::new(Provider::LINQ, Operation::Voicememo, refused));
+    #[expect(clippy::disallowed_methods, reason = "the process has the machine's time")]
     let soon = jiff::Timestamp::now() + Duration::from_secs(6);
     let id = send(&process, &format!("send_at={soon}"), &format!("00-{TRACE}-{CALLER}-01")).await;
     let accept = world.until(&process, "accept", 1).await.remove(0);

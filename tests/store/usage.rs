@@ -24,8 +24,11 @@ use crate::{
 
 const DAY: u64 = 24 * 60 * 60;
 
+/// Notes, milliseconds, bytes in, bytes out and attempts.
+type Sum = (u64, u64, u64, u64, u64);
+
 /// The sums of each group of a tenant, over all days.
-type Sums = BTreeMap<(String, String), (u64, u64, u64, u64, u64)>;
+type Sums = BTreeMap<(String, String), Sum>;
 
 async fn usage(store: &Any, tenant: &str, by: UsageBy) -> Sums {
     usage_of(store, tenant, by, Days { first: date(2026, 1, 1), last: date(2026, 12, 31) }).await
@@ -47,7 +50,7 @@ async fn usage_of(store: &Any, tenant: &str, by: UsageBy, days: Days) -> Sums {
     sums
 }
 
-fn sums(groups: &[(&str, &str, (u64, u64, u64, u64, u64))]) -> Sums {
+fn sums(groups: &[(&str, &str, Sum)]) -> Sums {
     groups.iter().map(|(key, status, used)| (((*key).to_owned(), (*status).to_owned()), *used)).collect()
 }
 
