@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build release dist deb install test-packages lint docs openapi api-test bench fuzz corpus quality hostile chaos ffmpeg test-ffmpeg screenshot setup
+.PHONY: help demo test build release dist deb install test-packages lint docs openapi api-test bench fuzz corpus quality hostile chaos recover ffmpeg test-ffmpeg screenshot setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,11 @@ chaos: ## send notes under random faults and kill -9: NOTES=10000 KILLS=20 RESTA
 	CHAOS_NOTES=$(or $(NOTES),10000) CHAOS_KILLS=$(or $(KILLS),20) CHAOS_RESTARTS=$(or $(RESTARTS),10) \
 		CHAOS_SEED=$(or $(SEED),1) \
 		scripts/with-postgres.sh $(CARGO) nextest run --test process --no-capture -E 'test(/^chaos::/)' $(ARGS)
+
+recover: ## fail notes, and recover them while the process is killed three times: NOTES=10000
+	@scripts/setup.sh --test
+	RECOVER_NOTES=$(or $(NOTES),10000) \
+		scripts/with-postgres.sh $(CARGO) nextest run --test process --no-capture -E 'test(/^recover::each_/)' $(ARGS)
 
 ffmpeg: ## build a small, fast ffmpeg, which voicegate then uses (CPU=any for machines without AVX2)
 	@CPU="$(CPU)" scripts/ffmpeg.sh

@@ -1,7 +1,7 @@
 //! Recovery after an outage, while the process is killed: each note is sent again once, the rate of the connection is
 //! kept, and the progress is true.
 //!
-//! A longer run: `RECOVER_NOTES=10000 cargo nextest run --test process recover::`.
+//! A longer run: `make recover NOTES=10000`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
