@@ -10,6 +10,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use voicegate_sandbox::{Fault, FaultAction, NewChat, Operation, Provider, Service};
 
@@ -179,17 +180,32 @@ async fn accept(process: &Process, number: usize) -> String {
 }
 
 async fn order(process: &Process) -> Value {
-    let request = process.http.post(format!("{}/voice/recover", process.url)).bearer_auth(KEY);
-    let answer = request.json(&json!({ "status": ["failed"] })).send().await.expect("an answer");
-    assert_eq!(answer.status().as_u16(), 202);
-    answer.json().await.expect("a task")
+    let request = process.http.post(format!("{}/voice/recover", process.url));
+    ask(request.json(&json!({ "status": ["failed"] })), 202).await
 }
 
 async fn read(process: &Process, task: &Value) -> Value {
-    let url = format!("{}/tasks/{}", process.url, task["id"].as_str().expect("an id"));
-    let answer = process.http.get(url).bearer_auth(KEY).send().await.expect("an answer");
-    assert_eq!(answer.status().as_u16(), 200);
-    answer.json().await.expect("a task")
+    get(process, &format!("/tasks/{}", task["id"].as_str().expect("an id"))).await
+}
+
+async fn get(process: &Process, path: &str) -> Value {
+    ask(process.http.get(format!("{}{path}", process.url)), 200).await
+}
+
+/// Sends a request that is safe to repeat. The gateway closes idle connections after a second here, and on a busy
+/// machine it may do so just when the next request is written.
+async fn ask(request: RequestBuilder, expected: u16) -> Value {
+    for _ in 0..50 {
+        let request = request.try_clone().expect("a body in memory").bearer_auth(KEY);
+        if let Ok(answer) = request.send().await {
+            assert_eq!(answer.status().as_u16(), expected);
+            if let Ok(body) = answer.json().await {
+                return body;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the gateway does not answer");
 }
 
 fn number(value: &Value) -> u64 {
@@ -200,9 +216,7 @@ fn number(value: &Value) -> u64 {
 async fn notes(process: &Process) -> Vec<Value> {
     let (mut notes, mut cursor) = (Vec::new(), String::new());
     loop {
-        let url = format!("{}/voice?limit=200{cursor}", process.url);
-        let page = process.http.get(url).bearer_auth(KEY).send().await.expect("an answer");
-        let page: Value = page.json().await.expect("a page");
+        let page = get(process, &format!("/voice?limit=200{cursor}")).await;
         notes.extend(page["items"].as_array().expect("notes").iter().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -230,9 +244,7 @@ async fn until_all_ended<'a>(process: &Process, ids: impl Iterator<Item = &'a St
         .eventually_long("the end of every note", async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
             for status in ["queued", "processing", "sending"] {
-                let url = format!("{}/voice?limit=1&status={status}", process.url);
-                let page = process.http.get(url).bearer_auth(KEY).send().await.expect("an answer");
-                let page: Value = page.json().await.expect("a page");
+                let page = get(process, &format!("/voice?limit=1&status={status}")).await;
                 if page["items"].as_array().is_some_and(|notes| !notes.is_empty()) {
                     return None;
                 }
