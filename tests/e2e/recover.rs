@@ -8,6 +8,7 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::{
     harness::{KEY, OTHER_KEY, World, beside, fixture, read},
+    metrics::body,
     shared,
 };
 
@@ -107,7 +108,7 @@ async fn one_order_sends_every_failed_note_again_once() {
     world.until_done(&again).await;
     assert_eq!(world.resends().await.len(), 5);
     let metrics = world.http.get(format!("{}/metrics", world.url)).send().await.expect("an answer");
-    let metrics = metrics.text().await.expect("text");
+    let metrics = body(metrics).await;
     let line = |line: &&str| line.starts_with("voicegate_recovered_notes_total{") && line.contains("resent");
     assert!(metrics.lines().any(|text| line(&text)), "{metrics}");
 }
