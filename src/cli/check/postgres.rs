@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     config::postgres_options,
-    store::postgres::open::{address, explain},
+    store::postgres::{
+        open::{address, explain},
+        owners,
+    },
 };
 
 /// The migrations that a start would apply.
@@ -97,15 +100,12 @@ async fn ask<T>(
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// Reads the version, the tables, and how many other processes of voicegate are connected.
+/// Reads the version, the tables, and how many processes of voicegate are connected.
 async fn look(database: &mut PgConnection) -> Result<(i32, Tables, i64), sqlx::Error> {
-    let (version, others): (i32, i64) = sqlx::query_as(
-        "SELECT current_setting('server_version_num')::INTEGER,
-            (SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-             AND application_name = current_setting('application_name') AND query LIKE 'LISTEN %voicegate%')",
-    )
-    .fetch_one(&mut *database)
-    .await?;
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::INTEGER")
+        .fetch_one(&mut *database)
+        .await?;
+    let others = owners::count(&mut *database, owners::NOBODY).await?;
     let names: Vec<String> =
         sqlx::query_scalar("SELECT tablename::TEXT FROM pg_tables WHERE schemaname = current_schema()")
             .fetch_all(&mut *database)

@@ -15,7 +15,7 @@ mod lists;
 mod media;
 mod notices;
 pub(crate) mod open;
-mod owners;
+pub mod owners;
 mod plain;
 #[path = "../sql/read.rs"]
 mod read;

@@ -185,7 +185,6 @@ async fn listen(pool: Pool, ear: Ear) {
 
 /// Forwards notices until the connection breaks.
 async fn forward(listener: &mut PgListener, ear: &Ear) -> Result<(), sqlx::Error> {
-    // LISTEN comes last, because `voicegate check` knows a running gateway by it.
     owners::acquire_lock(listener, ear.owner).await?;
     listener.listen(CHANNEL).await?;
     // A process that believed to be alone sends notices from now on.

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::postgres::PgListener;
+use sqlx::{PgExecutor, postgres::PgListener};
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{LEASE, Pool, notices::Notice};
@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Time without a lock and without a renewal after which a process counts as dead. A living one renews its leases every
 /// four seconds, and has its lock again a second after the database can be reached.
 const GONE: Duration = Duration::from_secs(7);
+
+/// The number of no process.
+pub const NOBODY: i32 = 0;
 
 /// Creates a number that identifies this process on its database.
 pub fn new_id() -> i32 {
@@ -52,7 +55,8 @@ pub async fn watch(pool: Pool, own: i32, news: broadcast::Sender<Notice>, are_ot
     loop {
         tokio::time::sleep(LOOK).await;
         // Notices are sent in any case while nothing is known.
-        are_others.store(others(&pool, own).await.unwrap_or(true), Ordering::Relaxed);
+        let alone = count(&pool, own).await.is_ok_and(|others| others == 0);
+        are_others.store(!alone, Ordering::Relaxed);
         // A failed check proves nothing, because the database may be unavailable to all processes.
         let owners = without_lock(&pool, own).await.unwrap_or_default();
         for owner in missing.since(&owners, Instant::now()) {
@@ -88,16 +92,19 @@ impl Missing {
     }
 }
 
-/// Whether another process holds its lock.
-async fn others(pool: &Pool, own: i32) -> Result<bool, sqlx::Error> {
+/// Counts the processes that hold their lock on this database, apart from the one with the number `own`.
+///
+/// # Errors
+/// The database failed.
+pub async fn count(database: impl PgExecutor<'_>, own: i32) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT EXISTS (
-            SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::OID AND objid <> $2::OID AND granted
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        "SELECT COUNT(DISTINCT objid) FROM pg_locks
+         WHERE locktype = 'advisory' AND classid = $1::OID AND objid <> $2::OID AND granted
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
     )
     .bind(LOCK)
     .bind(own)
-    .fetch_one(pool)
+    .fetch_one(database)
     .await
 }
 
