@@ -1,4 +1,4 @@
-//! What a note costs that needs no encoding, in a closed loop and with more offered than can be sent. Each figure is
+//! The cost of a note that needs no encoding, in a closed loop and with more offered than can be sent. Each figure is
 //! printed beside its floor (libopus alone) or its peer (a Node service that stores nothing).
 
 use std::{
@@ -38,7 +38,7 @@ const STEADY: f64 = 0.7;
 /// Sources of a kind of note, by number.
 type Audio = Arc<dyn Fn(usize) -> Vec<u8> + Send + Sync>;
 
-/// What a closed loop showed.
+/// The figures of a closed loop.
 struct Seen {
     rate: f64,
     /// Milliseconds for each note, of the gateway and its children; `None` where that cannot be read.

@@ -27,9 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The words for what a task does.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// What is counted, such as "notes".
+    /// The things that are counted, such as "notes".
     pub things: &'static str,
-    /// What is done with each, such as "sent again".
+    /// The result for each, such as "sent again".
     pub done: &'static str,
 }
 
@@ -164,7 +164,7 @@ fn line(task: &Value, words: Words) -> String {
     format!("{} of {} {} {}{more}", task["done"], task["total"], words.things, words.done)
 }
 
-/// What went wrong, and what the task waits for.
+/// The errors of the task, and the reason why it waits.
 fn trouble(task: &Value) -> String {
     let failed =
         task["failed"].as_u64().filter(|failed| *failed > 0).map(|failed| format!("{failed} failed"));

@@ -138,7 +138,7 @@ fn wanted<'a>(task: &'a Task, order: &'a Recovery) -> Unarrived<'a> {
     }
 }
 
-/// What became of a note of a page.
+/// The result for one note of a page.
 enum Handled {
     Resent,
     /// It needs no resend any more, or another task has sent it again.
@@ -251,7 +251,7 @@ async fn take(
     results
 }
 
-/// What has to be done for a note that was found.
+/// The decision about a note that was found.
 enum Look {
     Resend(Box<Note>),
     Already(Handled),

@@ -80,7 +80,7 @@ pub fn failed(code: &str) {
     let _ = CURRENT.try_with(|scope| scope.failed.set(code.to_owned()));
 }
 
-/// What a span stands for.
+/// The part of a note's way that a span stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The answer to a request.
