@@ -7,6 +7,7 @@ use tempfile::NamedTempFile;
 
 use crate::Observer;
 use crate::error::{AudioError, AudioErrorKind};
+use crate::ffmpeg::companions::Companions;
 use crate::ffmpeg::pass::PassError;
 
 /// Limits and resources of a job, lent by the engine.
@@ -22,6 +23,8 @@ pub(crate) struct JobContext<'a> {
     pub max_output: u64,
     /// Opus complexity, 0 to 10.
     pub complexity: u8,
+    /// Other profiles for which the same source is rendered.
+    pub companions: Option<&'a Companions>,
     pub observer: &'a dyn Observer,
     /// Runs are reported as those of the self-test.
     pub is_self_test: bool,

@@ -1,5 +1,6 @@
 //! Runs of ffmpeg: arguments, confinement, and interpretation of exit and output.
 
+pub(crate) mod companions;
 pub(crate) mod confine;
 pub(crate) mod descriptors;
 pub(crate) mod ending;

@@ -141,7 +141,13 @@ impl OpusRequirements {
     fn fits_packets(&self, opus: &OpusDetail) -> bool {
         self.fits_frames(opus)
             && self.frames_per_packet.is_none_or(|count| {
-                opus.frames_per_packet == Some(count) && opus.code == Some(if count == 1 { 0 } else { 3 })
+                // The last packet has the frames that are left. In a short sound it is the only one.
+                let is_rest = count > 1
+                    && opus.packets == 1
+                    && opus.frames_per_packet.is_some_and(|frames| frames < count);
+                let is_whole = opus.frames_per_packet == Some(count)
+                    && opus.code == Some(if count == 1 { 0 } else { 3 });
+                is_rest || is_whole
             })
     }
 

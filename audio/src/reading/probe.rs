@@ -11,7 +11,7 @@ use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::JobContext;
 use crate::ffmpeg::log::{AudioStream, InputLog};
 use crate::ffmpeg::measure::Measured;
-use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass};
+use crate::ffmpeg::pass::{Input, Measure, PassError, Passed, not_run, pass};
 use crate::ffmpeg::run::RunError;
 use crate::formats::iff::CHANNELS;
 use crate::reading::examine::{Examined, digest, examine, examine_bytes, several, too_many_channels};
@@ -164,8 +164,11 @@ pub(crate) async fn decode_once(
     examined: &Examined,
 ) -> Result<Probed, AudioError> {
     let copy = repaired(context, file, examined.container, &examined.detail).await?;
-    let file = copy.as_ref().map_or(file, |copy| copy.path());
-    let input = |mix| input(file, examined.container, &examined.detail, mix);
+    let (file, container) = match &copy {
+        Some(copy) => (copy.file.path(), copy.container),
+        None => (file, examined.container),
+    };
+    let input = |mix| input(file, container, &examined.detail, mix);
     let passed = measure(context, input(None), Measure::Sound).await?;
     let Some((mix, cancels)) = mix_of(context, input(None), &passed).await? else {
         return assemble(context, examined, &passed, None, false);
@@ -175,7 +178,7 @@ pub(crate) async fn decode_once(
 }
 
 async fn measure(context: &JobContext<'_>, input: Input<'_>, measure: Measure) -> Result<Passed, AudioError> {
-    match pass(context, input, Make::Nothing, measure).await {
+    match pass(context, input, &[], measure).await {
         Ok(passed) => Ok(passed),
         Err(PassError::Run(RunError::TooMuch)) => Err(too_long(context.max_duration)),
         Err(PassError::Run(RunError::Timeout)) => Err(AudioError::probe(
@@ -199,6 +202,10 @@ async fn mix_of(
     }
     Ok(passed.measured.as_ref().and_then(Measured::cancelled).map(|mix| (mix, true)))
 }
+
+/// Shortest sound that can be sent, in milliseconds. The shortest frame of Opus is half as long, and an encoder makes no
+/// packet of less (<https://www.rfc-editor.org/rfc/rfc6716#section-2.1.4>).
+const SHORTEST_SOUND_MS: u64 = 5;
 
 /// Interprets a run, whatever else ffmpeg printed.
 fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) -> Result<(), AudioError> {
@@ -232,6 +239,10 @@ fn judge(log: &InputLog, damage: Option<&str>, success: bool, duration_ms: u64) 
             "no sound could be decoded from this file; it is empty, damaged or cut off",
         ));
     }
+    if duration_ms < SHORTEST_SOUND_MS {
+        let detail = format!("this sound is shorter than {SHORTEST_SOUND_MS} ms, which no voice note can be");
+        return Err(AudioError::probe(AudioErrorKind::Unreadable, detail));
+    }
     Ok(())
 }
 
@@ -257,6 +268,8 @@ pub(crate) fn assemble(
     // track's length is used.
     let declared_ms = match container {
         Container::Mp4 => stated_ms.filter(|_| !detail.counted),
+        // The packet table of Opus was checked already.
+        Container::Caf if detail.opus.is_some() => None,
         Container::Caf | Container::Flac => log.declared_ms,
         _ => None,
     };
@@ -300,9 +313,7 @@ pub(crate) fn assemble(
 fn is_borne_out(structure: &StructureFacts, audio: &AudioStream, decoded_ms: u64) -> bool {
     let same = (structure.codec, structure.sample_rate, Some(structure.channels))
         == (audio.codec.as_str(), audio.sample_rate, audio.channels);
-    (same || structure.codec == "opus")
-        && (structure.duration_ms.saturating_sub(1)..=structure.duration_ms + 1 + structure.untrimmed_ms)
-            .contains(&decoded_ms)
+    (same || structure.codec == "opus") && structure.duration_ms.abs_diff(decoded_ms) <= 1
 }
 
 fn probed(

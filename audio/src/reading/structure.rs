@@ -8,7 +8,7 @@ use voicegate_providers::Container;
 use crate::decoding::pcm::Samples;
 use crate::formats::mp4;
 use crate::formats::mpeg::{FrameHeader, Information, id3_length, information};
-use crate::formats::opus::{LONGEST_PACKET, OpusDetail, RATE};
+use crate::formats::opus::OpusDetail;
 use crate::formats::wav::EXTENSIBLE;
 use crate::source::{PcmEncoding, PcmFormat, SourceDetail};
 
@@ -22,8 +22,6 @@ pub(crate) struct StructureFacts {
     pub sample_rate: u32,
     pub channels: u16,
     pub duration_ms: u64,
-    /// Milliseconds that ffmpeg may play in addition, because it does not trim the ends.
-    pub untrimmed_ms: u64,
     /// Samples that are played, per channel: of Opus at 48 kHz, of other codecs at their own rate.
     pub played: u64,
     /// The samples themselves, if they are not encoded.
@@ -36,15 +34,7 @@ impl StructureFacts {
         let rate = u64::from(sample_rate);
         let duration_ms = (samples.checked_mul(1000)? + rate / 2).checked_div(rate)?;
         let sure = duration_ms >= SHORTEST_MS && (1..=2).contains(&channels);
-        sure.then_some(Self {
-            codec,
-            sample_rate,
-            channels,
-            duration_ms,
-            untrimmed_ms: 0,
-            played: samples,
-            samples: None,
-        })
+        sure.then_some(Self { codec, sample_rate, channels, duration_ms, played: samples, samples: None })
     }
 }
 
@@ -64,11 +54,7 @@ pub(crate) fn structure_facts(
         Container::Wav if detail.flavour == "RIFF" => wav(bytes),
         Container::Aiff if detail.flavour == "AIFF" => aiff(bytes),
         Container::Caf => match &detail.opus {
-            // ffmpeg ignores the trim values of the packet table.
-            Some(found) => {
-                let most = u64::from(found.pre_skip) + u64::from(LONGEST_PACKET);
-                opus(found).map(|facts| StructureFacts { untrimmed_ms: most * 1000 / RATE, ..facts })
-            }
+            Some(found) => opus(found),
             None => caf(bytes),
         },
         Container::Amr => amr(bytes, &detail.flavour),

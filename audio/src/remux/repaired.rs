@@ -1,4 +1,4 @@
-//! Repairs a copy of a source for decoders: frames without headers that miscount them, and Opus packets with recomputed
+//! Repairs a copy of a source for decoders: frames without headers that miscount them, and Opus packets in Ogg with right
 //! granules.
 
 use std::fs;
@@ -15,28 +15,48 @@ use crate::formats::ogg::Damage;
 use crate::remux::rewrap::{Packets, Wrap, rewrap_file};
 use crate::source::SourceDetail;
 
+/// A copy that decoders read in place of the source.
+#[derive(Debug)]
+pub(crate) struct Repaired {
+    pub file: NamedTempFile,
+    pub container: Container,
+}
+
+/// The packets that are copied into Ogg: with granules that contradict them, or in CAF, where ffmpeg plays what the packet
+/// table leaves out at both ends.
+fn packets(container: Container, detail: &SourceDetail) -> Option<Packets> {
+    detail.opus.as_ref()?;
+    match container {
+        Container::Ogg if detail.counted => Some(Packets::CountedOgg),
+        Container::Caf => Some(Packets::Caf),
+        _ => None,
+    }
+}
+
 /// Writes the copy, if one is needed.
 pub(crate) async fn repaired(
     context: &JobContext<'_>,
     source: &Path,
     container: Container,
     detail: &SourceDetail,
-) -> Result<Option<NamedTempFile>, AudioError> {
-    let is_ogg = container == Container::Ogg && detail.counted && detail.opus.is_some();
-    if !is_ogg && !detail.frames_only {
+) -> Result<Option<Repaired>, AudioError> {
+    let packets = packets(container, detail);
+    if packets.is_none() && !detail.frames_only {
         return Ok(None);
     }
-    let copy = scratch_file(context.scratch).map_err(|error| not_run(&error, Stage::Probe))?;
-    let (source, target) = (source.to_owned(), copy.path().to_owned());
+    let file = scratch_file(context.scratch).map_err(|error| not_run(&error, Stage::Probe))?;
+    let (source, target) = (source.to_owned(), file.path().to_owned());
     let written = blocking(move || {
-        Ok(if is_ogg {
-            let wrap = Wrap { container: Container::Ogg, input_rate: None, frames_per_packet: None };
-            rewrap_file(&source, &target, Packets::CountedOgg, wrap)
-        } else {
-            keep_frames(&source, &target, container)
+        Ok(match packets {
+            Some(packets) => {
+                let wrap = Wrap { container: Container::Ogg, input_rate: None, frames_per_packet: None };
+                rewrap_file(&source, &target, packets, wrap)
+            }
+            None => keep_frames(&source, &target, container),
         })
     });
-    written.await?.map(|()| Some(copy)).map_err(|Damage(reason)| {
+    let container = if packets.is_some() { Container::Ogg } else { container };
+    written.await?.map(|()| Some(Repaired { file, container })).map_err(|Damage(reason)| {
         tracing::error!(reason, "a source could not be copied without what contradicts it");
         AudioError::probe(AudioErrorKind::Internal, "reading the audio failed")
     })

@@ -1,26 +1,25 @@
 //! Produces the file that a profile asks for, by wrapping the packets in a new container or by encoding.
 
+mod likeness;
+
 use std::path::Path;
 
 use tempfile::NamedTempFile;
 use voicegate_providers::{AudioFacts, Container};
 
-use crate::decoding::NotDecoded;
 use crate::error::{AudioError, AudioErrorKind, Stage};
 use crate::ffmpeg::job::{JobContext, blocking, scratch_file};
 use crate::ffmpeg::measure::Measured;
-use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, not_run, pass};
+use crate::ffmpeg::pass::{Input, Make, Measure, PassError, Passed, Tuning, not_run, pass};
 use crate::ffmpeg::run::RunError;
 use crate::formats::ogg::Damage;
 use crate::profiles::plan::{Candidate, Convert, Work, plan, refused};
 use crate::profiles::profile::{AudioCodec, Keeps, Profile, keeps_frames};
-use crate::proving::kept::{Beginning, compare_beginnings, has_same_frames};
-use crate::proving::likeness::{Likeness, compare, decode_natively};
 use crate::proving::verify::verify;
 use crate::reading::examine::Examined;
 use crate::reading::probe::{Depth, assemble, decode, from_structure, input, look, too_long};
 use crate::remux::readable::readable;
-use crate::remux::repaired::{keep_frames, repaired};
+use crate::remux::repaired::{Repaired, keep_frames, repaired};
 use crate::remux::rewrap::{Packets, Wrap, rewrap};
 use crate::source::{Hints, PcmEncoding, PcmFormat, Probed};
 
@@ -52,7 +51,8 @@ struct Job<'a> {
     /// An untouched source may be sent without decoding it, if its structure is conclusive.
     trusts_structure: bool,
     /// Repaired copy that decoders read in place of the source.
-    copy: Option<NamedTempFile>,
+    copy: Option<Repaired>,
+    tuning: Tuning,
 }
 
 /// Produces the file for a profile from a source that was measured before.
@@ -81,6 +81,7 @@ pub(crate) async fn render(
         facts,
         trusts_structure: false,
         copy: None,
+        tuning: Tuning::Speech,
     };
     job.run().await.map(|(_, render)| render)
 }
@@ -106,8 +107,18 @@ pub(crate) async fn read_and_render(
     };
     let trusts_structure = depth == Depth::Structure;
     let examined = Some(examined);
-    let job =
-        Job { context, path, profile, convert, examined, facts, is_measured, trusts_structure, copy: None };
+    let job = Job {
+        context,
+        path,
+        profile,
+        convert,
+        examined,
+        facts,
+        is_measured,
+        trusts_structure,
+        copy: None,
+        tuning: Tuning::Speech,
+    };
     job.run().await
 }
 
@@ -141,6 +152,10 @@ impl Job<'_> {
                     tracing::debug!(profile = self.profile.name, %error, "the packets could not be kept");
                     tried = Some(candidate);
                 }
+                // As speech, libopus distorts some steady tones so much that they no longer sound like the source.
+                Err(error) if candidate.work == Work::Transcoded && self.tune(error.kind) => {
+                    tracing::debug!(profile = self.profile.name, %error, "encoding again, not as speech");
+                }
                 Err(error) => return Err(error),
                 Ok(render) => {
                     // Decoding may have ruled out this conversion, for example because of another stream or codec.
@@ -150,6 +165,18 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    /// Tunes the encoder for any sound, after a result that failed verification. Returns `false` if that was tried, or
+    /// if there is nothing to tune.
+    fn tune(&mut self, failure: AudioErrorKind) -> bool {
+        let tunes = failure == AudioErrorKind::Internal
+            && self.profile.makes.codec == AudioCodec::Opus
+            && self.tuning == Tuning::Speech;
+        if tunes {
+            self.tuning = Tuning::Sound;
+        }
+        tunes
     }
 
     /// Permitted conversions, best first.
@@ -228,17 +255,20 @@ impl Job<'_> {
         let recipe = &self.profile.makes;
         let source = &self.facts.facts;
         let rate = recipe.sample_rate(source.sample_rate);
-        let make = Make::Encode { profile: self.profile, rate, bits };
+        let make = Make::Encode { profile: self.profile, rate, bits, tuning: self.tuning };
         let mut file = if self.facts.detail.varies {
             // Encoders lose buffered samples if their input changes format, so they receive samples of one format.
             let samples = self.pass(Make::Samples { rate }).await?;
             let format = PcmFormat { encoding: PcmEncoding::S16le, sample_rate: rate, channels: 1 };
             let (container, format) = (Container::Pcm, Some(format));
             let input = Input { path: samples.path(), container, format, track: 0, counted: true, mix: None };
-            let passed = self.ran(pass(self.context, input, make, Measure::Nothing).await)?;
+            let passed = self.ran(pass(self.context, input, &[make], Measure::Nothing).await)?;
             self.file_of(passed).await?
         } else {
-            self.pass(make).await?
+            match self.made_before(make) {
+                Some(file) => file,
+                None => self.pass(make).await?,
+            }
         };
         if recipe.codec == AudioCodec::Opus {
             // ffmpeg names itself in the headers; a recorder would not.
@@ -253,23 +283,38 @@ impl Job<'_> {
     }
 
     /// One pass of ffmpeg that produces a file, and measures the source if that has not been done yet. A second pass
-    /// follows if the channels turn out to cancel each other out.
+    /// follows if the channels turn out to cancel each other out. Files for profiles that come later are produced
+    /// beside it, unless they are what makes the pass fail.
     async fn pass(&mut self, make: Make) -> Result<NamedTempFile, AudioError> {
-        let path = self.copy.as_ref().map_or(self.path, |copy| copy.path());
+        let (path, container) = match &self.copy {
+            Some(copy) => (copy.file.path(), copy.container),
+            None => (self.path, self.facts.facts.container),
+        };
         let unmeasured = self.examined.as_ref().filter(|_| !self.is_measured);
         let measure = if unmeasured.is_some() { Measure::Sound } else { Measure::Nothing };
         let facts = &self.facts;
         let mut mix = facts.findings.mix.clone();
         let mut cancels = false;
-        let passed = loop {
-            let input = input(path, facts.facts.container, &facts.detail, mix.as_ref());
-            let passed = self.ran(pass(self.context, input, make, measure).await)?;
+        let mut makes = vec![make];
+        makes.extend(self.makes_for_later(make));
+        let mut passed = loop {
+            let input = input(path, container, &facts.detail, mix.as_ref());
+            let outcome = pass(self.context, input, &makes, measure).await;
+            if makes.len() > 1 && !matches!(&outcome, Ok(passed) if passed.success) {
+                makes.truncate(1);
+                continue;
+            }
+            let passed = self.ran(outcome)?;
             let found = passed.measured.as_ref().and_then(Measured::cancelled);
             match found.filter(|_| passed.success && mix.is_none()) {
                 Some(found) => (mix, cancels) = (Some(found), true),
                 None => break passed,
             }
         };
+        let later = passed.files.split_off(1.min(passed.files.len()));
+        if let Some(companions) = self.context.companions {
+            companions.keep(mix.as_ref(), makes.into_iter().skip(1).zip(later));
+        }
         if passed.success
             && let Some(examined) = unmeasured
         {
@@ -281,6 +326,35 @@ impl Job<'_> {
             }
         }
         self.file_of(passed).await
+    }
+
+    /// The file that was made beside another one, if it is what would be made now.
+    fn made_before(&self, make: Make) -> Option<NamedTempFile> {
+        self.context.companions?.take(make, self.facts.findings.mix.as_ref())
+    }
+
+    /// Encodings for the profiles that are rendered after this one.
+    fn makes_for_later(&self, make: Make) -> Vec<Make> {
+        let Make::Encode { tuning: Tuning::Speech, .. } = make else { return Vec::new() };
+        let later = self.context.companions.map(|companions| companions.after(self.profile));
+        let encodes = |profile: &&'static Profile| {
+            let candidates = plan(&self.facts, profile, self.convert).unwrap_or_default();
+            candidates.first().is_some_and(|first| first.work == Work::Transcoded)
+        };
+        later
+            .unwrap_or_default()
+            .iter()
+            .copied()
+            .filter(encodes)
+            .map(|profile| self.encoding(profile))
+            .collect()
+    }
+
+    /// The encoding for a profile, at the bit rate that is tried first.
+    fn encoding(&self, profile: &'static Profile) -> Make {
+        let AudioFacts { duration_ms, sample_rate, .. } = self.facts.facts;
+        let (rate, bits) = (profile.makes.sample_rate(sample_rate), profile.bitrate(duration_ms));
+        Make::Encode { profile, rate, bits, tuning: Tuning::Speech }
     }
 
     fn ran(&self, outcome: Result<Passed, PassError>) -> Result<Passed, AudioError> {
@@ -298,12 +372,14 @@ impl Job<'_> {
     }
 
     async fn file_of(&mut self, passed: Passed) -> Result<NamedTempFile, AudioError> {
-        match passed {
-            Passed { success: true, file: Some(file), .. } => Ok(file),
-            passed => {
-                let error = self.not_made(&passed);
+        let Passed { success, log, files, .. } = passed;
+        let file = files.into_iter().next();
+        match file {
+            Some(file) if success => Ok(file),
+            file => {
+                let error = self.not_made(&log, file.as_ref().map_or(0, size_of));
                 // If nothing is known to be wrong with ffmpeg, the source may be at fault.
-                if error.kind == AudioErrorKind::Internal && !lacks_encoder(&passed.log) {
+                if error.kind == AudioErrorKind::Internal && !lacks_encoder(&log) {
                     self.measure().await?;
                 }
                 Err(error)
@@ -311,13 +387,12 @@ impl Job<'_> {
         }
     }
 
-    /// The error for a run of ffmpeg that failed.
-    fn not_made(&self, passed: &Passed) -> AudioError {
-        let log = String::from_utf8_lossy(&passed.log);
-        let said = log.lines().rfind(|line| line.contains("[error]") || line.contains("[fatal]"));
+    /// The error for a run of ffmpeg that failed after so many bytes of output.
+    fn not_made(&self, log: &[u8], size: u64) -> AudioError {
+        let text = String::from_utf8_lossy(log);
+        let said = text.lines().rfind(|line| line.contains("[error]") || line.contains("[fatal]"));
         tracing::warn!(said = said.unwrap_or_default(), "ffmpeg failed to make a file");
-        let size = passed.file.as_ref().map_or(0, size_of);
-        match (lacks_encoder(&passed.log), size >= self.context.max_output) {
+        match (lacks_encoder(log), size >= self.context.max_output) {
             (true, _) => AudioError::encode(
                 AudioErrorKind::Internal,
                 "this ffmpeg lacks an encoder; it needs libopus, aac and libmp3lame",
@@ -360,124 +435,6 @@ impl Job<'_> {
             AudioErrorKind::Internal,
             format!("the file produced for {} failed verification: it {reason}", profile.name),
         ))
-    }
-}
-
-impl Job<'_> {
-    /// Compares the sound of the produced file with that of the source, which was measured separately.
-    ///
-    /// The built-in decoders are used first. If they find a difference, or if none applies and the source is unusual,
-    /// ffmpeg decodes the produced file, and its result counts. Kept Opus frames have to be those of the source; if the
-    /// source is not unusual, only the beginnings are decoded then.
-    async fn compare(&self, render: Render) -> Result<Render, AudioError> {
-        let Render::Made { file, facts, work, mut checks } = render else { return Ok(render) };
-        let Probed { detail, findings, .. } = &self.facts;
-        let is_odd = !detail.intact || findings.mix.is_some() || !findings.contradictions.is_empty();
-        let source_container = self.facts.facts.container;
-        let keeps_opus = work == Work::Remuxed
-            && matches!(self.profile.keeps, Keeps::Opus(_))
-            && !keeps_frames(source_container);
-        let first = if keeps_opus {
-            let beginning = self.kept(&file, facts.container).await?;
-            checks.push("kept_frames");
-            match beginning {
-                _ if is_odd => self.decode_natively(&file, facts.container).await?,
-                Beginning::Alike => Ok(Likeness::Alike),
-                Beginning::Differs => Err(NotDecoded::Failed),
-                Beginning::Unknown => Err(NotDecoded::Unknown),
-            }
-        } else {
-            self.decode_natively(&file, facts.container).await?
-        };
-        let likeness = match first {
-            Err(NotDecoded::Unknown) if is_odd || facts.container == Container::Amr => {
-                self.decoded(&file, &facts).await?
-            }
-            Err(NotDecoded::Unknown) => None,
-            Err(NotDecoded::Failed | NotDecoded::Limit) | Ok(Likeness::Differs(_)) => {
-                self.decoded(&file, &facts).await?
-            }
-            Ok(likeness) => Some(likeness),
-        };
-        match likeness {
-            Some(Likeness::Differs(bar)) => {
-                tracing::warn!(
-                    profile = self.profile.name,
-                    ?work,
-                    bar,
-                    "a produced file does not sound like its source"
-                );
-                Err(AudioError::encode(
-                    AudioErrorKind::Internal,
-                    format!("the file produced for {} does not sound like the source", self.profile.name),
-                ))
-            }
-            Some(Likeness::Alike) => {
-                checks.push("sound");
-                Ok(Render::Made { file, facts, work, checks })
-            }
-            Some(Likeness::Unclear) | None => Ok(Render::Made { file, facts, work, checks }),
-        }
-    }
-
-    /// Checks that a file with kept Opus packets has the frames of the source, and decodes the beginnings of both.
-    async fn kept(&self, file: &NamedTempFile, container: Container) -> Result<Beginning, AudioError> {
-        let (source, made, packets) = (self.path.to_owned(), file.path().to_owned(), self.packets());
-        let (source_container, samples) = (self.facts.facts.container, self.facts.detail.opus.as_ref());
-        let samples = samples.map_or(0, |opus| opus.samples);
-        let kept = blocking(move || {
-            Ok(has_same_frames(&source, packets, &made, container).map(|()| {
-                // A built-in decoder that panics gives no verdict.
-                let compared = std::panic::catch_unwind(|| {
-                    compare_beginnings((&source, source_container), (&made, container), samples)
-                });
-                compared.unwrap_or(Beginning::Unknown)
-            }))
-        });
-        kept.await?.map_err(|reason| {
-            tracing::warn!(
-                profile = self.profile.name,
-                reason,
-                "a file with kept packets failed verification"
-            );
-            AudioError::encode(
-                AudioErrorKind::Internal,
-                format!("the file produced for {} failed verification: it {reason}", self.profile.name),
-            )
-        })
-    }
-
-    /// Decodes the produced file with a built-in decoder, and compares its sound.
-    async fn decode_natively(
-        &self,
-        file: &NamedTempFile,
-        container: Container,
-    ) -> Result<Result<Likeness, NotDecoded>, AudioError> {
-        let Probed { findings, facts: source, .. } = &self.facts;
-        let path = file.path().to_owned();
-        let (bars, loudest, lasts) = (findings.bars.clone(), findings.loudest, source.duration_ms);
-        blocking(move || {
-            // A built-in decoder that panics gives no verdict.
-            let decoded = std::panic::catch_unwind(|| decode_natively(&path, container, lasts));
-            let decoded = decoded.unwrap_or(Err(NotDecoded::Failed));
-            Ok(decoded.map(|sound| compare(&bars, loudest, lasts, &sound)))
-        })
-        .await
-    }
-
-    /// Decodes the produced file with ffmpeg in a separate run, and compares its sound.
-    async fn decoded(
-        &self,
-        file: &NamedTempFile,
-        facts: &AudioFacts,
-    ) -> Result<Option<Likeness>, AudioError> {
-        let Probed { findings, facts: source, .. } = &self.facts;
-        let (path, container) = (file.path(), facts.container);
-        let input = Input { path, container, format: None, track: 0, counted: true, mix: None };
-        let measure = Measure::First(source.duration_ms);
-        let passed = self.ran(pass(self.context, input, Make::Nothing, measure).await)?;
-        let measured = passed.measured.filter(|_| passed.success);
-        Ok(measured.map(|made| compare(&findings.bars, findings.loudest, source.duration_ms, &made.audible)))
     }
 }
 
