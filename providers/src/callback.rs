@@ -66,6 +66,20 @@ impl Callback {
         Self { events: receipt.map(event).into_iter().collect(), answer: None }
     }
 
+    /// Creates a callback with one received voice note, or with none. Its event is named after the message, because a
+    /// message comes again in other events and in other batches.
+    pub fn of_voice(voice: Option<InboundVoice>) -> Self {
+        Self { events: voice.map(ProviderEvent::of_voice).into_iter().collect(), answer: None }
+    }
+
+    /// Returns the received voice notes among its events.
+    pub fn voices(&self) -> impl Iterator<Item = &InboundVoice> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Voice(voice) => Some(voice),
+            What::Receipt(_) => None,
+        })
+    }
+
     /// Returns the receipts among its events.
     pub fn receipts(&self) -> impl Iterator<Item = &Receipt> {
         self.events.iter().filter_map(|event| match &event.what {
@@ -77,7 +91,7 @@ impl Callback {
 
 /// One event of a callback. Each is processed once, by its own id, because providers regroup events when they send them
 /// again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ProviderEvent {
     /// The provider's id of this event, equal when it is delivered again. If there is none, the gateway derives one
     /// from the event's content.
@@ -86,6 +100,23 @@ pub struct ProviderEvent {
     /// [`crate::Provider::account`] of its connection.
     pub account: Option<String>,
     pub what: What,
+}
+
+impl std::fmt::Debug for ProviderEvent {
+    /// `Debug` omits the id, because some providers have phone numbers in the ids of messages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProviderEvent")
+            .field("account", &self.account)
+            .field("what", &self.what)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ProviderEvent {
+    /// The event of a received voice note, named after its message.
+    pub fn of_voice(voice: InboundVoice) -> Self {
+        Self { id: Some(format!("voice:{}", voice.message_id)), account: None, what: What::Voice(voice) }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +128,7 @@ pub enum What {
 }
 
 /// A voice note that a person sent, before its audio was fetched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InboundVoice {
     /// The provider's id of the message, unique on its connection.
     pub message_id: String,
@@ -116,13 +147,32 @@ pub struct InboundVoice {
     pub media: MediaRef,
 }
 
+impl std::fmt::Debug for InboundVoice {
+    /// `Debug` shows neither people nor content.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InboundVoice")
+            .field("group", &self.group)
+            .field("form", &self.form)
+            .field("sent_at", &self.sent_at)
+            .field("media", &self.media)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A reference to the audio of a received note, which only its adapter understands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaRef {
     /// Value that is opaque to the gateway, which stores it and passes it to [`crate::Provider::fetch`].
     pub value: Value,
     /// Time until which the provider keeps the audio. Such a job does not wait behind a paused connection.
     pub fetch_before: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for MediaRef {
+    /// `Debug` omits the value, which may be a signed link or the audio itself.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MediaRef").field("fetch_before", &self.fetch_before).finish_non_exhaustive()
+    }
 }
 
 /// The result of downloading the complete audio of a received note.

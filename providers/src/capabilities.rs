@@ -101,6 +101,8 @@ pub struct Capabilities {
     pub inbound: bool,
     /// Whether they come over a socket that the gateway keeps open ([`crate::Provider::listen`]), and not by callback.
     pub listens: bool,
+    /// The number of seconds for which a sign is shown that a note is being recorded. `None` if there is no such sign.
+    pub presence: Option<u32>,
     /// Whether a media id of the provider's is used again for the same bytes.
     pub media_reuse: bool,
     /// The kinds of recipient that the provider understands, in the words of the HTTP guide.

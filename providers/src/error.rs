@@ -158,6 +158,10 @@ pub struct SendError {
     /// it. Until then, or for `delivery.learned_ttl`, no attempt is made that is known to fail.
     pub until: Option<Timestamp>,
     pub stage: Stage,
+    /// The number of equal answers in a row after which a retry is of no more use. `None` if only time can tell.
+    pub most: Option<u32>,
+    /// Whether the rules for addresses forbid where the provider says that the audio is. Only of [`Stage::Fetch`].
+    pub is_forbidden: bool,
     pub upstream: Option<Upstream>,
 }
 
@@ -165,7 +169,17 @@ impl SendError {
     pub fn new(kind: SendErrorKind, detail: impl Into<String>) -> Self {
         let scope = if kind == SendErrorKind::RateLimited { Scope::Connection } else { Scope::Recipient };
         let detail = detail.into();
-        Self { kind, detail, retry_after: None, scope, until: None, stage: Stage::Dispatch, upstream: None }
+        Self {
+            kind,
+            detail,
+            retry_after: None,
+            scope,
+            until: None,
+            stage: Stage::Dispatch,
+            most: None,
+            is_forbidden: false,
+            upstream: None,
+        }
     }
 
     /// Sets the scope of a limit or refusal. The default is the connection for a rate limit, and the recipient for
@@ -173,6 +187,20 @@ impl SendError {
     #[must_use]
     pub fn about(mut self, scope: Scope) -> Self {
         self.scope = scope;
+        self
+    }
+
+    /// Limits how often the same answer is asked for.
+    #[must_use]
+    pub fn at_most(mut self, tries: u32) -> Self {
+        self.most = Some(tries);
+        self
+    }
+
+    /// Says that the rules for addresses forbid where the audio is.
+    #[must_use]
+    pub fn forbidden(mut self) -> Self {
+        self.is_forbidden = true;
         self
     }
 

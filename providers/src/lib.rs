@@ -20,12 +20,15 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guard;
+mod inbound;
 mod note;
+mod presence;
 mod provider;
 pub mod proxy;
 mod recipient;
 mod settings;
 pub mod signature;
+pub mod speech;
 #[cfg(test)]
 mod test_tls;
 mod unanswered;
@@ -52,6 +55,7 @@ pub use error::{Disposition, SendError, SendErrorKind, Stage, Upstream};
 pub use note::{
     Accepted, Content, Degrade, Form, MediaHandle, Memory, OutboundAudio, OutboundNote, Scope, SendWarning,
 };
+pub use presence::Presence;
 pub use provider::{Callbacks, Context, Descriptor, NativeId, Prepared, Proof, Provider, USUAL_CALLBACK};
 pub use recipient::{JidServer, Recipient, RecipientError, masked_number, visible};
 pub use settings::{BaseUrl, ConfigError, Secrets, Settings, without_values};

@@ -8,13 +8,14 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::{io::AsyncWrite, sync::mpsc};
 use url::Url;
 
 use crate::{
     Accepted, Callback, CallbackError, CallbackRequest, Capabilities, ConfigError, Fetched, LookUp, MediaRef,
-    Memory, OutboundNote, ProviderEvent, Recipient, RecipientError, Registration, SendError, SendErrorKind,
-    Settings, Stage, UnknownSend, dial::Dial, guard::GuardedClient,
+    Memory, OutboundNote, Presence, ProviderEvent, Recipient, RecipientError, Registration, SendError,
+    SendErrorKind, Settings, Stage, UnknownSend, dial::Dial, guard::GuardedClient, presence,
 };
 
 /// One account of a tenant at a provider.
@@ -34,6 +35,17 @@ pub trait Provider: Debug + Send + Sync {
 
     /// The provider account, as [`crate::ProviderEvent::account`] names it, if one callback address serves several.
     fn account(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether the provider tells voice notes from other audio that people send. If it does not, all audio counts as a
+    /// voice note, whatever [`crate::InboundVoice::form`] says.
+    fn marks_voice_notes(&self) -> bool {
+        true
+    }
+
+    /// The text that opens a conversation which does not exist yet, before its first note.
+    fn opening_text(&self) -> Option<&str> {
         None
     }
 
@@ -122,11 +134,29 @@ pub trait Provider: Debug + Send + Sync {
         Err(SendError::new(SendErrorKind::Rejected, detail).at(Stage::Dispatch))
     }
 
-    /// Writes the audio of a received note to `out`, unconverted. The size is bounded by `out`, which fails at its
-    /// limit. Credentials are sent only to `base_url` and to origins that the adapter names.
+    /// Shows the recipient that a note is being recorded, or ends that sign. `known` is [`Memory::recipient`], as sending
+    /// notes has left it.
     ///
     /// # Errors
-    /// [`SendError`] of [`Stage::Fetch`]. Also where [`Capabilities::inbound`] is `false`.
+    /// [`SendError`] of [`Stage::Check`]. Also where [`Capabilities::presence`] is `None`.
+    async fn presence(
+        &self,
+        _cx: &Context,
+        _to: &Recipient,
+        _known: Option<&Value>,
+        _sign: Presence,
+    ) -> Result<(), SendError> {
+        Err(presence::unsupported())
+    }
+
+    /// Writes the audio of a received note to `out`, unconverted. The size is bounded by `out`, which fails with
+    /// [`std::io::ErrorKind::FileTooLarge`] at its limit. Credentials are sent only to `base_url` and to origins that
+    /// the adapter names. Each request ends within the context's `timeout`, its answer included.
+    ///
+    /// # Errors
+    /// [`SendError`] of [`Stage::Fetch`], after which what was written is worthless: `Rejected` where the audio is gone or
+    /// its address forbidden, `MediaTooLarge`, `Unauthorized` or `Misconfigured`, and `RateLimited`, `NotReady` or
+    /// `Unavailable` where a later try may succeed. Also where [`Capabilities::inbound`] is `false`.
     async fn fetch(
         &self,
         _cx: &Context,

@@ -1,4 +1,4 @@
-//! Which servers leave a connection open while nothing is asked on it.
+//! Memory of the servers that leave an idle connection open.
 
 use std::{
     collections::HashMap,

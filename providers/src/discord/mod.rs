@@ -153,6 +153,7 @@ fn capabilities() -> Capabilities {
         receipts: Vec::new(),
         inbound: false,
         listens: false,
+        presence: None,
         media_reuse: false,
         recipients: &["discord"],
     }

@@ -1,4 +1,4 @@
-//! Evolution's webhooks: acknowledgements of messages, and the registration of the webhook:
+//! Evolution's webhooks: acknowledgements of messages, messages, and the registration of the webhook:
 //! <https://doc.evolution-api.com/v2/en/configuration/webhooks>,
 //! <https://github.com/EvolutionAPI/evolution-api/blob/3454bec/src/api/integrations/event/webhook/webhook.controller.ts>.
 //!
@@ -12,14 +12,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::Evolution;
+use super::{Evolution, received::voice};
 use crate::{
     Callback, CallbackError, CallbackRequest, Context, ProviderEvent, Receipt, ReceiptStatus, Registration,
     SendError, SendErrorKind, What, signature, whatsapp_web,
 };
 
-/// Acknowledgements, and messages that were sent over the API.
-const EVENTS: [&str; 2] = ["MESSAGES_UPDATE", "SEND_MESSAGE"];
+/// Acknowledgements, messages that were sent over the API, and messages that people write.
+const EVENTS: [&str; 3] = ["MESSAGES_UPDATE", "SEND_MESSAGE", "MESSAGES_UPSERT"];
 
 /// Events in one request that are looked at.
 const MOST_EVENTS: usize = 100;
@@ -66,6 +66,10 @@ impl Evolution {
             let receipt = match event.to_lowercase().replace(['_', '-'], ".").as_str() {
                 "messages.update" => self.receipt(item, request.now)?,
                 "send.message" => sent(item, request.now)?,
+                "messages.upsert" => {
+                    events.extend(voice(item, request.now)?.map(ProviderEvent::of_voice));
+                    None
+                }
                 _ => None,
             };
             let event = |receipt| ProviderEvent { id: None, account: None, what: What::Receipt(receipt) };

@@ -75,6 +75,15 @@ impl Refusal {
                 (Kind::NotReachable, "the recipient is not on WhatsApp")
             }
             (400 | 404 | 500, Step::Dispatch) => self.judge_exception(to_group),
+            // Whatever goes wrong while a message's file is read is a 400 with the words of an exception.
+            (400 | 404 | 500, Step::Fetch)
+                if says("message not found") || says("media not found") || says("not of the media type") =>
+            {
+                (Kind::Rejected, "the provider does not have this message's audio, or no longer")
+            }
+            (400, Step::Fetch) => {
+                (Kind::Unavailable, "the provider could not load the audio from WhatsApp; it is tried again")
+            }
             _ => wire::default_kind(self.status, step),
         }
     }

@@ -15,6 +15,8 @@
 
 mod callbacks;
 mod errors;
+mod presence;
+mod received;
 
 use std::{fmt, sync::Arc};
 
@@ -25,14 +27,15 @@ use reqwest::{Method, Request, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
 use url::Url;
 
 use self::errors::{Refusal, judge_state};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Content, Context, Descriptor, Form, Intake, JidServer, Memory, OutboundAudio, OutboundNote, Prepared,
-    Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, Settings,
-    Stage, Upstream, require_text, secret_header, whatsapp_web,
+    Content, Context, Descriptor, Fetched, Form, Intake, JidServer, MediaRef, Memory, OutboundAudio,
+    OutboundNote, Prepared, Presence, Proof, Provider, Recipient, RecipientError, Registration, ReplySupport,
+    Secrets, SendError, Settings, Stage, Upstream, require_text, secret_header, whatsapp_web,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -117,7 +120,8 @@ fn capabilities(intake: Intake, tokens: &Secrets) -> Capabilities {
     use whatsapp_web::{audio, file, text, voice};
 
     let forms = vec![voice(intake), audio(intake), file(intake), text()];
-    whatsapp_web::capabilities(forms, ReplySupport::None, RECIPIENTS, tokens)
+    let usual = whatsapp_web::capabilities(forms, ReplySupport::None, RECIPIENTS, tokens);
+    Capabilities { presence: Some(5), ..usual }
 }
 
 #[async_trait]
@@ -204,12 +208,31 @@ impl Provider for Evolution {
         self.read_callback(request)
     }
 
+    async fn presence(
+        &self,
+        cx: &Context,
+        to: &Recipient,
+        _: Option<&Value>,
+        sign: Presence,
+    ) -> Result<(), SendError> {
+        self.show(cx, to, sign).await
+    }
+
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
         self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
         self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
+    }
+
+    async fn fetch(
+        &self,
+        cx: &Context,
+        media: &MediaRef,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Fetched, SendError> {
+        self.file(cx, media, out).await.map_err(|error| error.at(Stage::Fetch))
     }
 }
 

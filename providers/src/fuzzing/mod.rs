@@ -20,8 +20,8 @@ use url::{Host, Url};
 
 use crate::{
     Accepted, AudioFacts, Callback, CallbackError, CallbackRequest, Codec, Container, Content, Disposition,
-    Form, Memory, OutboundAudio, OutboundNote, PROVIDERS, Provider, Receipt, ReceiptStatus, SendError,
-    Settings, evolution,
+    Form, InboundVoice, Memory, OutboundAudio, OutboundNote, PROVIDERS, Provider, Receipt, ReceiptStatus,
+    SendError, Settings, evolution,
     guard::{AddressRules, Forbidden},
     linq::{
         self,
@@ -307,6 +307,27 @@ fn receipts(
         let stored = serde_json::to_value(receipt).expect("JSON");
         assert_eq!(&serde_json::from_value::<Receipt>(stored).expect("a receipt"), receipt);
     }
+    for voice in callback.voices() {
+        received(provider, voice);
+    }
+}
+
+/// A voice note that somebody sent, whom the bot answers.
+fn received(provider: &dyn Provider, voice: &InboundVoice) {
+    assert!(matches!(voice.form, Form::Voice | Form::Audio) && provider.capabilities().inbound);
+    assert!(voice.group || voice.from == voice.conversation);
+    for to in [&voice.from, &voice.conversation] {
+        let read = parse_recipient(to).expect("a recipient");
+        assert_eq!(read.to_string(), *to);
+        assert!(provider.recipient_key(&read).is_ok(), "{to}");
+    }
+    for id in std::iter::once(&voice.message_id).chain(&voice.reply_to) {
+        assert!((1..=255).contains(&id.len()) && !id.chars().any(char::is_control), "{id:?}");
+    }
+    let name = voice.sender_name.as_deref().unwrap_or("-");
+    assert!((1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control), "{name:?}");
+    let stored = serde_json::to_value(voice).expect("JSON");
+    assert_eq!(&serde_json::from_value::<InboundVoice>(stored).expect("a voice note"), voice);
 }
 
 fn settings(entries: &[(&str, &str)]) -> Settings {

@@ -28,6 +28,7 @@ pub(super) fn capabilities(recipe: &Recipe, kinds: &[Kind]) -> Capabilities {
         receipts: Vec::new(),
         inbound: false,
         listens: false,
+        presence: None,
         media_reuse: recipe.upload.as_ref().is_some_and(|upload| upload.valid_for.is_some()),
         recipients: interned(kinds),
     }

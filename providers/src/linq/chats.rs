@@ -225,7 +225,7 @@ fn invalid(error: RecipientError) -> SendError {
     SendError::new(SendErrorKind::InvalidRecipient, error.to_string())
 }
 
-fn no_chat() -> SendError {
+pub(super) fn no_chat() -> SendError {
     SendError::new(
         SendErrorKind::NotReachable,
         "there is no conversation with this recipient: the recipient must write first, or the connection \

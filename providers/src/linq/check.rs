@@ -1,4 +1,4 @@
-//! Whether the account can send: its lines, which are also the usual read-only probe of a token.
+//! Check of an account: its lines, which are also the usual read-only probe of a token.
 
 use jiff::Timestamp;
 use reqwest::Method;

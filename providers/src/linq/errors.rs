@@ -13,14 +13,15 @@ use crate::{
     wire::{self, Answer},
 };
 
-/// The refused call: a call that may be repeated, the one that shows the note, a question about the account, or about
-/// something in it.
+/// The refused call: a call that may be repeated, the one that shows the note, a question about the account, about
+/// something in it, or about the file of a received note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Prepare,
     Dispatch,
     Check,
     Inquiry,
+    Fetch,
 }
 
 /// An answer that is no success, taken apart.
@@ -82,12 +83,17 @@ fn usual_wait(code: Option<u64>) -> Option<Duration> {
 /// The table, read from top to bottom.
 fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static str) {
     use SendErrorKind as Kind;
-    use Step::{Check, Dispatch, Inquiry, Prepare};
+    use Step::{Check, Dispatch, Fetch, Inquiry, Prepare};
 
     match (status, code.unwrap_or_default(), step) {
         // 429 comes with codes that no page lists, so the status alone decides.
         (429, ..) | (_, 1007, _) => (Kind::RateLimited, "the provider limits the rate of this account"),
         (401, ..) | (_, 2004 | 2005, _) => (Kind::Unauthorized, "the provider refused the token; renew it"),
+        // https://docs.linqapp.com/error/codes/2xxx/2007/
+        (_, 2007, Fetch) => (Kind::NotReady, "the provider is still processing the audio"),
+        (_, 2003, Fetch) | (404 | 410, _, Fetch) => (Kind::Rejected, crate::inbound::GONE),
+        (408 | 500.., _, Fetch) => (Kind::Unavailable, "the provider has a fault; it is tried again"),
+        (.., Fetch) => (Kind::Rejected, "the provider refused to hand out the audio"),
         // No note is involved, so any other refusal means that the address or the account is wrong.
         (408 | 500.., _, Check | Inquiry) => (Kind::Unavailable, "the provider has a fault; try again later"),
         (300..=399 | 404 | 405, _, Check) => {

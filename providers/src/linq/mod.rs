@@ -11,13 +11,17 @@
 //! * `audio/wav` is what the voice memo page says and what `POST /v3/attachments` refuses: `uploads`
 //!   translates.
 //! * The line and the service belong to the chat, so `from` only narrows the search for it.
+//! * Nothing tells a voice note that a person sent from an audio file, except that iPhones record voice notes as CAF:
+//!   `received`.
 //! * `message.failed` is not the last word: a delivery may follow. There are no deliveries and reads for groups and SMS.
 
 pub(crate) mod chats;
 mod check;
 mod errors;
 mod look_up;
+mod presence;
 mod receipts;
+mod received;
 mod subscriptions;
 pub(crate) mod uploads;
 
@@ -32,6 +36,7 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
 use url::Url;
 use uuid::Uuid;
 
@@ -41,9 +46,10 @@ use self::{
 };
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Context, Descriptor, Form, FormSupport, Intake, LookUp, Memory, NativeId, OutboundNote, Prepared, Proof,
-    Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, Settings, Stage, USUAL_CALLBACK, UnknownSend, Upstream,
+    Context, Descriptor, Fetched, Form, FormSupport, Intake, LookUp, MediaRef, Memory, NativeId,
+    OutboundNote, Prepared, Presence, Proof, Provider, ReceiptStatus, Recipient, RecipientError,
+    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, Stage, USUAL_CALLBACK,
+    UnknownSend, Upstream,
     signature::{self, SigningKeys},
     wire::{self, Answer, NoAnswer},
 };
@@ -169,8 +175,9 @@ pub(crate) fn connection(settings: Settings) -> Result<Linq, ConfigError> {
         // Only an upload has a name by which the memo can be told from others.
         look_up: config.intake == Intake::Upload,
         receipts: if signing_keys.is_empty() { Vec::new() } else { RECEIPTS.to_vec() },
-        inbound: false,
+        inbound: !signing_keys.is_empty(),
         listens: false,
+        presence: Some(85),
         media_reuse: false,
         recipients: &["phone", "email", "linq"],
     };
@@ -234,6 +241,15 @@ impl Provider for Linq {
         }
     }
 
+    /// There is no flag: <https://docs.linqapp.com/guides/webhooks/events/>.
+    fn marks_voice_notes(&self) -> bool {
+        false
+    }
+
+    fn opening_text(&self) -> Option<&str> {
+        self.opening_text.as_deref()
+    }
+
     async fn prepare(
         &self,
         cx: &Context,
@@ -291,6 +307,16 @@ impl Provider for Linq {
         self.read_callback(request)
     }
 
+    async fn presence(
+        &self,
+        cx: &Context,
+        to: &Recipient,
+        known: Option<&Value>,
+        sign: Presence,
+    ) -> Result<(), SendError> {
+        self.show(cx, to, known, sign).await
+    }
+
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
         self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
@@ -301,6 +327,15 @@ impl Provider for Linq {
 
     async fn look_up(&self, cx: &Context, note: &UnknownSend) -> Result<LookUp, SendError> {
         self.seen(cx, note).await.map_err(|error| error.at(Stage::Check))
+    }
+
+    async fn fetch(
+        &self,
+        cx: &Context,
+        media: &MediaRef,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Fetched, SendError> {
+        self.file(cx, media, out).await.map_err(|error| error.at(Stage::Fetch))
     }
 }
 

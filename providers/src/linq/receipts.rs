@@ -1,4 +1,4 @@
-//! Linq's reports about messages that it took: <https://docs.linqapp.com/guides/webhooks/>.
+//! Linq's reports about messages that it took, and messages that people write: <https://docs.linqapp.com/guides/webhooks/>.
 //!
 //! Two forms of the same events are in use, told apart by nothing that has to be looked at: 2026-02-03 has the message
 //! at the top of `data`, 2025-01-01 has most of it in `data.message`.
@@ -7,14 +7,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Linq;
+use super::{Linq, received};
 use crate::{
-    Callback, CallbackError, CallbackRequest, Receipt, ReceiptFailure, ReceiptStatus, SendErrorKind,
-    Upstream, wire,
+    Callback, CallbackError, CallbackRequest, ProviderEvent, Receipt, ReceiptFailure, ReceiptStatus,
+    SendErrorKind, Upstream, wire,
 };
 
-/// The events about a message's delivery. <https://docs.linqapp.com/guides/webhooks/events/>
-pub(super) const EVENTS: [&str; 4] = ["message.sent", "message.delivered", "message.read", "message.failed"];
+/// The events about a message's delivery, and what people write. <https://docs.linqapp.com/guides/webhooks/events/>
+pub(super) const EVENTS: [&str; 5] =
+    ["message.sent", "message.delivered", "message.read", "message.failed", "message.received"];
 
 /// Longest id that is taken for one. They are UUIDs.
 const LONGEST_ID: usize = 255;
@@ -35,6 +36,13 @@ impl Linq {
     pub(super) fn read_callback(&self, request: &CallbackRequest) -> Result<Callback, CallbackError> {
         let signed_id = self.signing_keys.verify(request)?;
         let event: Envelope = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
+        if event.event_type == "message.received" {
+            let voices = received::voices(&event.data, event.created_at.as_deref(), request.now)?;
+            return Ok(Callback {
+                events: voices.into_iter().map(ProviderEvent::of_voice).collect(),
+                answer: None,
+            });
+        }
         // Linq's own advice is to tell repetitions by `event_id`.
         let id = event.event_id.as_deref().and_then(id).or_else(|| id(signed_id));
         Ok(Callback::of_receipt(id, self.receipt(&event, request.now)?))

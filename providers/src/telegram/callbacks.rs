@@ -53,7 +53,7 @@ impl Telegram {
         self.check_token(request)?;
         let update: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         update["update_id"].as_i64().ok_or(CallbackError::Malformed)?;
-        Ok(Callback::nothing())
+        Ok(Callback::of_voice(Self::voice(&update["message"], request.now)))
     }
 
     /// Whether the request has one of the secrets.

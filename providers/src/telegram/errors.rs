@@ -13,6 +13,10 @@ use crate::{
     wire::{self, Answer, Step},
 };
 
+/// The most tries at a file that Telegram does not know or does not have at the moment, which it says in the same words.
+/// They take about half a minute.
+const MOST_TRIES: u32 = 5;
+
 /// An answer that is no success, taken apart.
 pub(super) struct Refusal {
     status: StatusCode,
@@ -66,6 +70,10 @@ impl Refusal {
         let (kind, detail) = judge(self.status, &self.words, step);
         let mut error = SendError::new(kind, detail).from_upstream(self.upstream);
         error.retry_after = self.retry_after;
+        if step == Step::Fetch && self.status == StatusCode::BAD_REQUEST && kind == SendErrorKind::Unavailable
+        {
+            error = error.at_most(MOST_TRIES);
+        }
         // 20 messages a minute go to one group, 30 a second out of one bot; which of them was met is not said. A person
         // is written to one note after the other, so there it is the bot's.
         // https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this
@@ -85,6 +93,16 @@ fn judge(status: StatusCode, words: &str, step: Step) -> (SendErrorKind, &'stati
         (401, _) => (Kind::Unauthorized, "the provider refused the token; renew it at BotFather"),
         // A path with a token of another form is no path: Client.cpp, "Not Found".
         (404, _) => (Kind::Misconfigured, "the provider knows no such bot; check token and base_url"),
+        // The server keeps a limit of its own, whatever the gateway takes: https://core.telegram.org/bots/api#getfile
+        (400, Step::Fetch) if says("file is too big") => {
+            (Kind::MediaTooLarge, "the provider hands out files of at most 20 MB to bots")
+        }
+        // "wrong file_id or the file is temporarily unavailable", for both.
+        (400, Step::Fetch) if says("temporarily unavailable") => {
+            (Kind::Unavailable, "the provider does not know the audio, or does not have it at the moment")
+        }
+        // "invalid file_id".
+        (400, Step::Fetch) => (Kind::Rejected, "the provider does not know the audio, or no longer"),
         (409, Step::Check) => (Kind::Misconfigured, "the bot is used in another way at the same time"),
 
         // The recipient's privacy settings, or a group's permissions: the same person may take another form.

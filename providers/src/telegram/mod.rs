@@ -10,12 +10,15 @@
 //! * Message ids count within a chat, so a message is named `CHAT:MESSAGE` here.
 //! * There are no receipts.
 //! * A bot has one webhook, which is often the bot's own: `callbacks` never replaces a stranger's.
+//! * Bots download at most 20 MB, from a link that holds for an hour: `received`.
 //! * A waveform is drawn by the server, and only up to 1 MB (<https://github.com/tdlib/telegram-bot-api/issues/354>): the
 //!   profile keeps files below that.
 
 mod callbacks;
 mod chat;
 mod errors;
+mod presence;
+mod received;
 mod send;
 
 use std::{fmt, sync::Arc};
@@ -25,14 +28,15 @@ use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::io::AsyncWrite;
 use url::Url;
 
 use self::{chat::Chat, errors::Refusal};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
-    Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind,
-    Settings, Stage, USUAL_CALLBACK,
+    Context, Descriptor, Fetched, Form, FormSupport, Intake, MediaRef, Memory, NativeId, OutboundNote,
+    Prepared, Presence, Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Secrets,
+    SendError, SendErrorKind, Settings, Stage, USUAL_CALLBACK,
     wire::{self, NoAnswer, Step},
 };
 
@@ -112,8 +116,8 @@ pub(crate) fn connection(settings: Settings) -> Result<Telegram, ConfigError> {
     Ok(Telegram {
         api: BaseUrl::try_from(config.base_url).map_err(|why| ConfigError::new("base_url", why))?,
         token: config.token,
+        capabilities: capabilities(config.webhook_secret.first().is_some()),
         webhook_secrets: config.webhook_secret,
-        capabilities: capabilities(),
     })
 }
 
@@ -127,7 +131,7 @@ fn is_token(text: &str) -> bool {
     })
 }
 
-fn capabilities() -> Capabilities {
+fn capabilities(inbound: bool) -> Capabilities {
     let audio = |form, profile| {
         FormSupport::audio(form, profile, Intake::Upload, MAX_BYTES).with_caption(MAX_CAPTION)
     };
@@ -145,8 +149,9 @@ fn capabilities() -> Capabilities {
         idempotency: None,
         look_up: false,
         receipts: Vec::new(),
-        inbound: false,
+        inbound,
         listens: false,
+        presence: Some(5),
         media_reuse: true,
         recipients: &["telegram"],
     }
@@ -213,12 +218,31 @@ impl Provider for Telegram {
         self.read_callback(request)
     }
 
+    async fn presence(
+        &self,
+        cx: &Context,
+        to: &Recipient,
+        _: Option<&Value>,
+        sign: Presence,
+    ) -> Result<(), SendError> {
+        self.show(cx, to, sign).await
+    }
+
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
         self.subscribe(cx, url).await
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
         self.subscribed(cx, url).await
+    }
+
+    async fn fetch(
+        &self,
+        cx: &Context,
+        media: &MediaRef,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Fetched, SendError> {
+        self.file(cx, media, out).await.map_err(|error| error.at(Stage::Fetch))
     }
 }
 

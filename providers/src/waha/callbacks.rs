@@ -1,4 +1,5 @@
-//! WAHA's webhooks: acknowledgements of messages, and the registration of the webhook: <https://waha.devlike.pro/docs/how-to/events/>.
+//! WAHA's webhooks: acknowledgements of messages, messages, and the registration of the webhook:
+//! <https://waha.devlike.pro/docs/how-to/events/>.
 //!
 //! * The signature is over the body alone. Its time is beside it and not signed, so an old request is known by its event's
 //!   id, which the gateway takes in once.
@@ -19,7 +20,8 @@ use crate::{
     whatsapp_web,
 };
 
-/// Acknowledgements, those of single members of groups, and messages that were sent over the API.
+/// Acknowledgements, those of single members of groups, and messages: those that were sent over the API, and those that
+/// people write. `message` has the second kind alone, and would come in addition.
 const EVENTS: [&str; 3] = ["message.ack", "message.ack.group", "message.any"];
 
 /// <https://waha.devlike.pro/docs/how-to/events/#hmac-authentication>
@@ -40,6 +42,11 @@ impl Waha {
         }
         let at = whatsapp_web::time(&body["timestamp"]).unwrap_or(request.now);
         let payload = &body["payload"];
+        if matches!(event, "message" | "message.any")
+            && let Some(voice) = whatsapp_web::waha_voice(payload, request.now)?
+        {
+            return Ok(Callback::of_voice(Some(voice)));
+        }
         let receipt = match event {
             "message.ack" | "message.ack.group" => {
                 whatsapp_web::ack_receipt(payload, at, &self.secrets(&[]))?

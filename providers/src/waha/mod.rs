@@ -10,11 +10,14 @@
 //! * An answer with status 500 repeats the request, the audio included.
 //! * WhatsApp refuses new conversations of senders whom it suspects (error 463, inside a 500), for hours or days:
 //!   <https://github.com/devlikeapro/waha/issues/2219>.
+//! * Files that people send are kept for three minutes, and their address names a host that may be nobody's: `fetch`.
 //! * Before 2026.6.1 only WAHA Plus sends audio: <https://waha.devlike.pro/docs/overview/changelog/>.
 
 mod callbacks;
 mod check;
 mod errors;
+mod fetch;
+mod presence;
 
 use std::{fmt, sync::Arc};
 
@@ -25,14 +28,15 @@ use reqwest::{Method, Request, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
 use url::Url;
 
 use self::errors::Refusal;
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Content, Context, Descriptor, Form, Intake, Memory, OutboundAudio, OutboundNote, Prepared, Proof,
-    Provider, Recipient, RecipientError, Registration, ReplySupport, Scope, Secrets, SendError,
-    SendErrorKind, Settings, Stage, USUAL_CALLBACK, require_text, secret_header,
+    Content, Context, Descriptor, Fetched, Form, Intake, MediaRef, Memory, OutboundAudio, OutboundNote,
+    Prepared, Presence, Proof, Provider, Recipient, RecipientError, Registration, ReplySupport, Scope,
+    Secrets, SendError, SendErrorKind, Settings, Stage, USUAL_CALLBACK, inbound, require_text, secret_header,
     whatsapp_web::{self, own_part},
     wire::{self, Answer, NoAnswer, Step},
 };
@@ -118,7 +122,8 @@ fn capabilities(intake: Intake, secrets: &Secrets) -> Capabilities {
 
     // There is no way to send a player: sendFile makes documents.
     let forms = vec![voice(intake), file(intake), text()];
-    whatsapp_web::capabilities(forms, ReplySupport::MessageId, whatsapp_web::RECIPIENTS, secrets)
+    let usual = whatsapp_web::capabilities(forms, ReplySupport::MessageId, whatsapp_web::RECIPIENTS, secrets);
+    Capabilities { presence: Some(whatsapp_web::PRESENCE), ..usual }
 }
 
 #[async_trait]
@@ -195,12 +200,31 @@ impl Provider for Waha {
         self.read_callback(request)
     }
 
+    async fn presence(
+        &self,
+        cx: &Context,
+        to: &Recipient,
+        _: Option<&Value>,
+        sign: Presence,
+    ) -> Result<(), SendError> {
+        self.show(cx, to, sign).await
+    }
+
     async fn register_callbacks(&self, cx: &Context, url: &Url) -> Result<Registration, SendError> {
         self.subscribe(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
         self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
+    }
+
+    async fn fetch(
+        &self,
+        cx: &Context,
+        media: &MediaRef,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Fetched, SendError> {
+        self.file_of(cx, &inbound::referred(media)?, out).await.map_err(|error| error.at(Stage::Fetch))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Wawp's webhooks: acknowledgements of messages, and the registration of the webhook.
+//! Wawp's webhooks: acknowledgements of messages, messages that people write, and the registration of the webhook.
 //!
 //! * Events are those of WAHA, on which Wawp is built: <https://waha.devlike.pro/docs/how-to/events/>. Its own pages name
 //!   them and leave their payload out: <https://api.wawp.net/en/docs/v2/webhooks-overview>.
@@ -7,8 +7,8 @@
 //!   the others, the address by which Wawp fills its own inbox), so it is only read.
 //! * A GET has no body for the credentials. The OpenAPI export has the token in a header; the instance's id is no secret.
 
-use reqwest::{Method, Request, header::HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
+use reqwest::{Method, Request};
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -23,8 +23,8 @@ use crate::{
     wire::{self, NoAnswer},
 };
 
-/// The second is about single members of groups.
-const EVENTS: [&str; 2] = ["message.ack", "message.ack.group"];
+/// Acknowledgements, those of single members of groups, and messages that people write.
+const EVENTS: [&str; 3] = ["message.ack", "message.ack.group", "message"];
 
 /// Older addresses of ours, with another token, that are removed at once.
 const MAX_REMOVED: usize = 3;
@@ -61,10 +61,15 @@ impl Wawp {
         let body: Value = serde_json::from_slice(&request.body).map_err(|_| CallbackError::Malformed)?;
         let event = body["event"].as_str().ok_or(CallbackError::Malformed)?;
         let at = whatsapp_web::time(&body["timestamp"]).unwrap_or(request.now);
-        let receipt = if EVENTS.contains(&event) {
-            whatsapp_web::ack_receipt(&body["payload"], at, &self.secrets(&[]))?
-        } else {
-            None
+        let payload = &body["payload"];
+        let receipt = match event {
+            "message" | "message.any" => {
+                return Ok(Callback::of_voice(whatsapp_web::waha_voice(payload, request.now)?));
+            }
+            "message.ack" | "message.ack.group" => {
+                whatsapp_web::ack_receipt(payload, at, &self.secrets(&[]))?
+            }
+            _ => None,
         };
         let id = body["id"].as_str().filter(|id| (1..=LONGEST_ID).contains(&id.len()));
         Ok(Callback::of_receipt(id.map(str::to_owned), receipt))
@@ -137,11 +142,7 @@ impl Wawp {
         let mut url = self.api.join(&["v2", "session", "webhook"]);
         url.query_pairs_mut().append_pair("instance_id", &self.instance_id);
         let mut request = wire::json_request(Method::GET, url, None);
-        let mut token = HeaderValue::from_str(self.access_token.expose_secret()).map_err(|_| {
-            SendError::new(SendErrorKind::Misconfigured, "access_token has characters that no header takes")
-        })?;
-        token.set_sensitive(true);
-        request.headers_mut().insert("access-token", token);
+        request.headers_mut().insert("access-token", self.token_header()?);
         let body = self.ask(cx, request, ours).await?;
         // Empty lists are printed as `{}`.
         let listed = match &body["webhooks"] {

@@ -20,19 +20,21 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use reqwest::Method;
+use reqwest::{Method, Request, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
 use url::Url;
 
 use self::errors::{judge, judge_check, judge_state, reports_failure, status_of, words};
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Context, Descriptor, Intake, Memory, OutboundNote, Prepared, Proof, Provider, Recipient, RecipientError,
-    Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings, Stage, USUAL_CALLBACK, Upstream,
-    require_text, whatsapp_web,
-    wire::{self, Answer, NoAnswer},
+    Context, Descriptor, Fetched, Intake, MediaRef, Memory, OutboundNote, Prepared, Proof, Provider,
+    Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError, SendErrorKind, Settings,
+    Stage, USUAL_CALLBACK, Upstream, inbound, require_text,
+    whatsapp_web::{self, File},
+    wire::{self, Answer, NoAnswer, Out},
 };
 
 pub(crate) static DESCRIPTOR: Descriptor = Descriptor {
@@ -192,6 +194,15 @@ impl Provider for Wawp {
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
         self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
     }
+
+    async fn fetch(
+        &self,
+        cx: &Context,
+        media: &MediaRef,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Fetched, SendError> {
+        self.file_of(cx, &inbound::referred(media)?, out).await.map_err(|error| error.at(Stage::Fetch))
+    }
 }
 
 impl Wawp {
@@ -245,6 +256,31 @@ impl Wawp {
 
     fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {
         link.iter().chain([&self.access_token]).chain(&self.callback_tokens).collect()
+    }
+
+    /// The token as a header, where a request has no body for it.
+    fn token_header(&self) -> Result<HeaderValue, SendError> {
+        let mut token = HeaderValue::from_str(self.access_token.expose_secret()).map_err(|_| {
+            SendError::new(SendErrorKind::Misconfigured, "access_token has characters that no header takes")
+        })?;
+        token.set_sensitive(true);
+        Ok(token)
+    }
+
+    /// The audio of a received note. Wawp's pages leave it out, and it is built on WAHA: a file at the server itself, for
+    /// a few minutes, or in a bucket behind a signed link.
+    async fn file_of(&self, cx: &Context, file: &File, out: &mut Out<'_>) -> Result<Fetched, SendError> {
+        let told = file.url.as_deref().ok_or_else(inbound::gone)?;
+        if file.in_bucket
+            && let Ok(url) = Url::parse(told)
+            && url.origin() != self.api.origin()
+        {
+            return wire::download_guarded(cx, url, out).await?.whole(cx);
+        }
+        let url = whatsapp_web::own_address(&self.api, told).ok_or_else(inbound::gone)?;
+        let mut request = Request::new(Method::GET, url);
+        request.headers_mut().insert("access-token", self.token_header()?);
+        wire::download(cx, request, out).await?.whole(cx)
     }
 
     /// The credentials, which every request has in its body.

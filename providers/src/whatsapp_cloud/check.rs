@@ -1,4 +1,4 @@
-//! Whether the number can send: <https://developers.facebook.com/documentation/business-messaging/whatsapp/support/health-status/>.
+//! Check of a number: <https://developers.facebook.com/documentation/business-messaging/whatsapp/support/health-status/>.
 
 use reqwest::Method;
 use serde_json::Value;

@@ -108,6 +108,10 @@ impl Refusal {
 
         let says = |part: &str| self.words.contains(part);
         match (self.code, step) {
+            // Media that people sent is kept for some days. "Media download error" is a file that Meta itself lost.
+            (Some(100 | 131_052), Step::Fetch) => {
+                return (Kind::Rejected, crate::inbound::GONE);
+            }
             // "Unsupported post request. Object with ID '...' does not exist, cannot be loaded due to missing permissions":
             // https://developers.facebook.com/docs/graph-api/guides/error-handling/
             (Some(100), _) if self.subcode == Some(33) => return NO_SUCH_NUMBER,
@@ -141,13 +145,14 @@ impl Refusal {
             return wire::default_kind(self.status, step);
         };
         match (kind, step) {
-            (Kind::OutcomeUnknown, Step::Prepare | Step::Check) => {
+            (Kind::OutcomeUnknown, Step::Prepare | Step::Check | Step::Fetch) => {
                 (Kind::Unavailable, "the provider has a fault; it is tried again")
             }
             (
                 Kind::Unauthorized | Kind::Misconfigured | Kind::RateLimited | Kind::Unavailable,
-                Step::Check,
+                Step::Check | Step::Fetch,
             ) => (kind, detail),
+            (_, Step::Fetch) => (Kind::Rejected, "the provider refused to hand out the audio"),
             (_, Step::Check) => {
                 (Kind::Misconfigured, "the provider refused the question; check base_url and phone_number_id")
             }

@@ -13,6 +13,7 @@
 //! * There is no idempotency key. `biz_opaque_callback_data` comes back in every status, so that a message whose answer was
 //!   lost is found by its first status.
 //! * The HTTP status says little; `error.code` decides.
+//! * Audio that people send has an id, and the id a link that holds for five minutes: `received`.
 //! * An app has one callback address for all its numbers, unless a number has an address of its own.
 //! * Resellers serve the same API under another address and header; 360dialog leaves the number out of its paths.
 
@@ -20,6 +21,7 @@ mod check;
 mod errors;
 mod media;
 mod receipts;
+mod received;
 mod subscriptions;
 
 use std::{fmt, sync::Arc};
@@ -33,14 +35,15 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
 use url::Url;
 
 use self::errors::Refusal;
 use crate::{
     Accepted, BaseUrl, Callback, CallbackError, CallbackRequest, Callbacks, Capabilities, ConfigError,
-    Content, Context, Descriptor, Form, FormSupport, Intake, Memory, NativeId, OutboundNote, Prepared, Proof,
-    Provider, ReceiptStatus, Recipient, RecipientError, Registration, ReplySupport, Secrets, SendError,
-    SendErrorKind, SendWarning, Settings, Stage,
+    Content, Context, Descriptor, Fetched, Form, FormSupport, Intake, MediaRef, Memory, NativeId,
+    OutboundNote, Prepared, Proof, Provider, ReceiptStatus, Recipient, RecipientError, Registration,
+    ReplySupport, Secrets, SendError, SendErrorKind, SendWarning, Settings, Stage,
     wire::{self, Answer, NoAnswer, Step},
 };
 
@@ -188,7 +191,8 @@ fn credential(header: &str, token: &SecretString) -> Result<(HeaderName, HeaderV
     Ok((name, value))
 }
 
-fn capabilities(has_receipts: bool) -> Capabilities {
+/// Without the app's secret nothing that Meta says is believed.
+fn capabilities(has_callbacks: bool) -> Capabilities {
     let audio = |form, profile: &str| FormSupport {
         form,
         profile: Some(profile.to_owned()),
@@ -215,9 +219,10 @@ fn capabilities(has_receipts: bool) -> Capabilities {
         reply: ReplySupport::MessageId,
         idempotency: None,
         look_up: false,
-        receipts: if has_receipts { RECEIPTS.to_vec() } else { Vec::new() },
-        inbound: false,
+        receipts: if has_callbacks { RECEIPTS.to_vec() } else { Vec::new() },
+        inbound: has_callbacks,
         listens: false,
+        presence: None,
         media_reuse: true,
         recipients: &["phone", PREFIX],
     }
@@ -335,6 +340,15 @@ impl Provider for WhatsAppCloud {
 
     async fn callback_status(&self, cx: &Context, url: &Url) -> Result<String, SendError> {
         self.subscribed(cx, url).await.map_err(|error| error.at(Stage::Check))
+    }
+
+    async fn fetch(
+        &self,
+        cx: &Context,
+        media: &MediaRef,
+        out: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Fetched, SendError> {
+        self.file(cx, media, out).await.map_err(|error| error.at(Stage::Fetch))
     }
 }
 

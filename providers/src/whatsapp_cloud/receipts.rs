@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{WhatsAppCloud, errors, sound_id};
+use super::{WhatsAppCloud, errors, received, sound_id};
 use crate::{
     Callback, CallbackError, CallbackRequest, ProviderEvent, Receipt, ReceiptFailure, ReceiptStatus,
     SendErrorKind, Upstream, What,
@@ -57,8 +57,14 @@ impl WhatsAppCloud {
         let values = changes.filter(|change| change["field"] == "messages").map(|change| &change["value"]);
         let events = values.flat_map(|value| {
             let account = value["metadata"]["phone_number_id"].as_str().and_then(sound_id);
-            let statuses = value["statuses"].as_array().map(Vec::as_slice).unwrap_or_default();
-            statuses.iter().filter_map(move |status| self.event(account.as_deref(), status, request.now))
+            let list = |name: &str| value[name].as_array().map(Vec::as_slice).unwrap_or_default();
+            let received = list("messages").iter().filter_map(|message| {
+                let voice = received::voice(value, message, request.now)?;
+                Some(ProviderEvent { account: account.clone(), ..ProviderEvent::of_voice(voice) })
+            });
+            let statuses = list("statuses").iter();
+            let statuses = statuses.filter_map(|status| self.event(account.as_deref(), status, request.now));
+            received.chain(statuses).collect::<Vec<_>>()
         });
         Ok(Callback { events: events.collect(), answer: None })
     }
@@ -125,7 +131,7 @@ fn upstream(code: Option<u64>, words: &str, secrets: &[&SecretString]) -> Upstre
 }
 
 /// Seconds, as a text.
-fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
     let seconds = value.as_i64().or_else(|| value.as_str()?.parse().ok())?;
     Timestamp::from_second(seconds).ok()
 }

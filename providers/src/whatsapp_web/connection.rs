@@ -9,6 +9,9 @@ use crate::{Capabilities, Form, FormSupport, Intake, ReplySupport, Secrets};
 /// Largest audio file on WhatsApp, in bytes.
 const MAX_BYTES: u64 = 16_000_000;
 
+/// For how long a phone shows that somebody is recording, in seconds, unless it is told again.
+pub(crate) const PRESENCE: u32 = 10;
+
 /// Longest text and longest caption on WhatsApp, in characters.
 const MAX_TEXT: usize = 4096;
 const MAX_CAPTION: usize = 1024;
@@ -29,7 +32,7 @@ pub(crate) fn text() -> FormSupport {
     FormSupport::text(MAX_TEXT)
 }
 
-/// The capabilities of a connection. `proofs` are the secrets without which no receipt is believed.
+/// The capabilities of a connection. `proofs` are the secrets without which no callback is believed.
 pub(crate) fn capabilities(
     forms: Vec<FormSupport>,
     reply: ReplySupport,
@@ -44,8 +47,9 @@ pub(crate) fn capabilities(
         idempotency: None,
         look_up: false,
         receipts: proofs.first().map_or_else(Vec::new, |_| RECEIPTS.to_vec()),
-        inbound: false,
+        inbound: proofs.first().is_some(),
         listens: false,
+        presence: None,
         media_reuse: false,
         recipients,
     }

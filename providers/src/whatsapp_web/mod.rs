@@ -2,9 +2,13 @@
 //! acknowledgements and events about what was sent are spelt alike there.
 
 mod connection;
+mod inbound;
 mod sent;
 
-pub(crate) use connection::{audio, capabilities, file, text, voice};
+pub(crate) use connection::{PRESENCE, audio, capabilities, file, text, voice};
+pub(crate) use inbound::{
+    File, Place, audio_message, own_address, protocol_form, protocol_quoted, quoted_id, waha_voice,
+};
 pub use sent::{sent_name, sent_names};
 
 use jiff::Timestamp;

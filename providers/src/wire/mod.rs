@@ -1,8 +1,10 @@
 //! HTTP the way every adapter needs it: bounded answers, honest transport errors, `Retry-After`, no secrets.
 
+mod download;
 mod head;
 mod multipart;
 
+pub use download::{Downloaded, Out, download, download_guarded, refused, write};
 pub use multipart::Multipart;
 
 use std::time::Duration;
@@ -18,7 +20,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::{
-    Context, SendError, SendErrorKind, Upstream,
+    Context, SendError, SendErrorKind, Stage, Upstream,
     dial::{Exchange, Sent},
     guard::GuardedClient,
 };
@@ -103,6 +105,18 @@ impl NoAnswer {
         SendError::new(SendErrorKind::Unavailable, detail)
     }
 
+    /// The error for a request for the audio of a received note.
+    pub fn in_fetch(self) -> SendError {
+        let error = match self {
+            Self::Forbidden => {
+                let detail = "the provider named an address for the audio that is not on the public internet over https";
+                SendError::new(SendErrorKind::Rejected, detail).forbidden()
+            }
+            Self::NotSent | Self::Proxy | Self::Lost => self.in_prepare(),
+        };
+        error.at(Stage::Fetch)
+    }
+
     /// The error for the one request that must not be repeated blindly.
     pub fn in_dispatch(self) -> SendError {
         match self {
@@ -145,6 +159,18 @@ pub fn json_request(method: Method, url: Url, body: Option<&Value>) -> Request {
 /// [`NoAnswer`]; an answer of any status is no error here.
 pub async fn call(cx: &Context, request: Request) -> Result<Answer, NoAnswer> {
     within(cx.timeout, cx.http.execute(request)).await
+}
+
+/// [`call`] for an answer that has the audio itself in it: it is kept whole.
+///
+/// # Errors
+/// [`NoAnswer`]; an answer of any status is no error here.
+pub async fn call_whole(cx: &Context, request: Request) -> Result<Answer, NoAnswer> {
+    let answered = async {
+        let response = cx.http.execute(request).await.map_err(|error| no_answer(&error))?;
+        read_up_to(response, MAX_READ).await
+    };
+    in_time(cx.timeout, answered).await.unwrap_or(Err(NoAnswer::Lost))
 }
 
 /// Makes the visible request, once, over a connection that carries nothing else ([`crate::dial`]), and reads its whole
@@ -203,7 +229,12 @@ pub async fn in_time<T>(limit: Duration, work: impl Future<Output = T>) -> Optio
     }
 }
 
-async fn read_answer(mut response: reqwest::Response) -> Result<Answer, NoAnswer> {
+async fn read_answer(response: reqwest::Response) -> Result<Answer, NoAnswer> {
+    read_up_to(response, MAX_ANSWER).await
+}
+
+/// Reads an answer to its end and keeps its first bytes.
+async fn read_up_to(mut response: reqwest::Response, kept: usize) -> Result<Answer, NoAnswer> {
     let (status, headers) = (response.status(), response.headers().clone());
     // No provider answers this; a tunnel that is refused with it fails before.
     if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
@@ -216,7 +247,7 @@ async fn read_answer(mut response: reqwest::Response) -> Result<Answer, NoAnswer
         if read > MAX_READ {
             return Err(NoAnswer::Lost);
         }
-        body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())]);
+        body.extend_from_slice(&chunk[..chunk.len().min(kept - body.len())]);
     }
     let is_cut = read > body.len();
     Ok(Answer { status, headers, body: body.freeze(), is_cut })
@@ -233,12 +264,14 @@ pub fn no_answer(error: &reqwest::Error) -> NoAnswer {
     }
 }
 
-/// The purpose of a request: a step that may be repeated freely, the one visible step, or a question.
+/// The purpose of a request: a step that may be repeated freely, the one visible step, a question, or fetching the audio
+/// of a received note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Prepare,
     Dispatch,
     Check,
+    Fetch,
 }
 
 /// The usual meaning of a status, for the end of an adapter's table. The table then lists only the peculiarities of its
@@ -254,6 +287,10 @@ pub fn default_kind(status: StatusCode, step: Step) -> (SendErrorKind, &'static 
             "the provider reported a fault after the note was handed over, so it may or may not arrive",
         ),
         (408 | 500.., _) => (Kind::Unavailable, "the provider has a fault; it is tried again"),
+        (300..=399, Step::Fetch) => {
+            (Kind::Rejected, "the provider answered with a redirect, which is not followed for audio")
+        }
+        (404 | 410, Step::Fetch) => (Kind::Rejected, crate::inbound::GONE),
         (300..=399, Step::Dispatch) => (
             Kind::Unexpected,
             "the provider answered with a redirect, so the note may or may not arrive; check base_url",
@@ -261,14 +298,15 @@ pub fn default_kind(status: StatusCode, step: Step) -> (SendErrorKind, &'static 
         (300..=399, _) => (Kind::Misconfigured, "the provider answered with a redirect; check base_url"),
         (404 | 405, _) => (Kind::Misconfigured, "the provider has nothing at this address; check base_url"),
         (403, _) => (Kind::Misconfigured, "the account may not do this at the provider"),
-        (413, Step::Prepare | Step::Dispatch) => {
+        (413, Step::Prepare | Step::Dispatch | Step::Fetch) => {
             (Kind::MediaTooLarge, "the provider says that the audio is too large")
         }
         (400..=499, Step::Check) => {
             (Kind::Misconfigured, "the provider refused the question; check base_url and credentials")
         }
+        (400..=499, Step::Fetch) => (Kind::Rejected, "the provider refused to hand out the audio"),
         (400..=499, _) => (Kind::Rejected, "the provider refused the note"),
-        (_, Step::Prepare) => {
+        (_, Step::Prepare | Step::Fetch) => {
             (Kind::Unavailable, "the provider's answer could not be understood; it is tried again")
         }
         (_, Step::Check) => (Kind::Misconfigured, "the answer is not this provider's; check base_url"),

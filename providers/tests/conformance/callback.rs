@@ -31,7 +31,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use sha2::{Sha256, Sha512};
 use voicegate_providers::{
-    Callback, CallbackError, CallbackRequest, Descriptor, Proof, Provider, ReceiptStatus, What,
+    Callback, CallbackError, CallbackRequest, Descriptor, Form, InboundVoice, Proof, Provider, ProviderEvent,
+    ReceiptStatus, What,
 };
 
 use crate::{
@@ -216,6 +217,24 @@ fn end_of(heard: &Heard) -> String {
     }
 }
 
+/// The fixtures that are owed where voice notes are received: a direct one, an audio file, an answer to a message, and
+/// what is none of these.
+const OWED_VOICES: [&str; 5] = ["voice", "voice.audio", "voice.reply", "none.own", "none.text"];
+
+/// Whether voice notes are received over such a connection, once it is configured for callbacks.
+pub fn receives(descriptor: &Descriptor) -> bool {
+    let fixtures = load_all(descriptor.name);
+    let configured = fixtures.iter().find(|fixture| fixture.is_genuine());
+    configured.is_some_and(|fixture| fixture.connection(descriptor).capabilities().inbound)
+}
+
+/// The fixtures of received voice notes that are missing.
+pub fn missing_voices(descriptor: &Descriptor, fixtures: &[Fixture]) -> Vec<&'static str> {
+    let has = |name: &&str| fixtures.iter().any(|fixture| fixture.name == *name);
+    let owed = OWED_VOICES.into_iter().filter(|_| receives(descriptor));
+    owed.filter(|name| !has(name)).collect()
+}
+
 /// The ends that a provider's fixtures have to show: refusals, events without meaning, and every receipt that it sends.
 pub fn owed(descriptor: &Descriptor, fixtures: &[Fixture]) -> Vec<String> {
     let mut owed: Vec<String> = ["none", "malformed", "forged"].map(str::to_owned).to_vec();
@@ -263,12 +282,31 @@ fn clean(descriptor: &Descriptor, fixture: &Fixture, request: &CallbackRequest, 
     let provider = fixture.connection(descriptor);
     for event in heard.iter().flat_map(|callback| &callback.events) {
         let What::Voice(voice) = &event.what else { continue };
-        for to in [&voice.from, &voice.conversation] {
-            let key = voicegate_providers::parse_recipient(to).map(|to| provider.recipient_key(&to));
-            ensure(matches!(key, Ok(Ok(_))), || format!("{to} is no recipient of this connection"))?;
-        }
+        received(&*provider, event, voice)?;
+        let digits: String = voice.from.chars().filter(char::is_ascii_digit).collect();
+        let shown = format!("{heard:?}");
+        ensure(digits.len() < 7 || !shown.contains(&digits), || format!("Debug shows a person: {shown}"))?;
     }
     Ok(())
+}
+
+/// Requirements on every received voice note.
+fn received(provider: &dyn Provider, event: &ProviderEvent, voice: &InboundVoice) -> Outcome {
+    ensure(provider.capabilities().inbound, || "capabilities.inbound is false".into())?;
+    for to in [&voice.from, &voice.conversation] {
+        let read = voicegate_providers::parse_recipient(to);
+        let key = read.clone().map(|to| provider.recipient_key(&to));
+        ensure(matches!(key, Ok(Ok(_))), || format!("{to} is no recipient of this connection"))?;
+        ensure(read.is_ok_and(|read| read.to_string() == *to), || format!("{to} is not spelt as usual"))?;
+    }
+    ensure(voice.group || voice.from == voice.conversation, || "a conversation with somebody else".into())?;
+    ensure(matches!(voice.form, Form::Voice | Form::Audio), || format!("received as {:?}", voice.form))?;
+    // A message comes again in other events and other batches, so only its own id names the event.
+    let names_message = event.id.as_ref().is_some_and(|id| id.contains(&voice.message_id) && id.len() <= 255);
+    ensure(names_message, || format!("the event {:?} does not name its message", event.id))?;
+    let stored = serde_json::to_value(voice).map_err(|error| error.to_string())?;
+    let read: Result<InboundVoice, _> = serde_json::from_value(stored);
+    ensure(read.is_ok_and(|read| read == *voice), || "it is not read back as it was stored".into())
 }
 
 /// Forgeries are refused: the secret is the only proof, whatever else a caller knows.
@@ -317,7 +355,8 @@ pub fn forgeries(descriptor: &Descriptor, fixture: &Fixture) -> Outcome {
     ensure(other == Err(CallbackError::Forged), || format!("with another secret: {other:?}"))?;
     let bare = run::build(descriptor, run::example(descriptor));
     ensure(bare.callback(&genuine) == Err(CallbackError::NotConfigured), || "without a secret".into())?;
-    ensure(bare.capabilities().receipts.is_empty(), || "receipts are claimed without a secret".into())
+    ensure(bare.capabilities().receipts.is_empty(), || "receipts are claimed without a secret".into())?;
+    ensure(!bare.capabilities().inbound, || "received notes are claimed without a secret".into())
 }
 
 type Judge<'a> = dyn Fn(&CallbackRequest) -> Result<Heard, libtest_mimic::Failed> + 'a;

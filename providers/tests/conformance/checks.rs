@@ -346,7 +346,7 @@ fn place(ok: &Fixture, at: At) -> usize {
     if let At::Prepare(place) = at { place } else { ok.script.len() - 1 }
 }
 
-fn answer_is_success(answer: &Answer) -> bool {
+pub fn answer_is_success(answer: &Answer) -> bool {
     matches!(answer, Answer::Whole { head, .. } if head.first().is_some_and(|line| line.contains(" 200 ")))
 }
 

@@ -1,5 +1,5 @@
-//! The files in `fixtures/<provider>/send/`, `check/`, `register/`, `callback_status/` and `look_up/`: what the provider
-//! answers, and what must come of it.
+//! The files in `fixtures/<provider>/send/`, `check/`, `register/`, `callback_status/`, `look_up/` and `fetch/`: what the
+//! provider answers, and what must come of it.
 //!
 //! ```text
 //! # Where this answer comes from: a link, and when it was read.
@@ -16,9 +16,10 @@
 //!
 //! The file name up to its first dot is the expected end: `ok`, or the name of a `SendErrorKind`. Of the `@` lines,
 //! all but `send` know `@settings`, `@expect.retry_after` and, for what is reported, `@expect.report`; `look_up` knows
-//! `@to` and `@correlation_id` beside them. A path
+//! `@to` and `@correlation_id` beside them, and `fetch` `@media` (the value of the reference), `@expect.audio` (if it is not
+//! the body of the last answer) and `@expect.mime_type`. A path
 //! without `?` leaves the query to the snapshot. `Content-Length` is added. In the whole file `{{size}}` and
-//! `{{sha256}}` stand for those of the audio; in answers `{{base}}` for the `base_url` in use and
+//! `{{sha256}}` stand for those of the audio; in answers and in `@media` `{{base}}` for the `base_url` in use and
 //! `{{elsewhere}}` for the same server by another name.
 
 use std::{fs, path::PathBuf};
@@ -71,6 +72,11 @@ pub struct Fixture {
     pub media_after: Option<Value>,
     /// The line that a check reports.
     pub report: Option<String>,
+    /// The reference to the audio of a received note, as JSON.
+    pub media: String,
+    /// The audio that is fetched, if it is not the body of the last answer.
+    pub audio_after: Option<String>,
+    pub mime_type_after: Option<String>,
     pub script: Vec<Exchange>,
 }
 
@@ -170,6 +176,9 @@ pub fn parse(name: &str, text: &str) -> Result<Fixture, String> {
         note_after: None,
         media_after: None,
         report: None,
+        media: "null".to_owned(),
+        audio_after: None,
+        mime_type_after: None,
         script: Vec::new(),
     };
     let front = parts.next().unwrap_or_default();
@@ -220,6 +229,12 @@ fn directive(fixture: &mut Fixture, key: &str, value: &str) -> Result<(), serde_
         "@expect.recipient" => fixture.recipient_after = Some(serde_json::from_str(value)?),
         "@expect.note" => fixture.note_after = Some(serde_json::from_str(value)?),
         "@expect.media" => fixture.media_after = Some(serde_json::from_str(value)?),
+        "@media" => {
+            serde_json::from_str::<Value>(value)?;
+            fixture.media = value.to_owned();
+        }
+        "@expect.audio" => fixture.audio_after = Some(value.to_owned()),
+        "@expect.mime_type" => fixture.mime_type_after = Some(value.to_owned()),
         "@expect.report" => fixture.report = Some(value.to_owned()),
         _ => return Err(serde::de::Error::custom("no such directive")),
     }

@@ -4,6 +4,7 @@
 mod account;
 mod callback;
 mod checks;
+mod fetch;
 mod fixture;
 mod form;
 mod run;
@@ -28,8 +29,16 @@ const OWED_ANSWERS: &[&str] = &["ok", "unauthorized"];
 const STATUSES: [&str; 3] = ["400 Bad Request", "500 Internal Server Error", "200 OK"];
 
 fn main() {
-    let trials = PROVIDERS.iter().flat_map(|descriptor| trials(descriptor)).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    let arguments = Arguments::from_args();
+    // The test runner starts a process for each of some two thousand tests, which would read all fixtures each time.
+    let only = arguments.filter.as_deref().filter(|_| arguments.exact);
+    let adapter = only.and_then(|test| test.split("::").next());
+    let trials = PROVIDERS
+        .iter()
+        .filter(|descriptor| adapter.is_none_or(|adapter| adapter == descriptor.name))
+        .flat_map(|descriptor| trials(descriptor))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 fn trials(descriptor: &'static Descriptor) -> Vec<Trial> {
@@ -56,6 +65,7 @@ fn trials(descriptor: &'static Descriptor) -> Vec<Trial> {
     let ok = fixtures.into_iter().find(|fixture| fixture.name == "ok");
     trials.extend(Ask::ALL.into_iter().flat_map(|ask| account_trials(ask, descriptor, ok.as_ref())));
     trials.extend(callback_trials(descriptor));
+    trials.extend(fetch_trials(descriptor));
     trials.extend(ok.iter().flat_map(|ok| generated(descriptor, ok)));
     trials
 }
@@ -71,8 +81,10 @@ fn account_trials(ask: Ask, descriptor: &'static Descriptor, send: Option<&Fixtu
     let ok = fixtures.iter().find(|fixture| fixture.name == "ok").cloned();
     let have = names(&fixtures);
     let registers = descriptor.callbacks.is_some_and(|callbacks| callbacks.registers);
-    let looks = run::build(descriptor, run::example(descriptor)).capabilities().look_up;
+    let built = run::build(descriptor, run::example(descriptor));
+    let (looks, shows) = (built.capabilities().look_up, built.capabilities().presence.is_some());
     let mut trials = vec![Trial::test(name("fixtures".to_owned()), move || match ask {
+        Ask::Presence if !shows => checks::ensure(have.is_empty(), || "a sign that nobody shows".into()),
         Ask::LookUp if !looks => checks::ensure(have.is_empty(), || "a look-up that nobody makes".into()),
         Ask::Register | Ask::Status if !registers => {
             checks::ensure(have.is_empty(), || "a registration that nobody makes".into())
@@ -88,12 +100,19 @@ fn account_trials(ask: Ask, descriptor: &'static Descriptor, send: Option<&Fixtu
     let Some(ok) = ok else { return trials };
     for place in 0..ok.script.len() {
         for (fault, answer, kinds) in checks::faults() {
+            // A sign has nothing to read in the answer to it.
+            if ask == Ask::Presence && checks::answer_is_success(&answer) {
+                continue;
+            }
             let ok = ok.clone();
             trials.push(Trial::test(name(format!("fault::{}::{fault}", place + 1)), move || {
                 wait(account::fault(ask, descriptor, &ok, place, answer, kinds))
             }));
         }
         for status in STATUSES {
+            if ask == Ask::Presence && status.starts_with('2') {
+                continue;
+            }
             let ok = ok.clone();
             trials.push(Trial::test(name(format!("echo::{}::{}", place + 1, &status[..3])), move || {
                 wait(account::echo(ask, descriptor, &ok, place, status))
@@ -117,9 +136,11 @@ fn callback_trials(descriptor: &'static Descriptor) -> Vec<Trial> {
     }
     let have: Vec<String> = fixtures.iter().map(|fixture| fixture.name.clone()).collect();
     let owed = callback::owed(descriptor, &fixtures);
+    let voices = callback::missing_voices(descriptor, &fixtures);
     let mut trials = vec![Trial::test(name("fixtures"), move || {
         let has = |kind: &&String| have.iter().any(|name| name.split('.').next() == Some(kind.as_str()));
-        let missing: Vec<String> = owed.iter().filter(|kind| !has(kind)).cloned().collect();
+        let voices = voices.iter().map(|name| (*name).to_owned());
+        let missing: Vec<String> = owed.iter().filter(|kind| !has(kind)).cloned().chain(voices).collect();
         checks::ensure(missing.is_empty(), || {
             format!("fixtures/{}/callback/ has no .http file for: {}", descriptor.name, missing.join(", "))
         })
@@ -133,6 +154,54 @@ fn callback_trials(descriptor: &'static Descriptor) -> Vec<Trial> {
             trials.push(Trial::test(forged, move || callback::forgeries(descriptor, &again)));
         }
     }
+    trials
+}
+
+/// Everything about the audio of received notes.
+fn fetch_trials(descriptor: &'static Descriptor) -> Vec<Trial> {
+    let name = |test: String| format!("{}::fetch::{test}", descriptor.name);
+    let fixtures = fixture::load_all(descriptor.name, "fetch");
+    let have = names(&fixtures);
+    let mut trials = vec![Trial::test(name("fixtures".to_owned()), move || {
+        if callback::receives(descriptor) {
+            return owed(descriptor, "fetch", fetch::OWED, &have);
+        }
+        checks::ensure(have.is_empty(), || "audio of a provider over which nothing is received".into())
+    })];
+    let ok = fixtures.iter().find(|fixture| fixture.name == "ok").cloned();
+    for fixture in fixtures {
+        let again = fixture.clone();
+        if fixture.expected.is_none() {
+            let canary = name(format!("{}::canary", fixture.name));
+            trials.push(Trial::test(canary, move || wait(fetch::canary(descriptor, &again))));
+        }
+        let test = name(fixture.name.clone());
+        trials.push(Trial::test(test, move || wait(fetch::fetch(descriptor, &fixture))));
+    }
+    let Some(ok) = ok else { return trials };
+    for place in 0..ok.script.len() {
+        for (fault, answer, kinds) in checks::faults() {
+            let ok = ok.clone();
+            trials.push(Trial::test(name(format!("fault::{}::{fault}", place + 1)), move || {
+                wait(fetch::fault(descriptor, &ok, place, answer, kinds))
+            }));
+        }
+        for status in STATUSES {
+            let ok = ok.clone();
+            trials.push(Trial::test(name(format!("echo::{}::{}", place + 1, &status[..3])), move || {
+                wait(fetch::echo(descriptor, &ok, place, status))
+            }));
+        }
+        let ok = ok.clone();
+        trials.push(Trial::test(name(format!("redirect::{}", place + 1)), move || {
+            wait(fetch::redirect(descriptor, &ok, place))
+        }));
+    }
+    let other = ok.clone();
+    trials.push(Trial::test(name("limit".to_owned()), move || wait(fetch::limit(descriptor, &other))));
+    trials.push(Trial::test(name("refused".to_owned()), move || {
+        wait(fetch::refused_connection(descriptor, &ok))
+    }));
     trials
 }
 

@@ -1,12 +1,21 @@
 //! One attempt of an adapter against the stub.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
+use tokio::io::AsyncWrite;
 use voicegate_providers::{
-    Accepted, AudioFacts, Codec, Container, Content, Context, Descriptor, Form, LookUp, Memory,
-    OutboundAudio, OutboundNote, Prepared, Provider, Recipient, SendError, Settings, UnknownSend,
+    Accepted, AudioFacts, Codec, Container, Content, Context, Descriptor, Fetched, Form, LookUp, MediaRef,
+    Memory, OutboundAudio, OutboundNote, Prepared, Presence, Provider, Recipient, SendError, Settings,
+    UnknownSend,
     dial::{DialOptions, Dialer},
     guard::{AddressRules, GuardedClient},
     proxy::Proxy,
@@ -203,10 +212,11 @@ pub enum Ask {
     Register,
     Status,
     LookUp,
+    Presence,
 }
 
 impl Ask {
-    pub const ALL: [Self; 4] = [Self::Check, Self::Register, Self::Status, Self::LookUp];
+    pub const ALL: [Self; 5] = [Self::Check, Self::Register, Self::Status, Self::LookUp, Self::Presence];
 
     /// The folder of its fixtures.
     pub fn folder(self) -> &'static str {
@@ -215,6 +225,7 @@ impl Ask {
             Self::Register => "register",
             Self::Status => "callback_status",
             Self::LookUp => "look_up",
+            Self::Presence => "presence",
         }
     }
 }
@@ -247,6 +258,10 @@ pub async fn ask(
             made.summary + &secret.unwrap_or_default()
         }),
         Ask::Status => provider.callback_status(&cx, &url).await,
+        Ask::Presence => {
+            let shown = provider.presence(&cx, &recipient(&fixture.to), None, Presence::Recording).await;
+            shown.map(|()| "shown".to_owned())
+        }
         Ask::LookUp => {
             let unknown = UnknownSend {
                 to: recipient(&fixture.to),
@@ -262,6 +277,70 @@ pub async fn ask(
     let (requests, problems, endless_bytes) = (stub.requests(), stub.problems(), stub.endless_bytes());
     let secret_in_path = descriptor.secret_in_path;
     Checked { result, requests, problems, endless_bytes, secrets, secret_in_path }
+}
+
+/// The result of fetching the audio of a received note.
+pub struct Received {
+    pub result: Result<Fetched, SendError>,
+    pub written: Vec<u8>,
+    pub requests: Vec<Recorded>,
+    pub problems: Vec<String>,
+    pub endless_bytes: usize,
+    pub secrets: BTreeSet<String>,
+    pub secret_in_path: bool,
+}
+
+/// A receiver that takes no more than its limit.
+pub struct Limited {
+    pub bytes: Vec<u8>,
+    pub limit: usize,
+}
+
+impl AsyncWrite for Limited {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.bytes.len() + buf.len() > self.limit {
+            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        self.bytes.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+pub async fn fetch(
+    descriptor: &Descriptor,
+    fixture: &Fixture,
+    timeout: Duration,
+    limit: usize,
+    gone: bool,
+) -> Received {
+    let mut stub = Stub::start(fixture.script.clone()).await;
+    let mut settings = example(descriptor);
+    settings.insert("base_url".to_owned(), stub.base_url().into());
+    settings.extend(fixture.settings.clone());
+    let secrets = secrets(&settings);
+    let provider = build(descriptor, settings);
+    if gone {
+        stub.stop().await;
+    }
+    let value = serde_json::from_str(&stub.filled(&fixture.media)).expect("a reference in JSON");
+    let media = MediaRef { value, fetch_before: None };
+    let mut out = Limited { bytes: Vec::new(), limit };
+    let result = provider.fetch(&context(timeout, fixture.allow_loopback), &media, &mut out).await;
+    let (requests, problems, endless_bytes) = (stub.requests(), stub.problems(), stub.endless_bytes());
+    let secret_in_path = descriptor.secret_in_path;
+    Received { result, written: out.bytes, requests, problems, endless_bytes, secrets, secret_in_path }
 }
 
 fn dispatch_line(prepared: &Prepared) -> (String, String) {

@@ -59,6 +59,11 @@ impl Stub {
         format!("http://127.0.0.1:{}{ROOT}/", self.port)
     }
 
+    /// Replaces the placeholders for this server's addresses.
+    pub fn filled(&self, text: &str) -> String {
+        fill(text, self.port)
+    }
+
     /// Stops listening, so that connections are refused.
     pub async fn stop(&mut self) {
         self.server.abort();
@@ -101,16 +106,17 @@ async fn serve(listener: TcpListener, port: u16, state: Arc<Mutex<State>>) {
     }
 }
 
+fn fill(text: &str, port: u16) -> String {
+    text.replace("{{base}}", &format!("http://127.0.0.1:{port}{ROOT}"))
+        .replace("{{elsewhere}}", &format!("http://localhost:{port}{ROOT}"))
+}
+
 async fn converse(mut stream: TcpStream, port: u16, state: &Mutex<State>) -> io::Result<()> {
     let Some(request) = read_request(&mut stream).await? else { return Ok(()) };
     let answer = next_answer(&mut lock(state), request);
     match answer {
         Answer::Whole { head, body } => {
-            let fill = |text: &str| {
-                text.replace("{{base}}", &format!("http://127.0.0.1:{port}{ROOT}"))
-                    .replace("{{elsewhere}}", &format!("http://localhost:{port}{ROOT}"))
-            };
-            let (head, body) = (fill(&head.join("\r\n")), fill(&body));
+            let (head, body) = (fill(&head.join("\r\n"), port), fill(&body, port));
             let length = body.len();
             let text = format!("{head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
             stream.write_all(text.as_bytes()).await?;

@@ -11,5 +11,6 @@ mod run;
 mod stub;
 
 mod faults;
+mod receiving;
 mod recipes;
 mod sending;

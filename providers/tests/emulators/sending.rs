@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 use voicegate_providers::{
     Accepted, CallbackRequest, Content, Context, Form, Memory, OutboundNote, Provider, ReceiptStatus, Scope,
@@ -23,9 +23,9 @@ use voicegate_sandbox::{
 use crate::fixture::Fixture;
 
 /// A sandbox on a port of its own.
-struct Served {
-    sandbox: Sandbox,
-    base: String,
+pub struct Served {
+    pub sandbox: Sandbox,
+    pub base: String,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -36,7 +36,7 @@ impl Drop for Served {
 }
 
 impl Served {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let sandbox = Sandbox::new(SandboxOptions::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
@@ -45,7 +45,7 @@ impl Served {
     }
 
     /// A connection with the emulator's own settings, and these beside them.
-    fn connection(&self, name: &str, more: Value) -> Arc<dyn Provider> {
+    pub fn connection(&self, name: &str, more: Value) -> Arc<dyn Provider> {
         let descriptor = voicegate_providers::find(name).expect("an adapter");
         let door = self.sandbox.doors(&self.base).into_iter().find(|door| door.provider == name);
         let mut settings: Map<String, Value> =
@@ -54,13 +54,13 @@ impl Served {
         run::build(descriptor, settings)
     }
 
-    fn last(&self) -> LedgerEntry {
+    pub fn last(&self) -> LedgerEntry {
         self.sandbox.ledger().pop().expect("a message")
     }
 }
 
 /// One second of a phone's own kind of note.
-fn opus() -> Vec<u8> {
+pub fn opus() -> Vec<u8> {
     use ogg::writing::{PacketWriteEndInfo, PacketWriter};
     let mut head = b"OpusHead\x01\x01\x38\x01\x80\x3e".to_vec();
     head.extend([0; 5]);
@@ -86,7 +86,7 @@ fn opus_file() -> PathBuf {
     path
 }
 
-fn note(provider: &dyn Provider, to: &str, form: Form) -> OutboundNote {
+pub fn note(provider: &dyn Provider, to: &str, form: Form) -> OutboundNote {
     let mut fixture: Fixture = fixture::parse("ok", "# made here, not from http\n").expect("a fixture");
     fixture.form = form;
     fixture.to = to.to_owned();
@@ -100,7 +100,7 @@ fn note(provider: &dyn Provider, to: &str, form: Form) -> OutboundNote {
     note
 }
 
-async fn send(provider: &dyn Provider, cx: &Context, note: &OutboundNote) -> Result<Accepted, SendError> {
+pub async fn send(provider: &dyn Provider, cx: &Context, note: &OutboundNote) -> Result<Accepted, SendError> {
     let mut memory = Memory::default();
     let prepared = provider.prepare(cx, note, &mut memory).await?;
     provider.dispatch(cx, note, prepared, &mut memory).await
@@ -229,7 +229,7 @@ async fn a_token_that_evolution_signs_is_believed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}/callbacks/acme/main", listener.local_addr().expect("an address"));
     let headers = json!({"jwt_key": secret});
-    let events = ["MESSAGES_UPDATE", "SEND_MESSAGE"];
+    let events = ["MESSAGES_UPDATE", "SEND_MESSAGE", "MESSAGES_UPSERT"];
     set_webhook(&served, json!({"enabled": true, "url": address, "headers": headers, "events": events}))
         .await;
     let address = address.parse().expect("a URL");
@@ -245,6 +245,20 @@ async fn a_token_that_evolution_signs_is_believed() {
 /// Reads the next request that comes to `listener`, and answers 200.
 async fn called(listener: &TcpListener, now: jiff::Timestamp) -> CallbackRequest {
     let (mut stream, _) = listener.accept().await.expect("a caller");
+    let request = read(&mut stream, now).await;
+    answer(&mut stream, 200, "").await;
+    request
+}
+
+/// Answers a request and closes its connection.
+pub async fn answer(stream: &mut TcpStream, status: u16, body: &str) {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} Answer\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes()).await.expect("answered");
+}
+
+/// Reads a request that somebody makes.
+pub async fn read(stream: &mut TcpStream, now: jiff::Timestamp) -> CallbackRequest {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -254,7 +268,9 @@ async fn called(listener: &TcpListener, now: jiff::Timestamp) -> CallbackRequest
     };
     let head = String::from_utf8(bytes[..end].to_vec()).expect("a head in ASCII");
     let mut lines = head.lines();
-    let target = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a target").to_owned();
+    let mut first = lines.next().expect("a first line").split(' ');
+    let method: Method = first.next().and_then(|method| method.parse().ok()).expect("a method");
+    let target = first.next().expect("a target").to_owned();
     let headers: HeaderMap = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| {
@@ -262,18 +278,15 @@ async fn called(listener: &TcpListener, now: jiff::Timestamp) -> CallbackRequest
             (name, HeaderValue::from_str(value.trim()).expect("a value"))
         })
         .collect();
-    let length: usize = headers["content-length"].to_str().expect("text").parse().expect("a number");
+    let length = headers.get("content-length").map_or(Some("0"), |value| value.to_str().ok());
+    let length: usize = length.and_then(|text| text.parse().ok()).expect("a number");
     let mut body = bytes.split_off(end + 4);
     while body.len() < length {
         assert!(stream.read_buf(&mut body).await.expect("bytes") > 0, "a body that ends");
     }
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        .await
-        .expect("answered");
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let query = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    CallbackRequest { method: Method::POST, headers, query, body: Bytes::from(body), now }
+    CallbackRequest { method, headers, query, body: Bytes::from(body), now }
 }
 
 #[tokio::test]

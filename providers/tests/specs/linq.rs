@@ -61,7 +61,12 @@ fn every_successful_answer_in_the_fixtures_fits_the_openapi_file() {
             }
             let place = format!("{}: {} {}", fixture.name, exchange.method, exchange.target);
             let operation = spec.operation(&exchange.method, &exchange.target).expect("an operation");
-            let schema = &operation["responses"][status]["content"]["application/json"]["schema"];
+            let described = &operation["responses"][status];
+            if status == "204" && described.is_object() {
+                assert_eq!(body, "", "{place}");
+                continue;
+            }
+            let schema = &described["content"]["application/json"]["schema"];
             assert!(!schema.is_null(), "{place}: the file has no {status}");
             let body = body
                 .replace("{{base}}", "https://uploads.example")
