@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RANGE};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, RANGE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
@@ -19,7 +19,10 @@ use uuid::Uuid;
 use crate::linq::NewChat;
 use crate::receipts::ReceiptStatus;
 use crate::state::Event;
-use crate::{Fault, Sandbox, emulator};
+use crate::{Fault, Inbound, Sandbox, audio::describe, emulator};
+
+/// Largest order of a note that is sent in: base64 of its audio.
+const MAX_ORDER: usize = 96 * 1024 * 1024;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -42,6 +45,8 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
         .route("/sandbox/callbacks", get(callbacks))
         .route("/sandbox/receipts", get(rules).post(add_rules).delete(drop_rules))
         .route("/sandbox/ledger/{id}/receipts", post(tell))
+        .route("/sandbox/inbound", get(sent_in).post(send_in).layer(DefaultBodyLimit::max(MAX_ORDER)))
+        .route("/sandbox/inbound/{id}/audio", get(sent_in_audio))
         .route("/sandbox/chats", get(chats).post(add_chat))
         .route("/sandbox/idle", post(close_idle))
         .route("/sandbox/clear", post(clear))
@@ -151,6 +156,29 @@ async fn tell(
     Err(refused("this provider never says that of a message, or nothing was delivered".into()))
 }
 
+async fn sent_in(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(json!({ "items": sandbox.sent_in() }))
+}
+
+/// Sends a voice note in. Answers after the registered addresses have answered.
+async fn send_in(
+    State(sandbox): State<Sandbox>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), (StatusCode, Json<Value>)> {
+    let order: Inbound = parse(&body)?;
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or("127.0.0.1");
+    let sent = sandbox.send_in(&format!("http://{host}"), order).await.map_err(refused)?;
+    Ok((StatusCode::CREATED, Json(json!(sent))))
+}
+
+async fn sent_in_audio(State(sandbox): State<Sandbox>, Path(id): Path<Uuid>) -> Response {
+    let Some(bytes) = sandbox.sent_in_audio(&id) else { return StatusCode::NOT_FOUND.into_response() };
+    let kind = describe(&bytes).kind.playback_mime();
+    let headers = [(CONTENT_TYPE, kind), (HeaderName::from_static("x-content-type-options"), "nosniff")];
+    (headers, bytes).into_response()
+}
+
 async fn drop_faults(State(sandbox): State<Sandbox>) -> StatusCode {
     sandbox.inner.lock().faults.clear();
     StatusCode::NO_CONTENT
@@ -187,8 +215,8 @@ async fn clear(State(sandbox): State<Sandbox>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// Event names: `entry` (a ledger entry), `receipts` (all receipts of an entry), `cleared`, `reload` (events were lost:
-/// read the ledger again).
+/// Event names: `entry` (a ledger entry), `receipts` (all receipts of an entry), `inbound` (a note that a person sent in),
+/// `cleared`, `reload` (events were lost: read the ledger again).
 async fn events(
     State(sandbox): State<Sandbox>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, std::convert::Infallible>>> {
@@ -202,6 +230,10 @@ async fn events(
             Ok(Event::Receipts(id, receipts)) => {
                 let data = json!({ "id": id, "receipts": receipts }).to_string();
                 sse::Event::default().event("receipts").data(data)
+            }
+            Ok(Event::SentIn(sent)) => {
+                let data = serde_json::to_string(&sent).unwrap_or_default();
+                sse::Event::default().event("inbound").data(data)
             }
             Ok(Event::Cleared) => sse::Event::default().event("cleared").data("{}"),
             Err(RecvError::Lagged(_)) => sse::Event::default().event("reload").data("{}"),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::Sandbox;
 use crate::faults::Operation;
 use crate::hooks::Outgoing;
+use crate::inbound::Note;
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::state::State;
@@ -77,6 +78,24 @@ pub(crate) trait Emulator: Sync {
         Vec::new()
     }
 
+    /// Gives a message that a person wrote its id and its conversation.
+    ///
+    /// # Errors
+    /// Says in a sentence what is wrong with it; also where nobody can write to the provider's accounts here.
+    fn receive(&self, _sandbox: &Sandbox, _note: &mut Note) -> Result<(), String> {
+        Err(format!("nobody can write to the emulated accounts of {}", self.name()))
+    }
+
+    /// Builds the requests that tell registered addresses of messages that people wrote.
+    fn inbound(&self, _sandbox: &Sandbox, _notes: &[Note]) -> Vec<Outgoing> {
+        Vec::new()
+    }
+
+    /// Whether people can write to its accounts.
+    fn takes_inbound(&self) -> bool {
+        false
+    }
+
     /// Copies the state that survives clearing: registered addresses.
     fn keep(&self, _before: &mut State, _after: &mut State) {}
 }
@@ -108,10 +127,18 @@ pub(crate) static EMULATORS: &[&dyn Emulator] = &[
     &crate::recipes::Recipes,
 ];
 
+/// Servers that speak and transcribe. They have no phones, and answer whatever providers are emulated.
+pub(crate) static SPEECH_SERVERS: &[&dyn Emulator] = &[&crate::speech::OpenAi, &crate::speech::ElevenLabs];
+
+/// Everything that is emulated.
+pub(crate) fn all() -> impl Iterator<Item = &'static dyn Emulator> {
+    EMULATORS.iter().chain(SPEECH_SERVERS).copied()
+}
+
 /// Finds the emulator of a path, and returns the rest of the path.
 pub(crate) fn of_path(path: &str) -> Option<(&'static dyn Emulator, &str)> {
     let (name, rest) = path.strip_prefix('/')?.split_once('/')?;
-    EMULATORS.iter().find(|emulator| emulator.name() == name).map(|emulator| (*emulator, rest))
+    all().find(|emulator| emulator.name() == name).map(|emulator| (emulator, rest))
 }
 
 /// Description of the emulators that answer, for the page.
@@ -124,6 +151,7 @@ pub(crate) fn listed(sandbox: &Sandbox) -> Value {
             "look": emulator.look(),
             "says": says.collect::<Vec<_>>(),
             "refusals": emulator.refusals(),
+            "inbound": emulator.takes_inbound(),
         })
     };
     EMULATORS.iter().filter(|emulator| sandbox.answers(emulator.name())).map(shown).collect()

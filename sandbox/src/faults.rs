@@ -14,7 +14,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::emulator::{self, EMULATORS, Emulator};
+use crate::emulator::{self, Emulator};
+use crate::hooks::Outgoing;
+use crate::inbound::Note;
 use crate::ledger::{RequestLog, redact, redact_path, redact_query};
 use crate::server::hang_up;
 use crate::{Sandbox, state};
@@ -32,11 +34,19 @@ impl Provider {
 
     /// Finds the emulator with this name.
     pub fn named(name: &str) -> Option<Self> {
-        EMULATORS.iter().find(|emulator| emulator.name() == name).map(|emulator| Self(*emulator))
+        emulator::all().find(|emulator| emulator.name() == name).map(Self)
     }
 
     pub fn name(self) -> &'static str {
         self.0.name()
+    }
+
+    pub(crate) fn receive(self, sandbox: &Sandbox, note: &mut Note) -> Result<(), String> {
+        self.0.receive(sandbox, note)
+    }
+
+    pub(crate) fn inbound(self, sandbox: &Sandbox, notes: &[Note]) -> Vec<Outgoing> {
+        self.0.inbound(sandbox, notes)
     }
 
     /// The refusals of its own that a fault may ask for.
@@ -67,7 +77,7 @@ impl<'de> Deserialize<'de> for Provider {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         Self::named(&name).ok_or_else(|| {
-            let known: Vec<_> = EMULATORS.iter().map(|emulator| emulator.name()).collect();
+            let known: Vec<_> = emulator::all().map(|emulator| emulator.name()).collect();
             D::Error::custom(format!("no such provider; expected one of {}", known.join(", ")))
         })
     }
@@ -97,6 +107,14 @@ pub enum Operation {
     Voice,
     /// The state of the account: Wawp `/v2/session/info`, Telegram `getMe`, Discord `/users/@me`, a number of Meta's.
     Session,
+    /// The file of a note that a person sent in.
+    Media,
+    /// A text that is to be spoken.
+    Speech,
+    /// A recording that is to be written down.
+    Transcription,
+    /// A sign that somebody is recording or typing.
+    Presence,
     /// Any other request to an emulator.
     Other,
 }
@@ -114,6 +132,10 @@ impl Operation {
             Self::Webhooks => "webhooks",
             Self::Voice => "voice",
             Self::Session => "session",
+            Self::Media => "media",
+            Self::Speech => "speech",
+            Self::Transcription => "transcription",
+            Self::Presence => "presence",
             Self::Other => "other",
         }
     }
@@ -402,6 +424,6 @@ fn scripted(
 impl Sandbox {
     /// The credentials of every emulator.
     pub(crate) fn secrets(&self) -> Vec<&str> {
-        EMULATORS.iter().flat_map(|emulator| emulator.secrets(self)).collect()
+        emulator::all().flat_map(|emulator| emulator.secrets(self)).collect()
     }
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `/NAME/…` | the API of the provider of that name, for each emulator in `EMULATORS` |
 //! | `/http/NAME/…` | APIs that a gateway reaches by recipes: `z-api`, `whapi`, `line` and others |
+//! | `/openai/…`, `/elevenlabs/…` | servers that speak and transcribe |
 //! | `/`, `/sandbox/…` | the inbox page and the control API |
 
 mod audio;
@@ -24,11 +25,13 @@ mod form;
 pub mod fuzzing;
 mod hooks;
 mod idle;
+mod inbound;
 mod ledger;
 mod linq;
 mod receipts;
 mod recipes;
 mod server;
+mod speech;
 mod state;
 mod telegram;
 mod waha;
@@ -46,6 +49,7 @@ use uuid::Uuid;
 pub use audio::AudioInfo;
 pub use faults::{Fault, FaultAction, Operation, Provider};
 pub use hooks::{CallbackLog, Try};
+pub use inbound::{Inbound, MediaFault, SentIn};
 pub use ledger::{LedgerEntry, RequestLog};
 pub use linq::{NewChat, Service};
 pub use receipts::{Receipt, ReceiptRule, ReceiptStatus, ReceiptStep};
@@ -177,6 +181,13 @@ impl Sandbox {
             Door { provider: one.name(), app: look.app, to: look.to, settings }
         };
         emulator::EMULATORS.iter().filter(|one| self.answers(one.name())).map(door).collect()
+    }
+
+    /// The settings of a server that speaks or transcribes, by its name: `openai`, `elevenlabs`.
+    pub fn speech_settings(&self, sandbox_url: &str, name: &str) -> Option<serde_json::Value> {
+        let base = sandbox_url.trim_end_matches('/');
+        let server = emulator::SPEECH_SERVERS.iter().find(|one| one.name() == name)?;
+        Some(server.settings(self, &format!("{base}/{name}")))
     }
 
     pub(crate) fn answers(&self, provider: &str) -> bool {

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::emulator::{EMULATORS, Emulator};
+use crate::emulator::{EMULATORS, Emulator, SPEECH_SERVERS};
 use crate::{Sandbox, control, faults, idle::Busy};
 
 /// Marks a response that must never be sent: close the connection instead.
@@ -39,6 +39,7 @@ pub(crate) fn router(sandbox: &Sandbox) -> Router {
     EMULATORS
         .iter()
         .filter(|emulator| sandbox.answers(emulator.name()))
+        .chain(SPEECH_SERVERS)
         .fold(Router::new(), nest)
         .merge(control::router(sandbox))
         .layer(from_fn_with_state(sandbox.clone(), faults::guard))

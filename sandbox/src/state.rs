@@ -16,6 +16,7 @@ use crate::faults::{self, Fault};
 use crate::fetch::Fetcher;
 use crate::hooks::{CallbackLog, MOST_AT_A_TIME};
 use crate::idle;
+use crate::inbound::SentIn;
 use crate::ledger::{LedgerEntry, RequestLog};
 use crate::linq::{Attachment, Chat, Subscription, default_chats};
 use crate::receipts::{Receipt, ReceiptRule};
@@ -46,6 +47,8 @@ pub(crate) enum Event {
     Entry(Box<LedgerEntry>),
     /// All receipts of an entry.
     Receipts(Uuid, Vec<Receipt>),
+    /// A message that a person sent in; once more when it was answered.
+    SentIn(Box<SentIn>),
     Cleared,
 }
 

@@ -1,10 +1,12 @@
 //! Code shared by the emulators of WhatsApp Web gateways: ids, and the phone's view of a voice note.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::audio::{AudioInfo, Kind};
+use crate::inbound::Note;
 
 /// The only media type that WhatsApp accepts for voice notes.
 pub(crate) const VOICE_MIME: &str = "audio/ogg; codecs=opus";
@@ -42,6 +44,41 @@ pub(crate) fn is_message_id(text: &str) -> bool {
 /// Creates the random part of a message's id, as linked devices do.
 pub(crate) fn raw_id() -> String {
     format!("3EB0{}", &Uuid::new_v4().simple().to_string()[..18].to_uppercase())
+}
+
+/// The chat of a message that a person wrote: the group, or the person.
+pub(crate) fn chat_of(note: &Note) -> Result<String, String> {
+    let chat = note.group.clone().unwrap_or_else(|| format!("{}@c.us", note.digits()));
+    let person = format!("{}@c.us", note.digits());
+    if is_jid(&chat) && is_jid(&person) && (note.group.is_none() || chat.ends_with("@g.us")) {
+        return Ok(chat);
+    }
+    Err("from must be a phone number, and group a group's id (...@g.us)".to_owned())
+}
+
+/// The id of a message that a person wrote, or we ourselves on the phone. `chat` and `person` as the engine spells them.
+pub(crate) fn received_id(note: &Note, chat: &str, person: &str) -> String {
+    let id = format!("{}_{chat}_{}", note.own, note.raw);
+    if note.group.is_some() { format!("{id}_{person}") } else { id }
+}
+
+/// The random part of a message's id.
+pub(crate) fn raw_part(id: &str) -> &str {
+    if is_message_id(id) { id.split('_').nth(2).unwrap_or(id) } else { id }
+}
+
+/// The protocol's view of a voice note. Its `url` is encrypted.
+pub(crate) fn audio_message(note: &Note) -> Value {
+    let quoted = note.reply_to.as_deref().map(raw_part);
+    json!({
+        "url": "https://mmg.whatsapp.net/v/t62.7117-24/0.enc",
+        "mimetype": note.mime_type,
+        "fileSha256": note.sha256(),
+        "fileLength": note.bytes.len().to_string(),
+        "seconds": note.seconds(),
+        "ptt": note.is_voice,
+        "contextInfo": quoted.map(|raw| json!({ "stanzaId": raw, "participant": ME })),
+    })
 }
 
 /// Computes the hash that WhatsApp keeps of a file.

@@ -2,12 +2,15 @@
 
 mod containers;
 mod opus;
+mod recording;
 #[cfg(test)]
 mod tests;
+mod webm;
 
 use serde::Serialize;
 
 pub(crate) use opus::is_clean_opus;
+pub(crate) use recording::in_caf;
 
 /// Facts that were read from the bytes. `null` if the container does not state one.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -102,6 +105,23 @@ impl Kind {
         }
     }
 
+    /// The media type that providers state for it.
+    pub fn declared_mime(self) -> &'static str {
+        match self {
+            Self::Mp3 => "audio/mpeg",
+            Self::Mp4 => "audio/x-m4a",
+            Self::Adts => "audio/aac",
+            Self::Ogg => "audio/ogg; codecs=opus",
+            Self::Wav => "audio/x-wav",
+            Self::Aiff => "audio/x-aiff",
+            Self::Caf => "audio/x-caf",
+            Self::Amr => "audio/amr",
+            Self::Flac => "audio/flac",
+            Self::Webm => "audio/webm",
+            Self::Unknown => "application/octet-stream",
+        }
+    }
+
     /// By file name; `None` for names that say nothing.
     pub fn of_extension(filename: &str) -> Option<Self> {
         let (_, extension) = filename.rsplit_once('.')?;
@@ -187,7 +207,7 @@ pub(crate) fn describe(bytes: &[u8]) -> AudioInfo {
         Kind::Caf => containers::caf(bytes, &mut info),
         Kind::Amr => containers::amr(bytes, &mut info),
         Kind::Flac => containers::flac(bytes, &mut info),
-        Kind::Webm => Some(()),
+        Kind::Webm => webm::describe(bytes, &mut info),
         Kind::Unknown => {
             info.faults.push("These bytes are no audio file that phones know.".into());
             Some(())

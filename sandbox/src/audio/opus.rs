@@ -8,6 +8,7 @@ use std::io::Cursor;
 use ogg::reading::PageParsingOptions;
 use ogg::{OggReadError, Packet, PacketReader};
 
+use super::recording::{Head, Recording};
 use super::{AudioInfo, Kind};
 
 /// The header fields of a page that the packet reader does not show.
@@ -70,6 +71,26 @@ pub(super) fn read(bytes: &[u8], info: &mut AudioInfo) {
     if !pages.iter().any(|page| page.flags & LAST != 0) {
         info.faults.push("No page says that the stream ends (EOS): the file looks cut off.".into());
     }
+}
+
+/// The packets of a file with one stream.
+pub(super) fn recording(bytes: &[u8]) -> Option<Recording> {
+    let mut faults = Vec::new();
+    let packets = packets(bytes, &mut faults);
+    let (first, audio) = (packets.first()?, packets.get(2..)?);
+    let is_one = packets.iter().all(|packet| packet.stream_serial() == first.stream_serial());
+    if !faults.is_empty() || !is_one {
+        return None;
+    }
+    let end = audio.last()?.absgp_page();
+    let packets = audio.iter().map(|packet| packet.data.clone()).collect();
+    Recording::new(Head::read(&first.data)?, packets, |all| if end == NO_GRANULE { all } else { end })
+}
+
+/// The samples (at 48 kHz) of a packet, if it is valid.
+pub(super) fn samples(packet: &[u8]) -> Option<u32> {
+    let toc = Toc::read(packet)?;
+    Some(u32::from(toc.frame_samples) * u32::from(toc.frames))
 }
 
 fn pages(bytes: &[u8], faults: &mut Vec<String>) -> Vec<Page> {
@@ -319,10 +340,10 @@ fn code3(data: &[u8]) -> Option<u8> {
 /// RFC 7845 section 4: a page's position is the number of samples up to the end of its last packet. Players take
 /// the length, and the place to seek to, from it.
 fn check_granules(packets: &[Packet], samples: &[u64], info: &mut AudioInfo) {
-    let (mut sum, mut wrong, mut first) = (0, 0, true);
+    let (mut sum, mut wrong, mut first) = (0_u64, 0, true);
     let mut unfinished = 0;
     for (packet, samples) in packets.iter().zip(samples) {
-        sum += samples;
+        sum = sum.saturating_add(*samples);
         unfinished += samples;
         if !packet.last_in_page() {
             continue;
@@ -331,7 +352,7 @@ fn check_granules(packets: &[Packet], samples: &[u64], info: &mut AudioInfo) {
         let page_samples = std::mem::take(&mut unfinished);
         // The last page may end early, within its own sound.
         let fits = if packet.last_in_stream() {
-            granule <= sum && granule + page_samples > sum
+            granule <= sum && granule.saturating_add(page_samples) > sum
         } else {
             granule == sum
         };

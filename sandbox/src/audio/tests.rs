@@ -183,6 +183,13 @@ fn tags_are_counted() {
 }
 
 #[test]
+fn clock_near_its_end_is_a_fault_and_no_panic() {
+    for start in [1 << 63, u64::MAX - 9 * 960 - 1] {
+        assert!(!Stream { granule_offset: start, ..Stream::default() }.faults().is_empty(), "{start}");
+    }
+}
+
+#[test]
 fn no_prefix_of_a_file_and_no_noise_is_a_panic() {
     let bytes = Stream::default().build();
     for end in 0..bytes.len() {
@@ -230,4 +237,48 @@ fn caf_and_amr_are_timed_by_their_packets() {
     assert_eq!((info.codec.as_deref(), info.duration_ms, info.faults.len()), (Some("amr_nb"), Some(1000), 0));
     amr.pop();
     assert_eq!(describe(&amr).faults.len(), 1);
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/audio");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+#[test]
+fn webm_of_a_browser_is_read_down_to_its_packets() {
+    for name in ["speech-live.webm", "speech-wideband.webm", "speech.webm"] {
+        let info = describe(&fixture(name));
+        assert_eq!(
+            (info.container, info.codec.as_deref(), info.channels),
+            ("webm", Some("opus"), Some(1)),
+            "{name}"
+        );
+        assert!(info.duration_ms.is_some_and(|ms| ms.abs_diff(3000) <= 20), "{name}: {info:?}");
+        assert!(info.faults.is_empty(), "{name}: {info:?}");
+    }
+    let whole = fixture("speech-live.webm");
+    for end in 0..whole.len() {
+        describe(&whole[..end]);
+        in_caf(&whole[..end]);
+    }
+    assert_eq!(describe(&whole[..whole.len() - 1]).faults.len(), 1);
+}
+
+#[test]
+fn recordings_in_opus_are_put_into_caf_without_a_change_of_their_length() {
+    let stereo = Stream { channels: 2, toc: WIDEBAND | 4, ..Stream::default() }.build();
+    let browser = ["speech-live.webm", "speech-wideband.webm", "recorder-wideband.ogg"].map(fixture);
+    for bytes in browser.into_iter().chain([Stream::default().build(), stereo]) {
+        let before = describe(&bytes);
+        let caf = in_caf(&bytes).unwrap();
+        let info = describe(&caf);
+        assert_eq!((info.container, info.codec.as_deref()), ("caf", Some("opus")));
+        assert_eq!((info.channels, info.sample_rate), (before.channels, Some(48_000)));
+        assert_eq!(info.duration_ms, before.duration_ms, "{before:?}");
+        assert!(info.faults.is_empty(), "{info:?}");
+    }
+    for other in ["speech-24k.mp3", "speech-opus.caf", "speech-pcm.caf", "speech-alac.m4a", "speech.wav"] {
+        assert_eq!(in_caf(&fixture(other)), None, "{other}");
+    }
+    assert_eq!(in_caf(&Stream { family: 1, ..Stream::default() }.build()), None, "CAF has no place for it");
 }

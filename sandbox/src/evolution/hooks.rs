@@ -4,7 +4,11 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use axum::response::{IntoResponse, Response};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -13,12 +17,13 @@ use url::Url;
 use uuid::Uuid;
 
 use super::send::message;
-use super::{App, NAME, Refusal, Registered, authenticate, read};
+use super::{App, INSTANCE, NAME, Refusal, Registered, authenticate, read};
 use crate::faults::Provider;
 use crate::hooks::{self, Outgoing, Signer};
+use crate::inbound::{MediaFault, Note};
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
-use crate::{Sandbox, state};
+use crate::{Sandbox, state, whatsapp};
 
 const EVENTS: &[&str] = &[
     "APPLICATION_STARTUP",
@@ -116,6 +121,18 @@ pub(super) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep)
         });
         ("messages.update", "MESSAGES_UPDATE", data)
     };
+    outgoing(&hook, instance, event, wanted, &data, &entry.message_id)
+}
+
+/// The request about one event to an instance's webhook, if it wants it.
+fn outgoing(
+    hook: &Value,
+    instance: &str,
+    event: &'static str,
+    wanted: &str,
+    data: &Value,
+    message_id: &str,
+) -> Vec<Outgoing> {
     let wants = hook["enabled"] == true
         && hook["events"].as_array().is_some_and(|events| events.iter().any(|one| one == wanted));
     let (Some(provider), Some(mut url)) =
@@ -146,11 +163,98 @@ pub(super) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep)
         provider,
         event,
         event_id: Uuid::new_v4().to_string(),
-        message_id: entry.message_id.clone(),
+        message_id: message_id.to_owned(),
         url,
         body: body.to_string(),
         signer: key.map(|secret| Signer { secret, sign, subscription: String::new() }),
     }]
+}
+
+/// The request about a message that a person wrote. With `base64` in the webhook, the file comes along.
+pub(super) fn received(sandbox: &Sandbox, note: &Note) -> Vec<Outgoing> {
+    let instance = instance_of(note);
+    let hook = sandbox.inner.lock().kept::<Registered>().webhooks.get(instance).cloned().unwrap_or_default();
+    let linked = |jid: &str| jid.replace("@c.us", "@s.whatsapp.net");
+    let person = format!("{}@s.whatsapp.net", note.digits());
+    let audio = whatsapp::audio_message(note);
+    let mut message = json!({ "audioMessage": audio });
+    if hook["webhookBase64"] == true {
+        message["base64"] = json!(BASE64_STANDARD.encode(&note.bytes));
+    }
+    if let MediaFault::Elsewhere { url } = &note.media {
+        message["mediaUrl"] = json!(url);
+    }
+    let mut key =
+        json!({ "remoteJid": linked(&note.conversation), "fromMe": note.own, "id": note.message_id });
+    if note.group.is_some() {
+        key["participant"] = json!(person);
+    }
+    let data = json!({
+        "key": key,
+        "pushName": note.sender_name,
+        "status": "DELIVERY_ACK",
+        "message": message,
+        "contextInfo": audio["contextInfo"],
+        "messageType": "audioMessage",
+        "messageTimestamp": note.at.as_second(),
+        "instanceId": "00000000-0000-4000-8000-000000000000",
+        "source": "android",
+    });
+    outgoing(&hook, instance, "messages.upsert", "MESSAGES_UPSERT", &data, &note.message_id)
+}
+
+fn instance_of(note: &Note) -> &str {
+    if note.account.is_empty() { INSTANCE } else { &note.account }
+}
+
+pub(super) fn receive(note: &mut Note) -> Result<(), String> {
+    if instance_of(note) != INSTANCE {
+        return Err("there is no such instance, or it is not connected".to_owned());
+    }
+    note.conversation = whatsapp::chat_of(note)?.replace("@c.us", "@s.whatsapp.net");
+    note.message_id = note.raw.clone();
+    Ok(())
+}
+
+/// The file of a message, by the id of its message alone.
+pub(super) async fn base64(
+    State(sandbox): App,
+    Path(instance): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let request = match read(&headers, &instance, &body, &["message", "convertToMp4"]) {
+        Ok(request) => request,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let id = request.get("message").and_then(|message| message["key"]["id"].as_str()).unwrap_or_default();
+    let note = sandbox.inbound_note(NAME, |note| instance_of(note) == instance && note.message_id == id);
+    let Some(note) = note.filter(|note| !note.is_expired()) else {
+        return Refusal::new(400, json!(["Message not found"])).into_response();
+    };
+    if let MediaFault::Oversize { bytes } = note.media {
+        // A file that is too large comes as base64, too.
+        let zeros = vec![0; usize::try_from(bytes).unwrap_or_default().min(64 << 20)];
+        let whole = [&note.bytes[..], &zeros].concat();
+        return (StatusCode::CREATED, Json(file(&note, &whole))).into_response();
+    }
+    let json = Bytes::from(file(&note, &note.bytes).to_string());
+    let mut answer = note.answer(json, "application/json; charset=utf-8").await;
+    if answer.status() == StatusCode::OK {
+        *answer.status_mut() = StatusCode::CREATED;
+    }
+    answer
+}
+
+fn file(note: &Note, bytes: &[u8]) -> Value {
+    json!({
+        "mediaType": "audioMessage",
+        "fileName": note.filename(),
+        "size": { "fileLength": bytes.len().to_string() },
+        "mimetype": note.mime_type,
+        "base64": BASE64_STANDARD.encode(bytes),
+        "buffer": null,
+    })
 }
 
 /// A token that is good for ten minutes, where the webhook's headers have `jwt_key`.

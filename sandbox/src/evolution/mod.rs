@@ -18,6 +18,7 @@ use crate::Sandbox;
 use crate::emulator::{Emulator, Look};
 use crate::faults::Operation;
 use crate::hooks::Outgoing;
+use crate::inbound::Note;
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::whatsapp::STRANGER;
@@ -61,6 +62,8 @@ impl Emulator for Evolution {
             .route("/message/sendMedia/{instance}", post(send::media))
             .route("/message/sendText/{instance}", post(send::text))
             .route("/instance/connectionState/{instance}", get(connection_state))
+            .route("/chat/getBase64FromMediaMessage/{instance}", post(hooks::base64))
+            .route("/chat/sendPresence/{instance}", post(presence))
             .route("/webhook/set/{instance}", post(hooks::set))
             .route("/webhook/find/{instance}", get(hooks::find))
             .route("/", get(async || Json(json!({ "status": 200, "message": "Welcome to the Evolution API", "version": "2.3.6" }))))
@@ -73,6 +76,8 @@ impl Emulator for Evolution {
             "message" => Operation::Voice,
             "instance" => Operation::Session,
             "webhook" => Operation::Webhooks,
+            "chat" if path.starts_with("chat/sendPresence/") => Operation::Presence,
+            "chat" => Operation::Media,
             _ => Operation::Other,
         }
     }
@@ -137,6 +142,18 @@ impl Emulator for Evolution {
     fn receipts(&self, sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep, _: &str) -> Vec<Outgoing> {
         hooks::events(sandbox, entry, step)
     }
+
+    fn takes_inbound(&self) -> bool {
+        true
+    }
+
+    fn receive(&self, _: &Sandbox, note: &mut Note) -> Result<(), String> {
+        hooks::receive(note)
+    }
+
+    fn inbound(&self, sandbox: &Sandbox, notes: &[Note]) -> Vec<Outgoing> {
+        notes.iter().flat_map(|note| hooks::received(sandbox, note)).collect()
+    }
 }
 
 /// `{status, error, response: {message}}`
@@ -191,6 +208,27 @@ async fn connection_state(Path(instance): Path<String>, headers: HeaderMap) -> R
     authenticate(&headers, &instance)?;
     let state = if instance == CLOSED { "close" } else { "open" };
     Ok(Json(json!({ "instance": { "instanceName": instance, "state": state } })))
+}
+
+/// Shows a sign for as long as `delay` says. The real one holds the request for that time.
+async fn presence(
+    Path(instance): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Refusal> {
+    let map = read(&headers, &instance, &body, &["number", "delay", "presence", "options"])?;
+    let number = map.get("number").and_then(Value::as_str).unwrap_or_default();
+    let sign = map.get("presence").and_then(Value::as_str).unwrap_or_default();
+    if number.is_empty() || !["composing", "recording", "paused"].contains(&sign) {
+        return Err(Refusal::rule("instance requires property \"presence\""));
+    }
+    if !map.get("delay").is_some_and(Value::is_u64) {
+        return Err(Refusal::rule("instance.delay is not of a type(s) integer"));
+    }
+    if instance == CLOSED {
+        return Err(Refusal::new(400, json!(["Error: Connection Closed"])));
+    }
+    Ok(StatusCode::CREATED)
 }
 
 /// The JSON object of an authentic request. Unknown fields are refused, which the real one ignores.

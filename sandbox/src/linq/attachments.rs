@@ -249,6 +249,9 @@ pub(super) async fn get_one(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, LinqError> {
     let id = super::uuid(&id)?;
+    if let Some(received) = super::received::attachment(&sandbox, id) {
+        return Ok(Json(received));
+    }
     let state = sandbox.inner.lock();
     let attachment = state.attachments.get(&id).ok_or_else(not_found)?;
     Ok(Json(json!({

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, RawQuery, State};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::{Uuid, uuid};
@@ -238,6 +239,17 @@ pub(super) fn page_size(limit: Option<&str>, default: usize) -> Result<usize, Li
     let Some(text) = limit else { return Ok(default) };
     let size = text.parse().ok().filter(|size| (1..=100).contains(size));
     size.ok_or_else(|| LinqError::new(400, 1005, "limit must be between 1 and 100"))
+}
+
+/// Begins or ends the typing indicator. Groups have none.
+pub(super) async fn typing(
+    State(sandbox): State<Sandbox>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, LinqError> {
+    if find(&sandbox, &id)?.is_group {
+        return Err(LinqError::new(403, 2005, "Typing indicators are not supported in group chats"));
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn get_one(

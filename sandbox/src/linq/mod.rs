@@ -6,6 +6,7 @@
 mod attachments;
 mod chats;
 mod messages;
+mod received;
 mod subscriptions;
 mod voicememo;
 
@@ -29,6 +30,7 @@ use crate::Sandbox;
 use crate::emulator::{Emulator, Look};
 use crate::faults::Operation;
 use crate::hooks::Outgoing;
+use crate::inbound::Note;
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
 
@@ -51,7 +53,9 @@ impl Emulator for Linq {
     fn classify(&self, method: &Method, path: &str) -> Operation {
         match path.split('/').collect::<Vec<_>>().as_slice() {
             ["uploads", ..] => Operation::Upload,
+            ["received", ..] => Operation::Media,
             ["v3", "chats", _, "voicememo"] if method == Method::POST => Operation::Voicememo,
+            ["v3", "chats", _, "typing"] => Operation::Presence,
             ["v3", "chats", _, "messages"] | ["v3", "messages", ..] => Operation::Messages,
             ["v3", "chats"] | ["v3", "chats", _] => Operation::Chats,
             ["v3", "attachments", ..] => Operation::Attachments,
@@ -104,6 +108,18 @@ impl Emulator for Linq {
     ) -> Vec<Outgoing> {
         events(sandbox, entry, step, at)
     }
+
+    fn takes_inbound(&self) -> bool {
+        true
+    }
+
+    fn receive(&self, sandbox: &Sandbox, note: &mut Note) -> Result<(), String> {
+        received::receive(sandbox, note)
+    }
+
+    fn inbound(&self, sandbox: &Sandbox, notes: &[Note]) -> Vec<Outgoing> {
+        notes.iter().flat_map(|note| received::outgoing(sandbox, note)).collect()
+    }
 }
 
 fn router(sandbox: &Sandbox) -> Router {
@@ -111,6 +127,7 @@ fn router(sandbox: &Sandbox) -> Router {
         .route("/chats", get(chats::list).post(messages::create_chat))
         .route("/chats/{id}", get(chats::get_one))
         .route("/chats/{id}/voicememo", post(voicememo::send))
+        .route("/chats/{id}/typing", post(chats::typing).delete(chats::typing))
         .route("/chats/{id}/messages", get(messages::list).post(messages::send_to_chat))
         .route("/messages", post(messages::send))
         .route("/attachments", post(attachments::request_upload))
@@ -129,6 +146,7 @@ fn router(sandbox: &Sandbox) -> Router {
         .nest("/v3", v3)
         .route("/uploads/{id}", any(attachments::upload))
         .route("/files/{id}/{filename}", get(attachments::download))
+        .route("/received/{id}/{filename}", get(received::file))
         .fallback(unknown)
         .with_state(sandbox.clone())
 }
@@ -196,7 +214,7 @@ impl IntoResponse for LinqError {
 /// Gives the answer its `X-Trace-ID`, which also stands in an error's body.
 /// The upload and download hosts are S3 and a CDN and know nothing of traces.
 fn finish(response: Response, path: &str) -> Response {
-    if path.starts_with("uploads/") || path.starts_with("files/") {
+    if ["uploads/", "files/", "received/"].iter().any(|host| path.starts_with(host)) {
         return response;
     }
     let trace = Uuid::new_v4().simple().to_string();

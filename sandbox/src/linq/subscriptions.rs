@@ -59,7 +59,7 @@ const EVENTS: &[&str] = &[
 ];
 
 /// The newest first: what a subscription of today has without `?version=`.
-const VERSIONS: [&str; 2] = ["2026-02-03", "2025-01-01"];
+pub(super) const VERSIONS: [&str; 2] = ["2026-02-03", "2025-01-01"];
 
 #[derive(Clone)]
 pub(crate) struct Subscription {
@@ -249,17 +249,35 @@ pub(crate) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep,
     };
     let message = chat.messages.iter().find(|message| message["id"] == entry.message_id.as_str());
     let message = message.cloned().unwrap_or_default();
-    // One event, however many hear of it.
-    let (event_id, trace) = (Uuid::new_v4().to_string(), Uuid::new_v4().simple().to_string());
+    let chat = chat.clone();
+    drop(state);
+    let event_id = Uuid::new_v4().to_string();
+    self::event(sandbox, &chat, event, &event_id, &entry.message_id, at, |version| {
+        if step.status == ReceiptStatus::Failed {
+            failed(&chat, entry, step.code.unwrap_or(4001), at)
+        } else if version == VERSIONS[0] {
+            data_2026(&chat, &message)
+        } else {
+            data_2025(&chat, &message, step.status, at)
+        }
+    })
+}
+
+/// Requests about one event to the subscriptions that want it: one event, however many hear of it. `data` is made for
+/// each version.
+pub(super) fn event(
+    sandbox: &Sandbox,
+    chat: &Chat,
+    event: &'static str,
+    event_id: &str,
+    message_id: &str,
+    at: &str,
+    data: impl Fn(&str) -> Value,
+) -> Vec<Outgoing> {
+    let trace = Uuid::new_v4().simple().to_string();
+    let state = sandbox.inner.lock();
     let wanting = state.subscriptions.iter().filter(|known| known.wants(event, &chat.from));
     let outgoing = wanting.map(|known| {
-        let data = if step.status == ReceiptStatus::Failed {
-            failed(chat, entry, step.code.unwrap_or(4001), at)
-        } else if known.version() == VERSIONS[0] {
-            data_2026(chat, &message)
-        } else {
-            data_2025(chat, &message, step.status, at)
-        };
         let body = json!({
             "api_version": "v3",
             "webhook_version": known.version(),
@@ -268,13 +286,13 @@ pub(crate) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep,
             "created_at": at,
             "trace_id": trace,
             "partner_id": "sandbox",
-            "data": data,
+            "data": data(known.version()),
         });
         Outgoing {
             provider: Provider::LINQ,
             event,
-            event_id: event_id.clone(),
-            message_id: entry.message_id.clone(),
+            event_id: event_id.to_owned(),
+            message_id: message_id.to_owned(),
             url: known.target_url.clone(),
             body: body.to_string(),
             signer: Some(Signer {

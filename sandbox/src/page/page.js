@@ -10,10 +10,13 @@ const el = (tag, props = {}, ...children) => {
 };
 const SHOWN = 500;
 const BARS = 46;
-const ICONS = { play: "M3 1.6v12.8L14 8z", pause: "M3 2h3.6v12H3zM9.4 2H13v12H9.4z" };
+const ICONS = { play: "M3 1.6v12.8L14 8z", pause: "M3 2h3.6v12H3zM9.4 2H13v12H9.4z", stop: "M3 3h10v10H3z",
+  record: "M8 1a2.5 2.5 0 0 1 2.5 2.5v4a2.5 2.5 0 0 1-5 0v-4A2.5 2.5 0 0 1 8 1zM3 7h1.5a3.5 3.5 0 0 0 7 0H13a5 5 0 0 1-4.2 4.9V14H11v1.4H5V14h2.2v-2.1A5 5 0 0 1 3 7z" };
 // The items of /sandbox/emulators by name, and the shown entries by id.
 const emulators = new Map();
 const entries = new Map();
+// The notes that people sent in, by id.
+const spoken = new Map();
 let total = 0;
 // `/?still` shows the notes that are there and does not change: for screenshots and printing.
 const query = new URLSearchParams(location.search);
@@ -152,8 +155,8 @@ function heard(entry) {
   if (says.includes("read") && !is("read")) tell(entry.id, "read").then(played); else played();
 }
 
-function player(entry) {
-  const url = "/sandbox/ledger/" + encodeURIComponent(entry.id) + "/audio";
+function player(entry, folder = "ledger", onplay = heard) {
+  const url = "/sandbox/" + folder + "/" + encodeURIComponent(entry.id) + "/audio";
   const length = entry.audio && entry.audio.duration_ms !== null ? entry.audio.duration_ms / 1000 : 0;
   const audio = el("audio", { preload: "none", src: url });
   const button = el("button", { className: "play", type: "button", "aria-label": "Play" }, icon("play"));
@@ -197,7 +200,7 @@ function player(entry) {
     playing = audio;
     face("pause", "Pause");
     frame();
-    heard(entry);
+    onplay(entry);
   });
   for (const name of ["pause", "ended"]) audio.addEventListener(name, () => { face("play", "Play"); draw(); });
   button.addEventListener("click", toggle);
@@ -243,6 +246,8 @@ function player(entry) {
 function note(entry, fresh) {
   const box = el("article", { className: "note" + (fresh ? " new" : ""), id: "note-" + entry.id });
   box.append(el("span", { className: "form " + entry.form, textContent: SHORT_FORMS[entry.form] || entry.form }));
+  const quoted = answered(entry);
+  if (quoted) box.append(quote(quoted));
   if (entry.text) box.append(el("div", { className: "bubble text", textContent: entry.text }));
   if (entry.audio) box.append(player(entry));
   if (entry.form === "refused") box.append(el("div", { className: "bubble refused", textContent: "A request was refused" }));
@@ -256,19 +261,125 @@ function note(entry, fresh) {
   return box;
 }
 
+// The note of a person that an entry answers. Telegram counts messages within a chat.
+function answered(entry) {
+  const id = entry.reply_to;
+  if (!id) return null;
+  const same = (one) => one.provider === entry.provider && (one.message_id === id || one.message_id === entry.conversation.split("/")[0] + ":" + id);
+  return [...spoken.values()].find(same) ?? null;
+}
+
+function quote(item) {
+  const length = item.audio.duration_ms === null ? "" : ", " + clock(item.audio.duration_ms / 1000);
+  const link = el("button", { className: "link", type: "button", textContent: "in reply to your voice note" + length });
+  link.addEventListener("click", () => document.querySelector("#said-" + CSS.escape(item.id) + " .play")?.focus());
+  return el("blockquote", { className: "quote" }, link);
+}
+
+function chatOf(list, entry, names) {
+  const key = entry.provider + " " + entry.conversation;
+  const known = [...list.children].find((one) => one.dataset.key === key);
+  if (known) return known;
+  const title = el("h3", { textContent: names.join(", ") || "nobody" });
+  if (entry.service) title.append(el("span", { className: "chip", textContent: entry.service }));
+  const chat = el("section", { className: "chat" }, title);
+  chat.dataset.key = key;
+  return chat;
+}
+
+// A note that a person sent in, on the person's side of the conversation.
+function said(item) {
+  const list = document.getElementById(item.provider);
+  if (!list) return;
+  spoken.set(item.id, item);
+  const before = document.getElementById("said-" + item.id);
+  if (before) {
+    before.querySelector(".answers").replaceChildren(...answers(item));
+    return;
+  }
+  list.querySelector(".empty")?.remove();
+  const chat = chatOf(list, item, [item.group ? item.conversation : item.from]);
+  const time = el("time", { dateTime: item.at, title: item.at, textContent: new Date(item.at).toLocaleTimeString() });
+  const who = item.sender_name || item.from;
+  chat.querySelector("h3").after(el("article", { className: "said", id: "said-" + item.id, "aria-label": "Voice note from " + who },
+    player(item, "inbound", () => {}), el("p", { className: "facts" }, who + " · ", time, " · ", el("span", { className: "answers" }, ...answers(item)))));
+  if (list.firstChild !== chat && !chat.contains(document.activeElement)) list.prepend(chat);
+}
+
+function answers(item) {
+  if (!item.answers.length) return [el("span", { textContent: "on its way" })];
+  const text = item.answers.length > 3 ? item.answers.length + " answers" : "the gateway answered " + item.answers.join(", ");
+  return [el("span", { className: item.answers.every((one) => /^2/.test(one)) ? "fine" : "wrong", textContent: text })];
+}
+
+// What a microphone records, in the first kind that the browser has. Phones send Ogg.
+const KINDS = ["audio/ogg;codecs=opus", "audio/mp4;codecs=mp4a.40.2", "audio/webm;codecs=opus"];
+const base64 = (blob) => new Promise((resolve, reject) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+  reader.onerror = () => reject(reader.error);
+  reader.readAsDataURL(blob);
+});
+
+// The microphone of a phone: pressed once it records, and pressed again it sends. Escape throws the recording away.
+function microphone(provider, to) {
+  const from = el("input", { value: to, "aria-label": "Your address", autocomplete: "off", spellcheck: false });
+  const button = el("button", { className: "record", type: "button", "aria-pressed": "false" });
+  const state = el("span", { className: "state", role: "status" });
+  let recorder = null, ticking = 0;
+  const face = (recording) => {
+    button.replaceChildren(icon(recording ? "stop" : "record"), recording ? "Send the recording" : "Record a voice note");
+    button.setAttribute("aria-pressed", String(recording));
+  };
+  const stop = (send) => { if (recorder) { recorder.sends = send; recorder.stop(); } };
+  const start = async () => {
+    state.className = "state";
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    } catch (error) {
+      state.textContent = "The browser gives no microphone: " + error.message;
+      return;
+    }
+    const pieces = [], began = Date.now();
+    recorder = new MediaRecorder(stream, { mimeType: KINDS.find((kind) => MediaRecorder.isTypeSupported(kind)) });
+    recorder.sends = true;
+    recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
+    recorder.addEventListener("stop", async () => {
+      const sends = recorder.sends;
+      recorder = null;
+      clearInterval(ticking);
+      stream.getTracks().forEach((track) => track.stop());
+      face(false);
+      state.textContent = sends ? "sending" : "thrown away";
+      if (sends) await deliver(new Blob(pieces));
+    });
+    recorder.start();
+    face(true);
+    // Said once; the clock beside it is for the eye alone.
+    const passed = el("span", { "aria-hidden": "true" });
+    state.replaceChildren("recording ", passed);
+    ticking = setInterval(() => { passed.textContent = clock((Date.now() - began) / 1000); }, 250);
+  };
+  const deliver = async (blob) => {
+    const order = { provider, from: from.value.trim(), sender_name: "You", audio: await base64(blob) };
+    const answer = await fetch("/sandbox/inbound", { method: "POST", body: JSON.stringify(order) }).catch(() => null);
+    const told = await answer?.json().catch(() => null);
+    state.textContent = answer?.ok ? "sent" : told?.error ?? "the sandbox does not answer";
+    if (!answer?.ok) state.className = "state wrong";
+  };
+  button.addEventListener("click", () => { if (recorder) stop(true); else start(); });
+  button.addEventListener("keydown", (event) => { if (event.key === "Escape") stop(false); });
+  face(false);
+  return el("div", { className: "talk", role: "group", "aria-label": "Send a voice note in" }, button, el("label", {}, "as ", from), state);
+}
+
 function show(entry, fresh) {
   const list = document.getElementById(entry.provider);
   if (!list || document.getElementById("note-" + entry.id)) return;
   entries.set(entry.id, entry);
   list.querySelector(".empty")?.remove();
-  const key = entry.provider + " " + entry.conversation;
-  let chat = [...list.children].find((one) => one.dataset.key === key);
-  if (!chat) {
-    const title = el("h3", { textContent: entry.to.join(", ") || "nobody" });
-    if (entry.service) title.append(el("span", { className: "chip", textContent: entry.service }));
-    chat = el("section", { className: "chat" }, title);
-    chat.dataset.key = key;
-  }
+  const chat = chatOf(list, entry, entry.to);
   // The newest note stands first, so that it is in view.
   chat.querySelector("h3").after(note(entry, fresh));
   while (entries.size > SHOWN) forget(entries.keys().next().value);
@@ -283,7 +394,7 @@ function forget(id) {
   known.delete(id);
   const box = document.getElementById("note-" + id), chat = box?.closest(".chat");
   box?.remove();
-  if (chat && !chat.querySelector(".note")) chat.remove();
+  if (chat && !chat.querySelector(".note, .said")) chat.remove();
 }
 
 const filter = { provider: query.get("provider") ?? "", form: query.get("form") ?? "", search: query.get("q") ?? "" };
@@ -310,10 +421,16 @@ function filtered() {
     const box = document.getElementById("note-" + entry.id);
     if (box) box.hidden = !fits;
   }
-  for (const chat of document.querySelectorAll(".chat")) chat.hidden = !chat.querySelector(".note:not([hidden])");
+  for (const item of spoken.values()) {
+    const text = [item.from, item.conversation, item.message_id, item.sender_name].join("\n").toLowerCase();
+    const fits = (!filter.form || filter.form === item.form) && words.every((word) => text.includes(word));
+    const box = document.getElementById("said-" + item.id);
+    if (box) box.hidden = !fits || (filter.provider !== "" && item.provider !== filter.provider);
+  }
+  for (const chat of document.querySelectorAll(".chat")) chat.hidden = !chat.querySelector(".note:not([hidden]), .said:not([hidden])");
   for (const name of emulators.keys()) {
     const list = document.getElementById(name), has = list.querySelector(".chat:not([hidden])") !== null;
-    list.closest(".phone").hidden = filter.provider ? name !== filter.provider : entries.size > 0 && !has;
+    list.closest(".phone").hidden = filter.provider ? name !== filter.provider : entries.size + spoken.size > 0 && !has;
   }
   for (const button of document.querySelectorAll("#providers button")) {
     const name = button.value, count = name ? counts.get(name) ?? 0 : [...counts.values()].reduce((sum, one) => sum + one, 0);
@@ -335,6 +452,7 @@ function choose(change) {
 
 function empty() {
   entries.clear();
+  spoken.clear();
   for (const [provider, { look }] of emulators) {
     const list = document.getElementById(provider);
     const command = "curl http://127.0.0.1:8080/voice \\\n  -H \"Authorization: Bearer $VOICEGATE_KEY\" \\\n  -F to=" + look.to +
@@ -353,7 +471,8 @@ async function phones() {
     emulators.set(name, item);
     const title = el("h2", {}, look.app + " ", el("span", { textContent: look.through }));
     const chats = el("div", { className: "chats", id: name, "aria-live": "polite" });
-    const phone = el("section", { className: "phone " + name, "aria-label": look.app + " through " + name }, title, chats);
+    const talk = item.inbound && !still ? microphone(name, look.to) : "";
+    const phone = el("section", { className: "phone " + name, "aria-label": look.app + " through " + name }, title, chats, talk);
     phone.style.setProperty("--own-bubble", look.bubble);
     phone.style.setProperty("--own-ink", look.ink);
     document.querySelector("main").append(phone);
@@ -368,13 +487,15 @@ async function phones() {
 async function reload() {
   await phones();
   const { items } = await (await fetch("/sandbox/ledger")).json();
+  const { items: sent } = await (await fetch("/sandbox/inbound")).json();
   const known = new Set(items.map((entry) => "note-" + entry.id));
   const shown = [...document.querySelectorAll(".note")];
   // Start over only where what is shown was cleared meanwhile; a playing note goes on playing otherwise.
   if (!shown.length || shown.some((one) => !known.has(one.id))) empty();
-  for (const entry of items.slice(-SHOWN)) {
-    show(entry, false);
-    receipts(entry.provider, entry.id, entry.receipts);
+  for (const one of [...items.slice(-SHOWN), ...sent].sort((a, b) => a.at < b.at ? -1 : a.at > b.at ? 1 : 0)) {
+    if ("answers" in one) { said(one); continue; }
+    show(one, false);
+    receipts(one.provider, one.id, one.receipts);
   }
   total = items.length;
   filtered();
@@ -401,6 +522,7 @@ if (still) {
     const provider = document.getElementById("note-" + id)?.closest(".chats")?.id;
     if (provider) receipts(provider, id, list);
   });
+  source.addEventListener("inbound", (event) => { said(JSON.parse(event.data)); filtered(); });
   source.addEventListener("cleared", () => { known.clear(); total = 0; empty(); filtered(); });
   source.addEventListener("reload", reload);
 }

@@ -57,6 +57,8 @@ pub struct Memory {
     pub uploads: HashMap<String, Upload>,
     /// Address for updates; empty if there is none.
     pub webhook: String,
+    /// Comes along with every update.
+    pub webhook_secret: Option<String>,
 }
 
 impl Memory {

@@ -4,13 +4,14 @@
 
 mod chats;
 mod form;
+mod received;
 mod send;
 mod webhook;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ use self::form::Fields;
 use crate::Sandbox;
 use crate::emulator::{Emulator, Look};
 use crate::faults::Operation;
+use crate::hooks::Outgoing;
+use crate::inbound::Note;
 
 /// Public on purpose: nothing real answers to it.
 const TOKEN: &str = "123456789:sandbox-telegram-token";
@@ -43,7 +46,11 @@ impl Emulator for Telegram {
     }
 
     fn router(&self, sandbox: &Sandbox) -> Router {
-        Router::new().route("/{bot}/{method}", any(call)).fallback(unknown).with_state(sandbox.clone())
+        Router::new()
+            .route("/{bot}/{method}", any(call))
+            .route("/file/{bot}/voice/{name}", get(received::file))
+            .fallback(unknown)
+            .with_state(sandbox.clone())
     }
 
     fn classify(&self, _: &Method, path: &str) -> Operation {
@@ -54,6 +61,9 @@ impl Emulator for Telegram {
             "getMe" => Operation::Session,
             "getWebhookInfo" | "setWebhook" | "deleteWebhook" => Operation::Webhooks,
             "getChat" => Operation::Chats,
+            "getFile" => Operation::Media,
+            _ if path.starts_with("file/") => Operation::Media,
+            "sendChatAction" => Operation::Presence,
             _ => Operation::Other,
         }
     }
@@ -82,8 +92,22 @@ impl Emulator for Telegram {
         json!({"base_url": base_url, "token": TOKEN})
     }
 
+    fn takes_inbound(&self) -> bool {
+        true
+    }
+
+    fn receive(&self, sandbox: &Sandbox, note: &mut Note) -> Result<(), String> {
+        received::receive(sandbox, note)
+    }
+
+    fn inbound(&self, sandbox: &Sandbox, notes: &[Note]) -> Vec<Outgoing> {
+        notes.iter().filter_map(|note| received::outgoing(sandbox, note)).collect()
+    }
+
     fn keep(&self, before: &mut crate::state::State, after: &mut crate::state::State) {
-        after.own::<Memory>().webhook = std::mem::take(&mut before.own::<Memory>().webhook);
+        let (before, after) = (before.own::<Memory>(), after.own::<Memory>());
+        after.webhook = std::mem::take(&mut before.webhook);
+        after.webhook_secret = before.webhook_secret.take();
     }
 }
 
@@ -153,7 +177,18 @@ async fn call(
             "can_join_groups": true,
             "can_read_all_group_messages": false,
         }),
+        "getfile" => received::get_file(&sandbox, &fields)?,
         "getchat" => sandbox.inner.lock().own::<Memory>().find(&fields)?.json(),
+        "sendchataction" => {
+            let chat = sandbox.inner.lock().own::<Memory>().find(&fields)?;
+            if chat.kind == "channel" {
+                return Err(Refusal::bad("chat actions are not supported in channels"));
+            }
+            match fields.text("action").as_deref() {
+                Some("typing" | "record_voice" | "upload_voice" | "upload_document") => json!(true),
+                _ => return Err(Refusal::bad("wrong parameter action in request")),
+            }
+        }
         "getwebhookinfo" => webhook::info(&sandbox),
         "setwebhook" => webhook::set(&sandbox, &fields)?,
         "deletewebhook" => webhook::delete(&sandbox),

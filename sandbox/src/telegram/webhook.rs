@@ -20,14 +20,19 @@ pub fn set(sandbox: &Sandbox, fields: &Fields) -> Result<Value, Refusal> {
     }
     let secret = fields.text("secret_token");
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
-    if secret.is_some_and(|secret: String| !(1..=256).contains(&secret.len()) || !secret.chars().all(plain)) {
+    let sound = |secret: &String| (1..=256).contains(&secret.len()) && secret.chars().all(plain);
+    if secret.as_ref().is_some_and(|secret| !sound(secret)) {
         return Err(Refusal::bad("secret token contains unallowed characters"));
     }
-    sandbox.inner.lock().own::<Memory>().webhook = url;
+    let mut state = sandbox.inner.lock();
+    let memory = state.own::<Memory>();
+    (memory.webhook, memory.webhook_secret) = (url, secret);
     Ok(json!(true))
 }
 
 pub fn delete(sandbox: &Sandbox) -> Value {
-    sandbox.inner.lock().own::<Memory>().webhook = String::new();
+    let mut state = sandbox.inner.lock();
+    let memory = state.own::<Memory>();
+    (memory.webhook, memory.webhook_secret) = (String::new(), None);
     json!(true)
 }

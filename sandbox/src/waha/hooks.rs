@@ -42,15 +42,27 @@ pub(super) const EVENTS: &[&str] = &[
 /// Requests to the addresses of the message's session. A send over the API is an event of its own.
 pub(super) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -> Vec<Outgoing> {
     let name = entry.request["session"].as_str().unwrap_or("default");
-    let (Some(provider), Some((engine, _))) = (Provider::named(NAME), session(name)) else {
-        return Vec::new();
-    };
+    let Some((engine, _)) = session(name) else { return Vec::new() };
     let member = entry.conversation.ends_with("@g.us")
         && matches!(step.status, ReceiptStatus::Read | ReceiptStatus::Played);
     let (event, payload) = match step.status {
         ReceiptStatus::Accepted => ("message.any", created(entry, engine)),
         _ if member => ("message.ack.group", ack(entry, engine, step.status, Some("15550009999@c.us"))),
         _ => ("message.ack", ack(entry, engine, step.status, None)),
+    };
+    outgoing(sandbox, name, event, &payload, &entry.message_id)
+}
+
+/// Requests about one event to the addresses of a session that want it.
+pub(super) fn outgoing(
+    sandbox: &Sandbox,
+    name: &str,
+    event: &'static str,
+    payload: &Value,
+    message_id: &str,
+) -> Vec<Outgoing> {
+    let (Some(provider), Some((engine, _))) = (Provider::named(NAME), session(name)) else {
+        return Vec::new();
     };
     let event_id = format!("evt_{}", &Uuid::new_v4().simple().to_string()[..26]);
     let body = json!({
@@ -77,7 +89,7 @@ pub(super) fn events(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep)
             provider,
             event,
             event_id: event_id.clone(),
-            message_id: entry.message_id.clone(),
+            message_id: message_id.to_owned(),
             url: Url::parse(hook["url"].as_str()?).ok()?,
             body: body.clone(),
             signer: secret.map(|secret| Signer { secret, sign, subscription: String::new() }),

@@ -2,12 +2,13 @@
 //! `default` runs WEBJS, `wpp`, `noweb` and `gows` the others. `scanning` and `starting` cannot send.
 
 mod hooks;
+mod received;
 mod send;
 mod sessions;
 
 use std::collections::HashMap;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,6 +20,7 @@ use crate::Sandbox;
 use crate::emulator::{Emulator, Look};
 use crate::faults::Operation;
 use crate::hooks::Outgoing;
+use crate::inbound::Note;
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
 
@@ -70,9 +72,12 @@ impl Emulator for Waha {
             .route("/api/sendVoice", post(send::voice))
             .route("/api/sendFile", post(send::file))
             .route("/api/sendText", post(send::text))
+            .route("/api/{session}/presence", post(presence))
             .route("/api/sessions/{session}", get(sessions::show).put(sessions::update))
             .route("/api/sessions/{session}/timelock", get(sessions::time_lock))
             .route("/api/server/version", get(version))
+            .route("/api/files/{session}/{name}", get(received::file))
+            .route("/api/{session}/chats/{chat}/messages/{id}", get(received::message))
             .route("/ping", get(async || Json(json!({ "message": "pong" }))))
             .fallback(unknown)
             .with_state(sandbox.clone())
@@ -82,6 +87,8 @@ impl Emulator for Waha {
         match path {
             "api/sendVoice" | "api/sendFile" | "api/sendText" => Operation::Voice,
             "api/server/version" => Operation::Session,
+            path if path.starts_with("api/files/") => Operation::Media,
+            path if path.ends_with("/presence") => Operation::Presence,
             path if path.ends_with("/timelock") => Operation::Other,
             path if path.starts_with("api/sessions/") && method == Method::PUT => Operation::Webhooks,
             path if path.starts_with("api/sessions/") => Operation::Session,
@@ -144,6 +151,18 @@ impl Emulator for Waha {
     fn receipts(&self, sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep, _: &str) -> Vec<Outgoing> {
         hooks::events(sandbox, entry, step)
     }
+
+    fn takes_inbound(&self) -> bool {
+        true
+    }
+
+    fn receive(&self, _: &Sandbox, note: &mut Note) -> Result<(), String> {
+        received::receive(note)
+    }
+
+    fn inbound(&self, sandbox: &Sandbox, notes: &[Note]) -> Vec<Outgoing> {
+        notes.iter().flat_map(|note| received::events(sandbox, note)).collect()
+    }
 }
 
 /// An answer in one of the shapes of a NestJS application.
@@ -204,6 +223,17 @@ async fn version(headers: HeaderMap) -> Result<Json<Value>, Refusal> {
         "platform": "linux/x64",
         "worker": { "id": null },
     })))
+}
+
+/// Sets the presence of the session in a chat.
+async fn presence(Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Refusal> {
+    let map = read(&headers, &body, &["chatId", "presence"])?;
+    working(&name)?;
+    let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
+    if !["typing", "recording", "paused"].contains(&text("presence")) || !text("chatId").contains('@') {
+        return Err(Refusal::rule("presence must be one of the following values: typing, recording, paused"));
+    }
+    Ok(StatusCode::CREATED)
 }
 
 /// The key in its header. The real one takes it in the query as well, where every log on the way would keep it.

@@ -3,8 +3,9 @@
 //! built: <https://waha.devlike.pro/docs/how-to/events/>. Nothing is signed; the vendor advises a secret in the URL.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, Uri};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -15,10 +16,11 @@ use super::{WawpError, authenticate, report_leak};
 use crate::Sandbox;
 use crate::faults::Provider;
 use crate::hooks::{self, Outgoing};
+use crate::inbound::{MediaFault, Note};
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::state::clock;
-use crate::whatsapp::ME;
+use crate::whatsapp::{ME, raw_part};
 
 /// The address of the dashboard, according to the vendor's pages.
 const EVENTS: &[&str] = &[
@@ -210,6 +212,17 @@ pub(crate) fn acks(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -
         "engine": "WEBJS",
         "environment": { "version": "2026.7.1", "engine": "WEBJS", "tier": "PLUS", "browser": "/usr/bin/chromium" },
     });
+    outgoing(sandbox, event, &event_id, &entry.message_id, &body.to_string())
+}
+
+/// Requests to the addresses that want an event.
+fn outgoing(
+    sandbox: &Sandbox,
+    event: &'static str,
+    event_id: &str,
+    message_id: &str,
+    body: &str,
+) -> Vec<Outgoing> {
     let state = sandbox.inner.lock();
     let wanting = state
         .hooks
@@ -218,11 +231,67 @@ pub(crate) fn acks(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -
     let outgoing = wanting.map(|hook| Outgoing {
         provider: Provider::WAWP,
         event,
-        event_id: event_id.clone(),
-        message_id: entry.message_id.clone(),
+        event_id: event_id.to_owned(),
+        message_id: message_id.to_owned(),
         url: hook.url.clone(),
-        body: body.to_string(),
+        body: body.to_owned(),
         signer: None,
     });
     outgoing.collect()
+}
+
+/// Requests about a message that a person wrote. Our own messages are in the event for all messages alone.
+pub(super) fn messages(sandbox: &Sandbox, note: &Note) -> Vec<Outgoing> {
+    let sender = format!("{}@c.us", note.digits());
+    let chat = &note.conversation;
+    let (from, to) = if note.own { (ME, chat.as_str()) } else { (chat.as_str(), ME) };
+    let url = note.link(format!("https://files.wawp.example/api/files/{}", note.filename()));
+    let quoted = note.reply_to.as_deref().map(raw_part);
+    let bucket = matches!(note.media, MediaFault::Elsewhere { .. })
+        .then(|| json!({ "Bucket": "wawp", "Key": note.filename() }));
+    let events = if note.own { &["message.any"][..] } else { &["message", "message.any"] };
+    let told = |event: &&'static str| {
+        let event_id = format!("evt_{}", &Uuid::new_v4().simple().to_string()[..26]);
+        let body = json!({
+            "id": event_id,
+            "timestamp": clock().as_millisecond(),
+            "event": event,
+            "session": sandbox.inner.options.wawp_instance_id,
+            "me": { "id": ME, "pushName": "Sandbox" },
+            "payload": {
+                "id": note.message_id,
+                "timestamp": note.at.as_second(),
+                "from": from,
+                "fromMe": note.own,
+                "source": "app",
+                "to": to,
+                "participant": note.group.as_ref().map(|_| &sender),
+                "body": "",
+                "hasMedia": true,
+                "media": { "url": url, "mimetype": note.mime_type, "filename": null, "s3": bucket },
+                "replyTo": quoted.map(|raw| json!({ "id": raw, "participant": ME, "hasMedia": true })),
+                "_data": { "type": if note.is_voice { "ptt" } else { "audio" }, "notifyName": note.sender_name },
+            },
+            "engine": "WEBJS",
+            "environment": { "version": "2026.7.1", "engine": "WEBJS", "tier": "PLUS", "browser": "/usr/bin/chromium" },
+        });
+        outgoing(sandbox, event, &event_id, &note.message_id, &body.to_string())
+    };
+    events.iter().flat_map(told).collect()
+}
+
+/// A file, for whoever has the token.
+pub(super) async fn file(
+    State(sandbox): State<Sandbox>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let token = headers.get("access-token").and_then(|value| value.to_str().ok());
+    if token != Some(&sandbox.inner.options.wawp_access_token) {
+        return WawpError::new(401, "invalid_token", "Invalid access_token").into_response();
+    }
+    match sandbox.inbound_note("wawp", |note| note.filename() == name).filter(|note| !note.is_expired()) {
+        Some(note) => note.file().await,
+        None => WawpError::new(404, "file_not_found", "There is no such file").into_response(),
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, delete, post};
+use axum::routing::{any, delete, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -24,9 +24,10 @@ use crate::emulator::{Emulator, Look};
 use crate::faults::Operation;
 use crate::fetch::{FetchError, Fetched, is_loopback};
 use crate::hooks::Outgoing;
+use crate::inbound::Note;
 use crate::ledger::{LedgerEntry, redact, redact_query};
 use crate::receipts::{ReceiptStatus, ReceiptStep};
-use crate::whatsapp::{ME, VOICE_MIME, is_jid, is_message_id, raw_id, voice_problems};
+use crate::whatsapp::{ME, VOICE_MIME, chat_of, is_jid, is_message_id, raw_id, received_id, voice_problems};
 use crate::{Sandbox, state};
 
 /// Largest file. Wawp documents no limit; WhatsApp itself takes 16 MB of audio.
@@ -60,6 +61,7 @@ impl Emulator for Wawp {
             "v2/send/voice" => Operation::Voice,
             "v2/session/info" => Operation::Session,
             "v2/session/webhook" | "v2/webhook/set" | "v2/webhook/delete" => Operation::Webhooks,
+            path if path.starts_with("api/files/") => Operation::Media,
             _ => Operation::Other,
         }
     }
@@ -92,6 +94,20 @@ impl Emulator for Wawp {
     fn receipts(&self, sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep, _: &str) -> Vec<Outgoing> {
         acks(sandbox, entry, step)
     }
+
+    fn takes_inbound(&self) -> bool {
+        true
+    }
+
+    fn receive(&self, _: &Sandbox, note: &mut Note) -> Result<(), String> {
+        note.conversation = chat_of(note)?;
+        note.message_id = received_id(note, &note.conversation, &format!("{}@c.us", note.digits()));
+        Ok(())
+    }
+
+    fn inbound(&self, sandbox: &Sandbox, notes: &[Note]) -> Vec<Outgoing> {
+        notes.iter().flat_map(|note| hooks::messages(sandbox, note)).collect()
+    }
 }
 
 fn router(sandbox: &Sandbox) -> Router {
@@ -101,6 +117,7 @@ fn router(sandbox: &Sandbox) -> Router {
         .route("/v2/session/webhook", any(hooks::session_webhook))
         .route("/v2/webhook/set", post(hooks::set))
         .route("/v2/webhook/delete", delete(hooks::delete))
+        .route("/api/files/{name}", get(hooks::file))
         .fallback(unknown)
         .with_state(sandbox.clone())
 }

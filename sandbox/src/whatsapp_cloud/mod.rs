@@ -8,6 +8,7 @@ mod errors;
 mod media;
 mod messages;
 mod numbers;
+mod received;
 mod statuses;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::Sandbox;
 use crate::emulator::{Emulator, Look};
 use crate::faults::Operation;
 use crate::hooks::Outgoing;
+use crate::inbound::Note;
 use crate::ledger::LedgerEntry;
 use crate::receipts::{ReceiptStatus, ReceiptStep};
 use crate::state::State;
@@ -74,6 +76,7 @@ impl Emulator for WhatsAppCloud {
     fn router(&self, sandbox: &Sandbox) -> Router {
         Router::new()
             .route("/{version}/{node}", get(numbers::read).post(numbers::write).delete(media::delete))
+            .route("/lookaside/whatsapp_business/attachments", get(received::file))
             .route("/{version}/{node}/media", post(media::upload))
             .route("/{version}/{node}/messages", post(messages::send))
             .route("/{version}/{node}/subscriptions", post(numbers::subscribe_app))
@@ -86,6 +89,7 @@ impl Emulator for WhatsAppCloud {
         match path.rsplit('/').next().unwrap_or_default() {
             "messages" => Operation::Voice,
             "media" => Operation::Upload,
+            "attachments" => Operation::Media,
             "subscriptions" => Operation::Webhooks,
             _ if *method == Method::POST => Operation::Webhooks,
             _ if *method == Method::GET => Operation::Session,
@@ -121,6 +125,18 @@ impl Emulator for WhatsAppCloud {
 
     fn receipts(&self, sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep, _: &str) -> Vec<Outgoing> {
         statuses::outgoing(sandbox, entry, step)
+    }
+
+    fn takes_inbound(&self) -> bool {
+        true
+    }
+
+    fn receive(&self, _: &Sandbox, note: &mut Note) -> Result<(), String> {
+        received::receive(note)
+    }
+
+    fn inbound(&self, sandbox: &Sandbox, notes: &[Note]) -> Vec<Outgoing> {
+        received::outgoing(sandbox, notes)
     }
 
     fn keep(&self, before: &mut State, after: &mut State) {

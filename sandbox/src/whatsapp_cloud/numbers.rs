@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::{ACCOUNT, APP, GraphError, Memory, authenticate, number};
+use super::{ACCOUNT, APP, GraphError, Memory, authenticate, number, received};
 use crate::{Sandbox, hooks};
 
 /// The verified address for callbacks.
@@ -22,6 +22,7 @@ pub struct Address(pub Url);
 #[derive(Deserialize)]
 pub struct Fields {
     fields: Option<String>,
+    phone_number_id: Option<String>,
 }
 
 pub async fn read(
@@ -31,6 +32,9 @@ pub async fn read(
     headers: HeaderMap,
 ) -> Result<Json<Value>, GraphError> {
     authenticate(&headers)?;
+    if let Some(media) = received::media(&sandbox, &node, asked.phone_number_id.as_deref()) {
+        return media.map(Json);
+    }
     let (number, shown) = number(&node)?;
     let fields = asked.fields.unwrap_or_else(|| "display_phone_number,quality_rating".to_owned());
     let mut body = json!({"id": number});

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::messages::scripted_code;
-use super::{ACCOUNT, APP, APP_SECRET, Memory, NUMBERS, WhatsAppCloud, errors};
+use super::{ACCOUNT, APP, APP_SECRET, Address, Memory, NUMBERS, WhatsAppCloud, errors};
 use crate::Sandbox;
 use crate::emulator::Emulator;
 use crate::faults::Provider;
@@ -25,15 +25,10 @@ pub fn usual(entry: &LedgerEntry) -> Vec<ReceiptStep> {
     }
 }
 
-/// One request, to the address of the number or else of the app.
+/// The request about one status of a message.
 pub fn outgoing(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -> Vec<Outgoing> {
-    let Some(provider) = Provider::named(WhatsAppCloud.name()) else { return Vec::new() };
-    let mut state = sandbox.inner.lock();
-    let memory = state.own::<Memory>();
-    let number = memory.sent.get(&entry.message_id).copied().unwrap_or(NUMBERS[0].0);
-    let address = memory.addresses.get(number).or_else(|| memory.addresses.get(APP)).cloned();
-    drop(state);
-    let Some(address) = address else { return Vec::new() };
+    let number = sandbox.inner.lock().own::<Memory>().sent.get(&entry.message_id).copied();
+    let number = number.unwrap_or(NUMBERS[0].0);
     let event = match step.status {
         ReceiptStatus::Accepted => return Vec::new(),
         ReceiptStatus::Sent => "sent",
@@ -42,20 +37,50 @@ pub fn outgoing(sandbox: &Sandbox, entry: &LedgerEntry, step: &ReceiptStep) -> V
         ReceiptStatus::Played => "played",
         ReceiptStatus::Failed => "failed",
     };
-    vec![Outgoing {
-        provider,
-        event,
-        event_id: format!("{}:{event}", entry.message_id),
-        message_id: entry.message_id.clone(),
-        url: address.0,
-        body: body(entry, number, event, step).to_string(),
-        signer: Some(Signer { secret: APP_SECRET.to_owned(), sign, subscription: APP.to_owned() }),
-    }]
+    let event_id = format!("{}:{event}", entry.message_id);
+    let body = envelope(number, json!({"statuses": [status(entry, event, step)]}));
+    request(sandbox, number, event, &event_id, &entry.message_id, &body)
 }
 
-fn body(entry: &LedgerEntry, number: &str, event: &str, step: &ReceiptStep) -> Value {
+/// One request, to the address of the number or else of the app.
+pub fn request(
+    sandbox: &Sandbox,
+    number: &str,
+    event: &'static str,
+    event_id: &str,
+    message_id: &str,
+    body: &Value,
+) -> Vec<Outgoing> {
+    let Some(provider) = Provider::named(WhatsAppCloud.name()) else { return Vec::new() };
+    let mut state = sandbox.inner.lock();
+    let memory = state.own::<Memory>();
+    let address = memory.addresses.get(number).or_else(|| memory.addresses.get(APP)).cloned();
+    drop(state);
+    let request = |address: Address| Outgoing {
+        provider,
+        event,
+        event_id: event_id.to_owned(),
+        message_id: message_id.to_owned(),
+        url: address.0,
+        body: body.to_string(),
+        signer: Some(Signer { secret: APP_SECRET.to_owned(), sign, subscription: APP.to_owned() }),
+    };
+    address.map(request).into_iter().collect()
+}
+
+/// The envelope around statuses or messages of one number.
+pub fn envelope(number: &str, mut value: Value) -> Value {
     let shown = NUMBERS.iter().find(|(id, _)| *id == number).map_or("", |(_, shown)| shown);
     let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
+    value["messaging_product"] = json!("whatsapp");
+    value["metadata"] = json!({"display_phone_number": digits, "phone_number_id": number});
+    json!({
+        "object": "whatsapp_business_account",
+        "entry": [{ "id": ACCOUNT, "changes": [{ "field": "messages", "value": value }] }],
+    })
+}
+
+fn status(entry: &LedgerEntry, event: &str, step: &ReceiptStep) -> Value {
     let mut status = json!({
         "id": entry.message_id,
         "status": event,
@@ -78,20 +103,7 @@ fn body(entry: &LedgerEntry, number: &str, event: &str, step: &ReceiptStep) -> V
     } else {
         status["pricing"] = json!({"billable": false, "pricing_model": "PMP", "category": "service"});
     }
-    json!({
-        "object": "whatsapp_business_account",
-        "entry": [{
-            "id": ACCOUNT,
-            "changes": [{
-                "field": "messages",
-                "value": {
-                    "messaging_product": "whatsapp",
-                    "metadata": {"display_phone_number": digits, "phone_number_id": number},
-                    "statuses": [status],
-                },
-            }],
-        }],
-    })
+    status
 }
 
 /// <https://developers.facebook.com/docs/graph-api/webhooks/getting-started/#validate-payloads>

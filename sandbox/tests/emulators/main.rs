@@ -6,6 +6,7 @@ mod common;
 mod discord;
 mod evolution;
 mod faults;
+mod inbound;
 mod linq;
 mod page;
 mod receipts;

@@ -2,8 +2,10 @@
 //! Without Chromium and Node the test says that it was skipped.
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::common::{Server, opus, wav};
+use crate::receipts::ear;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
@@ -70,15 +72,55 @@ async fn page_shows_and_finds_500_notes_in_a_browser() {
     };
     let server = Server::start().await;
     fill(&server).await;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulators/page.mjs");
+    run(&node, &browser, "page.mjs", &server, &[]).await;
+}
+
+/// Runs a script of this folder with a browser that has a profile of its own.
+async fn run(node: &str, browser: &str, script: &str, server: &Server, more: &[&str]) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulators").join(script);
     let profile = std::env::temp_dir().join(format!("voicegate-page-{}", uuid::Uuid::new_v4()));
     let mut command = Command::new(node);
-    command.arg(script).arg(browser).arg(&profile).arg(format!("{}/", server.base));
+    command.arg(script).arg(browser).arg(&profile).arg(format!("{}/", server.base)).args(more);
     // A picture of the page for people, where one is asked for.
     command.args(std::env::var_os("PAGE_PICTURE"));
     let ended = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let _ = std::fs::remove_dir_all(profile);
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[tokio::test]
+async fn microphone_of_a_phone_sends_a_voice_note_in() {
+    let (Some(browser), Some(node)) =
+        (find(&["chromium", "chromium-browser", "google-chrome"]), find(&["node"]))
+    else {
+        eprintln!("skipped: there is no Chromium, or no Node");
+        return;
+    };
+    let server = Server::start().await;
+    let (address, mut ear) = ear(&[]).await;
+    let hook = json!({ "url": address, "events": ["message"], "hmac": { "key": "secret" } });
+    let url = format!("{}/waha/api/sessions/default", server.base);
+    let config = json!({ "config": { "webhooks": [hook] } });
+    let put = server.client.put(url).header("x-api-key", "sandbox-waha-key").json(&config);
+    assert_eq!(put.send().await.unwrap().status(), 200);
+
+    // The bot downloads what was said, and answers it.
+    let bot = async {
+        let heard = tokio::time::timeout(Duration::from_secs(60), ear.recv()).await.unwrap().unwrap();
+        let message = &heard.body["payload"];
+        let file = message["media"]["url"].as_str().unwrap().replace("http://localhost:3000", "");
+        let file =
+            server.client.get(format!("{}/waha{file}", server.base)).header("x-api-key", "sandbox-waha-key");
+        let bytes = file.send().await.unwrap().bytes().await.unwrap();
+        assert!(bytes.len() > 1000, "{} bytes of a second and a half", bytes.len());
+        let voice = BASE64_STANDARD.encode(opus(1));
+        let file = json!({ "mimetype": "audio/ogg; codecs=opus", "filename": "voice.ogg", "data": voice });
+        let body = json!({ "session": "default", "chatId": message["from"], "file": file, "convert": false,
+                           "reply_to": message["id"] });
+        waha(&server, "sendVoice", &body).await;
+    };
+    let page = run(&node, &browser, "microphone.mjs", &server, &["waha"]);
+    tokio::join!(bot, page);
 }
 
 #[tokio::test]

@@ -17,11 +17,11 @@ use voicegate_sandbox::{
 };
 
 /// A request that came to the gateway's place.
-struct Heard {
-    headers: HeaderMap,
-    query: Vec<(String, String)>,
-    text: String,
-    body: Value,
+pub struct Heard {
+    pub headers: HeaderMap,
+    pub query: Vec<(String, String)>,
+    pub text: String,
+    pub body: Value,
 }
 
 #[derive(Clone)]
@@ -31,7 +31,7 @@ struct Ear {
 }
 
 /// Listens where a gateway would; answers with these statuses first, then with 200.
-async fn ear(statuses: &[u16]) -> (String, UnboundedReceiver<Heard>) {
+pub async fn ear(statuses: &[u16]) -> (String, UnboundedReceiver<Heard>) {
     let (sender, receiver) = unbounded_channel();
     let ear = Ear { heard: sender, statuses: Arc::new(Mutex::new(statuses.iter().copied().collect())) };
     let hear = async |State(ear): State<Ear>,
