@@ -9,7 +9,7 @@ export NO_PROXY := $(if $(spared),$(spared)$(comma))localhost,127.0.0.1
 export no_proxy := $(NO_PROXY)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build release dist deb install test-packages lint docs openapi api-test bench fuzz corpus quality hostile chaos recover ffmpeg test-ffmpeg screenshot setup
+.PHONY: help demo test build release dist deb install test-packages lint docs openapi clients api-test bench fuzz corpus quality hostile chaos recover ffmpeg test-ffmpeg screenshot setup
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ docs: setup ## regenerate the parts of docs/ that come from the code
 openapi: setup ## regenerate docs/openapi.json
 	$(CARGO) run --quiet -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+clients: ## regenerate the parts of clients/ that come from docs/openapi.json
+	@scripts/setup.sh --test
+	scripts/clients.sh
 
 api-test: ## test a running gateway against docs/openapi.json with schemathesis (ARGS go to schemathesis run)
 	@scripts/setup.sh --api
@@ -98,7 +102,7 @@ test-ffmpeg: ffmpeg ## run the audio tests with that ffmpeg (ARGS go to cargo ne
 	VOICEGATE_TEST_FFMPEG="$(abspath $(or $(CARGO_TARGET_DIR),target))/tools/ffmpeg/ffmpeg" \
 		$(CARGO) nextest run --test audio $(ARGS)
 
-screenshot: setup ## take docs/images/inbox.png, the picture in README.md, from a running demo
+screenshot: setup ## take the pictures in README.md, docs/images/*.png, from running demos
 	$(CARGO) build
 	scripts/screenshot.sh
 

@@ -3,15 +3,15 @@
 #
 #   scripts/setup.sh           what building and running voicegate needs: a C compiler, CA certificates, ffmpeg
 #   scripts/setup.sh --test    also what the tests need: opusinfo, kill, PostgreSQL, cargo-nextest, and Chromium for the
-#                              pages; and for the examples in the documentation curl, Python and Node, with requests,
-#                              tsc and axe-core in target/tools
+#                              pages; for the examples in the documentation and for the clients curl, Python and Node,
+#                              with their packages in target/tools
 #   scripts/setup.sh --quality also what `make quality` needs: Python and a speech synthesiser, with PESQ, STOI and speech
 #                              recordings in target/tools
 #   scripts/setup.sh --api     also what `make api-test` needs: Python, with schemathesis in target/tools
 #   scripts/setup.sh --lint    also what `make lint` needs: rustfmt and clippy
 #   scripts/setup.sh --ffmpeg  also what `make ffmpeg` needs, on Debian and Ubuntu: nasm, dpkg-dev, pkg-config, make
 #                              and libmp3lame
-#   scripts/setup.sh --screenshot  also what `make screenshot` needs: Chromium with a font, Node and curl
+#   scripts/setup.sh --screenshot  also what `make screenshot` needs: Chromium with a font, Node, Python and curl
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -159,6 +159,7 @@ if [ -n "$for_screenshot" ]; then
     has_browser || missing "Chromium" "chromium fonts-dejavu-core" "chromium"
     has curl || missing "curl" "curl" "curl"
     has node || missing "Node" "nodejs" "node"
+    has python3 || missing "Python" "python3" "python"
 fi
 
 install() {
@@ -186,8 +187,7 @@ if [ -n "$for_tests" ] && ! cargo nextest --version >/dev/null 2>&1; then
 fi
 
 # The Python and Node packages of the tests. Their versions are pinned, and they are installed again only if a pin changed.
-pinned=tests/docs tools=target/tools
-is_pinned() { cmp -s "$pinned/$1" "$tools/$1"; }
+tools=target/tools
 
 # python_packages REQUIREMENTS VENV
 python_packages() {
@@ -201,21 +201,48 @@ python_packages() {
     cp "$1" "$2/requirements.txt"
 }
 
-[ -z "$for_tests" ] || python_packages "$pinned/requirements.txt" "$tools/venv"
+# node_packages FOLDER INTO
+node_packages() {
+    ! cmp -s "$1/package-lock.json" "$2/package-lock.json" || return 0
+    say "installing into $2: the packages of $1/package-lock.json"
+    rm -rf "$2/node_modules" "$2/package-lock.json" "$2/npm"
+    mkdir -p "$2/npm"
+    cp "$1/package.json" "$1/package-lock.json" "$2/npm/"
+    # The nodes of n8n name n8n itself as a peer, which is not needed to read their descriptions.
+    (cd "$2/npm" && npm ci --loglevel=error --ignore-scripts --legacy-peer-deps --no-audit --no-fund </dev/null)
+    mv "$2/npm/node_modules" "$2/npm/package-lock.json" "$2/"
+    rm -rf "$2/npm"
+}
+
+# The descriptions of n8n's own nodes: two files of a package whose dependencies are not needed.
+n8n_nodes() {
+    version=2.41.2 into=$tools/clients/n8n
+    [ ! -e "$into/$version" ] || return 0
+    say "installing into $into: the descriptions of n8n-nodes-base $version"
+    rm -rf "$into"
+    mkdir -p "$into"
+    (cd "$into" && npm pack --silent --pack-destination . "n8n-nodes-base@$version" </dev/null >/dev/null)
+    tar -xzf "$into/n8n-nodes-base-$version.tgz" -C "$into" --strip-components 3 \
+        package/dist/types/nodes.json package/dist/types/credentials.json
+    rm "$into/n8n-nodes-base-$version.tgz"
+    : >"$into/$version"
+}
+
 [ -z "$for_api" ] || python_packages tests/api/requirements.txt "$tools/api"
 if [ -n "$for_quality" ]; then
     python_packages audio/tests/audio/quality/requirements.txt "$tools/quality"
     scripts/speech.sh "$tools/speech"
 fi
-
-if [ -n "$for_tests" ] && ! is_pinned package-lock.json; then
-    say "installing into $tools: the packages of $pinned/package-lock.json"
-    rm -rf "$tools/node_modules" "$tools/package-lock.json" "$tools/npm"
-    mkdir -p "$tools/npm"
-    cp "$pinned/package.json" "$pinned/package-lock.json" "$tools/npm/"
-    (cd "$tools/npm" && npm ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null)
-    mv "$tools/npm/node_modules" "$tools/npm/package-lock.json" "$tools/"
-    rm -rf "$tools/npm"
+if [ -n "$for_tests" ]; then
+    python_packages tests/docs/requirements.txt "$tools/venv"
+    node_packages tests/docs "$tools"
+    python_packages tests/clients/requirements.txt "$tools/clients/venv"
+    node_packages tests/clients "$tools/clients"
+    n8n_nodes
+    # Clients of other gateways. The programs that use them lie beside them, because Node looks for packages there.
+    python_packages tests/dialects/requirements.txt "$tools/dialects/venv"
+    node_packages tests/dialects "$tools/dialects"
+    cp tests/dialects/*.mjs tests/dialects/*.py "$tools/dialects/"
 fi
 
 if [ -n "$for_lint" ]; then

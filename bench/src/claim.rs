@@ -119,7 +119,7 @@ async fn claim(store: &SqliteStore, now: Timestamp) -> anyhow::Result<(f64, usiz
         bounds: &|_| room,
     };
     let begun = Instant::now();
-    let claims = store.claim(&request).await?;
+    let claims = store.claim(&request).await?.notes;
     let took = begun.elapsed().as_secs_f64() * 1000.0;
     let leased = claims.len();
     for claim in claims {

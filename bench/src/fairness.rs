@@ -17,11 +17,11 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Of the tenant with the long queue. With the `concurrency` of each, more than one process has in flight, so that every
-/// place in it is taken.
+/// Connections of the tenant with the long queue. Together they may have more in flight than one process has slots, so that
+/// every slot is taken.
 const CONNECTIONS: usize = 20;
 
-/// Whom the other tenant's notes are for.
+/// Recipient of the other tenant's notes.
 const TO: &str = "15550009999";
 
 pub async fn measure(

@@ -49,6 +49,8 @@ pub struct Requests<P, A> {
     pub path: P,
     pub audio: A,
     pub expected: u16,
+    /// The type of the body.
+    pub kind: &'static str,
     /// Further headers, each with its line end.
     pub headers: &'static str,
     /// Time between two requests of one connection; without it, each follows the answer to the one before.
@@ -59,7 +61,7 @@ pub struct Requests<P, A> {
 
 impl<P, A> Requests<P, A> {
     pub fn new(path: P, audio: A, expected: u16) -> Self {
-        Self { path, audio, expected, headers: "", every: None, may_be_refused: false }
+        Self { path, audio, expected, kind: "audio/mpeg", headers: "", every: None, may_be_refused: false }
     }
 }
 
@@ -79,7 +81,7 @@ where
     let mut clients = JoinSet::new();
     for client in 0..concurrency {
         let (address, requests) = (address.to_owned(), requests.clone());
-        let Requests { path, audio, expected, headers, every, may_be_refused } = requests;
+        let Requests { path, audio, expected, kind, headers, every, may_be_refused } = requests;
         clients.spawn(async move {
             let mut connection = Connection::open(&address).await?;
             let (mut latencies, mut refused) = (Vec::new(), 0);
@@ -98,7 +100,7 @@ where
                 let audio = audio(number);
                 let request = format!(
                     "POST {} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {KEY}\r\n\
-                     Content-Type: audio/mpeg\r\n{headers}Content-Length: {}\r\n\r\n",
+                     Content-Type: {kind}\r\n{headers}Content-Length: {}\r\n\r\n",
                     path(number),
                     audio.len()
                 );

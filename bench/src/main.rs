@@ -14,6 +14,7 @@ mod path;
 mod postgres;
 mod proc;
 mod processes;
+mod render;
 mod report;
 mod shim;
 
@@ -98,6 +99,8 @@ enum Part {
     Processes,
     /// What a note costs that needs no encoding, beside libopus alone and a Node service that stores nothing.
     Path,
+    /// `POST /render` beside Evolution's converter contract in Node.
+    Render,
     /// Conversion beside the system's ffmpeg, the encoder alone and Node.
     Audio,
 }
@@ -188,6 +191,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
     if wanted(Part::Path) {
         path::measure(&setting, args.postgres, &mut report).await.context("path")?;
+    }
+    if wanted(Part::Render) {
+        render::measure(&setting, &mut report).await.context("render")?;
     }
     if wanted(Part::Audio) {
         let options = audio::Options { rounds: args.rounds, ffmpeg: args.ffmpeg, long: args.long };

@@ -226,7 +226,7 @@ async fn node(setting: &Setting, ogg: &OggSource, report: &mut Report) -> anyhow
 #[derive(Clone)]
 struct OggSource {
     bytes: Vec<u8>,
-    /// Where the number is, and the page that holds it.
+    /// Position of the number, and the page that holds it.
     number: usize,
     page: std::ops::Range<usize>,
 }

@@ -104,11 +104,16 @@ struct Refusal<'a> {
 
 pub fn refused(code: &str, detail: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     if as_json {
-        out::line(serde_json::to_string_pretty(&Refused { error: Refusal { code, detail } })?)?;
+        out::line(refusal(code, detail)?)?;
     } else {
         out::remark(format_args!("voicegate: {detail} ({code})"));
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// The `--json` output for a file that is refused, as text.
+pub fn refusal(code: &str, detail: &str) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&Refused { error: Refusal { code, detail } })
 }
 
 /// The `--json` output for a file.

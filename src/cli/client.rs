@@ -31,6 +31,8 @@ pub struct ApiClient {
 pub struct Answer {
     pub status: StatusCode,
     pub body: Value,
+    /// The answer belongs to an earlier request with the same idempotency key.
+    pub replayed: bool,
     /// The body as it was received.
     text: Vec<u8>,
 }
@@ -99,6 +101,7 @@ impl ApiClient {
         let origin = self.origin();
         let mut response = self.send(request).await?;
         let status = response.status();
+        let replayed = response.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
         let mut text = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
             text.extend_from_slice(&chunk);
@@ -110,7 +113,7 @@ impl ApiClient {
         let body = serde_json::from_slice(&text).with_context(|| {
             format!("the answer of {origin} is not JSON; does VOICEGATE_URL or --url lead to a gateway?")
         })?;
-        Ok(Answer { status, body, text })
+        Ok(Answer { status, body, replayed, text })
     }
 
     /// Sends a request and returns the answer before its body is read.

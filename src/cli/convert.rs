@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -12,8 +12,8 @@ use serde::Serialize;
 use voicegate_providers::Container;
 
 use super::{
-    audio::{ReadArgs, described, named, refused},
-    input::{Input, is_standard},
+    audio::{ReadArgs, described, named, refusal, refused},
+    input::{Input, is_standard_output},
     out,
 };
 use crate::view::AudioFacts;
@@ -21,9 +21,10 @@ use voicegate_audio::{Convert, Profile, Render, Work};
 
 #[derive(clap::Args)]
 pub struct ConvertArgs {
-    /// The audio file, in any format; - is standard input.
+    /// The audio file, in any format; - is standard input. A pipe is read to its end first.
     input: PathBuf,
-    /// The file to write; - is standard output, and messages then go to standard error.
+    /// The file to write; - is standard output, and everything else then goes to standard error. It is written only after
+    /// the whole result was verified.
     output: PathBuf,
     /// The profile to convert to; `voicegate profiles` lists them.
     #[arg(long, value_parser = named)]
@@ -57,9 +58,13 @@ struct Converted {
 
 pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
     let (engine, scratch) = args.read.engine(args.complexity)?;
+    let to_standard = is_standard_output(&args.output);
+    if to_standard && io::stdout().is_terminal() {
+        bail!("standard output is a terminal; redirect it, as in `voicegate convert IN - > OUT`");
+    }
     let input = Input::open(&args.input, scratch.path())?;
     let same = |file: &Path| file.canonicalize().ok();
-    if !is_standard(&args.output) && same(&args.output).is_some_and(|file| Some(file) == same(input.path())) {
+    if !to_standard && same(&args.output).is_some_and(|file| Some(file) == same(input.path())) {
         bail!("input and output are the same file");
     }
     let how = match args.convert {
@@ -70,6 +75,10 @@ pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
     let converted = engine.convert(input.path(), &args.read.hints(&input), args.profile, how).await;
     let (source, render) = match converted {
         Ok(converted) => converted,
+        Err(error) if to_standard && args.read.json => {
+            out::remark(refusal(error.code(), &error.detail)?);
+            return Ok(ExitCode::FAILURE);
+        }
         Err(error) => return refused(error.code(), &error.detail, args.read.json),
     };
     let (file, facts, work, checks) = match &render {
@@ -77,7 +86,7 @@ pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
         Render::Made { file, facts, work, checks } => (file.path(), facts, *work, checks),
     };
     ensure_true_name(&args.output, facts.container, facts.extension())?;
-    write(file, &args.output)?;
+    write(file, (!to_standard).then_some(&args.output))?;
     let said = if args.read.json {
         serde_json::to_string_pretty(&Converted {
             source: AudioFacts::from(&source.facts),
@@ -89,7 +98,7 @@ pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
     } else {
         format!("{}\n{work}: {}", described(&source.facts), described(facts))
     };
-    if is_standard(&args.output) {
+    if to_standard {
         out::remark(said);
     } else {
         out::line(said)?;
@@ -98,11 +107,9 @@ pub async fn run(args: ConvertArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes a new file with the usual permissions of new files, or writes its content to standard output.
-fn write(from: &Path, to: &Path) -> anyhow::Result<()> {
+fn write(from: &Path, to: Option<&PathBuf>) -> anyhow::Result<()> {
     let mut from = File::open(from).context("the converted file cannot be read")?;
-    if is_standard(to) {
-        return Ok(out::bytes(&mut from)?);
-    }
+    let Some(to) = to else { return Ok(out::bytes(&mut from)?) };
     let copied = File::create(to).and_then(|mut file| io::copy(&mut from, &mut file));
     copied.with_context(|| format!("{} cannot be written", to.display()))?;
     Ok(())

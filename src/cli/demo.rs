@@ -67,6 +67,8 @@ struct Run {
     webhook: Option<(Url, String)>,
     allow_local: bool,
     doors: Vec<Door>,
+    /// The tables of the servers that speak and transcribe.
+    speech: String,
 }
 
 /// The name of an emulated provider, or all of them.
@@ -91,6 +93,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     });
     let run = Run {
         doors: emulators.doors(&sandbox.url),
+        speech: sandbox::speech_servers(&emulators, &sandbox.url, &sandbox::DEMO_SERVERS)?,
         gateway,
         sandbox,
         key: keys::generate(),
@@ -263,7 +266,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<(TcpListener, Bound)> {
 
 fn configuration(folder: &std::path::Path, run: &Run) -> anyhow::Result<String> {
     let folder = folder.to_str().context("the temporary folder's name is not UTF-8")?;
-    let Run { gateway, key, webhook, allow_local, doors, .. } = run;
+    let Run { gateway, key, webhook, allow_local, doors, speech, .. } = run;
     // A webhook that was named on the command line is allowed, so its host is added to the allowed networks.
     let host = webhook.as_ref().and_then(|(url, _)| match url.host() {
         Some(Host::Ipv4(address)) => Some(format!(", \"{address}/32\"")),
@@ -287,7 +290,8 @@ media = "{folder}/media"
 {}[tenants.demo]
 api_keys = ["{key}"]
 route = {:?}
-{}{}"#,
+{}{}
+{speech}"#,
         gateway.url,
         fetch.unwrap_or_default(),
         doors.iter().map(|door| connection_name(door.provider)).collect::<Vec<_>>(),

@@ -78,7 +78,9 @@ pub async fn run(args: EventsArgs) -> anyhow::Result<ExitCode> {
             let request = client.request(Method::POST, &["events", &id, "resend"], &[])?;
             print(&client.ask(request).await?, with.json, |event| {
                 let (id, kind) = (text_of(event, "/id"), text_of(event, "/type"));
-                format!("{id} {kind} of {} will be posted again", text_of(event, "/note_id"))
+                let subject = ["/note_id", "/received_id"].into_iter().find(|of| event.pointer(of).is_some());
+                let subject = text_of(event, subject.unwrap_or("/note_id"));
+                format!("{id} {kind} of {subject} will be posted again")
             })
         }
         EventsCommand::Recover { since, no_wait, with } => {

@@ -105,10 +105,12 @@ async fn follow(
     while let Ok(Some(chunk)) = stream.chunk().await {
         unread.extend_from_slice(&chunk);
         while let Some(message) = next(&mut unread) {
-            let event: Value = serde_json::from_str(&message.data).context("an event is not JSON")?;
-            out::line(if json { message.data.clone() } else { describe(&event) })?;
-            if let Some(forward) = forward {
-                out::remark(forward.post(&message).await);
+            if !message.data.is_empty() {
+                let event: Value = serde_json::from_str(&message.data).context("an event is not JSON")?;
+                out::line(if json { message.data.clone() } else { describe(&event) })?;
+                if let Some(forward) = forward {
+                    out::remark(forward.post(&message).await);
+                }
             }
             *last = Some(message.id);
         }
@@ -117,7 +119,7 @@ async fn follow(
     Ok(())
 }
 
-/// Takes the next event with data from the bytes that have arrived.
+/// Takes the next event from the bytes that have arrived. One without data only tells the position of the stream.
 fn next(unread: &mut Vec<u8>) -> Option<Message> {
     loop {
         let end = unread.windows(2).position(|pair| pair == b"\n\n")?;
@@ -130,7 +132,7 @@ fn next(unread: &mut Vec<u8>) -> Option<Message> {
                 _ => {} // a comment that keeps the connection alive, or the type, which the data contains
             }
         }
-        if !message.data.is_empty() {
+        if !message.id.is_empty() {
             return Some(message);
         }
     }
@@ -142,12 +144,16 @@ fn describe(event: &Value) -> String {
         return format!("{}  {}  {detail}", text("/timestamp"), text("/type"));
     }
     let error = event.pointer("/data/error/detail").and_then(Value::as_str);
+    // A received note comes from somebody, any other goes to somebody.
+    let (word, person) = match event.pointer("/data/from") {
+        Some(_) => ("from", text("/data/from")),
+        None => ("to", text("/data/to")),
+    };
     format!(
-        "{}  {}  {} to {} via {}{}",
+        "{}  {}  {} {word} {person} via {}{}",
         text("/timestamp"),
         text("/type"),
         text("/data/id"),
-        text("/data/to"),
         text("/data/via"),
         error.map_or(String::new(), |error| format!(": {error}")),
     )
@@ -190,6 +196,15 @@ impl Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn received_note_is_described_by_its_sender() {
+        let event = serde_json::json!({
+            "type": "voice.received", "timestamp": "T",
+            "data": { "id": "in_1", "from": "+15551234567", "via": "waha", "error": null },
+        });
+        assert_eq!(describe(&event), "T  voice.received  in_1 from +15551234567 via waha");
+    }
 
     #[test]
     fn events_are_read_in_pieces_and_comments_are_skipped() {

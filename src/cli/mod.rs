@@ -11,6 +11,7 @@ mod events;
 mod input;
 mod keys;
 mod listen;
+mod mcp;
 mod notes;
 mod out;
 mod plan;
@@ -90,6 +91,9 @@ enum Command {
     Events(events::EventsArgs),
     /// Follow the events of a tenant, on the terminal or posted to a bot on this machine.
     Listen(listen::ListenArgs),
+    /// Serve the Model Context Protocol on standard input and output, with tools that send voice notes through a running
+    /// gateway.
+    Mcp(mcp::McpArgs),
     /// Say what would happen to an audio file on each connection of a tenant, according to the configuration. Sends
     /// nothing.
     Plan(plan::PlanArgs),
@@ -170,6 +174,7 @@ async fn run(Args { config, command }: Args) -> anyhow::Result<ExitCode> {
         Command::Recover(args) => recover::run(args).await,
         Command::Events(args) => events::run(args).await,
         Command::Listen(args) => listen::run(args).await,
+        Command::Mcp(args) => mcp::run(args).await,
         Command::Plan(args) => plan::run(&layers, args).await,
         Command::Convert(args) => convert::run(args).await,
         Command::Inspect(args) => audio::inspect(args).await,

@@ -86,12 +86,12 @@ pub async fn run(layers: &Layers, args: PlanArgs) -> anyhow::Result<ExitCode> {
                 duration_ms: Some(source.facts.duration_ms),
             };
             let surroundings = Surroundings { refused: &[], now: clock.now() };
-            (&foresee(connection, &source, args.convert, &wanted, surroundings)).into()
+            (&foresee(connection, Some(&source), args.convert, &wanted, surroundings)).into()
         })
         .collect();
     let any = plans.iter().any(|plan| plan.verdict != Verdict::Refused);
     if args.read.json {
-        let shown = VoicePlan { audio: (&source.facts).into(), connections: plans };
+        let shown = VoicePlan { audio: Some((&source.facts).into()), connections: plans };
         out::line(serde_json::to_string_pretty(&shown)?)?;
     } else {
         for plan in &plans {

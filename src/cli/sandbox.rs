@@ -67,6 +67,10 @@ pub async fn run(args: SandboxArgs) -> anyhow::Result<ExitCode> {
         "\nConnections for a tenant's configuration:\n\n{}",
         connections(&sandbox.doors(&url))?
     ))?;
+    out::line(format_args!(
+        "Servers that speak and transcribe, for the same tenant:\n\n{}",
+        speech_servers(&sandbox, &url, &ALL_SERVERS)?
+    ))?;
     sandbox.close_idle_after(args.close_idle_after.map(Duration::from_millis));
     tokio::select! {
         () = sandbox.serve(listener) => {}
@@ -82,6 +86,24 @@ pub fn connection_name(provider: &str) -> &str {
         "wawp" => "whatsapp",
         other => other,
     }
+}
+
+/// A table of a tenant, and the emulated server that it is for.
+type ServerTable = (&'static str, &'static str);
+
+const ALL_SERVERS: [ServerTable; 3] =
+    [("speech.voice", "openai"), ("speech.elevenlabs", "elevenlabs"), ("transcription.ears", "openai")];
+
+/// The servers of the demo. With one speech server, requests need not name it.
+pub const DEMO_SERVERS: [ServerTable; 2] = [("speech.voice", "openai"), ("transcription.ears", "openai")];
+
+/// Returns emulated servers that speak and transcribe, as tables of the tenant `demo`.
+pub fn speech_servers(sandbox: &Sandbox, url: &str, tables: &[ServerTable]) -> anyhow::Result<String> {
+    let table = |(name, server): &ServerTable| {
+        let settings = sandbox.speech_settings(url, server).context("the sandbox has this server")?;
+        Ok(format!("[tenants.demo.{name}]\n{}", toml::to_string(&settings)?))
+    };
+    Ok(tables.iter().map(table).collect::<anyhow::Result<Vec<_>>>()?.join("\n"))
 }
 
 /// Returns connections to these emulators, as the body of a tenant's `connections`.

@@ -18,7 +18,7 @@ pub struct UsageArgs {
     /// The last day, included. Default: today.
     #[arg(long, value_name = "DAY")]
     to: Option<String>,
-    /// What one line is about.
+    /// Subject of one line.
     #[arg(long, value_enum, default_value_t)]
     by: By,
     #[command(flatten)]

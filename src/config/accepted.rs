@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    Audio, Delivery, Fetch, Server, Storage, Telemetry,
+    Audio, Delivery, Dialects, Fetch, Server, Storage, Telemetry,
     build::{Common, RawTenant},
+    speech::{RawSpeech, RawTranscription},
     words::refusal,
 };
 
@@ -18,10 +19,13 @@ pub enum Table {
     Audio,
     Fetch,
     Delivery,
+    Dialects,
     Telemetry,
     Tenant,
     /// The keys that a connection has whatever its provider.
     Connection,
+    Speech,
+    Transcription,
 }
 
 impl Table {
@@ -33,9 +37,12 @@ impl Table {
             Self::Audio => refusal::<Audio>(value),
             Self::Fetch => refusal::<Fetch>(value),
             Self::Delivery => refusal::<Delivery>(value),
+            Self::Dialects => refusal::<Dialects>(value),
             Self::Telemetry => refusal::<Telemetry>(value),
             Self::Tenant => refusal::<RawTenant>(value),
             Self::Connection => refusal::<Common>(value),
+            Self::Speech => refusal::<RawSpeech>(value),
+            Self::Transcription => refusal::<RawTranscription>(value),
         }
     }
 }

@@ -16,11 +16,13 @@ use voicegate_providers::{
 use super::{
     callers::RawWebhook,
     findings::Findings,
+    inbound::RawInbound,
     path::KeyPath,
     repair,
     secrets::{self, is_reference, secret},
     settings,
-    tenants::{Connection, OnUnknown, Tenant, Tenants},
+    speech::{RawSpeech, RawTranscription},
+    tenants::{Connection, OnUnknown, Presence, Tenant, Tenants},
     values::{Rate, RateOrOff, Size, Span24, plain},
     words::no_such,
 };
@@ -42,9 +44,15 @@ pub struct RawTenant {
     #[serde(default)]
     webhook: Option<RawWebhook>,
     #[serde(default)]
+    inbound: RawInbound,
+    #[serde(default)]
     aliases: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     connections: BTreeMap<String, Map<String, Value>>,
+    #[serde(default)]
+    speech: BTreeMap<String, RawSpeech>,
+    #[serde(default)]
+    transcription: BTreeMap<String, RawTranscription>,
 }
 
 /// The keys that every connection accepts, whatever its provider.
@@ -65,6 +73,8 @@ pub(super) struct Common {
     ack_deadline: Span24,
     #[serde(default)]
     degrade: Degrade,
+    inbound: Option<bool>,
+    presence: Option<Presence>,
 }
 
 pub const COMMON_KEYS: &[&str] = &[
@@ -77,6 +87,8 @@ pub const COMMON_KEYS: &[&str] = &[
     "on_unknown",
     "ack_deadline",
     "degrade",
+    "inbound",
+    "presence",
 ];
 
 fn default_concurrency() -> usize {
@@ -133,6 +145,9 @@ impl Build<'_> {
         self.routes(&path, &raw.route, &raw.routes, &connections);
         self.aliases(&path.key("aliases"), &raw.aliases, &connections);
         let webhook = raw.webhook.and_then(|webhook| self.webhook(&path.key("webhook"), webhook));
+        let speech = self.speech(&path.key("speech"), raw.speech);
+        let known: Vec<String> = raw.transcription.keys().cloned().collect();
+        let transcription = self.transcription(&path.key("transcription"), raw.transcription);
         Tenant {
             name,
             keys,
@@ -143,10 +158,13 @@ impl Build<'_> {
             aliases: raw.aliases,
             connections: connections.into_iter().filter_map(|(name, c)| Some((name, c?))).collect(),
             webhook,
+            inbound: self.inbound(&path.key("inbound"), raw.inbound, &known),
+            speech,
+            transcription,
         }
     }
 
-    fn name(&mut self, path: &KeyPath, name: &str) {
+    pub(super) fn name(&mut self, path: &KeyPath, name: &str) {
         let is_sound = (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if !is_sound {
@@ -223,7 +241,13 @@ impl Build<'_> {
         if !base_url_is_local && !reported.contains("base_url") {
             self.reached_from_outside(path, capabilities);
         }
+        if common.inbound == Some(true) && !capabilities.inbound {
+            let why = "no voice notes can come over this connection: its provider has none, or its callbacks are not \
+                       configured";
+            self.found.mistake(&path.key("inbound"), why);
+        }
         let profile = self.profile(&path.key("profile"), common.profile.as_deref(), capabilities)?;
+        let inbound = common.inbound.unwrap_or(capabilities.inbound);
         Some(Connection {
             name: name.to_owned(),
             provider_name: descriptor.name,
@@ -236,6 +260,8 @@ impl Build<'_> {
             on_unknown: common.on_unknown,
             ack_deadline: common.ack_deadline.0,
             degrade: common.degrade,
+            inbound,
+            presence: common.presence.is_some(),
         })
     }
 

@@ -1,7 +1,10 @@
 //! The API keys and webhooks of tenants.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use secrecy::SecretSlice;
+use http::{HeaderName, HeaderValue};
+use secrecy::{SecretSlice, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
@@ -11,7 +14,7 @@ use super::{
     forbidden::way_out,
     path::KeyPath,
     secrets::{self, secret},
-    tenants::{Webhook, hash_key},
+    tenants::{Webhook, WebhookDialect, hash_key},
 };
 
 #[derive(Deserialize)]
@@ -20,23 +23,68 @@ pub(super) struct RawWebhook {
     /// Read as text, because an error of serde about a URL would repeat it, and it may contain a token.
     url: String,
     secrets: Vec<Value>,
+    #[serde(default)]
+    dialect: WebhookDialect,
+    #[serde(default)]
+    headers: BTreeMap<String, Value>,
 }
+
+/// Headers of every event, which the gateway sets itself.
+const OWN_HEADERS: [&str; 6] =
+    ["host", "content-type", "content-length", "transfer-encoding", "connection", "traceparent"];
 
 impl Build<'_> {
     pub fn webhook(&mut self, path: &KeyPath, raw: RawWebhook) -> Option<Webhook> {
         let url = self.webhook_url(&path.key("url"), &raw.url);
+        let headers = self.webhook_headers(&path.key("headers"), &raw.headers);
         let path = path.key("secrets");
         if raw.secrets.is_empty() {
             self.found.mistake(&path, "expected at least one; `voicegate keys webhook` makes one");
         }
-        let mut keys = Vec::new();
+        let (mut keys, mut texts) = (Vec::new(), Vec::new());
         for (index, value) in raw.secrets.iter().enumerate() {
-            match secret(value, self.surroundings.env).and_then(|text| webhook_key(&text)) {
-                Ok(key) => keys.push(key),
-                Err(message) => self.found.mistake(&path.item(index), message),
+            let path = path.item(index);
+            let read = secret(value, self.surroundings.env).and_then(|text| {
+                if raw.dialect.is_standard() {
+                    keys.push(webhook_key(&text)?);
+                } else if let Err(why) = secrets::judge(&text) {
+                    // The bot may have this secret already, so a weak one is allowed.
+                    self.found.warning(&path, why);
+                }
+                texts.push(SecretString::from(text));
+                Ok(())
+            });
+            if let Err(message) = read {
+                self.found.mistake(&path, message);
             }
         }
-        Some(Webhook { url: url?, keys })
+        let secret = texts.into_iter().next().unwrap_or_default();
+        Some(Webhook { url: url?, keys, dialect: raw.dialect, secret, headers })
+    }
+
+    fn webhook_headers(
+        &mut self,
+        path: &KeyPath,
+        raw: &BTreeMap<String, Value>,
+    ) -> Vec<(HeaderName, SecretString)> {
+        let mut headers = Vec::new();
+        for (name, value) in raw {
+            let path = path.key(name);
+            let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
+            let Some(parsed) = parsed.filter(|name| !OWN_HEADERS.contains(&name.as_str())) else {
+                self.found
+                    .mistake(&path, "expected the name of a header that the gateway does not set itself");
+                continue;
+            };
+            match secret(value, self.surroundings.env) {
+                Ok(text) if HeaderValue::from_str(&text).is_err() => {
+                    self.found.mistake(&path, "expected the value of a header");
+                }
+                Ok(text) => headers.push((parsed, text.into())),
+                Err(message) => self.found.mistake(&path, message),
+            }
+        }
+        headers
     }
 
     /// The address, if `[fetch]` allows events to be delivered to it.

@@ -6,6 +6,7 @@ mod build;
 mod callers;
 mod findings;
 mod forbidden;
+mod inbound;
 mod layers;
 mod locations;
 mod path;
@@ -13,6 +14,7 @@ mod postgres;
 mod repair;
 mod secrets;
 mod settings;
+mod speech;
 mod strength;
 mod tenants;
 mod values;
@@ -35,7 +37,8 @@ use voicegate_providers::{guard::AddressRules, proxy::Proxy};
 pub(crate) use forbidden::way_out;
 pub use layers::Layers;
 pub use postgres::postgres_options;
-pub use tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, hash_key};
+pub use speech::{AudioServer, SpeechServer, TranscriptionServer};
+pub use tenants::{Connection, OnUnknown, Tenant, Tenants, Webhook, WebhookDialect, hash_key};
 pub use values::{Database, LogFormat, Media, Rate, RateOrOff, Size, Span24, Token};
 
 use build::RawTenant;
@@ -54,6 +57,7 @@ pub struct Config {
     pub audio: Audio,
     pub fetch: Fetch,
     pub delivery: Delivery,
+    pub dialects: Dialects,
     pub telemetry: Telemetry,
 }
 
@@ -155,6 +159,13 @@ pub struct Delivery {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Dialects {
+    /// The longest time that a request in a dialect waits for the provider.
+    pub wait: Span24,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// The collector that gets the traces.
     #[serde(default, deserialize_with = "collector")]
@@ -170,6 +181,7 @@ struct Raw {
     audio: Audio,
     fetch: Fetch,
     delivery: Delivery,
+    dialects: Dialects,
     telemetry: Telemetry,
     #[serde(default)]
     tenants: BTreeMap<String, RawTenant>,
@@ -208,8 +220,8 @@ pub fn load(layers: &Layers, in_force: Option<&Server>) -> Result<(Config, Tenan
             env: &|name| layers.variable(name),
         };
         let tenants = build::build(raw.tenants, &surroundings, &mut found);
-        let Raw { server, storage, audio, fetch, delivery, telemetry, .. } = raw;
-        (Config { server, storage, audio, fetch, delivery, telemetry }, tenants)
+        let Raw { server, storage, audio, fetch, delivery, dialects, telemetry, .. } = raw;
+        (Config { server, storage, audio, fetch, delivery, dialects, telemetry }, tenants)
     });
     let (mistakes, warnings) = found.into_lines();
     match loaded {
@@ -246,6 +258,8 @@ fn check_sections(raw: &Raw, found: &mut Findings) {
     // Each client may use a file and a connection.
     expect((1..=1024).contains(&raw.delivery.in_flight), "delivery.in_flight", "a number from 1 to 1024");
     expect(raw.server.max_clients > 0, "server.max_clients", "a number above zero");
+    // Clients and proxies give up before, and repeat the request.
+    expect(raw.dialects.wait.0 <= Duration::from_secs(60), "dialects.wait", "at most \"60s\"");
     // Less would not be enough for the headers that a proxy adds; more than a megabyte of headers is an attack.
     let headers = (8 * 1024..=1024 * 1024).contains(&raw.server.max_headers.0);
     expect(headers, "server.max_headers", "a size from \"8 KiB\" to \"1 MiB\"");

@@ -134,6 +134,17 @@ pub fn literals(merged: &Value) -> Vec<KeyPath> {
         let path = KeyPath::of("tenants").key(name);
         collect(tenant.get("api_keys"), &path.key("api_keys"), &mut found);
         collect(tenant.pointer("/webhook/secrets"), &path.key("webhook").key("secrets"), &mut found);
+        for (name, value) in
+            tenant.pointer("/webhook/headers").and_then(Value::as_object).into_iter().flatten()
+        {
+            collect(Some(value), &path.key("webhook").key("headers").key(name), &mut found);
+        }
+        for kind in ["speech", "transcription"] {
+            let servers = tenant.get(kind).and_then(Value::as_object);
+            for (name, server) in servers.into_iter().flatten() {
+                collect(server.get("api_key"), &path.key(kind).key(name).key("api_key"), &mut found);
+            }
+        }
         let connections = tenant.get("connections").and_then(Value::as_object);
         for (name, connection) in connections.into_iter().flatten() {
             let path = path.key("connections").key(name);
@@ -232,7 +243,9 @@ mod tests {
             "storage": { "database": "postgres://me:pw@db/x" },
             "tenants": { "a": {
                 "api_keys": ["k", "sha256:00", { "env": "K" }],
-                "webhook": { "url": "https://bot.example", "secrets": [{ "file": "f" }, "w"] },
+                "webhook": { "url": "https://bot.example", "secrets": [{ "file": "f" }, "w"], "headers": { "x-key": "h" } },
+                "speech": { "anna": { "api_key": "s" }, "otto": { "api_key": { "env": "S" } } },
+                "transcription": { "ears": { "api_key": "t" } },
                 "connections": {
                     "imessage": { "provider": "linq", "token": "t", "webhook_secret": ["one", { "env": "TWO" }] },
                     "whatsapp": { "provider": "wawp", "instance_id": "i", "access_token": { "env": "T" } },
@@ -248,6 +261,9 @@ mod tests {
                 "server.metrics_token",
                 "tenants.a.api_keys[0]",
                 "tenants.a.webhook.secrets[1]",
+                "tenants.a.webhook.headers.x-key",
+                "tenants.a.speech.anna.api_key",
+                "tenants.a.transcription.ears.api_key",
                 "tenants.a.connections.imessage.token",
                 "tenants.a.connections.imessage.webhook_secret[0]",
             ]

@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use secrecy::SecretSlice;
+use http::HeaderName;
+use secrecy::{SecretSlice, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::Url;
 use voicegate_providers::{Degrade, Form, FormSupport, Provider};
 
-use super::values::{Rate, RateOrOff};
+use super::{
+    speech::{SpeechServer, TranscriptionServer},
+    values::{Rate, RateOrOff},
+};
 use crate::model::note::ConvertChoice;
 use voicegate_audio::{self as audio, Profile};
 
@@ -22,6 +26,13 @@ pub enum OnUnknown {
     Hold,
     /// Repeat it; the recipient may receive the note twice.
     Resend,
+}
+
+/// The presence that is shown while speech is made for a note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    Recording,
 }
 
 /// One account of a tenant at a provider.
@@ -41,6 +52,10 @@ pub struct Connection {
     /// A note without a receipt by then is stalled.
     pub ack_deadline: Duration,
     pub degrade: Degrade,
+    /// Whether voice notes that people send over it are received.
+    pub inbound: bool,
+    /// Shows that a note is being recorded while its speech is made.
+    pub presence: bool,
 }
 
 impl Connection {
@@ -80,12 +95,36 @@ impl Connection {
     }
 }
 
+/// The product whose events a webhook receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookDialect {
+    #[default]
+    Voicegate,
+    Evolution,
+    Waha,
+    Linq,
+}
+
+impl WebhookDialect {
+    /// Whether events are signed as Standard Webhooks, whose secrets have a form of their own.
+    pub fn is_standard(self) -> bool {
+        matches!(self, Self::Voicegate | Self::Linq)
+    }
+}
+
 /// The webhook that receives the events of a tenant.
 pub struct Webhook {
     /// It may contain a token in its path or query, so only its origin is ever shown.
     pub url: Url,
-    /// The secrets for signatures; there are several while one replaces another.
+    /// The keys in the secrets of Standard Webhooks; there are several while one replaces another. Empty in a dialect that
+    /// signs in another way.
     pub keys: Vec<SecretSlice<u8>>,
+    pub dialect: WebhookDialect,
+    /// The first secret as text, which is the key in other dialects.
+    pub secret: SecretString,
+    /// Headers that every event has besides.
+    pub headers: Vec<(HeaderName, SecretString)>,
 }
 
 impl fmt::Debug for Webhook {
@@ -94,6 +133,19 @@ impl fmt::Debug for Webhook {
             .field("origin", &self.url.origin().ascii_serialization())
             .finish_non_exhaustive()
     }
+}
+
+/// The handling of voice notes that people send to a tenant.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// The profiles in which the audio is made, beside the native one.
+    pub renders: Vec<&'static Profile>,
+    /// Whether audio that is no voice note is received as well.
+    pub accept_audio: bool,
+    /// How long the audio is kept.
+    pub retention: Duration,
+    /// The name of the transcription that writes down the words.
+    pub transcribe: Option<String>,
 }
 
 #[derive(Debug)]
@@ -112,6 +164,11 @@ pub struct Tenant {
     pub aliases: BTreeMap<String, BTreeMap<String, String>>,
     pub connections: BTreeMap<String, Connection>,
     pub webhook: Option<Webhook>,
+    pub inbound: Inbound,
+    /// The servers that speak texts, by name.
+    pub speech: BTreeMap<String, SpeechServer>,
+    /// The servers that write down what was spoken, by name.
+    pub transcription: BTreeMap<String, TranscriptionServer>,
 }
 
 /// All tenants.

@@ -41,6 +41,8 @@ fn every_mistake_names_its_key() {
         ("[fetch]\nallow_networks = [\"10.0.0.0/99\"]", "fetch.allow_networks[0]"),
         ("[storage]\ndatabase = \"mysql://x\"", "storage.database"),
         ("[storage]\nmedia = \"gs://x\"", "storage.media"),
+        ("[dialects]\nwait = \"61s\"", "dialects.wait"),
+        ("[dialects]\nwiat = \"20s\"", "dialects.wiat"),
         ("[telemetry]\notlp = \"collector:4318\"", "telemetry.otlp"),
         ("[telemetry]\notlp = \"https://me:S3CRET@collector\"", "telemetry.otlp"),
         ("[telemetry]\noltp = \"http://collector:4318\"", "telemetry.oltp"),
@@ -175,6 +177,7 @@ fn the_documented_file_is_whole() {
         ("LINQ_WEBHOOK_SECRET", "whsec_YSBzZWNyZXQ="),
         ("WAWP_TOKEN", "t"),
         ("WAWP_CALLBACK_TOKEN", KEY),
+        ("SPEECH_API_KEY", "t"),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let layers = Layers { only_defaults: true, inline: Some(sample), environment, ..Layers::default() };
@@ -370,6 +373,37 @@ fn a_token_for_metrics_that_can_be_guessed_is_reported() {
     };
     assert!(matches!(with("S3CRET").as_slice(), [line] if line.contains("metrics_token: can be guessed")));
     assert_eq!(with(KEY), Vec::<String>::new());
+}
+
+#[test]
+fn webhook_in_a_dialect_has_the_secrets_of_its_product() {
+    let webhook = |settings: &str| {
+        let line = format!("route = []\nwebhook = {{ url = \"https://bot.example/h\", {settings} }}");
+        load_inline(&TENANT.replace("route = [\"imessage\"]", &line))
+    };
+    let loaded = webhook(
+        "secrets = [\"any text that WAHA has\"], dialect = \"waha\", headers = { X-Mine = \"S3CRET\" }",
+    );
+    let (_, tenants) = loaded.expect("sound");
+    let tenant = tenants.get("a").expect("the tenant");
+    let webhook_of_a = tenant.webhook.as_ref().expect("a webhook");
+    assert_eq!(webhook_of_a.dialect, WebhookDialect::Waha);
+    assert_eq!(webhook_of_a.headers[0].0, "x-mine");
+    assert!(!format!("{tenants:?}").contains("S3CRET"));
+    for (settings, key) in [
+        ("secrets = [\"any text\"], dialect = \"linq\"", "tenants.a.webhook.secrets[0]"),
+        ("secrets = [\"any text\"]", "tenants.a.webhook.secrets[0]"),
+        ("secrets = [], dialect = \"waha\"", "tenants.a.webhook.secrets"),
+        ("secrets = [\"x\"], dialect = \"whatsapp\"", "tenants.a.webhook.dialect"),
+        ("secrets = [\"x\"], dialect = \"waha\", headers = { \"a b\" = \"c\" }", "tenants.a.webhook.headers"),
+        (
+            "secrets = [\"x\"], dialect = \"waha\", headers = { Host = \"c\" }",
+            "tenants.a.webhook.headers.Host",
+        ),
+    ] {
+        let mistakes = webhook(settings).expect_err(settings).to_string();
+        assert!(mistakes.contains(key), "{settings}: {mistakes}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Audio, Delivery, Fetch, Server, Storage, Telemetry, path::KeyPath, words::keys};
+use super::{Audio, Delivery, Dialects, Fetch, Server, Storage, Telemetry, path::KeyPath, words::keys};
 use crate::model::spelling::nearest;
 
 /// All variables of voicegate begin like this.
@@ -72,6 +72,7 @@ fn known() -> Vec<String> {
         ("AUDIO", keys::<Audio>()),
         ("FETCH", keys::<Fetch>()),
         ("DELIVERY", keys::<Delivery>()),
+        ("DIALECTS", keys::<Dialects>()),
         ("TELEMETRY", keys::<Telemetry>()),
     ];
     let of_layer = sections.into_iter().flat_map(|(section, keys)| {

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::{
     ladder::Wanted,
     read_audio::{self, Unread},
-    route::{Target, reply, route, strict_about_form, strict_about_size, text},
-    traced,
+    route::{Target, dropped_text, reply, route, strict_about_form, strict_about_size},
+    speak, traced,
 };
 use crate::{
     config::{Connection, Tenant},
@@ -20,7 +20,7 @@ use crate::{
     model::{
         code::{Code, Stage},
         id::UploadId,
-        note::{AudioSource, ConvertChoice, Metadata, Note, NoteId, TextAs, Warning},
+        note::{AudioSource, ConvertChoice, Metadata, Note, NoteId, SpokenText, TextAs, Warning},
         problem::Problem,
     },
     store::{Acceptance, KeyClaim, KeyHolder, NewNote, SmallAudio, StoreError},
@@ -54,19 +54,48 @@ pub struct VoiceRequest {
     /// The forms that may replace a voice bubble. Overrides the setting of the connection.
     pub degrade: Option<Degrade>,
     pub strict: bool,
-    /// The earliest time of the first attempt.
-    pub send_at: Option<Timestamp>,
+    pub send_at: Option<SendTime>,
     pub expires_in: Option<Duration>,
     pub metadata: Metadata,
     pub idempotency_key: Option<String>,
 }
 
+/// The earliest time of the first attempt.
+#[derive(Clone, Copy, Debug)]
+pub enum SendTime {
+    At(Timestamp),
+    /// Counted from the acceptance of the note. Two requests with the same delay are the same request.
+    After(Duration),
+}
+
+impl SendTime {
+    /// `None` if it is beyond all times.
+    fn from(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::After(delay) => now.checked_add(delay).ok(),
+        }
+    }
+}
+
 impl VoiceRequest {
+    fn speech(&self) -> Option<&SpokenText> {
+        match &self.audio {
+            AudioInput::Speech(spoken) => Some(spoken),
+            _ => None,
+        }
+    }
+
+    /// The text of the note. By default it is the text that is spoken.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.text.as_deref().or_else(|| self.speech().map(|spoken| spoken.text.as_str()))
+    }
+
     /// The wishes of this request for a connection.
     pub(super) fn wanted<'a>(&'a self, connection: &'a Connection, duration_ms: Option<u64>) -> Wanted<'a> {
         Wanted {
             degrade: self.degrade.as_ref().unwrap_or(&connection.degrade),
-            text: self.text.as_deref(),
+            text: self.text(),
             text_as: self.text_as,
             duration_ms,
         }
@@ -87,7 +116,11 @@ pub struct Admission {
 ///
 /// # Errors
 /// A problem, and nothing is stored.
-pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> Result<Admission, Problem> {
+pub async fn accept(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    mut request: VoiceRequest,
+) -> Result<Admission, Problem> {
     let live = gateway.live();
     judge_fields(&request, gateway.clock.now())?;
     let target = Target::parse(&request.to)?;
@@ -103,15 +136,20 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
         }
         None => None,
     };
+    if let AudioInput::Speech(spoken) = &mut request.audio {
+        speak::settle(tenant, spoken)?;
+    }
     let route = route(tenant, &target, request.via.as_deref())?;
     let (reply_to, mut warnings) = reply(gateway, tenant, &route, &request).await?;
-    warnings.extend(text(tenant, &route, &request)?);
+    warnings.extend(dropped_text(tenant, &route, &request)?);
     let first = &tenant.connections[&route[0].connection];
     strict_about_form(gateway, tenant, &route[0], &request, None).await?;
     let source = match &request.audio {
         AudioInput::Url { url, headers } => AudioSource::Url { url: url.clone(), headers: headers.clone() },
         AudioInput::Bytes(_) | AudioInput::Upload(_) => AudioSource::Stored,
+        AudioInput::Speech(_) => AudioSource::Speech,
     };
+    let (text, speech) = (request.text().map(str::to_owned), request.speech().cloned());
     let (probed, bytes) = examine(gateway, &live, tenant, request.audio, &request.hints).await?;
     if let Some(probed) = &probed {
         warnings.extend(inconsistent(probed, request.strict)?);
@@ -127,18 +165,20 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
     }
 
     let now = gateway.clock.now();
-    let due_at = request.send_at.map_or(now, |at| at.max(now));
+    let send_at = request.send_at.and_then(|time| time.from(now));
+    let due_at = send_at.map_or(now, |at| at.max(now));
     // The expiry is counted from the time at which the note is due.
     let expires_at = due_at + request.expires_in.unwrap_or(live.config.delivery.expires_in.0);
     let note = Note {
+        speech,
         hints: request.hints,
         convert: request.convert,
         reply_to,
-        text: request.text,
+        text,
         text_as: request.text_as,
         degrade: request.degrade,
         metadata: request.metadata,
-        send_at: request.send_at,
+        send_at,
         request_id: request_id::current(),
         probed,
         warnings,
@@ -152,7 +192,7 @@ pub async fn accept(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -
 ///
 /// # Errors
 /// With `strict`, the first contradiction is an error.
-fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> {
+pub(super) fn inconsistent(probed: &Probed, strict: bool) -> Result<Vec<Warning>, Problem> {
     let found = &probed.findings.contradictions;
     match found.first() {
         Some(first) if strict => {
@@ -171,15 +211,18 @@ pub(super) fn judge_fields(request: &VoiceRequest, now: Timestamp) -> Result<(),
         let detail = format!("at most {MAX_METADATA_LEVELS} levels of objects and arrays, itself included");
         return Err(Problem::invalid("metadata", detail));
     }
-    if request.send_at.is_some_and(|at| at.duration_since(now) > LATEST) {
-        return Err(Problem::invalid("send_at", "at most one year ahead"));
+    if let Some(time) = request.send_at
+        && time.from(now).is_none_or(|at| at.duration_since(now) > LATEST)
+    {
+        let field = if matches!(time, SendTime::At(_)) { "send_at" } else { "delay" };
+        return Err(Problem::invalid(field, "at most one year ahead"));
     }
     Ok(())
 }
 
 /// The origin of the audio of a new note.
 pub(super) enum AudioOrigin {
-    /// The worker downloads it.
+    /// The worker downloads it, or lets a server speak it.
     Download,
     Spooled(AudioBytes),
     Upload(UploadId),
@@ -299,14 +342,18 @@ fn row_size(note: &Note, audio: &AudioOrigin) -> u64 {
         AudioSource::Url { url, headers } => {
             url.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
         }
-        AudioSource::Stored => 0,
+        AudioSource::Stored | AudioSource::Speech => 0,
     };
+    let speech = note
+        .speech
+        .as_ref()
+        .map_or(0, |spoken| spoken.text.len() + spoken.instructions.as_ref().map_or(0, String::len));
     let bytes = match audio {
         AudioOrigin::Spooled(AudioBytes::Memory(bytes, _)) => bytes.len(),
         _ => 0,
     };
     let text = note.text.as_ref().map_or(0, String::len);
-    (LEAST + TIMES * (text + source) + bytes) as u64
+    (LEAST + TIMES * (text + speech + source) + bytes) as u64
 }
 
 pub(super) async fn replay(
@@ -347,6 +394,7 @@ async fn examine(
         AudioInput::Upload(id) => {
             return Ok((Some(upload::find(gateway, tenant, id).await?.probed), AudioOrigin::Upload(id)));
         }
+        AudioInput::Speech(_) => return Ok((None, AudioOrigin::Download)),
         AudioInput::Bytes(received) => received,
     };
     match read_audio::identify(gateway, tenant, &received, hints).await {
@@ -368,6 +416,7 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
         AudioInput::Url { url, .. } => json!({ "url": url }),
         AudioInput::Bytes(SpooledAudio { sha256, .. }) => json!({ "sha256": sha256 }),
         AudioInput::Upload(id) => json!({ "media_id": id }),
+        AudioInput::Speech(spoken) => json!({ "speech": spoken }),
     };
     let fields = (
         target.to_string(),
@@ -377,7 +426,10 @@ fn fingerprint(request: &VoiceRequest, target: &Target) -> String {
         &request.text,
         request.strict,
         request.expires_in.map(|span| span.as_millis().to_string()),
-        request.send_at.map(|at| at.as_millisecond()),
+        request.send_at.map(|time| match time {
+            SendTime::At(at) => json!(at.as_millisecond()),
+            SendTime::After(delay) => json!({ "after": delay.as_millis().to_string() }),
+        }),
         request.metadata.canonical().ok(),
         json!(request.hints.format),
         audio,

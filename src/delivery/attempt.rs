@@ -1,5 +1,5 @@
 //! One delivery attempt for a leased note, from its claim to its recorded outcome; `trial` does the work in between.
-//! Audio behind a URL was downloaded before (`fetch.rs`).
+//! Audio behind a URL was downloaded before, and speech was made (`fetch.rs`).
 
 use std::{pin::Pin, time::Duration};
 
@@ -68,11 +68,13 @@ pub(super) struct Lessons {
     pub closed: Option<Closed>,
     /// The end of a pause of the whole connection.
     pub pause: Option<Timestamp>,
+    /// The end of a pause of the server with this key that gets the audio.
+    pub server_pause: Option<(String, Timestamp)>,
 }
 
 impl Default for Lessons {
     fn default() -> Self {
-        Self { learned: Learned::Keep, media: None, closed: None, pause: None }
+        Self { learned: Learned::Keep, media: None, closed: None, pause: None, server_pause: None }
     }
 }
 
@@ -83,7 +85,7 @@ impl Lessons {
             learned: self.learned,
             media: self.media,
             closed: self.closed.map(|closed| (connection.clone(), closed)),
-            pause: self.pause.map(|until| (connection, until)),
+            pause: self.pause.map(|until| (connection, until)).or(self.server_pause),
             ..change
         }
     }

@@ -1,5 +1,5 @@
-//! Downloads the audio of a note whose source is a URL. This is a separate job, so that a slow server does not occupy a
-//! slot of the connection. Afterwards the note waits at its old position in its lane.
+//! Gets the audio of a note whose source is a URL or speech. This is a separate job, so that a slow server does not occupy
+//! a slot of the connection. Afterwards the note waits at its old position in its lane.
 
 use std::{
     collections::BTreeMap,
@@ -12,26 +12,27 @@ use tracing::Instrument;
 use super::{
     attempt::{Abandoned, Lessons, conclude, end_expired, failed, give_back, give_way, mark_processing},
     read_audio::{self, DownloadError},
-    traced,
+    speak, traced,
 };
 use crate::{
     config::OnUnknown,
-    delivery::outcome::{Failure, Policy},
+    delivery::outcome::{Failure, LONGEST_PAUSE, Policy},
     gateway::{Gateway, Live, server_slots::hung},
     media::{AudioFile, AudioVariant, MediaStore},
     model::note::AudioSource,
     store::{Claim, SmallAudio, queue_key},
 };
 
-/// Downloads the source of a leased note, and queues the note for sending.
+/// Gets the source of a leased note, and queues the note for sending.
 pub async fn run(gateway: &Gateway, mut claim: Claim) {
     let note = &claim.note;
+    let name = if note.source == AudioSource::Speech { "speech" } else { "fetch" };
     // The span has the highest level, so that no filter removes it.
     let span = tracing::error_span!(
         "fetch", request_id = note.request_id, note.id = %note.id, tenant = note.tenant,
         connection = note.current().connection
     );
-    let job = traced::begin(gateway, "fetch", note);
+    let job = traced::begin(gateway, name, note);
     traced::run(gateway, job, fetch(gateway, &mut claim)).instrument(span).await;
 }
 
@@ -41,7 +42,11 @@ async fn fetch(gateway: &Gateway, claim: &mut Claim) {
     if claim.expired || started >= claim.note.expires_at {
         return end_expired(gateway, claim, started).await;
     }
-    match download(gateway, &live, claim).await {
+    let (done, flight) = match claim.note.source {
+        AudioSource::Speech => speak::speak(gateway, &live, claim).await,
+        _ => (download(gateway, &live, claim).await, None),
+    };
+    match done {
         Ok(()) => give_back(gateway, claim, Duration::ZERO).await,
         Err(Abandoned::Stopping) => {
             tracing::info!("note {} goes back into the queue, because the gateway stops", claim.note.id);
@@ -56,11 +61,20 @@ async fn fetch(gateway: &Gateway, claim: &mut Claim) {
         }
         Err(Abandoned::Failed(failure)) => fail(gateway, &live, claim, (started, *failure)).await,
     }
+    // The speech is stored now, so the notes that wait for it find it.
+    if let Some(flight) = flight {
+        flight.end(Ok(()));
+    }
 }
 
 async fn fail(gateway: &Gateway, live: &Live, claim: &mut Claim, (started, failure): (Timestamp, Failure)) {
     let policy = Policy::new(OnUnknown::Hold, None, live.config.delivery.unknown_grace.0);
-    conclude(gateway, claim, Err(failure), (started, policy), Lessons::default()).await;
+    // A speech server that asks for a pause gets it from every note, whatever its text.
+    let paused = failure.retry_after.filter(|_| claim.note.source == AudioSource::Speech);
+    let until = paused.map(|wait| gateway.clock.now() + wait.min(LONGEST_PAUSE));
+    let server_pause = until.map(|until| (queue_key(&claim.note), until));
+    let lessons = Lessons { server_pause, ..Lessons::default() };
+    conclude(gateway, claim, Err(failure), (started, policy), lessons).await;
 }
 
 async fn download(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(), Abandoned> {

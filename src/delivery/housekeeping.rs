@@ -5,9 +5,10 @@ use std::{io, time::Duration};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
+use super::inbound;
 use crate::{
     gateway::Gateway,
-    store::{Horizon, StoreError},
+    store::{Horizon, OldAudio, StoreError},
 };
 
 /// The retention of events, and of the ids by which repeated callbacks are recognised.
@@ -46,6 +47,7 @@ pub async fn remove_what_is_old(gateway: &Gateway) -> Result<(), StoreError> {
         }
     }
     remove_old_uploads(gateway, now).await?;
+    remove_old_received(gateway, now).await?;
     let notes = before(now, storage.notes_retention.0);
     gateway.store.forget(&Horizon { notes, events: before(now, EVENTS_KEPT), now }).await?;
     Ok(())
@@ -64,6 +66,33 @@ async fn remove_old_uploads(gateway: &Gateway, now: Timestamp) -> Result<(), Sto
         }
     }
     Ok(())
+}
+
+/// Passes over what cannot be removed, so that it is in nobody's way. The next round begins with it again.
+async fn remove_old_received(gateway: &Gateway, now: Timestamp) -> Result<(), StoreError> {
+    let mut last = None;
+    loop {
+        let due = gateway.store.received_with_old_audio(now, last, SWEEP).await?;
+        for &OldAudio { id, .. } in &due {
+            match gateway.media.remove_received(id).await {
+                Ok(()) => {
+                    if let Some(note) = gateway.store.received_audio_removed(id).await? {
+                        inbound::forget_renders(gateway, &note).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(received.id = %id, %error, "the audio of {id} could not be removed");
+                    if error.kind() == io::ErrorKind::HostUnreachable {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        last = due.last().copied();
+        if due.len() < SWEEP as usize {
+            return Ok(());
+        }
+    }
 }
 
 /// Removes audio whose note or upload was never committed, because the process crashed between storing the bytes and
@@ -86,6 +115,13 @@ pub async fn remove_orphans(gateway: &Gateway) -> anyhow::Result<()> {
         if id.made_at().is_some_and(|made| made < old) && !gateway.store.has_upload(id, None).await? {
             tracing::info!(upload.id = %id, "removing an upload that was never answered");
             gateway.media.remove_upload(id).await?;
+        }
+    }
+    let mut received = gateway.media.list_received().await?;
+    while let Some(id) = received.try_next().await? {
+        if id.made_at().is_some_and(|made| made < old) && !gateway.store.has_received(id, None).await? {
+            tracing::info!(received.id = %id, "removing audio without a received note");
+            gateway.media.remove_received(id).await?;
         }
     }
     Ok(())

@@ -197,6 +197,7 @@ mod tests {
             receipts: Vec::new(),
             inbound: false,
             listens: false,
+            presence: None,
             media_reuse: false,
             recipients: &[],
         }

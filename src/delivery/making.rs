@@ -182,7 +182,7 @@ async fn render(
     let engine = gateway.engine.for_tenant(&claim.note.tenant);
     let began = gateway.clock.now();
     let known = match &probed {
-        Some(probed) => engine.prepared(&probed.facts.sha256, &hints, profile, choice.into()).await,
+        Some(probed) => engine.prepared(probed, &hints, profile, choice.into()).await,
         None => None,
     };
     let (ready, source) = match known {

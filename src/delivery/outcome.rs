@@ -11,6 +11,7 @@ use voicegate_providers::{
 use super::{backoff, ladder::form_degraded, read_audio::DownloadError};
 use crate::{
     config::OnUnknown,
+    gateway::speaking::Unspoken,
     media::FetchError,
     model::{
         code::{Code, Stage, WarningCode},
@@ -51,8 +52,8 @@ pub enum Most {
     Alike(u32, Option<Box<Problem>>),
 }
 
-/// The most attempts to download audio from a bot's own server. The bot learns of the failure within about a minute
-/// instead of a day, during which every later note to the same recipient would have to wait.
+/// The most attempts to download audio from a bot's own server, or to let a server speak. The bot learns of the failure
+/// within about a minute instead of a day, during which every later note to the same recipient would have to wait.
 const FETCH_ATTEMPTS: u32 = 7;
 
 impl Failure {
@@ -112,6 +113,7 @@ impl From<SendError> for Failure {
             kind: Some(error.kind),
             scope: error.scope,
             until: error.until,
+            most: error.most.map(|most| Most::Alike(most, None)),
             ..Self::new(Problem::from(&error), error.kind.disposition())
         }
     }
@@ -164,6 +166,16 @@ impl From<DownloadError> for Failure {
             DownloadError::Disk(error) => error.into(),
             DownloadError::Fetch(error) => (*error).into(),
         }
+    }
+}
+
+impl From<Unspoken> for Failure {
+    fn from(error: Unspoken) -> Self {
+        let Unspoken { problem, passes, retry_after } = error;
+        if !passes {
+            return Self::stop(*problem);
+        }
+        Self { most: Some(Most::Attempts(FETCH_ATTEMPTS)), retry_after, ..Self::for_now(*problem) }
     }
 }
 
@@ -395,8 +407,7 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
             Problem::new(Code::ProviderUnavailable, "the note could not be sent before it expired")
                 .stage(Stage::Dispatch)
         },
-        // The note was never given up, so its audio is not known to be bad.
-        |problem| if problem.status < 500 { problem } else { not_ready() },
+        |problem| told_late(&problem),
     );
     note.updated_at = now;
     let doubtful = note.may_have_arrived();
@@ -404,8 +415,18 @@ pub fn expire(note: &mut Note, now: Timestamp) -> Step {
 }
 
 fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
-    // A stored note never fails with a 5xx status, because clients repeat requests that were answered with one.
-    let problem = match &problem.stage {
+    let problem = told(problem);
+    note.status = status;
+    note.next_attempt_at = None;
+    note.error = Some(problem.of_note(note.id));
+    note.source.forget_secrets();
+    Step::Done
+}
+
+/// The problem with which a stored note ends. It never has a 5xx status, because clients repeat requests that were
+/// answered with one.
+pub fn told(problem: &Problem) -> Problem {
+    match &problem.stage {
         _ if problem.status < 500 => problem.clone(),
         Some(stage @ (Stage::Probe | Stage::Encode)) => {
             let detail =
@@ -413,12 +434,13 @@ fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
             Problem::new(Code::AudioUnsupported, detail).stage(stage.clone())
         }
         _ => not_ready(),
-    };
-    note.status = status;
-    note.next_attempt_at = None;
-    note.error = Some(problem.of_note(note.id));
-    note.source.forget_secrets();
-    Step::Done
+    }
+}
+
+/// The problem with which a stored note ends whose time is over. It was never given up, so its audio is not known to be
+/// bad.
+pub fn told_late(problem: &Problem) -> Problem {
+    if problem.status < 500 { problem.clone() } else { not_ready() }
 }
 
 fn not_ready() -> Problem {

@@ -1,20 +1,20 @@
 //! Retries for writes while the database is busy, full or unreachable. They record facts that are stored nowhere else.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{gateway::Gateway, model::note::NoteId, store::StoreError};
+use crate::{gateway::Gateway, store::StoreError};
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Retries a write about a note until it succeeds, at most for `patience`.
+/// Retries a write about a note, or a received note, until it succeeds, at most for `patience`.
 ///
 /// # Errors
 /// The last error of the database. `LeaseLost` and other errors that a retry would not change are returned at once.
 pub async fn written<T, F>(
-    note: NoteId,
+    note: impl Display,
     what: &str,
     patience: Duration,
     write: impl Fn() -> F,
@@ -26,7 +26,7 @@ where
 }
 
 async fn repeated<T, F>(
-    note: NoteId,
+    note: impl Display,
     what: &str,
     (pause, patience): (Duration, Duration),
     write: impl Fn() -> F,
@@ -61,6 +61,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::model::note::NoteId;
 
     fn busy() -> StoreError {
         sqlx::Error::PoolTimedOut.into()

@@ -13,7 +13,7 @@ use super::{
     route::{
         Target, has_text, may_show_text, named, native_reply, reply_dropped, reply_exists, strict_about_size,
     },
-    upload,
+    speak, upload,
 };
 use crate::{
     config::{Connection, Tenant},
@@ -39,9 +39,12 @@ pub struct Surroundings<'a> {
 ///
 /// # Errors
 /// Problems that would refuse the whole request: invalid fields, or audio that cannot be read.
-pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> Result<Plan, Problem> {
+pub async fn plan(gateway: &Gateway, tenant: &Tenant, mut request: VoiceRequest) -> Result<Plan, Problem> {
     judge_fields(&request, gateway.clock.now())?;
     let target = Target::parse(&request.to)?;
+    if let AudioInput::Speech(spoken) = &mut request.audio {
+        speak::settle(tenant, spoken)?;
+    }
     let connections = named(tenant, request.via.as_deref())?;
     target.exists_at(tenant)?;
     if let Some(reply_to) = &request.reply_to {
@@ -62,13 +65,14 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
             Err(_) => Known::default(),
         };
         let refused: Vec<&Refusal> = known.refused.iter().collect();
-        let wanted = request.wanted(connection, Some(source.facts.duration_ms));
+        let wanted = request.wanted(connection, source.as_ref().map(|source| source.facts.duration_ms));
         let surroundings = Surroundings { refused: &refused, now };
-        let mut outlook = foresee(connection, &source, request.convert, &wanted, surroundings);
+        let mut outlook = foresee(connection, source.as_ref(), request.convert, &wanted, surroundings);
         if request.strict {
             outlook.be_strict();
             if outlook.sends.is_some()
-                && let Err(problem) = strict_about_size(connection, &source, request.convert)
+                && let Some(source) = &source
+                && let Err(problem) = strict_about_size(connection, source, request.convert)
             {
                 let is_lost = |code: &WarningCode| {
                     matches!(code, WarningCode::PlayIconLost | WarningCode::WaveformLost)
@@ -110,7 +114,7 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, request: VoiceRequest) -> 
                 outlook.reasons.push(text_dropped(why));
             }
         }
-        for found in &source.findings.contradictions {
+        for found in source.iter().flat_map(|source| &source.findings.contradictions) {
             if request.strict {
                 outlook.refuse(&Code::AudioInconsistent, found.detail());
             } else {
@@ -136,7 +140,7 @@ fn lane(tenant: &str, connection: &str, key: &str) -> String {
 /// Predicts what would happen to a source over one connection.
 pub fn foresee(
     connection: &Connection,
-    source: &Probed,
+    source: Option<&Probed>,
     requested: Option<ConvertChoice>,
     wanted: &Wanted<'_>,
     surroundings: Surroundings<'_>,
@@ -171,6 +175,10 @@ pub fn foresee(
         outlook.sends = Some(Sends { form: Form::Text, audio: None });
         return outlook;
     }
+    let Some(source) = source else {
+        outlook.sends = Some(Sends { form: rung.support.form, audio: None });
+        return outlook;
+    };
     match audio::expect(source, profile, choice.into()) {
         Ok(Expected { work, audio, loss }) => {
             let fits = capabilities.check_size(rung.support.form, audio.size_bytes).map(drop);
@@ -208,16 +216,19 @@ fn rungs(
     connection.forms().into_iter().map(rung).collect()
 }
 
-/// Identifies the audio of a request. A URL is downloaded. Audio is decoded only if its structure is not sufficient.
-async fn read(gateway: &Gateway, tenant: &Tenant, request: &VoiceRequest) -> Result<Probed, Problem> {
-    match &request.audio {
-        AudioInput::Upload(id) => Ok(upload::find(gateway, tenant, *id).await?.probed),
+/// Identifies the audio of a request. A URL is downloaded, speech is not made. Audio is decoded only if its structure is not
+/// sufficient.
+async fn read(gateway: &Gateway, tenant: &Tenant, request: &VoiceRequest) -> Result<Option<Probed>, Problem> {
+    let probed = match &request.audio {
+        AudioInput::Upload(id) => upload::find(gateway, tenant, *id).await?.probed,
         AudioInput::Bytes(received) => {
-            Ok(read_audio::identify(gateway, tenant, received, &request.hints).await?)
+            read_audio::identify(gateway, tenant, received, &request.hints).await?
         }
         AudioInput::Url { url, headers } => {
             let file = read_audio::download_now(gateway, url, headers).await?;
-            Ok(gateway.engine.for_tenant(&tenant.name).identify(file.path(), &request.hints).await?)
+            gateway.engine.for_tenant(&tenant.name).identify(file.path(), &request.hints).await?
         }
-    }
+        AudioInput::Speech(spoken) => return Ok(speak::kept(gateway, tenant, spoken).await?),
+    };
+    Ok(Some(probed))
 }

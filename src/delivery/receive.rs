@@ -1,14 +1,14 @@
-//! Stores the receipts that providers report in callbacks.
+//! Stores the receipts and voice notes that providers report in callbacks.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
-use voicegate_providers::{Callback, Receipt, What};
+use voicegate_providers::{Callback, Form, InboundVoice, Receipt, What};
 
 use crate::{
     config::{Connection, Tenant},
     gateway::{Gateway, note_metrics},
-    model::problem::Problem,
+    model::{problem::Problem, received::Received},
     store::{ReceiptBatch, ReceiptOutcome, ReceivedReceipt},
 };
 
@@ -23,20 +23,30 @@ pub async fn receive(
     callback: Callback,
 ) -> Result<ReceiptOutcome, Problem> {
     // The time of the callback is recorded for the connection even if no event was for the gateway.
-    let mut by_connection: BTreeMap<&str, Vec<ReceivedReceipt>> =
-        BTreeMap::from([(called.name.as_str(), Vec::new())]);
+    let mut by_connection: BTreeMap<&str, Events> =
+        BTreeMap::from([(called.name.as_str(), Events::default())]);
     for event in callback.events {
-        let What::Receipt(receipt) = event.what else { continue };
         let Some(connection) = owner(tenant, called, event.account.as_deref()) else {
             tracing::warn!(
                 tenant = tenant.name,
                 connection = called.name,
-                "a receipt came for an account that no connection of this tenant has"
+                "an event came for an account that no connection of this tenant has"
             );
             continue;
         };
-        let id = event.id.unwrap_or_else(|| fingerprint(&receipt));
-        by_connection.entry(connection).or_default().push(ReceivedReceipt { id, receipt });
+        let events = by_connection.entry(connection.name.as_str()).or_default();
+        match event.what {
+            What::Receipt(receipt) => {
+                let id = event.id.unwrap_or_else(|| fingerprint(&receipt));
+                events.receipts.push(ReceivedReceipt { id, receipt });
+            }
+            What::Voice(voice) if is_wanted(tenant, connection, &voice) => {
+                let now = gateway.clock.now();
+                let (name, provider) = (&connection.name, connection.provider_name);
+                events.voices.push(Received::new(&tenant.name, name, provider, voice, now));
+            }
+            What::Voice(_) => {}
+        }
     }
     let mut all = ReceiptOutcome { duplicate: true, ..ReceiptOutcome::default() };
     for (connection, events) in by_connection {
@@ -44,22 +54,37 @@ pub async fn receive(
         all.duplicate &= reception.duplicate;
         all.unmatched += reception.unmatched;
         all.changed.extend(reception.changed);
+        all.received.extend(reception.received);
     }
-    // A receipt may release a lane, and it causes events for the webhook.
+    // A receipt may release a lane and causes events for the webhook, and a voice note has to be fetched.
     gateway.wake_worker();
     Ok(all)
 }
 
 /// The connection that an event belongs to. One callback address may serve several accounts.
-fn owner<'a>(tenant: &'a Tenant, called: &'a Connection, account: Option<&str>) -> Option<&'a str> {
+fn owner<'a>(tenant: &'a Tenant, called: &'a Connection, account: Option<&str>) -> Option<&'a Connection> {
     let has = |connection: &Connection| {
         connection.provider_name == called.provider_name && connection.provider.account() == account
     };
     match account {
-        None => Some(called.name.as_str()),
-        Some(_) if has(called) => Some(called.name.as_str()),
-        Some(_) => tenant.connections.values().find(|one| has(one)).map(|one| one.name.as_str()),
+        None => Some(called),
+        Some(_) if has(called) => Some(called),
+        Some(_) => tenant.connections.values().find(|one| has(one)),
     }
+}
+
+/// Whether a voice note is received. Plain audio only where the tenant wants it, or where the provider cannot tell it from
+/// a voice note.
+fn is_wanted(tenant: &Tenant, connection: &Connection, voice: &InboundVoice) -> bool {
+    let is_voice = voice.form == Form::Voice || !connection.provider.marks_voice_notes();
+    connection.inbound && (is_voice || tenant.inbound.accept_audio)
+}
+
+/// The events of one connection in a callback.
+#[derive(Default)]
+struct Events {
+    receipts: Vec<ReceivedReceipt>,
+    voices: Vec<Received>,
 }
 
 /// A replacement for the id of an event that has none: a hash of its content.
@@ -71,22 +96,25 @@ async fn take_in(
     gateway: &Gateway,
     tenant: &Tenant,
     connection: &str,
-    receipts: Vec<ReceivedReceipt>,
+    Events { receipts, voices }: Events,
 ) -> Result<ReceiptOutcome, Problem> {
     let received = ReceiptBatch {
         tenant: tenant.name.clone(),
         connection: connection.to_owned(),
         receipts,
+        voices,
         now: gateway.clock.now(),
         notify: tenant.webhook.is_some(),
     };
     let reception = gateway.store.receive(&received).await?;
+    note_metrics::reported(&tenant.name, connection, received.voices.len(), reception.received.len());
     tracing::info!(
         tenant = tenant.name,
         connection,
         receipts = received.receipts.len(),
         changed = reception.changed.len(),
         unmatched = reception.unmatched,
+        voices = reception.received.len(),
         duplicate = reception.duplicate,
         "callback received"
     );

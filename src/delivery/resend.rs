@@ -49,7 +49,8 @@ pub(super) async fn again(
     if original.audio_expired || original.erased {
         return Err(gone("the audio of this note is no longer kept; send the request again"));
     }
-    if original.source != AudioSource::Stored {
+    // Speech that was never made can be made now.
+    if matches!(original.source, AudioSource::Url { .. }) {
         return Err(gone("the audio of this note was never downloaded; send the request again"));
     }
     gateway.accept_gate.pass(&original.tenant).await?;
@@ -61,6 +62,7 @@ pub(super) async fn again(
         to,
         route,
         source,
+        speech,
         hints,
         convert,
         reply_to,
@@ -72,7 +74,12 @@ pub(super) async fn again(
         warnings,
         ..
     } = original;
+    let audio = match source {
+        AudioSource::Speech => AudioOrigin::Download,
+        _ => AudioOrigin::Note(id),
+    };
     let note = Note {
+        speech,
         hints,
         convert,
         reply_to,
@@ -86,5 +93,5 @@ pub(super) async fn again(
         warnings,
         ..Note::new(tenant, to, route, source, now, expires_at)
     };
-    make_durable(gateway, &live, note, AudioOrigin::Note(id), key, Some(id), part).await
+    make_durable(gateway, &live, note, audio, key, Some(id), part).await
 }

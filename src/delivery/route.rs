@@ -5,6 +5,7 @@ use voicegate_providers::{Form, Recipient, RecipientError, ReplySupport, parse_r
 
 use super::{
     accept::VoiceRequest,
+    answer,
     known::Known,
     ladder::{choose, form_degraded, text_dropped, words},
 };
@@ -13,6 +14,7 @@ use crate::{
     gateway::Gateway,
     model::{
         code::{Code, Stage, WarningCode},
+        id::ReceivedId,
         note::{ConvertChoice, NoteId, Refusal, RouteEntry, TextAs, Warning},
         problem::Problem,
     },
@@ -158,8 +160,11 @@ pub(super) async fn reply(
     }
 }
 
-/// Checks that a note to reply to belongs to the tenant. Ids of providers are not checked.
+/// Checks that a note or received note to reply to belongs to the tenant. Ids of providers are not checked.
 pub(super) async fn reply_exists(gateway: &Gateway, tenant: &Tenant, reply_to: &str) -> Result<(), Problem> {
+    if let Ok(id) = reply_to.parse::<ReceivedId>() {
+        return answer::received(gateway, &tenant.name, id).await.map(drop);
+    }
     let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(()) };
     match gateway.store.note(id, Some(&tenant.name)).await {
         // The note exists, but its record is damaged, so there is no message to reply to.
@@ -181,6 +186,14 @@ pub async fn native_reply(
     if connection.provider.capabilities().reply == ReplySupport::None {
         return Ok(Err("replies are not possible over this connection"));
     }
+    if let Ok(id) = reply_to.parse::<ReceivedId>() {
+        let received = match gateway.store.received(id, tenant).await {
+            Err(StoreError::Corrupt(_)) => None,
+            received => received?,
+        };
+        let here = received.filter(|received| received.connection == connection.name);
+        return Ok(here.map(|received| received.message_id).ok_or(NOT_HERE));
+    }
     let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(Ok(reply_to.to_owned())) };
     let note = match gateway.store.note(id, Some(tenant)).await {
         Err(StoreError::Corrupt(_)) => None,
@@ -189,14 +202,16 @@ pub async fn native_reply(
     let message = note
         .filter(|note| note.current().connection == connection.name)
         .and_then(|note| note.provider_message_id);
-    Ok(message.ok_or("the note to reply to has no message at this connection"))
+    Ok(message.ok_or(NOT_HERE))
 }
+
+const NOT_HERE: &str = "the note to reply to has no message at this connection";
 
 /// Returns a warning if no connection of the route shows the `text`.
 ///
 /// # Errors
 /// `text_unsupported`, with `strict`.
-pub(super) fn text(
+pub(super) fn dropped_text(
     tenant: &Tenant,
     route: &[RouteEntry],
     request: &VoiceRequest,
@@ -214,9 +229,11 @@ pub(super) fn text(
 const NO_TEXT: &str =
     "no connection of the route shows a text beside a voice note, or may show it instead of one";
 
-/// Whether the request has a text to be shown.
+/// Whether the request asks for a text to be shown. The text of speech is there for a form that shows it, but nobody asked
+/// for it, unless `text_as` does.
 pub(super) fn has_text(request: &VoiceRequest) -> bool {
-    request.text.as_ref().is_some_and(|text| !text.trim().is_empty())
+    let asked = if request.text_as == TextAs::Caption { request.text() } else { request.text.as_deref() };
+    asked.is_some_and(|text| !text.trim().is_empty())
 }
 
 /// Whether the connection can show a note's text beside one of the allowed forms, or in place of the audio.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     gateway::Gateway,
-    model::note::Note,
+    model::{event::Subject, note::Note},
     telemetry::traces::{Kind, Scope, Span, TraceContext},
 };
 
@@ -64,10 +64,20 @@ pub(super) fn cached(gateway: &Gateway, name: &'static str, began: Timestamp) {
     span.end(gateway.clock.now());
 }
 
-/// Begins the span of the delivery of an event about this note.
-pub(super) fn webhook(gateway: &Gateway, note: &Note, began: Timestamp) -> Span {
-    let mut span = gateway.traces.span(("webhook", Kind::Client), parent(note).as_ref(), began);
-    describe(&mut span, note);
+/// Begins the span of the delivery of an event. One about a received note is a trace of its own.
+pub(super) fn webhook(gateway: &Gateway, subject: &Subject, began: Timestamp) -> Span {
+    let parent = subject.note().and_then(parent);
+    let mut span = gateway.traces.span(("webhook", Kind::Client), parent.as_ref(), began);
+    match subject {
+        Subject::Note(note) => describe(&mut span, note),
+        Subject::Received(received) if span.is_on() => {
+            span.set("received.id", received.id.to_string());
+            span.set("tenant", received.tenant.clone());
+            span.set("connection", received.connection.clone());
+            span.set("provider", received.provider.clone());
+        }
+        Subject::Received(_) => {}
+    }
     span
 }
 

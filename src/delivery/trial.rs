@@ -86,6 +86,7 @@ impl Trial {
             media: self.media_change(),
             closed: self.closed.take(),
             pause: self.pause.take(),
+            server_pause: None,
         }
     }
 

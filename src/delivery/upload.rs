@@ -25,20 +25,40 @@ pub async fn add(
     audio: AudioInput,
     hints: &Hints,
 ) -> Result<Upload, Problem> {
+    add_as(gateway, tenant, UploadId::new(), audio, hints).await
+}
+
+/// As [`add`], with an id that was given out before the audio came.
+///
+/// # Errors
+/// A problem, and nothing is stored.
+pub async fn add_as(
+    gateway: &Gateway,
+    tenant: &Tenant,
+    id: UploadId,
+    audio: AudioInput,
+    hints: &Hints,
+) -> Result<Upload, Problem> {
     let live = gateway.live();
     let file = match audio {
         AudioInput::Bytes(received) => gateway.media.file_of(received.bytes).await?,
         AudioInput::Url { url, headers } => read_audio::download_now(gateway, &url, &headers).await?,
         AudioInput::Upload(_) => return Err(uploaded_already()),
+        AudioInput::Speech(_) => {
+            let detail = "speech is made when its note is sent, and kept for further notes with the same text; upload audio, \
+                          or give `speech` with each note";
+            return Err(Problem::invalid("audio.speech", detail));
+        }
     };
     let size = file.as_file().metadata()?.len();
     let _arriving = gateway.room_for(&tenant.name, size).await?;
     let probed = gateway.engine.for_tenant(&tenant.name).probe(file.path(), hints).await?;
     let now = gateway.clock.now();
     let upload = Upload {
-        id: UploadId::new(),
+        id,
         tenant: tenant.name.clone(),
         probed,
+        hints: hints.clone(),
         created_at: now,
         expires_at: now + live.config.storage.media_retention.0,
     };

@@ -39,7 +39,7 @@ async fn judge_overdue(gateway: &Gateway, claim: &Claim) -> Result<(), StoreErro
     let states = gateway.store.connections(&note.tenant).await?;
     // A connection without any callback is not set up at the provider, which is no reason to call this note stalled.
     if !states.iter().any(|state| state.connection == *connection && state.callback_at.is_some()) {
-        return gateway.store.finish(claim, &done(gateway)).await;
+        return gateway.store.finish(&claim.lease(), &done(gateway)).await;
     }
     let why = "a note was accepted and no receipt came within ack_deadline; \
                see whether the provider still calls back (voicegate callbacks status)";
@@ -67,7 +67,7 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
     let Some(found) = gateway.stop.run_until_cancelled(asked).await else {
         // The process that claims the job next can make the look-up.
         let step = Step::Retry { at: gateway.clock.now(), pause_connection_until: None };
-        return gateway.store.finish(claim, &JobEnd { step, ..done(gateway) }).await;
+        return gateway.store.finish(&claim.lease(), &JobEnd { step, ..done(gateway) }).await;
     };
     if let Some(receipt) = found {
         let connection = &note.current().connection;
@@ -78,6 +78,7 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
                 id: format!("look-up {} {}", note.id, receipt.message_id),
                 receipt,
             }],
+            voices: Vec::new(),
             now: gateway.clock.now(),
             notify: gateway.live().notifies(&note.tenant),
         };
@@ -95,7 +96,7 @@ async fn ask(gateway: &Gateway, claim: &Claim) -> Result<(), StoreError> {
         }
         None => done(gateway),
     };
-    gateway.store.finish(claim, &end).await
+    gateway.store.finish(&claim.lease(), &end).await
 }
 
 /// Looks the note up in the provider's records.
@@ -154,7 +155,8 @@ async fn report(gateway: &Gateway, claim: &Claim, what: &str, result: Result<(),
     tracing::error!(note.id = %id, %error, "a {what} of note {id} could not be recorded; it is taken up again");
     let step = Step::Retry { at: gateway.clock.now() + BREATH, pause_connection_until: None };
     let end = JobEnd { step, ..done(gateway) };
-    let finish = || gateway.store.finish(claim, &end);
+    let lease = claim.lease();
+    let finish = || gateway.store.finish(&lease, &end);
     match persist::written(id, what, persist::lease(gateway), finish).await {
         Ok(()) | Err(StoreError::LeaseLost) => {}
         Err(error) => {

@@ -1,30 +1,47 @@
-//! Webhook delivery: events are posted to the bot as Standard Webhooks. They share the queue with everything else.
-//! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
+//! Webhook delivery: events are posted to the bot, in the words of the webhook's dialect. They share the queue with
+//! everything else.
+
+mod dialects;
 
 use std::time::{Duration, Instant};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode, header};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 use voicegate_providers::{
     Unanswered,
     wire::{in_time, retry_after},
 };
 
+use self::dialects::{LinkedAudio, Message, Surroundings, message};
 use super::{backoff, persist, traced};
 use crate::{
-    config::Webhook,
+    config::{Webhook, WebhookDialect},
     gateway::{Gateway, Live, server_slots::hung},
-    model::event::{Event, WEBHOOK_WINDOW},
-    store::{Claim, EVENTS, Health, JobEnd, Step, StoreError, WebhookAttempt, WebhookEnd, connection_key},
+    media::{AudioVariant, ReceivedPart},
+    model::{
+        event::{Event, Subject, WEBHOOK_WINDOW},
+        note::Note,
+        received::Received,
+    },
+    store::{
+        Claim, EVENTS, Health, JobEnd, JobLease, ReceivedClaim, Step, StoreError, WebhookAttempt, WebhookEnd,
+        connection_key,
+    },
     telemetry::{metrics, traces::TraceContext},
-    view::EventBody,
+    view::{dialects::named_id, linq_chats::chat_id},
 };
+use voicegate_audio::Work;
+
+pub use self::dialects::sign;
 
 /// The longest wait for the answer of a bot. After it the delivery is retried.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The name of the audio of a received note as it came.
+const NATIVE: &str = ReceivedPart::Native.as_str();
 
 /// The reason why an event was not delivered. It never contains the URL, which may hold a token.
 struct Undelivered {
@@ -48,13 +65,44 @@ pub fn settings(webhook: &Webhook) -> String {
         // A hash of each key, so that two keys are never taken for one.
         hash.update(Sha256::digest(key.expose_secret()));
     }
+    // Without a dialect and headers, the text is that of earlier versions.
+    if webhook.dialect != WebhookDialect::Voicegate {
+        hash.update(Sha256::digest(format!("{:?}", webhook.dialect)));
+        hash.update(Sha256::digest(webhook.secret.expose_secret()));
+    }
+    for (name, value) in &webhook.headers {
+        hash.update(Sha256::digest(name));
+        hash.update(Sha256::digest(value.expose_secret()));
+    }
     hex::encode(hash.finalize())
 }
 
+/// The leased delivery of an event.
+pub struct Telling {
+    lease: JobLease,
+    queued_at: Timestamp,
+    tries: u32,
+    expired: bool,
+}
+
+impl From<&Claim> for Telling {
+    fn from(claim: &Claim) -> Self {
+        let Claim { queued_at, tries, expired, .. } = *claim;
+        Self { lease: claim.lease(), queued_at, tries, expired }
+    }
+}
+
+impl From<&ReceivedClaim> for Telling {
+    fn from(claim: &ReceivedClaim) -> Self {
+        let ReceivedClaim { queued_at, tries, expired, .. } = *claim;
+        Self { lease: claim.lease(), queued_at, tries, expired }
+    }
+}
+
 /// Posts an event to the tenant's webhook. If that fails, schedules the next attempt.
-pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
+pub async fn run(gateway: &Gateway, claim: &Telling, event: &Event) {
     let live = gateway.live();
-    let tenant = &event.note.tenant;
+    let tenant = event.subject.tenant();
     let now = gateway.clock.now();
     let Some(webhook) = live.tenants.get(tenant).and_then(|tenant| tenant.webhook.as_ref()) else {
         return record(gateway, claim, Step::Done, None, None).await; // the webhook was removed from the configuration
@@ -66,10 +114,20 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
         metrics::event(tenant, "given_up", None);
         return record(gateway, claim, Step::Done, None, None).await;
     }
+    let mut surroundings = surroundings(gateway, &live, webhook, &event.subject);
+    if let (WebhookDialect::Evolution, Subject::Received(received)) = (webhook.dialect, &event.subject) {
+        // Small audio is in the event itself. Without it, the link is enough.
+        surroundings.inline = gateway.store.received_audio(received.id, NATIVE).await.ok().flatten();
+    }
+    let told = match message(event, &surroundings) {
+        // The product of the dialect has no such event.
+        Ok(None) => return record(gateway, claim, Step::Done, None, None).await,
+        told => told.ok().flatten(),
+    };
     let begun = Instant::now();
-    let mut span = traced::webhook(gateway, &event.note, now);
+    let mut span = traced::webhook(gateway, &event.subject, now);
     let context = span.context();
-    let delivered = post(gateway, &live, webhook, event, context.as_ref()).await;
+    let delivered = post(gateway, &live, webhook, told, context.as_ref()).await;
     span.set("event", event.kind.as_str());
     if delivered.is_err() {
         span.fail(None);
@@ -112,15 +170,15 @@ pub async fn run(gateway: &Gateway, claim: &Claim, event: &Event) {
 
 async fn record(
     gateway: &Gateway,
-    claim: &Claim,
+    claim: &Telling,
     step: Step,
     health: Option<(String, Health)>,
     told: Option<WebhookEnd>,
 ) {
     let end = JobEnd { step, health, told, now: gateway.clock.now() };
-    let finish = || gateway.store.finish(claim, &end);
-    match persist::written(claim.note.id, "the webhook delivery of an event", persist::lease(gateway), finish)
-        .await
+    let finish = || gateway.store.finish(&claim.lease, &end);
+    let subject = claim.lease.subject.id();
+    match persist::written(subject, "the webhook delivery of an event", persist::lease(gateway), finish).await
     {
         // The note was erased in the meantime, or another process has taken over the job.
         Ok(()) | Err(StoreError::LeaseLost) => {}
@@ -130,26 +188,79 @@ async fn record(
     }
 }
 
+fn surroundings<'a>(
+    gateway: &Gateway,
+    live: &'a Live,
+    webhook: &'a Webhook,
+    subject: &Subject,
+) -> Surroundings<'a> {
+    let (connection, person) = match subject {
+        Subject::Note(note) => (&note.current().connection, &note.to),
+        Subject::Received(received) => (&received.connection, &received.conversation),
+    };
+    let tenant = subject.tenant();
+    let has_receipts = live
+        .connection(tenant, connection)
+        .is_some_and(|connection| !connection.provider.capabilities().receipts.is_empty());
+    Surroundings {
+        webhook,
+        now: gateway.clock.wall(),
+        public_url: &live.config.server.public_url,
+        has_receipts,
+        linq_chat: linq_chat(gateway, tenant, person),
+        audio: match subject {
+            Subject::Note(note) => linked_audio(gateway, live, note),
+            Subject::Received(received) => linked_received(gateway, live, received),
+        },
+        inline: None,
+    }
+}
+
+/// The chat with a person. A recipient that has none in this dialect gets an id of its own.
+fn linq_chat(gateway: &Gateway, tenant: &str, person: &str) -> Uuid {
+    chat_id(&gateway.links, tenant, person).unwrap_or_else(|| named_id(tenant, "chat", person))
+}
+
+/// The audio of a note as it was sent, with a link to it.
+fn linked_audio(gateway: &Gateway, live: &Live, note: &Note) -> Option<LinkedAudio> {
+    let made = note.sent.as_ref().filter(|sent| sent.work != Work::None);
+    let (facts, which) = match (made, &note.probed) {
+        (Some(sent), _) => (&sent.facts, AudioVariant::Sent),
+        (None, Some(probed)) => (&probed.facts, AudioVariant::Source),
+        (None, None) => return None,
+    };
+    let filename = format!("voice.{}", facts.extension());
+    let server = &live.config.server;
+    let now = gateway.clock.now();
+    let url = gateway.links.make(&server.public_url, note.id, which, &filename, now, server.link_ttl.0);
+    Some(LinkedAudio { url, filename, mime_type: facts.mime_type.clone(), size_bytes: facts.size_bytes })
+}
+
+/// The audio of a received note as it came, with a link to it.
+fn linked_received(gateway: &Gateway, live: &Live, received: &Received) -> Option<LinkedAudio> {
+    let facts = received.native.as_ref()?;
+    let filename = format!("voice.{}", facts.extension());
+    let (server, now) = (&live.config.server, gateway.clock.now());
+    let note = (received.tenant.as_str(), received.id);
+    let url = gateway.links.make_received(&server.public_url, note, &filename, now, server.link_ttl.0);
+    Some(LinkedAudio { url, filename, mime_type: facts.mime_type.clone(), size_bytes: facts.size_bytes })
+}
+
 async fn post(
     gateway: &Gateway,
     live: &Live,
     webhook: &Webhook,
-    event: &Event,
+    message: Option<Message>,
     context: Option<&TraceContext>,
 ) -> Result<StatusCode, Undelivered> {
-    let body = serde_json::to_string(&EventBody::from(event))
-        .map_err(|_| Undelivered::new("it cannot be written"))?;
-    // Wall-clock time, because bots compare it with their own clock.
-    let timestamp = gateway.clock.wall().as_second();
+    let Message { body, headers } = message.ok_or_else(|| Undelivered::new("it cannot be written"))?;
     let request = live
         .fetcher
         .client()
         .request(Method::POST, webhook.url.clone())
         .map_err(|why| Undelivered::new(format!("the webhook's address is not allowed: {why}")))?
         .header(header::CONTENT_TYPE, "application/json")
-        .header("webhook-id", event.id.to_string())
-        .header("webhook-timestamp", timestamp)
-        .header("webhook-signature", signatures(webhook, &event.id.to_string(), timestamp, &body))
+        .headers(headers.into_iter().collect())
         .body(body);
     let request = match context {
         Some(context) => request.header("traceparent", context.to_string()),
@@ -181,40 +292,5 @@ fn unreachable(error: &reqwest::Error) -> String {
     match Unanswered::of(error) {
         Unanswered::Forbidden => "the webhook's address is not allowed; see fetch.allow_networks".to_owned(),
         why => why.about("the bot's server"),
-    }
-}
-
-/// One signature for each secret, so that a bot can rotate its secret without missing an event.
-fn signatures(webhook: &Webhook, id: &str, timestamp: i64, body: &str) -> String {
-    let all: Vec<_> = webhook.keys.iter().map(|key| sign(key.expose_secret(), id, timestamp, body)).collect();
-    all.join(" ")
-}
-
-/// The signature of a Standard Webhook. `timestamp` is in seconds since 1970.
-pub fn sign(key: &[u8], id: &str, timestamp: i64, body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
-    format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use secrecy::SecretSlice;
-
-    use super::*;
-
-    /// Uses the example from the libraries of the specification.
-    #[test]
-    fn signatures_are_those_of_the_specification() {
-        let key = |text: &str| SecretSlice::from(BASE64_STANDARD.decode(text).expect("base64"));
-        let webhook = Webhook {
-            url: "https://bot.example/".parse().expect("a URL"),
-            keys: vec![key("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), key("AAAA")],
-        };
-        let signed =
-            signatures(&webhook, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, "{\"test\": 2432232314}");
-        let (first, second) = signed.split_once(' ').expect("two");
-        assert_eq!(first, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        assert!(second.starts_with("v1,") && second != first);
     }
 }

@@ -9,10 +9,10 @@ use std::{
 use jiff::Timestamp;
 use tokio_util::task::TaskTracker;
 
-use super::{attempt, fetch, housekeeping, retell, tasks, watch, webhook};
+use super::{attempt, fetch, housekeeping, inbound, presence, retell, tasks, transcribe, watch, webhook};
 use crate::{
     gateway::Gateway,
-    store::{Claim, ClaimRequest, Class, Job, SlotsByClass, StoreError},
+    store::{Claim, ClaimRequest, Class, Job, ReceivedClaim, ReceivedJob, SlotsByClass, StoreError},
 };
 
 /// With this many jobs in flight, each query of the queue is followed by a pause of the same length. Jobs that end at
@@ -119,28 +119,37 @@ impl Worker {
         let claims = claims
             .inspect_err(|error| tracing::error!(%error, "the queue cannot be read; it is tried again"))?;
         let count = claims.len();
-        for claim in claims {
-            let delivery = claim.delivery;
-            let held = Held { fence: claim.fence, class: claim.class, connection: claim.connection.clone() };
-            lock(&self.leases).insert(delivery, held);
-            let leases = self.leases.clone();
+        for claim in claims.notes {
             let gateway = self.gateway.clone();
+            let held = Held { fence: claim.fence, class: claim.class, connection: claim.connection.clone() };
             let delivering = matches!(claim.job, Job::Send).then(|| gateway.accept_gate.delivering());
-            let running = self.tries.spawn(async move {
+            self.start(claim.delivery, held, async move {
                 let _delivering = delivering;
                 run(&gateway, claim).await;
             });
+        }
+        for claim in claims.received {
             let gateway = self.gateway.clone();
-            tokio::spawn(async move {
-                if running.await.is_err() {
-                    tracing::error!("a job panicked; its note is claimed again when its lease ends");
-                }
-                lock(&leases).remove(&delivery);
-                // The next note of the lane and a slot of the connection are free now.
-                gateway.wake_worker();
-            });
+            let held = Held { fence: claim.fence, class: claim.class, connection: claim.connection.clone() };
+            self.start(claim.delivery, held, async move { run_received(&gateway, claim).await });
         }
         Ok(count)
+    }
+
+    /// Does the work of a leased job in a task of its own.
+    fn start(&self, delivery: i64, held: Held, work: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.leases).insert(delivery, held);
+        let leases = self.leases.clone();
+        let running = self.tries.spawn(work);
+        let gateway = self.gateway.clone();
+        tokio::spawn(async move {
+            if running.await.is_err() {
+                tracing::error!("a job panicked; its note is claimed again when its lease ends");
+            }
+            lock(&leases).remove(&delivery);
+            // The next note of the lane and a slot of the connection are free now.
+            gateway.wake_worker();
+        });
     }
 
     /// The free slots of every class, and the deliveries that hold the others.
@@ -194,13 +203,25 @@ async fn renew(gateway: Arc<Gateway>, leases: Leases) {
 }
 
 /// Runs a job.
-async fn run(gateway: &Gateway, claim: Claim) {
+async fn run(gateway: &Arc<Gateway>, claim: Claim) {
     match &claim.job {
         Job::Send => attempt::run(gateway, claim).await,
-        Job::Fetch => fetch::run(gateway, claim).await,
-        Job::Webhook(event) => webhook::run(gateway, &claim, event).await,
+        Job::Fetch => {
+            presence::begin(gateway, &claim.note);
+            fetch::run(gateway, claim).await;
+        }
+        Job::Webhook(event) => webhook::run(gateway, &(&claim).into(), event).await,
         Job::Overdue => watch::overdue(gateway, &claim).await,
         Job::LookUp => watch::look_up(gateway, &claim).await,
+    }
+}
+
+/// Runs a job of a received note.
+async fn run_received(gateway: &Gateway, claim: ReceivedClaim) {
+    match &claim.job {
+        ReceivedJob::Receive => Box::pin(inbound::run(gateway, claim)).await,
+        ReceivedJob::Transcribe => Box::pin(transcribe::run(gateway, claim)).await,
+        ReceivedJob::Webhook(event) => webhook::run(gateway, &(&claim).into(), event).await,
     }
 }
 

@@ -27,6 +27,10 @@ const BURST: f64 = 256.0;
 const QUIET_RATE: f64 = 10.0;
 const QUIET_BURST: f64 = 64.0;
 
+/// How long the deliveries must have rested before everything is let in. Between two claims nothing is in flight for a
+/// moment, although notes wait.
+const REST: Duration = Duration::from_millis(100);
+
 /// The longest time that a request waits before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,6 +51,8 @@ pub struct AcceptGate {
 #[derive(Debug)]
 struct State {
     shared: Bucket,
+    /// The time when the last delivery ended.
+    delivered_at: Option<Instant>,
     tenants: HashMap<String, OfTenant>,
 }
 
@@ -102,7 +108,7 @@ impl AcceptGate {
         let shared = Bucket::new(BURST, per_second, Instant::now());
         Self {
             in_flight: AtomicUsize::new(0),
-            state: Mutex::new(State { shared, tenants: HashMap::new() }),
+            state: Mutex::new(State { shared, delivered_at: None, tenants: HashMap::new() }),
             more: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
             quiet_rate,
@@ -130,18 +136,25 @@ impl AcceptGate {
                 state.tenants.insert(tenant.to_owned(), new);
             }
             let Some(of_tenant) = state.tenants.get_mut(tenant) else { return Ok(()) };
-            if of_tenant.quiet.take(now).is_ok() || self.is_idle() {
+            if of_tenant.quiet.take(now).is_ok() {
                 return Ok(());
             }
-            of_tenant.line.clone()
+            let line = of_tenant.line.clone();
+            if self.is_idle(&state, now) {
+                return Ok(());
+            }
+            line
         };
         let waiting = async {
             let _line = line.lock().await;
             let _turn = self.turn.lock().await;
-            while !self.is_idle() {
-                let taken = self.lock().shared.take(Instant::now());
+            loop {
+                let taken = {
+                    let (mut state, now) = (self.lock(), Instant::now());
+                    if self.is_idle(&state, now) { Ok(()) } else { state.shared.take(now) }
+                };
                 let Err(wait) = taken else { return };
-                let _ = tokio::time::timeout(wait, self.more.notified()).await;
+                let _ = tokio::time::timeout(wait.min(REST), self.more.notified()).await;
             }
         };
         tokio::time::timeout(self.patience, waiting).await.map_err(|_| {
@@ -153,8 +166,9 @@ impl AcceptGate {
         })
     }
 
-    fn is_idle(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0
+    fn is_idle(&self, state: &State, now: Instant) -> bool {
+        let rested = state.delivered_at.is_none_or(|at| now.duration_since(at) >= REST);
+        rested && self.in_flight.load(Ordering::Relaxed) == 0
     }
 
     /// The state consists of plain values, which a panic cannot leave half changed.
@@ -171,7 +185,11 @@ impl Drop for Delivering {
     fn drop(&mut self) {
         let gate = &self.0;
         gate.in_flight.fetch_sub(1, Ordering::Relaxed);
-        gate.lock().shared.add(1.0);
+        {
+            let mut state = gate.lock();
+            state.shared.add(1.0);
+            state.delivered_at = Some(Instant::now());
+        }
         gate.more.notify_one();
     }
 }
@@ -259,13 +277,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_waits_while_no_delivery_is_in_flight() {
+    async fn nothing_waits_after_the_deliveries_have_rested() {
         let (gate, delivering) = used_up(&["loud"], PATIENCE);
         let waiting = gate.pass("loud");
         tokio::pin!(waiting);
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(delivering);
         waiting.await.expect("let in");
+        assert!(at_once(&gate, "loud").is_none(), "the next delivery may be about to begin");
+        tokio::time::sleep(REST).await;
         for _ in 0..1000 {
             at_once(&gate, "loud").expect("at once").expect("let in");
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Limit on concurrent webhook deliveries of one tenant, downloads from one group of its hosts, and look-ups at one
-/// connection's provider.
+/// connection's provider, and received notes of one connection.
 const SIDE_CONCURRENCY: usize = 8;
 
 /// State that a reload replaces as a whole.
@@ -81,7 +81,11 @@ impl Live {
     pub fn lease(&self) -> Duration {
         let connections = self.tenants.iter().flat_map(|tenant| tenant.connections.values());
         let longest = connections.map(|connection| self.prepare_limit(connection) + connection.timeout).max();
-        longest.unwrap_or_default() + Duration::from_secs(180)
+        // A note may wait for the speech of another one before its own is made.
+        let speech =
+            self.tenants.iter().flat_map(|tenant| tenant.speech.values()).map(|s| 2 * s.timeout).max();
+        let speech = speech.map(|most| most + 2 * self.config.audio.timeout.0);
+        longest.max(speech).unwrap_or_default() + Duration::from_secs(180)
     }
 
     /// Limits on what is sent over `TENANT/CONNECTION`.

@@ -9,7 +9,10 @@ pub mod note_metrics;
 pub mod on_the_way;
 mod provider_clients;
 mod quota;
+mod recording;
+pub mod render_slots;
 pub mod server_slots;
+pub mod speaking;
 pub mod uploads;
 
 use std::{
@@ -27,14 +30,16 @@ use tokio_util::sync::CancellationToken;
 pub use self::live::Live;
 use self::{
     accept_gate::AcceptGate, audio_test::AudioTest, changes::Changes, on_the_way::OnTheWay,
-    server_slots::ServerSlots, uploads::Uploads,
+    recording::Recording, render_slots::RenderSlots, server_slots::ServerSlots, speaking::Speaking,
+    uploads::Uploads,
 };
 
 use crate::{
     config::{self, Config, Layers, Mistakes, Tenants},
-    media::{AudioFile, AudioVariant, Links, MediaStore, disk::Disks, quota::Quotas},
+    media::{AudioFile, AudioVariant, Links, MediaStore, ReceivedPart, disk::Disks, quota::Quotas},
     model::{
         clock::Clock,
+        id::ReceivedId,
         note::{Note, NoteId},
         problem::Problem,
     },
@@ -59,8 +64,14 @@ pub struct Gateway {
     pub server_slots: ServerSlots,
     /// Uploads in progress.
     pub uploads: Uploads,
+    /// Speech that is being made.
+    pub speaking: Speaking,
+    /// The notes for which a sign is shown that they are being recorded.
+    pub recording: Recording,
     /// The audio of the notes that are being sent.
     pub on_the_way: OnTheWay,
+    /// Bounds the conversions that requests wait for.
+    pub render_slots: RenderSlots,
     /// Slows accepting while notes are being sent.
     pub accept_gate: Arc<AcceptGate>,
     /// Cancelled when the process is asked to stop: no new work begins, and long waits end.
@@ -106,7 +117,10 @@ impl Gateway {
             links,
             server_slots: ServerSlots::default(),
             uploads: Uploads::default(),
+            speaking: Speaking::default(),
+            recording: Recording::default(),
             on_the_way: OnTheWay::default(),
+            render_slots: RenderSlots::new(live.load().config.audio.workers),
             accept_gate: Arc::default(),
             stop: CancellationToken::new(),
             drained: CancellationToken::new(),
@@ -221,6 +235,22 @@ impl Gateway {
         match self.small_audio(note, variant).await? {
             Some(bytes) => Ok(Some(AudioFile::Temporary(self.media.lend(bytes).await?))),
             None => Ok(self.media.get(note, variant).await?),
+        }
+    }
+
+    /// A part of the audio of a received note: the stored file, or a temporary one with the bytes that are kept in the
+    /// database. Returns `None` if there is none.
+    ///
+    /// # Errors
+    /// The database, the disk or the bucket failed.
+    pub async fn received_audio(
+        &self,
+        received: ReceivedId,
+        part: ReceivedPart,
+    ) -> Result<Option<AudioFile>, Problem> {
+        match self.store.received_audio(received, part.as_str()).await? {
+            Some(bytes) => Ok(Some(AudioFile::Temporary(self.media.lend(bytes).await?))),
+            None => Ok(self.media.get_received(received, part).await?),
         }
     }
 

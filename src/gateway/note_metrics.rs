@@ -9,11 +9,12 @@ use crate::{
     model::{
         code::Stage,
         note::{Note, Outcome, Status},
+        received::Received,
     },
     store::{Change, Step},
     telemetry::metrics::names::{
         ATTEMPT, ATTEMPT_ERRORS, ATTEMPTS, NOTE_ACCEPTED, NOTE_DELIVERED, NOTE_ERRORS, NOTES, PAUSES,
-        WRONG_KEYS,
+        RECEIVED, RECEIVED_ERRORS, RECEIVED_SECONDS, WRONG_KEYS,
     },
 };
 
@@ -29,6 +30,11 @@ pub fn expect(tenants: &Tenants) {
             }
             for outcome in Outcome::ALL {
                 ATTEMPTS.show([tenant, name, connection.provider_name, outcome.as_str()]);
+            }
+            if connection.inbound {
+                for status in ["new", "received", "failed"] {
+                    RECEIVED.show([tenant, name, status]);
+                }
             }
             PAUSES.show([tenant, name]);
         }
@@ -49,6 +55,29 @@ pub fn note(note: &Note) {
     if let Some(error) = note.error.as_ref().filter(|_| !note.status.is_accepted()) {
         let stage = error.stage.as_ref().map_or("", Stage::as_str);
         NOTE_ERRORS.inc([labels[0], labels[1], error.code.as_str(), stage]);
+    }
+}
+
+/// The end of a received note was committed.
+pub fn received(note: &Received) {
+    let labels = [note.tenant.as_str(), note.connection.as_str()];
+    RECEIVED.inc([labels[0], labels[1], note.status.as_str()]);
+    if let Some(ended_at) = note.ended_at {
+        let took = ended_at.duration_since(note.received_at).as_secs_f64().max(0.0);
+        RECEIVED_SECONDS.observe(labels, took);
+    }
+    if let Some(error) = &note.error {
+        let stage = error.stage.as_ref().map_or("", Stage::as_str);
+        RECEIVED_ERRORS.inc([labels[0], labels[1], error.code.as_str(), stage]);
+    }
+}
+
+/// A callback reported voice notes, of which `new` were not known before.
+pub fn reported(tenant: &str, connection: &str, all: usize, new: usize) {
+    for (status, count) in [("new", new), ("duplicate", all.saturating_sub(new))] {
+        for _ in 0..count {
+            RECEIVED.inc([tenant, connection, status]);
+        }
     }
 }
 

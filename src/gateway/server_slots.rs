@@ -9,7 +9,7 @@ use std::{
 
 use crate::store::{Bounds, Class, FreeSlots, Responsiveness};
 
-/// Slots for downloads, webhooks and look-ups, as a multiple of `delivery.in_flight`. They spend nearly all of their
+/// Slots for downloads, webhooks, look-ups and received notes, as a multiple of `delivery.in_flight`. They spend nearly all of their
 /// time waiting for other servers.
 const SLOT_FACTOR: usize = 3;
 
@@ -47,7 +47,7 @@ impl Server {
             Class::Fetch | Class::Webhook => {
                 Self { halvings: INITIAL_HALVINGS, responsiveness: Responsiveness::Untried }
             }
-            Class::Send | Class::Watch | Class::End => {
+            Class::Send | Class::Watch | Class::Inbound | Class::End => {
                 Self { halvings: 0, responsiveness: Responsiveness::Answers }
             }
         }
@@ -110,7 +110,9 @@ impl ServerSlots {
         let under_way: Vec<&str> = under_way.collect();
         let (most, reserved) = match class {
             Class::Send => (in_flight + RESERVED, RESERVED),
-            Class::Fetch | Class::Webhook | Class::Watch => (in_flight * SLOT_FACTOR + RESERVED, RESERVED),
+            Class::Fetch | Class::Webhook | Class::Watch | Class::Inbound => {
+                (in_flight * SLOT_FACTOR + RESERVED, RESERVED)
+            }
             Class::End => (END_SLOTS, 0),
         };
         let suspects = under_way.iter().filter(|connection| self.suspects(connection)).count();

@@ -86,6 +86,7 @@ fn view(connection: &Connection, state: Option<&ConnectionState>, now: Timestamp
             recipients: capabilities.recipients,
             reply: capabilities.reply,
             caption: capabilities.forms.iter().any(|support| support.caption.is_some()),
+            presence: capabilities.presence.is_some(),
             idempotent_send: capabilities.idempotency.is_some(),
             degrade: connection.degrade.clone(),
             forms: connection.forms().iter().map(Into::into).collect(),

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 use utoipa::IntoParams;
 
-use super::{auth::Caller, notes::find};
+use super::{auth::Caller, notes::find, received};
 use crate::{
     gateway::Gateway,
     media::{AudioFile, AudioVariant, LinkError},
@@ -73,7 +73,7 @@ pub async fn of_note(
 
 /// Download audio by a signed link
 ///
-/// For providers: the gateway makes these links, and each gives access to one file for `server.link_ttl`. The name is
+/// For providers, and for bots with a webhook in a dialect: the gateway makes these links, and each gives access to one file for `server.link_ttl`. The name is
 /// only shown to the provider; the token alone decides.
 #[utoipa::path(
     method(get, head), path = "/m/{token}/{filename}", tag = "Links", operation_id = "downloadByLink",
@@ -90,10 +90,20 @@ pub async fn by_link(
 ) -> Result<Response, Problem> {
     let forged = || Problem::new(Code::NotFound, "there is no such link");
     let Path((token, _filename)) = path.map_err(|_| forged())?;
-    let (id, which) = gateway.links.open(&token, gateway.clock.now()).map_err(|error| match error {
+    let now = gateway.clock.now();
+    let refused = |error| match error {
         LinkError::Forged => forged(),
         LinkError::Expired => Problem::new(Code::MediaExpired, "this link has expired"),
-    })?;
+    };
+    let (id, which) = match gateway.links.open(&token, now) {
+        Ok(opened) => opened,
+        // It may be a link to received audio.
+        Err(LinkError::Forged) => {
+            let (tenant, id) = gateway.links.open_received(&token, now).map_err(refused)?;
+            return received::by_link(&gateway, &tenant, id, request).await;
+        }
+        Err(error) => return Err(refused(error)),
+    };
     // While the note is being sent, nothing has to be read.
     if is_plain(&request)
         && let Some(sending) = gateway.on_the_way.find(id, which)
@@ -120,7 +130,7 @@ async fn file(
     gateway: &Gateway,
     note: &Note,
     which: AudioVariant,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Problem> {
     if note.audio_expired {
         let detail = if note.erased {
@@ -144,11 +154,21 @@ async fn file(
         return Ok(from_memory(bytes, facts, note.created_at, request));
     }
     let file = gateway.audio(note.id, which).await?.ok_or_else(absent)?;
+    from_file(file, facts, note.created_at, request).await
+}
+
+/// Answers with a file. `at` is the time of a file that was just copied.
+pub(super) async fn from_file(
+    file: AudioFile,
+    facts: &AudioFacts,
+    at: Timestamp,
+    mut request: Request,
+) -> Result<Response, Problem> {
     // The file was copied just now, but the audio has not changed.
     match &file {
         AudioFile::Stored(_) | AudioFile::Cached(..) => {}
-        AudioFile::Temporary(file) => file.as_file().set_modified(note.created_at.into())?,
-        AudioFile::Fetched(file, at) => file.as_file().set_modified(*at)?,
+        AudioFile::Temporary(file) => file.as_file().set_modified(at.into())?,
+        AudioFile::Fetched(file, modified) => file.as_file().set_modified(*modified)?,
     }
     let mime: Mime = facts.mime_type.parse().unwrap_or(mime::APPLICATION_OCTET_STREAM);
     tame_range(request.headers_mut());
@@ -164,13 +184,13 @@ const CONDITIONS: [HeaderName; 4] =
     [header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE, header::IF_NONE_MATCH, header::IF_MATCH];
 
 /// Whether the request can be answered from memory.
-fn is_plain(request: &Request) -> bool {
+pub(super) fn is_plain(request: &Request) -> bool {
     let is_conditional = || CONDITIONS.iter().any(|name| request.headers().contains_key(name));
     request.method() == Method::GET && !is_conditional()
 }
 
 /// Answers as tower-http does for a file that was last changed at `at`.
-fn from_memory(bytes: Bytes, facts: &AudioFacts, at: Timestamp, mut request: Request) -> Response {
+pub(super) fn from_memory(bytes: Bytes, facts: &AudioFacts, at: Timestamp, mut request: Request) -> Response {
     tame_range(request.headers_mut());
     let mut response = part(bytes, request.headers().get(header::RANGE));
     let headers = response.headers_mut();

@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod callbacks;
+mod compat;
 mod connections;
 mod console;
 mod descriptors;
@@ -10,6 +11,7 @@ mod docs;
 mod events;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
+pub mod mcp;
 mod media;
 pub mod memory;
 mod notes;
@@ -17,8 +19,12 @@ mod observe;
 mod openapi;
 mod ops;
 mod plan;
+mod presence;
+mod query;
 mod readiness;
+mod received;
 mod recover;
+mod render;
 mod room;
 mod scrape;
 mod seats;
@@ -26,6 +32,7 @@ mod server;
 mod uploads;
 mod usage;
 mod voice;
+mod wait;
 mod webhooks;
 mod wrong_keys;
 
@@ -37,7 +44,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
-    routing::get,
+    routing::{get, post},
 };
 use futures_util::FutureExt;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -49,6 +56,7 @@ use crate::{
     telemetry::request_id,
 };
 
+pub use compat::document::text as openapi_of_dialects;
 pub use openapi::{document, text as openapi};
 pub use server::serve_app;
 
@@ -79,6 +87,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(voice::send, notes::list))
         .routes(routes!(plan::plan))
+        .routes(routes!(render::audio))
         .routes(routes!(recover::notes))
         .routes(routes!(recover::task))
         .routes(routes!(webhooks::attempts))
@@ -88,9 +97,13 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(media::of_note))
         .routes(routes!(notes::cancel))
         .routes(routes!(voice::resend))
+        .routes(routes!(received::list))
+        .routes(routes!(received::show, received::remove))
+        .routes(routes!(received::download))
         .routes(routes!(uploads::add))
         .routes(routes!(uploads::show, uploads::remove))
         .routes(routes!(connections::list))
+        .routes(routes!(presence::show))
         .routes(routes!(usage::show))
         .routes(routes!(events::all))
         .routes(routes!(events::of_note))
@@ -100,6 +113,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ops::readyz))
         .routes(routes!(ops::metrics))
         .routes(routes!(openapi::serve))
+        .routes(routes!(compat::document::serve))
         .routes(routes!(docs::index))
         .route("/docs/", get(docs::index)) // the same page, for people who type the address
         .route("/", get(async || Redirect::temporary("/docs")))
@@ -118,7 +132,11 @@ fn worker_routes() -> OpenApiRouter<App> {
 }
 
 pub fn router(app: App) -> Router {
-    finished(routes(), app)
+    let (api, _) = routes().split_for_parts();
+    let inner = mcp::Inner(api.with_state(app.clone()));
+    // This path speaks a protocol of its own, which has its own documents.
+    let routes = routes().route("/mcp", post(mcp::serve).layer(Extension(inner)));
+    finished(routes.merge(compat::routes()), app)
 }
 
 pub fn worker_router(app: App) -> Router {
@@ -138,6 +156,7 @@ fn finished(routes: OpenApiRouter<App>, app: App) -> Router {
         .layer(Extension(Arc::new(WrongKeys::default())))
         .layer(DefaultBodyLimit::disable()) // each body has its limit where it is read
         .layer(middleware::from_fn(no_panic))
+        .layer(middleware::from_fn(compat::in_its_dialect))
         .layer(middleware::from_fn(plain_answers))
         .layer(middleware::from_fn_with_state(app.gateway.clone(), observe::observe))
         .with_state(app)
@@ -165,6 +184,8 @@ impl IntoResponse for Problem {
         self.request_id = request_id::current();
         let status = self.http_status();
         let mut response = (status, axum::Json(&self)).into_response();
+        // A dialect says the same in its own words.
+        response.extensions_mut().insert(Arc::new(self.clone()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {

@@ -13,7 +13,10 @@ use axum::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{auth::Caller, body::unknown_name};
+use super::{
+    auth::Caller,
+    query::{page, unfit},
+};
 use crate::{
     config::Tenant,
     delivery::{cancel, erase, route},
@@ -27,9 +30,6 @@ use crate::{
     store::{NoteQuery, StoreError},
     view::{VoiceNote, VoiceNoteList, grammar::Recipient},
 };
-
-const DEFAULT_LIMIT: u32 = 50;
-const MAX_LIMIT: u32 = 200;
 
 /// Read a note
 ///
@@ -81,12 +81,7 @@ pub async fn list(
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<VoiceNoteList>, Problem> {
     let Query(filter) = filter.map_err(|error| unfit(&error.body_text()))?;
-    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("expected a number from 1 to {MAX_LIMIT}")));
-    }
-    let no_cursor = |()| Problem::invalid("cursor", "expected the next_cursor of an earlier answer");
-    let before: Option<NoteId> = filter.cursor.map(|cursor| cursor.parse()).transpose().map_err(no_cursor)?;
+    let (limit, before) = page(filter.limit, filter.cursor.as_deref())?;
     let to = filter.to.map(|to| route::canonical(&to)).transpose()?;
     let wanted = NoteQuery {
         tenant: &tenant.name,
@@ -96,24 +91,9 @@ pub async fn list(
         before,
         limit,
     };
-    let page = gateway.store.notes(&wanted).await?;
-    let items = page.notes.iter().map(VoiceNote::from).collect();
-    Ok(Json(VoiceNoteList { items, next_cursor: page.next }))
-}
-
-/// Parses "Failed to deserialize query string: limit: invalid digit found in string".
-pub(super) fn unfit(text: &str) -> Problem {
-    let told = text.split_once(": ").map_or(text, |(_, told)| told);
-    let unknown = told.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-    match (unknown, told.split_once(": ")) {
-        (Some((field, _)), _) => {
-            let meant =
-                unknown_name(told, &[]).map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-            Problem::invalid(field, format!("there is no such parameter{meant}"))
-        }
-        (None, Some((field, why))) => Problem::invalid(field, why),
-        (None, None) => Problem::invalid("query", told),
-    }
+    let found = gateway.store.notes(&wanted).await?;
+    let items = found.notes.iter().map(VoiceNote::from).collect();
+    Ok(Json(VoiceNoteList { items, next_cursor: found.next }))
 }
 
 /// Erase a note

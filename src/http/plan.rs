@@ -42,7 +42,7 @@ pub async fn plan(
 ) -> Result<Json<VoicePlan>, Problem> {
     app.gateway.accept_gate.pass(&tenant.name).await?;
     let submission = body::read::<VoiceFields>(&app, &tenant.name, request).await?;
-    let (request, _held) = submission.into_request(None);
+    let (request, _held) = submission.into_request(&app.gateway, &tenant, None).await?;
     let plan = plan::plan(&app.gateway, &tenant, request).await?;
     Ok(Json(VoicePlan::from(&plan)))
 }

@@ -68,14 +68,13 @@ pub struct RecoverRequest {
 }
 
 fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::Null => Ok(None),
-        Value::Number(number) => match number.as_u64().filter(|limit| (1..=Recovery::MOST).contains(limit)) {
-            Some(limit) => Ok(Some(limit)),
-            None => Err(de::Error::custom(format!("expected a number from 1 to {}", Recovery::MOST))),
-        },
-        _ => Err(de::Error::custom(format!("expected a number from 1 to {}", Recovery::MOST))),
+    let given = Value::deserialize(deserializer)?;
+    if given.is_null() {
+        return Ok(None);
     }
+    let limit = body::whole_number(&given).filter(|limit| (1..=Recovery::MOST).contains(limit));
+    let wrong = || de::Error::custom(format!("expected a number from 1 to {}", Recovery::MOST));
+    limit.map(Some).ok_or_else(wrong)
 }
 
 impl From<RecoverRequest> for Recovery {

@@ -30,6 +30,8 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(super) struct NoFields {}
 
+impl body::Fields for NoFields {}
+
 /// Upload audio
 ///
 /// For audio that is sent more than once, or before its recipient is known: notes refer to the upload in

@@ -10,7 +10,7 @@ use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{auth::Caller, notes::unfit};
+use super::{auth::Caller, query::unfit};
 use crate::{
     gateway::Gateway,
     model::{
@@ -37,7 +37,7 @@ pub struct Period {
     /// The last day, included. A time at the very beginning of a day stands for the day before. Default: today.
     #[param(example = "2026-11-30")]
     to: Option<String>,
-    /// What one item is about. Default: `day`.
+    /// Grouping: each item is about one day, connection or status. Default: `day`.
     #[param(inline)]
     by: Option<UsageBy>,
 }

@@ -17,17 +17,20 @@ use voicegate_providers::Degrade;
 use super::{
     App, REPLAYED,
     auth::Caller,
-    body::{self, Submission},
+    body::{self, Fields, Submission},
     notes::find,
     openapi::{Bytes, VoiceForm, VoiceRequestBody},
     room,
+    wait::{is_settled, wait_for},
 };
 use crate::{
-    delivery::{VoiceRequest, accept::accept, resend},
-    gateway::{Gateway, changes::Watch},
+    config::Tenant,
+    delivery::{SendTime, VoiceRequest, accept::accept, answer, resend},
+    gateway::Gateway,
     http::memory::Holding,
     model::{
-        note::{ConvertChoice, Note, NoteId, Status, TextAs},
+        id::ReceivedId,
+        note::{ConvertChoice, Note, NoteId, TextAs},
         problem::Problem,
     },
     view::{
@@ -40,22 +43,22 @@ use crate::{
 /// The longest time that a request waits for its note.
 pub(super) const MAX_WAIT: u64 = 60;
 
-/// How often a waiting request reads its note without having been notified of a change.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
-
 /// The fields besides the audio.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VoiceFields {
-    #[schema(value_type = Recipient)]
-    to: String,
-    /// A connection or a route. Default: the route of the tenant.
+    /// The recipient. May be left out if `reply_to` is a received note: the note then goes to its conversation.
+    #[schema(value_type = Recipient, required = false)]
+    to: Option<String>,
+    /// A connection or a route. Default: the connection of the received note in `reply_to`, or else the route of the
+    /// tenant.
     #[schema(examples("imessage"))]
     via: Option<String>,
     #[serde(default, deserialize_with = "body::choice")]
     #[schema(value_type = Option<ConvertWish>)]
     convert: Option<ConvertChoice>,
-    /// The note that this one answers: its `vn_` id, or the provider's own id of a message. If the provider does not
+    /// The note that this one answers: the `in_` id of a received note, the `vn_` id of one that was sent, or the
+    /// provider's own id of a message. If the provider does not
     /// support replies, the note is sent as a message of its own, with a warning.
     #[schema(examples("true_15551234567@c.us_3EB0A1B2C3D4E5F6"))]
     reply_to: Option<String>,
@@ -92,9 +95,27 @@ pub(super) struct VoiceFields {
     metadata: Map<String, Value>,
 }
 
+impl Fields for VoiceFields {
+    fn check(&self) -> Result<(), Problem> {
+        let answers = self.reply_to.as_ref().is_some_and(|id| id.parse::<ReceivedId>().is_ok());
+        if self.to.is_none() && !answers {
+            return Err(Problem::invalid("to", answer::MISSING));
+        }
+        Ok(())
+    }
+}
+
 impl Submission<VoiceFields> {
     /// The request, and the memory that is reserved for its fields.
-    pub(super) fn into_request(self, idempotency_key: Option<String>) -> (VoiceRequest, Holding) {
+    ///
+    /// # Errors
+    /// `invalid_request` if there is no recipient, or no such received note in `reply_to`.
+    pub(super) async fn into_request(
+        self,
+        gateway: &Gateway,
+        tenant: &Tenant,
+        idempotency_key: Option<String>,
+    ) -> Result<(VoiceRequest, Holding), Problem> {
         let VoiceFields {
             to,
             via,
@@ -109,6 +130,7 @@ impl Submission<VoiceFields> {
             metadata: _,
         } = self.fields;
         let Self { audio, hints, metadata, held, .. } = self;
+        let (to, via) = answer::addressed(gateway, tenant, (to, via), reply_to.as_deref()).await?;
         let request = VoiceRequest {
             to,
             audio,
@@ -120,12 +142,12 @@ impl Submission<VoiceFields> {
             text_as,
             degrade,
             strict,
-            send_at,
+            send_at: send_at.map(SendTime::At),
             expires_in,
             metadata,
             idempotency_key,
         };
-        (request, held)
+        Ok((request, held))
     }
 }
 
@@ -182,18 +204,14 @@ pub async fn send(
     let expected = room::expect(gateway, &tenant, request.headers(), key.as_deref()).await?;
     let submission = body::read::<VoiceFields>(&app, &tenant.name, request).await?;
     drop(expected); // the size is known now
-    let (request, held) = submission.into_request(key);
+    let (request, held) = submission.into_request(gateway, &tenant, key).await?;
     let receipt = accept(gateway, &tenant, request).await?;
     drop(held);
     let mut note = receipt.note;
     if let Some(wait) = wait {
-        // A gateway that is about to stop answers at once with the current state of the note.
-        let settled = gateway.stop.run_until_cancelled(settled(gateway, &note, receipt.changes));
-        if let Ok(Some(latest)) = tokio::time::timeout(wait, settled).await {
-            note = latest?;
-        } else if let Some(latest) = gateway.store.note(note.id, None).await? {
-            note = latest;
-        }
+        // The note was accepted, so it is no failure if its state cannot be read.
+        let waited = wait_for(gateway, &note, receipt.changes, wait, is_settled).await;
+        note = waited.unwrap_or(note);
     }
     Ok(answer(note, receipt.replayed, wait))
 }
@@ -240,11 +258,16 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
         let detail = "the header came more than once, with different values; send one key for one note";
         return Err(Problem::invalid("Idempotency-Key", detail));
     }
-    // The value of a header may contain tabs as well.
-    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()) && !key.contains('\t'));
-    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
-        Problem::invalid("Idempotency-Key", "expected 1 to 255 visible ASCII characters, and no tab")
-    })
+    let key = value.to_str().ok().filter(|key| is_key(key));
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| Problem::invalid("Idempotency-Key", KEY))
+}
+
+/// The form of an idempotency key.
+pub(super) const KEY: &str = "expected 1 to 255 visible ASCII characters, and no tab";
+
+/// Whether a text may be an idempotency key, wherever it comes from.
+pub(super) fn is_key(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Reads `Prefer: wait=N` (RFC 7240). A value that cannot be understood is ignored, as the RFC requires.
@@ -255,34 +278,6 @@ pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
         let seconds = seconds.trim().trim_matches('"').parse::<u64>().ok()?;
         name.trim().eq_ignore_ascii_case("wait").then(|| Duration::from_secs(seconds.min(MAX_WAIT)))
     })
-}
-
-fn is_settled(note: &Note) -> bool {
-    note.status.is_accepted() || note.status.is_failure()
-}
-
-/// Waits until the note is accepted or has failed.
-async fn settled(gateway: &Gateway, note: &Note, changes: Option<Watch<NoteId>>) -> Result<Note, Problem> {
-    let mut latest = note.clone();
-    // A note that is not new may have changed before the watch began.
-    let mut known = changes.is_some().then(|| Arc::new(latest.clone()));
-    let mut changes = changes.unwrap_or_else(|| gateway.changes.of_note(note.id));
-    loop {
-        latest = match known {
-            Some(known) => Arc::unwrap_or_clone(known),
-            None => match gateway.store.note(note.id, None).await? {
-                Some(note) => note,
-                None => return Ok(latest),
-            },
-        };
-        if is_settled(&latest) {
-            return Ok(latest);
-        }
-        // A notification of another process may get lost.
-        let told = tokio::time::timeout(LOOK_AGAIN, changes.next()).await.unwrap_or_default();
-        // Only the worker changes a note that it sends. In any other state, somebody else may have changed it since.
-        known = told.filter(|note| is_settled(note) || note.status == Status::Sending);
-    }
 }
 
 fn answer(note: Note, replayed: bool, wait: Option<Duration>) -> Response {

@@ -71,8 +71,13 @@ pub async fn resend(
 ) -> Result<(StatusCode, Json<view::EventSummary>), Problem> {
     gateway.open_for_work()?;
     let event = retell::one(&gateway, &tenant, parse(id)?).await?;
-    let summary =
-        view::EventSummary { id: event.id, kind: event.kind, timestamp: event.at, note_id: event.note };
+    let summary = view::EventSummary {
+        id: event.id,
+        kind: event.kind,
+        timestamp: event.at,
+        note_id: event.subject.note(),
+        received_id: event.subject.received(),
+    };
     Ok((StatusCode::ACCEPTED, Json(summary)))
 }
 

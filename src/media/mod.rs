@@ -3,6 +3,7 @@
 mod blob_store;
 pub mod disk;
 mod fetch;
+mod limited;
 mod link;
 pub mod quota;
 mod spool;
@@ -28,15 +29,17 @@ use crate::{
     media::disk::{Disks, Reservation},
     model::{
         code::{Code, Stage},
-        id::{NoteId, UploadId},
+        id::{NoteId, ReceivedId, UploadId},
+        note::SpokenText,
         problem::Problem,
     },
 };
 
 pub use blob_store::Bucket;
 pub use fetch::{FetchError, FetchRequest, Fetcher};
+pub use limited::{LimitedFile, Overrun};
 pub use link::{LinkError, Links};
-pub use spool::{AudioBytes, AudioFile, MAX_IN_MEMORY, Spool, SpooledAudio, TooMuch};
+pub use spool::{AudioBytes, AudioFile, MAX_IN_MEMORY, MemoryPermit, Spool, SpooledAudio, TooMuch};
 
 /// Age at which an unchanged incoming file is removed. No upload or download pauses that long.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
@@ -52,6 +55,8 @@ pub enum AudioInput {
     Bytes(SpooledAudio),
     /// An earlier upload.
     Upload(UploadId),
+    /// A text to be spoken. `with` is empty where the request names no server.
+    Speech(SpokenText),
 }
 
 impl AudioInput {
@@ -68,6 +73,7 @@ impl fmt::Debug for AudioInput {
             Self::Url { .. } => "Url",
             Self::Bytes(_) => "Bytes",
             Self::Upload(_) => "Upload",
+            Self::Speech(_) => "Speech",
         })
     }
 }
@@ -79,6 +85,24 @@ pub enum AudioVariant {
     Source,
     /// The audio as it was converted for the provider; missing if the source is sent untouched.
     Sent,
+}
+
+/// A file of a received note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceivedPart {
+    /// The audio as it came.
+    Native,
+    /// The audio in the profile of this name.
+    Render(&'static str),
+}
+
+impl ReceivedPart {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Render(profile) => profile,
+        }
+    }
 }
 
 /// Storage of audio, with a private folder for incomplete files.
@@ -253,12 +277,61 @@ impl MediaStore {
         self.blobs.get(BlobName::Note(note, variant), &self.incoming).await
     }
 
+    /// Stores a complete file of a received note. When this returns, the file survives a crash.
+    ///
+    /// # Errors
+    /// The disk or the bucket failed.
+    pub async fn keep_received(
+        &self,
+        file: NamedTempFile,
+        received: ReceivedId,
+        part: ReceivedPart,
+    ) -> io::Result<AudioFile> {
+        self.blobs.put(file, BlobName::Received(received, part)).await
+    }
+
+    /// A stored file of a received note; `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk or the bucket failed.
+    pub async fn get_received(
+        &self,
+        received: ReceivedId,
+        part: ReceivedPart,
+    ) -> io::Result<Option<AudioFile>> {
+        self.blobs.get(BlobName::Received(received, part), &self.incoming).await
+    }
+
+    /// Removes all files of a received note. Missing files are no error.
+    ///
+    /// # Errors
+    /// The disk or the bucket failed.
+    pub async fn remove_received(&self, received: ReceivedId) -> io::Result<()> {
+        self.blobs.remove_received(received).await
+    }
+
+    /// Lists the received notes that have a file, each once.
+    ///
+    /// # Errors
+    /// The disk or the bucket failed.
+    pub async fn list_received(&self) -> io::Result<BoxStream<'static, io::Result<ReceivedId>>> {
+        self.blobs.received().await
+    }
+
     /// Reads an upload that is small enough to be kept in memory; `None` if it has to be copied instead.
     ///
     /// # Errors
     /// `NotFound` if the upload is gone; otherwise the disk failed.
     pub async fn small_upload(&self, upload: UploadId) -> io::Result<Option<Bytes>> {
         self.blobs.read_small(BlobName::Upload(upload)).await
+    }
+
+    /// The file of an upload, or a temporary copy of it; `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk or the bucket failed.
+    pub async fn upload(&self, upload: UploadId) -> io::Result<Option<AudioFile>> {
+        self.blobs.get(BlobName::Upload(upload), &self.incoming).await
     }
 
     /// Reads a file that is small enough to be kept in memory; `None` if it is larger.

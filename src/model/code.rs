@@ -27,8 +27,10 @@ words! {
         ConvertRefused = "convert_refused",
         ReplyUnsupported = "reply_unsupported",
         TextUnsupported = "text_unsupported",
+        SpeechRejected = "speech_rejected",
         FormUnavailable = "form_unavailable",
         ConversationClosed = "conversation_closed",
+        SpeechUnavailable = "speech_unavailable",
         ProviderRejected = "provider_rejected",
         ProviderUnauthorized = "provider_unauthorized",
         ProviderUnavailable = "provider_unavailable",
@@ -75,10 +77,12 @@ impl Code {
             Self::ConvertRefused => (422, "The audio would have to be converted"),
             Self::ReplyUnsupported => (422, "Replies are not possible over this connection"),
             Self::TextUnsupported => (422, "No connection of the route shows a text"),
+            Self::SpeechRejected => (422, "The speech server refused the request"),
             Self::FormUnavailable => (424, "The note can be shown in no form that is allowed"),
             Self::ConversationClosed => {
                 (424, "The provider does not let this account write to the recipient for now")
             }
+            Self::SpeechUnavailable => (424, "The speech server gave no usable answer"),
             Self::ProviderRejected => (424, "The provider refused the note"),
             Self::ProviderUnauthorized => (424, "The provider does not accept this account's request"),
             Self::ProviderUnavailable => (424, "The provider gave no usable answer"),
@@ -93,11 +97,12 @@ impl Code {
 }
 
 words! {
-    /// The stage of the problem: the request, the download, reading, encoding or uploading the audio, sending the note,
-    /// or a later report of the provider.
+    /// The stage of the problem: the request, the download, making speech of a text, reading, encoding or uploading the
+    /// audio, sending the note, or a later report of the provider.
     Stage as "Stage" {
         Request = "request",
         Fetch = "fetch",
+        Speech = "speech",
         Probe = "probe",
         Encode = "encode",
         Upload = "upload",

@@ -1,4 +1,5 @@
-//! Events: one for each change of a note that a bot may care about, and one where its webhook is paused.
+//! Events: one for each change of a note that a bot may care about, one for each received note, and one where its webhook
+//! is paused.
 
 use std::{fmt, time::Duration};
 
@@ -7,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::model::{
-    id::EventId,
+    id::{EventId, SubjectId},
     note::{Note, Status},
+    received::Received,
 };
 
 /// Webhook deliveries of an event are retried for this long.
 pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum EventKind {
     #[serde(rename = "voice.accepted")]
@@ -38,13 +40,19 @@ pub enum EventKind {
     /// Accepted long ago, and no receipt came.
     #[serde(rename = "voice.stalled")]
     Stalled,
+    /// A person sent a voice note. It was read, or it failed.
+    #[serde(rename = "voice.received")]
+    Received,
+    /// The words of a received note are there, or could not be had.
+    #[serde(rename = "voice.transcribed")]
+    Transcribed,
     /// The webhook failed for days, and nothing is posted to it any more. Only streams show it.
     #[serde(rename = "webhook.paused")]
     WebhookPaused,
 }
 
 impl EventKind {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 13] = [
         (Self::Accepted, "voice.accepted"),
         (Self::Sent, "voice.sent"),
         (Self::Delivered, "voice.delivered"),
@@ -55,6 +63,8 @@ impl EventKind {
         (Self::Canceled, "voice.canceled"),
         (Self::Unknown, "voice.unknown"),
         (Self::Stalled, "voice.stalled"),
+        (Self::Received, "voice.received"),
+        (Self::Transcribed, "voice.transcribed"),
         (Self::WebhookPaused, "webhook.paused"),
     ];
 
@@ -89,8 +99,57 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// An event as stored, with the note as it was at that time. Where a webhook was paused, the note is the one that it was
-/// to be told of last.
+/// The subject of an event, as it was at that time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    Note(Box<Note>),
+    Received(Box<Received>),
+}
+
+impl Subject {
+    pub fn id(&self) -> SubjectId {
+        match self {
+            Self::Note(note) => SubjectId::Note(note.id),
+            Self::Received(received) => SubjectId::Received(received.id),
+        }
+    }
+
+    pub fn tenant(&self) -> &str {
+        match self {
+            Self::Note(note) => &note.tenant,
+            Self::Received(received) => &received.tenant,
+        }
+    }
+
+    pub fn note(&self) -> Option<&Note> {
+        match self {
+            Self::Note(note) => Some(note),
+            Self::Received(_) => None,
+        }
+    }
+
+    pub fn received(&self) -> Option<&Received> {
+        match self {
+            Self::Note(_) => None,
+            Self::Received(received) => Some(received),
+        }
+    }
+}
+
+impl From<Note> for Subject {
+    fn from(note: Note) -> Self {
+        Self::Note(Box::new(note))
+    }
+}
+
+impl From<Received> for Subject {
+    fn from(received: Received) -> Self {
+        Self::Received(Box::new(received))
+    }
+}
+
+/// An event as stored, with the note or received note as it was at that time. Where a webhook was paused, the subject is
+/// the one that it was to be told of last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub id: EventId,
@@ -98,5 +157,5 @@ pub struct Event {
     pub position: String,
     pub kind: EventKind,
     pub at: Timestamp,
-    pub note: Note,
+    pub subject: Subject,
 }

@@ -81,6 +81,11 @@ id! {
 }
 
 id! {
+    /// A voice note that a person sent.
+    ReceivedId, "in_"
+}
+
+id! {
     /// Audio that was uploaded ahead of its notes.
     UploadId, "med_"
 }
@@ -93,6 +98,46 @@ id! {
 id! {
     /// Work that a tenant ordered and that takes longer than a request.
     TaskId, "task_"
+}
+
+/// The id of the subject of an event or a job: a note or a received note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SubjectId {
+    Note(NoteId),
+    Received(ReceivedId),
+}
+
+impl SubjectId {
+    pub fn note(self) -> Option<NoteId> {
+        match self {
+            Self::Note(id) => Some(id),
+            Self::Received(_) => None,
+        }
+    }
+
+    pub fn received(self) -> Option<ReceivedId> {
+        match self {
+            Self::Note(_) => None,
+            Self::Received(id) => Some(id),
+        }
+    }
+}
+
+impl fmt::Display for SubjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Note(id) => id.fmt(f),
+            Self::Received(id) => id.fmt(f),
+        }
+    }
+}
+
+impl FromStr for SubjectId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().map(Self::Note).or_else(|()| text.parse().map(Self::Received))
+    }
 }
 
 fn id_schema(prefix: &str, doc: &str) -> RefOr<Schema> {

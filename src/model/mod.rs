@@ -1,4 +1,4 @@
-//! The domain model: notes, their receipts and events, uploads, problems, and time. It does no input or output.
+//! The domain model: notes that are sent and received, their receipts and events, uploads, problems, and time. It does no input or output.
 
 pub mod breaker;
 pub mod clock;
@@ -8,6 +8,7 @@ pub mod id;
 pub mod note;
 pub mod plan;
 pub mod problem;
+pub mod received;
 pub mod spelling;
 pub mod task;
 pub mod upload;

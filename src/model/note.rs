@@ -4,6 +4,7 @@ mod metadata;
 mod receipts;
 #[cfg(test)]
 pub(crate) mod sample;
+mod speech;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -16,7 +17,7 @@ use voicegate_providers::{AudioFacts, Degrade, Form};
 use crate::model::{clock::rfc3339_millis, code::WarningCode, problem::Problem};
 use voicegate_audio::{Contradiction, Convert, Hints, Loss, Probed, Work};
 
-pub use self::metadata::Metadata;
+pub use self::{metadata::Metadata, speech::SpokenText};
 pub use crate::model::id::NoteId;
 
 /// The state of a note. Receipts only raise the rank.
@@ -120,6 +121,8 @@ pub enum AudioSource {
     Stored,
     /// The worker downloads it. `headers` are the caller's secrets and are dropped after the download.
     Url { url: String, headers: BTreeMap<String, String> },
+    /// The worker lets a server speak the note's `speech`.
+    Speech,
 }
 
 impl AudioSource {
@@ -137,6 +140,7 @@ impl fmt::Debug for AudioSource {
         f.write_str(match self {
             Self::Stored => "Stored",
             Self::Url { .. } => "Url",
+            Self::Speech => "Speech",
         })
     }
 }
@@ -298,6 +302,9 @@ pub struct Note {
     pub position: usize,
 
     pub source: AudioSource,
+    /// The text that the source speaks, or will speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech: Option<SpokenText>,
     pub hints: Hints,
     pub convert: Option<ConvertChoice>,
     pub reply_to: Option<String>,
@@ -387,6 +394,7 @@ impl Note {
             route,
             position: 0,
             source,
+            speech: None,
             hints: Hints::default(),
             convert: None,
             reply_to: None,
@@ -491,7 +499,7 @@ impl Note {
             "this was erased".clone_into(&mut problem.detail);
             problem.provider = None;
         }
-        (self.to, self.text, self.memory) = (String::new(), None, None);
+        (self.to, self.text, self.speech, self.memory) = (String::new(), None, None, None);
         (self.hints, self.source) = (Hints::default(), AudioSource::Stored);
         self.metadata = Metadata::default();
         self.warnings.clear();

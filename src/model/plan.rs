@@ -12,7 +12,8 @@ use crate::model::{
 /// The plan for one note.
 #[derive(Debug)]
 pub struct Plan {
-    pub source: Probed,
+    /// `None` for speech that was not made yet.
+    pub source: Option<Probed>,
     /// The connections of the route, in order.
     pub connections: Vec<Outlook>,
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use voicegate_audio::Probed;
+use voicegate_audio::{Hints, Probed};
 
 use crate::model::{clock::rfc3339_millis, id::UploadId};
 
@@ -11,6 +11,9 @@ pub struct Upload {
     pub id: UploadId,
     pub tenant: String,
     pub probed: Probed,
+    /// The name and the media type that the caller stated.
+    #[serde(default)]
+    pub hints: Hints,
     #[serde(with = "rfc3339_millis")]
     pub created_at: Timestamp,
     /// Notes that use it by then keep their audio beyond.

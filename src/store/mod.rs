@@ -9,6 +9,7 @@ mod fair_pool;
 mod plain_write;
 mod position;
 pub(crate) mod postgres;
+mod received;
 mod share;
 mod sqlite;
 mod tasks;
@@ -39,6 +40,7 @@ use crate::{
 
 pub use error::StoreError;
 pub use postgres::{Notice, PostgresStore, Time};
+pub use received::*;
 pub use sqlite::{SqliteStore, Timeouts};
 pub use tasks::*;
 pub use types::*;
@@ -76,7 +78,7 @@ pub async fn open(database: &Database, clock: &dyn Clock) -> Result<Arc<dyn Stor
 }
 
 #[async_trait]
-pub trait Store: Tasks + Webhooks + Debug + Send + Sync {
+pub trait Store: Tasks + Webhooks + ReceivedNotes + Debug + Send + Sync {
     /// Makes a note durable together with its delivery and its claim on the idempotency key, in one transaction.
     /// When this returns, the commit is on disk.
     async fn accept(&self, new: &NewNote) -> Result<Acceptance, StoreError>;
@@ -126,7 +128,7 @@ pub trait Store: Tasks + Webhooks + Debug + Send + Sync {
     /// a paused connection none, and of each tenant a fair share. Requeues deliveries that a dead process had leased,
     /// hands out its interrupted sends and the notes that expired, and releases lanes whose unknown head was held long
     /// enough.
-    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError>;
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claims, StoreError>;
 
     /// Length of a lease that is renewed while its work goes on, so that the work of a dead process is soon taken over.
     /// `None` if no other process could take it over; then a lease lasts as long as any work may take.
@@ -153,11 +155,11 @@ pub trait Store: Tasks + Webhooks + Debug + Send + Sync {
     /// method. Receipts that arrived before the note had its message id are applied now.
     async fn write(&self, claim: &Claim, change: &Change) -> Result<Stored, StoreError>;
 
-    /// Ends or postpones a leased job that changes no note itself.
+    /// Ends or postpones a leased job that changes neither its note nor its received note.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`], as for `write`.
-    async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError>;
+    async fn finish(&self, lease: &JobLease, end: &JobEnd) -> Result<(), StoreError>;
 
     /// Marks a note as stalled if it still waits for its first receipt, and ends the leased job. Returns whether it was
     /// marked.
@@ -166,8 +168,8 @@ pub trait Store: Tasks + Webhooks + Debug + Send + Sync {
     /// [`StoreError::LeaseLost`], as for `write`.
     async fn stall(&self, claim: &Claim, stall: &Stall) -> Result<bool, StoreError>;
 
-    /// Processes the receipts of one callback once: repeating the callback changes nothing. Receipts for messages that
-    /// match no note yet are kept.
+    /// Processes the receipts and received notes of one callback once: repeating the callback changes nothing. Receipts
+    /// for messages that match no note yet are kept.
     async fn receive(&self, received: &ReceiptBatch) -> Result<ReceiptOutcome, StoreError>;
 
     /// Lists events of a tenant or of one note, oldest first.
@@ -200,6 +202,10 @@ pub trait Store: Tasks + Webhooks + Debug + Send + Sync {
 
     /// Finds the provider's handle for uploaded bytes, unless it has expired by `now`.
     async fn media(&self, key: &MediaKey, now: Timestamp) -> Result<Option<MediaHandle>, StoreError>;
+
+    /// Finds a note of the tenant whose stored source is the speech with this key. The key is a hash of everything that
+    /// the speech depends on.
+    async fn spoken(&self, tenant: &str, key: &str) -> Result<Option<NoteId>, StoreError>;
 
     async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError>;
 
@@ -264,17 +270,36 @@ pub const WATCH: &str = "#watch";
 /// Internal connection for the limits of downloads, divided into parts by the host: `TENANT/#fetch.NN`.
 pub const FETCH: &str = "#fetch";
 
+/// Internal connection for the limits of received notes, for each connection: `TENANT/#inbound.CONNECTION`.
+pub const INBOUND: &str = "#inbound";
+
 /// Number of parts of a tenant's downloads. A host that hangs delays only its own part, and a claim reads no more parts
 /// than this, however many hosts a tenant names.
 const PARTS: u8 = 32;
 
+/// Internal connections for the limits of speech servers, one for each server: `TENANT/#fetch.speech-NAME`. They have the
+/// slots of downloads, since both wait for a server before anything can be sent.
+pub const SPEECH: &str = "#fetch.speech-";
+
+/// Internal connections for the limits of transcription servers, as those of speech servers.
+pub const TRANSCRIPTION: &str = "#fetch.transcription-";
+
 /// Connection key whose limits apply to the next step of a note: the part of its audio's host until that is downloaded,
-/// then its provider's.
+/// or its speech server until that has spoken, then its provider's.
 pub fn queue_key(note: &Note) -> String {
     match &note.source {
         AudioSource::Url { url, .. } => fetch_key(&note.tenant, url),
+        AudioSource::Speech => {
+            let with = note.speech.as_ref().map_or("", |speech| speech.with.as_str());
+            speech_key(&note.tenant, with)
+        }
         AudioSource::Stored => connection_key(&note.tenant, &note.current().connection),
     }
+}
+
+/// Connection key whose limits apply to a speech server.
+pub fn speech_key(tenant: &str, server: &str) -> String {
+    connection_key(tenant, &format!("{SPEECH}{server}"))
 }
 
 /// Connection key whose limits apply to a tenant's downloads from the host of this URL.

@@ -7,10 +7,11 @@ use crate::{
         event::{EventKind, WEBHOOK_WINDOW},
         id::EventId,
         note::Note,
+        received::Received,
     },
     store::{
-        Change, Claim, EVENTS, Health, Learned, SmallAudio, Step, StoreError, WATCH, connection_key,
-        document::Document,
+        Change, Claim, EVENTS, Health, INBOUND, Learned, SmallAudio, Step, StoreError, TRANSCRIPTION, WATCH,
+        connection_key, document::Document,
     },
 };
 
@@ -65,7 +66,7 @@ impl<'a> PlainWrite<'a> {
             Some((_, Health::Fails(_))) => return Ok(None),
         };
         let more = look_up.is_some() || media.is_some() || closed.is_some() || pause.is_some();
-        if more || *learned != Learned::Keep || claim.audio.source.is_some() {
+        if more || *learned != Learned::Keep || claim.audio.source.is_some() || claim.audio.spoken.is_some() {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -96,7 +97,7 @@ impl<'a> PlainWrite<'a> {
 
     /// The lane of the note's events.
     pub fn event_lane(&self) -> String {
-        event_lane(self.note)
+        event_lane(&self.note.tenant, &self.note.id.to_string())
     }
 
     /// The lane of the note's deadline.
@@ -136,9 +137,19 @@ pub fn names(note: &Note, step: Step) -> Vec<&str> {
     names.into_iter().collect()
 }
 
-/// The lane in which the webhook deliveries of a note follow each other.
-pub fn event_lane(note: &Note) -> String {
-    format!("{}\u{1f}{EVENTS}\u{1f}{}", note.tenant, note.id)
+/// The lane in which the webhook deliveries of a note, or of a received note, follow each other.
+pub fn event_lane(tenant: &str, id: &str) -> String {
+    format!("{tenant}\u{1f}{EVENTS}\u{1f}{id}")
+}
+
+/// The lane of the job of a received note.
+pub fn inbound_lane(received: &Received) -> String {
+    format!("{}\u{1f}{INBOUND}\u{1f}{}", received.tenant, received.id)
+}
+
+/// The lane of the transcription of a received note.
+pub fn transcription_lane(received: &Received) -> String {
+    format!("{}\u{1f}{TRANSCRIPTION}\u{1f}{}", received.tenant, received.id)
 }
 
 /// The lane of a deadline or look-up.

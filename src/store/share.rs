@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use jiff::Timestamp;
 
 use super::{
-    Bounds, Claim, Class, Closed, FreeSlots, Job, NewAudio, Responsiveness, SlotsByClass, StoreError,
-    document,
+    Bounds, Claim, Class, Closed, FreeSlots, Job, NewAudio, ReceivedClaim, ReceivedJob, Responsiveness,
+    SlotsByClass, StoreError, document, types::Leased,
 };
 use crate::{
     config::Rate,
-    model::{breaker::Tally, event::Event},
+    model::{breaker::Tally, event::Event, id::SubjectId},
 };
 
 /// A delivery that may be leased.
@@ -35,15 +35,18 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Builds the claim, given the note's document and the learned facts about the recipient.
+    /// Builds the claim, given the document of the note or received note and the learned facts about the recipient.
     pub fn claim(
         &self,
         doc: &str,
         learned: Option<&str>,
         closed: Option<Closed>,
         event: Option<Event>,
-    ) -> Result<Claim, StoreError> {
+    ) -> Result<Leased, StoreError> {
         let class = Class::of(&self.connection);
+        if matches!(self.note_id.parse(), Ok(SubjectId::Received(_))) {
+            return Ok(Leased::Received(Box::new(self.received_claim(class, doc, event)?)));
+        }
         let job = match (self.kind.as_str(), event) {
             ("tell", Some(event)) => Job::Webhook(Box::new(event)),
             ("overdue", _) => Job::Overdue,
@@ -52,12 +55,12 @@ impl Candidate {
             _ => Job::Send,
         };
         let interrupted = self.state == "sending";
-        Ok(Claim {
+        Ok(Leased::Note(Box::new(Claim {
             delivery: self.id,
             fence: self.fence,
             job,
             connection: self.connection.clone(),
-            queued_at: Timestamp::from_millisecond(self.queued_at).unwrap_or(Timestamp::UNIX_EPOCH),
+            queued_at: self.queued_at(),
             tries: self.tries.try_into().unwrap_or(u32::MAX),
             interrupted,
             expired: self.is_over && !interrupted,
@@ -68,7 +71,35 @@ impl Candidate {
             // Unreadable facts can be learned again.
             learned: learned.and_then(|value| document::read("learned", value).ok()),
             closed,
+        })))
+    }
+
+    fn received_claim(
+        &self,
+        class: Class,
+        doc: &str,
+        event: Option<Event>,
+    ) -> Result<ReceivedClaim, StoreError> {
+        Ok(ReceivedClaim {
+            delivery: self.id,
+            fence: self.fence,
+            job: match (self.kind.as_str(), event) {
+                (_, Some(event)) => ReceivedJob::Webhook(Box::new(event)),
+                ("transcribe", None) => ReceivedJob::Transcribe,
+                (_, None) => ReceivedJob::Receive,
+            },
+            connection: self.connection.clone(),
+            queued_at: self.queued_at(),
+            tries: self.tries.try_into().unwrap_or(u32::MAX),
+            expired: self.is_over,
+            class: if self.is_over { Class::End } else { class },
+            tally: self.tally,
+            received: document::read("received", doc)?,
         })
+    }
+
+    fn queued_at(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.queued_at).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
 
@@ -382,6 +413,7 @@ mod tests {
             load("acme/#events", 0, 1),
             load("acme/#fetch.07", 0, 1),
             load("acme/#watch.a", 0, 1),
+            load("acme/#inbound.a", 0, 1),
         ];
         let slots = SlotsByClass::new(|class| {
             let limit = if class == Class::Send { 2 } else { 0 };
@@ -390,7 +422,7 @@ mod tests {
         assert_eq!(shared(loads.clone(), NO_BOUNDS, &slots), ["acme/a"; 2]);
         let mut each = shared(loads, NO_BOUNDS, &SlotsByClass::each(1, 0));
         each.sort();
-        assert_eq!(each, ["acme/#events", "acme/#fetch.07", "acme/#watch.a", "acme/a"]);
+        assert_eq!(each, ["acme/#events", "acme/#fetch.07", "acme/#inbound.a", "acme/#watch.a", "acme/a"]);
     }
 
     #[test]
@@ -435,6 +467,7 @@ mod tests {
             ("a/#watch", Class::Watch),
             ("a/#watch.imessage", Class::Watch),
             ("a/#watchman", Class::Send),
+            ("a/#inbound.whatsapp", Class::Inbound),
         ] {
             assert_eq!(Class::of(name), class, "{name}");
         }

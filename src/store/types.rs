@@ -8,13 +8,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use voicegate_providers::{Form, MediaHandle, Receipt};
 
-use super::{EVENTS, FETCH, StoreError, WATCH, WebhookEnd, connection_parts};
+use super::{EVENTS, FETCH, INBOUND, ReceivedClaim, StoreError, WATCH, WebhookEnd, connection_parts};
 use crate::{
     config::Rate,
     model::{
         breaker::Tally,
-        event::Event,
+        event::{Event, Subject},
+        id::ReceivedId,
         note::{Note, NoteId, Status},
+        received::Received,
         usage::{Days, UsageBy},
     },
 };
@@ -62,6 +64,8 @@ pub struct NewAudio {
     pub source: Option<SmallAudio>,
     /// The audio as it is sent to the provider.
     pub sent: Option<SmallAudio>,
+    /// The key of the speech that the source is, by which later notes find it.
+    pub spoken: Option<String>,
 }
 
 impl NewAudio {
@@ -140,12 +144,15 @@ pub enum Class {
     Webhook,
     /// Deadlines, and look-ups at providers about unknown outcomes.
     Watch,
+    /// Fetching, reading and rendering the audio of received notes.
+    Inbound,
     /// Notes that expired or were interrupted: only their final status has to be written.
     End,
 }
 
 impl Class {
-    pub const ALL: [Self; 5] = [Self::Send, Self::Fetch, Self::Webhook, Self::Watch, Self::End];
+    pub const ALL: [Self; 6] =
+        [Self::Send, Self::Fetch, Self::Webhook, Self::Watch, Self::Inbound, Self::End];
 
     /// The class of the jobs that wait for a connection, given its key.
     pub fn of(connection: &str) -> Self {
@@ -158,6 +165,8 @@ impl Class {
             Self::Webhook
         } else if is(WATCH) {
             Self::Watch
+        } else if is(INBOUND) {
+            Self::Inbound
         } else {
             Self::Send
         }
@@ -250,7 +259,53 @@ pub enum Job {
     LookUp,
 }
 
-/// A leased job: one row of the queue.
+/// The jobs that were leased together.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    pub notes: Vec<Claim>,
+    pub received: Vec<ReceivedClaim>,
+}
+
+impl Claims {
+    pub fn len(&self) -> usize {
+        self.notes.len() + self.received.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The leases, each as delivery and fence.
+    pub fn leases(&self) -> impl Iterator<Item = (i64, i64)> {
+        let notes = self.notes.iter().map(|claim| (claim.delivery, claim.fence));
+        notes.chain(self.received.iter().map(|claim| (claim.delivery, claim.fence)))
+    }
+
+    pub(super) fn add(&mut self, leased: Leased) {
+        match leased {
+            Leased::Note(claim) => self.notes.push(*claim),
+            Leased::Received(claim) => self.received.push(*claim),
+        }
+    }
+}
+
+/// A leased job, by what it is about.
+pub(super) enum Leased {
+    Note(Box<Claim>),
+    Received(Box<ReceivedClaim>),
+}
+
+/// The lease of a job, whatever it is about.
+#[derive(Clone, Debug)]
+pub struct JobLease {
+    pub delivery: i64,
+    pub fence: i64,
+    /// Failures of the connection at the time of the lease.
+    pub tally: Tally,
+    pub subject: Subject,
+}
+
+/// A leased job of a note: one row of the queue.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub delivery: i64,
@@ -277,6 +332,13 @@ pub struct Claim {
     pub learned: Option<Value>,
     /// Set if the connection may open no new conversations; its time may be past.
     pub closed: Option<Closed>,
+}
+
+impl Claim {
+    pub fn lease(&self) -> JobLease {
+        let subject = self.note.clone().into();
+        JobLease { delivery: self.delivery, fence: self.fence, tally: self.tally, subject }
+    }
 }
 
 /// The reason for which a connection may open no new conversations, and until when.
@@ -480,7 +542,7 @@ pub struct Stall {
     pub why: String,
 }
 
-/// The receipts of one verified callback.
+/// The receipts and received notes of one verified callback.
 #[derive(Clone, Debug)]
 pub struct ReceiptBatch {
     pub tenant: String,
@@ -488,6 +550,8 @@ pub struct ReceiptBatch {
     pub connection: String,
     /// Receipts in the order of the callback. Each is processed once.
     pub receipts: Vec<ReceivedReceipt>,
+    /// Notes that people sent. Each message is stored once.
+    pub voices: Vec<Received>,
     pub now: Timestamp,
     pub notify: bool,
 }
@@ -500,15 +564,17 @@ pub struct ReceivedReceipt {
     pub receipt: Receipt,
 }
 
-/// The result of processing a batch of receipts.
+/// The result of processing a callback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceiptOutcome {
-    /// Whether all receipts were known already; then nothing was changed.
+    /// Whether all receipts and received notes were known already; then nothing was changed.
     pub duplicate: bool,
     /// Notes that were changed.
     pub changed: Vec<NoteId>,
     /// Number of receipts that match no known message.
     pub unmatched: usize,
+    /// Received notes that are new.
+    pub received: Vec<ReceivedId>,
 }
 
 /// A query for events.

@@ -6,10 +6,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::StoreError;
-use crate::model::{event::EventKind, id::EventId, note::NoteId};
+use crate::model::{
+    event::EventKind,
+    id::{EventId, SubjectId},
+};
 
 /// A webhook that failed for this long, without a success, is paused.
 pub const WEBHOOK_PATIENCE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
+/// A failure that comes this long after the last one is the first of a new row: in between, nothing was posted, and it is
+/// not known whether the bot was there. An event is tried for a day, so the failures of a busy webhook are closer.
+pub const WEBHOOK_QUIET: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
 /// One try to tell a bot of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +42,7 @@ pub struct WebhookEnd {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebhookState {
     pub tenant: String,
-    /// Time of the first failure after the last success.
+    /// Time of the first failure after the last success, or after [`WEBHOOK_QUIET`] without a failure.
     pub failing_since: Option<Timestamp>,
     /// Nothing is posted since this time.
     pub paused_at: Option<Timestamp>,
@@ -45,13 +52,13 @@ pub struct WebhookState {
     pub settings: String,
 }
 
-/// An event, without its note.
+/// An event, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventHead {
     pub id: EventId,
     pub kind: EventKind,
     pub at: Timestamp,
-    pub note: NoteId,
+    pub subject: SubjectId,
 }
 
 /// A page of the events that a webhook is told of again.

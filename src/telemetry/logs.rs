@@ -13,9 +13,16 @@ pub enum Format {
     Json,
 }
 
+/// rmcp logs whole messages below this level, with recipients and words in them.
+const QUIET: &str = "rmcp=warn";
+
 /// Initialises the log. The filter comes from `RUST_LOG`; by default it is the gateway's own events from `info` on.
 pub fn init(format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,voicegate=info"));
+    let filter = match QUIET.parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let terminal = std::io::stderr().is_terminal();
     match format {

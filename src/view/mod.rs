@@ -1,8 +1,12 @@
 //! The types that the API returns, from which its document is generated. Stored data has types of its own, so that both
 //! can change independently.
 
+pub mod dialects;
 pub mod grammar;
+pub mod linq_chats;
 mod plan;
+mod received;
+mod render;
 pub mod schema;
 mod task;
 mod usage;
@@ -15,8 +19,8 @@ use voicegate_providers as providers;
 
 use crate::model::{
     clock::rfc3339_millis,
-    event::{Event, EventKind},
-    id::{NoteId, UploadId},
+    event::{Event, EventKind, Subject},
+    id::{NoteId, ReceivedId, UploadId},
     note::{self, Attempt, ConvertChoice, Metadata, Note, Status, Warning},
     problem::Problem,
     upload,
@@ -24,6 +28,8 @@ use crate::model::{
 use voicegate_audio::{Confinement, Profile, Work};
 
 pub use plan::{ConnectionPlan, Verdict, VoicePlan};
+pub use received::{ReceivedNote, ReceivedNoteList};
+pub use render::{RenderedAudio, RenderedFacts};
 pub use task::Task;
 pub use usage::{UsageItem, UsageList};
 pub use webhook::{EventAttempt, EventAttempts, EventSummary};
@@ -100,15 +106,42 @@ pub struct VoiceNote {
 /// Facts about the audio of a note. All of them are measured on the bytes, never taken from the caller.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NoteAudio {
-    /// The audio as it was received. `null` until it was read, which for `audio.url` is after the answer.
+    /// The audio as it was received. `null` until it was read, which for `audio.url` and speech is after the answer.
     #[schema(required)]
     pub source: Option<AudioFacts>,
     /// The audio as it is sent to the provider. `null` until it was made.
     #[schema(required)]
     pub sent: Option<SentAudio>,
+    /// The text that is spoken. `null` for other audio, and once the note was erased.
+    #[schema(required)]
+    pub speech: Option<SpokenText>,
     /// The loudness of the source in 64 steps. `null` until it was decoded, which is before the first attempt.
     #[schema(required, value_type = Option<schema::Waveform>)]
     pub waveform: Option<Vec<u8>>,
+}
+
+/// A text that a server speaks.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SpokenText {
+    #[schema(examples("Your parcel is here."))]
+    pub text: String,
+    /// The speech server, by its name in the configuration.
+    #[schema(examples("voice"))]
+    pub with: String,
+    /// The voice of the request. `null`: that of the configuration.
+    #[schema(required)]
+    pub voice: Option<String>,
+    #[schema(required)]
+    pub instructions: Option<String>,
+    #[schema(required)]
+    pub speed: Option<f64>,
+}
+
+impl From<&note::SpokenText> for SpokenText {
+    fn from(spoken: &note::SpokenText) -> Self {
+        let note::SpokenText { text, with, voice, instructions, speed } = spoken.clone();
+        Self { text, with, voice, instructions, speed }
+    }
 }
 
 /// Facts about a piece of audio.
@@ -162,16 +195,18 @@ pub struct EventBody {
     pub timestamp: Timestamp,
     /// The place of the note in the trace of the request that created it, for a span of your own. Left out without one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(examples("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))]
+    #[schema(nullable = false, examples("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"))]
     pub traceparent: Option<String>,
     pub data: EventData,
 }
 
-/// What an event is about.
+/// Subject of an event.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum EventData {
-    /// With `voice.…`: the note as it was at that time.
+    /// With `voice.received` and `voice.transcribed`: what a person sent.
+    Received(Box<ReceivedNote>),
+    /// With any other `voice.…`: the note as it was at that time.
     Note(Box<VoiceNote>),
     /// With `webhook.paused`.
     Webhook(PausedWebhook),
@@ -183,24 +218,32 @@ pub struct PausedWebhook {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub paused_at: Timestamp,
-    /// What to do about it.
+    /// Advice: the next step.
     pub detail: String,
-    /// The note that it was to be told of last.
-    pub note_id: NoteId,
+    /// The note that it was to be told of last, if that was one that was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub note_id: Option<NoteId>,
+    /// The received note that it was to be told of last, if that was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub received_id: Option<ReceivedId>,
 }
 
 impl From<&Event> for EventBody {
     fn from(event: &Event) -> Self {
-        let data = match event.kind {
-            EventKind::WebhookPaused => EventData::Webhook(PausedWebhook {
+        let data = match (event.kind, &event.subject) {
+            (EventKind::WebhookPaused, subject) => EventData::Webhook(PausedWebhook {
                 paused_at: event.at,
                 detail: "the webhook failed for five days; when it works again, resume it with POST /webhook/recover"
                     .to_owned(),
-                note_id: event.note.id,
+                note_id: subject.id().note(),
+                received_id: subject.id().received(),
             }),
-            _ => EventData::Note(Box::new((&event.note).into())),
+            (_, Subject::Note(note)) => EventData::Note(Box::new((&**note).into())),
+            (_, Subject::Received(received)) => EventData::Received(Box::new((&**received).into())),
         };
-        let traceparent = event.note.traceparent.clone();
+        let traceparent = event.subject.note().and_then(|note| note.traceparent.clone());
         Self { kind: event.kind, timestamp: event.at, traceparent, data }
     }
 }
@@ -343,6 +386,8 @@ pub struct Capabilities {
     pub reply: providers::ReplySupport,
     /// Whether `text` is shown with the note.
     pub caption: bool,
+    /// Whether it can show that a note is being recorded: `POST /presence`.
+    pub presence: bool,
     /// Whether a note with an unknown outcome can be repeated without the risk of arriving twice.
     pub idempotent_send: bool,
     /// The forms that may replace a voice note that cannot be shown as one.
@@ -467,6 +512,7 @@ impl From<&Note> for VoiceNote {
             audio: NoteAudio {
                 source: probed.map(|probed| (&probed.facts).into()),
                 sent: note.sent.as_ref().map(Into::into),
+                speech: note.speech.as_ref().map(Into::into),
                 waveform: probed.map(|probed| probed.waveform.clone()).filter(|bars| !bars.is_empty()),
             },
             attempts: note.attempts.clone(),

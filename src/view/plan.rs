@@ -16,8 +16,9 @@ use voicegate_audio::{Foreseen, Work};
 /// The plan for a note: what would happen on each connection of its route.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VoicePlan {
-    /// The audio as it was received.
-    pub audio: AudioFacts,
+    /// The audio as it was received. `null` for speech that was not made yet: its length is not known.
+    #[schema(required)]
+    pub audio: Option<AudioFacts>,
     /// The connections in the order of the route. The first that is not refused would be used.
     pub connections: Vec<ConnectionPlan>,
 }
@@ -33,7 +34,8 @@ pub struct ConnectionPlan {
     /// The profile that the audio is judged by.
     #[schema(examples("linq-1"))]
     pub profile: String,
-    /// `null` if the note would be refused, or only its text would be shown; the same is true for the next field.
+    /// `null` if the note would be refused, if only its text would be shown, or for speech that was not made yet; the same
+    /// is true for the next field.
     #[schema(required)]
     pub work: Option<Work>,
     /// The audio that would be sent.
@@ -114,7 +116,7 @@ pub struct PlannedAudio {
 impl From<&Plan> for VoicePlan {
     fn from(plan: &Plan) -> Self {
         let connections = plan.connections.iter().map(Into::into).collect();
-        Self { audio: (&plan.source.facts).into(), connections }
+        Self { audio: plan.source.as_ref().map(|source| (&source.facts).into()), connections }
     }
 }
 

@@ -11,7 +11,7 @@ use utoipa::{
 };
 use voicegate_providers as providers;
 
-use super::{AudioFacts, SentAudio};
+use super::{AudioFacts, SentAudio, received::ReceivedFile};
 use crate::model::note::ConvertChoice;
 use voicegate_audio::{PcmFormat, Work, presets};
 
@@ -79,6 +79,27 @@ impl PartialSchema for Waveform {
 impl ToSchema for Waveform {}
 
 /// One schema with all fields instead of a composition, which client generators handle less well.
+impl PartialSchema for ReceivedFile {
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut all)) = AudioFacts::schema() else { return AudioFacts::schema() };
+        let url = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::Custom("uri-reference".to_owned())))
+            .description(Some("A path of this API, for which the key is needed."))
+            .examples(["/received/in_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41/audio?as=native"]);
+        all.description = Some("Facts about a piece of audio, and its address.".to_owned());
+        all.properties.insert("url".to_owned(), url.into());
+        all.required.push("url".to_owned());
+        all.into()
+    }
+}
+
+impl ToSchema for ReceivedFile {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        AudioFacts::schemas(schemas);
+    }
+}
+
 impl PartialSchema for SentAudio {
     fn schema() -> RefOr<Schema> {
         let RefOr::T(Schema::Object(mut all)) = AudioFacts::schema() else { return AudioFacts::schema() };

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::model::{
     clock::rfc3339_millis,
     event::EventKind,
-    id::{EventId, NoteId},
+    id::{EventId, NoteId, ReceivedId},
 };
 
 /// The tries to tell a bot of an event.
@@ -44,6 +44,12 @@ pub struct EventSummary {
     #[serde(with = "rfc3339_millis")]
     #[schema(value_type = String, format = DateTime)]
     pub timestamp: Timestamp,
-    /// The note that it is about.
-    pub note_id: NoteId,
+    /// The note that it is about, if that is one that was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub note_id: Option<NoteId>,
+    /// The received note that it is about, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub received_id: Option<ReceivedId>,
 }

@@ -42,6 +42,9 @@ route = ["imessage", "whatsapp"]
 [tenants.{name}.aliases.family]
 imessage = "linq:f19ee7b8-8533-4c5c-83ec-4ef8d6d1ddbd"
 whatsapp = "120363000000000000@g.us"
+[tenants.{name}.speech.voice]
+kind = "openai"
+base_url = "http://127.0.0.1:1"
 """
 
 

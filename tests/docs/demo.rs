@@ -54,6 +54,13 @@ impl Demo {
         path
     }
 
+    /// Links to a folder from the folder of the examples, as `npm install FOLDER` does.
+    pub fn link(&self, name: &str, folder: &str) {
+        let link = self.folder.path().join(name);
+        std::fs::create_dir_all(link.parent().expect("a folder")).expect("created");
+        std::os::unix::fs::symlink(folder, link).expect("linked");
+    }
+
     /// A command that finds recording, address and key.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

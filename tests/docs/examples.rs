@@ -17,7 +17,8 @@ impl Example {
 
     /// A file name that leads back to the page.
     pub fn file(&self, extension: &str) -> String {
-        let page = Path::new(&self.page).file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        let page =
+            Path::new(&self.page).with_extension("").to_string_lossy().to_lowercase().replace('/', "-");
         format!("{page}-{}.{extension}", self.line)
     }
 }
@@ -25,7 +26,8 @@ impl Example {
 /// Every runnable example in `language`, page by page.
 pub fn examples(language: &str) -> Vec<Example> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec!["README.md".to_owned()];
+    let mut pages =
+        ["README.md", "clients/python/README.md", "clients/typescript/README.md"].map(str::to_owned).to_vec();
     for entry in std::fs::read_dir(root.join("docs")).expect("the docs folder") {
         let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
         pages.extend(name.ends_with(".md").then(|| format!("docs/{name}")));

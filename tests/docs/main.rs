@@ -35,6 +35,7 @@ fn every_python_example_works() {
     let demo = Demo::start();
     run_all(&examples("python"), |example| {
         let mut command = demo.command(&python);
+        command.env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python/src"));
         command.arg(demo.write(&example.file("py"), &example.text));
         command
     });
@@ -50,6 +51,7 @@ fn every_typescript_example_compiles_strictly_and_works() {
     }
     demo.write("package.json", r#"{"type": "module"}"#);
     demo.write("tsconfig.json", include_str!("tsconfig.json"));
+    demo.link("node_modules/voicegate", concat!(env!("CARGO_MANIFEST_DIR"), "/clients/typescript"));
     let types = format!("{TOOLS}/node_modules/@types");
     let compiled = demo.command("node").args([&tsc, "--typeRoots", &types]).output().expect("node");
     assert!(compiled.status.success(), "names are PAGE-LINE:\n{}", String::from_utf8_lossy(&compiled.stdout));

@@ -25,10 +25,19 @@ fn planning_is_there_and_has_its_examples() {
         assert_eq!(told.count(), 1, "{language}");
         assert!(planning.contains(&format!("```{language} run prints=")), "{language}");
     }
-    for (name, heading) in [("README.md", "## Limits"), ("docs/http.md", "## Not there yet")] {
-        let missing = section(&page(name), heading);
-        assert!(!missing.contains("plan") && !missing.contains("without sending"), "{name}: {missing}");
+    let missing = section(&page("README.md"), "## Limits");
+    assert!(!missing.contains("plan") && !missing.contains("without sending"), "{missing}");
+}
+
+#[test]
+fn received_notes_and_speech_are_not_called_missing() {
+    let missing = section(&page("README.md"), "## Limits");
+    for word in ["people send to the bot", "speech", "not supported yet"] {
+        assert!(!missing.contains(word), "{word}: {missing}");
     }
+    let http = page("docs/http.md");
+    assert!(!http.contains("\n## Not there yet\n"), "what was missing is there");
+    assert!(section(&http, "## Rendering").contains("(#a-text-instead-of-audio)"));
 }
 
 #[test]

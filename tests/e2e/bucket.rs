@@ -31,13 +31,15 @@ pub fn large() -> Vec<u8> {
 
 async fn start() -> (World, Server) {
     let server = Server::start().await;
-    let world = World::with_environment(server.environment(), |config| {
-        let (before, after) = config.split_once("media = \"").expect("a folder");
-        let (_, after) = after.split_once('"').expect("its end");
-        format!("{before}media = \"s3://{BUCKET}/gateway\"{after}")
-    })
-    .await;
+    let world = World::with_environment(server.environment(), in_bucket).await;
     (world, server)
+}
+
+/// The configuration with the audio in the bucket.
+pub fn in_bucket(config: String) -> String {
+    let (before, after) = config.split_once("media = \"").expect("a folder");
+    let (_, after) = after.split_once('"').expect("its end");
+    format!("{before}media = \"s3://{BUCKET}/gateway\"{after}")
 }
 
 fn key(note: &str, which: &str) -> String {

@@ -82,7 +82,12 @@ async fn streamed(response: reqwest::Response, count: usize) -> Vec<(String, Str
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut bytes = response.bytes_stream();
     let mut text = String::new();
-    while text.matches("\n\n").count() < count {
+    let complete = |text: &str| {
+        text.split_inclusive("\n\n")
+            .filter(|block| block.contains("data:") && block.ends_with("\n\n"))
+            .count()
+    };
+    while complete(&text) < count {
         let piece =
             tokio::time::timeout(Duration::from_secs(30), bytes.next()).await.expect("an event in time");
         text.push_str(std::str::from_utf8(&piece.expect("more").expect("bytes")).expect("text"));
@@ -126,6 +131,27 @@ async fn event_stream_resumes_after_the_last_event_id() {
     let nonsense = world.get("/events").header("last-event-id", "yesterday").send().await.expect("an answer");
     let (status, problem) = read(nonsense).await;
     assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("Last-Event-ID")));
+}
+
+/// A client whose connection breaks before the first event must miss nothing either.
+#[tokio::test]
+async fn event_stream_begins_with_the_position_to_resume_from() {
+    let world = World::start().await;
+    let before = world.accept("", fixture("speech-24k.mp3")).await;
+    world.until_status(&before, "accepted").await;
+    let mut broken = world.get("/events").send().await.expect("a stream");
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        let piece = tokio::time::timeout(Duration::from_secs(30), broken.chunk()).await.expect("in time");
+        text.push_str(std::str::from_utf8(&piece.expect("bytes").expect("more")).expect("text"));
+    }
+    let position = text.strip_prefix("id: ").and_then(|rest| rest.strip_suffix("\n\n")).expect("only an id");
+    drop(broken);
+    let missed = world.accept("", fixture("speech-24k.mp3")).await;
+    world.until_status(&missed, "accepted").await;
+    let resumed = world.get("/events").header("last-event-id", position).send().await.expect("a stream");
+    let events = streamed(resumed, 1).await;
+    assert_eq!(events[0].2["data"]["id"], missed, "nothing before, and nothing left out");
 }
 
 #[tokio::test]

@@ -8,8 +8,13 @@ use std::{
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use voicegate_audio::{Convert, Hints};
 
-use crate::harness::{World, attempts, fixture, read};
+use crate::{
+    harness::{World, attempts, fixture, read},
+    house::{House, ogg, received},
+};
 
 /// A script in front of the system's ffmpeg that fails in each run as the lines of a file say. The modification time of
 /// the file counts the runs, since a confined run may change that time but no content.
@@ -264,4 +269,34 @@ async fn gateway_becomes_ready_once_ffmpeg_is_installed() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(world.gateway.audio_test.works());
+}
+
+/// Nobody can do anything about an `internal` problem. What was made of the audio before goes with the note.
+#[tokio::test]
+async fn received_note_of_which_a_render_fails_is_told_so_and_leaves_no_other_render() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let executable = folder.path().join("ffmpeg");
+    let script = "#!/bin/sh\ncase \"$*\" in *libmp3lame*) exec sleep 600 ;; esac\nexec ffmpeg \"$@\"\n";
+    std::fs::write(&executable, script).expect("written");
+    std::fs::set_permissions(&executable, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let house = House::edited(|config| {
+        let renders = "[tenants.a.inbound]\nrenders = [\"wav16k-1\", \"mp3-1\"]\n";
+        configured(&(config + renders), &executable, "1s").replace("cache = \"0 B\"\n", "")
+    })
+    .await;
+    house.say("M1", ogg()).await;
+    house.world.pass_until_told(&house.bot, 1).await;
+    let note = received(&house.bot.told(1).await[0]);
+    assert_eq!(
+        (&note["status"], &note["error"]["code"], &note["error"]["stage"]),
+        (&json!("failed"), &json!("audio_unsupported"), &json!("encode")),
+        "{note}"
+    );
+    let (bytes, hints) = (fixture("recorder-wideband.ogg"), Hints::default());
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let engine = house.world.gateway.engine.for_tenant("a");
+    let profile = voicegate_audio::profile("wav16k-1").expect("a profile");
+    let probed = engine.recognise(&bytes, &sha256, &hints).expect("audio").expect("known by its structure");
+    let render = engine.prepared(&probed, &hints, profile, Convert::Auto).await;
+    assert!(render.is_none(), "a render stays");
 }

@@ -287,3 +287,12 @@ pub async fn read(response: Response) -> (StatusCode, Value) {
     let body = response.json().await.unwrap_or(Value::Null);
     (status, body)
 }
+
+/// The whole body of an answer.
+pub async fn whole(mut response: Response) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.expect("a body") {
+        bytes.extend_from_slice(&chunk);
+    }
+    bytes
+}

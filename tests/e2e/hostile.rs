@@ -4,7 +4,7 @@
 
 #[path = "../support/rows.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine alone")]
-mod rows;
+pub mod rows;
 
 use std::sync::Arc;
 
@@ -46,18 +46,24 @@ struct Case {
 /// The number of heaps of glibc. Memory freed in one is not reused in the others, which would look like growth.
 const ARENAS: &str = "MALLOC_ARENA_MAX";
 
-/// Runs this test again in a process with one heap, because the setting is read only at the start of a process.
-#[test]
-fn every_hostile_file_gets_its_verdict_as_upload_and_as_url() {
-    const NAME: &str = "hostile::every_hostile_file_gets_its_verdict_as_upload_and_as_url";
+/// Runs a test again in a process with one heap, because the setting is read only at the start of a process. Returns whether
+/// this is that process.
+pub fn has_one_heap(test: &str) -> bool {
     if std::env::var_os(ARENAS).is_some_and(|count| count == "1") {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        return runtime.block_on(send_them_all());
+        return true;
     }
     let program = std::env::current_exe().expect("this program");
     let mut again = std::process::Command::new(program);
-    let ended = again.args(["--exact", NAME, "--nocapture"]).env(ARENAS, "1").status().expect("a process");
+    let ended = again.args(["--exact", test, "--nocapture"]).env(ARENAS, "1").status().expect("a process");
     assert!(ended.success(), "see above");
+    false
+}
+
+#[test]
+fn every_hostile_file_gets_its_verdict_as_upload_and_as_url() {
+    if has_one_heap("hostile::every_hostile_file_gets_its_verdict_as_upload_and_as_url") {
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(send_them_all());
+    }
 }
 
 async fn send_them_all() {
@@ -242,7 +248,7 @@ async fn serve(cases: Arc<Vec<Case>>) -> String {
 
 /// The child processes of this one that are still running.
 #[cfg(target_os = "linux")]
-fn children() -> usize {
+pub fn children() -> usize {
     let own = std::process::id();
     let tasks = std::fs::read_dir(format!("/proc/{own}/task")).expect("tasks").flatten();
     tasks
@@ -252,7 +258,7 @@ fn children() -> usize {
 }
 
 /// The anonymous memory of this process; 0 if it cannot be read.
-fn resident_kib() -> u64 {
+pub fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
     line.trim().trim_end_matches(" kB").parse().unwrap_or_default()

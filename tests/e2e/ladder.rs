@@ -143,7 +143,13 @@ async fn degrade_of_the_request_overrides_the_connection() {
 #[tokio::test]
 async fn degrade_is_parsed_and_validated_in_every_body() {
     let world = world("").await;
-    for query in ["degrade=file,text&text=Hi", "degrade=%5B%22file%22%5D", "degrade=text%2C%20file"] {
+    for query in [
+        "degrade=file,text&text=Hi",
+        "degrade=%5B%22file%22%5D",
+        "degrade=text%2C%20file",
+        "degrade=text&degrade=file",
+        "degrade=%5B%22text%22%5D&degrade=text,file",
+    ] {
         let request = world.post_raw(&format!("to={NO_VOICE}&via=bot&{query}"), fixture("speech-24k.mp3"));
         let (status, note) = read(request.header("prefer", "wait=30").send().await.expect("an answer")).await;
         assert_eq!((status, &note["form"]), (StatusCode::OK, &json!("file")), "{query}: {note}");

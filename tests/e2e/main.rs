@@ -2,12 +2,15 @@
 
 mod accept;
 mod audio;
+mod batches;
 mod bodies;
 mod bot;
 mod bucket;
 mod clock;
 mod convert;
 mod delivery;
+mod dialect_events;
+mod dialects;
 mod doors;
 mod events;
 mod fetch;
@@ -16,7 +19,10 @@ mod fields;
 mod forged;
 mod harness;
 mod hostile;
+mod hostile_received;
+mod house;
 mod idle;
+mod inbound;
 #[path = "../support/keys.rs"]
 mod keys;
 mod ladder;
@@ -24,14 +30,19 @@ mod limits;
 mod links;
 mod lists;
 mod manage;
+mod mcp;
 mod metrics;
+mod microphone;
 mod observe;
 mod openapi;
 mod plan;
 #[path = "../support/postgres.rs"]
 mod postgres_server;
 mod receipts;
+mod received_bucket;
+mod received_faults;
 mod recover;
+mod render;
 mod renders;
 mod requests;
 #[path = "../support/s3.rs"]
@@ -39,9 +50,13 @@ mod s3;
 mod shared;
 mod shares;
 mod slow;
+mod speech;
 mod strangers;
 mod tenants;
+mod transcripts;
 mod truth;
 mod uploads;
 mod usage;
+#[path = "../support/waha_server.rs"]
+mod waha_server;
 mod webhooks;

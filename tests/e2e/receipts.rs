@@ -17,7 +17,7 @@ use voicegate_sandbox::{Fault, FaultAction, Operation, ReceiptRule, ReceiptStatu
 use crate::harness::{OTHER_KEY, PHONE, World, fixture};
 
 /// The adapter of a connection in the world's configuration, as the commands use it.
-fn adapter(world: &World, connection: &str) -> Arc<dyn Provider> {
+pub fn adapter(world: &World, connection: &str) -> Arc<dyn Provider> {
     let text = std::fs::read_to_string(world.folder.path().join("config.toml")).expect("the configuration");
     let config: toml::Table = text.parse().expect("TOML");
     let table = &config["tenants"]["a"]["connections"][connection];
@@ -30,7 +30,7 @@ fn adapter(world: &World, connection: &str) -> Arc<dyn Provider> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the emulators live in real time")]
-fn context() -> Context {
+pub fn context() -> Context {
     let guarded = GuardedClient::new(AddressRules::default(), Duration::from_secs(5)).expect("a client");
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
     let dial =
@@ -52,7 +52,7 @@ pub async fn register(world: &World, connection: &str) {
     adapter(world, connection).register_callbacks(&context(), &url).await.expect("it does no harm again");
 }
 
-fn set(world: &World, connection: &str, line: &str) {
+pub fn set(world: &World, connection: &str, line: &str) {
     let head = format!("[tenants.a.connections.{connection}]");
     world.reconfigure(|text| text.replace(&head, &format!("{head}\n{line}"))).expect("sound");
 }

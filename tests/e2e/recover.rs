@@ -185,6 +185,7 @@ async fn wrong_order_is_refused_by_field() {
         (json!({ "limit": 0 }), 400, "limit"),
         (json!({ "limit": 100_001 }), 400, "limit"),
         (json!({ "limit": "7" }), 400, "limit"),
+        (json!({ "limit": 1.5 }), 400, "limit"),
         (json!({ "statuses": [] }), 400, "statuses"),
         (json!([]), 400, "body"),
     ] {
@@ -294,7 +295,7 @@ async fn two_processes_recover_each_note_once() {
     let Some((world, _database)) = shared::world(|config| config).await else { return };
     let ids = world.failed(12).await;
     let (other, _) = beside(&world, true).await;
-    let orders = [json!({}), json!({ "limit": 50 }), json!({ "via": "imessage" })];
+    let orders = [json!({}), json!({ "limit": 50.0 }), json!({ "via": "imessage" })];
     let tasks = futures_util::future::join_all(orders.iter().map(|order| world.recover(order))).await;
     let mut done = 0;
     for (_, task) in &tasks {

@@ -40,7 +40,7 @@ async fn claims(world: &World, gateway: &Arc<Gateway>) -> Vec<Claim> {
         held: &[],
         bounds: &bounds,
     };
-    gateway.store.claim(&request).await.expect("claimed")
+    gateway.store.claim(&request).await.expect("claimed").notes
 }
 
 #[tokio::test]

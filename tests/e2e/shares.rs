@@ -6,6 +6,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use voicegate::delivery::housekeeping::{remove_orphans, remove_what_is_old};
 use voicegate::model::clock::Clock;
+use voicegate_sandbox::{Fault, FaultAction, Operation, Provider};
 
 use crate::harness::{KEY, OTHER_KEY, PHONE, World, fixture, read};
 use crate::metrics::body;
@@ -73,6 +74,27 @@ async fn depth_of_metadata_is_limited() {
     }
     let (_, problem) = answer(json_body("/voice/plan", &nested(17))).await;
     assert_eq!(problem["field"], "metadata", "{problem}");
+}
+
+#[tokio::test]
+async fn stored_note_is_answered_with_202_if_its_state_cannot_be_read_while_waiting() {
+    let world = World::start().await;
+    world.sandbox.add_fault(Fault::new(Provider::WAWP, Operation::Voice, FaultAction::Slow { ms: 30_000 }));
+    let url = format!("sqlite://{}/voicegate.db", world.folder.path().display());
+    let raw = sqlx::SqlitePool::connect(&url).await.expect("the database");
+    let request = world.post_raw("to=%2B15551234567&via=whatsapp", fixture("speech-24k.mp3"));
+    let waiting = tokio::spawn(answer(request.header("prefer", "wait=4")));
+    let (_, list) = loop {
+        let listed = answer(world.get("/voice?status=sending")).await;
+        if !listed.1["items"].as_array().expect("items").is_empty() {
+            break listed;
+        }
+    };
+    sqlx::query("ALTER TABLE notes RENAME TO away").execute(&raw).await.expect("renamed");
+    assert!(!waiting.is_finished(), "it reads its note after this");
+    let (status, note) = waiting.await.expect("an answer");
+    sqlx::query("ALTER TABLE away RENAME TO notes").execute(&raw).await.expect("renamed");
+    assert_eq!((status, &note["id"]), (202, &list["items"][0]["id"]), "{note}");
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ const picture = async (name) => {
   const { data } = await page("Page.captureScreenshot", { format: "png" });
   writeFileSync(join(pictures, `${name}.png`), Buffer.from(data, "base64"));
 };
-const accessible = async (where) => {
-  for (const scheme of ["light", "dark"]) {
+const accessible = async (where, schemes = ["light", "dark"]) => {
+  for (const scheme of schemes) {
     await page("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
     await evaluate(readFileSync(axe, "utf8"));
     const found = await evaluate(`axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })
@@ -68,6 +68,22 @@ await until(`document.querySelector(".copy").textContent === "Copied"`);
 await go(`${gateway}/docs/nowhere`);
 assert.match(await evaluate("document.querySelector('main h1').innerText"), /no such page/);
 await accessible("docs-absent");
+
+// Every other page, too: a table or a link of one page may be unlike those of the first.
+await go(`${gateway}/docs`);
+const pages = await evaluate(`[...new Set([...document.querySelectorAll("nav a")].map(({ href }) => href))]
+  .filter((href) => new URL(href).pathname.startsWith("/docs/"))`);
+assert(pages.length > 5, `the navigation has pages: ${pages}`);
+for (const address of pages) {
+  await go(address);
+  for (const language of ["sh", "python", "ts"]) {
+    await evaluate(`document.querySelector("#in-${language}").checked = true`);
+    const shown = await evaluate(`[...document.querySelectorAll(".tabs")]
+      .map((tabs) => [...tabs.querySelectorAll(".tab")].filter((tab) => tab.offsetHeight > 0).length)`);
+    assert(shown.every((count) => count === 1), `each example of ${address} is shown once for ${language}: ${shown}`);
+  }
+  await accessible(address.replace(/.*\//, "page-"), ["light"]);
+}
 
 // A phone shows the pages without scrolling sideways.
 await page("Emulation.setDeviceMetricsOverride", { width: 360, height: 740, deviceScaleFactor: 2, mobile: true });

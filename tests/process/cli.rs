@@ -106,17 +106,7 @@ fn full_output_disk_is_an_error() {
 #[test]
 fn convert_reads_standard_input_and_writes_standard_output() {
     let audio = std::fs::read(fixture("speech.flac")).expect("a fixture");
-    let piped = |arguments: &[&str]| {
-        let mut command = voicegate(arguments);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the executable");
-        child.stdin.take().expect("its input").write_all(&audio).expect("written");
-        child.wait_with_output().expect("its output")
-    };
+    let piped = |arguments: &[&str]| piped(arguments, &audio, Stdio::piped());
     let converted = piped(&["convert", "-", "-", "--profile", "whatsapp-1"]);
     assert!(converted.status.success() && converted.stdout.starts_with(b"OggS"), "{}", err(&converted));
     assert!(err(&converted).contains("transcoded: "), "{}", err(&converted));
@@ -125,6 +115,46 @@ fn convert_reads_standard_input_and_writes_standard_output() {
     assert_eq!(said["made"]["size_bytes"], as_json.stdout.len());
     let inspected = piped(&["inspect", "-"]);
     assert!(inspected.status.success() && out(&inspected).contains("of flac in flac"), "{}", err(&inspected));
+}
+
+/// Runs a command with these bytes as standard input.
+fn piped(arguments: &[&str], input: &[u8], stdout: Stdio) -> Output {
+    let mut child = voicegate(arguments)
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the executable");
+    child.stdin.take().expect("its input").write_all(input).expect("written");
+    child.wait_with_output().expect("its output")
+}
+
+#[test]
+fn convert_says_nothing_on_the_standard_output_that_carries_audio() {
+    let audio = std::fs::read(fixture("speech.flac")).expect("a fixture");
+    let folder = tempfile::tempdir().expect("a folder");
+    for target in ["-", "/dev/stdout"] {
+        // Standard output is a file here, so that what is written to it twice shows.
+        let file = folder.path().join("redirected");
+        let stdout = std::fs::File::create(&file).expect("a file");
+        let made = piped(
+            &["convert", "/dev/stdin", target, "--profile", "whatsapp-1", "--json"],
+            &audio,
+            stdout.into(),
+        );
+        assert!(made.status.success(), "{target}: {}", err(&made));
+        let said: Value = serde_json::from_slice(&made.stderr).expect("JSON on standard error");
+        let written = std::fs::read(&file).expect("the file");
+        assert!(written.starts_with(b"OggS"), "{target}");
+        assert_eq!(said["made"]["size_bytes"], written.len(), "{target}");
+    }
+    for garbage in [&b"no audio at all, and not a little of it"[..], b""] {
+        let refused =
+            piped(&["convert", "-", "-", "--profile", "whatsapp-1", "--json"], garbage, Stdio::piped());
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{}", out(&refused));
+        let said: Value = serde_json::from_slice(&refused.stderr).expect("JSON on standard error");
+        assert_eq!(said["error"]["code"], "audio_unreadable", "{said}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod demo;
 mod faults;
 mod files;
 mod gateway;
+mod inbound;
 #[path = "../support/keys.rs"]
 mod keys;
 mod kill;
@@ -32,3 +33,7 @@ mod shared;
 mod stop;
 mod traces;
 mod trouble;
+#[path = "../support/waha_server.rs"]
+#[expect(dead_code, reason = "shared with tests that look closer")]
+mod waha_server;
+mod words;

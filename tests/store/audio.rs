@@ -32,7 +32,7 @@ async fn accept_with(store: &Any, tenant: &str, recipient: &str, source: Bytes) 
 
 /// Ends the note of a claim, with audio that was made for it.
 async fn end(store: &Any, claim: &Claim, sent: Option<SmallAudio>) -> Note {
-    let mut claim = Claim { audio: NewAudio { source: None, sent }, ..claim.clone() };
+    let mut claim = Claim { audio: NewAudio { sent, ..NewAudio::default() }, ..claim.clone() };
     claim.note.status = Status::Failed;
     store.write(&claim, &Change::new(claim.note.clone(), Step::Done)).await.expect("written");
     claim.note
@@ -69,6 +69,37 @@ pub async fn equal_audio_of_a_tenant_is_stored_once_and_goes_with_its_last_note(
     assert_eq!((raw.number(CONTENTS).await, raw.number(REFERENCES).await), (0, 0));
 }
 
+pub async fn speech_is_found_for_as_long_as_a_note_has_its_audio(store: Any, raw: Raw) {
+    const ROWS: &str = "SELECT COUNT(*) FROM spoken";
+    let spoken = async |tenant: &str, recipient: &str, key: &str| {
+        let new = new_note(tenant, "c", recipient, start());
+        store.accept(&new).await.expect("accepted");
+        let mut claimed = claim(&store, start()).await.into_iter().find(|claim| claim.note.id == new.note.id);
+        let claimed = claimed.as_mut().expect("claimed");
+        claimed.audio = NewAudio { source: Some(audio(1).into()), spoken: Some(key.to_owned()), sent: None };
+        claimed.note.status = Status::Failed;
+        store.write(claimed, &Change::new(claimed.note.clone(), Step::Done)).await.expect("written");
+        new.note.id
+    };
+    let found = async |tenant: &str, key: &str| store.spoken(tenant, key).await.expect("read");
+    assert_eq!(found("t", "k1").await, None);
+    let first = spoken("t", "a", "k1").await;
+    assert_eq!(found("t", "k1").await, Some(first));
+    let second = spoken("t", "b", "k1").await;
+    assert_eq!(found("t", "k1").await, Some(second), "the newest stays the longest");
+    assert_eq!((found("u", "k1").await, found("t", "k2").await), (None, None), "nothing is shared");
+    let other = spoken("u", "a", "k1").await;
+    // Audio goes with its retention, with erasure, and with its note.
+    store.audio_removed(second).await.expect("removed");
+    assert_eq!(found("t", "k1").await, Some(first));
+    let note = store.note(first, None).await.expect("read").expect("a note");
+    assert!(store.erase(&note.erased(), &[]).await.expect("asked"));
+    assert_eq!((found("t", "k1").await, found("u", "k1").await), (None, Some(other)));
+    store.audio_removed(other).await.expect("removed");
+    store.forget(&horizon(after(1))).await.expect("forgotten");
+    assert_eq!(raw.number(ROWS).await, 0);
+}
+
 pub async fn sent_audio_is_stored_with_the_change_of_its_note(store: Any, raw: Raw) {
     let id = accept(&store, "c", "r").await;
     let mut claimed = claim(&store, start()).await.remove(0);
@@ -88,7 +119,7 @@ pub async fn sent_audio_is_stored_with_the_change_of_its_note(store: Any, raw: R
     }
     // A worker whose lease was lost stores nothing.
     let stale = Claim { fence: claimed.fence - 1, ..claimed.clone() };
-    let lost = Claim { audio: NewAudio { source: None, sent: Some(audio(4).into()) }, ..stale };
+    let lost = Claim { audio: NewAudio { sent: Some(audio(4).into()), ..NewAudio::default() }, ..stale };
     let change = Change::new(lost.note.clone(), Step::Dispatching);
     store.write(&lost, &change).await.expect_err("refused");
     assert_eq!(store.sent(id).await.expect("read"), Some(audio(3)));

@@ -144,6 +144,7 @@ pub async fn receipts_and_jobs_of_an_unreadable_note_block_no_others(store: Any,
         tenant: "t".to_owned(),
         connection: "c".to_owned(),
         receipts: vec![ReceivedReceipt { id: "once".to_owned(), receipt: receipt("m") }],
+        voices: Vec::new(),
         now: after(2),
         notify: false,
     };
@@ -177,7 +178,7 @@ pub async fn unreadable_event_is_skipped(store: Any, raw: Raw) {
     for _ in 0..3 {
         told.extend(claim(&store, after(1)).await);
     }
-    assert_eq!(ids(&told), [all[2].note.id], "its bot is told of the others");
+    assert_eq!(ids(&told), [all[2].subject.id().note().expect("a note")], "its bot is told of the others");
     assert_eq!(kinds(&all), [EventKind::Failed; 3]);
     assert!(matches!(told[0].job, Job::Webhook(_)));
 }

@@ -47,7 +47,8 @@ pub async fn every_relevant_status_change_is_one_event(store: Any) {
     change(&store, &claims[0], Status::Failed, Step::Done, false).await;
     let happened = events(&store, Some(id), None).await;
     assert_eq!(kinds(&happened), [EventKind::Failed]);
-    assert_eq!((happened[0].note.id, happened[0].note.status), (id, Status::Failed));
+    let failed = happened[0].subject.note().expect("a note");
+    assert_eq!((failed.id, failed.status), (id, Status::Failed));
     assert_eq!(happened[0].at, after(1), "when the note changed");
     let new = new_note("t", "a", "+2", start());
     store.accept(&new).await.expect("accepted");
@@ -78,9 +79,9 @@ pub async fn webhook_events_of_a_note_are_delivered_in_order(store: Any) {
     let key = connection_key("t", EVENTS);
     let end =
         |step, health| JobEnd { step, health: Some((key.clone(), health)), told: None, now: after(120) };
-    store.finish(&first[0], &end(Step::Done, Health::Works)).await.expect("told");
+    store.finish(&first[0].lease(), &end(Step::Done, Health::Works)).await.expect("told");
     store
-        .finish(&first[1], &end(retry(after(150)), Health::Fails("no answer".to_owned())))
+        .finish(&first[1].lease(), &end(retry(after(150)), Health::Fails("no answer".to_owned())))
         .await
         .expect("noted");
     let next = claim(&store, after(121)).await;
@@ -92,7 +93,7 @@ pub async fn webhook_events_of_a_note_are_delivered_in_order(store: Any) {
         panic!("webhook deliveries")
     };
     assert_eq!(once.id, twice.id, "a bot knows the repetition by its id");
-    assert!(store.finish(&first[1], &end(Step::Done, Health::Works)).await.is_err(), "an old lease");
+    assert!(store.finish(&first[1].lease(), &end(Step::Done, Health::Works)).await.is_err(), "an old lease");
     let states = store.connections("t").await.expect("states");
     let state = states.iter().find(|state| state.connection == EVENTS).expect("the web hook");
     assert_eq!((state.failures, state.failure.as_deref()), (1, Some("no answer")));
@@ -137,9 +138,9 @@ pub async fn old_events_are_removed_unless_their_delivery_is_pending(store: Any)
     let left = events(&store, None, None).await;
     assert_eq!(left.len(), 1);
     let told = claim(&store, after(100)).await;
-    assert_eq!(told[0].note.id, left[0].note.id);
+    assert_eq!(Some(told[0].note.id), left[0].subject.id().note());
     store
-        .finish(&told[0], &JobEnd { step: Step::Done, health: None, told: None, now: after(100) })
+        .finish(&told[0].lease(), &JobEnd { step: Step::Done, health: None, told: None, now: after(100) })
         .await
         .expect("told");
     store.forget(&horizon(after(100))).await.expect("forgotten");

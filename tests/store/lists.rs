@@ -11,7 +11,7 @@ use voicegate::{
     },
     store::{Change, Health, Learned, NewNote, NoteQuery, QueueGroup, Step},
 };
-use voicegate_audio::{Findings, Probed, SourceDetail};
+use voicegate_audio::{Findings, Hints, Probed, SourceDetail};
 use voicegate_providers::{AudioFacts, Codec, Container};
 
 use crate::raw::Raw;
@@ -160,7 +160,14 @@ pub fn upload(tenant: &str, expires_at: Timestamp) -> Upload {
         detail: SourceDetail::default(),
         findings: Findings::default(),
     };
-    Upload { id: UploadId::new(), tenant: tenant.to_owned(), probed, created_at: start(), expires_at }
+    Upload {
+        id: UploadId::new(),
+        tenant: tenant.to_owned(),
+        probed,
+        hints: Hints::default(),
+        created_at: start(),
+        expires_at,
+    }
 }
 
 pub async fn upload_belongs_to_its_tenant_until_it_is_removed(store: Any) {

@@ -11,6 +11,7 @@ mod postgres_server;
 mod queue;
 mod raw;
 mod receipts;
+mod received;
 mod shared;
 mod shares;
 mod statements;
@@ -98,6 +99,7 @@ contract_with_database! {
     audio:
         equal_audio_of_a_tenant_is_stored_once_and_goes_with_its_last_note,
         sent_audio_is_stored_with_the_change_of_its_note,
+        speech_is_found_for_as_long_as_a_note_has_its_audio,
         retention_removes_audio_with_the_last_note_that_has_it,
         interrupted_changes_leave_neither_audio_without_a_note_nor_a_note_without_audio;
     damaged:
@@ -110,9 +112,24 @@ contract_with_database! {
         unreadable_upload_can_be_removed;
     lists:
         recipient_is_found_among_100_000_notes;
+    received:
+        erased_note_leaves_only_that_its_message_came,
+        retention_removes_audio_then_the_note_then_its_message,
+        damaged_received_note_blocks_no_other_and_is_left_out;
 }
 
 contract! {
+    received:
+        message_is_stored_once_however_batches_are_regrouped,
+        simultaneous_callbacks_make_one_note,
+        received_note_is_announced_once_and_then_listed,
+        job_waits_for_its_next_try_and_is_given_up_when_its_time_is_over,
+        deadline_that_is_nearly_over_leaves_one_try,
+        old_audio_is_listed_in_pages_also_when_it_stays,
+        postponed_transcription_is_not_counted_and_lets_its_server_rest,
+        paused_connection_does_not_delay_received_notes,
+        received_notes_are_listed_by_person_chat_and_connection,
+        quoted_note_of_ours_is_named_by_its_own_id;
     known:
         media_handle_is_found_by_connection_form_and_bytes_until_it_expires,
         old_media_is_forgotten,
@@ -193,6 +210,7 @@ contract! {
     webhooks:
         every_try_to_tell_of_an_event_is_recorded,
         webhook_that_fails_for_five_days_is_paused,
+        webhook_that_had_nothing_to_tell_for_days_has_not_failed_for_days,
         failure_during_a_pause_does_not_shorten_it_and_a_success_ends_it,
         new_settings_restart_the_count_of_failures,
         event_is_told_again_by_order,
@@ -377,7 +395,7 @@ async fn unreadable_note_does_not_block_other_claims() {
         held: &[],
         bounds: &|_| Bounds::of(10, None),
     };
-    let claims = store.claim(&request).await.expect("claimed");
+    let claims = store.claim(&request).await.expect("claimed").notes;
     assert_eq!(claims.iter().map(|claim| claim.note.id).collect::<Vec<_>>(), [notes[1].note.id]);
 }
 

@@ -169,7 +169,7 @@ async fn step(store: &Any, model: &mut Model, event: &Event) -> Result<(), TestC
                 held: &[],
                 bounds: &|_| Bounds::of(1000, None),
             };
-            let claims = store.claim(&request).await.expect("claimed");
+            let claims = store.claim(&request).await.expect("claimed").notes;
             let got: BTreeMap<_, _> = claims.iter().map(|claim| (claim.note.id, claim.interrupted)).collect();
             prop_assert_eq!(got.len(), claims.len(), "each once");
             prop_assert_eq!(got, expected);
@@ -266,6 +266,7 @@ async fn receive(store: &Any, known: &mut Known, now: u64) {
         tenant: "t".to_owned(),
         connection: "a".to_owned(),
         receipts: vec![ReceivedReceipt { id: uuid::Uuid::now_v7().to_string(), receipt }],
+        voices: Vec::new(),
         now: after(now),
         notify: false,
     };

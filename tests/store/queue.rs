@@ -349,7 +349,7 @@ pub async fn rate_limits_attempts_within_its_window(store: Any) {
             held: &[],
             bounds: &bounds,
         };
-        store.claim(&request).await.expect("claimed")
+        store.claim(&request).await.expect("claimed").notes
     };
     let first = claim(start()).await;
     assert_eq!((first.len(), first[3].note.id), (4, other), "the other connection has no rate");
@@ -396,7 +396,7 @@ pub async fn reserved_slots_are_for_tenants_with_few_in_flight(store: Any) {
             held: &[],
             bounds: &|_| bounds,
         };
-        let claims = store.claim(&request).await.expect("claimed");
+        let claims = store.claim(&request).await.expect("claimed").notes;
         claims.into_iter().map(|claim| claim.note.tenant).collect::<Vec<_>>()
     };
     assert_eq!(claim(12, 2).await, ["busy"; 10]);
@@ -500,7 +500,7 @@ pub async fn busy_host_does_not_delay_other_hosts(store: Any) {
         held: &[],
         bounds: &bounds,
     };
-    let claims = store.claim(&request).await.expect("claimed");
+    let claims = store.claim(&request).await.expect("claimed").notes;
     assert_eq!(jobs(&claims), [(ids[0], "fetch"), (ids[3], "fetch")]);
     let groups = store.queue_state(start()).await.expect("groups");
     let told: Vec<_> = groups.iter().map(|group| (group.connection.as_str(), group.count)).collect();
@@ -523,11 +523,11 @@ pub async fn deliveries_in_progress_are_not_taken_from_a_living_process(store: A
         held,
         bounds: &bounds,
     };
-    assert!(store.claim(&request(&held)).await.expect("claimed").is_empty());
+    assert!(store.claim(&request(&held)).await.expect("claimed").notes.is_empty());
     let accepted = accept(&store, "c", "3").await;
-    assert!(store.claim(&request(&held)).await.expect("claimed").is_empty(), "its places are taken");
+    assert!(store.claim(&request(&held)).await.expect("claimed").notes.is_empty(), "its places are taken");
     write(&store, &mine[0], Step::Done).await.expect("the lease is still its own");
-    assert_eq!(ids(&store.claim(&request(&held)).await.expect("claimed")), [accepted]);
+    assert_eq!(ids(&store.claim(&request(&held)).await.expect("claimed").notes), [accepted]);
 }
 
 pub async fn deliveries_of_a_dead_process_are_subject_to_fair_shares_again(store: Any) {
@@ -560,7 +560,7 @@ pub async fn final_status_writes_have_slots_of_their_own(store: Any) {
         held: &[],
         bounds: &bounds,
     };
-    let mut over = store.claim(&request).await.expect("claimed");
+    let mut over = store.claim(&request).await.expect("claimed").notes;
     over.sort_by_key(|claim| claim.interrupted);
     let facts: Vec<_> = over.iter().map(|claim| (claim.note.id, claim.expired, claim.interrupted)).collect();
     assert_eq!(facts, [(new.note.id, true, false), (sending, false, true)]);

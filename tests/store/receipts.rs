@@ -38,6 +38,7 @@ fn callback(id: &str, connection: &str, receipts: Vec<Receipt>) -> ReceiptBatch 
             .enumerate()
             .map(|(n, receipt)| ReceivedReceipt { id: format!("{id} {n}"), receipt })
             .collect(),
+        voices: Vec::new(),
         now: after(4),
         notify: false,
     }
@@ -249,7 +250,7 @@ pub async fn look_up_is_due_once_and_ends_when_the_outcome_is_known(store: Any) 
     let look = claim(&store, after(4)).await.remove(0);
     assert!(matches!(look.job, Job::LookUp));
     let again = JobEnd { step: retry(after(40)), health: None, told: None, now: after(4) };
-    store.finish(&look, &again).await.expect("postponed");
+    store.finish(&look.lease(), &again).await.expect("postponed");
     let look = claim(&store, after(40)).await.remove(0);
     assert_eq!((look.note.id, look.tries), (id, 1), "the lane is free by now, the question is not answered");
     let found =

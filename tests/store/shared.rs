@@ -53,7 +53,7 @@ async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bounds)
         held: &[],
         bounds: &|_| bounds,
     };
-    store.claim(&request).await.expect("claimed")
+    store.claim(&request).await.expect("claimed").notes
 }
 
 const WIDE: Bounds = Bounds::of(1000, None);
@@ -215,16 +215,16 @@ async fn renewed_lease_holds_and_lost_lease_does_not() {
         held: &[],
         bounds: &|_| WIDE,
     };
-    let claim = first.claim(&request(start())).await.expect("claimed").remove(0);
+    let claim = first.claim(&request(start())).await.expect("claimed").notes.remove(0);
     first.renew(&[(claim.delivery, claim.fence)], after(50), after(110)).await.expect("renewed");
-    assert!(second.claim(&request(after(109))).await.expect("claimed").is_empty());
-    let taken = second.claim(&request(after(111))).await.expect("claimed");
+    assert!(second.claim(&request(after(109))).await.expect("claimed").notes.is_empty());
+    let taken = second.claim(&request(after(111))).await.expect("claimed").notes;
     assert_eq!(taken.len(), 1);
     first
         .renew(&[(claim.delivery, claim.fence)], after(112), after(1000))
         .await
         .expect("nothing was renewed");
-    assert_eq!(first.claim(&request(after(172))).await.expect("claimed").len(), 1);
+    assert_eq!(first.claim(&request(after(172))).await.expect("claimed").notes.len(), 1);
 }
 
 #[tokio::test]
@@ -323,7 +323,7 @@ async fn event_reader_misses_nothing_with_concurrent_writers() {
         while seen.len() < WRITERS * NOTES {
             let wanted = EventQuery { tenant: "t", note: None, after: position.as_deref(), limit: 10 };
             let events = stores[2].events(&wanted).await.expect("events");
-            seen.extend(events.iter().map(|event| event.note.id));
+            seen.extend(events.iter().map(|event| event.subject.id().note().expect("a note")));
             position = events.last().map(|event| event.position.clone()).or(position);
         }
         seen
@@ -365,7 +365,7 @@ async fn event_reader_waits_for_uncommitted_earlier_events() {
     assert!(!reading.is_finished(), "the first may still come");
     slow.commit().await.expect("committed");
     let events = tokio::time::timeout(PATIENCE, reading).await.expect("in time").expect("no panic");
-    let seen: Vec<_> = events.iter().map(|event| event.note.id).collect();
+    let seen: Vec<_> = events.iter().map(|event| event.subject.id().note().expect("a note")).collect();
     assert_eq!(seen, notes.map(|new| new.note.id));
 }
 
@@ -396,6 +396,7 @@ async fn no_receipt_is_lost_between_two_processes() {
             tenant: "t".to_owned(),
             connection: "c".to_owned(),
             receipts: vec![ReceivedReceipt { id: name.clone(), receipt }],
+            voices: Vec::new(),
             now: after(4),
             notify: true,
         };

@@ -69,7 +69,7 @@ pub async fn claim_within(store: &Any, now: Timestamp, limit: usize, bounds: Bou
         held: &[],
         bounds: &|_| bounds,
     };
-    store.claim(&request).await.expect("claimed")
+    store.claim(&request).await.expect("claimed").notes
 }
 
 pub async fn claim(store: &Any, now: Timestamp) -> Vec<Claim> {

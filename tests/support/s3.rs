@@ -32,9 +32,12 @@ pub struct Server {
     state: Arc<State>,
 }
 
+#[derive(Default)]
 struct State {
     /// How many requests are still answered.
     left: AtomicUsize,
+    /// How many requests broke off.
+    broken: AtomicUsize,
     /// Method and path of every request that was answered.
     requests: Mutex<Vec<(Method, String)>>,
 }
@@ -48,7 +51,7 @@ impl Server {
         let service = service.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let state = Arc::new(State { left: AtomicUsize::new(usize::MAX), requests: Mutex::default() });
+        let state = Arc::new(State { left: AtomicUsize::new(usize::MAX), ..State::default() });
         tokio::spawn(serve(listener, service, state.clone()));
         Self { url, folder, state }
     }
@@ -103,6 +106,11 @@ impl Server {
         self.folder.path().join(BUCKET).join(key)
     }
 
+    /// How many requests broke off because the server was down.
+    pub fn broken(&self) -> usize {
+        self.state.broken.load(Ordering::SeqCst)
+    }
+
     /// How many requests of this kind were answered, for paths that contain `part`.
     pub fn answered(&self, method: &Method, part: &str) -> usize {
         let requests = self.state.requests.lock().expect("unpoisoned");
@@ -119,6 +127,7 @@ async fn serve(listener: TcpListener, service: S3Service, state: Arc<State>) {
                 async move {
                     let one_less = |left: usize| left.checked_sub(1);
                     if state.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_err() {
+                        state.broken.fetch_add(1, Ordering::SeqCst);
                         return Err(io::Error::other("down"));
                     }
                     let about = (request.method().clone(), request.uri().to_string());

@@ -59,6 +59,7 @@ fn parts() -> Vec<Part> {
         section(Table::Audio, "audio", &mut take),
         section(Table::Fetch, "fetch", &mut take),
         section(Table::Delivery, "delivery", &mut take),
+        section(Table::Dialects, "dialects", &mut take),
         section(Table::Telemetry, "telemetry", &mut take),
     ];
     let common = |key: &Key| is_connection(&key.table) && COMMON_KEYS.contains(&key.name.as_str());
@@ -72,6 +73,18 @@ fn parts() -> Vec<Part> {
         required: vec!["provider".to_owned()],
     };
     let own = providers::PROVIDERS.iter().map(|descriptor| connection(descriptor));
+    let servers = [
+        audio_servers(
+            (Table::Speech, "speech", "A speech server"),
+            "speaks the texts of `audio.speech`: one table for each server. Everything besides `kind` has a default.",
+            &mut take,
+        ),
+        audio_servers(
+            (Table::Transcription, "transcription", "A transcription server"),
+            "writes down what received voice notes say: one table for each server.",
+            &mut take,
+        ),
+    ];
     parts.push(Part {
         title: "A tenant".to_owned(),
         lead: "`[tenants.TENANT]` has the API keys of a tenant and the providers that its notes go through. Without a \
@@ -84,6 +97,7 @@ fn parts() -> Vec<Part> {
     });
     parts.push(common);
     parts.extend(own);
+    parts.extend(servers);
     parts
 }
 
@@ -97,6 +111,18 @@ fn section(table: Table, name: &'static str, take: &mut Take<'_>) -> Part {
         keys: take(&|key| key.table == name),
         refusal: Box::new(move |value| table.refusal(value)),
         required: Vec::new(),
+    }
+}
+
+/// The servers of a tenant of one kind.
+fn audio_servers((table, name, title): (Table, &'static str, &str), does: &str, take: &mut Take<'_>) -> Part {
+    let belongs = move |key: &Key| key.table.split('.').nth(2) == Some(name);
+    Part {
+        title: title.to_owned(),
+        lead: format!("`[tenants.TENANT.{name}.NAME]` {does} A change takes effect at the next reload."),
+        keys: take(&belongs),
+        refusal: Box::new(move |value| table.refusal(value)),
+        required: vec!["kind".to_owned()],
     }
 }
 
@@ -139,13 +165,22 @@ fn tenant(keys: Vec<Key>) -> Vec<Key> {
         }
         found.push(key);
     }
-    found.push(Key {
-        table: String::new(),
-        name: "connections".to_owned(),
-        value: "{}".to_owned(),
-        optional: true,
-        meaning: format!("{NO_DEFAULT}the accounts at providers, by name; their keys are listed below"),
-    });
+    for (name, meaning) in [
+        ("connections", "the accounts at providers, by name; their keys are listed below"),
+        ("speech", "the servers that speak texts, by name; their keys are listed below"),
+        (
+            "transcription",
+            "the servers that write down received voice notes, by name; their keys are listed below",
+        ),
+    ] {
+        found.push(Key {
+            table: String::new(),
+            name: name.to_owned(),
+            value: "{}".to_owned(),
+            optional: true,
+            meaning: format!("{NO_DEFAULT}{meaning}"),
+        });
+    }
     found
 }
 

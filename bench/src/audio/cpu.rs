@@ -76,7 +76,7 @@ fn repetition(
     Ok(command)
 }
 
-/// Where `make ffmpeg` puts the encoder alone: beside the folder of the executables.
+/// Path of the encoder alone, which `make ffmpeg` puts beside the folder of the executables.
 pub fn floor() -> Option<PathBuf> {
     let beside = std::env::current_exe().ok()?;
     let tool = beside.parent()?.parent()?.join("tools/ffmpeg/opus-floor");
@@ -163,7 +163,7 @@ fn run(usage: &Usage, sources: &Sources, options: &Options, arms: &mut [Arm]) ->
     Ok(())
 }
 
-/// What a note costs beside its conversion: store, links, dispatch.
+/// Costs of a note beside its conversion: store, links, dispatch.
 pub async fn job(
     setting: &Setting,
     usage: &Usage,

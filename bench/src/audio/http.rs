@@ -54,7 +54,7 @@ impl Drop for Service {
     }
 }
 
-/// Of one arm: notes a second by round, and every latency.
+/// Result of one arm: notes a second by round, and every latency.
 #[derive(Default)]
 struct Seen {
     rates: Vec<f64>,

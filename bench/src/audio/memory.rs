@@ -17,7 +17,7 @@ use crate::{
 };
 
 const MIB: f64 = 1_048_576.0;
-/// What one conversion may take beside its source.
+/// Most memory that one conversion may take beside its source.
 const ALLOWED: f64 = 2.0 * MIB;
 const PATIENCE: Duration = Duration::from_secs(1800);
 

@@ -23,11 +23,11 @@ const PROFILE: &str = "whatsapp-1";
 const RATE: u32 = 16_000;
 const BITRATE: u32 = 24_000;
 
-/// Of the arms of `audio`.
+/// Options of the arms of `audio`.
 pub struct Options {
     /// Rounds of every arm, one after the other.
     pub rounds: usize,
-    /// Where not the ffmpeg that the gateway would take.
+    /// The ffmpeg to measure. Default: the one that the gateway takes.
     pub ffmpeg: Option<PathBuf>,
     /// The length of the long source of the memory's part, in seconds.
     pub long: u64,
@@ -72,7 +72,7 @@ pub async fn repeat(
     Ok(())
 }
 
-/// What the system's ffmpeg is told, from `input` to `output`: as much as anybody would have to tell it for the same file.
+/// Arguments of the system's ffmpeg, from `input` to `output`: those that anybody would need for the same file.
 fn by_hand(input: &str, output: &str, complexity: u8) -> Vec<String> {
     let (rate, bitrate, complexity) = (RATE.to_string(), BITRATE.to_string(), complexity.to_string());
     let mut options = vec!["-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-i", input];

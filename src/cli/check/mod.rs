@@ -74,6 +74,8 @@ async fn ask(config: Config, tenants: Tenants) -> anyhow::Result<Vec<Line>> {
     };
     lines.push(online::public_url(&live).await);
     lines.extend(online::connections(&live, clock.now()).await);
+    lines.extend(online::inbound(&live, clock.now()).await);
+    lines.extend(online::speech(&live).await);
     lines.extend(online::webhooks(&live).await);
     Ok(lines)
 }
@@ -103,6 +105,12 @@ fn configured(config: &Config, tenants: &Tenants) -> Vec<Line> {
         } else {
             Line::ok(format!("tenant {name}: {}", connections.join(", ")))
         });
+        let named = |kind: &'static str, names: Vec<&String>| {
+            let names = names.into_iter().cloned().collect::<Vec<_>>().join(", ");
+            (!names.is_empty()).then(|| Line::ok(format!("tenant {name}: {kind} {names}")))
+        };
+        lines.extend(named("speech", tenant.speech.keys().collect()));
+        lines.extend(named("transcription", tenant.transcription.keys().collect()));
         if tenant.route.is_empty() && !connections.is_empty() {
             let what = "no route, so every request has to name a connection in `via`";
             lines.push(Line::note(format!("tenant {name}: {what}")));

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use url::Url;
-use voicegate_providers::{Intake, SendError, guard::Forbidden};
+use voicegate_providers::{self as providers, Intake, SendError, guard::Forbidden, speech};
 
 use super::{
     line::Line,
@@ -38,6 +38,42 @@ pub async fn connections(live: &Live, now: Timestamp) -> Vec<Line> {
         .buffered(AT_ONCE)
         .collect()
         .await
+}
+
+/// Says for each connection whether voice notes that people send can come in. Connections whose provider has no callbacks
+/// are left out.
+pub async fn inbound(live: &Live, now: Timestamp) -> Vec<Line> {
+    let connections = live.tenants.iter().flat_map(|tenant| {
+        tenant.connections.values().map(move |connection| (tenant.name.as_str(), connection))
+    });
+    stream::iter(connections)
+        .map(|(tenant, connection)| async move { receives(live, now, tenant, connection).await })
+        .buffered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+/// Nothing here is a failure: notes can be sent all the same.
+async fn receives(live: &Live, now: Timestamp, tenant: &str, connection: &Connection) -> Option<Line> {
+    let key = format!("tenants.{tenant}.connections.{}", connection.name);
+    providers::find(connection.provider_name)?.callbacks.as_ref()?;
+    if !connection.provider.capabilities().inbound {
+        let what = "no voice notes come in: its callbacks are not configured, or the provider has none";
+        return Some(Line::note(format!("{key}: {what}")));
+    }
+    if !connection.inbound {
+        return Some(Line::note(format!("{key}: no voice notes come in, because of inbound = false")));
+    }
+    let mut url = live.config.server.public_url.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(["callbacks", tenant, connection.name.as_str()]);
+    }
+    let cx = live.context(now, connection.timeout.min(TIMEOUT));
+    Some(match connection.provider.callback_status(&cx, &url).await {
+        Ok(status) => Line::ok(format!("{key}: voice notes can come in; {status}")),
+        Err(error) => Line::note(format!("{key}: no voice notes come in: {error}{}", answered(&error))),
+    })
 }
 
 async fn ask(live: &Live, now: Timestamp, key: &str, connection: &Connection) -> Line {
@@ -116,6 +152,32 @@ async fn says_ok(mut response: reqwest::Response) -> bool {
         }
     }
     body == HEALTHY
+}
+
+/// Asks every speech and transcription server whether it takes the key.
+pub async fn speech(live: &Live) -> Vec<Line> {
+    let mut asked = Vec::new();
+    for tenant in live.tenants.iter() {
+        for (name, server) in &tenant.speech {
+            let key = format!("tenants.{}.speech.{name}", tenant.name);
+            asked.push((key, server.adapter.server(), server.adapter.question()));
+        }
+        for (name, server) in &tenant.transcription {
+            let key = format!("tenants.{}.transcription.{name}", tenant.name);
+            asked.push((key, server.adapter.server(), server.adapter.question()));
+        }
+    }
+    let http = &live.providers.http;
+    stream::iter(asked)
+        .map(|(key, server, question)| async move {
+            match speech::check(server, question, http, TIMEOUT).await {
+                Ok(says) => Line::ok(format!("{key}: {says}")),
+                Err(why) => Line::fail(format!("{key}: {} {why}", origin(server.base_url()))),
+            }
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await
 }
 
 /// Checks the webhook of every tenant that has one.

@@ -42,7 +42,7 @@ impl TextFields {
     }
 
     /// # Errors
-    /// Fails if the field occurs twice, or its text is not valid.
+    /// Fails if a field that is no list occurs twice, or its text is not valid.
     pub fn add(&mut self, name: &str, text: &str) -> Result<(), Problem> {
         self.size += name.len() + text.len();
         if self.size > MAX_FIELDS {
@@ -50,20 +50,21 @@ impl TextFields {
         }
         let is_tree = name == "metadata" || text.trim_start().starts_with('{');
         self.held.grow(ENTRY + name.len() + text.len() * if is_tree { TREE } else { 1 })?;
-        let value = match name {
+        let mut value = match name {
             // Some clients send every field of a form, whether it is set or not.
             _ if text == "null" && !WORDS.contains(&name) => Value::Null,
             "strict" | "convert" => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Bool),
             "degrade" => names(name, text)?,
             "metadata" => object(name, text)?,
             "format" if text.trim_start().starts_with('{') => object(name, text)?,
+            "speech" => object(name, text)?,
             _ => Value::String(text.to_owned()),
         };
         if name == "metadata" {
             self.metadata = Some(text.to_owned());
         }
         let place = match name {
-            "filename" | "mime_type" | "format" => &mut self.audio,
+            "filename" | "mime_type" | "format" | "speech" => &mut self.audio,
             "audio" => {
                 return Err(Problem::invalid(
                     "audio",
@@ -72,6 +73,11 @@ impl TextFields {
             }
             _ => &mut self.fields,
         };
+        // Forms and OpenAPI write each item of a list as a field of its own.
+        if let (Some(Value::Array(given)), Value::Array(more)) = (place.get_mut(name), &mut value) {
+            given.append(more);
+            return Ok(());
+        }
         match place.insert(name.to_owned(), value) {
             Some(_) => Err(Problem::invalid(name, "the field is given twice")),
             None => Ok(()),
@@ -83,16 +89,16 @@ impl TextFields {
         self.hints.insert(name.to_owned(), Value::String(text.to_owned()));
     }
 
-    pub fn with(mut self, file: SpooledAudio) -> Parts {
+    /// Whether the audio is a text to be spoken.
+    pub fn speaks(&self) -> bool {
+        self.audio.get("speech").is_some_and(|speech| !speech.is_null())
+    }
+
+    /// The parts of the body. `file` is the audio itself, if it is there.
+    pub fn with(mut self, file: Option<SpooledAudio>) -> Parts {
         self.audio.retain(|_, value| !value.is_null());
         self.hints.append(&mut self.audio);
-        Parts {
-            fields: self.fields,
-            audio: Some(self.hints),
-            file: Some(file),
-            metadata: self.metadata,
-            held: self.held,
-        }
+        Parts { fields: self.fields, audio: Some(self.hints), file, metadata: self.metadata, held: self.held }
     }
 }
 
@@ -161,7 +167,7 @@ fn in_field(prefix: &str, path: String, message: &str) -> Problem {
 /// The fields about the audio are inside `audio` in JSON, and beside the other fields elsewhere. `message` is that of
 /// serde.
 fn unknown(name: &str, message: &str, inside: bool) -> String {
-    let of_audio = ["url", "data", "media_id", "filename", "mime_type", "headers", "format"];
+    let of_audio = ["url", "data", "media_id", "filename", "mime_type", "headers", "format", "speech"];
     if !inside && of_audio.contains(&name) {
         return format!("in JSON `{name}` belongs inside `audio`; in other bodies the audio itself is sent");
     }
@@ -253,4 +259,11 @@ pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timesta
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let wrong = || de::Error::custom("expected a time with its offset, such as \"2026-01-31T18:30:00Z\"");
     text.parse().map(Some).map_err(|_| wrong())
+}
+
+/// Reads a whole number of JSON: 12 and 12.0 are the same number, and both are integers in JSON Schema.
+pub fn whole_number(value: &Value) -> Option<u64> {
+    let number = value.as_number()?;
+    let float = number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..1e15).contains(float));
+    number.as_u64().or_else(|| float.map(|float| float as u64))
 }

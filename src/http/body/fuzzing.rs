@@ -112,7 +112,7 @@ pub fn query(data: &[u8]) {
     let Ok(query) = std::str::from_utf8(data) else { return };
     let empty = split(Cursor::new(br#"{"audio": {"data": ""}}"#), &media(), MAX_BYTES, Holding::default());
     let file = empty.expect("an empty file").file.expect("an empty file");
-    let parts = in_query(query).map(|fields: TextFields| fields.with(file));
+    let parts = in_query(query).map(|fields: TextFields| fields.with(Some(file)));
     let as_json = parts.as_ref().ok().map(|parts| {
         let mut body = parts.fields.clone();
         let mut audio = parts.audio.clone().unwrap_or_default();

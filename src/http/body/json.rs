@@ -132,7 +132,7 @@ fn split_audio<R: Read>(
     Ok((audio, file))
 }
 
-fn name<R: Read>(
+pub(super) fn name<R: Read>(
     reader: &mut JsonStreamReader<R>,
     room: &mut usize,
     held: &mut Holding,
@@ -144,7 +144,7 @@ fn name<R: Read>(
 }
 
 /// A value that is kept in memory, and its text without white space.
-fn small<R: Read>(
+pub(super) fn small<R: Read>(
     reader: &mut JsonStreamReader<R>,
     room: &mut usize,
     held: &mut Holding,
@@ -203,7 +203,7 @@ fn twice(field: &str) -> Problem {
     Problem::invalid(field, "the field is given twice")
 }
 
-fn unreadable(error: ReaderError) -> Problem {
+pub(super) fn unreadable(error: ReaderError) -> Problem {
     match error {
         ReaderError::SyntaxError(error) => {
             let place = error.location.line_pos.map_or_else(String::new, |place| {
@@ -220,7 +220,7 @@ fn unreadable(error: ReaderError) -> Problem {
 }
 
 /// Decodes base64 or a data URI. Also returns the type that the URI names.
-fn decode(
+pub(super) fn decode(
     mut text: impl Read,
     media: &MediaStore,
     max_bytes: u64,

@@ -2,6 +2,7 @@
 //! or refused by name, and the audio is kept separately, never whole in memory if it is large.
 
 mod fields;
+pub(super) mod foreign;
 #[cfg(debug_assertions)]
 pub(crate) mod fuzzing;
 mod incoming;
@@ -9,6 +10,7 @@ mod json;
 mod multipart;
 mod order;
 mod pieces;
+mod speech;
 mod tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -44,8 +46,9 @@ use crate::{
 };
 use voicegate_audio::{Hints, PcmFormat};
 
-pub use fields::{choice, degrade, or_default, span, time, unknown_name};
+pub use fields::{choice, degrade, or_default, span, time, unknown_name, whole_number};
 pub use order::order;
+pub use speech::Speech;
 
 /// The most bytes of a body that are read into memory: all fields together, without the audio.
 const MAX_FIELDS: usize = 64 * 1024;
@@ -108,17 +111,25 @@ pub(super) struct Audio {
     /// The format of headerless samples; not needed for anything else.
     #[schema(value_type = Option<DeclaredFormat>)]
     format: Option<PcmFormat>,
+    speech: Option<Speech>,
+}
+
+/// The fields of a request besides its audio.
+pub trait Fields: DeserializeOwned {
+    /// Finds what is missing without a look at the audio, so that a request with nothing in it is told of its first field.
+    ///
+    /// # Errors
+    /// The field that is missing.
+    fn check(&self) -> Result<(), Problem> {
+        Ok(())
+    }
 }
 
 /// Reads a body of any kind.
 ///
 /// # Errors
 /// Fails with the field that is wrong; nothing is left on disk.
-pub async fn read<T: DeserializeOwned>(
-    app: &App,
-    tenant: &str,
-    request: Request,
-) -> Result<Submission<T>, Problem> {
+pub async fn read<T: Fields>(app: &App, tenant: &str, request: Request) -> Result<Submission<T>, Problem> {
     let (parts, body) = request.into_parts();
     let App { gateway, memory, .. } = app;
     let live = gateway.live();
@@ -150,7 +161,7 @@ pub async fn read<T: DeserializeOwned>(
             let limit = bounded(&parts.headers, limit)?;
             let file =
                 incoming(&live, body, limit, stated_length(&parts.headers)).audio(&gateway.media).await?;
-            assemble(fields.with(file), "").map_err(missing_in_query)
+            assemble(fields.with(Some(file)), "")
         }
         _ => {
             let came =
@@ -162,6 +173,40 @@ pub async fn read<T: DeserializeOwned>(
             Err(Problem::new(Code::UnsupportedMediaType, detail).stage(Stage::Request).field("Content-Type"))
         }
     }
+}
+
+/// Reads a whole body of at most `limit` bytes into memory, which is reserved for it.
+///
+/// # Errors
+/// Fails if the body is larger, arrives too slowly, or does not fit into `server.memory`.
+pub async fn whole(
+    app: &App,
+    tenant: &str,
+    request: Request,
+    limit: u64,
+) -> Result<(axum::http::request::Parts, bytes::Bytes, Holding), Problem> {
+    let (parts, body) = request.into_parts();
+    let limit = bounded(&parts.headers, limit)?;
+    let mut held = app.memory.for_request(tenant);
+    let mut body = incoming(&app.gateway.live(), body, limit, stated_length(&parts.headers));
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next().await? {
+        held.grow(piece.len())?;
+        bytes.extend_from_slice(&piece);
+    }
+    Ok((parts, bytes.into(), held))
+}
+
+/// Stores a body that is the audio itself, of at most `limit` bytes.
+///
+/// # Errors
+/// The body is too large or does not arrive, or the disk fails.
+pub async fn audio(app: &App, request: Request, limit: u64) -> Result<SpooledAudio, Problem> {
+    let (parts, body) = request.into_parts();
+    content_type(&parts.headers)?;
+    let limit = bounded(&parts.headers, limit)?;
+    let stated = stated_length(&parts.headers);
+    incoming(&app.gateway.live(), body, limit, stated).audio(&app.gateway.media).await
 }
 
 /// Types of a body that is the audio itself. The bytes decide what it is; WebM and MP4 from recorders often have a
@@ -218,16 +263,6 @@ fn in_query(query: &str) -> Result<TextFields, Problem> {
     Ok(fields)
 }
 
-/// Explains to clients that send JSON or a form under another type where the fields of this type are.
-fn missing_in_query(problem: Problem) -> Problem {
-    if !problem.detail.starts_with("missing field") {
-        return problem;
-    }
-    let detail = "missing: if the body is the audio itself, fields are in the query, as in ?to=%2B15551234567; \
-                  JSON needs Content-Type: application/json";
-    Problem { detail: detail.to_owned(), ..problem }
-}
-
 /// The fields of a raw body are in the query. With other bodies they would be overlooked there, so they are refused.
 fn no_query(query: &str) -> Result<(), Problem> {
     match url::form_urlencoded::parse(query.as_bytes()).next() {
@@ -240,8 +275,9 @@ fn no_query(query: &str) -> Result<(), Problem> {
 }
 
 /// Interprets fields and audio. `prefix` is where the caller has the fields of `audio`.
-fn assemble<T: DeserializeOwned>(parts: Parts, prefix: &str) -> Result<Submission<T>, Problem> {
-    let fields = understand(Value::Object(parts.fields), "")?;
+fn assemble<T: Fields>(parts: Parts, prefix: &str) -> Result<Submission<T>, Problem> {
+    let fields: T = understand(Value::Object(parts.fields), "")?;
+    fields.check()?;
     let metadata = parts.metadata.filter(|text| text != "null").map(|text| Metadata::parse(&text));
     let metadata = metadata.unwrap_or(Ok(Metadata::default()));
     let metadata = metadata.map_err(|_| Problem::invalid("metadata", "expected an object"))?;
@@ -249,23 +285,34 @@ fn assemble<T: DeserializeOwned>(parts: Parts, prefix: &str) -> Result<Submissio
         parts.audio.ok_or_else(|| Problem::invalid("audio", "the field is missing: there is no audio"))?;
     let audio: Audio = understand(Value::Object(audio), prefix)?;
     let hints = Hints { filename: audio.filename, mime_type: audio.mime_type, format: audio.format };
-    let sources =
-        [audio.url.is_some(), audio.data.is_some() || parts.file.is_some(), audio.media_id.is_some()];
+    let sources = [
+        audio.url.is_some(),
+        audio.data.is_some() || parts.file.is_some(),
+        audio.media_id.is_some(),
+        audio.speech.is_some(),
+    ];
     if sources.into_iter().filter(|given| *given).count() != 1 {
-        return Err(Problem::invalid("audio", "give exactly one of `url`, `data` and `media_id`"));
+        return Err(Problem::invalid("audio", "give exactly one of `url`, `data`, `media_id` and `speech`"));
     }
     if audio.url.is_none() && !audio.headers.is_empty() {
         return Err(Problem::invalid("audio.headers", "headers are for `url` only"));
     }
-    let audio = match (audio.url, audio.media_id, parts.file) {
+    let audio = match (audio.url, audio.media_id, audio.speech, parts.file) {
         (Some(url), ..) => {
             check_headers(&audio.headers)?;
             AudioInput::Url { url, headers: audio.headers }
         }
-        (_, Some(id), _) => AudioInput::Upload(id.parse().map_err(|()| AudioInput::no_such_upload())?),
+        (_, Some(id), ..) => AudioInput::Upload(id.parse().map_err(|()| AudioInput::no_such_upload())?),
+        (_, _, Some(speech), _) => AudioInput::Speech(speech.into()),
         (.., Some(received)) => AudioInput::Bytes(received),
-        (None, None, None) => return Err(Problem::invalid("audio.data", "expected base64 or a data URI")),
+        (None, None, None, None) => {
+            return Err(Problem::invalid("audio.data", "expected base64 or a data URI"));
+        }
     };
+    if hints.format.is_some() && matches!(audio, AudioInput::Speech(_)) {
+        let detail = "the format of speech follows from its server; leave it out";
+        return Err(Problem::invalid("audio.format", detail));
+    }
     if hints.format.is_some() && matches!(audio, AudioInput::Upload(_)) {
         let detail = "the format of an upload is given when it is uploaded";
         return Err(Problem::invalid("audio.format", detail));

@@ -1,4 +1,6 @@
-//! `multipart/form-data`: the file part `audio`, and every other field as text.
+//! `multipart/form-data`: the file part `audio` or the field `speech`, and every other field as text.
+
+use std::sync::Arc;
 
 use multer::{Field, Multipart};
 
@@ -21,24 +23,12 @@ pub async fn read(
     max_bytes: u64,
     held: Holding,
 ) -> Result<Parts, Problem> {
-    let boundary = multer::parse_boundary(content_type).map_err(|_| {
-        let detail = "the boundary is missing; let the HTTP library write this header itself";
-        Problem::invalid("Content-Type", detail)
-    })?;
     let mut fields = TextFields::new(held.another());
     let mut file = None;
-    let (pieces, progress) = Pieces::new(body, &boundary, held.another());
-    let mut parts = Multipart::new(pieces, boundary);
+    let (mut parts, progress) = open(body, content_type, held.another())?;
     while let Some(part) = parts.next_field().await.map_err(unreadable)? {
         progress.made();
-        if part.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
-            > MAX_HEADERS
-        {
-            return Err(headers_too_long());
-        }
-        let Some(name) = part.name().map(ToOwned::to_owned) else {
-            return Err(Problem::invalid("body", "a part of the form has no name"));
-        };
+        let name = name(&part)?;
         if name == "audio" {
             if file.is_some() {
                 return Err(Problem::invalid("audio", "the field is given twice"));
@@ -58,13 +48,41 @@ pub async fn read(
             fields.add(&name, &text)?;
         }
     }
-    match file {
-        Some(file) => Ok(fields.with(file)),
-        None => Err(Problem::invalid("audio", "the form has no file part `audio`")),
+    if file.is_none() && !fields.speaks() {
+        return Err(Problem::invalid(
+            "audio",
+            "the form has neither a file part `audio` nor a field `speech`",
+        ));
     }
+    Ok(fields.with(file))
 }
 
-async fn audio(
+/// Begins to read a form.
+pub(super) fn open(
+    body: Incoming,
+    content_type: &str,
+    held: Holding,
+) -> Result<(Multipart<'static>, Arc<Progress>), Problem> {
+    let boundary = multer::parse_boundary(content_type).map_err(|_| {
+        let detail = "the boundary is missing; let the HTTP library write this header itself";
+        Problem::invalid("Content-Type", detail)
+    })?;
+    let (pieces, progress) = Pieces::new(body, &boundary, held);
+    Ok((Multipart::new(pieces, boundary), progress))
+}
+
+/// The name of a part, after the size of its headers was checked.
+pub(super) fn name(part: &Field<'_>) -> Result<String, Problem> {
+    if part.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>()
+        > MAX_HEADERS
+    {
+        return Err(headers_too_long());
+    }
+    let name = part.name().map(ToOwned::to_owned);
+    name.ok_or_else(|| Problem::invalid("body", "a part of the form has no name"))
+}
+
+pub(super) async fn audio(
     mut part: Field<'_>,
     progress: &Progress,
     media: &MediaStore,
@@ -79,7 +97,7 @@ async fn audio(
     Ok(spool.finish().await?)
 }
 
-async fn text(
+pub(super) async fn text(
     mut part: Field<'_>,
     name: &str,
     progress: &Progress,
@@ -98,7 +116,7 @@ async fn text(
     Ok(text)
 }
 
-fn unreadable(error: multer::Error) -> Problem {
+pub(super) fn unreadable(error: multer::Error) -> Problem {
     match error {
         // This is our own error, which has passed through the parser.
         multer::Error::StreamReadFailed(inner) => {

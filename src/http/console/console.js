@@ -97,6 +97,7 @@ function go() {
   for (const link of $("nav").children) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
+  if (key && view === "received") act($("received-problem"), null, () => loadReceived());
   if (key && view === "connections") connections();
   if (key && view === "usage") usage();
 }
@@ -109,6 +110,7 @@ function leave() {
   for (const id of ["nav", "leave", "live"]) $(id).hidden = true;
   $("login").hidden = false;
   $("notes-list").replaceChildren();
+  $("received-list").replaceChildren();
   shown.clear();
   go();
   $("key").focus();
@@ -343,24 +345,25 @@ function stopPlaying() {
   playing = null;
 }
 
-function sound(note, problem) {
-  const bars = note.audio.waveform;
-  if (!bars || !note.to) return null;
+const sound = (note, problem) => note.audio.waveform && note.to
+  ? playable(note.audio.waveform, `the note to ${note.to}`, `/voice/${note.id}/audio?source=true`, problem) : null;
+
+function playable(bars, what, path, problem) {
   const rects = bars.map((bar, index) => {
     const height = Math.max(2, bar * .32);
     return svg("rect", { x: index * 4, y: 16 - height / 2, width: 2.6, height, rx: 1.2 });
   });
   const wave = svg("svg", { class: "wave", viewBox: "0 0 256 32", preserveAspectRatio: "none", "aria-hidden": "true" }, ...rects);
-  const button = el("button", { type: "button", "data-does": "play", "aria-label": `Play the note to ${note.to}` }, "▶");
+  const button = el("button", { type: "button", "data-does": "play", "aria-label": `Play ${what}` }, "▶");
   const own = {
     draw: (part) => rects.forEach((rect, index) => rect.classList.toggle("played", index < part * rects.length)),
-    idle: () => { button.textContent = "▶"; button.setAttribute("aria-label", `Play the note to ${note.to}`); own.draw(0); },
+    idle: () => { button.textContent = "▶"; button.setAttribute("aria-label", `Play ${what}`); own.draw(0); },
   };
   button.addEventListener("click", () => {
     if (playing === own) return stopPlaying();
     stopPlaying();
     act(problem, null, async () => {
-      const audio = await (await ask(`/voice/${note.id}/audio?source=true`)).blob();
+      const audio = await (await ask(path)).blob();
       URL.revokeObjectURL(player.src);
       player.src = URL.createObjectURL(audio);
       playing = own;
@@ -375,6 +378,55 @@ function sound(note, problem) {
     });
   });
   return el("div", { className: "sound" }, button, wave);
+}
+
+// --- Received notes ---------------------------------------------------------------------------------------------------
+
+let receivedCursor = null;
+
+async function loadReceived(older = false) {
+  const query = new URLSearchParams({ limit: PAGE, ...(older && receivedCursor ? { cursor: receivedCursor } : {}) });
+  const page = await json(`/received?${query}`);
+  if (!older) $("received-list").replaceChildren();
+  $("received-list").append(...page.items.map(receivedCard));
+  receivedCursor = page.next_cursor;
+  $("received-older").hidden = !receivedCursor;
+  $("received-said").textContent = $("received-list").childElementCount ? "" : "Nobody has sent a voice note yet.";
+}
+$("received-older").addEventListener("click", (event) => act($("received-problem"), event.target, () => loadReceived(true)));
+
+// Shows a note that an event brought: in its place if it is on the page, else at the top.
+function heard(note) {
+  const node = receivedCard(note);
+  const known = [...$("received-list").children].find((each) => each.dataset.id === note.id);
+  if (known) return known.replaceWith(node);
+  node.classList.add("new");
+  $("received-list").prepend(node);
+  $("received-said").textContent = "";
+  if ($("received-list").childElementCount > KEPT) $("received-list").lastElementChild.remove();
+}
+
+function receivedCard(note) {
+  const name = `received-${note.id}`;
+  const problem = el("p", { className: "problem", role: "alert", hidden: true });
+  const native = note.audio?.native;
+  // What browsers play everywhere, where it was made.
+  const url = note.audio?.renders["mp3-1"]?.url ?? native?.url;
+  const node = el("li", { className: "note" },
+    el("header", {},
+      el("h3", { id: name }, note.sender_name ? `${note.sender_name}, ${note.from}` : note.from),
+      el("span", { className: `status ${note.error ? "bad" : "good"}` }, note.status),
+      el("span", { className: "soft" }, `${note.via} (${note.provider})${note.group ? `, in ${note.conversation}` : ""}`),
+      el("time", { dateTime: note.received_at }, at(note.received_at))),
+    url && note.waveform ? playable(note.waveform, `the note from ${note.from}`, url, problem) : null,
+    native ? el("p", { className: "soft" }, `${seconds(native.duration_ms)} of ${native.codec}, ${bytes(native.size_bytes)}`) : null,
+    note.transcript?.text ? el("p", {}, note.transcript.text) : null,
+    note.error ? el("p", { className: "problem" }, note.error.detail, " ",
+      el("a", { href: `/docs/errors#${note.error.code}` }, note.error.code)) : null,
+    el("p", { className: "soft" }, el("code", {}, note.id)), problem);
+  node.dataset.id = note.id;
+  node.setAttribute("aria-labelledby", name);
+  return node;
 }
 
 // --- Events -----------------------------------------------------------------------------------------------------------
@@ -408,7 +460,8 @@ async function listen() {
           const fields = Object.fromEntries(block.split(/\r?\n/).map((line) => line.split(/: ?(.*)/s).slice(0, 2)));
           if (fields.id) last = fields.id;
           const { type = "", data } = JSON.parse(fields.data ?? "{}");
-          if (type.startsWith("voice.")) place(data, true);
+          if (["voice.received", "voice.transcribed"].includes(type)) heard(data);
+          else if (type.startsWith("voice.")) place(data, true);
         }
       }
     } catch (error) {

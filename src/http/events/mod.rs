@@ -60,7 +60,9 @@ pub async fn all(
         None => gateway.store.last_event(&tenant.name).await?,
     };
     let tenant = tenant.name.clone();
-    follow(Reader { gateway, feeds, tenant, note: None, after, news, first: None }).await
+    // A client that loses its connection before the first event goes on from here.
+    let begin = Some(Bytes::from(format!("id: {after}\n\n"))).filter(|_| !after.is_empty());
+    follow(Reader { gateway, feeds, tenant, note: None, after, news, begin, first: None }).await
 }
 
 /// Follow one note
@@ -85,7 +87,7 @@ pub async fn of_note(
     let after = last_event(&headers)?.unwrap_or_default();
     let news = News::Note(gateway.changes.of_note(note));
     let tenant = tenant.name.clone();
-    follow(Reader { gateway, feeds, tenant, note: Some(note), after, news, first: None }).await
+    follow(Reader { gateway, feeds, tenant, note: Some(note), after, news, begin: None, first: None }).await
 }
 
 fn last_event(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -140,6 +142,8 @@ struct Reader {
     /// The position of the last event that was returned.
     after: String,
     news: News,
+    /// The position at which the stream begins, as an event without data, which clients only remember.
+    begin: Option<Bytes>,
     /// An event that was read before the answer began.
     first: Option<Event>,
 }
@@ -159,6 +163,9 @@ impl Reader {
     /// Returns the next event, or a comment if there was none for a while. Returns `None` when the gateway stops or its
     /// database fails; the client then reconnects.
     async fn next(&mut self) -> Option<Bytes> {
+        if let Some(begin) = self.begin.take() {
+            return Some(begin);
+        }
         let stop = self.gateway.stop.clone();
         match stop.run_until_cancelled(tokio::time::timeout(KEEP_ALIVE, self.event())).await? {
             Ok(event) => event,

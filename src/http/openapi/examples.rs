@@ -6,6 +6,7 @@ use utoipa::openapi::{Content, OpenApi, RefOr, example::ExampleBuilder};
 use super::operations;
 
 pub const NOTE: &str = "vn_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41";
+const RECEIVED: &str = "in_01985c3a-7c1e-7d52-9a3b-5f0e6c2d8b41";
 const UPLOAD: &str = "med_01985c3a-1f0a-7e44-8c2d-90b7a1f3e6d5";
 
 /// Adds the examples to their operations.
@@ -65,11 +66,28 @@ fn request(operation: &str, kind: &str) -> Examples {
                 json!({ "to": "alias:family", "audio": { "media_id": UPLOAD } }),
             ),
             (
+                "answer",
+                "An answer to a received note, in its conversation",
+                json!({ "reply_to": RECEIVED, "audio": { "url": url } }),
+            ),
+            (
+                "spoken",
+                "A text that a server speaks",
+                json!({ "to": "+15551234567", "audio": { "speech": { "text": "Your parcel is here." } } }),
+            ),
+            (
                 "raw_speech",
                 "Raw samples of a text-to-speech service, by preset",
                 json!({ "to": "+15551234567", "audio": { "url": "https://bot.example/speech", "format": "openai-pcm" } }),
             ),
         ],
+        ("renderAudio", "application/json") => vec![
+            ("by_url", "Audio by URL", json!({ "audio": { "url": url } })),
+            ("inside", "Audio in the request", json!({ "audio": { "data": data }, "convert": "always" })),
+        ],
+        ("renderAudio", "multipart/form-data") => {
+            vec![("form", "A form; `audio` stands for the file", json!({ "audio": "(the file)" }))]
+        }
         ("recoverVoice", "application/json") => vec![(
             "outage",
             "Everything that failed during an outage of one connection",
@@ -99,6 +117,10 @@ fn answer(operation: &str, status: &str) -> Examples {
         ("cancelVoice", "200") => vec![("canceled", "Called off", canceled())],
         ("listVoice", "200") => {
             vec![("page", "The only page", json!({ "items": [accepted()], "next_cursor": null }))]
+        }
+        ("getReceived", "200") => vec![("received", "A question on WhatsApp", received())],
+        ("listReceived", "200") => {
+            vec![("page", "The only page", json!({ "items": [received()], "next_cursor": null }))]
         }
         ("uploadAudio", "201") | ("getUpload", "200") => {
             vec![("upload", "A sample of ten seconds", upload())]
@@ -131,6 +153,43 @@ fn source() -> Value {
         "sample_rate": 24_000,
         "channels": 1,
         "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    })
+}
+
+pub fn received() -> Value {
+    let file = |part: &str, facts: Value| {
+        let mut file = facts;
+        file["url"] = json!(format!("/received/{RECEIVED}/audio?as={part}"));
+        file
+    };
+    let native = json!({
+        "container": "ogg",
+        "codec": "opus",
+        "mime_type": "audio/ogg; codecs=opus",
+        "duration_ms": 9870,
+        "size_bytes": 24_412,
+        "sample_rate": 16_000,
+        "channels": 1,
+        "sha256": "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9",
+    });
+    json!({
+        "id": RECEIVED,
+        "status": "received",
+        "from": "+15551234567",
+        "conversation": "+15551234567",
+        "group": false,
+        "sender_name": "Ann",
+        "via": "whatsapp",
+        "provider": "waha",
+        "provider_message_id": "false_15551234567@c.us_3EB0A1B2C3D4E5F6",
+        "reply_to": null,
+        "sent_at": "2026-11-21T10:00:00.000Z",
+        "received_at": "2026-11-21T10:00:00.412Z",
+        "form": "voice",
+        "audio": { "native": file("native", native), "renders": { "mp3-1": file("mp3-1", source()) } },
+        "waveform": waveform(),
+        "transcript": null,
+        "error": null,
     })
 }
 
@@ -203,7 +262,7 @@ fn queued() -> Value {
         "reply_to": null,
         "resend_of": null,
         "form": null,
-        "audio": { "source": source(), "sent": null, "waveform": waveform() },
+        "audio": { "source": source(), "sent": null, "waveform": waveform(), "speech": null },
         "attempts": [],
         "warnings": [],
         "stalled": false,
@@ -258,6 +317,39 @@ fn canceled() -> Value {
     let mut note = queued();
     note["status"] = json!("canceled");
     note["next_attempt_at"] = Value::Null;
+    note
+}
+
+/// The note of an event: after it reached a status, or when it stalled.
+pub fn note_at(change: &str) -> Value {
+    let at = json!("2026-11-21T10:00:00.812Z");
+    let mut note = if change == "canceled" { canceled() } else { accepted() };
+    match change {
+        "stalled" => note["stalled"] = json!(true),
+        status => note["status"] = json!(status),
+    }
+    let receipts = ["sent", "delivered", "read", "played"];
+    for receipt in
+        receipts.iter().take(receipts.iter().position(|one| *one == change).map_or(0, |last| last + 1))
+    {
+        note[format!("{receipt}_at")] = at.clone();
+    }
+    if matches!(change, "failed" | "expired") {
+        note["error"] = json!({
+            "type": "/docs/errors#provider_rejected",
+            "title": "The provider refused the note",
+            "status": 424,
+            "detail": "the provider refused the note",
+            "code": "provider_rejected",
+            "id": NOTE,
+            "stage": "dispatch",
+        });
+    }
+    if matches!(change, "failed" | "expired" | "unknown") {
+        note["accepted_at"] = Value::Null;
+        note["provider_message_id"] = Value::Null;
+        note["attempts"][0]["outcome"] = json!(if change == "unknown" { "unknown" } else { "refused" });
+    }
     note
 }
 
@@ -342,6 +434,7 @@ fn connections() -> Value {
                     "recipients": ["phone", "email", "linq"],
                     "reply": "none",
                     "caption": false,
+                    "presence": true,
                     "idempotent_send": false,
                     "degrade": ["audio"],
                     "forms": [
@@ -376,6 +469,7 @@ fn connections() -> Value {
                     "recipients": ["phone", "c.us", "g.us", "newsletter", "lid"],
                     "reply": "messageid",
                     "caption": false,
+                    "presence": false,
                     "idempotent_send": false,
                     "degrade": ["audio"],
                     "forms": [

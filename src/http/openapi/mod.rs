@@ -4,6 +4,7 @@
 mod examples;
 mod problems;
 mod requests;
+mod webhooks;
 
 use std::sync::LazyLock;
 
@@ -19,7 +20,9 @@ use utoipa::openapi::{
     tag::TagBuilder,
 };
 
-pub use requests::{Bytes, UploadForm, UploadRequest, VoiceForm, VoiceRequestBody};
+pub use requests::{
+    Bytes, RenderForm, RenderRequestBody, UploadForm, UploadRequest, VoiceForm, VoiceRequestBody,
+};
 
 /// The name of the security scheme of the API.
 const SECURITY: &str = "apiKey";
@@ -31,9 +34,11 @@ const WALK: &str = include_str!("walk.md");
 
 const TAGS: &[(&str, &str)] = &[
     ("Voice notes", "Send, watch, download and erase voice notes."),
+    ("Received notes", "List, read, download and erase voice notes that people sent."),
     ("Recovery", "After an outage: send again what did not arrive, and watch it."),
     ("Uploads", "Audio that is sent more than once, or before its recipient is known."),
-    ("Events", "Changes of notes, as they happen."),
+    ("Events", "Changes of notes and received notes, as they happen."),
+    webhooks::TAG,
     (
         "Callbacks",
         "Calls by providers about their messages. They are authenticated by a signature or a token.",
@@ -147,8 +152,16 @@ pub fn document() -> OpenApi {
                 }
             }
             "planVoice" => add_parameters(operation, requests::query::<VoiceForm>()),
+            "renderAudio" => {
+                add_parameters(operation, requests::query::<RenderForm>());
+                for status in ["200", "304"] {
+                    if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {
+                        add_render_headers(response, status == "200");
+                    }
+                }
+            }
             "uploadAudio" => add_parameters(operation, requests::query::<UploadForm>()),
-            "downloadVoiceAudio" | "downloadByLink" | "headByLink" => {
+            "downloadVoiceAudio" | "downloadReceivedAudio" | "downloadByLink" | "headByLink" => {
                 serves_file(operation, method == HttpMethod::Get)
             }
             _ => {}
@@ -156,7 +169,14 @@ pub fn document() -> OpenApi {
     }
     problems::add(&mut document);
     examples::add(&mut document);
-    for (_, _, operation) in operations(&mut document) {
+    webhooks::add(&mut document);
+    add_common_headers(&mut document);
+    document
+}
+
+/// Adds the headers that every answer has.
+pub(super) fn add_common_headers(document: &mut OpenApi) {
+    for (_, _, operation) in operations(document) {
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
                 let caching = header("The answer must not be cached.", "no-store");
@@ -170,16 +190,16 @@ pub fn document() -> OpenApi {
             }
         }
     }
-    document
 }
 
 /// All operations with path and method.
-fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod, &mut Operation)> {
+pub(super) fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod, &mut Operation)> {
     document.paths.paths.iter_mut().flat_map(|(path, item)| {
         let methods = [
             (HttpMethod::Get, &mut item.get),
             (HttpMethod::Head, &mut item.head),
             (HttpMethod::Post, &mut item.post),
+            (HttpMethod::Put, &mut item.put),
             (HttpMethod::Delete, &mut item.delete),
         ];
         methods
@@ -188,12 +208,12 @@ fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod,
     })
 }
 
-fn add_parameters(operation: &mut Operation, parameters: Vec<Parameter>) {
+pub(super) fn add_parameters(operation: &mut Operation, parameters: Vec<Parameter>) {
     operation.parameters.get_or_insert_default().extend(parameters.into_iter().map(RefOr::T));
 }
 
 /// Describes a response header with text.
-fn header(description: &str, example: &str) -> Header {
+pub(super) fn header(description: &str, example: &str) -> Header {
     let text = ObjectBuilder::new().schema_type(Type::String).examples([example]);
     HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
 }
@@ -221,6 +241,32 @@ fn add_note_headers(response: &mut Response) {
     }
 }
 
+/// Adds the headers of rendered audio.
+fn add_render_headers(response: &mut Response, has_audio: bool) {
+    let of_both = [
+        ("ETag", "The tag of these bytes, made of their SHA-256.", "\"2c26b46b68ffc68f\""),
+        ("Vary", "The answer depends on `Accept`.", "accept"),
+    ];
+    let of_audio = [
+        ("Content-Disposition", "A file name that matches the format.", "inline; filename=\"voice.ogg\""),
+        ("Voicegate-Duration-Ms", "The length of the audio in milliseconds.", "9870"),
+        (
+            "Voicegate-Waveform",
+            "The loudness in 64 steps: 64 bytes of 0 to 100, as base64.",
+            "AAUKDxQZHiMoLTI=",
+        ),
+        ("Voicegate-Work", "What was done to the source: `none`, `remuxed` or `transcoded`.", "transcoded"),
+        (
+            "Voicegate-Checks",
+            "The checks that the audio passed, with commas; empty for the source itself.",
+            "ogg_pages, opus_headers",
+        ),
+    ];
+    for (name, about, example) in of_both.into_iter().chain(of_audio.into_iter().filter(|_| has_audio)) {
+        response.headers.insert(name.to_owned(), header(about, example).into());
+    }
+}
+
 /// Adds the headers of an answer about a task.
 fn add_task_headers(response: &mut Response) {
     let location =
@@ -231,7 +277,7 @@ fn add_task_headers(response: &mut Response) {
 }
 
 /// Describes partial and conditional requests for a file (RFC 9110, sections 13 and 14).
-fn serves_file(operation: &mut Operation, with_body: bool) {
+pub(super) fn serves_file(operation: &mut Operation, with_body: bool) {
     let conditions = [
         (
             "Range",

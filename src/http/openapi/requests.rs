@@ -11,7 +11,11 @@ use utoipa::{
     },
 };
 
-use super::super::{body::Audio, voice::VoiceFields};
+use super::super::{
+    body::{Audio, Speech},
+    render::RenderFields,
+    voice::VoiceFields,
+};
 use crate::view::schema::DeclaredFormatText;
 
 /// The audio itself, as the whole body.
@@ -23,16 +27,22 @@ pub struct VoiceRequestBody;
 /// `POST /voice` as a form.
 pub struct VoiceForm;
 
+/// `POST /render` in JSON.
+pub struct RenderRequestBody;
+
+/// `POST /render` as a form.
+pub struct RenderForm;
+
 /// `POST /media` in JSON.
 pub struct UploadRequest;
 
 /// `POST /media` as a form.
 pub struct UploadForm;
 
-/// Audio in JSON, in exactly one of three forms.
+/// Audio in JSON, in exactly one of four forms.
 struct AudioSource;
 
-/// Audio in JSON without `media_id`, since uploads exist already.
+/// Audio in JSON without `media_id`, since uploads exist already, and without `speech`, which is made for a note.
 struct NewAudioSource;
 
 impl PartialSchema for Bytes {
@@ -67,8 +77,9 @@ impl ToSchema for VoiceRequestBody {
 impl PartialSchema for VoiceForm {
     fn schema() -> RefOr<Schema> {
         let mut fields = object::<VoiceFields>();
-        fields.description = Some("A voice note to send, with its audio as a file.".to_owned());
-        with_file(fields).into()
+        fields.description =
+            Some("A voice note to send, with its audio as a file or as a text to be spoken.".to_owned());
+        with_file_or_speech(fields).into()
     }
 }
 
@@ -76,6 +87,44 @@ impl ToSchema for VoiceForm {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         VoiceFields::schemas(schemas);
         hints_schemas(schemas);
+        schemas.push(("Speech".to_owned(), Speech::schema()));
+    }
+}
+
+impl PartialSchema for RenderRequestBody {
+    fn schema() -> RefOr<Schema> {
+        let mut fields = object::<RenderFields>();
+        fields.description = Some("Audio to render.".to_owned());
+        add(&mut fields, "audio", Ref::from_schema_name("AudioSource"), true);
+        fields.into()
+    }
+}
+
+impl ToSchema for RenderRequestBody {
+    fn name() -> Cow<'static, str> {
+        "RenderRequest".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        RenderFields::schemas(schemas);
+        schemas.push(("AudioSource".to_owned(), AudioSource::schema()));
+        place_schemas(schemas);
+    }
+}
+
+impl PartialSchema for RenderForm {
+    fn schema() -> RefOr<Schema> {
+        let mut fields = object::<RenderFields>();
+        fields.description = Some("Audio to render, as a file or as a text to be spoken.".to_owned());
+        with_file_or_speech(fields).into()
+    }
+}
+
+impl ToSchema for RenderForm {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        RenderFields::schemas(schemas);
+        hints_schemas(schemas);
+        schemas.push(("Speech".to_owned(), Speech::schema()));
     }
 }
 
@@ -109,12 +158,13 @@ impl ToSchema for UploadForm {
     }
 }
 
-/// The three forms: the field that each uses, its description, and the other fields of `Audio` that belong to it. A
-/// `null` in the other two is accepted, but not documented.
-const PLACES: [(&str, &str, &[&str], &str); 3] = [
+/// The four forms: the field that each uses, its description, and the other fields of `Audio` that belong to it. A
+/// `null` in the others is accepted, but not documented.
+const PLACES: [(&str, &str, &[&str], &str); 4] = [
     ("AudioByUrl", "url", &["filename", "mime_type", "headers", "format"], "Audio to download."),
     ("AudioInside", "data", &["filename", "mime_type", "format"], "Audio inside the request."),
     ("AudioUploaded", "media_id", &["filename", "mime_type"], "Audio that was uploaded before."),
+    ("AudioSpoken", "speech", &[], "A text that a server speaks."),
 ];
 
 /// One form as a schema of its own, in which its field is required and not `null`.
@@ -144,7 +194,7 @@ fn place_schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
 
 impl PartialSchema for AudioSource {
     fn schema() -> RefOr<Schema> {
-        one_of(&PLACES, "The audio in one of three forms, and facts about it.")
+        one_of(&PLACES, "The audio in one of four forms, and facts about it.")
     }
 }
 
@@ -168,7 +218,7 @@ fn empty() -> Object {
 }
 
 /// The schema of a struct with named fields.
-fn object<T: PartialSchema>() -> Object {
+pub fn object<T: PartialSchema>() -> Object {
     match T::schema() {
         RefOr::T(Schema::Object(object)) => object,
         _ => Object::new(),
@@ -195,6 +245,22 @@ fn with_file(mut fields: Object) -> Object {
         }
     }
     add(&mut fields, "format", Ref::from_schema_name("DeclaredFormatText"), false);
+    fields
+}
+
+/// A form with either of two fields. No schema says so, since clients and their generators read alternatives of whole forms
+/// badly.
+fn with_file_or_speech(fields: Object) -> Object {
+    let mut fields = with_file(fields);
+    fields.required.retain(|name| name != "audio");
+    let either = " Exactly one of `audio` and `speech` is given.";
+    add(
+        &mut fields,
+        "audio",
+        binary(&format!("The audio. Its file name and type are hints, too.{either}")),
+        false,
+    );
+    add(&mut fields, "speech", Ref::from_schema_name("Speech"), false);
     fields
 }
 
@@ -232,7 +298,7 @@ pub fn without_null(schema: &mut RefOr<Schema>) {
 /// The fields of a form as query parameters, for a body that is the audio itself.
 pub fn query<T: PartialSchema>() -> Vec<Parameter> {
     let form = object::<T>();
-    let fields = form.properties.into_iter().filter(|(name, _)| name != "audio");
+    let fields = form.properties.into_iter().filter(|(name, _)| name != "audio" && name != "speech");
     fields.map(|(name, schema)| parameter(&name, schema)).collect()
 }
 
@@ -301,7 +367,17 @@ mod tests {
         let fields = accepted::<VoiceFields>();
         assert_eq!(fields.len(), 11, "{fields:?}");
         assert_eq!(documented::<VoiceRequestBody>(), with(fields.clone(), ["audio"]));
-        assert_eq!(documented::<VoiceForm>(), with(fields, ["audio", "filename", "mime_type", "format"]));
+        assert_eq!(
+            documented::<VoiceForm>(),
+            with(fields, ["audio", "speech", "filename", "mime_type", "format"])
+        );
+        let fields = accepted::<RenderFields>();
+        assert_eq!(with(fields.clone(), ["to"]), accepted::<VoiceFields>());
+        assert_eq!(documented::<RenderRequestBody>(), with(fields.clone(), ["audio"]));
+        assert_eq!(
+            documented::<RenderForm>(),
+            with(fields, ["audio", "speech", "filename", "mime_type", "format"])
+        );
         let places = PLACES
             .map(|(_, field, others, why)| serde_json::to_value(place(field, others, why)).expect("JSON"));
         let fields: BTreeSet<String> = places.iter().flat_map(|place| names(&place["properties"])).collect();

@@ -101,4 +101,29 @@ fn every_operation_can_be_named_found_and_understood() {
         }
     }
     assert!(ids.len() > 12);
+    for (kind, item) in document["webhooks"].as_object().expect("webhooks") {
+        let operation = &item["post"];
+        assert!(ids.insert(operation["operationId"].as_str().expect("an id")), "{kind}");
+        assert!(operation["summary"].is_string() && tags.contains(&&operation["tags"][0]), "{kind}");
+    }
+}
+
+/// Every kind of event is a webhook of the document, with an example of that kind, and in the schema of its body.
+#[test]
+fn every_event_is_a_webhook() {
+    let document = parsed();
+    let kinds = document["components"]["schemas"]["EventKind"]["enum"].as_array().expect("kinds");
+    let webhooks = document["webhooks"].as_object().expect("webhooks");
+    let names: BTreeSet<&str> = kinds.iter().filter_map(Value::as_str).collect();
+    assert_eq!(webhooks.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
+    for (kind, item) in webhooks {
+        let content = &item["post"]["requestBody"]["content"]["application/json"];
+        assert_eq!(content["examples"]["event"]["value"]["type"], kind.as_str());
+        let name =
+            content["schema"]["$ref"].as_str().and_then(|name| name.rsplit('/').next()).expect("a name");
+        let schemas = &document["components"]["schemas"];
+        let allowed = schemas[format!("{name}Kind")]["enum"].as_array().expect("kinds");
+        assert!(allowed.contains(&json!(kind)), "{kind} in {name}");
+        assert_eq!(schemas[name]["required"], json!(["type", "timestamp", "data"]));
+    }
 }

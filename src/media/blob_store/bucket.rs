@@ -18,7 +18,7 @@ use tokio::{
 use super::{AudioFile, BlobName, BlobStore, bucket_error};
 use crate::{
     media::AudioVariant,
-    model::id::{NoteId, UploadId},
+    model::id::{NoteId, ReceivedId, UploadId},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -209,6 +209,23 @@ impl BlobStore for Bucket {
 
     async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
         self.remove(vec![self.path(BlobName::Upload(upload))]).await
+    }
+
+    async fn remove_received(&self, received: ReceivedId) -> io::Result<()> {
+        // The parts are named by the configuration of their time, so they are listed.
+        let folder = self.folder(&format!("received/{received}"));
+        let parts: Vec<Path> = self
+            .store
+            .list(Some(&folder))
+            .map_ok(|object| object.location)
+            .try_collect()
+            .await
+            .map_err(bucket_error::from)?;
+        self.remove(parts).await
+    }
+
+    async fn received(&self) -> io::Result<BoxStream<'static, io::Result<ReceivedId>>> {
+        Ok(self.ids("received"))
     }
 
     async fn notes(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>> {

@@ -15,20 +15,20 @@ use tempfile::NamedTempFile;
 
 use super::{AudioFile, BlobName, BlobStore, vanished};
 use crate::{
-    media::{AudioVariant, blocking, disk::Identity, spool::small},
-    model::id::{NoteId, UploadId},
+    media::{AudioVariant, ReceivedPart, blocking, disk::Identity, spool::small},
+    model::id::{NoteId, ReceivedId, UploadId},
 };
 
 #[derive(Debug)]
 pub struct FolderStore {
     root: PathBuf,
-    /// Identities of its two subfolders at the time of opening.
+    /// Identities of its subfolders at the time of opening.
     opened: OpenedFolders,
 }
 
 /// Files in a folder that was deleted or replaced would not be found by the next start, so nothing is written there.
 #[derive(Clone, Debug)]
-struct OpenedFolders([(PathBuf, Identity); 2]);
+struct OpenedFolders(Vec<(PathBuf, Identity)>);
 
 impl OpenedFolders {
     fn check(&self) -> io::Result<()> {
@@ -50,14 +50,14 @@ impl FolderStore {
     /// # Errors
     /// The folder cannot be created, or its permissions cannot be set.
     pub fn open(root: &Path) -> io::Result<Self> {
-        let folders = ["notes", "uploads"].map(|name| root.join(name));
-        for folder in &folders {
-            std::fs::create_dir_all(folder)?;
-            std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+        let mut opened = Vec::new();
+        for folder in ["notes", "uploads", "received"].map(|name| root.join(name)) {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+            let identity = Identity::of(&folder)?;
+            opened.push((folder, identity));
         }
-        let [notes, uploads] = folders;
-        let (first, second) = (Identity::of(&notes)?, Identity::of(&uploads)?);
-        Ok(Self { root: root.to_owned(), opened: OpenedFolders([(notes, first), (uploads, second)]) })
+        Ok(Self { root: root.to_owned(), opened: OpenedFolders(opened) })
     }
 
     fn notes_folder(&self) -> PathBuf {
@@ -66,6 +66,10 @@ impl FolderStore {
 
     fn uploads_folder(&self) -> PathBuf {
         self.root.join("uploads")
+    }
+
+    fn received_folder(&self) -> PathBuf {
+        self.root.join("received")
     }
 
     fn path(&self, name: BlobName) -> PathBuf {
@@ -77,6 +81,7 @@ impl FolderStore {
 impl BlobStore for FolderStore {
     async fn put(&self, file: NamedTempFile, name: BlobName) -> io::Result<AudioFile> {
         let (path, notes, opened) = (self.path(name), self.notes_folder(), self.opened.clone());
+        let received = self.received_folder();
         blocking(move || {
             opened.check()?;
             let folder = make_folder(&path)?;
@@ -86,6 +91,7 @@ impl BlobStore for FolderStore {
             file.sync_all()?;
             match name {
                 BlobName::Note(..) => sync(&[&folder, &notes])?,
+                BlobName::Received(..) => sync(&[&folder, &received])?,
                 BlobName::Upload(_) => sync(&[&folder])?,
             }
             // The folder may have been moved in the meantime, and the file with it.
@@ -147,6 +153,16 @@ impl BlobStore for FolderStore {
     async fn remove_upload(&self, upload: UploadId) -> io::Result<()> {
         self.opened.check()?;
         gone(tokio::fs::remove_file(self.path(BlobName::Upload(upload))).await)
+    }
+
+    async fn remove_received(&self, received: ReceivedId) -> io::Result<()> {
+        self.opened.check()?;
+        let file = self.path(BlobName::Received(received, ReceivedPart::Native));
+        gone(tokio::fs::remove_dir_all(file.parent().unwrap_or(&file)).await)
+    }
+
+    async fn received(&self) -> io::Result<BoxStream<'static, io::Result<ReceivedId>>> {
+        names(self.received_folder()).await
     }
 
     async fn notes(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>> {
@@ -238,6 +254,7 @@ mod tests {
             }
             std::fs::create_dir_all(root.join("notes")).expect("made");
             std::fs::create_dir_all(root.join("uploads")).expect("made");
+            std::fs::create_dir_all(root.join("received")).expect("made");
         }
         assert_eq!(
             std::fs::read_dir(root.join("notes")).expect("a folder").count(),

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use tempfile::NamedTempFile;
 
-use super::{AudioFile, AudioVariant};
-use crate::model::id::{NoteId, UploadId};
+use super::{AudioFile, AudioVariant, ReceivedPart};
+use crate::model::id::{NoteId, ReceivedId, UploadId};
 
 pub use bucket::Bucket;
 pub use folder::FolderStore;
@@ -28,6 +28,7 @@ pub fn vanished() -> io::Error {
 pub enum BlobName {
     Note(NoteId, AudioVariant),
     Upload(UploadId),
+    Received(ReceivedId, ReceivedPart),
 }
 
 /// Formats the name as a relative path.
@@ -37,11 +38,12 @@ impl fmt::Display for BlobName {
             Self::Note(note, AudioVariant::Source) => write!(f, "notes/{note}/source"),
             Self::Note(note, AudioVariant::Sent) => write!(f, "notes/{note}/sent"),
             Self::Upload(upload) => write!(f, "uploads/{upload}"),
+            Self::Received(received, part) => write!(f, "received/{received}/{}", part.as_str()),
         }
     }
 }
 
-/// Storage for the files of notes and uploads.
+/// Storage for the files of notes, uploads and received notes.
 ///
 /// Every error of a bucket, and that of a vanished folder, has the kind `HostUnreachable`: it is temporary, or the
 /// operator has to act. A missing file is `NotFound`.
@@ -70,6 +72,12 @@ pub trait BlobStore: fmt::Debug + Send + Sync {
 
     /// Removes an upload. A missing file is no error.
     async fn remove_upload(&self, upload: UploadId) -> io::Result<()>;
+
+    /// Removes all files of a received note. Missing files are no error.
+    async fn remove_received(&self, received: ReceivedId) -> io::Result<()>;
+
+    /// Lists the received notes that have a file, each once.
+    async fn received(&self) -> io::Result<BoxStream<'static, io::Result<ReceivedId>>>;
 
     /// Lists the notes that have a file, each once.
     async fn notes(&self) -> io::Result<BoxStream<'static, io::Result<NoteId>>>;

@@ -8,12 +8,13 @@ use super::{Pool, Tx, dialect, events, retry::again};
 use crate::{
     config::Rate,
     store::{
-        Claim, ClaimRequest, Class, StoreError,
+        ClaimRequest, Claims, Class, StoreError,
         position::Positions,
         share::{
             Candidate, ConnectionLoad, Due, ReadyConnection, closed, connections_with_slots, cut, fair_share,
             tenant_of,
         },
+        types,
     },
 };
 
@@ -23,7 +24,7 @@ const LANES: i64 = 100;
 /// The result of a claim.
 #[derive(Default)]
 pub struct Claimed {
-    pub claims: Vec<Claim>,
+    pub claims: Claims,
     /// Milliseconds by which the database's clock is ahead of the caller's.
     pub ahead: i64,
     /// Milliseconds by which the database's clock was set forward or back since the last claim.
@@ -68,9 +69,8 @@ pub async fn claim(
 }
 
 /// Ends leases that were never handed out.
-async fn give_back(pool: &Pool, claims: &[Claim]) -> Result<(), StoreError> {
-    let (ids, fences): (Vec<i64>, Vec<i64>) =
-        claims.iter().map(|claim| (claim.delivery, claim.fence)).unzip();
+async fn give_back(pool: &Pool, claims: &Claims) -> Result<(), StoreError> {
+    let (ids, fences): (Vec<i64>, Vec<i64>) = claims.leases().unzip();
     sqlx::query(
         "UPDATE deliveries d SET lease_until = 0 FROM unnest($1, $2) AS c (id, fence)
          WHERE d.id = c.id AND d.fence = c.fence AND d.state IN ('leased', 'sending')",
@@ -113,7 +113,7 @@ async fn take(
     claimed.is_incomplete = leased.len() < over.len() + share.len();
     for Leased { row, known } in leased {
         match hand_out(tx, &row, known, positions).await {
-            Ok(claim) => claimed.claims.push(claim),
+            Ok(claim) => claimed.claims.add(claim),
             Err(StoreError::Corrupt(error)) => claimed.unreadable.push((row, error)),
             Err(error) => return Err(error),
         }
@@ -164,7 +164,7 @@ async fn hand_out(
     row: &Candidate,
     known: Read,
     positions: &Positions,
-) -> Result<Claim, StoreError> {
+) -> Result<types::Leased, StoreError> {
     let event = match row.event {
         Some(seq) => Some(events::one(tx, seq, tenant_of(&row.connection), positions).await?),
         None => None,
@@ -386,13 +386,18 @@ async fn set_aside(
     .execute(&mut *tx)
     .await?;
     dialect::elect(&mut tx, &leased.lane).await?;
-    // The note will not be sent, so its data is removed after the usual time.
-    sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
-        .bind(note)
-        .bind(request.now.as_millisecond())
-        .bind(&leased.kind)
-        .execute(&mut *tx)
-        .await?;
+    // The note ends with this, so its data is removed after the usual time.
+    for sql in [
+        "UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'",
+        "UPDATE received SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'receive'",
+    ] {
+        sqlx::query(sql)
+            .bind(note)
+            .bind(request.now.as_millisecond())
+            .bind(&leased.kind)
+            .execute(&mut *tx)
+            .await?;
+    }
     tx.commit().await?;
     Ok(())
 }

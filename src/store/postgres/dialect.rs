@@ -6,7 +6,7 @@ use sqlx::{PgPool, Postgres, QueryBuilder, Transaction};
 
 use crate::{
     model::note::{Note, NoteId},
-    store::{Claim, SmallAudio, StoreError, types::Range},
+    store::{SmallAudio, StoreError, types::Range},
 };
 
 pub type Db = Postgres;
@@ -52,13 +52,13 @@ pub async fn lock_names(tx: &mut Tx<'_>, names: &[String]) -> Result<(), StoreEr
 /// now.
 pub async fn lock_leased(
     tx: &mut Tx<'_>,
-    claim: &Claim,
+    (delivery, fence): (i64, i64),
     names: &[String],
 ) -> Result<Option<String>, StoreError> {
     let lane =
         sqlx::query_scalar("SELECT lane, hold($3 || lane) FROM deliveries WHERE id = $1 AND fence = $2")
-            .bind(claim.delivery)
-            .bind(claim.fence)
+            .bind(delivery)
+            .bind(fence)
             .bind(names)
             .fetch_optional(&mut **tx)
             .await?;

@@ -21,9 +21,14 @@ mod plain;
 mod read;
 #[path = "../sql/receipts.rs"]
 mod receipts;
+mod received;
+#[path = "../sql/received.rs"]
+mod received_rows;
 mod retry;
 #[path = "../sql/sources.rs"]
 mod sources;
+#[path = "../sql/spoken.rs"]
+mod spoken;
 #[path = "../sql/tasks.rs"]
 mod task_rows;
 mod tasks;
@@ -55,9 +60,9 @@ use self::{
     retry::{again, answered, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
-    KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError, Stored, UsageQuery,
+    Acceptance, Change, Claim, ClaimRequest, Claims, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
+    JobLease, KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome,
+    Stall, Store, StoreError, Stored, UsageQuery,
     document::Document,
     fair_pool::FairPool,
     plain_write::PlainWrite,
@@ -222,7 +227,7 @@ impl Store for PostgresStore {
         Ok(canceled)
     }
 
-    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claims, StoreError> {
         let claimed =
             answered(claim::claim(&self.pool, request, &self.positions, (self.ahead(), self.owner))).await?;
         *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(claimed.ahead);
@@ -283,13 +288,13 @@ impl Store for PostgresStore {
         Ok(stored)
     }
 
-    async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
+    async fn finish(&self, lease: &JobLease, end: &JobEnd) -> Result<(), StoreError> {
         again!(async {
             let mut tx = self.pool.begin().await?;
-            receipts::finish(&mut tx, claim, end).await?;
+            receipts::finish(&mut tx, lease, end).await?;
             Ok::<_, StoreError>(tx.commit().await?)
         })?;
-        self.notices.publish(true, &claim.note.tenant, None);
+        self.notices.publish(true, lease.subject.tenant(), None);
         Ok(())
     }
 
@@ -314,7 +319,8 @@ impl Store for PostgresStore {
             Ok::<_, StoreError>(reception)
         })?;
         let changed = reception.changed.iter().copied();
-        self.notices.publish(!reception.changed.is_empty(), &received.tenant, changed);
+        let is_news = !(reception.changed.is_empty() && reception.received.is_empty());
+        self.notices.publish(is_news, &received.tenant, changed);
         Ok(reception)
     }
 
@@ -386,6 +392,10 @@ impl Store for PostgresStore {
 
     async fn media(&self, key: &MediaKey, now: Timestamp) -> Result<Option<MediaHandle>, StoreError> {
         again!(media::find(&self.pool, key, now))
+    }
+
+    async fn spoken(&self, tenant: &str, key: &str) -> Result<Option<NoteId>, StoreError> {
+        again!(spoken::find(&self.pool, tenant, key))
     }
 
     async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError> {

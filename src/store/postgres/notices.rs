@@ -114,6 +114,19 @@ impl Notices {
         self.incoming.subscribe()
     }
 
+    /// Announces that something of a tenant changed that is no note of its own. Returns at once; call it after the commit.
+    pub fn publish_tenant(&self, tenant: &str) {
+        if !self.are_others.load(Ordering::Relaxed) {
+            return;
+        }
+        {
+            let mut waiting = self.outgoing.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.due = true;
+            waiting.tenants.insert(tenant.to_owned());
+        }
+        self.outgoing.some.notify_one();
+    }
+
     /// Announces that a delivery may be due and that these notes of a tenant changed. Returns at once; call it after
     /// the commit.
     pub fn publish(&self, due: bool, tenant: &str, notes: impl IntoIterator<Item = NoteId>) {

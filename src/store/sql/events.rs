@@ -9,23 +9,24 @@ use super::{
 };
 use crate::{
     model::{
-        event::{Event, EventKind, WEBHOOK_WINDOW},
-        id::EventId,
-        note::{Note, NoteId},
+        event::{Event, EventKind, Subject, WEBHOOK_WINDOW},
+        id::{EventId, SubjectId},
+        note::Note,
+        received::Received,
     },
     store::{
-        EVENTS, EventQuery, StoreError, WATCH, connection_key,
+        EVENTS, EventQuery, StoreError, TRANSCRIPTION, TRANSCRIPTION_PATIENCE, WATCH, connection_key,
         document::{self, Document},
-        plain_write::{WATCHING, event_lane, watch_lane},
+        plain_write::{WATCHING, event_lane, transcription_lane, watch_lane},
         position::Positions,
     },
 };
 
-/// Records an event of the note with this document. With `notify`, queues the webhook delivery behind earlier ones of
-/// the same note.
+/// Records an event of the note, or received note, with this document. With `notify`, queues the webhook delivery behind
+/// earlier ones of the same note.
 pub async fn add(
     tx: &mut Tx<'_>,
-    note: &Note,
+    (tenant, subject): (&str, &str),
     doc: &Document,
     kind: EventKind,
     at: Timestamp,
@@ -35,16 +36,16 @@ pub async fn add(
         "INSERT INTO events (id, tenant, note_id, kind, at, doc) VALUES ($1, $2, $3, $4, $5, $6) RETURNING seq",
     )
     .bind(EventId::new().to_string())
-    .bind(&note.tenant)
-    .bind(note.id.to_string())
+    .bind(tenant)
+    .bind(subject)
     .bind(kind.as_str())
     .bind(at.as_millisecond())
     .bind(doc.as_str())
     .fetch_one(&mut **tx)
     .await?;
     if notify {
-        queue(tx, note, ("tell", EVENTS, event_lane(note)), Some(event), (at, at), at + WEBHOOK_WINDOW)
-            .await?;
+        let job = ("tell", EVENTS, event_lane(tenant, subject));
+        queue(tx, (tenant, subject), job, Some(event), (at, at), at + WEBHOOK_WINDOW).await?;
     }
     Ok(())
 }
@@ -63,12 +64,26 @@ pub async fn watch(
         "look_up" => format!("{WATCH}.{}", note.current().connection),
         _ => WATCH.to_owned(),
     };
-    queue(tx, note, (kind, &connection, lane), None, (now, due), due + WATCHING).await
+    let subject = (note.tenant.as_str(), note.id.to_string());
+    queue(tx, (subject.0, &subject.1), (kind, &connection, lane), None, (now, due), due + WATCHING).await
+}
+
+/// Queues the transcription of a received note, behind those of the same server.
+pub async fn transcription(
+    tx: &mut Tx<'_>,
+    received: &Received,
+    with: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let id = received.id.to_string();
+    let connection = format!("{TRANSCRIPTION}{with}");
+    let job = ("transcribe", connection.as_str(), transcription_lane(received));
+    queue(tx, (&received.tenant, &id), job, None, (now, now), now + TRANSCRIPTION_PATIENCE).await
 }
 
 async fn queue(
     tx: &mut Tx<'_>,
-    note: &Note,
+    (tenant, subject): (&str, &str),
     (kind, connection, lane): (&str, &str, String),
     event: Option<i64>,
     (now, due): (Timestamp, Timestamp),
@@ -81,10 +96,10 @@ async fn queue(
          VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $8, $9)",
     )
     .bind(kind)
-    .bind(note.id.to_string())
+    .bind(subject)
     .bind(event)
-    .bind(&note.tenant)
-    .bind(connection_key(&note.tenant, connection))
+    .bind(tenant)
+    .bind(connection_key(tenant, connection))
     .bind(&lane)
     .bind(now.as_millisecond())
     .bind(due.as_millisecond() + ahead)
@@ -98,6 +113,7 @@ async fn queue(
 struct Row {
     place: i64,
     id: String,
+    note_id: String,
     kind: String,
     at: i64,
     doc: String,
@@ -106,12 +122,16 @@ struct Row {
 impl Row {
     fn into_event(self, tenant: &str, positions: &Positions) -> Result<Event, StoreError> {
         let malformed = || document::corrupt("event", &"its columns are malformed");
+        let subject = match self.note_id.parse().map_err(|()| malformed())? {
+            SubjectId::Note(_) => Subject::Note(document::read("event", &self.doc)?),
+            SubjectId::Received(_) => Subject::Received(document::read("event", &self.doc)?),
+        };
         Ok(Event {
             id: self.id.parse::<EventId>().map_err(|()| malformed())?,
             position: positions.seal(tenant, self.place),
             kind: EventKind::parse(&self.kind).ok_or_else(malformed)?,
             at: Timestamp::from_millisecond(self.at).map_err(|_| malformed())?,
-            note: document::read("event", &self.doc)?,
+            subject,
         })
     }
 }
@@ -130,8 +150,9 @@ pub async fn one(
     tenant: &str,
     positions: &Positions,
 ) -> Result<Event, StoreError> {
-    let mut query =
-        QueryBuilder::new(format!("SELECT {PLACE} AS place, id, kind, at, doc FROM events WHERE seq = "));
+    let mut query = QueryBuilder::new(format!(
+        "SELECT {PLACE} AS place, id, note_id, kind, at, doc FROM events WHERE seq = "
+    ));
     let row: Row = query.push_bind(seq).build_query_as().fetch_one(&mut **tx).await?;
     row.into_event(tenant, positions)
 }
@@ -149,12 +170,12 @@ pub async fn list(
     let until = settled(pool, wanted.tenant).await?;
     loop {
         let mut query = QueryBuilder::new(format!(
-            "SELECT {PLACE} AS place, id, kind, at, doc FROM events WHERE {PLACE} > "
+            "SELECT {PLACE} AS place, id, note_id, kind, at, doc FROM events WHERE {PLACE} > "
         ));
         query.push_bind(after).push(format!(" AND {PLACE} <= ")).push_bind(until);
         query.push(" AND tenant = ").push_bind(wanted.tenant);
         if let Some(note) = wanted.note {
-            // That a webhook is paused says nothing about the note.
+            // A paused webhook says nothing about the note.
             query.push(" AND kind <> 'webhook.paused' AND note_id = ").push_bind(note.to_string());
         }
         query.push(format!(" ORDER BY {PLACE} LIMIT ")).push_bind(i64::from(wanted.limit));
@@ -179,10 +200,10 @@ pub async fn last(pool: &Pool, tenant: &str, positions: &Positions) -> Result<St
     Ok(positions.seal(tenant, settled(pool, tenant).await?))
 }
 
-/// Removes the events of an erased note, together with their pending webhook deliveries.
-pub async fn erase(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
+/// Removes the events of an erased note or received note, together with their pending webhook deliveries.
+pub async fn erase(tx: &mut Tx<'_>, subject: &str) -> Result<(), StoreError> {
     for sql in ["DELETE FROM deliveries WHERE note_id = $1", "DELETE FROM events WHERE note_id = $1"] {
-        sqlx::query(sql).bind(note.to_string()).execute(&mut **tx).await?;
+        sqlx::query(sql).bind(subject).execute(&mut **tx).await?;
     }
     Ok(())
 }

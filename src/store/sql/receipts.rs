@@ -10,17 +10,18 @@ use super::{
     dialect::{Tx, ahead, elect, lock_delivery, lock_names},
     events,
     read::doc,
-    webhook_rows,
+    received_rows, webhook_rows,
     write::{Saving, record_health, require_lease, save},
 };
 use crate::{
     model::{
         event::EventKind,
         note::{Note, NoteId, Status},
+        received::Received,
     },
     store::{
-        Claim, JobEnd, ReceiptBatch, ReceiptOutcome, Stall, Step, StoreError, Stored, connection_key,
-        document::Document,
+        Claim, JobEnd, JobLease, ReceiptBatch, ReceiptOutcome, Stall, Step, StoreError, Stored,
+        connection_key, document::Document,
     },
 };
 
@@ -28,7 +29,8 @@ use crate::{
 pub async fn receive(tx: &mut Tx<'_>, received: &ReceiptBatch) -> Result<ReceiptOutcome, StoreError> {
     let connection = connection_key(&received.tenant, &received.connection);
     let fresh = fresh(tx, &connection, received).await?;
-    if fresh.is_empty() && !received.receipts.is_empty() {
+    let is_old = fresh.is_empty() && !(received.receipts.is_empty() && received.voices.is_empty());
+    if is_old && received.voices.is_empty() {
         return Ok(ReceiptOutcome { duplicate: true, ..ReceiptOutcome::default() });
     }
     let mut reception = ReceiptOutcome::default();
@@ -48,6 +50,17 @@ pub async fn receive(tx: &mut Tx<'_>, received: &ReceiptBatch) -> Result<Receipt
                 reception.unmatched += usize::from(found.is_none());
             }
         }
+    }
+    // The messages are sorted, so that two deliveries of the same batch never deadlock.
+    let mut voices: Vec<&Received> = received.voices.iter().collect();
+    voices.sort_by_key(|voice| &voice.message_id);
+    for voice in voices {
+        if received_rows::add(tx, &connection, voice, received.now).await? {
+            reception.received.push(voice.id);
+        }
+    }
+    if is_old && reception.received.is_empty() {
+        return Ok(ReceiptOutcome { duplicate: true, ..reception });
     }
     sqlx::query(
         "INSERT INTO connections (connection, callback_at) VALUES ($1, $2)
@@ -240,10 +253,10 @@ async fn apply(
 }
 
 /// See [`crate::store::Store::finish`].
-pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
-    lock_names(tx, &[claim.note.id.to_string()]).await?;
+pub async fn finish(tx: &mut Tx<'_>, lease: &JobLease, end: &JobEnd) -> Result<(), StoreError> {
+    lock_names(tx, &[lease.subject.id().to_string()]).await?;
     if let Some(told) = &end.told {
-        webhook_rows::record(tx, claim, &told.attempt).await?;
+        webhook_rows::record(tx, lease, &told.attempt).await?;
     }
     let due = match end.step {
         Step::Retry { at, .. } => Some(at),
@@ -256,20 +269,20 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
                 "UPDATE deliveries SET state = 'queued', due_at = $3, lease_until = NULL
                  WHERE id = $1 AND fence = $2",
             )
-            .bind(claim.delivery)
-            .bind(claim.fence)
+            .bind(lease.delivery)
+            .bind(lease.fence)
             .bind(due)
             .execute(&mut **tx)
             .await?;
             require_lease(kept.rows_affected())?;
         }
-        None => done(tx, claim).await?,
+        None => done(tx, (lease.delivery, lease.fence)).await?,
     }
     if let Some((connection, health)) = &end.health {
-        record_health(tx, connection, health, (claim.tally, end.now)).await?;
+        record_health(tx, connection, health, (lease.tally, end.now)).await?;
     }
     match &end.told {
-        Some(told) => webhook_rows::judge(tx, claim, told, end.now).await,
+        Some(told) => webhook_rows::judge(tx, lease, told, end.now).await,
         None => Ok(()),
     }
 }
@@ -277,7 +290,7 @@ pub async fn finish(tx: &mut Tx<'_>, claim: &Claim, end: &JobEnd) -> Result<(), 
 /// See [`crate::store::Store::stall`].
 pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
     lock_names(tx, &[claim.note.id.to_string()]).await?;
-    done(tx, claim).await?;
+    done(tx, (claim.delivery, claim.fence)).await?;
     let row = sqlx::query("SELECT doc FROM notes WHERE id = $1")
         .bind(claim.note.id.to_string())
         .fetch_one(&mut **tx)
@@ -289,7 +302,9 @@ pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool
     note.stalled = true;
     note.updated_at = stall.now;
     save(tx, &note, Saving { ended: true, notify: stall.notify }).await?;
-    events::add(tx, &note, &Document::of(&note)?, EventKind::Stalled, stall.now, stall.notify).await?;
+    let subject = (note.tenant.as_str(), note.id.to_string());
+    let doc = Document::of(&note)?;
+    events::add(tx, (subject.0, &subject.1), &doc, EventKind::Stalled, stall.now, stall.notify).await?;
     // The failure is only shown and does not pause the connection: the note may well arrive.
     sqlx::query(
         "INSERT INTO connections (connection, seen_at, failure) VALUES ($1, $2, $3)
@@ -303,11 +318,11 @@ pub async fn stall(tx: &mut Tx<'_>, claim: &Claim, stall: &Stall) -> Result<bool
     Ok(true)
 }
 
-async fn done(tx: &mut Tx<'_>, claim: &Claim) -> Result<(), StoreError> {
+async fn done(tx: &mut Tx<'_>, (delivery, fence): (i64, i64)) -> Result<(), StoreError> {
     let lane: Option<String> =
         sqlx::query_scalar("DELETE FROM deliveries WHERE id = $1 AND fence = $2 RETURNING lane")
-            .bind(claim.delivery)
-            .bind(claim.fence)
+            .bind(delivery)
+            .bind(fence)
             .fetch_optional(&mut **tx)
             .await?;
     elect(tx, &lane.ok_or(StoreError::LeaseLost)?).await

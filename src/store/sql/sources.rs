@@ -18,11 +18,11 @@ pub async fn find(pool: &Pool, note: NoteId, variant: i32) -> Result<Option<Byte
     Ok(bytes.map(Bytes::from))
 }
 
-/// Removes all audio of a note. A content goes with the last note that refers to it.
+/// Removes all audio of a note. A content goes with the last note that refers to it. Speech that is gone is found by no
+/// other note.
 pub async fn remove(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM note_audio WHERE note_id = $1")
-        .bind(note.to_string())
-        .execute(&mut **tx)
-        .await?;
+    for sql in ["DELETE FROM note_audio WHERE note_id = $1", "DELETE FROM spoken WHERE note_id = $1"] {
+        sqlx::query(sql).bind(note.to_string()).execute(&mut **tx).await?;
+    }
     Ok(())
 }

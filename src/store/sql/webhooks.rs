@@ -1,5 +1,7 @@
 //! Webhook deliveries and the pauses of webhooks. This file is compiled once for each database.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::{FromRow, QueryBuilder};
 
@@ -9,13 +11,12 @@ use super::{
 };
 use crate::{
     model::{
-        event::{EventKind, WEBHOOK_WINDOW},
+        event::{EventKind, Subject, WEBHOOK_WINDOW},
         id::EventId,
-        note::NoteId,
     },
     store::{
-        Claim, EVENTS, EventHead, Retelling, Retold, StoreError, WEBHOOK_PATIENCE, WebhookAttempt,
-        WebhookEnd, WebhookState, connection_key,
+        EVENTS, EventHead, JobLease, Retelling, Retold, StoreError, WEBHOOK_PATIENCE, WEBHOOK_QUIET,
+        WebhookAttempt, WebhookEnd, WebhookState, connection_key,
         document::{self, Document},
     },
 };
@@ -24,13 +25,13 @@ use crate::{
 const FAR: i64 = 221_845_392_000_000;
 
 /// Records a try to tell a bot of an event. The delivery is still there.
-pub async fn record(tx: &mut Tx<'_>, claim: &Claim, attempt: &WebhookAttempt) -> Result<(), StoreError> {
+pub async fn record(tx: &mut Tx<'_>, lease: &JobLease, attempt: &WebhookAttempt) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO event_attempts (event, at, status, took_ms, error)
          SELECT event, $3, $4, $5, $6 FROM deliveries WHERE id = $1 AND fence = $2 AND event IS NOT NULL",
     )
-    .bind(claim.delivery)
-    .bind(claim.fence)
+    .bind(lease.delivery)
+    .bind(lease.fence)
     .bind(attempt.at.as_millisecond())
     .bind(attempt.status.map(i64::from))
     .bind(i64::try_from(attempt.took_ms).unwrap_or(i64::MAX))
@@ -44,11 +45,11 @@ pub async fn record(tx: &mut Tx<'_>, claim: &Claim, attempt: &WebhookAttempt) ->
 /// too long is paused, and that is an event.
 pub async fn judge(
     tx: &mut Tx<'_>,
-    claim: &Claim,
+    lease: &JobLease,
     end: &WebhookEnd,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let tenant = &claim.note.tenant;
+    let tenant = lease.subject.tenant();
     let Some(error) = &end.attempt.error else {
         sqlx::query(
             "UPDATE webhooks SET failing_since = NULL, paused_at = NULL
@@ -62,9 +63,11 @@ pub async fn judge(
     // The time at which the try began: the answer may have taken long.
     let tried_at = end.attempt.at.as_millisecond();
     let (since, mut paused_at): (i64, Option<i64>) = sqlx::query_as(
-        "INSERT INTO webhooks (tenant, failing_since, error, settings) VALUES ($1, $2, $3, $4)
+        "INSERT INTO webhooks (tenant, failing_since, failed_at, error, settings) VALUES ($1, $2, $2, $3, $4)
          ON CONFLICT (tenant) DO UPDATE SET error = excluded.error, settings = excluded.settings,
+            failed_at = excluded.failed_at,
             failing_since = CASE WHEN webhooks.settings = excluded.settings
+                    AND (webhooks.paused_at IS NOT NULL OR webhooks.failed_at > $5)
                 THEN COALESCE(webhooks.failing_since, excluded.failing_since) ELSE excluded.failing_since END,
             paused_at = CASE WHEN webhooks.settings = excluded.settings THEN webhooks.paused_at END
          RETURNING failing_since, paused_at",
@@ -73,10 +76,10 @@ pub async fn judge(
     .bind(tried_at)
     .bind(error)
     .bind(&end.settings)
+    .bind(tried_at - ms(WEBHOOK_QUIET))
     .fetch_one(&mut **tx)
     .await?;
-    let patience = i64::try_from(WEBHOOK_PATIENCE.as_millis()).unwrap_or(i64::MAX);
-    if paused_at.is_none() && tried_at - since >= patience {
+    if paused_at.is_none() && tried_at - since >= ms(WEBHOOK_PATIENCE) {
         paused_at = Some(now.as_millisecond());
         tracing::error!(tenant, error, "the webhook of {tenant} failed for five days and is paused");
         sqlx::query("UPDATE webhooks SET paused_at = $2 WHERE tenant = $1")
@@ -84,8 +87,12 @@ pub async fn judge(
             .bind(paused_at)
             .execute(&mut **tx)
             .await?;
-        let doc = Document::of(&claim.note)?;
-        events::add(tx, &claim.note, &doc, EventKind::WebhookPaused, now, false).await?;
+        let doc = match &lease.subject {
+            Subject::Note(note) => Document::of(&**note)?,
+            Subject::Received(received) => Document::of(&**received)?,
+        };
+        let subject = lease.subject.id().to_string();
+        events::add(tx, (tenant, &subject), &doc, EventKind::WebhookPaused, now, false).await?;
     }
     if paused_at.is_some() {
         // Deliveries that were under way fail after the pause began, and must not shorten it.
@@ -96,6 +103,10 @@ pub async fn judge(
             .await?;
     }
     Ok(())
+}
+
+fn ms(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// See [`crate::store::Webhooks::resume_webhook`].
@@ -173,7 +184,7 @@ pub async fn event(pool: &Pool, id: EventId, tenant: &str) -> Result<Option<Even
             id,
             kind: EventKind::parse(&kind).ok_or_else(malformed)?,
             at: Timestamp::from_millisecond(at).map_err(|_| malformed())?,
-            note: note.parse::<NoteId>().map_err(|()| malformed())?,
+            subject: note.parse().map_err(|()| malformed())?,
         })
     })
     .transpose()

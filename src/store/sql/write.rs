@@ -10,7 +10,7 @@ use super::{
     dialect::{Db, Tx, ahead, elect, keep_audio, lock_leased, lock_names},
     events, media,
     read::doc,
-    receipts, sources, task_rows,
+    receipts, received_rows, sources, spoken, task_rows,
 };
 use crate::{
     model::{
@@ -27,7 +27,8 @@ use crate::{
 /// Makes any change.
 pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<Stored, StoreError> {
     let note = &change.note;
-    let lane = lock_leased(tx, claim, &held_names(note)).await?.ok_or(StoreError::LeaseLost)?;
+    let lease = (claim.delivery, claim.fence);
+    let lane = lock_leased(tx, lease, &held_names(note)).await?.ok_or(StoreError::LeaseLost)?;
     match change.step {
         Step::Done => {
             let done = sqlx::query("DELETE FROM deliveries WHERE id = $1 AND fence = $2")
@@ -79,6 +80,9 @@ pub async fn write(tx: &mut Tx<'_>, claim: &Claim, change: &Change) -> Result<St
     save(tx, note, Saving { ended, notify: change.notify }).await?;
     for (variant, content) in claim.audio.iter() {
         keep_audio(tx, note, variant, content).await?;
+    }
+    if let Some(key) = &claim.audio.spoken {
+        spoken::keep(tx, note, key).await?;
     }
     learn(tx, &change.learned).await?;
     if let Some(media) = &change.media {
@@ -228,7 +232,8 @@ pub async fn save(tx: &mut Tx<'_>, note: &Note, saving: Saving) -> Result<(), St
     .await?;
     match EventKind::of(note.status) {
         Some(kind) if before.as_deref() != Some(note.status.as_str()) => {
-            events::add(tx, note, &doc, kind, note.updated_at, saving.notify).await
+            let subject = (note.tenant.as_str(), note.id.to_string());
+            events::add(tx, (subject.0, &subject.1), &doc, kind, note.updated_at, saving.notify).await
         }
         _ => Ok(()),
     }
@@ -284,7 +289,7 @@ pub async fn record_health(
 }
 
 /// Pauses a connection until this time, unless it is already paused for longer.
-async fn pause(
+pub async fn pause(
     tx: &mut Tx<'_>,
     connection: &str,
     until: Timestamp,
@@ -318,7 +323,7 @@ pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<boo
     if erased.rows_affected() == 0 {
         return Ok(false);
     }
-    events::erase(tx, left.id).await?;
+    events::erase(tx, &left.id.to_string()).await?;
     sources::remove(tx, left.id).await?;
     for lane in lanes {
         learn(tx, &Learned::Forget { lane: lane.clone() }).await?;
@@ -359,7 +364,7 @@ pub async fn erase_unreadable(tx: &mut Tx<'_>, left: &Note) -> Result<bool, Stor
         elect(tx, &lane).await?;
         learn(tx, &Learned::Forget { lane }).await?;
     }
-    events::erase(tx, left.id).await?;
+    events::erase(tx, &id).await?;
     sources::remove(tx, left.id).await?;
     Ok(true)
 }
@@ -448,6 +453,7 @@ pub async fn forget(tx: &mut Tx<'_>, horizon: &Horizon) -> Result<u64, StoreErro
         .await?;
     media::forget(tx, horizon.notes).await?;
     task_rows::forget(tx, horizon.notes).await?;
+    received_rows::forget(tx, horizon).await?;
     for sql in [
         "DELETE FROM idempotency WHERE expires_at <= $1",
         "DELETE FROM learned WHERE expires_at <= $1",

@@ -9,12 +9,13 @@ use super::{Tx, dialect::elect, events};
 use crate::{
     config::Rate,
     store::{
-        Claim, ClaimRequest, Class, StoreError,
+        ClaimRequest, Claims, Class, StoreError,
         position::Positions,
         share::{
             Candidate, ConnectionLoad, Due, ReadyConnection, closed, connections_with_slots, cut, fair_share,
             tenant_of,
         },
+        types::Leased,
     },
 };
 
@@ -23,7 +24,7 @@ pub async fn claim(
     tx: &mut Tx<'_>,
     request: &ClaimRequest<'_>,
     positions: &Positions,
-) -> Result<Vec<Claim>, StoreError> {
+) -> Result<Claims, StoreError> {
     let Overdue { held, leased, expired } = overdue(tx, request).await?;
     if held {
         release_held_lanes(tx, request).await?;
@@ -37,14 +38,16 @@ pub async fn claim(
     chosen.extend(share);
     chosen.sort_by_key(|candidate| (candidate.due_at, candidate.id));
     if chosen.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Claims::default());
     }
     let mut data = read(tx, &chosen, request).await?;
-    let mut claims = Vec::new();
-    for candidate in chosen {
+    let mut claims = Claims::default();
+    for mut candidate in chosen {
         let Some(row) = data.remove(&candidate.id) else { continue };
+        // The fence of the lease that follows.
+        candidate.fence += 1;
         match hand_out(tx, &candidate, row, positions).await {
-            Ok(claim) => claims.push(claim),
+            Ok(claim) => claims.add(claim),
             Err(StoreError::Corrupt(error)) => set_aside(tx, &candidate, request, &error).await?,
             Err(error) => return Err(error),
         }
@@ -247,9 +250,10 @@ async fn read(
 ) -> Result<HashMap<i64, SqliteRow>, StoreError> {
     let ids: Vec<i64> = chosen.iter().map(|candidate| candidate.id).collect();
     let rows = sqlx::query(
-        "SELECT d.id, n.doc, l.value, c.closed_until, c.closed_why
+        "SELECT d.id, COALESCE(n.doc, r.doc, '') AS doc, l.value, c.closed_until, c.closed_why
          FROM json_each($1) AS chosen CROSS JOIN deliveries d ON d.id = chosen.value
-         JOIN notes n ON n.id = d.note_id
+         LEFT JOIN notes n ON n.id = d.note_id
+         LEFT JOIN received r ON r.id = d.note_id
          LEFT JOIN learned l ON l.lane = d.lane AND l.expires_at > $2
          LEFT JOIN connections c ON c.connection = d.connection",
     )
@@ -265,7 +269,7 @@ async fn hand_out(
     candidate: &Candidate,
     row: SqliteRow,
     positions: &Positions,
-) -> Result<Claim, StoreError> {
+) -> Result<Leased, StoreError> {
     let event = match candidate.event {
         Some(seq) => Some(events::one(tx, seq, tenant_of(&candidate.connection), positions).await?),
         None => None,
@@ -273,13 +277,12 @@ async fn hand_out(
     let doc: String = row.try_get("doc")?;
     let learned: Option<String> = row.try_get("value").unwrap_or_default();
     let closed = closed(row.try_get("closed_until")?, row.try_get("closed_why")?);
-    let claim = candidate.claim(&doc, learned.as_deref(), closed, event)?;
-    Ok(Claim { fence: candidate.fence + 1, ..claim })
+    candidate.claim(&doc, learned.as_deref(), closed, event)
 }
 
 /// Leases the deliveries of these claims.
-async fn lease(tx: &mut Tx<'_>, claims: &[Claim], request: &ClaimRequest<'_>) -> Result<(), StoreError> {
-    let ids: Vec<i64> = claims.iter().map(|claim| claim.delivery).collect();
+async fn lease(tx: &mut Tx<'_>, claims: &Claims, request: &ClaimRequest<'_>) -> Result<(), StoreError> {
+    let ids: Vec<i64> = claims.leases().map(|(delivery, _)| delivery).collect();
     sqlx::query(
         "UPDATE deliveries SET state = CASE state WHEN 'sending' THEN 'sending' ELSE 'leased' END, lease_until = $2,
             fence = fence + 1, tries = tries + 1
@@ -306,13 +309,18 @@ async fn set_aside(
         .bind(candidate.id)
         .execute(&mut **tx)
         .await?;
-    // The note will not be sent, so its data is removed after the usual time.
-    sqlx::query("UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'")
-        .bind(note)
-        .bind(request.now.as_millisecond())
-        .bind(&candidate.kind)
-        .execute(&mut **tx)
-        .await?;
+    // The note ends with this, so its data is removed after the usual time.
+    for sql in [
+        "UPDATE notes SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'send'",
+        "UPDATE received SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL AND $3 = 'receive'",
+    ] {
+        sqlx::query(sql)
+            .bind(note)
+            .bind(request.now.as_millisecond())
+            .bind(&candidate.kind)
+            .execute(&mut **tx)
+            .await?;
+    }
     elect(tx, &candidate.lane).await
 }
 

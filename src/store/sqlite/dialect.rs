@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqlitePool, Transaction};
 
 use crate::{
     model::note::{Note, NoteId},
-    store::{Claim, SmallAudio, StoreError, types::Range},
+    store::{SmallAudio, StoreError, types::Range},
 };
 
 pub type Db = Sqlite;
@@ -85,12 +85,12 @@ pub async fn lock_names(_: &mut Tx<'_>, _names: &[String]) -> Result<(), StoreEr
 /// Reads the lane of a leased delivery; `None` if it was leased again by now.
 pub async fn lock_leased(
     tx: &mut Tx<'_>,
-    claim: &Claim,
+    (delivery, fence): (i64, i64),
     _names: &[String],
 ) -> Result<Option<String>, StoreError> {
     let lane = sqlx::query_scalar("SELECT lane FROM deliveries WHERE id = $1 AND fence = $2")
-        .bind(claim.delivery)
-        .bind(claim.fence)
+        .bind(delivery)
+        .bind(fence)
         .fetch_optional(&mut **tx)
         .await?;
     Ok(lane)

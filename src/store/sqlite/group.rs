@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     store::{
-        Acceptance, Change, Claim, JobEnd, NewNote, ReceiptBatch, ReceiptOutcome, StoreError, Stored,
-        document::Document, plain_write::PlainWrite,
+        Acceptance, Change, Claim, JobEnd, JobLease, NewNote, ReceiptBatch, ReceiptOutcome, StoreError,
+        Stored, document::Document, plain_write::PlainWrite,
     },
     telemetry::metrics,
 };
@@ -64,7 +64,7 @@ pub struct Group {
 enum Op {
     Accept(Box<NewNote>, Document),
     Write(Box<Claim>, Box<Change>),
-    Finish(Box<Claim>, Box<JobEnd>),
+    Finish(Box<JobLease>, Box<JobEnd>),
     Receive(Box<ReceiptBatch>),
     /// Checks writes with a row of its own.
     Probe,
@@ -115,8 +115,8 @@ impl Group {
         }
     }
 
-    pub async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
-        let op = Op::Finish(Box::new(claim.clone()), Box::new(end.clone()));
+    pub async fn finish(&self, lease: &JobLease, end: &JobEnd) -> Result<(), StoreError> {
+        let op = Op::Finish(Box::new(lease.clone()), Box::new(end.clone()));
         self.ask(op, self.patience).await.map(drop)
     }
 
@@ -366,7 +366,7 @@ async fn apply(
     let result = match op {
         Op::Accept(..) | Op::Probe => Ok(Done::Finished),
         Op::Write(claim, change) => write::write(&mut step, claim, change).await.map(Done::Written),
-        Op::Finish(claim, end) => receipts::finish(&mut step, claim, end).await.map(|()| Done::Finished),
+        Op::Finish(lease, end) => receipts::finish(&mut step, lease, end).await.map(|()| Done::Finished),
         Op::Receive(received) => receipts::receive(&mut step, received).await.map(Done::Received),
     };
     match result {
@@ -389,9 +389,9 @@ fn proof(batch: &[Request], done: &[Result<Done, StoreError>]) -> Option<Proof> 
     batch.iter().zip(done).find_map(|(request, done)| match (&request.op, done) {
         (Op::Accept(new, _), Ok(Done::Accepted(Acceptance::Created))) => Some(Proof::Note(new.note.id)),
         (Op::Write(claim, change), Ok(_)) => Proof::written(claim, change),
-        (Op::Finish(claim, _), Ok(_)) => Some(Proof::lease_ended(claim)),
+        (Op::Finish(lease, _), Ok(_)) => Some(Proof::job_ended(lease)),
         (Op::Receive(received), Ok(Done::Received(reception))) if !reception.duplicate => {
-            Proof::received(received)
+            Proof::received(received, reception)
         }
         _ => None,
     })

@@ -19,8 +19,13 @@ mod proof;
 mod read;
 #[path = "../sql/receipts.rs"]
 mod receipts;
+mod received;
+#[path = "../sql/received.rs"]
+mod received_rows;
 #[path = "../sql/sources.rs"]
 mod sources;
+#[path = "../sql/spoken.rs"]
+mod spoken;
 #[path = "../sql/tasks.rs"]
 mod task_rows;
 mod tasks;
@@ -55,9 +60,9 @@ use self::{
     writer::{BEGIN, BEGIN_UNFLUSHED, Writer, change},
 };
 use super::{
-    Acceptance, Change, Claim, ClaimRequest, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
-    KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome, Stall,
-    Store, StoreError, Stored, UsageQuery,
+    Acceptance, Change, Claim, ClaimRequest, Claims, Columns, ConnectionState, EventQuery, Horizon, JobEnd,
+    JobLease, KeyHolder, MediaKey, NEAR, NewNote, NoteQuery, Page, QueueGroup, ReceiptBatch, ReceiptOutcome,
+    Stall, Store, StoreError, Stored, UsageQuery,
     fair_pool::FairPool,
     position::Positions,
     types::{NEAR_AT_ONCE, SENT, SOURCE},
@@ -206,17 +211,17 @@ impl Store for SqliteStore {
         })
     }
 
-    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<Claim>, StoreError> {
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claims, StoreError> {
         let positions = &self.positions;
-        change!(self, BEGIN_UNFLUSHED, tx => claim::claim(tx, request, positions), claims => claims.first().map(Proof::leased))
+        change!(self, BEGIN_UNFLUSHED, tx => claim::claim(tx, request, positions), claims => Proof::leased(&claims))
     }
 
     async fn write(&self, claim: &Claim, change: &Change) -> Result<Stored, StoreError> {
         self.group.write(claim, change).await
     }
 
-    async fn finish(&self, claim: &Claim, end: &JobEnd) -> Result<(), StoreError> {
-        self.group.finish(claim, end).await
+    async fn finish(&self, lease: &JobLease, end: &JobEnd) -> Result<(), StoreError> {
+        self.group.finish(lease, end).await
     }
 
     async fn stall(&self, claim: &Claim, stall: &Stall) -> Result<bool, StoreError> {
@@ -271,6 +276,10 @@ impl Store for SqliteStore {
 
     async fn media(&self, key: &MediaKey, now: Timestamp) -> Result<Option<MediaHandle>, StoreError> {
         self.read(media::find(&self.readers, key, now).await)
+    }
+
+    async fn spoken(&self, tenant: &str, key: &str) -> Result<Option<NoteId>, StoreError> {
+        self.read(spoken::find(&self.readers, tenant, key).await)
     }
 
     async fn add_upload(&self, upload: &Upload) -> Result<(), StoreError> {

@@ -3,8 +3,11 @@
 use sqlx::SqliteConnection;
 
 use crate::{
-    model::note::{Note, NoteId},
-    store::{Change, Claim, ReceiptBatch, Step, connection_key},
+    model::{
+        id::ReceivedId,
+        note::{Note, NoteId},
+    },
+    store::{Change, Claim, Claims, JobLease, ReceiptBatch, ReceiptOutcome, Step, connection_key},
 };
 
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub enum Proof {
     Leased { delivery: i64, fence: i64 },
     /// The delivery is no longer leased with this fence.
     LeaseEnded { delivery: i64, fence: i64 },
+    /// A received note with this id exists.
+    Received(ReceivedId),
     /// The callback was processed.
     Callback { connection: String, id: String },
 }
@@ -27,8 +32,12 @@ impl Proof {
         Some(Self::Document(note.id, serde_json::to_string(note).ok()?))
     }
 
-    pub fn leased(claim: &Claim) -> Self {
-        Self::Leased { delivery: claim.delivery, fence: claim.fence }
+    pub fn leased(claims: &Claims) -> Option<Self> {
+        claims.leases().next().map(|(delivery, fence)| Self::Leased { delivery, fence })
+    }
+
+    pub fn job_ended(lease: &JobLease) -> Self {
+        Self::LeaseEnded { delivery: lease.delivery, fence: lease.fence }
     }
 
     pub fn lease_ended(claim: &Claim) -> Self {
@@ -43,9 +52,11 @@ impl Proof {
         }
     }
 
-    /// All receipts of a callback are processed together, so the first one is enough. A callback without any leaves no
-    /// trace.
-    pub fn received(received: &ReceiptBatch) -> Option<Self> {
+    /// All events of a callback are processed together, so one is enough. A callback without any leaves no trace.
+    pub fn received(received: &ReceiptBatch, reception: &ReceiptOutcome) -> Option<Self> {
+        if let Some(&id) = reception.received.first() {
+            return Some(Self::Received(id));
+        }
         let connection = connection_key(&received.tenant, &received.connection);
         let id = received.receipts.first()?.id.clone();
         Some(Self::Callback { connection, id })
@@ -72,6 +83,8 @@ impl Proof {
             )
             .bind(delivery)
             .bind(fence),
+            Self::Received(id) => sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM received WHERE id = $1)")
+                .bind(id.to_string()),
             Self::Callback { connection, id } => sqlx::query_scalar(
                 "SELECT EXISTS (SELECT 1 FROM callbacks WHERE connection = $1 AND id = $2)",
             )

@@ -33,6 +33,29 @@ pub fn fetched(outcome: &'static str, took: Duration) {
     FETCH.observe([], took.as_secs_f64());
 }
 
+/// A download of a received note from `provider` ended.
+pub fn fetched_received(provider: &'static str, outcome: &'static str, took: Duration) {
+    RECEIVED_FETCHES.inc([provider, outcome]);
+    RECEIVED_FETCH.observe([provider], took.as_secs_f64());
+}
+
+/// A provider was asked to show that a note is being recorded: `shown` or `failed`.
+pub fn presence(tenant: &str, connection: &str, outcome: &'static str) {
+    PRESENCE.inc([tenant, connection, outcome]);
+}
+
+/// A transcription server was asked for the words of a received note.
+pub fn transcribed(tenant: &str, server: &str, outcome: &'static str, took: Duration) {
+    TRANSCRIPTIONS.inc([tenant, server, outcome]);
+    TRANSCRIPTION.observe([tenant, server], took.as_secs_f64());
+}
+
+/// A speech server was asked to speak.
+pub fn spoke(tenant: &str, server: &str, outcome: &'static str, took: Duration) {
+    SPEECHES.inc([tenant, server, outcome]);
+    SPEECH.observe([tenant, server], took.as_secs_f64());
+}
+
 /// A provider sent a callback. `verdict` is a constant such as `accepted` or `forged`.
 pub fn called_back(tenant: &str, connection: &str, verdict: &'static str) {
     CALLBACKS.inc([tenant, connection, verdict]);
@@ -64,6 +87,11 @@ pub fn answered(method: &http::Method, route: Option<&str>, status: http::Status
     let class = format!("{}xx", status.as_u16() / 100);
     HTTP_REQUESTS.inc([method, route, &class]);
     HTTP.observe([method, route], took.as_secs_f64());
+}
+
+/// A request in the API of another gateway was answered. `dialect` is a constant.
+pub fn dialect(dialect: &'static str, status: http::StatusCode) {
+    DIALECT_REQUESTS.inc([dialect, &format!("{}xx", status.as_u16() / 100)]);
 }
 
 /// Label for a method. Callers can send any method, so unknown ones share a label.

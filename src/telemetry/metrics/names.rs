@@ -64,15 +64,15 @@ metrics! {
 
     /// Work in the queue: `scheduled` for later, `queued`, `leased` (a worker prepares it), `sending`, `held` (its
     /// outcome is unknown), `unreadable` (set aside). The connection is that of the notes, or `#events` for events to
-    /// be posted to a webhook, `#fetch` for notes whose audio.url has to be downloaded first, `#watch` for deadlines
-    /// and look-ups.
+    /// be posted to a webhook, `#fetch` for notes whose audio has to be downloaded or spoken first, `#inbound` for received
+    /// notes that have to be fetched and read, `#watch` for deadlines and look-ups.
     QUEUE: Gauge = "voicegate_queue_notes" ["tenant", "connection", "state"];
     /// Waiting time of the oldest entry that is due.
     QUEUE_OLDEST: Gauge = "voicegate_queue_oldest_seconds" ["tenant", "connection"];
-    /// Reads of a stored row that was found damaged, by its content: `note`, `event`, `upload`, `receipt`, `learned`,
-    /// or `row` if a value is not even text.
+    /// Reads of a stored row that was found damaged, by its content: `note`, `received`, `event`, `upload`, `receipt`,
+    /// `learned`, or `row` if a value is not even text.
     UNREADABLE: Counter = "voicegate_unreadable_rows_total" ["kind"];
-    /// Audio that a tenant keeps: sources, converted files and uploads.
+    /// Audio that a tenant keeps: sources, converted files, uploads and received notes.
     KEPT_AUDIO: Gauge = "voicegate_kept_audio_bytes" ["tenant"];
     /// 1 if the database could be read and written when these metrics were read.
     DATABASE_UP: Gauge = "voicegate_database_up" [];
@@ -108,8 +108,32 @@ metrics! {
     FETCHES: Counter = "voicegate_fetches_total" ["outcome"];
     /// Duration of a download.
     FETCH: Histogram(REQUEST) = "voicegate_fetch_seconds" [];
-    /// Look-ups in a cache (`recipients`: what a provider said about a recipient), as `hit` or `miss`.
+    /// Signs to a recipient that a note is being recorded: `shown` or `failed`.
+    PRESENCE: Counter = "voicegate_presence_total" ["tenant", "connection", "outcome"];
+    /// Requests to a speech server: `ok`, `refused` (a repetition would not help), `failed` (it may help), `disk`.
+    SPEECHES: Counter = "voicegate_speech_requests_total" ["tenant", "server", "outcome"];
+    /// Duration of a request to a speech server, to the end of the audio.
+    SPEECH: Histogram(REQUEST) = "voicegate_speech_seconds" ["tenant", "server"];
+    /// Requests to a transcription server: `ok`, `refused` (a repetition would not help), `failed` (it may help).
+    TRANSCRIPTIONS: Counter = "voicegate_transcription_requests_total" ["tenant", "server", "outcome"];
+    /// Duration of a request to a transcription server.
+    TRANSCRIPTION: Histogram(REQUEST) = "voicegate_transcription_seconds" ["tenant", "server"];
+    /// Look-ups in a cache (`recipients`: what a provider said about a recipient; `renders`: converted audio; `speech`: a
+    /// text that was spoken before), as `hit` or `miss`.
     CACHE: Counter = "voicegate_cache_lookups_total" ["cache", "result"];
+
+    /// Voice notes that people sent, by what became of them: `new` (committed after a callback), `duplicate` (the message
+    /// had come before), `received`, `failed`.
+    RECEIVED: Counter = "voicegate_received_notes_total" ["tenant", "connection", "status"];
+    /// Received notes that failed, by the code and the stage of their error.
+    RECEIVED_ERRORS: Counter = "voicegate_received_errors_total" ["tenant", "connection", "code", "stage"];
+    /// Time from the callback until a received note was announced.
+    RECEIVED_SECONDS: Histogram(WAIT) = "voicegate_received_seconds" ["tenant", "connection"];
+    /// Downloads of received notes from providers: `ok`, `refused` (a repetition would not help), `failed` (it may help),
+    /// `disk`.
+    RECEIVED_FETCHES: Counter = "voicegate_received_fetches_total" ["provider", "outcome"];
+    /// Duration of a download of a received note.
+    RECEIVED_FETCH: Histogram(REQUEST) = "voicegate_received_fetch_seconds" ["provider"];
 
     /// Calls by providers: `accepted`, `duplicate` (it had come before), `forged`, `stale`, `malformed`,
     /// `not_configured`, `unknown` (there is no such tenant or connection, and both labels are empty).
@@ -127,6 +151,9 @@ metrics! {
     HTTP_REQUESTS: Counter = "voicegate_http_requests_total" ["method", "route", "status"];
     /// Time from a request's headers to its answer's headers, including the wait with `Prefer: wait`.
     HTTP: Histogram(REQUEST) = "voicegate_http_request_seconds" ["method", "route"];
+
+    /// Answers in the API of another gateway (`evolution`, `waha`, `wawp`, `linq`, `converter`) by class of status.
+    DIALECT_REQUESTS: Counter = "voicegate_dialect_requests_total" ["dialect", "status"];
 
     /// Changes of the machine's wall clock while the process ran, `forward` or `back`. They do not affect when, or in
     /// which order, anything is sent.

@@ -21,6 +21,10 @@ struct World {
     folder: tempfile::TempDir,
 }
 
+/// The end of the line about a connection without callbacks.
+const NOTHING_COMES_IN: &str =
+    "no voice notes come in: its callbacks are not configured, or the provider has none";
+
 /// An address on which nobody listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
@@ -30,9 +34,9 @@ struct Answer {
 }
 
 impl Answer {
-    /// Returns the lines with this beginning, after the verdict.
+    /// Returns the lines with this beginning, after the verdict, without those that no voice notes come in over a connection.
     fn about(&self, key: &str) -> Vec<&str> {
-        let about = |line: &&String| line[6..].starts_with(key);
+        let about = |line: &&String| line[6..].starts_with(key) && !line.ends_with(NOTHING_COMES_IN);
         self.lines.iter().filter(about).map(String::as_str).collect()
     }
 }
@@ -164,6 +168,8 @@ async fn working_setup_passes_every_check() {
             format!("note  server.public_url: {NOWHERE} {refused}; that is right while no gateway runs"),
             "ok    tenants.a.connections.imessage: 1 line: +1205•••5597 HEALTHY".to_owned(),
             "ok    tenants.a.connections.whatsapp: instance WORKING".to_owned(),
+            format!("note  tenants.a.connections.imessage: {NOTHING_COMES_IN}"),
+            format!("note  tenants.a.connections.whatsapp: {NOTHING_COMES_IN}"),
         ]
     );
     let asked: Vec<_> = world.sandbox.requests().iter().map(|request| request.operation).collect();

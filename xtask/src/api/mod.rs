@@ -34,6 +34,7 @@ pub fn print(document: &OpenApi) -> String {
                 print_operation(&mut text, document, methods, path, operation);
             }
         }
+        print_webhooks(&mut text, document, &tag.name);
     }
     text.push_str("## Types\n\nTypes that may be `null` are marked. All other fields of answers are always present, unless only some fields of the\ntype are marked as required.\n\n");
     for (name, schema) in document.components.iter().flat_map(|components| &components.schemas) {
@@ -87,6 +88,27 @@ fn print_operation(text: &mut String, document: &OpenApi, methods: &str, path: &
     }
     text.push('\n');
     print_headers(text, operation);
+}
+
+/// Prints the webhooks of a tag, and the headers that each of them has.
+fn print_webhooks(text: &mut String, document: &OpenApi, tag: &str) {
+    let all = document.webhooks.iter().flat_map(|webhooks| &webhooks.paths);
+    let all = all.filter_map(|(event, item)| Some((event, item.post.as_ref()?)));
+    let ours: Vec<_> =
+        all.filter(|(_, webhook)| webhook.tags.iter().flatten().any(|name| name == tag)).collect();
+    let Some((_, first)) = ours.first() else { return };
+    text.push_str("| Event | Body | |\n|---|---|---|\n");
+    for (event, webhook) in &ours {
+        let body = match &webhook.request_body {
+            Some(RefOr::T(body)) => body.content.get("application/json").map_or(String::new(), content_kind),
+            _ => String::new(),
+        };
+        let about =
+            [webhook.summary.as_deref(), webhook.description.as_deref()].map(Option::unwrap_or_default);
+        let _ = writeln!(text, "| `{event}` | {body} | {} |", cell(about.join(". ").trim_end_matches(". ")));
+    }
+    text.push('\n');
+    print_parameters(text, first);
 }
 
 /// Prints each header of the answers once, without the three that every answer has.
