@@ -1,0 +1,1 @@
+"""Printed from docs/openapi.json by scripts/clients.sh."""

@@ -1,0 +1,18 @@
+export { Voicegate } from "./client.js";
+export { EventStream } from "./events.js";
+export { verifyWebhook } from "./webhook.js";
+export * from "./models.js";
+export type VoiceNote = import("../generated/api.js").VoiceNote;
+export type ReceivedNote = import("../generated/api.js").ReceivedNote;
+export type VoicePlan = import("../generated/api.js").VoicePlan;
+export type Problem = import("../generated/api.js").Problem;
+export type ProblemCode = import("../generated/api.js").ProblemCode;
+export type Status = import("../generated/api.js").Status;
+export type Upload = import("../generated/api.js").Upload;
+export type Task = import("../generated/api.js").Task;
+export type Connection = import("../generated/api.js").Connection;
+export type UsageList = import("../generated/api.js").UsageList;
+export type AudioSource = import("../generated/api.js").AudioSource;
+export type components = import("../generated/api.js").components;
+export type paths = import("../generated/api.js").paths;
+export { ConnectionError, isProblem, ProblemError, UnexpectedAnswerError, VoicegateError, WebhookVerificationError } from "./errors.js";
