@@ -13,6 +13,7 @@ from schemathesis.transport.serialization import Binary
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "audio"
 SOUND = [(FIXTURES / name).read_bytes() for name in ("speech-24k.mp3", "recorder-wideband.ogg", "speech.amr")]
 RAW = ("audio/*", "application/octet-stream")
+FACTS_ABOUT_A_FILE = ("filename", "mime_type", "format")
 
 # Mostly sound, so that notes come to be and what follows can be tested; and anything else.
 audio = st.sampled_from(SOUND) | st.sampled_from(SOUND) | st.binary(max_size=200)
@@ -91,6 +92,8 @@ def with_one_audio(fields, media_type):
             fields = {name: value for name, value in fields.items() if name != "speech"}
         elif "speech" not in fields:
             fields = {**fields, "audio": Binary(SOUND[0])}
+        if "speech" in fields:
+            fields = {name: value for name, value in fields.items() if name not in FACTS_ABOUT_A_FILE}
     for place in (fields, fields.get("audio")):
         if isinstance(place, dict) and isinstance(place.get("speech"), dict):
             place["speech"]["with"] = "voice"

@@ -114,6 +114,14 @@ pub(super) struct Audio {
     speech: Option<Speech>,
 }
 
+/// The sources of audio, each with the fields about the audio that may be given beside it.
+pub(super) const SOURCES: [(&str, &[&str]); 4] = [
+    ("url", &["filename", "mime_type", "headers", "format"]),
+    ("data", &["filename", "mime_type", "format"]),
+    ("media_id", &["filename", "mime_type"]),
+    ("speech", &[]),
+];
+
 /// The fields of a request besides its audio.
 pub trait Fields: DeserializeOwned {
     /// Finds what is missing without a look at the audio, so that a request with nothing in it is told of its first field.
@@ -291,11 +299,23 @@ fn assemble<T: Fields>(parts: Parts, prefix: &str) -> Result<Submission<T>, Prob
         audio.media_id.is_some(),
         audio.speech.is_some(),
     ];
-    if sources.into_iter().filter(|given| *given).count() != 1 {
+    let mut given = SOURCES.iter().zip(sources).filter(|(_, given)| *given);
+    let (Some(((source, facts), _)), None) = (given.next(), given.next()) else {
         return Err(Problem::invalid("audio", "give exactly one of `url`, `data`, `media_id` and `speech`"));
-    }
-    if audio.url.is_none() && !audio.headers.is_empty() {
-        return Err(Problem::invalid("audio.headers", "headers are for `url` only"));
+    };
+    let stated = [
+        ("filename", hints.filename.is_some()),
+        ("mime_type", hints.mime_type.is_some()),
+        ("headers", !audio.headers.is_empty()),
+        ("format", hints.format.is_some()),
+    ];
+    if let Some((fact, _)) = stated.into_iter().find(|(fact, stated)| *stated && !facts.contains(fact)) {
+        let detail = match (*source, fact) {
+            (_, "headers") => "headers are for `url` only".to_owned(),
+            ("media_id", _) => format!("the {fact} of an upload is given when it is uploaded"),
+            (source, _) => format!("`{fact}` is not for `{source}`; leave it out"),
+        };
+        return Err(Problem::invalid(format!("{prefix}{fact}"), detail));
     }
     let audio = match (audio.url, audio.media_id, audio.speech, parts.file) {
         (Some(url), ..) => {
@@ -309,14 +329,6 @@ fn assemble<T: Fields>(parts: Parts, prefix: &str) -> Result<Submission<T>, Prob
             return Err(Problem::invalid("audio.data", "expected base64 or a data URI"));
         }
     };
-    if hints.format.is_some() && matches!(audio, AudioInput::Speech(_)) {
-        let detail = "the format of speech follows from its server; leave it out";
-        return Err(Problem::invalid("audio.format", detail));
-    }
-    if hints.format.is_some() && matches!(audio, AudioInput::Upload(_)) {
-        let detail = "the format of an upload is given when it is uploaded";
-        return Err(Problem::invalid("audio.format", detail));
-    }
     Ok(Submission { fields, audio, hints, metadata, held: parts.held })
 }
 

@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::super::{
-    body::{Audio, Speech},
+    body::{Audio, SOURCES, Speech},
     render::RenderFields,
     voice::VoiceFields,
 };
@@ -158,13 +158,13 @@ impl ToSchema for UploadForm {
     }
 }
 
-/// The four forms: the field that each uses, its description, and the other fields of `Audio` that belong to it. A
-/// `null` in the others is accepted, but not documented.
-const PLACES: [(&str, &str, &[&str], &str); 4] = [
-    ("AudioByUrl", "url", &["filename", "mime_type", "headers", "format"], "Audio to download."),
-    ("AudioInside", "data", &["filename", "mime_type", "format"], "Audio inside the request."),
-    ("AudioUploaded", "media_id", &["filename", "mime_type"], "Audio that was uploaded before."),
-    ("AudioSpoken", "speech", &[], "A text that a server speaks."),
+/// The name and the description of each source in [`SOURCES`]. A `null` in the fields of the other sources is accepted, but
+/// not documented.
+const PLACES: [(&str, &str); 4] = [
+    ("AudioByUrl", "Audio to download."),
+    ("AudioInside", "Audio inside the request."),
+    ("AudioUploaded", "Audio that was uploaded before."),
+    ("AudioSpoken", "A text that a server speaks."),
 ];
 
 /// One form as a schema of its own, in which its field is required and not `null`.
@@ -179,14 +179,14 @@ fn place(field: &str, others: &[&str], description: &str) -> Object {
     place
 }
 
-fn one_of(places: &[(&str, &str, &[&str], &str)], description: &str) -> RefOr<Schema> {
+fn one_of(places: &[(&str, &str)], description: &str) -> RefOr<Schema> {
     let all =
         places.iter().fold(OneOfBuilder::new(), |all, (name, ..)| all.item(Ref::from_schema_name(*name)));
     all.description(Some(description)).into()
 }
 
 fn place_schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-    for (name, field, others, description) in PLACES {
+    for ((name, description), (field, others)) in PLACES.into_iter().zip(SOURCES) {
         schemas.push((name.to_owned(), place(field, others, description).into()));
     }
     Audio::schemas(schemas);
@@ -253,7 +253,7 @@ fn with_file(mut fields: Object) -> Object {
 fn with_file_or_speech(fields: Object) -> Object {
     let mut fields = with_file(fields);
     fields.required.retain(|name| name != "audio");
-    let either = " Exactly one of `audio` and `speech` is given.";
+    let either = " Exactly one of `audio` and `speech` is given; `filename`, `mime_type` and `format` are about a file.";
     add(
         &mut fields,
         "audio",
@@ -378,8 +378,8 @@ mod tests {
             documented::<RenderForm>(),
             with(fields, ["audio", "speech", "filename", "mime_type", "format"])
         );
-        let places = PLACES
-            .map(|(_, field, others, why)| serde_json::to_value(place(field, others, why)).expect("JSON"));
+        let places =
+            SOURCES.map(|(field, others)| serde_json::to_value(place(field, others, "")).expect("JSON"));
         let fields: BTreeSet<String> = places.iter().flat_map(|place| names(&place["properties"])).collect();
         assert_eq!(fields, accepted::<Audio>());
         assert_eq!(documented::<UploadRequest>(), with(BTreeSet::new(), ["audio"]));
