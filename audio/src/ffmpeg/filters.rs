@@ -27,9 +27,10 @@ pub(crate) enum Clock {
     Kept(Duration),
 }
 
-/// The filter that mixes the channels by their weights.
+/// The filter that mixes the channels by their weights. It adds floats, because sums of 8-bit and 16-bit samples wrap around
+/// at full scale here or in the resampler behind it: five equal channels arrived 4 to 11 dB too quiet (ffmpeg 5.1).
 fn pan(mix: &Mix) -> String {
-    let mut filter = "pan=mono|c0=".to_owned();
+    let mut filter = "aformat=sample_fmts=flt|fltp,pan=mono|c0=".to_owned();
     let heard = mix.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
     for (place, (channel, weight)) in heard.enumerate() {
         // Writing to a string does not fail.

@@ -9,6 +9,7 @@ mod corpus;
 mod hostile;
 mod load;
 mod matrix;
+mod mixes;
 mod patched;
 mod proof;
 mod quality;
