@@ -273,7 +273,8 @@ pub(crate) fn assemble(
         Container::Caf | Container::Flac => log.declared_ms,
         _ => None,
     };
-    if let Some(declared_ms) = declared_ms.filter(|&declared| is_short(duration_ms, declared)) {
+    let padding_ms = log.audio.as_ref().map_or(0, last_packet_ms);
+    if let Some(declared_ms) = declared_ms.filter(|&declared| is_short(duration_ms + padding_ms, declared)) {
         return Err(AudioError::probe(
             AudioErrorKind::Unreadable,
             format!(
@@ -347,6 +348,13 @@ fn probed(
         sha256: examined.sha256.clone(),
     };
     Probed { facts, waveform, detail, findings }
+}
+
+/// Length of a packet that tables count as full although its sound may end earlier, in milliseconds. Only the last packet
+/// of ALAC itself says how much it holds: up to 4,096 samples
+/// (<https://github.com/macosforge/alac/blob/master/ALACMagicCookieDescription.txt>).
+fn last_packet_ms(audio: &AudioStream) -> u64 {
+    if audio.codec == "alac" { 4096 * 1000 / u64::from(audio.sample_rate.max(1)) } else { 0 }
 }
 
 /// Whether the sound is clearly shorter than declared, beyond encoder padding and rounding.

@@ -1,17 +1,32 @@
-//! Channels that become one.
+//! Channels that become one, and how long sound is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use voicegate_audio::{Convert, Hints, PcmEncoding, PcmFormat, Render};
 
 use crate::sound::Sound;
-use crate::tools::Bench;
+use crate::tools::{Bench, fixture};
 
 async fn made(bench: &Bench, source: &Path, hints: &Hints, target: &str) -> Sound {
     let target = voicegate_audio::profile(target).unwrap();
     let (_, render) = bench.engine.convert(source, hints, target, Convert::Always).await.unwrap();
     let Render::Made { file, .. } = render else { panic!("nothing was made") };
     Sound::of(file.path()).unwrap()
+}
+
+/// Writes what ffmpeg makes of the speech of the fixtures.
+fn speech(bench: &Bench, options: &str, name: &str) -> PathBuf {
+    let path = bench.scratch.path().join(name);
+    let done = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-i"])
+        .arg(fixture("speech.flac"))
+        .args(options.split_whitespace())
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(done.success(), "{options}");
+    path
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,4 +46,13 @@ async fn channels_at_full_scale_are_added_without_wrapping_around() {
             assert!(level > -1.5, "{channels} channels of {encoding:?}: {level:.1} dB");
         }
     }
+}
+
+/// Only the last packet of ALAC says itself that it is not full.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_alac_is_not_taken_for_cut_off() {
+    let bench = Bench::new();
+    let source = speech(&bench, "-ss 0.5 -t 0.1 -ar 8000 -ac 1 -c:a alac", "short.caf");
+    let sound = made(&bench, &source, &Hints::default(), "whatsapp-1").await;
+    assert!((sound.length_ms() - 100.0).abs() < 20.0, "{} ms", sound.length_ms());
 }
