@@ -37,7 +37,7 @@ parsers="aac aac_latm amr flac gsm mpegaudio opus vorbis"
 # The formats that it can write.
 encoders="aac libmp3lame libopus pcm_f32le pcm_s16le"
 muxers="caf ipod mp3 mp4 null ogg opus pcm_f32le pcm_s16le wav"
-filters="aformat anull aresample asetpts asplit atrim loudnorm pan volume"
+filters="aformat anull aresample asetpts asplit atrim dcshift highpass loudnorm pan volume"
 bsfs="aac_adtstoasc"
 protocols="file pipe"
 

@@ -14,6 +14,8 @@ pub(crate) const MEASURE_RATE: u32 = 8_000;
 
 /// Seconds by which the clock must be ahead to count as a gap. Recorders that timestamp network packets stay below it.
 const GAP_S: f32 = 0.06;
+/// Cutoff of the filter that removes what is left of a constant part, in Hz: below any voice.
+const CUTOFF_HZ: u32 = 20;
 /// Seconds from which `aresample` fills a gap.
 const FILLED_S: f32 = 0.05;
 
@@ -63,7 +65,12 @@ pub(crate) fn apart() -> String {
 /// stated. `s16` removes values beyond full scale and NaN, which stall encoders. The last `asetpts` removes all
 /// timestamps, so that encoders and muxers count samples, also if the rate of a source changes.
 fn chain(rate: u32, layouts: &str, mix: Option<&Mix>, clock: Clock) -> String {
-    let mix = mix.map(pan).unwrap_or_default();
+    let steady = match mix.map_or(0.0, |mix| mix.constant) {
+        0.0 => String::new(),
+        // The second filter alone would turn a constant from the first sample on into a click.
+        constant => format!(",dcshift={:.6},highpass=f={CUTOFF_HZ}", -constant),
+    };
+    let mix = mix.filter(|mix| mix.is_weighted()).map(pan).unwrap_or_default();
     let clock = match clock {
         Clock::Counted => String::new(),
         Clock::Kept(limit) => {
@@ -76,7 +83,7 @@ fn chain(rate: u32, layouts: &str, mix: Option<&Mix>, clock: Clock) -> String {
     };
     format!(
         "{mix}aresample=rematrix_maxval=1.0:lfe_mix_level=1,\
-         aformat=sample_fmts=s16:channel_layouts={layouts}:sample_rates={rate}{clock},asetpts=NAN"
+         aformat=sample_fmts=s16:channel_layouts={layouts}:sample_rates={rate}{steady}{clock},asetpts=NAN"
     )
 }
 

@@ -2,12 +2,14 @@
 //! over a pipe; decoders in this process pass on samples.
 
 use crate::ffmpeg::filters::MEASURE_RATE;
-use crate::ffmpeg::waveform::{Audible, Waveform};
+use crate::ffmpeg::waveform::{Audible, Steady, Waveform};
 use crate::source::findings::Mix;
 
 /// A mix of two channels is at least half as loud (-6 dB) as the louder one, unless they cancel each other out. Below
 /// this fraction of the louder one, they do.
 const CANCELLED: f64 = 0.36;
+/// Mean of all samples up to which a constant part disturbs no encoder.
+const CONSTANT: f64 = 64.0;
 /// Mean of |sample| below which there is only noise.
 const NOISE: f64 = 8.0;
 /// Upper limit of the length of the WAV header, in bytes.
@@ -30,15 +32,19 @@ pub(crate) struct Measured {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Level {
-    sum: u64,
+    /// Sum of |sample|, without a constant part.
+    sum: f64,
+    /// Sum of all samples.
+    total: i64,
     peak: u32,
+    steady: Steady,
 }
 
 impl Level {
     fn add(&mut self, sample: i32) {
-        let sample = sample.unsigned_abs();
-        self.sum += u64::from(sample);
-        self.peak = self.peak.max(sample);
+        self.sum += f64::from(self.steady.without(sample as f32).abs());
+        self.total += i64::from(sample);
+        self.peak = self.peak.max(sample.unsigned_abs());
     }
 }
 
@@ -135,20 +141,43 @@ impl Measured {
         (self.waveform.samples() * 1000 + rate / 2) / rate
     }
 
-    /// The louder channel alone, if two channels cancel each other out.
-    pub fn cancelled(&self) -> Option<Mix> {
+    /// The mix of one or two channels, if their mean as it is would not do, and whether they cancel each other out: then
+    /// the louder one alone is used.
+    pub fn mix(&self) -> Option<(Mix, bool)> {
         let (loudest, level) = self.loudest()?;
         let count = self.channels.len();
         let mean = self.mean(self.sum) / count as f64;
         // More than two channels are never mixed by their mean.
-        let cancels = count == 2 && mean < level * CANCELLED && level > NOISE;
-        cancels.then(|| Mix::only(loudest, count))
+        if count == 2 && mean < level * CANCELLED && level > NOISE {
+            return Some((self.with_constant(Mix::only(loudest, count)), true));
+        }
+        let mix = self.with_constant(Mix::default());
+        (mix.constant != 0.0).then_some((mix, false))
+    }
+
+    /// The mix, with the constant part that it would have, if that is larger than half the mean of the sound itself.
+    fn with_constant(&self, mix: Mix) -> Mix {
+        let samples = self.waveform.samples().max(1) as f64;
+        let constant: f64 = if mix.is_weighted() {
+            let weighted = |(level, weight): (&Level, &f32)| level.total as f64 * f64::from(*weight);
+            self.channels.iter().zip(&mix.weights).map(weighted).sum::<f64>() / samples
+        } else {
+            self.sum.total as f64 / samples / self.channels.len() as f64
+        };
+        let (_, level) = self.loudest().unwrap_or_default();
+        let counts = constant.abs() > CONSTANT.max(level / 2.0);
+        Mix { constant: if counts { (constant / 32_768.0) as f32 } else { 0.0 }, ..mix }
     }
 
     /// A mix of many channels that is as loud as the loudest of them, as far as possible without clipping. Speech is
     /// often in one channel alone, and a mean would play it at a sixth of its level. If the channels cancel each other
     /// out, the loudest alone is used, and the flag is true.
     pub fn of_many(&self) -> Option<(Mix, bool)> {
+        let (mix, cancels) = self.weights_of_many()?;
+        Some((self.with_constant(mix), cancels))
+    }
+
+    fn weights_of_many(&self) -> Option<(Mix, bool)> {
         let (loudest, level) = self.loudest()?;
         let count = self.channels.len();
         let sum = self.mean(self.sum);
@@ -171,7 +200,7 @@ impl Measured {
     }
 
     fn mean(&self, level: Level) -> f64 {
-        level.sum as f64 / self.waveform.samples().max(1) as f64
+        level.sum / self.waveform.samples().max(1) as f64
     }
 }
 
@@ -221,15 +250,31 @@ mod tests {
 
     #[test]
     fn cancelling_channels_are_detected() {
-        let only = |channel| Some(Mix::only(channel, 2));
-        assert_eq!(measured(2, |at| vec![wave(at), -wave(at)]).cancelled().map(|_| ()), Some(()));
-        assert_eq!(measured(2, |at| vec![wave(at) / 2, -wave(at) / 3 * 2]).cancelled(), only(1));
-        assert_eq!(measured(2, |at| vec![wave(at), -wave(at) / 5 * 4]).cancelled(), only(0));
+        let only = |channel| Some((Mix::only(channel, 2), true));
+        assert_eq!(measured(2, |at| vec![wave(at), -wave(at)]).mix().map(|(_, cancels)| cancels), Some(true));
+        assert_eq!(measured(2, |at| vec![wave(at) / 2, -wave(at) / 3 * 2]).mix(), only(1));
+        assert_eq!(measured(2, |at| vec![wave(at), -wave(at) / 5 * 4]).mix(), only(0));
         for other in [|_| 0, |at| wave(at), |at| wave(at * 7), |at| -wave(at) / 5] {
-            assert_eq!(measured(2, |at| vec![wave(at), other(at)]).cancelled(), None);
+            assert_eq!(measured(2, |at| vec![wave(at), other(at)]).mix(), None);
         }
-        assert_eq!(measured(2, |at| vec![(at % 3) as i16, -(at % 3) as i16]).cancelled(), None);
-        assert_eq!(measured(1, |at| vec![wave(at)]).cancelled(), None);
+        assert_eq!(measured(2, |at| vec![(at % 3) as i16, -(at % 3) as i16]).mix(), None);
+        assert_eq!(measured(1, |at| vec![wave(at)]).mix(), None);
+    }
+
+    #[test]
+    fn a_constant_part_of_the_sound_that_is_sent_is_found() {
+        let constant =
+            |found: Option<(Mix, bool)>| found.map(|(mix, cancels)| ((mix.constant * 100.0) as i32, cancels));
+        let found = |channels, block: fn(i32) -> Vec<i16>| constant(measured(channels, block).mix());
+        assert_eq!(found(1, |at| vec![wave(at) / 2 + 9_900]), Some((30, false)));
+        assert_eq!(found(1, |at| vec![wave(at) / 40 + 984]), Some((3, false)));
+        assert_eq!(found(2, |at| vec![wave(at) / 2 - 9_900, wave(at) / 2]), Some((-15, false)));
+        assert_eq!(found(1, |at| vec![wave(at) + 984]), None);
+        // The constant parts of two channels may cancel each other out, and their sound may not; and the reverse.
+        assert_eq!(found(2, |at| vec![wave(at) / 2 - 9_900, wave(at) / 2 + 9_900]), None);
+        assert_eq!(found(2, |at| vec![wave(at) / 2 + 9_900, -wave(at) / 2 + 9_900]), Some((30, true)));
+        let many = measured(6, |at| vec![0, 0, wave(at) / 2 + 9_900, 0, 0, 0]);
+        assert_eq!(constant(many.of_many()), Some((30, false)));
     }
 
     #[test]

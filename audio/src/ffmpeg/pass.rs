@@ -28,7 +28,7 @@ pub(crate) struct Input<'a> {
     pub track: u32,
     /// Timestamps are ignored, because the source has several clocks or a wrong one.
     pub counted: bool,
-    /// Weights for mixing the channels, if their mean would not do.
+    /// The mix of the channels, if their mean as it is would not do.
     pub mix: Option<&'a Mix>,
 }
 

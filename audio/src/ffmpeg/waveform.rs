@@ -70,23 +70,38 @@ impl Waveform {
     }
 }
 
+/// The constant part of a sound at the measuring rate, as it was so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Steady {
+    constant: f32,
+}
+
+impl Steady {
+    /// Coefficient of a one-pole high-pass filter with a cutoff of 50 Hz at 8 kHz.
+    const WEIGHT: f32 = 0.039;
+
+    /// The next sample without the constant part.
+    #[inline]
+    pub fn without(&mut self, sample: f32) -> f32 {
+        self.constant += Self::WEIGHT * (sample - self.constant);
+        sample - self.constant
+    }
+}
+
 /// The bars of the audible sound at the measuring rate. A DC offset, which speech codecs remove, is left out, and so is
 /// sound after the end of the source.
 #[derive(Debug)]
 pub(crate) struct Audible {
-    constant: f32,
+    steady: Steady,
     /// Number of samples to compare.
     most: u64,
     waveform: Waveform,
 }
 
 impl Audible {
-    /// Coefficient of a one-pole high-pass filter with a cutoff of 50 Hz at 8 kHz.
-    const WEIGHT: f32 = 0.039;
-
     /// Compares the first `most` samples only.
     pub fn up_to(most: u64) -> Self {
-        Self { constant: 0.0, most, waveform: Waveform::new() }
+        Self { steady: Steady::default(), most, waveform: Waveform::new() }
     }
 
     #[inline]
@@ -95,9 +110,7 @@ impl Audible {
             return;
         }
         // A constant is heard when it begins: in the source at once, in what an encoder makes of it a little later.
-        let sample = f32::from(sample);
-        self.constant += Self::WEIGHT * (sample - self.constant);
-        self.waveform.push((sample - self.constant) as i16);
+        self.waveform.push(self.steady.without(f32::from(sample)) as i16);
     }
 
     #[cfg(test)]

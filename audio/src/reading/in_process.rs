@@ -103,7 +103,7 @@ async fn read(context: &JobContext<'_>, file: &Path, examined: &Examined) -> Res
     let loudest = measured.audible.loudest();
     // Only samples that need no decoder are silent beyond doubt.
     let is_silent = loudest == 0 && !is_coded;
-    if measured.cancelled().is_some() || (loudest < QUIET && !is_silent) {
+    if measured.mix().is_some() || (loudest < QUIET && !is_silent) {
         return Err(Unread::Odd);
     }
     let mut facts = facts;

@@ -189,7 +189,7 @@ async fn measure(context: &JobContext<'_>, input: Input<'_>, measure: Measure) -
     }
 }
 
-/// The mix that the channels need if their mean would not do, and whether they cancel each other out.
+/// The mix that the channels need if their mean as it is would not do, and whether they cancel each other out.
 async fn mix_of(
     context: &JobContext<'_>,
     input: Input<'_>,
@@ -200,7 +200,7 @@ async fn mix_of(
         let apart = measure(context, input, Measure::Apart).await?;
         return Ok(apart.measured.and_then(|measured| measured.of_many()));
     }
-    Ok(passed.measured.as_ref().and_then(Measured::cancelled).map(|mix| (mix, true)))
+    Ok(passed.measured.as_ref().and_then(Measured::mix))
 }
 
 /// Shortest sound that can be sent, in milliseconds. The shortest frame of Opus is half as long, and an encoder makes no

@@ -37,7 +37,7 @@ impl Contradiction {
 #[serde(default)]
 pub struct Findings {
     pub contradictions: Vec<Contradiction>,
-    /// Weights for mixing the channels, if their mean would not do.
+    /// The mix of the channels, if their mean as it is would not do.
     pub(crate) mix: Option<Mix>,
     /// 64 bars of the audible sound, with which produced files are compared. Empty if the source was not decoded.
     pub(crate) bars: Vec<u8>,
@@ -56,11 +56,16 @@ impl Findings {
     }
 }
 
-/// Weights for mixing channels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How the channels of a source become one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mix {
-    /// The weight of each channel.
+    /// The weight of each channel. Empty for their mean.
     pub(crate) weights: Vec<f32>,
+    /// The constant part of the sound, on a scale of 1, which is removed before the sound is encoded. Zero if it is small.
+    /// Nobody hears it, and encoders spend their bits on it: with a constant of 0.3, ffmpeg's encoder for AAC fills
+    /// pauses with noise half as loud as the speech.
+    pub(crate) constant: f32,
 }
 
 impl Mix {
@@ -68,11 +73,16 @@ impl Mix {
     pub(crate) fn only(channel: usize, count: usize) -> Self {
         let mut weights = vec![0.0; count];
         weights[channel] = 1.0;
-        Self { weights }
+        Self { weights, ..Self::default() }
     }
 
     /// All channels, with equal weights.
     pub(crate) fn all(count: usize, weight: f32) -> Self {
-        Self { weights: vec![weight; count] }
+        Self { weights: vec![weight; count], ..Self::default() }
+    }
+
+    /// Whether the measured sound depends on this mix.
+    pub(crate) fn is_weighted(&self) -> bool {
+        !self.weights.is_empty()
     }
 }

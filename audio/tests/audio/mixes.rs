@@ -1,4 +1,4 @@
-//! Channels that become one, and how long sound is.
+//! Channels that become one, and sound with a constant part.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +44,36 @@ async fn channels_at_full_scale_are_added_without_wrapping_around() {
             let hints = Hints { format: Some(format), ..Hints::default() };
             let level = made(&bench, &source, &hints, "wav16k-1").await.level();
             assert!(level > -1.5, "{channels} channels of {encoding:?}: {level:.1} dB");
+        }
+    }
+}
+
+/// A recording with a constant of three tenths of full scale, as a bad sound card adds. ffmpeg's encoder for AAC fills its
+/// pauses with noise half as loud as the speech.
+#[tokio::test(flavor = "multi_thread")]
+async fn pauses_stay_silent_where_the_sound_has_a_constant_part() {
+    let bench = Bench::new();
+    for channels in [1, 2] {
+        let options = format!("-af aeval=0.25*val(0)+0.3:c=same -ar 32000 -ac {channels} -c:a pcm_alaw");
+        let source = speech(&bench, &options, &format!("{channels}.wav"));
+        let before = Sound::of(&source).unwrap();
+        for target in ["m4a-1", "linq-1", "mp3-1", "whatsapp-1", "imessage-caf-1"] {
+            let after = made(&bench, &source, &Hints::default(), target).await;
+            assert!((after.level() - before.level()).abs() < 1.0, "{target}");
+            let (expected, found) = (before.bars(&after), after.bars(&before));
+            let mut pauses = 0;
+            for (place, near) in expected.windows(3).enumerate() {
+                if near.iter().all(|&bar| bar < 2.0) {
+                    pauses += 1;
+                    assert!(
+                        found[place + 1] < 8.0,
+                        "{target}: bar {} has {:.0}",
+                        place + 1,
+                        found[place + 1]
+                    );
+                }
+            }
+            assert!(pauses > 3, "{pauses} pauses");
         }
     }
 }

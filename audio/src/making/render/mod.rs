@@ -283,7 +283,7 @@ impl Job<'_> {
     }
 
     /// One pass of ffmpeg that produces a file, and measures the source if that has not been done yet. A second pass
-    /// follows if the channels turn out to cancel each other out. Files for profiles that come later are produced
+    /// follows if the channels turn out to need another mix. Files for profiles that come later are produced
     /// beside it, unless they are what makes the pass fail.
     async fn pass(&mut self, make: Make) -> Result<NamedTempFile, AudioError> {
         let (path, container) = match &self.copy {
@@ -305,9 +305,9 @@ impl Job<'_> {
                 continue;
             }
             let passed = self.ran(outcome)?;
-            let found = passed.measured.as_ref().and_then(Measured::cancelled);
+            let found = passed.measured.as_ref().and_then(Measured::mix);
             match found.filter(|_| passed.success && mix.is_none()) {
-                Some(found) => (mix, cancels) = (Some(found), true),
+                Some((found, cancel)) => (mix, cancels) = (Some(found), cancel),
                 None => break passed,
             }
         };
