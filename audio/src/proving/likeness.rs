@@ -27,6 +27,11 @@ const SHORT_MS: u64 = 1_000;
 /// removes high frequencies.
 const APART: u8 = 34;
 
+/// Permitted difference of a bar of a steady sound.
+const STEADY_APART: u8 = 20;
+/// Number of bars at either end of a steady sound that may be uneven.
+const ENDS: usize = 2;
+
 /// Result of the comparison of two sounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Likeness {
@@ -36,6 +41,9 @@ pub(crate) enum Likeness {
     /// Index of the bar with the largest difference.
     Differs(usize),
 }
+
+/// One of the two comparisons below: bars and loudest bar of the source, its length in milliseconds, and the produced sound.
+pub(crate) type Comparison = fn(&[u8], u32, u64, &Audible) -> Likeness;
 
 /// Compares the bars of a source with the sound of the file produced from it.
 pub(crate) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Audible) -> Likeness {
@@ -56,6 +64,26 @@ pub(crate) fn compare(source: &[u8], loudest: u32, duration_ms: u64, made: &Audi
         Some((off, place)) if off > APART => Likeness::Differs(place),
         _ => Likeness::Alike,
     }
+}
+
+/// Compares a steady sound, in which every unevenness is heard. The sound at the ends may fill a part of its bar only.
+pub(crate) fn compare_steady(source: &[u8], loudest: u32, duration_ms: u64, made: &Audible) -> Likeness {
+    let bars = made.bars();
+    let uneven = (ENDS..source.len().min(bars.len()).saturating_sub(ENDS))
+        .find(|&place| bars[place].abs_diff(source[place]) > STEADY_APART);
+    match uneven {
+        Some(place) if loudest >= QUIET && duration_ms >= SHORT_MS => Likeness::Differs(place),
+        _ => compare(source, loudest, duration_ms, made),
+    }
+}
+
+/// Whether a sound is steady, as no speech is: a tone, a hum or noise. In longer recordings a bar is the mean of several
+/// words.
+pub(crate) fn is_steady(bars: &[u8], duration_ms: u64) -> bool {
+    const LONGEST_MS: u64 = 20_000;
+    const LEAST: u8 = 70;
+    let middle = bars.get(ENDS..bars.len().saturating_sub(ENDS)).unwrap_or_default();
+    duration_ms <= LONGEST_MS && !middle.is_empty() && middle.iter().all(|&bar| bar >= LEAST)
 }
 
 /// Decodes a file up to the length of its source, in one channel.
@@ -163,6 +191,25 @@ mod tests {
         };
         let source = sound(0);
         assert_eq!(compare(&source.bars(), source.loudest(), 2_000, &sound(20)), Likeness::Alike);
+    }
+
+    #[test]
+    fn an_uneven_bar_is_noticed_in_a_steady_sound_only() {
+        let tone = |burst: std::ops::Range<usize>| {
+            let mut audible = Audible::up_to(u64::MAX);
+            let sample =
+                |at: usize| (at as f32 * 0.35).sin() * if burst.contains(&at) { 4_000.0 } else { 6_000.0 };
+            (0..16_000).for_each(|at| audible.push(sample(at) as i16));
+            audible
+        };
+        let (source, uneven) = (tone(0..0), tone(8_000..8_250));
+        assert!(is_steady(&source.bars(), 2_000) && !is_steady(&source.bars(), 60_000));
+        let judged = |by: Comparison, made: &Audible| by(&source.bars(), source.loudest(), 2_000, made);
+        assert_eq!(judged(compare_steady, &tone(0..0)), Likeness::Alike);
+        assert_eq!(judged(compare_steady, &uneven), Likeness::Differs(32));
+        assert_eq!(judged(compare, &uneven), Likeness::Alike);
+        assert_eq!(judged(compare_steady, &tone(0..200)), Likeness::Alike);
+        assert!(!is_steady(&reference(&fixture("speech.wav")).bars(), 3_000));
     }
 
     #[test]

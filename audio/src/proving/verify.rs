@@ -19,9 +19,9 @@ use crate::source::{Probed, SourceDetail, mime_type};
 const AAC_LC: u8 = 2;
 /// Samples of the longest AAC frame. The start and end of kept AAC are not known more precisely.
 const AAC_FRAME: u64 = 1024;
-/// The minimum that libopus needs, up to the recommendation of RFC 7845 (section 5.1) for a decoder that has to
-/// converge.
-const PRE_SKIP: std::ops::RangeInclusive<u16> = 312..=3_840;
+/// The minimum that libopus needs, which is lower with `lowdelay`, up to the recommendation of RFC 7845 (section 5.1) for a
+/// decoder that has to converge.
+const PRE_SKIP: std::ops::RangeInclusive<u16> = 120..=3_840;
 /// Pre-skip limit after a cut, which falls between packets of up to 120 ms. Browsers write 0.
 const MOST_KEPT_PRE_SKIP: u16 = 3_840 + 5_760;
 
@@ -45,7 +45,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ),
     (
         "opus_pre_skip",
-        "The decoder drops 312 to 3840 samples at the start, or with kept packets as many as the source states, at most 9600",
+        "The decoder drops 120 to 3840 samples at the start, or with kept packets as many as the source states, at most 9600",
     ),
     ("opus_tags", "The vendor is `Recorder`, and there are no comments"),
     ("opus_packets", "Every packet is well-formed and not longer than 120 ms"),

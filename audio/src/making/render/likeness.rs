@@ -7,13 +7,14 @@ use super::Job;
 use crate::decoding::NotDecoded;
 use crate::error::{AudioError, AudioErrorKind};
 use crate::ffmpeg::job::blocking;
-use crate::ffmpeg::pass::{Input, Measure, pass};
+use crate::ffmpeg::pass::{Input, Measure, Tuning, pass};
 use crate::making::render::Render;
 use crate::profiles::plan::Work;
-use crate::profiles::profile::{Keeps, keeps_frames};
+use crate::profiles::profile::{AudioCodec, Keeps, keeps_frames};
 use crate::proving::kept::{Beginning, compare_beginnings, has_same_frames};
-use crate::proving::likeness::{Likeness, compare, decode_natively};
+use crate::proving::likeness::{Comparison, Likeness, compare, compare_steady, decode_natively, is_steady};
 use crate::source::Probed;
+use crate::source::findings::Mix;
 
 impl Job<'_> {
     /// Compares the sound of the produced file with that of the source, which was measured separately.
@@ -24,6 +25,7 @@ impl Job<'_> {
     pub(super) async fn compare(&self, render: Render) -> Result<Render, AudioError> {
         let Render::Made { file, facts, work, mut checks } = render else { return Ok(render) };
         let Probed { detail, findings, .. } = &self.facts;
+        let compare = self.comparison(work);
         let is_odd = !detail.intact || findings.mix.is_some() || !findings.contradictions.is_empty();
         let source_container = self.facts.facts.container;
         let keeps_opus = work == Work::Remuxed
@@ -33,21 +35,21 @@ impl Job<'_> {
             let beginning = self.kept(&file, facts.container).await?;
             checks.push("kept_frames");
             match beginning {
-                _ if is_odd => self.decode_natively(&file, facts.container).await?,
+                _ if is_odd => self.decode_natively(&file, facts.container, compare).await?,
                 Beginning::Alike => Ok(Likeness::Alike),
                 Beginning::Differs => Err(NotDecoded::Failed),
                 Beginning::Unknown => Err(NotDecoded::Unknown),
             }
         } else {
-            self.decode_natively(&file, facts.container).await?
+            self.decode_natively(&file, facts.container, compare).await?
         };
         let likeness = match first {
             Err(NotDecoded::Unknown) if is_odd || facts.container == Container::Amr => {
-                self.decoded(&file, &facts).await?
+                self.decoded(&file, &facts, work, compare).await?
             }
             Err(NotDecoded::Unknown) => None,
             Err(NotDecoded::Failed | NotDecoded::Limit) | Ok(Likeness::Differs(_)) => {
-                self.decoded(&file, &facts).await?
+                self.decoded(&file, &facts, work, compare).await?
             }
             Ok(likeness) => Some(likeness),
         };
@@ -70,6 +72,15 @@ impl Job<'_> {
             }
             Some(Likeness::Unclear) | None => Ok(Render::Made { file, facts, work, checks }),
         }
+    }
+
+    /// Compares strictly if the sound is steady and the encoder can be tuned differently.
+    fn comparison(&self, work: Work) -> Comparison {
+        let is_tunable = work == Work::Transcoded
+            && self.profile.makes.codec == AudioCodec::Opus
+            && self.tuning != Tuning::Tone;
+        let Probed { findings, facts, .. } = &self.facts;
+        if is_tunable && is_steady(&findings.bars, facts.duration_ms) { compare_steady } else { compare }
     }
 
     /// Checks that a file with kept Opus packets has the frames of the source, and decodes the beginnings of both.
@@ -104,6 +115,7 @@ impl Job<'_> {
         &self,
         file: &NamedTempFile,
         container: Container,
+        compare: Comparison,
     ) -> Result<Result<Likeness, NotDecoded>, AudioError> {
         let Probed { findings, facts: source, .. } = &self.facts;
         let path = file.path().to_owned();
@@ -117,15 +129,21 @@ impl Job<'_> {
         .await
     }
 
-    /// Decodes the produced file with ffmpeg in a separate run, and compares its sound.
+    /// Decodes the produced file with ffmpeg in a separate run, and compares its sound. Kept packets still have the constant
+    /// part of the source, without which the source was measured.
     async fn decoded(
         &self,
         file: &NamedTempFile,
         facts: &AudioFacts,
+        work: Work,
+        compare: Comparison,
     ) -> Result<Option<Likeness>, AudioError> {
         let Probed { findings, facts: source, .. } = &self.facts;
         let (path, container) = (file.path(), facts.container);
-        let input = Input { path, container, format: None, track: 0, counted: true, mix: None };
+        let constant =
+            findings.mix.as_ref().filter(|_| work == Work::Remuxed).map_or(0.0, |mix| mix.constant);
+        let mix = Mix { constant, ..Mix::default() };
+        let input = Input { path, container, format: None, track: 0, counted: true, mix: Some(&mix) };
         let measure = Measure::First(source.duration_ms);
         let passed = self.ran(pass(self.context, input, &[], measure).await)?;
         let measured = passed.measured.filter(|_| passed.success);

@@ -152,7 +152,7 @@ impl Job<'_> {
                     tracing::debug!(profile = self.profile.name, %error, "the packets could not be kept");
                     tried = Some(candidate);
                 }
-                // As speech, libopus distorts some steady tones so much that they no longer sound like the source.
+                // As speech, libopus distorts some tones so much that they no longer sound like the source.
                 Err(error) if candidate.work == Work::Transcoded && self.tune(error.kind) => {
                     tracing::debug!(profile = self.profile.name, %error, "encoding again, not as speech");
                 }
@@ -167,14 +167,17 @@ impl Job<'_> {
         }
     }
 
-    /// Tunes the encoder for any sound, after a result that failed verification. Returns `false` if that was tried, or
-    /// if there is nothing to tune.
+    /// Tunes the encoder differently, after a result that failed verification. Returns `false` if everything was tried, or if
+    /// there is nothing to tune.
     fn tune(&mut self, failure: AudioErrorKind) -> bool {
-        let tunes = failure == AudioErrorKind::Internal
-            && self.profile.makes.codec == AudioCodec::Opus
-            && self.tuning == Tuning::Speech;
+        let next = match self.tuning {
+            Tuning::Speech => Tuning::Sound,
+            Tuning::Sound => Tuning::Tone,
+            Tuning::Tone => return false,
+        };
+        let tunes = failure == AudioErrorKind::Internal && self.profile.makes.codec == AudioCodec::Opus;
         if tunes {
-            self.tuning = Tuning::Sound;
+            self.tuning = next;
         }
         tunes
     }
