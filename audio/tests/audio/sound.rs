@@ -12,6 +12,9 @@ pub struct Sound {
     pub channels: u16,
     /// The mean of all channels, or the loudest if they cancel each other out.
     samples: Vec<f32>,
+    /// Samples of the loudest channel, if there are more than two. Many channels are played as loud as the loudest, as far
+    /// as that does not clip.
+    loudest: Option<Vec<f32>>,
     /// Messages of ffmpeg.
     pub said: String,
 }
@@ -56,11 +59,9 @@ impl Sound {
         let channel =
             |number: usize| values.iter().skip(number).step_by(count).copied().collect::<Vec<f32>>();
         let loudest = (0..count).map(channel).max_by(|a, b| loudness(a).total_cmp(&loudness(b)));
-        let samples = match loudest {
-            Some(loudest) if loudness(&mean) < loudness(&loudest) * 0.1 => loudest,
-            _ => mean,
-        };
-        Ok(Self { channels, samples, said })
+        let loudest = loudest.unwrap_or_default();
+        let samples = if loudness(&mean) < loudness(&loudest) * 0.1 { loudest.clone() } else { mean };
+        Ok(Self { channels, samples, loudest: Some(loudest).filter(|_| channels > 2), said })
     }
 
     pub fn length_ms(&self) -> f64 {
@@ -70,39 +71,30 @@ impl Sound {
     /// Level in dB of full scale, without a DC offset, which speech codecs remove, and without the edges, where codecs
     /// differ.
     pub fn level(&self) -> f64 {
-        /// Coefficient of a one-pole high-pass filter with a cutoff of 50 Hz.
-        const WEIGHT: f64 = 0.0194;
+        self.level_of(&self.samples)
+    }
+
+    /// Level of the loudest of many channels, and otherwise that of the sound.
+    pub fn loudest_level(&self) -> f64 {
+        self.level_of(self.loudest.as_ref().unwrap_or(&self.samples))
+    }
+
+    fn level_of(&self, samples: &[f32]) -> f64 {
         const EDGE: usize = 800;
-        let mut constant = f64::from(self.samples.first().copied().unwrap_or_default());
-        let heard: Vec<f64> = self
-            .samples
-            .iter()
-            .map(|&sample| {
-                constant += WEIGHT * (f64::from(sample) - constant);
-                f64::from(sample) - constant
-            })
-            .collect();
+        let heard = without_constant(samples);
         let edge = if self.is_short() { 0 } else { EDGE };
         let middle = &heard[edge..heard.len() - edge];
-        let square = middle.iter().map(|sample| sample.powi(2)).sum::<f64>() / middle.len().max(1) as f64;
+        let square =
+            middle.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / middle.len().max(1) as f64;
         10.0 * (square + 1e-18).log10()
     }
 
     /// 64 bars from 0 to 100 as in a voice bubble, up to the length of the other sound. Frequencies above 4 kHz, where
     /// codecs save bits, and below 50 Hz, which they remove, are left out.
     pub fn bars(&self, other: &Self) -> Vec<f32> {
-        const WEIGHT: f32 = 0.0194;
         let kept = &self.samples[..self.samples.len().min(other.samples.len())];
-        // A constant is heard when it begins: as a step in the source, and as another one in what an encoder makes of it.
-        let mut constant = 0.0;
-        let low: Vec<f32> = kept
-            .windows(4)
-            .map(|four| {
-                let mean = four.iter().sum::<f32>() / 4.0;
-                constant += WEIGHT * (mean - constant);
-                mean - constant
-            })
-            .collect();
+        let means: Vec<f32> = kept.windows(4).map(|four| four.iter().sum::<f32>() / 4.0).collect();
+        let low = without_constant(&means);
         let bar = |place: usize| &low[place * low.len() / 64..(place + 1) * low.len() / 64];
         let means = (0..64).map(|place| {
             let bar = bar(place);
@@ -122,16 +114,15 @@ impl Sound {
         self.samples.iter().fold(0.0, |peak, sample| sample.abs().max(peak))
     }
 
-    /// Delay relative to the other sound in milliseconds, and the similarity at that delay, from 0 to 1.
+    /// Delay relative to the other sound in milliseconds, and the similarity at that delay, from 0 to 1. Nobody hears
+    /// whether a sound is upside down, as either of two opposite channels is.
     pub fn lag_behind(&self, other: &Self) -> (f64, f64) {
         /// Search range in samples: 20 ms in either direction, within the first second and a half.
         const SHIFTS: isize = 160;
         const WINDOW: usize = 12_000;
         let halved = |sound: &Self| -> Vec<f32> {
-            let kept = &sound.samples[..sound.samples.len().min(2 * WINDOW)];
-            let halved: Vec<f32> = kept.chunks_exact(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
-            let mean = halved.iter().sum::<f32>() / halved.len().max(1) as f32;
-            halved.iter().map(|sample| sample - mean).collect()
+            let kept = without_constant(&sound.samples[..sound.samples.len().min(2 * WINDOW)]);
+            kept.chunks_exact(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect()
         };
         let (here, there) = (halved(self), halved(other));
         let power = |samples: &[f32]| samples.iter().map(|sample| sample * sample).sum::<f32>();
@@ -139,12 +130,24 @@ impl Sound {
         let likeness = |shift: isize| {
             let (late, early) = (shift.max(0).unsigned_abs(), shift.min(0).unsigned_abs());
             let pairs = here.iter().skip(late).zip(there.iter().skip(early));
-            pairs.map(|(a, b)| a * b).sum::<f32>() / scale
+            (pairs.map(|(a, b)| a * b).sum::<f32>() / scale).abs()
         };
         let found = (-SHIFTS..=SHIFTS).map(|shift| (shift, likeness(shift)));
         let (shift, likeness) = found.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
         (shift as f64 * 2000.0 / RATE, likeness.into())
     }
+}
+
+/// The samples without their constant part, by a one-pole high-pass filter with a cutoff of 50 Hz. A constant from the first
+/// sample on is no sound.
+fn without_constant(samples: &[f32]) -> Vec<f32> {
+    const WEIGHT: f32 = 0.0194;
+    let mut constant = samples.first().copied().unwrap_or_default();
+    let remove = |&sample: &f32| {
+        constant += WEIGHT * (sample - constant);
+        sample - constant
+    };
+    samples.iter().map(remove).collect()
 }
 
 /// A tenth of a second of MP3 is too little for certainty, and the channel of a mono WAV has no name.

@@ -38,7 +38,7 @@ pub struct Recipe<'a> {
 }
 
 impl Recipe<'_> {
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let Self { format, content, layout, rate, length } = self;
         format!("{}.{}.{}.{rate}.{length}.{}", format.name, content.0, layout.0, format.extension)
     }

@@ -7,13 +7,13 @@ use super::table::Shape;
 use crate::sound::complaints;
 
 /// Checks the file. Returns its stated length in milliseconds; `None` if only decoding tells.
-pub fn check(path: &Path, shape: &Shape) -> Result<Option<f64>, String> {
+pub fn check(path: &Path, shape: &Shape, channels: u16) -> Result<Option<f64>, String> {
     let found = ffprobe(path)?;
     let streams = found["streams"].as_array().ok_or("ffprobe found no list of streams")?;
     let [stream] = streams.as_slice() else { return Err(format!("has {} streams", streams.len())) };
     same("the container", found["format"]["format_name"].as_str(), &shape.container)?;
     same("the codec", stream["codec_name"].as_str(), &shape.codec)?;
-    if stream["channels"] != 1 {
+    if stream["channels"] != channels {
         return Err(format!("has {} channels", stream["channels"]));
     }
     let rate: Option<u32> = stream["sample_rate"].as_str().and_then(|rate| rate.parse().ok());
