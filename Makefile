@@ -70,7 +70,7 @@ fuzz: ## run every fuzz target for TIME=60 seconds (TARGETS=... selects some)
 	@scripts/setup.sh
 	scripts/fuzz.sh $(or $(TIME),60) $(TARGETS)
 
-corpus: ## convert sources of every kind to every profile, in all pairs of properties: CORPUS=all
+corpus: ## convert sources of every kind to every profile, in all pairs of properties: CORPUS=all CORPUS_ONLY=tone,offset
 	@scripts/setup.sh --test
 	CORPUS=$(or $(CORPUS),all) $(CARGO) nextest run --profile long --test audio --no-capture -E 'test(/^corpus::/)' $(ARGS)
 

@@ -1791,7 +1791,7 @@ export interface components {
             metadata?: Record<string, unknown>;
             /**
              * Format: binary
-             * @description The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given.
+             * @description The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given; `filename`, `mime_type` and `format` are about a file.
              */
             audio?: string;
             /**
@@ -2248,7 +2248,7 @@ export interface components {
             metadata?: Record<string, unknown>;
             /**
              * Format: binary
-             * @description The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given.
+             * @description The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given; `filename`, `mime_type` and `format` are about a file.
              */
             audio?: string;
             /**

@@ -100,7 +100,8 @@ metrics! {
     FFMPEG: Histogram(REQUEST) = "voicegate_ffmpeg_seconds" ["purpose"];
     /// Sources that were decoded without making a file of them: `in_process`, or by ffmpeg because of the `structure`
     /// (not clean, or too short), because there is `no_decoder`, because a decoder `failed`, reached its `limit` or
-    /// `panicked`, or because the sound is `odd` (channels that cancel each other out, next to nothing to hear).
+    /// `panicked`, or because the sound is `odd` (channels that cancel each other out, a constant part, next to
+    /// nothing to hear).
     AUDIO_DECODED: Counter = "voicegate_audio_decoded_total" ["way"];
     /// 1 if ffmpeg has made every profile since the start, otherwise 0.
     FFMPEG_WORKS: Gauge = "voicegate_ffmpeg_works" [];

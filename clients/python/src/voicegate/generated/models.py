@@ -909,7 +909,7 @@ class RenderForm(TypedDict):
     """
     audio: NotRequired[bytes]
     """
-    The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given.
+    The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given; `filename`, `mime_type` and `format` are about a file.
     """
     filename: NotRequired[str]
     """
@@ -1094,7 +1094,7 @@ class VoiceForm(TypedDict):
     """
     audio: NotRequired[bytes]
     """
-    The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given.
+    The audio. Its file name and type are hints, too. Exactly one of `audio` and `speech` is given; `filename`, `mime_type` and `format` are about a file.
     """
     filename: NotRequired[str]
     """
