@@ -65,10 +65,10 @@ pub(crate) fn apart() -> String {
 /// stated. `s16` removes values beyond full scale and NaN, which stall encoders. The last `asetpts` removes all
 /// timestamps, so that encoders and muxers count samples, also if the rate of a source changes.
 fn chain(rate: u32, layouts: &str, mix: Option<&Mix>, clock: Clock) -> String {
-    let steady = match mix.map_or(0.0, |mix| mix.constant) {
+    let constant = match mix.map_or(0.0, |mix| mix.constant) {
         0.0 => String::new(),
         // The second filter alone would turn a constant from the first sample on into a click.
-        constant => format!(",dcshift={:.6},highpass=f={CUTOFF_HZ}", -constant),
+        part => format!(",dcshift={:.6},highpass=f={CUTOFF_HZ}", -part),
     };
     let mix = mix.filter(|mix| mix.is_weighted()).map(pan).unwrap_or_default();
     let clock = match clock {
@@ -83,7 +83,7 @@ fn chain(rate: u32, layouts: &str, mix: Option<&Mix>, clock: Clock) -> String {
     };
     format!(
         "{mix}aresample=rematrix_maxval=1.0:lfe_mix_level=1,\
-         aformat=sample_fmts=s16:channel_layouts={layouts}:sample_rates={rate}{steady}{clock},asetpts=NAN"
+         aformat=sample_fmts=s16:channel_layouts={layouts}:sample_rates={rate}{constant}{clock},asetpts=NAN"
     )
 }
 

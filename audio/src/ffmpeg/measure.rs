@@ -2,7 +2,7 @@
 //! over a pipe; decoders in this process pass on samples.
 
 use crate::ffmpeg::filters::MEASURE_RATE;
-use crate::ffmpeg::waveform::{Audible, Steady, Waveform};
+use crate::ffmpeg::waveform::{Audible, ConstantPart, Waveform};
 use crate::source::findings::Mix;
 
 /// A mix of two channels is at least half as loud (-6 dB) as the louder one, unless they cancel each other out. Below
@@ -37,12 +37,12 @@ struct Level {
     /// Sum of all samples.
     total: i64,
     peak: u32,
-    steady: Steady,
+    constant: ConstantPart,
 }
 
 impl Level {
     fn add(&mut self, sample: i32) {
-        self.sum += f64::from(self.steady.without(sample as f32).abs());
+        self.sum += f64::from(self.constant.remove(sample as f32).abs());
         self.total += i64::from(sample);
         self.peak = self.peak.max(sample.unsigned_abs());
     }

@@ -70,21 +70,21 @@ impl Waveform {
     }
 }
 
-/// The constant part of a sound at the measuring rate, as it was so far.
+/// The constant part of a sound at the measuring rate: the mean of its last samples.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Steady {
-    constant: f32,
+pub(crate) struct ConstantPart {
+    so_far: f32,
 }
 
-impl Steady {
+impl ConstantPart {
     /// Coefficient of a one-pole high-pass filter with a cutoff of 50 Hz at 8 kHz.
     const WEIGHT: f32 = 0.039;
 
-    /// The next sample without the constant part.
+    /// Takes it from the next sample.
     #[inline]
-    pub fn without(&mut self, sample: f32) -> f32 {
-        self.constant += Self::WEIGHT * (sample - self.constant);
-        sample - self.constant
+    pub fn remove(&mut self, sample: f32) -> f32 {
+        self.so_far += Self::WEIGHT * (sample - self.so_far);
+        sample - self.so_far
     }
 }
 
@@ -92,7 +92,7 @@ impl Steady {
 /// sound after the end of the source.
 #[derive(Debug)]
 pub(crate) struct Audible {
-    steady: Steady,
+    constant: ConstantPart,
     /// Number of samples to compare.
     most: u64,
     waveform: Waveform,
@@ -101,7 +101,7 @@ pub(crate) struct Audible {
 impl Audible {
     /// Compares the first `most` samples only.
     pub fn up_to(most: u64) -> Self {
-        Self { steady: Steady::default(), most, waveform: Waveform::new() }
+        Self { constant: ConstantPart::default(), most, waveform: Waveform::new() }
     }
 
     #[inline]
@@ -110,7 +110,7 @@ impl Audible {
             return;
         }
         // A constant is heard when it begins: in the source at once, in what an encoder makes of it a little later.
-        self.waveform.push(self.steady.without(f32::from(sample)) as i16);
+        self.waveform.push(self.constant.remove(f32::from(sample)) as i16);
     }
 
     #[cfg(test)]

@@ -26,7 +26,6 @@ const SHORT_MS: u64 = 1_000;
 /// Permitted difference of a bar, on a scale of 100. A codec shifts sound by some milliseconds, shapes its noise, and
 /// removes high frequencies.
 const APART: u8 = 34;
-
 /// Permitted difference of a bar of a steady sound.
 const STEADY_APART: u8 = 20;
 /// Number of bars at either end of a steady sound that may be uneven.
