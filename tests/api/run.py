@@ -18,6 +18,8 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 AUDIO = HERE.parent / "fixtures" / "audio" / "speech-24k.mp3"
 PATIENCE = 60
+# Without a limit of time, sequences of requests are tried in numbers only in a run of their own.
+PHASES = [["--phases", "examples,coverage,fuzzing"], ["--phases", "stateful"]]
 
 CONFIG = """
 [server]
@@ -131,7 +133,10 @@ def main(voicegate: str, *arguments: str) -> int:
                 "HYPOTHESIS_STORAGE_DIRECTORY": folder,
                 "PYTHONDONTWRITEBYTECODE": "1",
             }
-            code = subprocess.call([*command, *arguments], env=os.environ | surroundings, cwd=HERE)
+            code = 0
+            for phases in [[]] if "--phases" in arguments else PHASES:
+                run = [*command, *phases, *arguments]
+                code = code or subprocess.call(run, env=os.environ | surroundings, cwd=HERE)
             if gateway.poll() is not None:
                 sys.exit("the gateway ended by itself")
         errors = [line for line in pathlib.Path(f"{folder}/log").read_text().splitlines() if "ERROR" in line]
