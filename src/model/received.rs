@@ -99,7 +99,7 @@ pub struct Received {
     #[serde(with = "rfc3339_millis")]
     pub received_at: Timestamp,
     pub form: Form,
-    /// Where the adapter finds the audio. Dropped as soon as the audio is stored, since it may contain credentials.
+    /// Place of the audio, for the adapter. Dropped as soon as the audio is stored, since it may contain credentials.
     pub media: Option<MediaRef>,
     /// Facts about the audio as it came.
     pub native: Option<AudioFacts>,

@@ -112,7 +112,7 @@ async fn callback_that_comes_fifty_times_makes_one_note() {
     let event = voice("M1", &format!("{}/api/files/default/M1.oga", house.waha.url));
     let calls = (0..50).map(|turn| {
         let mut event = event.clone();
-        // The same message comes as another event, too.
+        // WAHA sends a message as another event, too.
         event["id"] = json!(format!("evt_{}", turn % 7));
         event["event"] = json!(if turn % 2 == 0 { "message" } else { "message.any" });
         let call = house.callback(&event);

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 pub const API_KEY: &str = "waha-key-that-no-stranger-may-see";
 pub const SECRET: &str = "6f1d5c0b8a3e4f7d9b2a1c0e5d4f3b2a6f1d5c0b8a3e4f7d9b2a1c0e5d4f3b2a";
 
-/// What a file's address answers.
+/// Answer of a file's address.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Audio(Bytes),

@@ -76,7 +76,7 @@ pub(crate) fn compare_steady(source: &[u8], loudest: u32, duration_ms: u64, made
     }
 }
 
-/// Whether a sound is steady, as no speech is: a tone, a hum or noise. In longer recordings a bar is the mean of several
+/// Tests for steady sound, as no speech is: a tone, a hum or noise. In longer recordings a bar is the mean of several
 /// words.
 pub(crate) fn is_steady(bars: &[u8], duration_ms: u64) -> bool {
     const LONGEST_MS: u64 = 20_000;

@@ -56,7 +56,7 @@ impl Findings {
     }
 }
 
-/// How the channels of a source become one.
+/// Mix of the channels of a source into one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mix {
@@ -81,7 +81,7 @@ impl Mix {
         Self { weights: vec![weight; count], ..Self::default() }
     }
 
-    /// Whether the measured sound depends on this mix.
+    /// Tests for weights, without which the channels are mixed to their mean.
     pub(crate) fn is_weighted(&self) -> bool {
         !self.weights.is_empty()
     }

@@ -236,7 +236,7 @@ impl Order {
             return Err(Problem::invalid("idempotency_key", KEY));
         }
         let idempotency_key = header.or(key);
-        // Where a received note is answered and no account is named, the answer goes back the way that it came.
+        // The answer to a received note goes back the way that it came, unless an account is named.
         let (to, via) = answer::addressed(gateway, tenant, (Some(to), via), reply_to.as_deref()).await?;
         let send_at = delay.filter(|delay| !delay.is_zero()).map(SendTime::After);
         let request = VoiceRequest {

@@ -10,7 +10,7 @@ use crate::harness::{KEY, PHONE, World};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What is installed for these tests.
+/// Path of a program that is installed for these tests.
 fn tool(path: &str) -> String {
     let tool = format!("{ROOT}/target/tools/dialects/{path}");
     assert!(Path::new(&tool).exists(), "{tool} is missing; run: scripts/setup.sh --test");
