@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::StatusCode;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::{
     Scope, SendError, SendErrorKind, Upstream,
     wire::{self, Answer, Step},
 };
+
+/// The number of equal answers after which a group counts as unknown. They take some four minutes, and a connection to
+/// WhatsApp that is lost comes back within that.
+const MOST_TRIES: u32 = 20;
 
 /// An answer that is no success, taken apart.
 pub(super) struct Refusal {
@@ -24,21 +28,26 @@ pub(super) struct Refusal {
     words: String,
     /// `{"exists": false}`: the number is not on WhatsApp.
     is_nobody: bool,
+    /// Whether the words repeat the link to the note's audio.
+    names_link: bool,
     retry_after: Option<Duration>,
     upstream: Upstream,
 }
 
 impl Refusal {
     /// Reads `{status, error, response: {message}}`, where `message` is a text, or a list of texts, lists and objects.
-    pub fn read(answer: &Answer, now: Timestamp, secrets: &[&SecretString]) -> Self {
+    /// `link` is the link to the note's audio.
+    pub fn read(answer: &Answer, now: Timestamp, secrets: &[&SecretString], link: &[SecretString]) -> Self {
         let body = answer.json();
         let mut found = Found::default();
         for place in [&body["response"]["message"], &body["message"], &body["error"]] {
             found.collect(place, 0);
         }
+        let words = found.texts.join("\n").to_lowercase();
         Self {
             status: answer.status,
-            words: found.texts.join("\n").to_lowercase(),
+            names_link: link.iter().any(|link| words.contains(&link.expose_secret().to_lowercase())),
+            words,
             is_nobody: found.is_nobody,
             retry_after: wire::retry_after(&answer.headers, now),
             upstream: Upstream {
@@ -57,6 +66,9 @@ impl Refusal {
             error.scope = Scope::Connection;
         }
         error.retry_after = self.retry_after;
+        if to_group && step == Step::Dispatch && kind == SendErrorKind::NotReachable {
+            error = error.at_most(MOST_TRIES);
+        }
         error
     }
 
@@ -81,9 +93,7 @@ impl Refusal {
             {
                 (Kind::Rejected, "the provider does not have this message's audio, or no longer")
             }
-            (400, Step::Fetch) => {
-                (Kind::Unavailable, "the provider could not load the audio from WhatsApp; it is tried again")
-            }
+            (400, Step::Fetch) => (Kind::Unavailable, "the provider could not load the audio from WhatsApp"),
             _ => wire::default_kind(self.status, step),
         }
     }
@@ -97,7 +107,7 @@ impl Refusal {
             // (who has which device, the upload of the file) waits and can end like this:
             // https://github.com/WhiskeySockets/Baileys/blob/master/src/Socket/socket.ts
             () if says("connection closed") || says("connection lost") => {
-                (Kind::Unavailable, "the instance has lost its connection to WhatsApp; it is tried again")
+                (Kind::Unavailable, "the instance has lost its connection to WhatsApp")
             }
             // The instance is known and not running, so there is nothing that could send.
             () if says("cannot read properties of undefined (reading 'onwhatsapp')")
@@ -105,7 +115,7 @@ impl Refusal {
                 || says("cannot read properties of undefined (reading 'mediamessage')")
                 || says("cannot read properties of undefined (reading 'textmessage')") =>
             {
-                (Kind::Unavailable, "the instance is not running at the provider; it is tried again")
+                (Kind::Unavailable, "the instance is not running at the provider")
             }
             () if says("error 463") || says("reachouttimelock") => (
                 Kind::ConversationClosed,
@@ -113,9 +123,9 @@ impl Refusal {
             ),
             () if says("rate-overlimit") => (Kind::RateLimited, "WhatsApp limits the rate of this sender"),
             () if says("media upload failed") => {
-                (Kind::Unavailable, "the provider could not upload the audio to WhatsApp; it is tried again")
+                (Kind::Unavailable, "the provider could not upload the audio to WhatsApp")
             }
-            () if says("failed to fetch stream") || says("request failed with status code") => (
+            () if self.is_about_download() => (
                 Kind::Unavailable,
                 "the provider could not download the audio; server.public_url must be reachable from it",
             ),
@@ -126,16 +136,32 @@ impl Refusal {
                 Kind::MediaRejected,
                 "the provider does not take the audio; a link's host needs a full domain name, so try intake = \"upload\"",
             ),
-            // "Group not found" is thrown as an object, whose text is lost on the way.
-            () if to_group && (says("group not found") || says("[object object]")) => {
-                (Kind::NotReachable, "the sender is no member of this group")
-            }
+            // "Group not found" is thrown as an object, whose text is lost on the way. It is thrown before the send, and
+            // also where WhatsApp was not there to be asked for the group.
+            () if to_group && (says("group not found") || says("[object object]")) => (
+                Kind::NotReachable,
+                "the provider does not find this group; the sender is probably no member",
+            ),
             () if is_exception(&self.words) => (
                 Kind::OutcomeUnknown,
                 "the provider met an error while sending the note, so it may or may not arrive",
             ),
             () => wire::default_kind(self.status, Step::Dispatch),
         }
+    }
+}
+
+impl Refusal {
+    /// Whether the download of the link failed, which comes before the send.
+    ///
+    /// An installation that has incoming and outgoing audio written down downloads a note from WhatsApp once more, and asks
+    /// OpenAI, after it has sent the note and before it answers. Where one of those fails, the words are the same, and
+    /// the name of the exception stands before them, in an answer with 400.
+    fn is_about_download(&self) -> bool {
+        let says = |part: &str| self.words.contains(part);
+        (says("failed to fetch stream") && self.names_link)
+            || (says("request failed with status code")
+                && (self.status != StatusCode::BAD_REQUEST || !says("axioserror")))
     }
 }
 

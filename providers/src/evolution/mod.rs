@@ -277,7 +277,7 @@ impl Evolution {
     ) -> Result<Accepted, SendError> {
         if !answer.status.is_success() {
             let link = note.link_secrets();
-            let refusal = Refusal::read(answer, now, &self.secrets(&link));
+            let refusal = Refusal::read(answer, now, &self.secrets(&link), &link);
             let to_group = matches!(note.to, Recipient::Jid { server: JidServer::Group, .. });
             return Err(refusal.into_error(Step::Dispatch, to_group));
         }
@@ -300,7 +300,7 @@ impl Evolution {
 
     /// Reads the refusal of a question about the account.
     pub(crate) fn refused(&self, now: Timestamp, answer: &Answer) -> SendError {
-        Refusal::read(answer, now, &self.secrets(&[])).into_error(Step::Check, false)
+        Refusal::read(answer, now, &self.secrets(&[]), &[]).into_error(Step::Check, false)
     }
 
     fn secrets<'a>(&'a self, link: &'a [SecretString]) -> Vec<&'a SecretString> {

@@ -114,11 +114,13 @@ impl Evolution {
         let request = self.request(Method::POST, &path, Some(&body));
         let answer = wire::call_whole(cx, request).await.map_err(NoAnswer::in_fetch)?;
         if !answer.status.is_success() {
-            return Err(Refusal::read(&answer, cx.now, &self.secrets(&[])).into_error(Step::Fetch, false));
+            return Err(
+                Refusal::read(&answer, cx.now, &self.secrets(&[]), &[]).into_error(Step::Fetch, false)
+            );
         }
         let told: Answered = serde_json::from_slice(&answer.body).unwrap_or_default();
         let bytes = decoded(&told.base64).ok_or_else(|| {
-            let detail = "the provider's answer has no audio; it is tried again";
+            let detail = "the provider's answer has no audio";
             SendError::new(SendErrorKind::Unavailable, detail)
         })?;
         wire::write(out, &bytes).await?;

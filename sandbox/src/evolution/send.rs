@@ -44,7 +44,7 @@ pub(super) async fn voice(
         }
     };
     let jid = recipient(&instance, &request)?;
-    let file = fetch(&sandbox, &text_of(&request, "audio")?.unwrap_or_default()).await?;
+    let file = fetch(&sandbox, &text_of(&request, "audio")?.unwrap_or_default(), encoding).await?;
     let info = audio::describe(&file.bytes);
     let mut problems = if encoding { info.faults.clone() } else { voice_problems(&info, VOICE_MIME) };
     if encoding {
@@ -96,7 +96,7 @@ pub(super) async fn media(
     if form == "file" && filename.is_none() && decode(&media).is_some() {
         return Err(Refusal::new(400, json!(["For base64 the file name must be informed."])));
     }
-    let file = fetch(&sandbox, &media).await?;
+    let file = fetch(&sandbox, &media, false).await?;
     let info = audio::describe(&file.bytes);
     let mut problems = info.faults.clone();
     // The file's name decides, whatever the request says: prepareMediaMessage.
@@ -187,13 +187,19 @@ struct File {
     by: &'static str,
 }
 
-/// A link, or base64: everything else is refused.
-async fn fetch(sandbox: &Sandbox, media: &str) -> Result<File, Refusal> {
+/// A link, or base64: everything else is refused. A file to convert is downloaded by axios, and another one by Baileys
+/// while it is sent.
+async fn fetch(sandbox: &Sandbox, media: &str, converts: bool) -> Result<File, Refusal> {
     let file = match Url::parse(media).ok().filter(is_url) {
         Some(url) => {
             let fetched = sandbox.inner.fetcher.get(&url, MAX_BYTES, FETCH_TIMEOUT).await;
-            let fetched = fetched
-                .map_err(|_| Refusal::new(400, json!(["AxiosError: Request failed with status code 404"])))?;
+            let fetched = fetched.map_err(|_| {
+                if converts {
+                    Refusal::new(500, json!(["Request failed with status code 404"]))
+                } else {
+                    Refusal::new(400, json!([format!("Error: Failed to fetch stream from {media}")]))
+                }
+            })?;
             File { bytes: fetched.bytes, by: "with a link that Evolution fetched" }
         }
         None => {
