@@ -94,7 +94,7 @@ pub enum Operation {
     Attachments,
     /// Upload of the audio: Linq's presigned PUT, Meta's `/media`.
     Upload,
-    /// Linq `/v3/chats`, `/v3/chats/{id}`, Discord `/users/@me/channels`.
+    /// Linq `/v3/chats`, `/v3/chats/{id}`, Discord `/users/@me/channels`, WAHA `/api/contacts/check-exists`.
     Chats,
     /// Linq `/v3/messages` and `/v3/chats/{id}/messages`.
     Messages,

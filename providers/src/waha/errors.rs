@@ -69,9 +69,15 @@ impl Refusal {
             // "Session status is not as expected", after the server itself has waited for some seconds:
             // https://github.com/devlikeapro/waha/blob/core/src/core/manager.core.ts
             (422, _) if self.state.is_some() => judge_state(self.state.as_deref().unwrap_or_default(), step),
-            (404 | 422, _) if says("session") => (
+            (404 | 422, Step::Check) if says("session") => (
                 Kind::Misconfigured,
                 "the provider knows no such session: check session, or create and start it at the provider",
+            ),
+            // A session that is stopped to be started again is answered like one that does not exist (`getSession`):
+            // https://github.com/devlikeapro/waha/blob/core/src/core/manager.core.ts
+            (404 | 422, _) if says("session") => (
+                Kind::Unavailable,
+                "the WhatsApp session is not started; start it at the provider, or check session",
             ),
             (422, _) if says("plus") => (
                 Kind::Misconfigured,
@@ -137,7 +143,7 @@ pub(super) fn judge_state(state: &str, step: Step) -> (SendErrorKind, &'static s
     match (state, step) {
         ("STARTING", _) => (Kind::NotReady, "the WhatsApp session is starting; try again in a minute"),
         // It had the time to start in between.
-        ("WORKING", _) => (Kind::NotReady, "the WhatsApp session was not ready yet; it is tried again"),
+        ("WORKING", _) => (Kind::NotReady, "the WhatsApp session was not ready yet"),
         ("SCAN_QR_CODE" | "PASSKEY_REQUIRED" | "PASSKEY_CONFIRMATION_REQUIRED", _) => (
             Kind::Misconfigured,
             "the WhatsApp session is not linked; link it with the phone at the provider's dashboard",

@@ -11,12 +11,14 @@
 //! * WhatsApp refuses new conversations of senders whom it suspects (error 463, inside a 500), for hours or days:
 //!   <https://github.com/devlikeapro/waha/issues/2219>.
 //! * Files that people send are kept for three minutes, and their address names a host that may be nobody's: `fetch`.
+//! * WAHA sends to a number as it is given, and WhatsApp knows some in another spelling: `numbers`.
 //! * Before 2026.6.1 only WAHA Plus sends audio: <https://waha.devlike.pro/docs/overview/changelog/>.
 
 mod callbacks;
 mod check;
 mod errors;
 mod fetch;
+mod numbers;
 mod presence;
 
 use std::{fmt, sync::Arc};
@@ -136,9 +138,14 @@ impl Provider for Waha {
         whatsapp_web::chat_id(to)
     }
 
-    async fn prepare(&self, _: &Context, note: &OutboundNote, _: &mut Memory) -> Result<Prepared, SendError> {
+    async fn prepare(
+        &self,
+        cx: &Context,
+        note: &OutboundNote,
+        memory: &mut Memory,
+    ) -> Result<Prepared, SendError> {
         self.capabilities.check(note)?;
-        let chat = self.recipient_key(&note.to)?;
+        let chat = self.chat(cx, note, memory).await?;
         let mut body = json!({"session": self.session, "chatId": chat});
         let action = match &note.content {
             Content::Text(text) => {

@@ -160,6 +160,21 @@ async fn every_engine_of_waha_names_the_message() {
 }
 
 #[tokio::test]
+async fn a_brazilian_number_is_sent_to_as_whatsapp_knows_it() {
+    let served = Served::start().await;
+    let cx = run::context(run::LONG, true);
+    let provider = served.connection("waha", json!({}));
+    for (to, chat) in [
+        ("+5531988887777", "553188887777@c.us"),
+        ("+553188887777", "553188887777@c.us"),
+        ("+15551234567", "15551234567@c.us"),
+    ] {
+        send(&*provider, &cx, &note(&*provider, to, Form::Voice)).await.expect("accepted");
+        assert_eq!(served.last().to, [chat], "{to}");
+    }
+}
+
+#[tokio::test]
 async fn recipients_out_of_reach_are_named_by_error_kind() {
     let served = Served::start().await;
     let cx = run::context(run::LONG, true);
@@ -168,7 +183,8 @@ async fn recipients_out_of_reach_are_named_by_error_kind() {
         ("waha", json!({}), "+15550000463", SendErrorKind::ConversationClosed),
         ("waha", json!({"session": "scanning"}), "+15551234567", SendErrorKind::Misconfigured),
         ("waha", json!({"session": "starting"}), "+15551234567", SendErrorKind::NotReady),
-        ("waha", json!({"session": "nobody"}), "+15551234567", SendErrorKind::Misconfigured),
+        ("waha", json!({"session": "nobody"}), "+15551234567", SendErrorKind::Unavailable),
+        ("waha", json!({"session": "nobody"}), "+5531988887777", SendErrorKind::Unavailable),
         ("evolution", json!({}), "+15550000404", SendErrorKind::NotReachable),
         ("evolution", json!({"instance": "closed"}), "+15551234567", SendErrorKind::Unavailable),
         ("evolution", json!({"instance": "nobody"}), "+15551234567", SendErrorKind::Misconfigured),

@@ -76,6 +76,7 @@ impl Emulator for Waha {
             .route("/api/sessions/{session}", get(sessions::show).put(sessions::update))
             .route("/api/sessions/{session}/timelock", get(sessions::time_lock))
             .route("/api/server/version", get(version))
+            .route("/api/contacts/check-exists", get(sessions::number))
             .route("/api/files/{session}/{name}", get(received::file))
             .route("/api/{session}/chats/{chat}/messages/{id}", get(received::message))
             .route("/ping", get(async || Json(json!({ "message": "pong" }))))
@@ -89,6 +90,7 @@ impl Emulator for Waha {
             "api/server/version" => Operation::Session,
             path if path.starts_with("api/files/") => Operation::Media,
             path if path.ends_with("/presence") => Operation::Presence,
+            "api/contacts/check-exists" => Operation::Chats,
             path if path.ends_with("/timelock") => Operation::Other,
             path if path.starts_with("api/sessions/") && method == Method::PUT => Operation::Webhooks,
             path if path.starts_with("api/sessions/") => Operation::Session,
@@ -99,7 +101,7 @@ impl Emulator for Waha {
     fn scripted(&self, status: u16, _: Option<u64>) -> Response {
         match status {
             401 => Refusal::nest(401, "Unauthorized"),
-            404 => Refusal::nest(404, "Session \"default\" does not exist"),
+            404 => not_started("default"),
             422 => Refusal::not_working("default", "FAILED"),
             500 => Refusal::exception("Protocol error (Runtime.callFunctionOn): Target closed."),
             _ => Refusal::nest(status, "voicegate sandbox: scripted"),
@@ -263,10 +265,18 @@ fn only(map: &Map<String, Value>, known: &[&str], place: &str) -> Result<(), Ref
     }
 }
 
+/// A session that does not exist, and one that is stopped, have the same answer.
+fn not_started(name: &str) -> Refusal {
+    let text = format!(
+        "We didn't find a session with name '{name}'.\nPlease start it first by using POST /api/sessions/{name}/start request"
+    );
+    Refusal::nest(404, text)
+}
+
 /// A session that can send, and its engine.
 fn working(name: &str) -> Result<&'static str, Refusal> {
     match session(name) {
-        None => Err(Refusal::nest(404, format!("Session \"{name}\" does not exist"))),
+        None => Err(not_started(name)),
         Some((engine, "WORKING")) => Ok(engine),
         Some((_, state)) => Err(Refusal::not_working(name, state)),
     }

@@ -1,14 +1,15 @@
 //! A session's state and configuration: <https://waha.devlike.pro/docs/how-to/sessions/>.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::hooks::EVENTS;
-use super::{App, Refusal, Registered, authenticate, only, read, session};
-use crate::whatsapp::ME;
+use super::{App, Refusal, Registered, authenticate, only, read, session, working};
+use crate::whatsapp::{ME, NOBODY, is_jid};
 use crate::{hooks, state};
 
 pub(super) async fn show(
@@ -31,6 +32,31 @@ pub(super) async fn show(
         "timestamps": { "activity": state::clock().as_millisecond() },
         "assignedWorker": "sandbox",
     })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Number {
+    phone: String,
+    session: String,
+}
+
+/// Whether a number is on WhatsApp, and its chat. Brazilian mobile numbers are known without their ninth digit.
+pub(super) async fn number(
+    Query(Number { phone, session }): Query<Number>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    authenticate(&headers)?;
+    working(&session)?;
+    let without_ninth = |rest: &str| {
+        let (area, number) = rest.split_at_checked(2)?;
+        number.strip_prefix('9').filter(|number| number.len() == 8).map(|number| format!("55{area}{number}"))
+    };
+    let known = phone.strip_prefix("55").and_then(without_ninth).unwrap_or(phone);
+    let chat = format!("{known}@c.us");
+    if chat == NOBODY || !is_jid(&chat) {
+        return Ok(Json(json!({ "numberExists": false })));
+    }
+    Ok(Json(json!({ "numberExists": true, "chatId": chat })))
 }
 
 /// Replaces the whole configuration.
