@@ -19,6 +19,8 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: Option<u64>,
     subcode: Option<u64>,
+    /// Whether Meta says itself that the request may be repeated.
+    is_transient: bool,
     /// Message and details, in lower case.
     words: String,
     retry_after: Option<Duration>,
@@ -31,8 +33,8 @@ pub(super) struct Refusal {
 const CLOSED_FOR: SignedDuration = SignedDuration::from_mins(1);
 
 impl Refusal {
-    /// Reads `{"error": {"code", "error_subcode", "message", "error_data": {"details"}, "fbtrace_id"}}`, all of it optional:
-    /// a proxy or a reseller on the way answers in its own words.
+    /// Reads `{"error": {"code", "error_subcode", "is_transient", "message", "error_data": {"details"}, "fbtrace_id"}}`, all
+    /// of it optional: a proxy or a reseller on the way answers in its own words.
     pub fn read(answer: &Answer, now: Timestamp, secrets: &[&SecretString]) -> Self {
         let body = answer.json();
         let error = &body["error"];
@@ -46,6 +48,7 @@ impl Refusal {
             status: answer.status,
             code,
             subcode: number(&error["error_subcode"]),
+            is_transient: error["is_transient"] == true,
             words: said.to_lowercase(),
             retry_after: wire::retry_after(&answer.headers, now).or_else(|| regained(answer)),
             asked: now,
@@ -142,11 +145,17 @@ impl Refusal {
             _ => {}
         }
         let Some((kind, detail)) = self.code.and_then(meaning) else {
-            return wire::default_kind(self.status, step);
+            // Only a refusal proves that nothing was done; a fault of the server does not.
+            let is_refusal = self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS;
+            return if self.is_transient && is_refusal {
+                (Kind::Unavailable, "the provider cannot do this at the moment, as it says")
+            } else {
+                wire::default_kind(self.status, step)
+            };
         };
         match (kind, step) {
             (Kind::OutcomeUnknown, Step::Prepare | Step::Check | Step::Fetch) => {
-                (Kind::Unavailable, "the provider has a fault; it is tried again")
+                (Kind::Unavailable, "the provider has a fault")
             }
             (
                 Kind::Unauthorized | Kind::Misconfigured | Kind::RateLimited | Kind::Unavailable,
@@ -225,10 +234,8 @@ pub(super) fn meaning(code: u64) -> Option<(SendErrorKind, &'static str)> {
         PAIR_LIMIT => (Kind::RateLimited, "the provider limits the rate of messages to this recipient"),
 
         // Down or overloaded: nothing was done.
-        2 | 131_016 | 133_004 => {
-            (Kind::Unavailable, "a service of the provider is down at the moment; it is tried again")
-        }
-        131_057 => (Kind::Unavailable, "the account is in maintenance at the provider; it is tried again"),
+        2 | 131_016 | 133_004 => (Kind::Unavailable, "a service of the provider is down at the moment"),
+        131_057 => (Kind::Unavailable, "the account is in maintenance at the provider"),
         // "Unknown": Meta itself does not say what became of it.
         1 | 131_000 => (
             Kind::OutcomeUnknown,
