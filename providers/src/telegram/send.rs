@@ -113,9 +113,7 @@ fn address(note: &OutboundNote, chat: &Chat) -> Map<String, Value> {
     if let Some(thread) = chat.thread {
         fields.insert("message_thread_id".to_owned(), json!(thread));
     }
-    if let Some(message) = reply(note, chat) {
-        // If that message is gone, the note is sent without a reference.
-        let reply = json!({"message_id": message, "allow_sending_without_reply": true});
+    if let Some(reply) = reply(note, chat) {
         fields.insert("reply_parameters".to_owned(), reply);
     }
     fields
@@ -130,12 +128,19 @@ fn method(form: Form) -> (&'static str, &'static str) {
     }
 }
 
-/// The message to answer, if it is in this chat. The number of a message counts within its chat alone.
-fn reply(note: &OutboundNote, chat: &Chat) -> Option<i64> {
+/// The message to answer, if it is in this chat. The number of a message counts within its chat alone. A channel that is
+/// addressed by its name has a number that only its messages tell, so Telegram has to compare the two.
+fn reply(note: &OutboundNote, chat: &Chat) -> Option<Value> {
     let text = note.reply_to.as_deref()?;
     let (of, message) = text.rsplit_once(':').map_or((None, text), |(of, message)| (Some(of), message));
-    let same = of.is_none_or(|of| of == chat.id);
-    message.parse().ok().filter(|_| same)
+    // If that message is gone, the note is sent without a reference.
+    let mut reply = json!({"message_id": message.parse::<i64>().ok()?, "allow_sending_without_reply": true});
+    match of {
+        Some(of) if chat.id.starts_with('@') => reply["chat_id"] = json!(of.parse::<i64>().ok()?),
+        Some(of) if of != chat.id => return None,
+        _ => {}
+    }
+    Some(reply)
 }
 
 fn accepted(

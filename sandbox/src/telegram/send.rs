@@ -122,7 +122,9 @@ fn reply(memory: &Memory, chat: &Chat, fields: &Fields) -> Result<Option<i64>, R
     let message = parameters["message_id"].as_i64();
     let message =
         message.ok_or_else(|| Refusal::bad("can't parse reply parameters: message_id is missing"))?;
-    if memory.has(chat.id, message) {
+    // A message of another chat is quoted, which the emulator does not do.
+    let is_here = parameters.get("chat_id").and_then(Value::as_i64).is_none_or(|id| id == chat.id);
+    if is_here && memory.has(chat.id, message) {
         return Ok(Some(message));
     }
     match parameters["allow_sending_without_reply"].as_bool() {
