@@ -61,6 +61,7 @@ pub(crate) fn connection(settings: Settings) -> Result<Http, ConfigError> {
         fixed.insert(Name::Setting(name.clone()), value.clone());
     }
     require_settings(&used, &config.settings)?;
+    refuse_unused(&used, &config.settings)?;
     require_callback(&recipe, &config.webhook_secret, &config.callback_token)?;
     let mut http = Http::assemble(recipe, fixed, secrets);
     let is_wrong = |value: &str| HeaderValue::from_str(value).is_err();
@@ -130,6 +131,18 @@ fn require_settings(used: &BTreeSet<Name>, settings: &BTreeMap<String, Value>) -
     let meant = words::nearest(name, &known)
         .map_or(String::new(), |found| format!("; is `{found}` there meant to be it?"));
     let why = format!("{name}: is required: the recipe has {{{{settings.{name}}}}}{meant}");
+    Err(ConfigError::new("settings", why))
+}
+
+/// Refuses a setting that the recipe does not use: it would have no effect.
+fn refuse_unused(used: &BTreeSet<Name>, settings: &BTreeMap<String, Value>) -> Result<(), ConfigError> {
+    let known: Vec<&str> = settings_in(used).collect();
+    let Some(name) = settings.keys().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
+    let why = if known.is_empty() {
+        format!("{name}: the recipe has no {{{{settings.NAME}}}}")
+    } else {
+        format!("{name}: the recipe has no {{{{settings.{name}}}}}, only {}", known.join(", "))
+    };
     Err(ConfigError::new("settings", why))
 }
 

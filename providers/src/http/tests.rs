@@ -177,6 +177,10 @@ fn settings_that_the_recipe_uses_are_required() {
         ("settings: instance: is required", json!({})),
         ("is `instence` there meant to be it?", json!({"settings": {"instence": "x"}})),
         ("settings: instance: expected a text", json!({"settings": {"instance": {"env": "X"}}})),
+        (
+            "settings: user: the recipe has no {{settings.user}}",
+            json!({"settings": {"instance": "i", "user": "u"}}),
+        ),
         ("base_url: is required", json!({"base_url": null, "settings": {"instance": "x"}})),
         ("token: expected a text that is not empty", json!({"token": null, "settings": {"instance": "x"}})),
         ("token: a credential has characters", json!({"token": "hunter2\n", "settings": {"instance": "x"}})),
@@ -287,11 +291,11 @@ fn preview_of_the_documented_example_is_the_documented_text() {
 #[test]
 fn preview_contains_no_secret() {
     let to = parse_recipient("+15551234567").expect("a recipient");
-    for (name, _) in bundled::RECIPES {
+    for (name, text) in bundled::RECIPES {
+        let used = text.split("{{settings.").skip(1).filter_map(|rest| rest.split_once("}}"));
+        let own: Map<String, Value> = used.map(|(name, _)| (name.to_owned(), json!("hunter2"))).collect();
         let settings = json!({
-            "recipe": name, "base_url": "https://api.example.com", "token": "secret-hunter2",
-            "settings": {"instance": "hunter2", "client_token": "hunter2", "user": "hunter2", "secret_key": "hunter2",
-                         "sender_name": "hunter2", "key_id": "hunter2", "from": "hunter2", "account": "hunter2"},
+            "recipe": name, "base_url": "https://api.example.com", "token": "secret-hunter2", "settings": own,
         });
         let map = settings.as_object().cloned().expect("an object");
         let built = connection(Settings::new(map.clone())).unwrap_or_else(|error| panic!("{name}: {error}"));
