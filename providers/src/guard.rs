@@ -20,7 +20,10 @@ use reqwest::{
 };
 use url::{Host, Url};
 
-use crate::proxy::{Proxy, intercepts};
+use crate::{
+    proxy::{Proxy, intercepts},
+    trust::Trust,
+};
 
 /// Special-purpose ranges that are never public (IANA IPv4 registry,
 /// <https://www.iana.org/assignments/iana-ipv4-special-registry/>).
@@ -177,10 +180,15 @@ struct Proxied {
 
 impl GuardedClient {
     /// # Errors
-    /// The TLS configuration of this machine is unusable.
-    pub fn new(rules: AddressRules, connect_timeout: Duration) -> Result<Self, reqwest::Error> {
+    /// The HTTP client cannot be set up.
+    pub fn new(
+        rules: AddressRules,
+        connect_timeout: Duration,
+        trust: &Trust,
+    ) -> Result<Self, reqwest::Error> {
         let rules = Arc::new(rules);
-        let http = reqwest::Client::builder()
+        let http = trust
+            .client()
             .dns_resolver(Arc::new(GuardedResolver { rules: rules.clone() }))
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -193,10 +201,15 @@ impl GuardedClient {
     /// This client for addresses that a provider named, which are reached as the provider is.
     ///
     /// # Errors
-    /// The TLS configuration of this machine is unusable.
-    pub fn through(&self, proxy: &Proxy, connect_timeout: Duration) -> Result<Self, reqwest::Error> {
+    /// The HTTP client cannot be set up.
+    pub fn through(
+        &self,
+        proxy: &Proxy,
+        connect_timeout: Duration,
+        trust: &Trust,
+    ) -> Result<Self, reqwest::Error> {
         let Some(matcher) = proxy.matcher() else { return Ok(self.clone()) };
-        let http = proxy.client()?.connect_timeout(connect_timeout).build()?;
+        let http = proxy.client(trust)?.connect_timeout(connect_timeout).build()?;
         Ok(Self { proxied: Some(Arc::new(Proxied { matcher, http })), ..self.clone() })
     }
 

@@ -31,6 +31,7 @@ pub mod signature;
 pub mod speech;
 #[cfg(test)]
 mod test_tls;
+pub mod trust;
 mod unanswered;
 pub mod whatsapp_web;
 pub mod wire;

@@ -154,6 +154,7 @@ mod tests {
     use crate::{
         guard::AddressRules,
         test_tls::{acceptor, certificate},
+        trust::Trust,
     };
 
     /// Asks a server on loopback that does `with` each connection.
@@ -231,7 +232,8 @@ mod tests {
             allow_http: true,
             allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],
         };
-        let client = GuardedClient::new(rules(), Duration::from_secs(5)).expect("a client");
+        let trust = Trust::nobody().expect("TLS settings");
+        let client = GuardedClient::new(rules(), Duration::from_secs(5), &trust).expect("a client");
         let ask = async |url: &str| {
             let url = url.parse().expect("a URL");
             let request = client.request(reqwest::Method::GET, url).expect("allowed by its text");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use voicegate_providers::Context;
+use voicegate_providers::{Context, trust::Trust};
 
 use super::{note_metrics, provider_clients::ProviderClients};
 use crate::{
@@ -33,8 +33,10 @@ pub struct Live {
 impl Live {
     pub(crate) fn new(config: Config, tenants: Tenants, clock: &Arc<dyn Clock>) -> anyhow::Result<Self> {
         note_metrics::expect(&tenants);
-        let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0).context("setting up TLS")?;
-        let providers = ProviderClients::new(&config.server.proxy, &tenants, fetcher.client())?;
+        let trust = Trust::system().context("setting up TLS")?;
+        let fetcher = Fetcher::new(config.fetch.rules(), config.fetch.timeout.0, &trust)
+            .context("setting up the HTTP client")?;
+        let providers = ProviderClients::new(&config.server.proxy, &tenants, fetcher.client(), trust)?;
         let request_limits = tenants.iter().filter_map(|tenant| {
             let rate = tenant.request_rate.unwrap_or(config.server.request_rate).0?;
             Some((tenant.name.clone(), RequestLimit::new(rate, clock.clone())?))

@@ -10,6 +10,7 @@ use voicegate_providers::{
     dial::{DialOptions, Dialer},
     guard::GuardedClient,
     proxy::Proxy,
+    trust::Trust,
 };
 
 use crate::config::Tenants;
@@ -39,23 +40,29 @@ impl ProviderClients {
     ///
     /// # Errors
     /// TLS or the proxy cannot be set up.
-    pub fn new(proxy: &Proxy, tenants: &Tenants, guarded: &GuardedClient) -> anyhow::Result<Self> {
+    pub fn new(
+        proxy: &Proxy,
+        tenants: &Tenants,
+        guarded: &GuardedClient,
+        trust: Trust,
+    ) -> anyhow::Result<Self> {
         let timeouts = tenants.iter().flat_map(|tenant| tenant.connections.values()).map(|c| c.timeout);
         // Connecting must time out before the whole request does: a failed connection proves that nothing was sent, a
         // timed-out request proves nothing.
         let connect_timeout = timeouts.min().map_or(CONNECT_TIMEOUT, |least| CONNECT_TIMEOUT.min(least / 2));
         let user_agent = HeaderValue::from_static(USER_AGENT);
-        let options =
-            DialOptions { connect_timeout, user_agent, proxy: proxy.clone(), ..DialOptions::default() };
         let http = proxy
-            .client()
+            .client(&trust)
             .context("server.proxy")?
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION)
             .user_agent(USER_AGENT)
             .build()
-            .context("setting up TLS")?;
-        let guarded = guarded.through(proxy, connect_timeout).context("setting up TLS")?;
+            .context("setting up the HTTP client")?;
+        let guarded =
+            guarded.through(proxy, connect_timeout, &trust).context("setting up the HTTP client")?;
+        let proxy = proxy.clone();
+        let options = DialOptions { connect_timeout, user_agent, proxy, ..DialOptions::new(trust) };
         Ok(Self { http, dialer: Dialer::new(options)?, guarded })
     }
 

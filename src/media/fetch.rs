@@ -9,7 +9,7 @@ use std::{
 
 use reqwest::{
     Method, Response, StatusCode,
-    header::{ACCEPT, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
+    header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
 };
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
@@ -17,6 +17,7 @@ use url::Url;
 use voicegate_providers::{
     Unanswered,
     guard::{AddressRules, GuardedClient},
+    trust::Trust,
     wire::in_time,
 };
 
@@ -34,6 +35,9 @@ const MAX_REDIRECTS: usize = 5;
 
 /// Name of the server in error texts, because a URL may contain a token.
 const SERVER: &str = "the server behind the URL";
+
+/// The longest type of a file that is looked at, in bytes.
+const LONGEST_TYPE: usize = 255;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,9 +81,9 @@ impl Fetcher {
     /// Creates the client.
     ///
     /// # Errors
-    /// The TLS configuration of this machine cannot be used.
-    pub fn new(rules: AddressRules, timeout: Duration) -> Result<Self, reqwest::Error> {
-        Ok(Self { client: GuardedClient::new(rules, CONNECT_TIMEOUT.min(timeout))?, timeout })
+    /// The HTTP client cannot be set up.
+    pub fn new(rules: AddressRules, timeout: Duration, trust: &Trust) -> Result<Self, reqwest::Error> {
+        Ok(Self { client: GuardedClient::new(rules, CONNECT_TIMEOUT.min(timeout), trust)?, timeout })
     }
 
     /// The client for other URLs that callers chose.
@@ -97,7 +101,7 @@ impl Fetcher {
         self.client.request(Method::GET, parsed).map(drop).map_err(|why| forbidden(&why.to_string()))
     }
 
-    /// Downloads into `file`.
+    /// Downloads into `file`, and returns the type that the server states.
     ///
     /// # Errors
     /// [`FetchError`], with the status of the server if it answered.
@@ -106,7 +110,7 @@ impl Fetcher {
         request: &FetchRequest<'_>,
         file: &mut NamedTempFile,
         room: FileReservation,
-    ) -> Result<(), FetchError> {
+    ) -> Result<Option<String>, FetchError> {
         let (started, answered) = (Instant::now(), AtomicBool::new(false));
         let fetched = in_time(self.timeout, self.download(request, file, room, &answered)).await;
         let fetched = fetched.unwrap_or_else(|| {
@@ -118,7 +122,7 @@ impl Fetcher {
             })))
         });
         let outcome = match &fetched {
-            Ok(()) => "ok",
+            Ok(_) => "ok",
             Err(FetchError::Final(_)) => "refused",
             Err(FetchError::ForNow(_)) => "failed",
             Err(FetchError::Disk(_)) => "disk",
@@ -133,7 +137,7 @@ impl Fetcher {
         file: &mut NamedTempFile,
         mut room: FileReservation,
         answered: &AtomicBool,
-    ) -> Result<(), FetchError> {
+    ) -> Result<Option<String>, FetchError> {
         let response = self.follow(request).await?;
         answered.store(true, Ordering::Relaxed);
         let too_large = || {
@@ -144,6 +148,8 @@ impl Fetcher {
         if response.content_length().is_some_and(|length| length > request.max_bytes) {
             return Err(too_large());
         }
+        let stated = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let stated = stated.filter(|text| text.len() <= LONGEST_TYPE).map(str::to_owned);
         let mut out = tokio::fs::File::from_std(file.reopen()?);
         let mut size = 0_u64;
         let mut response = response;
@@ -156,7 +162,7 @@ impl Fetcher {
             out.write_all(&chunk).await?;
         }
         out.flush().await?;
-        Ok(())
+        Ok(stated)
     }
 
     /// Follows redirects one by one, so that each target is checked against the address rules.

@@ -11,6 +11,7 @@ use voicegate_providers::{
     guard::{AddressRules, GuardedClient},
     parse_recipient,
     proxy::Proxy,
+    trust::Trust,
 };
 use voicegate_sandbox::{Fault, FaultAction, Operation, ReceiptRule, ReceiptStatus, ReceiptStep};
 
@@ -31,10 +32,12 @@ pub fn adapter(world: &World, connection: &str) -> Arc<dyn Provider> {
 
 #[expect(clippy::disallowed_methods, reason = "the emulators live in real time")]
 pub fn context() -> Context {
-    let guarded = GuardedClient::new(AddressRules::default(), Duration::from_secs(5)).expect("a client");
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let trust = Trust::nobody().expect("TLS settings");
+    let guarded =
+        GuardedClient::new(AddressRules::default(), Duration::from_secs(5), &trust).expect("a client");
+    let http = trust.client().no_proxy().build().expect("a client");
     let dial =
-        Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer").dial();
+        Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::new(trust) }).expect("a dialer").dial();
     Context { http, dial, guarded, now: jiff::Timestamp::now(), timeout: Duration::from_secs(10) }
 }
 

@@ -244,7 +244,7 @@ fn ledger_key(lane: usize, n: usize) -> String {
 
 /// Sends notes to one recipient, one after the other, each until it is accepted, and returns their ids in order.
 async fn bot(urls: Vec<String>, lane: usize, count: usize) -> Vec<String> {
-    let http = reqwest::Client::new();
+    let http = reqwest::Client::builder().tls_certs_only([]).build().expect("a client");
     let mut ids = Vec::new();
     for n in 0..count {
         if let Some(before) = n.checked_sub(LEAD) {

@@ -4,8 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
@@ -14,7 +13,11 @@ use tokio_rustls::TlsConnector;
 use tower::ServiceExt as _;
 use url::{Host, Url};
 
-use super::stream::{Gate, Gated};
+use super::{
+    PROTOCOLS,
+    stream::{Gate, Gated},
+};
+use crate::trust::Trust;
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -61,8 +64,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Certificates are judged as by the system, or by `roots` alone.
-    pub fn new(timeout: Duration, roots: Option<RootCertStore>) -> Result<Self, rustls::Error> {
+    pub fn new(timeout: Duration, trust: &Trust) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -70,21 +72,8 @@ impl Connector {
         tcp.set_connect_timeout(Some(timeout));
         // An answer can take a minute, and boxes on the way forget connections without a word.
         tcp.set_keepalive(Some(KEEPALIVE));
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?;
-        let builder = match roots {
-            Some(roots) => builder.with_root_certificates(roots),
-            None => builder.with_platform_verifier()?,
-        };
-        let mut tls = builder.with_no_client_auth();
-        // A connection for one request gains nothing by HTTP/2.
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tcp, tls: TlsConnector::from(Arc::new(tls)), timeout })
-    }
-
-    /// The TLS settings, for a client that connects in another way.
-    pub fn tls_config(&self) -> ClientConfig {
-        ClientConfig::clone(self.tls.config())
+        let tls = TlsConnector::from(Arc::new(trust.speaking(PROTOCOLS)));
+        Self { tcp, tls, timeout }
     }
 
     pub async fn open(&self, target: &Target) -> io::Result<Opened> {

@@ -24,7 +24,6 @@ use reqwest::{
     Request, Response,
     header::{ACCEPT, HOST, HeaderValue, USER_AGENT},
 };
-use rustls::RootCertStore;
 use tokio::{task::JoinSet, time::Instant};
 use url::{Position, Url};
 
@@ -35,8 +34,12 @@ use self::{
 };
 use crate::{
     proxy::Proxy,
+    trust::Trust,
     wire::{NoAnswer, no_answer},
 };
+
+/// The protocols of a connection for one request, which would gain nothing by HTTP/2.
+const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
 
 /// Connections that one request may try where the server closes each before the first byte.
 const CONNECTIONS: usize = 3;
@@ -52,30 +55,20 @@ pub struct DialOptions {
     /// request. They wait for at most three quarters of it.
     pub hold: Duration,
     pub proxy: Proxy,
-    /// Certificates to trust instead of the system's.
-    pub roots: Option<RootCertStore>,
+    pub trust: Trust,
 }
 
-impl Default for DialOptions {
-    fn default() -> Self {
+impl DialOptions {
+    pub fn new(trust: Trust) -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
             user_agent: HeaderValue::from_static("voicegate"),
             // Below the shortest time after which common servers close an idle connection (Node's: 5 s).
             hold: Duration::from_secs(4),
             proxy: Proxy::default(),
-            roots: None,
+            trust,
         }
     }
-}
-
-/// The TLS set-up of this machine is unusable.
-#[derive(Debug, thiserror::Error)]
-pub enum DialerError {
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("the HTTP client cannot be set up: {0}")]
-    Client(#[from] reqwest::Error),
 }
 
 /// Opens connections, and remembers what servers do with idle ones. Clones share both.
@@ -102,16 +95,16 @@ impl fmt::Debug for Dialer {
 
 impl Dialer {
     /// # Errors
-    /// The TLS set-up of this machine is unusable.
-    pub fn new(options: DialOptions) -> Result<Self, DialerError> {
-        let connector = Connector::new(options.connect_timeout, options.roots)?;
+    /// The HTTP client for proxies cannot be set up.
+    pub fn new(options: DialOptions) -> reqwest::Result<Self> {
+        let connector = Connector::new(options.connect_timeout, &options.trust);
         let through_proxy = options
             .proxy
-            .client()?
+            .client(&options.trust)?
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(0)
             .user_agent(options.user_agent.clone())
-            .tls_backend_preconfigured(connector.tls_config())
+            .tls_backend_preconfigured(options.trust.speaking(PROTOCOLS))
             .build()?;
         let shared = Shared {
             connector,

@@ -10,6 +10,7 @@ use crate::{
     Context,
     guard::GuardedClient,
     test_tls::{acceptor, roots},
+    trust::Trust,
     wire,
 };
 
@@ -113,15 +114,19 @@ async fn read_request(stream: &mut (impl AsyncReadExt + Unpin)) -> bool {
     true
 }
 
+fn nobody() -> Trust {
+    Trust::nobody().expect("TLS settings")
+}
+
 fn dialer(hold: Duration) -> Dialer {
-    Dialer::new(DialOptions { hold, proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer")
+    Dialer::new(DialOptions { hold, proxy: Proxy::None, ..DialOptions::new(nobody()) }).expect("a dialer")
 }
 
 fn context(dialer: &Dialer) -> Context {
     Context {
-        http: reqwest::Client::builder().no_proxy().user_agent("voicegate").build().expect("a client"),
+        http: nobody().client().no_proxy().user_agent("voicegate").build().expect("a client"),
         dial: dialer.dial(),
-        guarded: GuardedClient::new(Default::default(), Duration::from_secs(5)).expect("a client"),
+        guarded: GuardedClient::new(Default::default(), Duration::from_secs(5), &nobody()).expect("a client"),
         now: jiff::Timestamp::UNIX_EPOCH,
         timeout: Duration::from_secs(20),
     }
@@ -241,7 +246,8 @@ async fn a_request_goes_over_tls_where_the_certificate_is_trusted() {
     });
     let request =
         || wire::json_request(reqwest::Method::POST, url.clone(), Some(&serde_json::json!({"to": "x"})));
-    let options = DialOptions { proxy: Proxy::None, roots: Some(roots("sound")), ..DialOptions::default() };
+    let trust = Trust::only(roots("sound")).expect("TLS settings");
+    let options = DialOptions { proxy: Proxy::None, ..DialOptions::new(trust) };
     let trusting = Dialer::new(options).expect("a dialer");
     let answer = wire::dispatch(&context(&trusting), request()).await.expect("an answer");
     assert_eq!(answer.status.as_u16(), 200);

@@ -14,6 +14,8 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::ClientBuilder;
 use url::Url;
 
+use crate::trust::Trust;
+
 /// The variables that name a proxy, with the kind of addresses that each is for.
 const VARIABLES: [[&str; 2]; 3] =
     [["ALL_PROXY", "all_proxy"], ["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"]];
@@ -71,10 +73,9 @@ impl Proxy {
     ///
     /// # Errors
     /// The URL of the proxy cannot be used.
-    pub fn client(&self) -> reqwest::Result<ClientBuilder> {
-        let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never());
+    pub fn client(&self, trust: &Trust) -> reqwest::Result<ClientBuilder> {
+        let builder =
+            trust.client().redirect(reqwest::redirect::Policy::none()).retry(reqwest::retry::never());
         Ok(match self {
             Self::Environment => builder,
             Self::None => builder.no_proxy(),

@@ -13,6 +13,7 @@ use crate::{
     dial::{DialOptions, Dialer},
     guard::{AddressRules, Forbidden, GuardedClient},
     test_tls::{acceptor, roots},
+    trust::Trust,
     wire::{self, NoAnswer},
 };
 
@@ -52,14 +53,20 @@ async fn answer(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) {
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
 }
 
+fn trust() -> Trust {
+    Trust::only(roots("sound")).expect("TLS settings")
+}
+
 fn context(proxy: &Proxy) -> Context {
     let patience = Duration::from_secs(10);
-    let options = DialOptions { proxy: proxy.clone(), roots: Some(roots("sound")), ..DialOptions::default() };
+    let trust = trust();
+    let options = DialOptions { proxy: proxy.clone(), ..DialOptions::new(trust.clone()) };
     let rules =
         AddressRules { allow_http: true, allow_networks: vec!["127.0.0.0/8".parse().expect("a network")] };
-    let guarded = GuardedClient::new(rules, patience).and_then(|client| client.through(proxy, patience));
+    let guarded = GuardedClient::new(rules, patience, &trust)
+        .and_then(|client| client.through(proxy, patience, &trust));
     Context {
-        http: proxy.client().and_then(ClientBuilder::build).expect("a client"),
+        http: proxy.client(&trust).and_then(ClientBuilder::build).expect("a client"),
         dial: Dialer::new(options).expect("a dialer").dial(),
         guarded: guarded.expect("a client"),
         now: jiff::Timestamp::UNIX_EPOCH,
@@ -100,8 +107,8 @@ async fn every_request_to_a_provider_goes_through_the_proxy() {
     assert!(matches!(cx.guarded.request(Method::PUT, metadata), Err(Forbidden::Address)));
     // A name whose addresses are known here is judged before the proxy is asked.
     let rules = AddressRules { allow_http: true, ..AddressRules::default() };
-    let strict = GuardedClient::new(rules, cx.timeout).expect("a client");
-    let strict = strict.through(&parsed(&proxy.url()), cx.timeout).expect("a client");
+    let strict = GuardedClient::new(rules, cx.timeout, &trust()).expect("a client");
+    let strict = strict.through(&parsed(&proxy.url()), cx.timeout, &trust()).expect("a client");
     let local: Url = format!("http://{plain}/").replace("127.0.0.1", "ip6-localhost").parse().expect("a URL");
     if tokio::net::lookup_host("ip6-localhost:0").await.is_ok() {
         assert_eq!(strict.judge_proxied(&local).await, Err(Forbidden::Address));

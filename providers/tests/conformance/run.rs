@@ -19,6 +19,7 @@ use voicegate_providers::{
     dial::{DialOptions, Dialer},
     guard::{AddressRules, GuardedClient},
     proxy::Proxy,
+    trust::Trust,
 };
 
 use crate::{
@@ -75,7 +76,9 @@ pub fn secrets(settings: &Map<String, Value>) -> BTreeSet<String> {
 }
 
 pub fn context(timeout: Duration, allow_loopback: bool) -> Context {
-    let http = reqwest::Client::builder()
+    let trust = Trust::nobody().expect("TLS settings");
+    let http = trust
+        .client()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
@@ -85,9 +88,9 @@ pub fn context(timeout: Duration, allow_loopback: bool) -> Context {
         allow_http: allow_loopback,
         allow_networks: if allow_loopback { vec!["127.0.0.0/8".parse().expect("a network")] } else { vec![] },
     };
-    let guarded = GuardedClient::new(rules, Duration::from_secs(5)).expect("a client");
+    let guarded = GuardedClient::new(rules, Duration::from_secs(5), &trust).expect("a client");
     let dial =
-        Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer").dial();
+        Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::new(trust) }).expect("a dialer").dial();
     Context { http, dial, guarded, now: "2026-01-01T00:00:00Z".parse().expect("a time"), timeout }
 }
 

@@ -17,6 +17,7 @@ use voicegate_providers::{
     guard::{AddressRules, GuardedClient},
     parse_recipient,
     proxy::Proxy,
+    trust::Trust,
 };
 use voicegate_sandbox::{Sandbox, SandboxOptions};
 
@@ -179,9 +180,12 @@ fn file(name: &str) -> PathBuf {
 }
 
 fn context() -> Context {
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let guarded = GuardedClient::new(AddressRules::default(), Duration::from_secs(5)).expect("a client");
-    let dialer = Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::default() }).expect("a dialer");
+    let trust = Trust::nobody().expect("TLS settings");
+    let http = trust.client().no_proxy().build().expect("a client");
+    let guarded =
+        GuardedClient::new(AddressRules::default(), Duration::from_secs(5), &trust).expect("a client");
+    let dialer =
+        Dialer::new(DialOptions { proxy: Proxy::None, ..DialOptions::new(trust) }).expect("a dialer");
     Context {
         http,
         dial: dialer.dial(),
