@@ -183,6 +183,8 @@ contract! {
     receipts:
         receipt_advances_the_note_and_a_replay_changes_nothing,
         early_receipt_waits_until_its_message_id_is_known,
+        early_receipt_is_applied_once_its_note_is_found_by_another_name,
+        late_receipt_finds_an_erased_note_without_its_number,
         receipt_for_a_note_in_flight_is_applied_after_the_attempt,
         receipt_resolves_an_unknown_note_and_releases_its_lane,
         guess_resolves_only_a_note_whose_message_is_not_known,

@@ -103,6 +103,35 @@ pub async fn early_receipt_waits_until_its_message_id_is_known(store: Any) {
     assert_eq!(kinds(&events(&store, None, None).await), [EventKind::Accepted, EventKind::Delivered]);
 }
 
+/// The failure of a message names the message alone, and comes before anything tells whose message it is.
+pub async fn early_receipt_is_applied_once_its_note_is_found_by_another_name(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    let send = dispatching(&store, start(), "file-7").await;
+    unknown(&store, &send, Step::Hold { until: after(1000) }).await;
+    let early = receive(&store, "c1", receipt("m1", ReceiptStatus::Delivered)).await;
+    assert_eq!(early, ReceiptOutcome { unmatched: 1, ..ReceiptOutcome::default() });
+    let found =
+        Receipt { correlation_id: Some("file-7".to_owned()), ..receipt("m1", ReceiptStatus::Accepted) };
+    assert_eq!(receive(&store, "c2", found).await.changed, [id]);
+    let note = read(&store, id).await;
+    assert_eq!((note.status, note.provider_message_id.as_deref()), (Status::Delivered, Some("m1")));
+}
+
+/// WhatsApp's ids of messages contain the number of the person.
+pub async fn late_receipt_finds_an_erased_note_without_its_number(store: Any) {
+    let id = accept(&store, "a", "+1").await;
+    taken(&store, &claim(&store, start()).await[0], "true_15551234567@c.us_M1").await;
+    assert!(store.erase(&read(&store, id).await.erased(), &[]).await.expect("erased"));
+    let told = receipt("true_15551234567@c.us_M1", ReceiptStatus::Delivered);
+    assert_eq!(receive(&store, "c1", told).await.changed, [id]);
+    let note = read(&store, id).await;
+    assert_eq!((note.status, note.erased), (Status::Delivered, true));
+    let kept = serde_json::to_string(&note).expect("JSON");
+    assert!(!kept.contains("15551234567"), "{kept}");
+    let other = receipt("true_15551234567@c.us_M2", ReceiptStatus::Delivered);
+    assert_eq!(receive(&store, "c2", other).await.unmatched, 1);
+}
+
 pub async fn receipt_for_a_note_in_flight_is_applied_after_the_attempt(store: Any) {
     let id = accept(&store, "a", "+1").await;
     let send = dispatching(&store, start(), "file-7").await;

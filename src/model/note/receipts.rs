@@ -69,6 +69,9 @@ impl Note {
     /// about that time. Any other receipt names its message.
     fn may_be_meant(&self, receipt: &Receipt) -> bool {
         let Some(guess) = &receipt.guess else { return true };
+        if self.erased {
+            return false;
+        }
         let own = |name: &String| name != guess && self.correlation_ids.contains(name);
         let known = self.provider_message_id.as_ref();
         let is_named =
@@ -84,12 +87,14 @@ impl Note {
         self.status = status;
         self.next_attempt_at = None;
         if status == Status::Failed {
-            self.error = Some(failed(receipt).of_note(self.id));
+            self.error = Some(failed(receipt).of_note(self.id)).filter(|_| !self.erased);
             return;
         }
         self.error = None;
         self.accepted_at = self.accepted_at.or(Some(receipt.at));
-        self.provider_message_id.get_or_insert_with(|| receipt.message_id.clone());
+        if !self.erased {
+            self.provider_message_id.get_or_insert_with(|| receipt.message_id.clone());
+        }
         if status.rank() > Status::Accepted.rank() {
             self.stalled = false;
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use sqlx::QueryBuilder;
 use voicegate_providers::Receipt;
 
@@ -39,9 +40,12 @@ pub async fn receive(tx: &mut Tx<'_>, received: &ReceiptBatch) -> Result<Receipt
     for receipt in fresh {
         match addressee(tx, &connection, receipt).await? {
             Some(note) if !is_under_way(tx, note.id).await? => {
-                let id = note.id;
+                let mut latest = note.clone();
                 if apply(tx, note, receipt, received.now, received.notify).await? {
-                    reception.changed.push(id);
+                    reception.changed.push(latest.id);
+                    latest.receive(receipt, received.now);
+                    // What came before under the message's own id belongs to the note, as is known only now.
+                    take_early(tx, &latest, &connection, received.now, received.notify).await?;
                 }
             }
             // The receipt is applied by the holder of the note's lease when the attempt has ended.
@@ -167,17 +171,48 @@ pub async fn take_early(
     Ok(stored)
 }
 
+/// The name of an erased note's message, by which late receipts still find the note. The name itself may contain the
+/// recipient's number.
+fn disguised(name: &str) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(name)))
+}
+
+/// Disguises the names of an erased note's message, and removes the receipts that wait for one.
+pub async fn disguise(tx: &mut Tx<'_>, note: NoteId) -> Result<(), StoreError> {
+    let names: Vec<(String, String)> =
+        sqlx::query_as("SELECT connection, name FROM messages WHERE note_id = $1 ORDER BY connection, name")
+            .bind(note.to_string())
+            .fetch_all(&mut **tx)
+            .await?;
+    for (connection, name) in names.iter().filter(|(_, name)| !name.starts_with("sha256:")) {
+        sqlx::query("UPDATE messages SET name = $3 WHERE connection = $1 AND name = $2")
+            .bind(connection)
+            .bind(name)
+            .bind(disguised(name))
+            .execute(&mut **tx)
+            .await?;
+        for sql in [
+            "DELETE FROM early_receipts WHERE connection = $1 AND message_id = $2",
+            "DELETE FROM early_receipts WHERE connection = $1 AND mark = $2",
+        ] {
+            sqlx::query(sql).bind(connection).bind(name).execute(&mut **tx).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Finds the note of a receipt. An unreadable note is not found, and the provider need not repeat the callback.
 async fn addressee(tx: &mut Tx<'_>, connection: &str, receipt: &Receipt) -> Result<Option<Note>, StoreError> {
     let row = sqlx::query(
         "SELECT n.doc FROM messages m JOIN notes n ON n.id = m.note_id
-         WHERE m.connection = $1 AND m.name IN ($2, $3, $4)
-         ORDER BY m.name = $2 DESC, m.name = $3 DESC LIMIT 1",
+         WHERE m.connection = $1 AND m.name IN ($2, $3, $4, $5)
+         ORDER BY m.name IN ($2, $5) DESC, m.name = $3 DESC LIMIT 1",
     )
     .bind(connection)
     .bind(&receipt.message_id)
     .bind(receipt.correlation_id.as_ref().unwrap_or(&receipt.message_id))
     .bind(receipt.guess.as_ref().unwrap_or(&receipt.message_id))
+    .bind(disguised(&receipt.message_id))
     .fetch_optional(&mut **tx)
     .await?;
     Ok(row.and_then(|row| doc(&row, "note").ok()))
@@ -227,7 +262,9 @@ async fn apply(
         return Ok(false);
     }
     // A note found by its correlation id gets the message id recorded.
-    name(tx, &note, std::iter::once(receipt.message_id.as_str())).await?;
+    if !note.erased {
+        name(tx, &note, std::iter::once(receipt.message_id.as_str())).await?;
+    }
     // A note that waits for a retry stays in the queue until the provider confirms that it has it.
     let ended = note.status.is_ended();
     save(tx, &note, Saving { ended, notify }).await?;

@@ -324,6 +324,7 @@ pub async fn erase(tx: &mut Tx<'_>, left: &Note, lanes: &[String]) -> Result<boo
         return Ok(false);
     }
     events::erase(tx, &left.id.to_string()).await?;
+    receipts::disguise(tx, left.id).await?;
     sources::remove(tx, left.id).await?;
     for lane in lanes {
         learn(tx, &Learned::Forget { lane: lane.clone() }).await?;
@@ -365,6 +366,7 @@ pub async fn erase_unreadable(tx: &mut Tx<'_>, left: &Note) -> Result<bool, Stor
         learn(tx, &Learned::Forget { lane }).await?;
     }
     events::erase(tx, &id).await?;
+    receipts::disguise(tx, left.id).await?;
     sources::remove(tx, left.id).await?;
     Ok(true)
 }
