@@ -121,6 +121,26 @@ impl Recipient {
     }
 }
 
+impl Recipient {
+    /// Every text that names the same recipient, this one's own first: WhatsApp knows a person by number in three
+    /// spellings.
+    pub fn spellings(&self) -> Vec<String> {
+        let number = match self {
+            Self::Phone(number) => number.strip_prefix('+'),
+            Self::Jid { user, server: JidServer::User | JidServer::LinkedUser } => {
+                Some(user.as_str()).filter(|user| phone(&format!("+{user}")).is_some())
+            }
+            _ => None,
+        };
+        let mut all = vec![self.to_string()];
+        if let Some(digits) = number {
+            let others = [format!("+{digits}"), format!("{digits}@c.us"), format!("{digits}@s.whatsapp.net")];
+            all.extend(others.into_iter().filter(|other| *other != self.to_string()));
+        }
+        all
+    }
+}
+
 /// Masks a phone number: `+1555•••4567`.
 pub fn masked_number(number: &str) -> String {
     let digits: Vec<char> = number.chars().filter(char::is_ascii_digit).collect();
@@ -214,6 +234,22 @@ mod tests {
     use super::*;
 
     use crate::{native_ids, parse_recipient as parse};
+
+    #[test]
+    fn a_person_has_one_number_in_three_spellings() {
+        let spellings = |text: &str| parse(text).expect("a recipient").spellings();
+        let all = ["+15551234567", "15551234567@c.us", "15551234567@s.whatsapp.net"];
+        assert_eq!(spellings("+1 (555) 123-4567"), all);
+        for text in all {
+            let mut found = spellings(text);
+            assert_eq!(found[0], text);
+            found.sort_unstable();
+            assert_eq!(found, all, "{text}");
+        }
+        for text in ["120363000000000000@g.us", "120363000000000000@c.us", "123456789012345@lid", "a@b.com"] {
+            assert_eq!(spellings(text), [text]);
+        }
+    }
 
     #[test]
     fn native_ids_are_accepted_only_in_one_spelling() {

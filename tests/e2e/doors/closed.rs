@@ -57,7 +57,7 @@ async fn time_lock_of_a_sender_is_remembered_until_it_ends() {
     let next = note_to(&world, "+15557770003", "waha-first").await;
     assert_eq!(attempted(&next), (Some("whatsapp-cloud"), 1), "{next}");
     assert_eq!(requests(&world, "waha", "voice"), 3, "nothing was asked");
-    for to in ["+15551234567", "alias:friend"] {
+    for to in ["+15551234567", "15551234567@c.us", "15551234567@s.whatsapp.net", "alias:friend"] {
         assert_eq!(attempted(&note_to(&world, to, "waha-first").await), (Some("waha"), 1), "{to}");
     }
     // Without another connection the note fails, and says why.
@@ -72,6 +72,9 @@ async fn time_lock_of_a_sender_is_remembered_until_it_ends() {
         (&planned["verdict"], codes(&planned["reasons"])),
         (&json!("refused"), vec!["conversation_closed"])
     );
+    let forms = planned["forms"].as_array().expect("forms");
+    assert!(forms.iter().all(|form| form["chosen"] == false), "{forms:?}");
+    assert!(forms[0]["reason"].is_string() && forms[0]["until"].is_string(), "{forms:?}");
     let planned = plan(&world, "to=%2B15551234567&via=waha", fixture("speech-24k.mp3")).await;
     assert_eq!(planned["verdict"], "ok", "{planned}");
 
