@@ -145,7 +145,9 @@ pub async fn accept(
     let first = &tenant.connections[&route[0].connection];
     strict_about_form(gateway, tenant, &route[0], &request, None).await?;
     let source = match &request.audio {
-        AudioInput::Url { url, headers } => AudioSource::Url { url: url.clone(), headers: headers.clone() },
+        AudioInput::Url { url, headers } => {
+            AudioSource::Url { url: url.clone(), headers: headers.clone(), is_whole: true }
+        }
         AudioInput::Bytes(_) | AudioInput::Upload(_) => AudioSource::Stored,
         AudioInput::Speech(_) => AudioSource::Speech,
     };
@@ -339,7 +341,7 @@ fn row_size(note: &Note, audio: &AudioOrigin) -> u64 {
     const TIMES: usize = 4;
     const LEAST: usize = 8 * 1024;
     let source = match &note.source {
-        AudioSource::Url { url, headers } => {
+        AudioSource::Url { url, headers, .. } => {
             url.len() + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
         }
         AudioSource::Stored | AudioSource::Speech => 0,

@@ -78,7 +78,7 @@ async fn fail(gateway: &Gateway, live: &Live, claim: &mut Claim, (started, failu
 }
 
 async fn download(gateway: &Gateway, live: &Live, claim: &mut Claim) -> Result<(), Abandoned> {
-    let AudioSource::Url { url, headers } = claim.note.source.clone() else { return Ok(()) };
+    let AudioSource::Url { url, headers, .. } = claim.note.source.clone() else { return Ok(()) };
     mark_processing(gateway, claim).await?;
     let fetching = get(gateway, live, claim, &url, &headers);
     gateway.stop.run_until_cancelled(fetching).await.ok_or(Abandoned::Stopping)?
@@ -101,7 +101,9 @@ async fn get(
             .server_slots
             .record(&queue_key(&claim.note), hung(begun.elapsed(), live.config.fetch.timeout.0));
     }
-    let file = downloaded.map_err(failed)?;
+    let downloaded = downloaded.map_err(failed)?;
+    claim.note.hints = downloaded.hints(&claim.note.hints);
+    let file = downloaded.file;
     let size = file.as_file().metadata().map_err(failed)?.len();
     let _arriving = gateway.room_for(&claim.note.tenant, size).await.map_err(full)?;
     let file = AudioFile::Temporary(file);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, io};
 
 use tempfile::NamedTempFile;
+use url::Url;
 use voicegate_audio::{AudioError, Hints, Probed};
 
 use crate::{
@@ -41,18 +42,46 @@ impl From<DownloadError> for Problem {
     }
 }
 
+/// A private file, and what is known about it besides its bytes.
+#[derive(Debug)]
+pub struct Downloaded {
+    pub file: NamedTempFile,
+    mime_type: Option<String>,
+    filename: Option<String>,
+}
+
+impl Downloaded {
+    /// The hints of the caller, and in place of missing ones those of the server. Samples without a header are known by
+    /// nothing else.
+    pub fn hints(&self, given: &Hints) -> Hints {
+        Hints {
+            filename: given.filename.clone().or_else(|| self.filename.clone()),
+            mime_type: given.mime_type.clone().or_else(|| self.mime_type.clone()),
+            format: given.format,
+        }
+    }
+}
+
+/// A name with the extension in a URL. The rest of the path may be a secret.
+fn name_in(url: &str) -> Option<String> {
+    let url: Url = url.parse().ok()?;
+    let (_, extension) = url.path_segments()?.next_back()?.rsplit_once('.')?;
+    let is_short = (1..=5).contains(&extension.len()) && extension.chars().all(|c| c.is_ascii_alphanumeric());
+    is_short.then(|| format!("download.{extension}"))
+}
+
 /// Downloads audio into a private file.
 pub async fn download(
     gateway: &Gateway,
     live: &Live,
     url: &str,
     headers: &BTreeMap<String, String>,
-) -> Result<NamedTempFile, DownloadError> {
+) -> Result<Downloaded, DownloadError> {
     let room = gateway.media.room_for(None)?;
     let mut file = gateway.media.incoming_file()?;
     let request = FetchRequest { url, headers, max_bytes: live.config.audio.max_bytes.0 };
-    live.fetcher.fetch(&request, &mut file, room).await?;
-    Ok(file)
+    let mime_type = live.fetcher.fetch(&request, &mut file, room).await?;
+    Ok(Downloaded { file, mime_type, filename: name_in(url) })
 }
 
 /// Checks the URL of a request, and downloads it while the request waits.
@@ -60,7 +89,7 @@ pub async fn download_now(
     gateway: &Gateway,
     url: &str,
     headers: &BTreeMap<String, String>,
-) -> Result<NamedTempFile, Problem> {
+) -> Result<Downloaded, Problem> {
     let live = gateway.live();
     live.fetcher.check(url)?;
     Ok(download(gateway, &live, url, headers).await?)
@@ -112,5 +141,20 @@ pub async fn identify(
                 Ok(engine.probe(file.path(), hints).await?)
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_extension_of_a_url_is_kept() {
+        assert_eq!(name_in("https://e.com/TOKEN/x.pcm?sig=S#f").as_deref(), Some("download.pcm"));
+        for url in
+            ["https://e.com/TOKEN", "https://e.com/a.TOKENTOKEN", "https://e.com/a.%2e", "https://e.com"]
+        {
+            assert_eq!(name_in(url), None, "{url}");
+        }
     }
 }

@@ -154,7 +154,7 @@ enum Handled {
 /// The database failed; the step is taken again.
 pub async fn step(gateway: &Gateway, task: &mut Task, order: &Recovery) -> Result<Timestamp, StoreError> {
     let page = gateway.store.unarrived(&wanted(task, order)).await?;
-    let left = order.limit.saturating_sub(task.handled());
+    let left = order.limit.saturating_sub(task.done);
     let results = if gateway.live().tenants.get(&task.tenant).is_some() {
         take(gateway, task, order, &page, left).await
     } else {
@@ -186,10 +186,11 @@ pub async fn step(gateway: &Gateway, task: &mut Task, order: &Recovery) -> Resul
         }
         (task.after, seen) = (Some(found.place), seen + 1);
     }
+    task.total = task.total.max(task.handled());
     task.updated_at = now;
     task.waiting = waiting;
     let was_last = seen == page.len() && page.len() < PAGE as usize;
-    if was_last || task.handled() >= order.limit {
+    if was_last || task.done >= order.limit {
         task.end(None, now);
         let Task { id, total, done, failed, skipped, .. } = &task;
         tracing::info!(task.id = %id, total, done, failed, skipped, "recovery {id} is done");
@@ -222,7 +223,7 @@ async fn take(
                 recipients.entry(note.to.clone()).or_default().push((index, *note));
             }
             Look::Already(handled) => {
-                chosen += u64::from(!matches!(handled, Handled::Skipped));
+                chosen += u64::from(matches!(handled, Handled::Resent));
                 results[index] = Some(handled);
             }
         }
@@ -271,7 +272,10 @@ async fn look(gateway: &Gateway, task: &Task, order: &Recovery, found: &Found) -
         });
     }
     match gateway.store.note(id, Some(&task.tenant)).await {
-        Ok(Some(note)) if order.statuses.contains(&note.status) => Look::Resend(Box::new(note)),
+        Ok(Some(note)) if order.statuses.contains(&note.status) => match resend::judge(&note) {
+            Ok(()) => Look::Resend(Box::new(note)),
+            Err(problem) => Look::Already(Handled::Failed(Box::new(problem))),
+        },
         // It has arrived after all, or was removed.
         Ok(_) => Look::Already(Handled::Skipped),
         Err(StoreError::Corrupt(_)) => Look::Already(Handled::Failed(Box::new(Problem::unreadable()))),

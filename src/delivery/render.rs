@@ -103,9 +103,10 @@ pub async fn render(
     target: RenderTarget<'_>,
     request: RenderRequest,
 ) -> Result<Rendered, Problem> {
-    let source = Source::of(gateway, tenant, request.audio).await?;
+    let mut hints = request.hints;
+    let source = Source::of(gateway, tenant, request.audio, &mut hints).await?;
     let _slot = gateway.render_slots.take(&tenant.name).await?;
-    let probed = source.identify(gateway, tenant, &request.hints).await?;
+    let probed = source.identify(gateway, tenant, &hints).await?;
     inconsistent(&probed, request.strict)?;
     let wishes = Wishes {
         convert: request.convert,
@@ -116,12 +117,12 @@ pub async fn render(
     };
     let (profile, choice, largest) = plan(gateway, target, &probed, &wishes)?;
     let engine = gateway.engine.for_tenant(&tenant.name);
-    let cached = engine.prepared(&probed, &request.hints, profile, choice.into()).await;
+    let cached = engine.prepared(&probed, &hints, profile, choice.into()).await;
     let ready = match cached {
         Some(ready) => ready,
         None => {
             let lent = source.path(gateway).await?;
-            let input = SourceFile { path: lent.path(), hints: &request.hints, probed: Some(&probed) };
+            let input = SourceFile { path: lent.path(), hints: &hints, probed: Some(&probed) };
             engine.prepare(input, profile, choice.into()).await?
         }
     };
@@ -192,12 +193,19 @@ enum Source {
 }
 
 impl Source {
-    async fn of(gateway: &Gateway, tenant: &Tenant, audio: AudioInput) -> Result<Self, Problem> {
+    /// The audio, and in `hints` what a server said about it.
+    async fn of(
+        gateway: &Gateway,
+        tenant: &Tenant,
+        audio: AudioInput,
+        hints: &mut Hints,
+    ) -> Result<Self, Problem> {
         Ok(match audio {
             AudioInput::Bytes(received) => Self::Spooled(received),
             AudioInput::Url { url, headers } => {
-                let file = read_audio::download_now(gateway, &url, &headers).await?;
-                Self::File(AudioFile::Temporary(file), None)
+                let downloaded = read_audio::download_now(gateway, &url, &headers).await?;
+                *hints = downloaded.hints(hints);
+                Self::File(AudioFile::Temporary(downloaded.file), None)
             }
             AudioInput::Upload(id) => {
                 let probed = upload::find(gateway, tenant, id).await?.probed;

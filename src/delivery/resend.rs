@@ -16,7 +16,8 @@ use crate::{
 /// the caller accepts that the recipient may get the note twice.
 ///
 /// # Errors
-/// `wrong_state` unless the original ended without success; `media_expired` if its audio was removed.
+/// `wrong_state` unless the original ended without success; `media_expired` if its audio was removed, or is behind a URL
+/// that is no longer known whole.
 pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> Result<Admission, Problem> {
     let fingerprint = format!("resend {}", original.id);
     let now = gateway.clock.now();
@@ -27,6 +28,28 @@ pub async fn resend(gateway: &Gateway, original: Note, key: Option<String>) -> R
     }
     let key = key.map(|key| KeyClaim { key, fingerprint, expires_at: now + KEY_TTL });
     again(gateway, original, key, QueuePart::Whole).await
+}
+
+/// Checks that a note can be sent again, by what is known about it.
+///
+/// # Errors
+/// As [`resend`].
+pub(super) fn judge(original: &Note) -> Result<(), Problem> {
+    if !(original.status.is_failure() || original.status == Status::Unknown) {
+        let detail = "only a note that failed, expired, was cancelled or is unknown can be sent again";
+        return Err(Problem::new(Code::WrongState, detail).of_note(original.id));
+    }
+    let gone = |detail: &str| Problem::new(Code::MediaExpired, detail).of_note(original.id);
+    if original.audio_expired || original.erased {
+        return Err(gone("the audio of this note is no longer kept; send the request again"));
+    }
+    // Speech that was never made can be made now, and audio that was never downloaded can be downloaded.
+    if matches!(original.source, AudioSource::Url { is_whole: false, .. }) {
+        let detail = "the audio of this note was never downloaded, and the query and headers of its URL are not kept after \
+                      a note has ended; send the request again";
+        return Err(gone(detail));
+    }
+    Ok(())
 }
 
 /// Accepts a new note with the content of `original`, with this claim on an idempotency key. While notes are being sent,
@@ -40,19 +63,8 @@ pub(super) async fn again(
     key: Option<KeyClaim>,
     part: QueuePart,
 ) -> Result<Admission, Problem> {
+    judge(&original)?;
     let now = gateway.clock.now();
-    if !(original.status.is_failure() || original.status == Status::Unknown) {
-        let detail = "only a note that failed, expired, was cancelled or is unknown can be sent again";
-        return Err(Problem::new(Code::WrongState, detail).of_note(original.id));
-    }
-    let gone = |detail: &str| Problem::new(Code::MediaExpired, detail).of_note(original.id);
-    if original.audio_expired || original.erased {
-        return Err(gone("the audio of this note is no longer kept; send the request again"));
-    }
-    // Speech that was never made can be made now.
-    if matches!(original.source, AudioSource::Url { .. }) {
-        return Err(gone("the audio of this note was never downloaded; send the request again"));
-    }
     gateway.accept_gate.pass(&original.tenant).await?;
     let live = gateway.live();
     let id = original.id;
@@ -75,8 +87,8 @@ pub(super) async fn again(
         ..
     } = original;
     let audio = match source {
-        AudioSource::Speech => AudioOrigin::Download,
-        _ => AudioOrigin::Note(id),
+        AudioSource::Speech | AudioSource::Url { .. } => AudioOrigin::Download,
+        AudioSource::Stored => AudioOrigin::Note(id),
     };
     let note = Note {
         speech,

@@ -40,9 +40,14 @@ pub async fn add_as(
     hints: &Hints,
 ) -> Result<Upload, Problem> {
     let live = gateway.live();
+    let mut known = hints.clone();
     let file = match audio {
         AudioInput::Bytes(received) => gateway.media.file_of(received.bytes).await?,
-        AudioInput::Url { url, headers } => read_audio::download_now(gateway, &url, &headers).await?,
+        AudioInput::Url { url, headers } => {
+            let downloaded = read_audio::download_now(gateway, &url, &headers).await?;
+            known = downloaded.hints(hints);
+            downloaded.file
+        }
         AudioInput::Upload(_) => return Err(uploaded_already()),
         AudioInput::Speech(_) => {
             let detail = "speech is made when its note is sent, and kept for further notes with the same text; upload audio, \
@@ -52,7 +57,7 @@ pub async fn add_as(
     };
     let size = file.as_file().metadata()?.len();
     let _arriving = gateway.room_for(&tenant.name, size).await?;
-    let probed = gateway.engine.for_tenant(&tenant.name).probe(file.path(), hints).await?;
+    let probed = gateway.engine.for_tenant(&tenant.name).probe(file.path(), &known).await?;
     let now = gateway.clock.now();
     let upload = Upload {
         id,

@@ -61,7 +61,7 @@ pub struct RecoverRequest {
     /// Only notes whose connection in use is this one.
     #[schema(examples("whatsapp"))]
     via: Option<String>,
-    /// The most notes to be sent again, the oldest first.
+    /// The most notes to be sent again, the oldest first. Notes that cannot be sent again do not count.
     #[serde(default, deserialize_with = "limit")]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 100_000, default = 100_000)]
     limit: Option<u64>,

@@ -120,7 +120,13 @@ pub enum AudioSource {
     /// The bytes came with the request and are in the media store.
     Stored,
     /// The worker downloads it. `headers` are the caller's secrets and are dropped after the download.
-    Url { url: String, headers: BTreeMap<String, String> },
+    Url {
+        url: String,
+        headers: BTreeMap<String, String>,
+        /// Nothing of it was dropped, so that it can be downloaded again. Unknown for notes of earlier versions.
+        #[serde(default)]
+        is_whole: bool,
+    },
     /// The worker lets a server speak the note's `speech`.
     Speech,
 }
@@ -128,9 +134,11 @@ pub enum AudioSource {
 impl AudioSource {
     /// Removes headers, query and fragment of a URL, since they may contain credentials.
     pub fn forget_secrets(&mut self) {
-        if let Self::Url { url, headers } = self {
+        if let Self::Url { url, headers, is_whole } = self {
+            let end = url.find(['?', '#']);
+            *is_whole &= headers.is_empty() && end.is_none();
             headers.clear();
-            url.truncate(url.find(['?', '#']).unwrap_or(url.len()));
+            url.truncate(end.unwrap_or(url.len()));
         }
     }
 }
@@ -207,7 +215,9 @@ pub struct SentAudio {
 /// Something that was left out or done differently, without being an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
-    /// The code that a problem of this kind has.
+    /// `audio_inconsistent`, `reply_unsupported`, `text_dropped`, `text_shortened`, `form_degraded`, `reply_lost`,
+    /// `waveform_lost` or `play_icon_lost`. Where a plan says why a note would be refused, the code of that problem. More
+    /// codes may be added.
     #[schema(value_type = String, examples("reply_unsupported"))]
     pub code: WarningCode,
     #[schema(examples(
@@ -492,7 +502,9 @@ impl Note {
         for entry in &mut self.route {
             (entry.to, entry.recipient_key) = (String::new(), String::new());
         }
-        // The provider's messages may contain the recipient.
+        // The provider's messages, and its ids of messages, may contain the recipient.
+        (self.provider_message_id, self.reply_to) = (None, None);
+        self.correlation_ids.clear();
         for problem in
             self.attempts.iter_mut().filter_map(|attempt| attempt.error.as_mut()).chain(&mut self.error)
         {

@@ -1,6 +1,9 @@
 //! `audio.url`: the requests of a download, and the problems that failed downloads cause.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -9,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+use voicegate::model::clock::Clock as _;
 
 use crate::harness::{World, attempts, fixture, read};
 
@@ -222,5 +226,59 @@ async fn names_of_the_gateways_own_machine_are_refused_at_once() {
             (422, &json!("source_forbidden")),
             "{host}: {problem}"
         );
+    }
+}
+
+#[tokio::test]
+async fn samples_without_a_header_are_known_by_what_the_server_says() {
+    let world = World::start().await;
+    let samples = || vec![7_u8; 48_000];
+    let (url, _) = serve(move |path| match path {
+        "/typed" => ([(header::CONTENT_TYPE, "audio/L16;rate=24000")], samples()).into_response(),
+        _ => samples().into_response(),
+    })
+    .await;
+    for (number, path) in ["typed", "secret-token/named.pcm"].into_iter().enumerate() {
+        let id = send_to(&world, &format!("+1555123000{number}"), &format!("{url}/{path}")).await;
+        let note = world.until_status(&id, "failed").await;
+        assert_eq!(note["error"]["code"], "audio_format_required", "{note}");
+        let body = json!({ "to": "+15551234567", "audio": { "url": format!("{url}/{path}") } });
+        let request = world.http.post(format!("{}/voice/plan", world.url)).bearer_auth(crate::harness::KEY);
+        let (status, problem) = read(request.json(&body).send().await.expect("an answer")).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("audio_format_required")), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn audio_that_was_never_downloaded_is_downloaded_by_a_resend() {
+    let world = World::start().await;
+    let (url, asked) = serve(|_| fixture("speech-24k.mp3").into_response()).await;
+    let resend = async |id: &str| {
+        let request = world.http.post(format!("{}/voice/{id}/resend", world.url));
+        read(request.bearer_auth(crate::harness::KEY).send().await.expect("an answer")).await
+    };
+    let canceled = async |audio: Value| {
+        let at = (world.clock.now() + Duration::from_secs(3600)).to_string();
+        let body = json!({ "to": "+15551234567", "audio": audio, "send_at": at });
+        let (status, note) = read(world.post_json(&body).send().await.expect("an answer")).await;
+        assert_eq!(status, StatusCode::ACCEPTED, "{note}");
+        let id = note["id"].as_str().expect("an id").to_owned();
+        let cancel = world.http.post(format!("{}/voice/{id}/cancel", world.url));
+        assert!(
+            cancel.bearer_auth(crate::harness::KEY).send().await.expect("an answer").status().is_success()
+        );
+        id
+    };
+    let (status, note) = resend(&canceled(json!({ "url": format!("{url}/a.mp3") })).await).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{note}");
+    world.until_status(note["id"].as_str().expect("an id"), "accepted").await;
+    assert_eq!(asked.lock().expect("a log").len(), 1);
+    // What may be a secret is not kept, so these cannot be downloaded any more.
+    for audio in [
+        json!({ "url": format!("{url}/a.mp3?sig=S") }),
+        json!({ "url": format!("{url}/a.mp3"), "headers": { "X-Secret": "s" } }),
+    ] {
+        let (status, problem) = resend(&canceled(audio).await).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (410, &json!("media_expired")), "{problem}");
     }
 }

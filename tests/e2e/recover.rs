@@ -114,6 +114,21 @@ async fn one_order_sends_every_failed_note_again_once() {
 }
 
 #[tokio::test]
+async fn notes_that_cannot_be_sent_again_do_not_use_up_the_limit() {
+    let world = World::start().await;
+    let ids = world.failed(3).await;
+    for id in &ids[..2] {
+        let request = world.http.delete(format!("{}/voice/{id}", world.url)).bearer_auth(KEY);
+        assert_eq!(request.send().await.expect("an answer").status(), StatusCode::NO_CONTENT);
+    }
+    let (_, task) = world.recover(&json!({ "limit": 1 })).await;
+    let task = world.until_done(&task).await;
+    assert_eq!((&task["total"], &task["done"], &task["failed"]), (&json!(3), &json!(1), &json!(2)), "{task}");
+    assert_eq!(task["failures"], json!({ "media_expired": 2 }));
+    assert_eq!(world.resends().await[0].0, ids[2]);
+}
+
+#[tokio::test]
 async fn resend_that_failed_is_recovered_in_place_of_its_original() {
     let world = World::start().await;
     let ids = world.failed(1).await;

@@ -452,7 +452,7 @@ pub async fn waiting_note_can_be_cancelled_and_one_in_flight_cannot(store: Any) 
 /// A note whose audio is behind a URL.
 fn from_url(connection: &str, recipient: &str, url: &str) -> NewNote {
     let mut new = new_note("t", connection, recipient, start());
-    new.note.source = AudioSource::Url { url: url.to_owned(), headers: Default::default() };
+    new.note.source = AudioSource::Url { url: url.to_owned(), headers: Default::default(), is_whole: true };
     new
 }
 

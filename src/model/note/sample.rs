@@ -19,6 +19,7 @@ pub fn note(connections: usize) -> Note {
     let source = AudioSource::Url {
         url: "https://e.com/a?sig=S".to_owned(),
         headers: [("a".into(), "b".into())].into(),
+        is_whole: true,
     };
     let (route, expires_at) = ((0..connections).map(entry).collect(), now + Duration::from_secs(3600));
     let note = Note::new("t".to_owned(), "+15551234567".to_owned(), route, source, now, expires_at);
