@@ -158,7 +158,9 @@ pub struct SendError {
     /// it. Until then, or for `delivery.learned_ttl`, no attempt is made that is known to fail.
     pub until: Option<Timestamp>,
     pub stage: Stage,
-    /// The number of equal answers in a row after which a retry is of no more use. `None` if only time can tell.
+    /// The number of equal answers after which the finding is believed; before that, the note is tried again. `None` if
+    /// [`SendErrorKind::disposition`] is followed at once: a failure that may pass is then retried until the note
+    /// expires.
     pub most: Option<u32>,
     /// Whether the rules for addresses forbid where the provider says that the audio is. Only of [`Stage::Fetch`].
     pub is_forbidden: bool,
@@ -190,7 +192,7 @@ impl SendError {
         self
     }
 
-    /// Limits how often the same answer is asked for.
+    /// Sets the number of equal answers after which the finding is believed.
     #[must_use]
     pub fn at_most(mut self, tries: u32) -> Self {
         self.most = Some(tries);

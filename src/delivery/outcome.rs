@@ -356,15 +356,18 @@ fn fail(note: &mut Note, failure: &Failure, n: u32, timing: Timing, policy: Poli
     // After one unknown outcome the recipient may have the note. It is sent over no other connection, and no later
     // outcome can turn it into "not sent".
     let doubtful = note.may_have_arrived();
+    // The consequence of a failure that is believed. What may pass is given up then.
+    let believed = match failure.disposition {
+        Disposition::Retry if failure.most.is_some() => Disposition::Stop,
+        disposition => disposition,
+    };
     let (disposition, problem) = match &failure.most {
-        Some(most) if failure.disposition == Disposition::Retry => match most {
-            Most::Attempts(most) if n >= *most => (Disposition::Stop, &failure.problem),
-            Most::Alike(most, end) if alike(note, &failure.problem) + 1 >= *most as usize => {
-                (Disposition::Stop, end.as_deref().unwrap_or(&failure.problem))
-            }
-            _ => (Disposition::Retry, &failure.problem),
-        },
-        _ => (failure.disposition, &failure.problem),
+        Some(Most::Attempts(most)) if n < *most => (Disposition::Retry, &failure.problem),
+        Some(Most::Alike(most, _)) if alike(note, &failure.problem) + 1 < *most as usize => {
+            (Disposition::Retry, &failure.problem)
+        }
+        Some(Most::Alike(_, end)) => (believed, end.as_deref().unwrap_or(&failure.problem)),
+        Some(Most::Attempts(_)) | None => (believed, &failure.problem),
     };
     match disposition {
         Disposition::NextForm | Disposition::NextConnection if !doubtful && note.next_connection() => {
@@ -403,22 +406,26 @@ fn alike(note: &Note, problem: &Problem) -> usize {
 pub fn expire(note: &mut Note, now: Timestamp) -> Step {
     let last = note.attempts.last().and_then(|attempt| attempt.error.clone());
     let problem = last.map_or_else(
-        || {
-            Problem::new(Code::ProviderUnavailable, "the note could not be sent before it expired")
-                .stage(Stage::Dispatch)
-        },
+        || Problem::new(Code::ProviderUnavailable, "its turn did not come").stage(Stage::Dispatch),
         |problem| told_late(&problem),
     );
     note.updated_at = now;
-    let doubtful = note.may_have_arrived();
-    end(note, if doubtful { Status::Unknown } else { Status::Expired }, &problem)
+    if note.may_have_arrived() {
+        return end(note, Status::Unknown, &problem);
+    }
+    let detail = format!(
+        "the note expired before it was sent: {}; POST /voice/{{id}}/resend sends it again",
+        problem.detail
+    );
+    end(note, Status::Expired, &Problem { detail, ..problem })
 }
 
 fn end(note: &mut Note, status: Status, problem: &Problem) -> Step {
     let problem = told(problem);
     note.status = status;
     note.next_attempt_at = None;
-    note.error = Some(problem.of_note(note.id));
+    // Nothing is tried any more, so there is nothing to wait for.
+    note.error = Some(Problem { retry_after: None, ..problem }.of_note(note.id));
     note.source.forget_secrets();
     Step::Done
 }

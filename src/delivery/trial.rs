@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tracing::Instrument;
 use voicegate_providers::{
-    Accepted, Disposition, Form, FormSupport, MediaHandle, Memory, OutboundNote, Scope, SendErrorKind,
+    Accepted, Disposition, Form, FormSupport, MediaHandle, Memory, OutboundNote, Scope, SendError,
+    SendErrorKind,
 };
 
 use super::{
@@ -254,7 +255,10 @@ async fn try_form(
             making::get_ready(gateway, live, connection, claim, &support, audio_is_ready).await?;
         trial.find_media(gateway, connection, &claim.note, &note).await?;
         let memory = &mut trial.memory;
-        let preparing = async { connection.provider.prepare(&cx, &note, memory).await.map_err(failed) };
+        let preparing = async {
+            let prepared = connection.provider.prepare(&cx, &note, memory).await;
+            prepared.map_err(|error| failed(before_dispatch(error)))
+        };
         let preparing = traced::step(gateway, ("prepare", Kind::Client), preparing);
         let preparing = preparing.instrument(tracing::info_span!("prepare"));
         let prepared = processing(gateway, claim, Box::pin(preparing)).await?;
@@ -286,12 +290,20 @@ async fn try_form(
     sent.map_err(failed)
 }
 
+/// An error of a request before the visible one. Adapters share their tables of errors between both.
+fn before_dispatch(error: SendError) -> SendError {
+    if error.stage == voicegate_providers::Stage::Dispatch {
+        error.at(voicegate_providers::Stage::Upload)
+    } else {
+        error
+    }
+}
+
 /// Checks that the connection may write to this recipient, as far as is known.
 async fn may_begin(gateway: &Gateway, claim: &Claim) -> Result<(), Abandoned> {
     let note = &claim.note;
     let entry = note.current();
-    let person =
-        Person { tenant: &note.tenant, connection: &entry.connection, spellings: [&note.to, &entry.to] };
+    let person = Person::new(&note.tenant, &entry.connection, &note.to, &entry.to);
     match conversation::refusal(gateway, claim.closed.as_ref(), &person, gateway.clock.now()).await? {
         None => Ok(()),
         Some(why) => Err(Abandoned::NothingToTry(Box::new(

@@ -69,7 +69,7 @@ impl Discord {
         }
         let body = answer.json();
         let channel = body["id"].as_str().filter(|id| is_snowflake(id)).ok_or_else(|| {
-            let detail = "the provider's answer names no channel; it is tried again";
+            let detail = "the provider's answer names no channel";
             SendError::new(SendErrorKind::Unavailable, detail)
         })?;
         memory.recipient = serde_json::to_value(Opened { channel_id: channel.to_owned() }).ok();

@@ -89,7 +89,7 @@ impl Refusal {
             ),
             // "API resource is currently overloaded", "temporarily disabled": nothing was done.
             (_, 40_004 | 40_006 | 110_001 | 130_000, _) => {
-                (Kind::Unavailable, "the provider has switched this off for a while; it is tried again")
+                (Kind::Unavailable, "the provider has switched this off for a while")
             }
 
             (.., Step::Check) => wire::default_kind(self.status, step),

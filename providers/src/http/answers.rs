@@ -70,8 +70,8 @@ fn detail(kind: SendErrorKind) -> &'static str {
         Kind::Misconfigured => "the account cannot do this at the provider; look at its dashboard",
         Kind::RateLimited => "the provider limits the rate of this account",
         Kind::Outdated => "the provider no longer knows the uploaded audio; it is uploaded again",
-        Kind::NotReady => "the provider is not ready yet; it is tried again",
-        Kind::Unavailable => "the provider did not take the note; it is tried again",
+        Kind::NotReady => "the provider is not ready yet",
+        Kind::Unavailable => "the provider did not take the note",
         Kind::OutcomeUnknown => {
             "no row of the recipe says what this answer means, so the note may or may not arrive"
         }

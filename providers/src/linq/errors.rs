@@ -92,7 +92,7 @@ fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static
         // https://docs.linqapp.com/error/codes/2xxx/2007/
         (_, 2007, Fetch) => (Kind::NotReady, "the provider is still processing the audio"),
         (_, 2003, Fetch) | (404 | 410, _, Fetch) => (Kind::Rejected, crate::inbound::GONE),
-        (408 | 500.., _, Fetch) => (Kind::Unavailable, "the provider has a fault; it is tried again"),
+        (408 | 500.., _, Fetch) => (Kind::Unavailable, "the provider has a fault"),
         (.., Fetch) => (Kind::Rejected, "the provider refused to hand out the audio"),
         // No note is involved, so any other refusal means that the address or the account is wrong.
         (408 | 500.., _, Check | Inquiry) => (Kind::Unavailable, "the provider has a fault; try again later"),
@@ -141,12 +141,10 @@ fn judge(status: u16, code: Option<u64>, step: Step) -> (SendErrorKind, &'static
         (_, 2027, _) => (Kind::Unavailable, "the line may not send at the moment"),
         (_, 5004 | 5006 | 5007, _) => (Kind::MediaRejected, "the provider does not take this audio"),
 
-        (500.., _, Prepare) => (Kind::Unavailable, "the provider has a fault; it is tried again"),
+        (500.., _, Prepare) => (Kind::Unavailable, "the provider has a fault"),
         // Linq's own word that nothing was sent: its upload, download or signing failed, the line is offline,
         // or a service that it needs is down. https://docs.linqapp.com/error/codes/5xxx/5002/ and others.
-        (500, 5001, _) | (_, 5002 | 5003, _) => {
-            (Kind::Unavailable, "the provider could not load the audio; it is tried again")
-        }
+        (500, 5001, _) | (_, 5002 | 5003, _) => (Kind::Unavailable, "the provider could not load the audio"),
         (_, 4002, _) => (Kind::Unavailable, "the line is offline at the moment"),
         (_, 4004, _) => (Kind::Unavailable, "a service that the provider needs is down"),
         // A 500 that is final: https://docs.linqapp.com/error/codes/3xxx/3007/

@@ -150,7 +150,7 @@ impl Linq {
         }
         let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
         body.and_then(|body| body.download_url).ok_or_else(|| {
-            let detail = "the provider's answer has no link to the audio; it is tried again";
+            let detail = "the provider's answer has no link to the audio";
             SendError::new(SendErrorKind::Unavailable, detail)
         })
     }

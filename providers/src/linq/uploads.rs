@@ -144,7 +144,7 @@ pub(crate) fn signed_headers(ticket: &Ticket, size: usize) -> Result<HeaderMap, 
 fn unusable_ticket() -> SendError {
     SendError::new(
         SendErrorKind::Unavailable,
-        "the provider asked for an upload with headers that do not fit the audio; it is tried again",
+        "the provider asked for an upload with headers that do not fit the audio",
     )
 }
 
@@ -165,7 +165,7 @@ fn not_stored(answer: &Answer) -> SendError {
         }
         // 403 is what S3 says about a URL that has expired; the next attempt gets a new one.
         403 | 408 | 429 | 500..=599 => {
-            (SendErrorKind::Unavailable, "the provider's storage did not take the audio; it is tried again")
+            (SendErrorKind::Unavailable, "the provider's storage did not take the audio")
         }
         _ => (SendErrorKind::Rejected, "the provider's storage refused the audio"),
     };

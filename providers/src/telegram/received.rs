@@ -101,7 +101,7 @@ impl Telegram {
             return Err(Refusal::read(&answer, cx.now, &self.secrets(&[])).into_error(Step::Fetch, None));
         }
         let path = body["result"]["file_path"].as_str().ok_or_else(|| {
-            let detail = "the provider names no file for this message; it is tried again";
+            let detail = "the provider names no file for this message";
             SendError::new(SendErrorKind::Unavailable, detail)
         })?;
         let request = Request::new(Method::GET, self.file_url(path)?);

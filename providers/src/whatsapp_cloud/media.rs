@@ -62,7 +62,7 @@ impl WhatsAppCloud {
             _ => None,
         };
         let id = id.ok_or_else(|| {
-            let detail = "the provider's answer names no uploaded audio; it is tried again";
+            let detail = "the provider's answer names no uploaded audio";
             SendError::new(SendErrorKind::Unavailable, detail)
         })?;
         memory.media = Some(MediaHandle { value: id.clone(), valid_until: Some(cx.now + KEPT) });

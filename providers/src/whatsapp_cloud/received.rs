@@ -107,7 +107,7 @@ impl WhatsAppCloud {
             return Err(Refusal::read(&answer, cx.now, &self.secrets(&[])).into_error(Step::Fetch));
         }
         let link = body["url"].as_str().and_then(|url| Url::parse(url).ok()).ok_or_else(|| {
-            let detail = "the provider's answer has no link to the audio; it is tried again";
+            let detail = "the provider's answer has no link to the audio";
             SendError::new(SendErrorKind::Unavailable, detail)
         })?;
         let fetched = self.linked(cx, link, out).await?.whole(cx)?;

@@ -102,7 +102,7 @@ fn not_written(error: &std::io::Error) -> SendError {
     let (kind, detail) = if error.kind() == std::io::ErrorKind::FileTooLarge {
         (SendErrorKind::MediaTooLarge, "the audio is larger than the gateway takes")
     } else {
-        (SendErrorKind::Unavailable, "the audio could not be stored; it is tried again")
+        (SendErrorKind::Unavailable, "the audio could not be stored")
     };
     SendError::new(kind, detail).at(Stage::Fetch)
 }

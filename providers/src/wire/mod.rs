@@ -79,16 +79,12 @@ impl NoAnswer {
     /// The error for a request that may be repeated freely.
     pub fn in_prepare(self) -> SendError {
         let (kind, detail) = match self {
-            Self::NotSent => {
-                (SendErrorKind::Unavailable, "the provider could not be reached; it is tried again")
-            }
+            Self::NotSent => (SendErrorKind::Unavailable, "the provider could not be reached"),
             Self::Forbidden => {
                 (SendErrorKind::Misconfigured, "the provider named a host that is not on the public internet")
             }
             Self::Proxy => (SendErrorKind::Misconfigured, REFUSED_BY_PROXY),
-            Self::Lost => {
-                (SendErrorKind::Unavailable, "the provider did not answer in time; it is tried again")
-            }
+            Self::Lost => (SendErrorKind::Unavailable, "the provider did not answer in time"),
         };
         SendError::new(kind, detail)
     }
@@ -286,7 +282,7 @@ pub fn default_kind(status: StatusCode, step: Step) -> (SendErrorKind, &'static 
             Kind::OutcomeUnknown,
             "the provider reported a fault after the note was handed over, so it may or may not arrive",
         ),
-        (408 | 500.., _) => (Kind::Unavailable, "the provider has a fault; it is tried again"),
+        (408 | 500.., _) => (Kind::Unavailable, "the provider has a fault"),
         (300..=399, Step::Fetch) => {
             (Kind::Rejected, "the provider answered with a redirect, which is not followed for audio")
         }
@@ -307,7 +303,7 @@ pub fn default_kind(status: StatusCode, step: Step) -> (SendErrorKind, &'static 
         (400..=499, Step::Fetch) => (Kind::Rejected, "the provider refused to hand out the audio"),
         (400..=499, _) => (Kind::Rejected, "the provider refused the note"),
         (_, Step::Prepare | Step::Fetch) => {
-            (Kind::Unavailable, "the provider's answer could not be understood; it is tried again")
+            (Kind::Unavailable, "the provider's answer could not be understood")
         }
         (_, Step::Check) => (Kind::Misconfigured, "the answer is not this provider's; check base_url"),
         (_, Step::Dispatch) => (

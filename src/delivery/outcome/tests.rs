@@ -44,6 +44,34 @@ fn each_disposition_leads_to_its_status() {
     }
 }
 
+/// A provider may say that a group does not exist because it was not connected for a moment.
+#[test]
+fn doubtful_finding_is_believed_after_so_many_equal_answers() {
+    let mut doubted = note(2);
+    for n in 1..3 {
+        let error = SendError::new(SendErrorKind::NotReachable, "no such group").at_most(3);
+        settle(&mut doubted, Err(error.into()), at(n), POLICY);
+        assert_eq!((doubted.status, doubted.position), (Status::Queued, 0), "{n}");
+        assert_eq!(doubted.attempts.last().expect("an attempt").outcome, Outcome::Deferred);
+    }
+    let error = SendError::new(SendErrorKind::NotReachable, "no such group").at_most(3);
+    settle(&mut doubted, Err(error.into()), at(3), POLICY);
+    assert_eq!((doubted.status, doubted.position), (Status::Queued, 1), "on to the next connection");
+}
+
+#[test]
+fn expired_note_says_so_and_names_no_wait() {
+    let mut late = note(1);
+    let error = SendError::new(SendErrorKind::Unavailable, "the provider has a fault");
+    settle(&mut late, Err(error.after(Duration::from_secs(30)).into()), at(0), POLICY);
+    expire(&mut late, at(4000).ended);
+    let error = late.error.expect("an error");
+    assert_eq!((late.status, error.retry_after), (Status::Expired, None));
+    for part in ["expired before it was sent", "the provider has a fault", "/resend"] {
+        assert!(error.detail.contains(part), "{part}: {}", error.detail);
+    }
+}
+
 #[test]
 fn only_a_rate_limit_pauses_the_connection_and_the_pause_is_bounded() {
     let mut limited = note(1);
@@ -160,7 +188,7 @@ fn download_from_a_bots_server_is_given_up_after_a_few_attempts() {
     assert_eq!(note.status, Status::Failed);
     assert_eq!(note.error.expect("an error").code, Code::SourceUnreachable);
     assert!(
-        matches!(note.source, AudioSource::Url { url, headers } if url == "https://e.com/a" && headers.is_empty())
+        matches!(note.source, AudioSource::Url { url, headers, is_whole: false } if url == "https://e.com/a" && headers.is_empty())
     );
 }
 
