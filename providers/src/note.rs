@@ -31,8 +31,28 @@ impl Form {
 
 /// The forms that may replace a voice bubble (`degrade`): a set, because the ladder's order never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Vec<Substitute>")]
 pub struct Degrade(pub Vec<Form>);
+
+/// A form that may replace a voice bubble.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Substitute {
+    Audio,
+    File,
+    Text,
+}
+
+impl From<Vec<Substitute>> for Degrade {
+    fn from(forms: Vec<Substitute>) -> Self {
+        let form = |form| match form {
+            Substitute::Audio => Form::Audio,
+            Substitute::File => Form::File,
+            Substitute::Text => Form::Text,
+        };
+        Self(forms.into_iter().map(form).collect())
+    }
+}
 
 impl Default for Degrade {
     fn default() -> Self {

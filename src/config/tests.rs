@@ -48,6 +48,12 @@ fn every_mistake_names_its_key() {
         ("[telemetry]\noltp = \"http://collector:4318\"", "telemetry.oltp"),
         ("[storage]\nscratch = \"\"", "storage.scratch"),
         ("[servr]\nlisten = 1", "servr"),
+        (&TENANT.replace("\"t\"", "\"t\"\ndegrade = [\"voice\"]"), "tenants.a.connections.imessage.degrade"),
+        (
+            &TENANT
+                .replace("\"t\"", "\"t\"\nopen_chat = \"text\"\nopening_text = \"Hi from www.example.com\""),
+            "tenants.a.connections.imessage.opening_text",
+        ),
         (&TENANT.replace("token = \"t\"", ""), "tenants.a.connections.imessage"),
         (&TENANT.replace("token", "tokn"), "tenants.a.connections.imessage"),
         (

@@ -137,13 +137,18 @@ fn cut(text: &str, most: usize) -> &str {
     if whole.is_empty() { head } else { whole }
 }
 
-pub fn form_degraded(form: Form, why: &str) -> Warning {
-    let shown = match form {
+/// The form of a note in messages to people.
+pub fn shown_as(form: Form) -> &'static str {
+    match form {
         Form::Voice => "a voice note",
         Form::Audio => "audio",
         Form::File => "a file",
         Form::Text => "its text alone",
-    };
+    }
+}
+
+pub fn form_degraded(form: Form, why: &str) -> Warning {
+    let shown = shown_as(form);
     Warning::new(WarningCode::FormDegraded, format!("{why}, so the note is sent as {shown}"))
 }
 

@@ -8,10 +8,11 @@ use super::{
     accept::{VoiceRequest, judge_fields},
     conversation::{self, Person},
     known::Known,
-    ladder::{NoForm, Wanted, Words, choose, form_degraded, text_dropped, usable, words},
+    ladder::{NoForm, Wanted, Words, choose, form_degraded, usable, words},
     read_audio,
     route::{
-        Target, has_text, may_show_text, named, native_reply, reply_dropped, reply_exists, strict_about_size,
+        Target, has_text, may_show_text, named, native_reply, no_text, reply_dropped, reply_exists,
+        strict_about_rung, strict_about_size,
     },
     speak, upload,
 };
@@ -68,30 +69,28 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, mut request: VoiceRequest)
         let wanted = request.wanted(connection, source.as_ref().map(|source| source.facts.duration_ms));
         let surroundings = Surroundings { refused: &refused, now };
         let mut outlook = foresee(connection, source.as_ref(), request.convert, &wanted, surroundings);
-        if request.strict {
-            outlook.be_strict();
-            if outlook.sends.is_some()
-                && let Some(source) = &source
+        if request.strict && outlook.sends.is_some() {
+            let capabilities = connection.provider.capabilities();
+            let refused: Vec<&Refusal> = known.refused.iter().collect();
+            if let Ok(rung) = choose(capabilities, &wanted, &refused, now)
+                && let Err(problem) = strict_about_rung(&rung, &wanted)
+            {
+                outlook.refuse_instead(&[WarningCode::FormDegraded, WarningCode::TextShortened], problem);
+            } else if let Some(source) = &source
                 && let Err(problem) = strict_about_size(connection, source, request.convert)
             {
-                let is_lost = |code: &WarningCode| {
-                    matches!(code, WarningCode::PlayIconLost | WarningCode::WaveformLost)
-                };
-                outlook.reasons.retain(|reason| !is_lost(&reason.code));
-                outlook.refuse(&problem.code, problem.detail);
+                outlook.refuse_instead(&[WarningCode::PlayIconLost, WarningCode::WaveformLost], problem);
             }
         }
         match reached {
             Ok((recipient, _)) => {
                 let (named, known) = (target.to_string(), recipient.to_string());
-                let person = Person {
-                    tenant: &tenant.name,
-                    connection: &connection.name,
-                    spellings: [&named, &known],
-                };
+                let person = Person::new(&tenant.name, &connection.name, &named, &known);
                 let state = states.iter().find(|state| state.connection == connection.name);
                 let closed = state.and_then(|state| state.closed.as_ref());
                 if let Some(why) = conversation::refusal(gateway, closed, &person, now).await? {
+                    let until = closed.map(|closed| closed.until);
+                    outlook.forms.iter_mut().filter(|rung| rung.chosen).for_each(|rung| rung.until = until);
                     outlook.refuse(&Code::ConversationClosed, why);
                 }
             }
@@ -107,11 +106,11 @@ pub async fn plan(gateway: &Gateway, tenant: &Tenant, mut request: VoiceRequest)
             }
         }
         if has_text(&request) && !may_show_text(connection, &request) {
-            let why = "this connection shows no text beside a voice note, and may not show it instead of one";
+            let why = no_text(&[connection], &request);
             if request.strict && nobody_shows_text {
-                outlook.refuse(&Code::TextUnsupported, why);
+                outlook.refuse(&Code::TextUnsupported, why.refusal());
             } else if !outlook.reasons.iter().any(|reason| reason.code == WarningCode::TextDropped) {
-                outlook.reasons.push(text_dropped(why));
+                outlook.reasons.push(why.warning());
             }
         }
         for found in source.iter().flat_map(|source| &source.findings.contradictions) {
@@ -225,8 +224,9 @@ async fn read(gateway: &Gateway, tenant: &Tenant, request: &VoiceRequest) -> Res
             read_audio::identify(gateway, tenant, received, &request.hints).await?
         }
         AudioInput::Url { url, headers } => {
-            let file = read_audio::download_now(gateway, url, headers).await?;
-            gateway.engine.for_tenant(&tenant.name).identify(file.path(), &request.hints).await?
+            let downloaded = read_audio::download_now(gateway, url, headers).await?;
+            let hints = downloaded.hints(&request.hints);
+            gateway.engine.for_tenant(&tenant.name).identify(downloaded.file.path(), &hints).await?
         }
         AudioInput::Speech(spoken) => return Ok(speak::kept(gateway, tenant, spoken).await?),
     };

@@ -1,13 +1,15 @@
 //! Finds the recipient of a note, and the connections of its route.
 
 use voicegate_audio::{Probed, keep_budget};
-use voicegate_providers::{Form, Recipient, RecipientError, ReplySupport, parse_recipient, visible};
+use voicegate_providers::{
+    Form, FormSupport, Recipient, RecipientError, ReplySupport, parse_recipient, visible,
+};
 
 use super::{
     accept::VoiceRequest,
     answer,
     known::Known,
-    ladder::{choose, form_degraded, text_dropped, words},
+    ladder::{Rung, Wanted, choose, shown_as, text_dropped, words},
 };
 use crate::{
     config::{Connection, Tenant},
@@ -100,9 +102,9 @@ impl Target {
     /// Whether the tenant has the alias, if it is one.
     pub fn exists_at(&self, tenant: &Tenant) -> Result<(), Problem> {
         match self {
-            Self::Alias(name) if !tenant.aliases.contains_key(name) => {
-                Err(invalid_recipient("there is no such alias"))
-            }
+            Self::Alias(name) if !tenant.aliases.contains_key(name) => Err(invalid_recipient(
+                "there is no such alias; the tenant's aliases are in its configuration",
+            )),
             _ => Ok(()),
         }
     }
@@ -165,13 +167,17 @@ pub(super) async fn reply_exists(gateway: &Gateway, tenant: &Tenant, reply_to: &
     if let Ok(id) = reply_to.parse::<ReceivedId>() {
         return answer::received(gateway, &tenant.name, id).await.map(drop);
     }
-    let Ok(id) = reply_to.parse::<NoteId>() else { return Ok(()) };
+    let absent = || Problem::invalid("reply_to", "there is no such voice note");
+    let Ok(id) = reply_to.parse::<NoteId>() else {
+        let is_ours = ["vn_", "in_"].iter().any(|prefix| reply_to.starts_with(prefix));
+        return if is_ours { Err(absent()) } else { Ok(()) };
+    };
     match gateway.store.note(id, Some(&tenant.name)).await {
         // The note exists, but its record is damaged, so there is no message to reply to.
         Err(StoreError::Corrupt(_)) => Ok(()),
         found => match found? {
             Some(_) => Ok(()),
-            None => Err(Problem::invalid("reply_to", "there is no such voice note")),
+            None => Err(absent()),
         },
     }
 }
@@ -216,18 +222,65 @@ pub(super) fn dropped_text(
     route: &[RouteEntry],
     request: &VoiceRequest,
 ) -> Result<Option<Warning>, Problem> {
-    let mut connections = route.iter().filter_map(|entry| tenant.connections.get(&entry.connection));
-    if !has_text(request) || connections.any(|connection| may_show_text(connection, request)) {
+    let connections: Vec<&Connection> =
+        route.iter().filter_map(|entry| tenant.connections.get(&entry.connection)).collect();
+    if !has_text(request) || connections.iter().any(|connection| may_show_text(connection, request)) {
         return Ok(None);
     }
+    let why = no_text(&connections, request);
     if request.strict {
-        return Err(Problem::new(Code::TextUnsupported, NO_TEXT).stage(Stage::Request).field("text"));
+        return Err(Problem::new(Code::TextUnsupported, why.refusal()).stage(Stage::Request).field("text"));
     }
-    Ok(Some(text_dropped(NO_TEXT)))
+    Ok(Some(why.warning()))
 }
 
-const NO_TEXT: &str =
-    "no connection of the route shows a text beside a voice note, or may show it instead of one";
+/// The reason why a text is not shown, and what would show it.
+#[derive(Debug)]
+pub(super) struct NoText {
+    why: &'static str,
+    remedy: Option<&'static str>,
+}
+
+impl NoText {
+    pub fn refusal(&self) -> String {
+        self.remedy.map_or_else(|| self.why.to_owned(), |remedy| format!("{}; {remedy}", self.why))
+    }
+
+    pub fn warning(&self) -> Warning {
+        let mut warning = text_dropped(self.why);
+        if let Some(remedy) = self.remedy {
+            warning.detail = format!("{}; {remedy}", warning.detail);
+        }
+        warning
+    }
+}
+
+/// Tells why none of these connections, over which the note may go, shows its text.
+pub(super) fn no_text(connections: &[&Connection], request: &VoiceRequest) -> NoText {
+    let offers = |is_it: fn(&FormSupport) -> bool| {
+        connections.iter().any(|connection| {
+            let degrade = request.degrade.as_ref().unwrap_or(&connection.degrade);
+            let forms = &connection.provider.capabilities().forms;
+            forms
+                .iter()
+                .any(|support| is_it(support) && (support.form == Form::Text || degrade.allows(support.form)))
+        })
+    };
+    if offers(|support| support.form != Form::Text && support.caption.is_some()) {
+        return NoText {
+            why: "the text may only be shown in place of a voice note, and `degrade` does not allow that",
+            remedy: Some("with `text_as` \"caption\" it is shown beside the note"),
+        };
+    }
+    let why = "no text can be shown beside the note over this route";
+    if offers(|support| support.form == Form::Text) {
+        return NoText {
+            why,
+            remedy: Some("with \"text\" in `degrade` it may be shown in place of the note"),
+        };
+    }
+    NoText { why, remedy: None }
+}
 
 /// Whether the request asks for a text to be shown. The text of speech is there for a form that shows it, but nobody asked
 /// for it, unless `text_as` does.
@@ -266,13 +319,27 @@ pub(super) async fn strict_about_form(
     let refused: Vec<&Refusal> = known.refused.iter().collect();
     let wanted = request.wanted(connection, duration_ms);
     let Ok(rung) = choose(connection.provider.capabilities(), &wanted, &refused, now) else { return Ok(()) };
+    strict_about_rung(&rung, &wanted)
+}
+
+/// With `strict`, refuses a form that replaces a voice bubble, and a text that would be cut.
+///
+/// # Errors
+/// `recipient_unsupported` or `text_unsupported`.
+pub(super) fn strict_about_rung(rung: &Rung<'_>, wanted: &Wanted<'_>) -> Result<(), Problem> {
     if let Some(why) = &rung.instead {
-        let detail = form_degraded(rung.support.form, why).detail;
+        let shown = shown_as(rung.support.form);
+        let detail = format!("{why}; without `strict` the note would be sent as {shown}");
         return Err(Problem::new(Code::RecipientUnsupported, detail).stage(Stage::Request).field("degrade"));
     }
-    match words(rung.support, &wanted).warning {
-        Some(warning) if warning.code == WarningCode::TextShortened => {
-            Err(Problem::new(Code::TextUnsupported, warning.detail).stage(Stage::Request).field("text"))
+    let is_cut = words(rung.support, wanted).warning.is_some_and(|w| w.code == WarningCode::TextShortened);
+    match rung.support.caption {
+        Some(most) if is_cut => {
+            let detail = format!(
+                "the text is longer than the {most} characters that this connection shows; shorten it, or let it be cut \
+                 without `strict`"
+            );
+            Err(Problem::new(Code::TextUnsupported, detail).stage(Stage::Request).field("text"))
         }
         _ => Ok(()),
     }

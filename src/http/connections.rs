@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
+use voicegate_providers::Form;
 
 use super::auth::Caller;
 use crate::{
@@ -85,7 +86,10 @@ fn view(connection: &Connection, state: Option<&ConnectionState>, now: Timestamp
             max_bytes: capabilities.max_bytes(),
             recipients: capabilities.recipients,
             reply: capabilities.reply,
-            caption: capabilities.forms.iter().any(|support| support.caption.is_some()),
+            caption: capabilities
+                .forms
+                .iter()
+                .any(|support| support.form != Form::Text && support.caption.is_some()),
             presence: capabilities.presence.is_some(),
             idempotent_send: capabilities.idempotency.is_some(),
             degrade: connection.degrade.clone(),

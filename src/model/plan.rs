@@ -7,6 +7,7 @@ use voicegate_providers::{Form, FormSupport};
 use crate::model::{
     code::{Code, WarningCode},
     note::Warning,
+    problem::Problem,
 };
 
 /// The plan for one note.
@@ -56,21 +57,20 @@ pub struct Rung {
 }
 
 impl Outlook {
-    /// Turns the plan into a refusal, with this reason.
+    /// Turns the plan into a refusal, with this reason. No form is shown then.
     pub fn refuse(&mut self, code: &Code, detail: impl Into<String>) {
+        let detail = detail.into();
         self.sends = None;
+        for rung in self.forms.iter_mut().filter(|rung| rung.chosen) {
+            rung.chosen = false;
+            rung.reason.get_or_insert_with(|| detail.clone());
+        }
         self.reasons.push(Warning::new(code.into(), detail));
     }
 
-    /// Refuses the note if it would be shown in another form, or if its text would be cut.
-    pub fn be_strict(&mut self) {
-        for reason in &mut self.reasons {
-            reason.code = match reason.code {
-                WarningCode::FormDegraded => (&Code::RecipientUnsupported).into(),
-                WarningCode::TextShortened => (&Code::TextUnsupported).into(),
-                _ => continue,
-            };
-            self.sends = None;
-        }
+    /// Refuses the note where it would be sent with a warning that `strict` does not permit.
+    pub fn refuse_instead(&mut self, warnings: &[WarningCode], problem: Problem) {
+        self.reasons.retain(|reason| !warnings.contains(&reason.code));
+        self.refuse(&problem.code, problem.detail);
     }
 }

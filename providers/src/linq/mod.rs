@@ -213,12 +213,24 @@ fn line(text: &str) -> Result<String, ConfigError> {
 fn opening_text(open_chat: &OpenChat, text: Option<String>) -> Result<Option<String>, ConfigError> {
     match (open_chat, text) {
         (OpenChat::Never, _) => Ok(None),
+        // Linq refuses an address in the first message of a chat with error 1005:
+        // https://docs.linqapp.com/error/
+        (OpenChat::Text, Some(text)) if has_address(&text) => Err(ConfigError::new(
+            "opening_text",
+            "the first message of a chat may contain no address of the web",
+        )),
         (OpenChat::Text, Some(text)) if (1..=MAX_TEXT).contains(&text.chars().count()) => Ok(Some(text)),
         (OpenChat::Text, _) => Err(ConfigError::new(
             "opening_text",
             format!("open_chat = \"text\" needs an opening_text of 1 to {MAX_TEXT} characters"),
         )),
     }
+}
+
+/// Whether a text contains an address of the web: with a scheme, or with `www.` before it.
+fn has_address(text: &str) -> bool {
+    let text = text.to_lowercase();
+    text.contains("://") || text.split_whitespace().any(|word| word.starts_with("www."))
 }
 
 #[async_trait]
@@ -377,7 +389,7 @@ impl Linq {
             return Err(self.refusal(now, note, answer).into_error(Step::Prepare));
         }
         serde_json::from_slice(&answer.body).map_err(|_| {
-            let detail = "the provider's answer could not be understood; it is tried again";
+            let detail = "the provider's answer could not be understood";
             SendError::new(SendErrorKind::Unavailable, detail)
                 .from_upstream(self.not_understood(&note.link_secrets(), answer))
         })

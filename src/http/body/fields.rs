@@ -8,7 +8,7 @@ use serde::{
     de::{self, DeserializeOwned},
 };
 use serde_json::{Map, Value};
-use voicegate_providers::{self as providers, Degrade};
+use voicegate_providers::Degrade;
 
 use super::{ENTRY, MAX_FIELDS, Parts, TREE, tokens};
 use crate::{
@@ -87,11 +87,6 @@ impl TextFields {
     /// Adds a fact about the audio, unless the caller has set it in a field.
     pub fn hint(&mut self, name: &str, text: &str) {
         self.hints.insert(name.to_owned(), Value::String(text.to_owned()));
-    }
-
-    /// Whether the audio is a text to be spoken.
-    pub fn speaks(&self) -> bool {
-        self.audio.get("speech").is_some_and(|speech| !speech.is_null())
     }
 
     /// The parts of the body. `file` is the audio itself, if it is there.
@@ -218,25 +213,12 @@ pub fn choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Conve
 /// # Errors
 /// Says what it may have in it.
 pub fn degrade<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Degrade>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Substitute {
-        Audio,
-        File,
-        Text,
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        given => Degrade::deserialize(given).map(Some).map_err(|_| {
+            de::Error::custom("expected a list of \"audio\", \"file\" and \"text\", which may be empty")
+        }),
     }
-    let given = match Value::deserialize(deserializer)? {
-        Value::Null => return Ok(None),
-        given => Vec::<Substitute>::deserialize(given),
-    };
-    let wrong =
-        |_| de::Error::custom("expected a list of \"audio\", \"file\" and \"text\", which may be empty");
-    let forms = given.map_err(wrong)?.into_iter().map(|form| match form {
-        Substitute::Audio => providers::Form::Audio,
-        Substitute::File => providers::Form::File,
-        Substitute::Text => providers::Form::Text,
-    });
-    Ok(Some(Degrade(forms.collect())))
 }
 
 /// Parses a duration above zero.
