@@ -64,6 +64,9 @@ impl FromRequestParts<App> for Caller {
         if let Some(Vouched(tenant)) = parts.extensions.get() {
             return Ok(Self(tenant.clone()));
         }
+        if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            return Err(Problem::invalid("Authorization", "the header is given twice"));
+        }
         let how = "send the header `Authorization: Bearer KEY`";
         tenant(app, &parts.extensions, bearer(&parts.headers), how).await.map(Self)
     }

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 use utoipa::IntoParams;
 
-use super::{auth::Caller, notes::find, received};
+use super::{auth::Caller, notes::find, query::unfit, received};
 use crate::{
     gateway::Gateway,
     media::{AudioFile, AudioVariant, LinkError},
@@ -59,8 +59,7 @@ pub async fn of_note(
     choice: Result<Query<Choice>, QueryRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Query(choice) = choice
-        .map_err(|error| Problem::invalid("source", format!("{}; write ?source=1", error.body_text())))?;
+    let Query(choice) = choice.map_err(|error| unfit(&error.body_text()))?;
     let original = match choice.source.as_deref() {
         None | Some("0" | "false") => false,
         Some("1" | "true") => true,

@@ -15,6 +15,7 @@ use utoipa::IntoParams;
 
 use super::{
     auth::Caller,
+    body::plus_is_kept,
     query::{page, unfit},
 };
 use crate::{
@@ -82,6 +83,7 @@ pub async fn list(
 ) -> Result<Json<VoiceNoteList>, Problem> {
     let Query(filter) = filter.map_err(|error| unfit(&error.body_text()))?;
     let (limit, before) = page(filter.limit, filter.cursor.as_deref())?;
+    filter.to.as_deref().map_or(Ok(()), plus_is_kept)?;
     let to = filter.to.map(|to| route::canonical(&to)).transpose()?;
     let wanted = NoteQuery {
         tenant: &tenant.name,

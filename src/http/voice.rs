@@ -130,6 +130,7 @@ impl Submission<VoiceFields> {
             metadata: _,
         } = self.fields;
         let Self { audio, hints, metadata, held, .. } = self;
+        let reply_to = reply_to.filter(|id| !id.trim().is_empty());
         let (to, via) = answer::addressed(gateway, tenant, (to, via), reply_to.as_deref()).await?;
         let request = VoiceRequest {
             to,

@@ -62,7 +62,8 @@ pub enum AudioInput {
 impl AudioInput {
     /// The problem for an unknown upload, and for one of another tenant.
     pub fn no_such_upload() -> Problem {
-        let detail = "there is no such upload; it may have been deleted, so upload the audio again";
+        let detail =
+            "there is no such upload: its bytes have not come yet, or it was deleted; upload the audio again";
         Problem::new(Code::NotFound, detail).stage(Stage::Request).field("audio.media_id")
     }
 }

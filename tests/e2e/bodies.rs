@@ -109,7 +109,7 @@ async fn invalid_form_names_the_wrong_field() {
             ),
             "body",
         ),
-        (broken("multipart/form-data; boundary=x", "nothing of the kind"), "body"),
+        (broken("multipart/form-data; boundary=x", "nothing of the kind"), "Content-Type"),
     ] {
         let (status, problem) = read(request.send().await.expect("an answer")).await;
         assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{problem}");

@@ -240,3 +240,66 @@ async fn unsupported_text_is_a_warning_or_with_strict_an_error() {
     let (_, note) = world.post_text("/voice", body(json!({ "text": null }))).await;
     assert_eq!(note["warnings"], json!([]));
 }
+
+#[tokio::test]
+async fn empty_reply_to_is_none_and_a_malformed_id_of_ours_is_refused() {
+    let world = World::start().await;
+    let body = |reply_to: &str| json!({ "to": PHONE, "reply_to": reply_to, "audio": { "data": data() } });
+    let (status, note) = read(world.post_json(&body(" ")).send().await.expect("an answer")).await;
+    assert_eq!(
+        (status, &note["reply_to"], &note["warnings"]),
+        (StatusCode::ACCEPTED, &Value::Null, &json!([]))
+    );
+    for id in ["vn_x", "in_zzz"] {
+        let (status, problem) = read(world.post_json(&body(id)).send().await.expect("an answer")).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("reply_to")), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn mistakes_in_a_body_are_told_in_plain_words() {
+    let world = World::start().await;
+    for (body, words) in [
+        ("", "the body is empty"),
+        ("{\"to\": ", "this is not valid JSON at line 1, column 8: incomplete document"),
+        ("{} {}", "this is not valid JSON at line 1, column 4: trailing data"),
+    ] {
+        let (status, problem) = world.post_text("/voice", body).await;
+        let detail = problem["detail"].as_str().expect("words");
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(detail.contains(words), "{body}: {detail}");
+    }
+    // A form whose boundary is another one than the header's, and one with a field that belongs into JSON.
+    let request = |kind: &str, body: &str| {
+        let request = world.http.post(format!("{}/voice", world.url)).bearer_auth(KEY);
+        request.header("content-type", kind.to_owned()).body(body.to_owned())
+    };
+    for (kind, body) in [
+        ("multipart/form-data; boundary=abc", "--xyz\r\n\r\n--xyz--\r\n"),
+        ("multipart/form-data; boundary=abc", ""),
+        ("multipart/form-data; boundary=", "--\r\n"),
+    ] {
+        let (status, problem) = read(request(kind, body).send().await.expect("an answer")).await;
+        assert_eq!(
+            (status, &problem["field"]),
+            (StatusCode::BAD_REQUEST, &json!("Content-Type")),
+            "{problem}"
+        );
+    }
+    let form = Form::new().text("to", PHONE).text("media_id", "med_1");
+    let sent = world.http.post(format!("{}/voice", world.url)).bearer_auth(KEY).multipart(form).send().await;
+    let (status, problem) = read(sent.expect("an answer")).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("media_id")), "{problem}");
+}
+
+#[tokio::test]
+async fn headers_that_are_given_twice_are_refused() {
+    let world = World::start().await;
+    for (name, value) in [("authorization", "Bearer nope"), ("content-type", "audio/mpeg")] {
+        let body = json!({ "to": PHONE, "audio": { "data": data() } });
+        let request = world.post_json(&body).header(name, value);
+        let (status, problem) = read(request.send().await.expect("an answer")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+        assert!(problem["field"].as_str().is_some_and(|field| field.eq_ignore_ascii_case(name)), "{problem}");
+    }
+}

@@ -374,6 +374,9 @@ fn refuse_longer(max_duration: Duration, duration_ms: u64) -> Result<(), AudioEr
 pub(crate) fn too_long(max_duration: Duration) -> AudioError {
     AudioError::probe(
         AudioErrorKind::TooLong,
-        format!("this audio is longer than the {} s that are allowed", max_duration.as_secs()),
+        format!(
+            "this audio is longer than the {} s that are allowed; send it in parts",
+            max_duration.as_secs()
+        ),
     )
 }

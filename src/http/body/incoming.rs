@@ -101,7 +101,7 @@ pub async fn push(spool: &mut Spool<'_>, piece: &[u8], limit: u64) -> Result<(),
 }
 
 pub fn too_large(limit: u64) -> Problem {
-    Problem::new(Code::AudioTooLarge, format!("this is more than the {limit} bytes that are allowed here"))
+    Problem::new(Code::AudioTooLarge, format!("this is more than the {limit} bytes that are allowed here; compress the audio, or send a shorter one"))
         .stage(Stage::Request)
 }
 

@@ -206,10 +206,14 @@ fn twice(field: &str) -> Problem {
 pub(super) fn unreadable(error: ReaderError) -> Problem {
     match error {
         ReaderError::SyntaxError(error) => {
-            let place = error.location.line_pos.map_or_else(String::new, |place| {
-                format!(" at line {}, column {}", place.line + 1, place.column + 1)
-            });
-            Problem::invalid("body", format!("this is not valid JSON{place}: {}", error.kind))
+            let place = error.location.line_pos.map(|place| (place.line + 1, place.column + 1));
+            let kind = in_words(&error.kind.to_string());
+            if place == Some((1, 1)) && kind == "incomplete document" {
+                return Problem::invalid("body", "the body is empty; expected a JSON object");
+            }
+            let place =
+                place.map_or_else(String::new, |(line, column)| format!(" at line {line}, column {column}"));
+            Problem::invalid("body", format!("this is not valid JSON{place}: {kind}"))
         }
         ReaderError::IoError { error, .. } if error.get_ref().is_some_and(|inner| inner.is::<TooLong>()) => {
             Problem::invalid("body", TooLong.to_string())
@@ -217,6 +221,18 @@ pub(super) fn unreadable(error: ReaderError) -> Problem {
         ReaderError::IoError { error, .. } if error.kind() != io::ErrorKind::InvalidData => error.into(),
         _ => Problem::invalid("body", "this is not valid JSON, or nested too deeply"),
     }
+}
+
+/// `UnknownEscapeSequence`, as the reader names a mistake, in words.
+fn in_words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 8);
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words.replace("j s o n", "JSON").replace("json", "JSON")
 }
 
 /// Decodes base64 or a data URI. Also returns the type that the URI names.

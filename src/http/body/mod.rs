@@ -243,6 +243,9 @@ fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {
             .stage(Stage::Request)
             .field("Content-Encoding"));
     }
+    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
+        return Err(Problem::invalid("Content-Type", "the header is given twice"));
+    }
     Ok(headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
@@ -258,13 +261,23 @@ fn bounded(headers: &HeaderMap, limit: u64) -> Result<u64, Problem> {
     Ok(limit)
 }
 
+/// Refuses a recipient whose + was not escaped in a query: the mistake that most people make first.
+///
+/// # Errors
+/// `recipient_invalid`
+pub(super) fn plus_is_kept(to: &str) -> Result<(), Problem> {
+    if !to.starts_with(' ') {
+        return Ok(());
+    }
+    let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
+    Err(Problem::new(Code::RecipientInvalid, detail).stage(Stage::Request).field("to"))
+}
+
 fn in_query(query: &str) -> Result<TextFields, Problem> {
     let mut fields = TextFields::default();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        // This is the mistake that most people make first.
-        if name == "to" && value.starts_with(' ') {
-            let detail = "a + in a query means a space; write %2B, as in ?to=%2B15551234567";
-            return Err(Problem::new(Code::RecipientInvalid, detail).stage(Stage::Request).field("to"));
+        if name == "to" {
+            plus_is_kept(&value)?;
         }
         fields.add(&name, &value)?;
     }
@@ -301,7 +314,12 @@ fn assemble<T: Fields>(parts: Parts, prefix: &str) -> Result<Submission<T>, Prob
     ];
     let mut given = SOURCES.iter().zip(sources).filter(|(_, given)| *given);
     let (Some(((source, facts), _)), None) = (given.next(), given.next()) else {
-        return Err(Problem::invalid("audio", "give exactly one of `url`, `data`, `media_id` and `speech`"));
+        let detail = if prefix.is_empty() && !sources.contains(&true) {
+            "the form has neither a file part `audio` nor a field `speech`"
+        } else {
+            "give exactly one of `url`, `data`, `media_id` and `speech`"
+        };
+        return Err(Problem::invalid("audio", detail));
     };
     let stated = [
         ("filename", hints.filename.is_some()),

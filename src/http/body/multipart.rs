@@ -26,7 +26,8 @@ pub async fn read(
     let mut fields = TextFields::new(held.another());
     let mut file = None;
     let (mut parts, progress) = open(body, content_type, held.another())?;
-    while let Some(part) = parts.next_field().await.map_err(unreadable)? {
+    let mut is_first = true;
+    while let Some(part) = next(&mut parts, std::mem::take(&mut is_first)).await? {
         progress.made();
         let name = name(&part)?;
         if name == "audio" {
@@ -48,12 +49,6 @@ pub async fn read(
             fields.add(&name, &text)?;
         }
     }
-    if file.is_none() && !fields.speaks() {
-        return Err(Problem::invalid(
-            "audio",
-            "the form has neither a file part `audio` nor a field `speech`",
-        ));
-    }
     Ok(fields.with(file))
 }
 
@@ -63,12 +58,25 @@ pub(super) fn open(
     content_type: &str,
     held: Holding,
 ) -> Result<(Multipart<'static>, Arc<Progress>), Problem> {
-    let boundary = multer::parse_boundary(content_type).map_err(|_| {
+    let boundary = multer::parse_boundary(content_type).ok().filter(|boundary| !boundary.is_empty());
+    let boundary = boundary.ok_or_else(|| {
         let detail = "the boundary is missing; let the HTTP library write this header itself";
         Problem::invalid("Content-Type", detail)
     })?;
     let (pieces, progress) = Pieces::new(body, &boundary, held);
     Ok((Multipart::new(pieces, boundary), progress))
+}
+
+/// The next part. A body that ends before the first one has another boundary than the header says, or none.
+async fn next(parts: &mut Multipart<'static>, is_first: bool) -> Result<Option<Field<'static>>, Problem> {
+    parts.next_field().await.map_err(|error| match error {
+        multer::Error::IncompleteStream if is_first => {
+            let detail = "the body does not contain the boundary that this header names; let the HTTP library write both \
+                          itself";
+            Problem::invalid("Content-Type", detail)
+        }
+        error => unreadable(error),
+    })
 }
 
 /// The name of a part, after the size of its headers was checked.
