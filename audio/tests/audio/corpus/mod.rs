@@ -267,7 +267,7 @@ impl Judge {
         } else {
             (&target.wrapped, read.probed.facts.channels)
         };
-        let says_ms = shape::check(file.path(), shape, channels)?;
+        let says_ms = shape::check(file.path(), shape, channels, work)?;
         let sound = Sound::of(file.path())?;
         if !sound.said.is_empty() {
             return Err(format!("ffmpeg complains: {}", sound.said));
