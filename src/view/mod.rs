@@ -68,7 +68,7 @@ pub struct VoiceNote {
     pub warnings: Vec<Warning>,
     /// Whether the note was accepted and no receipt came in time.
     pub stalled: bool,
-    /// The time of the next attempt.
+    /// The time of the next attempt. It has passed while a note waits behind an earlier one to the same recipient.
     #[serde(with = "rfc3339_millis::option")]
     #[schema(required, value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
@@ -315,7 +315,8 @@ pub struct Connection {
     /// The reason why it is paused or failing.
     #[schema(required)]
     pub health_detail: Option<String>,
-    /// Until then the account may open no new conversations: only people are written to who were before.
+    /// Until then the account may open no new conversations: notes only go to people who were written to before, or who
+    /// wrote to this connection.
     #[serde(with = "rfc3339_millis::option")]
     #[schema(required, value_type = Option<String>, format = DateTime)]
     pub conversations_closed_until: Option<Timestamp>,

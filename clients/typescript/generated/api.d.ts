@@ -1182,7 +1182,8 @@ export interface components {
             health_detail: string | null;
             /**
              * Format: date-time
-             * @description Until then the account may open no new conversations: only people are written to who were before.
+             * @description Until then the account may open no new conversations: notes only go to people who were written to before, or who
+             *     wrote to this connection.
              */
             conversations_closed_until: string | null;
             capabilities: components["schemas"]["Capabilities"];
@@ -1743,7 +1744,7 @@ export interface components {
             via?: string | null;
             /**
              * Format: int64
-             * @description The most notes to be sent again, the oldest first.
+             * @description The most notes to be sent again, the oldest first. Notes that cannot be sent again do not count.
              * @default 100000
              */
             limit?: number | null;
@@ -2301,7 +2302,7 @@ export interface components {
             stalled: boolean;
             /**
              * Format: date-time
-             * @description The time of the next attempt.
+             * @description The time of the next attempt. It has passed while a note waits behind an earlier one to the same recipient.
              */
             next_attempt_at: string | null;
             error: components["schemas"]["Problem"] | null;
@@ -2390,7 +2391,9 @@ export interface components {
         /** @description Something that was left out or done differently, without being an error. */
         Warning: {
             /**
-             * @description The code that a problem of this kind has.
+             * @description `audio_inconsistent`, `reply_unsupported`, `text_dropped`, `text_shortened`, `form_degraded`, `reply_lost`,
+             *     `waveform_lost` or `play_icon_lost`. Where a plan says why a note would be refused, the code of that problem. More
+             *     codes may be added.
              * @example reply_unsupported
              */
             code: string;

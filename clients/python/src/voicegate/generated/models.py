@@ -519,7 +519,9 @@ class Warning(TypedDict):
 
     code: str
     """
-    The code that a problem of this kind has.
+    `audio_inconsistent`, `reply_unsupported`, `text_dropped`, `text_shortened`, `form_degraded`, `reply_lost`,
+    `waveform_lost` or `play_icon_lost`. Where a plan says why a note would be refused, the code of that problem. More
+    codes may be added.
     """
     detail: str
 
@@ -867,7 +869,7 @@ class RecoverRequest(TypedDict):
     """
     limit: NotRequired[int | None]
     """
-    The most notes to be sent again, the oldest first.
+    The most notes to be sent again, the oldest first. Notes that cannot be sent again do not count.
     """
 
 
@@ -1280,7 +1282,8 @@ class Connection(TypedDict):
     """
     conversations_closed_until: str | None
     """
-    Until then the account may open no new conversations: only people are written to who were before.
+    Until then the account may open no new conversations: notes only go to people who were written to before, or who
+    wrote to this connection.
     """
     capabilities: Capabilities
 
@@ -1431,7 +1434,7 @@ class VoiceNote(TypedDict):
     """
     next_attempt_at: str | None
     """
-    The time of the next attempt.
+    The time of the next attempt. It has passed while a note waits behind an earlier one to the same recipient.
     """
     error: Problem | None
     metadata: dict[str, Any]
