@@ -12,12 +12,28 @@ use crate::{Content, JidServer};
 /// was sent: the hash that WhatsApp keeps of every file, and for engines that do not tell it the mere fact that it was
 /// audio.
 pub fn sent_names(chat: &str, content: &Content) -> Vec<String> {
-    match content {
-        Content::Audio { audio, .. } => {
-            vec![format!("sent:{chat}:{}", audio.facts.sha256), format!("sent:{chat}:audio")]
-        }
-        Content::Text(text) => vec![format!("sent:{chat}:{}", sha256(text.as_bytes()))],
-    }
+    let what = match content {
+        Content::Audio { audio, .. } => vec![audio.facts.sha256.clone(), "audio".to_owned()],
+        Content::Text(text) => vec![sha256(text.as_bytes())],
+    };
+    let chats = std::iter::once(chat.to_owned()).chain(respelt(chat));
+    chats
+        .flat_map(|chat| what.iter().map(move |what| format!("sent:{chat}:{what}")).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The chat by which WhatsApp may know the same person: in Brazil without the ninth digit of mobile numbers, in Mexico and
+/// Argentina without the digit behind the country code
+/// (<https://github.com/EvolutionAPI/evolution-api/blob/3454bec/src/utils/createJid.ts>).
+fn respelt(chat: &str) -> Option<String> {
+    let is_long = |user: &&str| user.len() == 13 && user.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = chat.strip_suffix("@c.us").filter(is_long)?;
+    let left_out = match digits.get(..2)? {
+        "55" => 4,
+        "52" | "54" => 2,
+        _ => return None,
+    };
+    Some(format!("{}{}@c.us", &digits[..left_out], &digits[left_out + 1..]))
 }
 
 /// The name that an event about a sent message has, as [`sent_names`] made it. `None`: it cannot be one of our notes.
@@ -126,6 +142,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_number_that_whatsapp_spells_differently_has_names_in_both_spellings() {
+        let names = |chat: &str| sent_names(chat, &Content::Text("a".to_owned()));
+        for (chat, other) in [
+            ("5531988887777@c.us", Some("553188887777@c.us")),
+            ("5215512345678@c.us", Some("525512345678@c.us")),
+            ("5491112345678@c.us", Some("541112345678@c.us")),
+            ("553188887777@c.us", None),
+            ("1203630000000@g.us", None),
+            ("15550001111@c.us", None),
+        ] {
+            let hash = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+            let expected: Vec<String> =
+                std::iter::once(chat).chain(other).map(|chat| format!("sent:{chat}:{hash}")).collect();
+            assert_eq!(names(chat), expected, "{chat}");
+        }
+    }
 
     #[test]
     fn an_event_about_a_sent_message_has_one_of_the_names_of_its_note() {
