@@ -293,13 +293,10 @@ async fn mistakes_in_a_body_are_told_in_plain_words() {
 }
 
 #[tokio::test]
-async fn headers_that_are_given_twice_are_refused() {
+async fn key_that_is_given_twice_is_refused() {
     let world = World::start().await;
-    for (name, value) in [("authorization", "Bearer nope"), ("content-type", "audio/mpeg")] {
-        let body = json!({ "to": PHONE, "audio": { "data": data() } });
-        let request = world.post_json(&body).header(name, value);
-        let (status, problem) = read(request.send().await.expect("an answer")).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
-        assert!(problem["field"].as_str().is_some_and(|field| field.eq_ignore_ascii_case(name)), "{problem}");
-    }
+    let body = json!({ "to": PHONE, "audio": { "data": data() } });
+    let request = world.post_json(&body).header("authorization", "Bearer nope");
+    let (status, problem) = read(request.send().await.expect("an answer")).await;
+    assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("Authorization")), "{problem}");
 }

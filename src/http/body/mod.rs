@@ -243,9 +243,6 @@ fn content_type(headers: &HeaderMap) -> Result<&str, Problem> {
             .stage(Stage::Request)
             .field("Content-Encoding"));
     }
-    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
-        return Err(Problem::invalid("Content-Type", "the header is given twice"));
-    }
     Ok(headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
