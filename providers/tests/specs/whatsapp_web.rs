@@ -47,6 +47,7 @@ async fn every_request_to_waha_fits_its_openapi_file() {
         "ChattingController_sendFile",
         "ChattingController_sendText",
         "ChattingController_sendVoice",
+        "ContactsController_checkExists",
         "PresenceController_setPresence",
         "ServerController_get",
         "SessionsController_get",

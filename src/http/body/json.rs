@@ -232,7 +232,7 @@ fn in_words(name: &str) -> String {
         }
         words.extend(letter.to_lowercase());
     }
-    words.replace("j s o n", "JSON").replace("json", "JSON")
+    words
 }
 
 /// Decodes base64 or a data URI. Also returns the type that the URI names.

@@ -44,7 +44,7 @@ pub async fn receive(tx: &mut Tx<'_>, received: &ReceiptBatch) -> Result<Receipt
                 if apply(tx, note, receipt, received.now, received.notify).await? {
                     reception.changed.push(latest.id);
                     latest.receive(receipt, received.now);
-                    // What came before under the message's own id belongs to the note, as is known only now.
+                    // Receipts that came before under the message's own id belong to the note, as is known only now.
                     take_early(tx, &latest, &connection, received.now, received.notify).await?;
                 }
             }
