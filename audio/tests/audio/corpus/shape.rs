@@ -65,7 +65,8 @@ fn opusinfo(path: &Path, shape: &Shape, work: Work) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stdout);
     let is_kept = |line: &str| work == Work::Remuxed && line.contains("low preskip");
     let warns = said.lines().any(|line| line.contains("WARNING") && !is_kept(line));
-    if !output.status.success() || warns {
+    // A file with a warning counts as a failure of the program.
+    if warns || !(output.status.success() || said.lines().any(is_kept)) {
         return Err(format!("opusinfo: {said}"));
     }
     let original = shape.original.map(|rate| format!("Original sample rate: {rate} Hz"));
