@@ -273,7 +273,7 @@ async fn audio_that_was_never_downloaded_is_downloaded_by_a_resend() {
     assert_eq!(status, StatusCode::ACCEPTED, "{note}");
     world.until_status(note["id"].as_str().expect("an id"), "accepted").await;
     assert_eq!(asked.lock().expect("a log").len(), 1);
-    // What may be a secret is not kept, so these cannot be downloaded any more.
+    // Queries and headers may be secrets and are not kept, so these cannot be downloaded any more.
     for audio in [
         json!({ "url": format!("{url}/a.mp3?sig=S") }),
         json!({ "url": format!("{url}/a.mp3"), "headers": { "X-Secret": "s" } }),

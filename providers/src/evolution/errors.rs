@@ -149,9 +149,7 @@ impl Refusal {
             () => wire::default_kind(self.status, Step::Dispatch),
         }
     }
-}
 
-impl Refusal {
     /// Whether the download of the link failed, which comes before the send.
     ///
     /// An installation that has incoming and outgoing audio written down downloads a note from WhatsApp once more, and asks

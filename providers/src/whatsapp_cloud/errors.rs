@@ -145,8 +145,9 @@ impl Refusal {
             _ => {}
         }
         let Some((kind, detail)) = self.code.and_then(meaning) else {
-            // Only a refusal proves that nothing was done; a fault of the server does not.
-            let is_refusal = self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS;
+            // Only a refusal proves that nothing was done; a fault or a timeout of the server does not.
+            let is_refusal = self.status.is_client_error()
+                && !matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
             return if self.is_transient && is_refusal {
                 (Kind::Unavailable, "the provider cannot do this at the moment, as it says")
             } else {
